@@ -1,0 +1,196 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// +genclient
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=dataplanes,singular=dataplane,scope=Namespaced,shortName=dp;dps
+// +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.spec.kubernetesCluster.name`,description="Name of the target cluster"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether workloads may be placed here"
+// +kubebuilder:printcolumn:name="Connected",type=string,JSONPath=`.status.conditions[?(@.type=="Connected")].status`,description="Whether the target cluster answers"
+// +kubebuilder:printcolumn:name="Gateway",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="GatewayProvisioned")].status`,description="Whether the gateway is configured"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+
+// DataPlane describes a cluster in which workloads run: how to reach its API
+// server, its image registry, its gateway and its observer. It contains secrets:
+// whoever may read a DataPlane may act in the cluster that it describes.
+type DataPlane struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object's metadata.
+	// More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is the desired state: the cluster and what belongs to it. Contains
+	// secrets.
+	// +optional
+	Spec DataPlaneSpec `json:"spec,omitempty"`
+
+	// status is the state that controllers last observed. It is written through
+	// the status subresource only. Not secret.
+	// +optional
+	Status DataPlaneStatus `json:"status,omitempty"`
+}
+
+// DataPlaneSpec is the desired state of a DataPlane.
+type DataPlaneSpec struct {
+	// kubernetesCluster is the target cluster: its name, the address of its API
+	// server and the credentials to use there. Contains a secret.
+	// +required
+	KubernetesCluster KubernetesClusterSpec `json:"kubernetesCluster"`
+
+	// registry is where the container images of the data plane are kept. Not
+	// secret: credentials are referred to by name.
+	// +required
+	Registry Registry `json:"registry"`
+
+	// gateway names the hosts under which the gateway of the target cluster serves
+	// workloads. Not secret.
+	// +required
+	Gateway GatewaySpec `json:"gateway"`
+
+	// observer is the service that answers queries for logs of the data plane.
+	// When absent, the data plane has none. Contains a secret.
+	// +optional
+	Observer *ObserverAPI `json:"observer,omitempty"`
+}
+
+// KubernetesClusterSpec is the cluster in which workloads run.
+type KubernetesClusterSpec struct {
+	// name is what people call the target cluster. It is free text, identifies
+	// nothing, and need not be unique. Not secret.
+	// +required
+	Name string `json:"name"`
+
+	// credentials is the address of the API server of the target cluster and the
+	// client certificate that is presented to it. Contains a secret.
+	// +required
+	Credentials APIServerCredentials `json:"credentials"`
+}
+
+// APIServerCredentials is the address of an API server and the material for
+// mutual TLS with it.
+type APIServerCredentials struct {
+	// apiServerURL is the base URL of the API server of the target cluster, such
+	// as "https://k8s-api.example.com:6443". Not secret.
+	// +required
+	APIServerURL string `json:"apiServerURL"`
+
+	// caCert is one or more PEM certificates, base64-encoded as a whole (standard
+	// alphabet, padded): the authorities that the API server's certificate is
+	// verified against. Not secret.
+	// +required
+	CACert string `json:"caCert"`
+
+	// clientCert is the PEM client certificate to present to the API server, with
+	// any intermediates after it, base64-encoded as a whole (standard alphabet,
+	// padded). Its subject is the user who acts in the target cluster. Not
+	// secret, but of use only with clientKey.
+	// +required
+	ClientCert string `json:"clientCert"`
+
+	// clientKey is the unencrypted PEM private key of clientCert, base64-encoded
+	// (standard alphabet, padded). SECRET: who has it can act in the target
+	// cluster as the subject of clientCert until that certificate expires.
+	// +required
+	ClientKey string `json:"clientKey"`
+}
+
+// Registry is where the container images of a data plane are kept.
+type Registry struct {
+	// prefix is what image names start with: the host of a registry and a path in
+	// it, such as "docker.io/myorg". Not secret.
+	// +required
+	Prefix string `json:"prefix"`
+
+	// secretRef is the name of the Secret, in the namespace of the workload, with
+	// which images are pulled. When absent or empty, images are pulled without
+	// credentials. A name only, not secret.
+	// +optional
+	SecretRef string `json:"secretRef,omitempty"`
+}
+
+// GatewaySpec names the hosts that the gateway of a data plane serves.
+type GatewaySpec struct {
+	// publicVirtualHost is the DNS name under which workloads are reached from
+	// everywhere, such as "api.example.com". Not secret.
+	// +required
+	PublicVirtualHost string `json:"publicVirtualHost"`
+
+	// organizationVirtualHost is the DNS name under which workloads are reached
+	// from inside the organization, such as "internal.example.com". Not secret.
+	// +required
+	OrganizationVirtualHost string `json:"organizationVirtualHost"`
+}
+
+// ObserverAPI is the service that answers queries for logs of a data plane.
+type ObserverAPI struct {
+	// url is the base URL of the observer, such as "https://observer.example.com".
+	// Not secret.
+	// +required
+	URL string `json:"url"`
+
+	// authentication is how to authenticate to the observer. Contains a secret.
+	// +required
+	Authentication ObserverAuthentication `json:"authentication"`
+}
+
+// ObserverAuthentication is how to authenticate to an observer.
+type ObserverAuthentication struct {
+	// basicAuth is the user name and password for HTTP basic authentication (RFC
+	// 7617). Contains a secret.
+	// +required
+	BasicAuth BasicAuthCredentials `json:"basicAuth"`
+}
+
+// BasicAuthCredentials is a user name and password for HTTP basic authentication.
+type BasicAuthCredentials struct {
+	// username is the user name, in plain text. Not secret.
+	// +required
+	Username string `json:"username"`
+
+	// password is the password, in plain text. SECRET.
+	// +required
+	Password string `json:"password"`
+}
+
+// DataPlaneStatus is the state of a DataPlane that controllers last observed.
+type DataPlaneStatus struct {
+	// observedGeneration is the metadata.generation that the status describes. 0
+	// or absent means that it was not reported, never that the status is out of
+	// date. Not secret.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// conditions are the latest observations of the state, at most one of a type.
+	// The types "Ready", "Connected" and "GatewayProvisioned" have a fixed
+	// meaning; controllers may add others. Not secret.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+// +kubebuilder:object:root=true
+
+// DataPlaneList is a list of DataPlanes.
+type DataPlaneList struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard list's metadata.
+	// More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	// items are the DataPlanes.
+	Items []DataPlane `json:"items"`
+}

@@ -1,0 +1,95 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command modelsschema prints the OpenAPI v2 definitions of DataPlane, and of
+// the types that it reaches, as JSON without descriptions.
+//
+// Two things are made from its output: applyconfiguration-gen turns it into the
+// field paths that Extract understands, and the apply configurations embed it so
+// that the fake clientset can track field managers.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"k8s.io/kube-openapi/pkg/builder"
+	"k8s.io/kube-openapi/pkg/common"
+	"k8s.io/kube-openapi/pkg/util"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/hack/codegen/openapi"
+)
+
+const dataPlane = "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlane"
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "modelsschema:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	swagger, err := builder.BuildOpenAPIDefinitionsForResources(&common.Config{
+		Info:              &spec.Info{InfoProps: spec.InfoProps{Title: "DataPlane", Version: "v1alpha1"}},
+		GetDefinitions:    openapi.GetOpenAPIDefinitions,
+		GetDefinitionName: definitionName,
+	}, dataPlane)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(swagger)
+	if err != nil {
+		return err
+	}
+	var document map[string]any
+	if err := json.Unmarshal(data, &document); err != nil {
+		return err
+	}
+	// Definitions first: below "definitions" and "properties", a key is a name
+	// that somebody chose and not a keyword of OpenAPI.
+	definitions, ok := document["definitions"].(map[string]any)
+	if !ok {
+		return fmt.Errorf("no definitions for %s", dataPlane)
+	}
+	for _, definition := range definitions {
+		dropDescriptions(definition)
+	}
+	encoder := json.NewEncoder(os.Stdout)
+	encoder.SetIndent("", " ")
+	return encoder.Encode(document)
+}
+
+// definitionName names a Go type in the definitions. The group, version and kind
+// beside the root type are what field management looks types up by.
+func definitionName(name string) (string, spec.Extensions) {
+	friendly := util.ToRESTFriendlyName(name)
+	if name != dataPlane {
+		return friendly, nil
+	}
+	return friendly, spec.Extensions{
+		"x-kubernetes-group-version-kind": []any{map[string]any{
+			"group":   v1alpha1.SchemeGroupVersion.Group,
+			"version": v1alpha1.SchemeGroupVersion.Version,
+			"kind":    "DataPlane",
+		}},
+	}
+}
+
+func dropDescriptions(schema any) {
+	object, ok := schema.(map[string]any)
+	if !ok {
+		return
+	}
+	delete(object, "description")
+	dropDescriptions(object["items"])
+	dropDescriptions(object["additionalProperties"])
+	if properties, ok := object["properties"].(map[string]any); ok {
+		for _, property := range properties {
+			dropDescriptions(property)
+		}
+	}
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Copyright The OpenChoreo Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# Fails when what is generated is not what hack/update-codegen.sh makes: a file
+# that differs, one that is missing, or one that is no longer generated. Works in
+# a copy and never touches this tree.
+
+set -o errexit -o nounset -o pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# The files as they are here, committed or not; ignored ones are left out.
+git ls-files -z --cached --others --exclude-standard |
+  while IFS= read -r -d '' file; do
+    [[ -e $file ]] && printf '%s\0' "$file"
+  done | tar --null --files-from=- --create | tar --extract --directory="$tmp"
+cp -R "$tmp" "$tmp.before"
+trap 'rm -rf "$tmp" "$tmp.before"' EXIT
+
+"$tmp/hack/update-codegen.sh"
+
+if ! diff --recursive --unified --new-file "$tmp.before" "$tmp" >"$tmp.diff"; then
+  head -n 100 "$tmp.diff"
+  rm -f "$tmp.diff"
+  echo >&2
+  echo "Generated code is out of date (- is here, + is generated anew): run hack/update-codegen.sh" >&2
+  exit 1
+fi
+rm -f "$tmp.diff"
+echo "Generated code is current."
