@@ -15,19 +15,18 @@ trap 'rm -rf "$tmp"' EXIT
 # The files as they are here, committed or not; ignored ones are left out.
 git ls-files -z --cached --others --exclude-standard |
   while IFS= read -r -d '' file; do
-    [[ -e $file ]] && printf '%s\0' "$file"
-  done | tar --null --files-from=- --create | tar --extract --directory="$tmp"
-cp -R "$tmp" "$tmp.before"
-trap 'rm -rf "$tmp" "$tmp.before"' EXIT
+    [[ -e $file ]] || continue
+    mkdir -p "$tmp/here/$(dirname "$file")"
+    cp -p "$file" "$tmp/here/$file"
+  done
+cp -Rp "$tmp/here" "$tmp/anew"
 
-"$tmp/hack/update-codegen.sh"
+"$tmp/anew/hack/update-codegen.sh"
 
-if ! diff --recursive --unified --new-file "$tmp.before" "$tmp" >"$tmp.diff"; then
-  head -n 100 "$tmp.diff"
-  rm -f "$tmp.diff"
+cd "$tmp"
+if ! git --no-pager diff --no-index --no-ext-diff --stat --patch here anew; then
   echo >&2
   echo "Generated code is out of date (- is here, + is generated anew): run hack/update-codegen.sh" >&2
   exit 1
 fi
-rm -f "$tmp.diff"
 echo "Generated code is current."

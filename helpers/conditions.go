@@ -1,0 +1,311 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import (
+	"cmp"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+)
+
+// IsReady reports whether dp may accept workloads: whether its Ready condition is
+// True, not out of date, and dp is not being deleted. It is false for nil.
+//
+// The writer of Ready weighs the other conditions; IsReady does not.
+func IsReady(dp *v1alpha1.DataPlane) bool {
+	return isTrue(dp, v1alpha1.DataPlaneConditionReady)
+}
+
+// IsConnected reports whether the target cluster of dp answers: whether its
+// Connected condition is True and not out of date. It is false for nil.
+func IsConnected(dp *v1alpha1.DataPlane) bool {
+	return isTrue(dp, v1alpha1.DataPlaneConditionConnected)
+}
+
+// IsGatewayProvisioned reports whether the gateway of dp is configured: whether its
+// GatewayProvisioned condition is True and not out of date. It is false for nil.
+func IsGatewayProvisioned(dp *v1alpha1.DataPlane) bool {
+	return isTrue(dp, v1alpha1.DataPlaneConditionGatewayProvisioned)
+}
+
+func isTrue(dp *v1alpha1.DataPlane, conditionType string) bool {
+	return evaluate(dp, conditionType, evaluateOptions{}).Status == metav1.ConditionTrue
+}
+
+// Code says how a Verdict came about.
+type Code string
+
+// The codes of a Verdict, in the order in which they are tried.
+const (
+	// CodeNoObject says that there is no object: it is nil. Unknown.
+	CodeNoObject Code = "NoObject"
+	// CodeTerminating says that the object is being deleted. Ready is False then;
+	// other types don't get this code.
+	CodeTerminating Code = "Terminating"
+	// CodeNotReported says that no condition of the type is there. Unknown.
+	CodeNotReported Code = "NotReported"
+	// CodeInvalidStatus says that the status of the condition is none of True,
+	// False and Unknown, which an API server refuses but a fake stores. Unknown.
+	CodeInvalidStatus Code = "InvalidStatus"
+	// CodeStale says that an earlier generation of the object was observed.
+	// Unknown, even where the condition says False.
+	CodeStale Code = "Stale"
+	// CodeGenerationAhead says that a later generation than the object has was
+	// observed, as after a restore from backup. Unknown.
+	CodeGenerationAhead Code = "GenerationAhead"
+	// CodeUnverified says that nothing tells which generation was observed. The
+	// condition counts as it is, unless RequireObserved is given.
+	CodeUnverified Code = "Unverified"
+	// CodeCurrent says that the present generation was observed. The condition
+	// counts as it is.
+	CodeCurrent Code = "Current"
+)
+
+// Verdict is what the conditions of a DataPlane say of one condition type.
+type Verdict struct {
+	// Type is the condition type.
+	Type string `json:"type"`
+	// Status is the answer. It is True only when kubectl wait and kstatus would
+	// take the condition for True as well.
+	Status metav1.ConditionStatus `json:"status"`
+	// Code says how Status came about.
+	Code Code `json:"code"`
+	// Reason and Message are those of the condition, whatever Status is. They are
+	// for people, and empty when there is no condition.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// ObservedGeneration is that of the condition; 0 means not reported.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// LastTransitionTime is that of the condition.
+	LastTransitionTime metav1.Time `json:"lastTransitionTime,omitzero"`
+	// Duplicated says that there are several conditions of the type. The newest
+	// count, and of those the worst; see [EvaluateCondition].
+	Duplicated bool `json:"duplicated,omitempty"`
+}
+
+// Report is what the conditions of a DataPlane say.
+type Report struct {
+	// Key names the DataPlane; it is empty for nil.
+	Key types.NamespacedName `json:"key"`
+	// Generation is the metadata.generation of the object; a fake clientset leaves
+	// it at 0.
+	Generation int64 `json:"generation,omitempty"`
+	// ObservedGeneration is that of the status as a whole; 0 means not reported.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Verdicts holds Ready, Connected and GatewayProvisioned, reported or not, in
+	// this order, and then every other type that is there, by name.
+	Verdicts []Verdict `json:"verdicts"`
+	// Contradictory says that Ready is True while Connected or GatewayProvisioned
+	// is False.
+	Contradictory bool `json:"contradictory,omitempty"`
+}
+
+// Verdict returns the verdict on a condition type. A type that is not in the report
+// is Unknown, with CodeNotReported.
+func (r Report) Verdict(conditionType string) Verdict {
+	for i := range r.Verdicts {
+		if r.Verdicts[i].Type == conditionType {
+			return r.Verdicts[i]
+		}
+	}
+	return Verdict{Type: conditionType, Status: metav1.ConditionUnknown, Code: CodeNotReported}
+}
+
+// Evaluate reads all conditions of dp. It accepts nil, for which everything is
+// Unknown with [CodeNoObject].
+//
+// Types other than the three that the API defines are listed and decide nothing.
+func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) Report {
+	o := newEvaluateOptions(opts)
+	report := Report{Verdicts: make([]Verdict, 0, verdictCount(dp))}
+	for _, conditionType := range definedConditions {
+		report.Verdicts = append(report.Verdicts, evaluate(dp, conditionType, o))
+	}
+	report.Contradictory = report.Verdicts[0].Status == metav1.ConditionTrue &&
+		(report.Verdicts[1].Status == metav1.ConditionFalse || report.Verdicts[2].Status == metav1.ConditionFalse)
+	if dp == nil {
+		return report
+	}
+	report.Key = types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
+	report.Generation = dp.Generation
+	report.ObservedGeneration = dp.Status.ObservedGeneration
+	for i := range dp.Status.Conditions {
+		conditionType := dp.Status.Conditions[i].Type
+		if !slices.ContainsFunc(report.Verdicts, func(v Verdict) bool { return v.Type == conditionType }) {
+			report.Verdicts = append(report.Verdicts, evaluate(dp, conditionType, o))
+		}
+	}
+	slices.SortFunc(report.Verdicts[len(definedConditions):], func(a, b Verdict) int { return cmp.Compare(a.Type, b.Type) })
+	return report
+}
+
+// definedConditions are the types whose meaning the API defines, in the order of a
+// report.
+var definedConditions = [...]string{
+	v1alpha1.DataPlaneConditionReady,
+	v1alpha1.DataPlaneConditionConnected,
+	v1alpha1.DataPlaneConditionGatewayProvisioned,
+}
+
+func verdictCount(dp *v1alpha1.DataPlane) int {
+	if dp == nil {
+		return len(definedConditions)
+	}
+	return len(definedConditions) + len(dp.Status.Conditions)
+}
+
+// EvaluateCondition reads the conditions of one type of dp. It accepts nil.
+//
+// The first of these that applies decides; generation is metadata.generation, and
+// an observed generation of 0 or absent means that it was not reported:
+//
+//   - there is no object: Unknown, CodeNoObject;
+//   - the object is being deleted and the type is Ready: False, CodeTerminating;
+//   - no condition of the type: Unknown, CodeNotReported;
+//   - status is none of True, False, Unknown: Unknown, CodeInvalidStatus;
+//   - the condition or the whole status observed an earlier generation: Unknown,
+//     CodeStale; a later one: Unknown, CodeGenerationAhead;
+//   - neither reports an observed generation, or the object has no generation: the
+//     status as it is, CodeUnverified;
+//   - otherwise: the status as it is, CodeCurrent.
+//
+// Of several conditions of the type, which a CRD with an atomic list allows, those
+// of the highest observed generation count, and of them the worst: False before
+// Unknown before True. They don't make True when the first in the list, which is
+// the one that other tools read, would not: that is Unknown, CodeStale.
+func EvaluateCondition(dp *v1alpha1.DataPlane, conditionType string, opts ...EvaluateOption) Verdict {
+	return evaluate(dp, conditionType, newEvaluateOptions(opts))
+}
+
+func evaluate(dp *v1alpha1.DataPlane, conditionType string, o evaluateOptions) Verdict {
+	verdict := Verdict{Type: conditionType, Status: metav1.ConditionUnknown}
+	if dp == nil {
+		verdict.Code = CodeNoObject
+		return verdict
+	}
+	var first, chosen *metav1.Condition
+	for i := range dp.Status.Conditions {
+		condition := &dp.Status.Conditions[i]
+		switch {
+		case condition.Type != conditionType:
+		case first == nil:
+			first, chosen = condition, condition
+		default:
+			verdict.Duplicated = true
+			if outweighs(condition, chosen) {
+				chosen = condition
+			}
+		}
+	}
+	if chosen != nil {
+		verdict.Reason = chosen.Reason
+		verdict.Message = chosen.Message
+		verdict.ObservedGeneration = chosen.ObservedGeneration
+		verdict.LastTransitionTime = chosen.LastTransitionTime
+	}
+	switch {
+	case conditionType == v1alpha1.DataPlaneConditionReady && !dp.DeletionTimestamp.IsZero():
+		verdict.Status, verdict.Code = metav1.ConditionFalse, CodeTerminating
+	case chosen == nil:
+		verdict.Code = CodeNotReported
+	default:
+		verdict.Status, verdict.Code = judge(dp, chosen, o)
+		if verdict.Status == metav1.ConditionTrue && first != chosen {
+			if status, _ := judge(dp, first, o); status != metav1.ConditionTrue {
+				verdict.Status, verdict.Code = metav1.ConditionUnknown, CodeStale
+			}
+		}
+	}
+	return verdict
+}
+
+// outweighs reports whether a counts rather than b, of the same type.
+func outweighs(a, b *metav1.Condition) bool {
+	if a.ObservedGeneration != b.ObservedGeneration {
+		return a.ObservedGeneration > b.ObservedGeneration
+	}
+	return badness(a.Status) > badness(b.Status)
+}
+
+func badness(status metav1.ConditionStatus) int {
+	switch status {
+	case metav1.ConditionTrue:
+		return 0
+	case metav1.ConditionUnknown:
+		return 1
+	case metav1.ConditionFalse:
+		return 3
+	default:
+		return 2
+	}
+}
+
+// judge weighs a single condition.
+func judge(dp *v1alpha1.DataPlane, condition *metav1.Condition, o evaluateOptions) (metav1.ConditionStatus, Code) {
+	switch condition.Status {
+	case metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionUnknown:
+	default:
+		return metav1.ConditionUnknown, CodeInvalidStatus
+	}
+	generation := dp.Generation
+	ofCondition, ofStatus := condition.ObservedGeneration, dp.Status.ObservedGeneration
+	if o.conditionOnly {
+		ofStatus = 0
+	}
+	if o.statusOnly {
+		ofCondition = 0
+	}
+	switch {
+	case generation > 0 && (0 < ofCondition && ofCondition < generation || 0 < ofStatus && ofStatus < generation):
+		return metav1.ConditionUnknown, CodeStale
+	case generation > 0 && (ofCondition > generation || ofStatus > generation):
+		return metav1.ConditionUnknown, CodeGenerationAhead
+	case generation > 0 && (ofCondition > 0 || ofStatus > 0):
+		return condition.Status, CodeCurrent
+	case o.requireObserved:
+		return metav1.ConditionUnknown, CodeUnverified
+	default:
+		return condition.Status, CodeUnverified
+	}
+}
+
+// EvaluateOption changes how conditions are read.
+type EvaluateOption func(*evaluateOptions)
+
+type evaluateOptions struct {
+	conditionOnly, statusOnly, requireObserved bool
+}
+
+func newEvaluateOptions(opts []EvaluateOption) evaluateOptions {
+	var o evaluateOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+// ConditionGenerationOnly leaves status.observedGeneration out of account. It is
+// for controllers that keep the observed generation of each condition up to date,
+// but not that of the status. It undoes StatusGenerationOnly.
+func ConditionGenerationOnly() EvaluateOption {
+	return func(o *evaluateOptions) { o.conditionOnly, o.statusOnly = true, false }
+}
+
+// StatusGenerationOnly leaves the observed generation of each condition out of
+// account. It is for controllers that keep status.observedGeneration up to date but
+// not that of conditions, as OpenChoreo does from v0.12 on. It undoes
+// ConditionGenerationOnly.
+func StatusGenerationOnly() EvaluateOption {
+	return func(o *evaluateOptions) { o.conditionOnly, o.statusOnly = false, true }
+}
+
+// RequireObserved makes a condition Unknown when nothing tells which generation was
+// observed; its code stays CodeUnverified.
+func RequireObserved() EvaluateOption {
+	return func(o *evaluateOptions) { o.requireObserved = true }
+}

@@ -1,0 +1,238 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+)
+
+const (
+	ready     = v1alpha1.DataPlaneConditionReady
+	connected = v1alpha1.DataPlaneConditionConnected
+	gateway   = v1alpha1.DataPlaneConditionGatewayProvisioned
+)
+
+func condition(conditionType string, status metav1.ConditionStatus, observed int64) metav1.Condition {
+	return metav1.Condition{Type: conditionType, Status: status, ObservedGeneration: observed, Reason: "Tested", Message: "as tested"}
+}
+
+func TestEvaluateCondition(t *testing.T) {
+	const (
+		yes     = metav1.ConditionTrue
+		no      = metav1.ConditionFalse
+		unknown = metav1.ConditionUnknown
+	)
+	type conditions = []metav1.Condition
+	deleted := &metav1.Time{Time: time.Unix(1, 0)}
+
+	for name, test := range map[string]struct {
+		generation int64
+		observed   int64 // of the status
+		deletion   *metav1.Time
+		conditions conditions
+		ofType     string // Ready unless set
+		opts       []EvaluateOption
+		want       metav1.ConditionStatus
+		code       Code
+		duplicated bool
+	}{
+		"deleted: not ready whatever the condition says": {
+			generation: 1, deletion: deleted, conditions: conditions{condition(ready, yes, 1)},
+			want: no, code: CodeTerminating,
+		},
+		"deleted: not ready without a condition": {generation: 1, deletion: deleted, want: no, code: CodeTerminating},
+		"deleted: may still be connected": {
+			generation: 1, deletion: deleted, ofType: connected, conditions: conditions{condition(connected, yes, 1)},
+			want: yes, code: CodeCurrent,
+		},
+		"absent": {generation: 1, conditions: conditions{condition("Created", yes, 1)}, want: unknown, code: CodeNotReported},
+		"type differs in case": {
+			generation: 1, conditions: conditions{condition("ready", yes, 1)}, want: unknown, code: CodeNotReported,
+		},
+
+		"current": {generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 2)}, want: yes, code: CodeCurrent},
+		"current False": {
+			generation: 2, conditions: conditions{condition(ready, no, 2)}, want: no, code: CodeCurrent,
+		},
+		"current Unknown": {
+			generation: 2, conditions: conditions{condition(ready, unknown, 2)}, want: unknown, code: CodeCurrent,
+		},
+		"only the condition reports a generation": {
+			generation: 2, conditions: conditions{condition(ready, yes, 2)}, want: yes, code: CodeCurrent,
+		},
+		"only the status reports a generation": {
+			generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 0)}, want: yes, code: CodeCurrent,
+		},
+
+		"invalid status": {generation: 1, conditions: conditions{condition(ready, "true", 1)}, want: unknown, code: CodeInvalidStatus},
+		"empty status":   {generation: 1, conditions: conditions{condition(ready, "", 1)}, want: unknown, code: CodeInvalidStatus},
+		"invalid comes before stale": {
+			generation: 2, conditions: conditions{condition(ready, "Yes", 1)}, want: unknown, code: CodeInvalidStatus,
+		},
+
+		"stale condition":          {generation: 3, observed: 3, conditions: conditions{condition(ready, yes, 2)}, want: unknown, code: CodeStale},
+		"stale status":             {generation: 3, observed: 2, conditions: conditions{condition(ready, yes, 3)}, want: unknown, code: CodeStale},
+		"stale False":              {generation: 3, conditions: conditions{condition(ready, no, 2)}, want: unknown, code: CodeStale},
+		"stale comes before ahead": {generation: 3, observed: 4, conditions: conditions{condition(ready, yes, 2)}, want: unknown, code: CodeStale},
+		"condition ahead":          {generation: 1, conditions: conditions{condition(ready, yes, 7)}, want: unknown, code: CodeGenerationAhead},
+		"status ahead":             {generation: 1, observed: 7, conditions: conditions{condition(ready, yes, 1)}, want: unknown, code: CodeGenerationAhead},
+
+		"nothing reports a generation": {generation: 5, conditions: conditions{condition(ready, yes, 0)}, want: yes, code: CodeUnverified},
+		"a fake has no generation":     {conditions: conditions{condition(ready, yes, 3)}, want: yes, code: CodeUnverified},
+		"unverified False":             {generation: 5, conditions: conditions{condition(ready, no, 0)}, want: no, code: CodeUnverified},
+		"RequireObserved": {
+			generation: 5, conditions: conditions{condition(ready, yes, 0)}, opts: []EvaluateOption{RequireObserved()},
+			want: unknown, code: CodeUnverified,
+		},
+		"RequireObserved of what is observed": {
+			generation: 5, conditions: conditions{condition(ready, yes, 5)}, opts: []EvaluateOption{RequireObserved()},
+			want: yes, code: CodeCurrent,
+		},
+		"ConditionGenerationOnly": {
+			generation: 3, observed: 1, conditions: conditions{condition(ready, yes, 3)}, opts: []EvaluateOption{ConditionGenerationOnly()},
+			want: yes, code: CodeCurrent,
+		},
+		"ConditionGenerationOnly of a stale one": {
+			generation: 3, observed: 3, conditions: conditions{condition(ready, yes, 2)}, opts: []EvaluateOption{ConditionGenerationOnly()},
+			want: unknown, code: CodeStale,
+		},
+		"StatusGenerationOnly": {
+			generation: 3, observed: 3, conditions: conditions{condition(ready, yes, 1)}, opts: []EvaluateOption{StatusGenerationOnly()},
+			want: yes, code: CodeCurrent,
+		},
+		"StatusGenerationOnly of a stale one": {
+			generation: 3, observed: 2, conditions: conditions{condition(ready, yes, 3)}, opts: []EvaluateOption{StatusGenerationOnly()},
+			want: unknown, code: CodeStale,
+		},
+
+		"duplicates: the worst of the newest": {
+			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 2)},
+			want: no, code: CodeCurrent, duplicated: true,
+		},
+		"duplicates: Unknown is worse than True": {
+			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, unknown, 2)},
+			want: unknown, code: CodeCurrent, duplicated: true,
+		},
+		"duplicates: an older one doesn't count": {
+			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
+			want: yes, code: CodeCurrent, duplicated: true,
+		},
+		"duplicates: False by the newest though an older one comes first": {
+			generation: 2, conditions: conditions{condition(ready, yes, 1), condition(ready, no, 2)},
+			want: no, code: CodeCurrent, duplicated: true,
+		},
+		"duplicates: True needs the one that other tools read": {
+			generation: 2, conditions: conditions{condition(ready, no, 1), condition(ready, yes, 2)},
+			want: unknown, code: CodeStale, duplicated: true,
+		},
+		"duplicates: all the same": {
+			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, yes, 2)},
+			want: yes, code: CodeCurrent, duplicated: true,
+		},
+		"duplicates: invalid is worse than True": {
+			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, "Maybe", 2)},
+			want: unknown, code: CodeInvalidStatus, duplicated: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp := &v1alpha1.DataPlane{
+				ObjectMeta: metav1.ObjectMeta{Generation: test.generation, DeletionTimestamp: test.deletion},
+				Status:     v1alpha1.DataPlaneStatus{ObservedGeneration: test.observed, Conditions: test.conditions},
+			}
+			before := dp.DeepCopy()
+			ofType := test.ofType
+			if ofType == "" {
+				ofType = ready
+			}
+			verdict := EvaluateCondition(dp, ofType, test.opts...)
+			assert.Equal(t, before, dp, "must not be changed")
+			assert.Equal(t, ofType, verdict.Type)
+			assert.Equal(t, test.want, verdict.Status)
+			assert.Equal(t, test.code, verdict.Code)
+			assert.Equal(t, test.duplicated, verdict.Duplicated)
+			assert.Equal(t, verdict, Evaluate(dp, test.opts...).Verdict(ofType), "Evaluate must agree")
+			if len(test.opts) == 0 {
+				is := map[string]func(*v1alpha1.DataPlane) bool{ready: IsReady, connected: IsConnected}[ofType]
+				assert.Equal(t, test.want == yes, is(dp))
+			}
+		})
+	}
+}
+
+func TestEvaluateReportsDefinedTypesFirstAndOthersByName(t *testing.T) {
+	dp := &v1alpha1.DataPlane{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod", Generation: 4},
+		Status: v1alpha1.DataPlaneStatus{ObservedGeneration: 4, Conditions: []metav1.Condition{
+			condition("Finalizing", metav1.ConditionFalse, 4),
+			condition(connected, metav1.ConditionFalse, 4),
+			condition("Created", metav1.ConditionTrue, 4),
+			condition(ready, metav1.ConditionTrue, 4),
+			condition("Created", metav1.ConditionTrue, 4),
+		}},
+	}
+	report := Evaluate(dp)
+	assert.Equal(t, types.NamespacedName{Namespace: "default", Name: "prod"}, report.Key)
+	assert.EqualValues(t, 4, report.Generation)
+	assert.EqualValues(t, 4, report.ObservedGeneration)
+	assert.True(t, report.Contradictory, "Ready=True with Connected=False")
+	var order []string
+	for _, verdict := range report.Verdicts {
+		order = append(order, verdict.Type)
+	}
+	assert.Equal(t, []string{ready, connected, gateway, "Created", "Finalizing"}, order)
+	assert.True(t, report.Verdict("Created").Duplicated)
+	assert.Equal(t, "Tested", report.Verdict(ready).Reason)
+	assert.Equal(t, "as tested", report.Verdict(ready).Message)
+	assert.Equal(t, Verdict{Type: "Absent", Status: metav1.ConditionUnknown, Code: CodeNotReported}, report.Verdict("Absent"))
+
+	data, err := json.Marshal(report.Verdict(gateway))
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"type":"GatewayProvisioned","status":"Unknown","code":"NotReported"}`, string(data))
+}
+
+func TestReadersAcceptNil(t *testing.T) {
+	assert.False(t, IsReady(nil))
+	assert.False(t, IsConnected(nil))
+	assert.False(t, IsGatewayProvisioned(nil))
+	for _, verdict := range Evaluate(nil).Verdicts {
+		assert.Equal(t, CodeNoObject, verdict.Code)
+		assert.Equal(t, metav1.ConditionUnknown, verdict.Status)
+	}
+	assert.Len(t, Evaluate(nil).Verdicts, 3)
+}
+
+// OpenChoreo v0.3 writes no Ready condition, leaves the generation of the status at
+// 0, and has an atomic list.
+func TestEvaluateWhatOpenChoreoWrites(t *testing.T) {
+	dp := &v1alpha1.DataPlane{
+		ObjectMeta: metav1.ObjectMeta{Generation: 1},
+		Status: v1alpha1.DataPlaneStatus{Conditions: []metav1.Condition{
+			condition("Created", metav1.ConditionTrue, 1), condition("Finalizing", metav1.ConditionTrue, 1),
+		}},
+	}
+	assert.False(t, IsReady(dp))
+	assert.Equal(t, CodeNotReported, EvaluateCondition(dp, ready).Code)
+	assert.Equal(t, CodeCurrent, EvaluateCondition(dp, "Created").Code)
+}
+
+func TestIsReadyDoesNotAllocate(t *testing.T) {
+	dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 1}}
+	for _, conditionType := range []string{"A", "B", "C", connected, gateway, ready} {
+		dp.Status.Conditions = append(dp.Status.Conditions, condition(conditionType, metav1.ConditionTrue, 1))
+	}
+	assert.Zero(t, testing.AllocsPerRun(100, func() {
+		if !IsReady(dp) {
+			t.Fail()
+		}
+	}))
+}
