@@ -37,7 +37,10 @@ func ExtractInto(object runtime.Object, objectType typed.ParseableType, fieldMan
 	}
 	extracted := value.ExtractItems(owned.Leaves(), typed.WithAppendKeyFields()).AsValue().Unstructured()
 	fields, ok := extracted.(map[string]any)
-	if !ok {
+	switch {
+	case extracted == nil: // what it applied is gone
+		return nil
+	case !ok:
 		return fmt.Errorf("fields of manager %q are a %T, want a map", fieldManager, extracted)
 	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(fields, applyConfiguration); err != nil {

@@ -1,0 +1,250 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanesdk_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/watch"
+	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/tools/cache"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+)
+
+// These tests are about the fake clientset and what is generated around it. What an
+// API server does is tested on one, in hack/integration.
+
+func newDataPlane(name string) *openchoreov1alpha1.DataPlane {
+	return &openchoreov1alpha1.DataPlane{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec:       openchoreov1alpha1.DataPlaneSpec{Registry: openchoreov1alpha1.Registry{Prefix: "docker.io/myorg"}},
+	}
+}
+
+func registryPrefix(prefix string) *openchoreoapply.DataPlaneApplyConfiguration {
+	return openchoreoapply.DataPlane("prod", "default").
+		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix(prefix)))
+}
+
+func applyAs(manager string) metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: manager} }
+
+func TestFakeCreate(t *testing.T) {
+	client := fake.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
+	created, err := client.Create(t.Context(), newDataPlane("prod"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, "docker.io/myorg", created.Spec.Registry.Prefix)
+
+	_, err = client.Create(t.Context(), newDataPlane("prod"), metav1.CreateOptions{})
+	assert.True(t, apierrors.IsAlreadyExists(err), err)
+}
+
+func TestFakeApplyKeepsFieldManagersApart(t *testing.T) {
+	client := fake.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
+
+	_, err := client.Apply(t.Context(), registryPrefix("docker.io/one"), applyAs("one"))
+	require.NoError(t, err, "apply creates what is not there")
+
+	_, err = client.Apply(t.Context(), registryPrefix("docker.io/two"), applyAs("two"))
+	require.True(t, apierrors.IsConflict(err), err)
+	assert.ErrorContains(t, err, `conflict with "one"`)
+	assert.ErrorContains(t, err, ".spec.registry.prefix")
+
+	gateway := openchoreoapply.DataPlane("prod", "default").WithSpec(openchoreoapply.DataPlaneSpec().
+		WithGateway(openchoreoapply.GatewaySpec().WithPublicVirtualHost("api.example.com")))
+	both, err := client.Apply(t.Context(), gateway, applyAs("two"))
+	require.NoError(t, err, "another field is no conflict")
+	assert.Equal(t, "docker.io/one", both.Spec.Registry.Prefix)
+	assert.Equal(t, "api.example.com", both.Spec.Gateway.PublicVirtualHost)
+
+	forced, err := client.Apply(t.Context(), registryPrefix("docker.io/two"), metav1.ApplyOptions{FieldManager: "two", Force: true})
+	require.NoError(t, err)
+	assert.Equal(t, "docker.io/two", forced.Spec.Registry.Prefix)
+}
+
+func TestFakeExtractGivesWhatAManagerApplied(t *testing.T) {
+	client := fake.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
+	_, err := client.Apply(t.Context(), registryPrefix("docker.io/myorg"), applyAs("one"))
+	require.NoError(t, err)
+	// The fake files what ApplyStatus sets under the main resource, so that a
+	// manager of both would lose the one by the other: not so on an API server.
+	dp, err := client.ApplyStatus(t.Context(), readyStatus(metav1.ConditionTrue), applyAs("one-status"))
+	require.NoError(t, err)
+
+	extracted, err := openchoreoapply.ExtractDataPlane(dp, "one")
+	require.NoError(t, err)
+	assert.Equal(t, registryPrefix("docker.io/myorg"), extracted)
+
+	nothing, err := openchoreoapply.ExtractDataPlane(dp, "nobody")
+	require.NoError(t, err)
+	assert.Equal(t, openchoreoapply.DataPlane("prod", "default"), nothing)
+}
+
+func TestExtractKeepsSubresourcesApart(t *testing.T) {
+	dp := newDataPlane("prod")
+	dp.Spec.Gateway.PublicVirtualHost = "api.example.com"
+	dp.Status.Conditions = []metav1.Condition{
+		{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"},
+		{Type: "Connected", Status: metav1.ConditionFalse, Reason: "Tested"},
+	}
+	dp.ManagedFields = []metav1.ManagedFieldsEntry{
+		managed("one", "", metav1.ManagedFieldsOperationApply, `{"f:spec":{"f:registry":{"f:prefix":{}}}}`),
+		managed("one", "", metav1.ManagedFieldsOperationUpdate, `{"f:spec":{"f:gateway":{"f:publicVirtualHost":{}}}}`),
+		managed("one", "status", metav1.ManagedFieldsOperationApply,
+			`{"f:status":{"f:conditions":{"k:{\"type\":\"Ready\"}":{".":{},"f:status":{}}}}}`),
+	}
+
+	extracted, err := openchoreoapply.ExtractDataPlane(dp, "one")
+	require.NoError(t, err)
+	assert.Equal(t, registryPrefix("docker.io/myorg"), extracted, "neither what it only updated, nor the status")
+
+	status, err := openchoreoapply.ExtractDataPlaneStatus(dp, "one")
+	require.NoError(t, err)
+	assert.Equal(t, openchoreoapply.DataPlane("prod", "default").WithStatus(openchoreoapply.DataPlaneStatus().
+		WithConditions(applymetav1.Condition().WithType("Ready").WithStatus(metav1.ConditionTrue))), status,
+		"the key of a list entry comes along though the manager does not own it")
+}
+
+func TestExtractRefusesManagedFieldsThatAreNone(t *testing.T) {
+	dp := newDataPlane("prod")
+	dp.ManagedFields = []metav1.ManagedFieldsEntry{managed("one", "", metav1.ManagedFieldsOperationApply, `{"f:spec":1}`)}
+	_, err := openchoreoapply.ExtractDataPlane(dp, "one")
+	assert.ErrorContains(t, err, `managed fields of "one"`)
+
+	nothing := openchoreoapply.DataPlane("prod", "default")
+	for name, fields := range map[string]*metav1.FieldsV1{
+		"no fields":                       nil,
+		"fields that are no longer there": managed("", "", "", `{"f:spec":{"f:observer":{"f:url":{}}}}`).FieldsV1,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp.ManagedFields[0].FieldsV1 = fields
+			extracted, err := openchoreoapply.ExtractDataPlane(dp, "one")
+			require.NoError(t, err)
+			assert.Equal(t, nothing, extracted)
+		})
+	}
+}
+
+func managed(manager, subresource string, operation metav1.ManagedFieldsOperationType, fields string) metav1.ManagedFieldsEntry {
+	entry := metav1.ManagedFieldsEntry{
+		Manager: manager, Operation: operation, Subresource: subresource,
+		APIVersion: "openchoreo.dev/v1alpha1", FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{},
+	}
+	if err := entry.FieldsV1.UnmarshalJSON([]byte(fields)); err != nil {
+		panic(err)
+	}
+	return entry
+}
+
+func TestFakeApplyStatusMergesConditionsByType(t *testing.T) {
+	client := fake.NewClientset(newDataPlane("prod")).OpenChoreoV1alpha1().DataPlanes("default")
+	_, err := client.ApplyStatus(t.Context(), readyStatus(metav1.ConditionTrue), applyAs("one"))
+	require.NoError(t, err)
+	connected := openchoreoapply.DataPlane("prod", "default").WithStatus(openchoreoapply.DataPlaneStatus().
+		WithConditions(condition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse)))
+	dp, err := client.ApplyStatus(t.Context(), connected, applyAs("two"))
+	require.NoError(t, err)
+	assert.Len(t, dp.Status.Conditions, 2, "a condition of another manager stays")
+}
+
+func TestFakeWatch(t *testing.T) {
+	client := fake.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
+	watcher, err := client.Watch(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	defer watcher.Stop()
+
+	_, err = client.Create(t.Context(), newDataPlane("prod"), metav1.CreateOptions{})
+	require.NoError(t, err)
+	require.NoError(t, client.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+	for _, want := range []watch.EventType{watch.Added, watch.Deleted} {
+		select {
+		case event := <-watcher.ResultChan():
+			assert.Equal(t, want, event.Type)
+			assert.Equal(t, "prod", event.Object.(*openchoreov1alpha1.DataPlane).Name)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no %s event", want)
+		}
+	}
+}
+
+// From client-go 0.35 on, an informer on a fake that doesn't say that it can't stream
+// lists never syncs.
+func TestInformerOnFakeSyncsAndFollows(t *testing.T) {
+	for name, client := range map[string]*fake.Clientset{
+		"NewClientset":       fake.NewClientset(newDataPlane("prod")),
+		"NewSimpleClientset": fake.NewSimpleClientset(newDataPlane("prod")), //nolint:staticcheck // Deprecated, and used all the same.
+	} {
+		t.Run(name, func(t *testing.T) {
+			factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+			dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
+			seen := make(chan string, 10)
+			_, err := dataPlanes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+				AddFunc: func(obj any) { seen <- obj.(*openchoreov1alpha1.DataPlane).Name },
+			})
+			require.NoError(t, err)
+
+			stop := make(chan struct{})
+			factory.Start(stop)
+			defer factory.Shutdown()
+			defer close(stop)
+			synced := make(chan struct{})
+			time.AfterFunc(25*time.Second, func() { close(synced) })
+			for _, ok := range factory.WaitForCacheSync(synced) {
+				require.True(t, ok, "the informer has not synced")
+			}
+			assert.Equal(t, "prod", receive(t, seen))
+
+			_, err = client.OpenChoreoV1alpha1().DataPlanes("default").Create(t.Context(), newDataPlane("new"), metav1.CreateOptions{})
+			require.NoError(t, err)
+			assert.Equal(t, "new", receive(t, seen))
+			all, err := dataPlanes.Lister().DataPlanes("default").List(labels.Everything())
+			require.NoError(t, err)
+			assert.Len(t, all, 2)
+			_, err = dataPlanes.Lister().DataPlanes("default").Get("absent")
+			assert.True(t, apierrors.IsNotFound(err), err)
+		})
+	}
+}
+
+// controller-runtime and apimachinery 0.34 ask for these methods, which generators
+// write from 0.34 on.
+func TestApplyConfigurationTellsWhatItIs(t *testing.T) {
+	var _ interface{ IsApplyConfiguration() } = openchoreoapply.DataPlane("", "")
+	prod := openchoreoapply.DataPlane("prod", "default")
+	assert.Equal(t, "prod", *prod.GetName())
+	assert.Equal(t, "default", *prod.GetNamespace())
+	assert.Equal(t, "DataPlane", *prod.GetKind())
+	assert.Equal(t, "openchoreo.dev/v1alpha1", *prod.GetAPIVersion())
+	assert.Nil(t, (&openchoreoapply.DataPlaneApplyConfiguration{}).GetNamespace())
+}
+
+func readyStatus(status metav1.ConditionStatus) *openchoreoapply.DataPlaneApplyConfiguration {
+	return openchoreoapply.DataPlane("prod", "default").WithStatus(openchoreoapply.DataPlaneStatus().
+		WithConditions(condition(openchoreov1alpha1.DataPlaneConditionReady, status)))
+}
+
+func condition(conditionType string, status metav1.ConditionStatus) *applymetav1.ConditionApplyConfiguration {
+	return applymetav1.Condition().WithType(conditionType).WithStatus(status).
+		WithReason("Tested").WithMessage("").WithLastTransitionTime(metav1.Unix(0, 0))
+}
+
+func receive(t *testing.T, from <-chan string) string {
+	t.Helper()
+	select {
+	case value := <-from:
+		return value
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing came within 10 s")
+		return ""
+	}
+}
