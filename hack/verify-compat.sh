@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Copyright The OpenChoreo Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# Builds every public package and runs the unit tests with each client-go that a
+# release supports, and prints a table. Arguments name minors ("0.36"), all by
+# default. Two modules stand in for users:
+#
+#   unit      this module with its requirements raised, and all its tests
+#   consumer  another module that requires this one and a client-go of its own
+#
+# Needs Go; a client-go that asks for a later Go gets it by GOTOOLCHAIN.
+
+set -o errexit -o nounset -o pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# The latest patch of each minor, by hand, so that a run is repeatable.
+supported=(v0.33.13 v0.34.13 v0.35.10 v0.36.6 v0.37.2)
+
+module=github.com/openchoreo/dataplane-sdk-go
+root=$PWD
+export GOWORK=off GOFLAGS=-mod=mod
+
+if (($#)); then
+  versions=()
+  for minor; do
+    for version in "${supported[@]}"; do
+      [[ $version == v"${minor#v}".* ]] && versions+=("$version") && continue 2
+    done
+    echo "verify-compat: client-go $minor is not supported; these are: ${supported[*]}" >&2
+    exit 2
+  done
+else
+  versions=("${supported[@]}")
+fi
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# as_this_module VERSION: this module as it is built when the user asks for VERSION.
+as_this_module() {
+  local mod=$tmp/$1/this.mod
+  cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
+  go get -modfile="$mod" "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" &&
+    go mod tidy -modfile="$mod" && check_version "$1" -modfile="$mod" &&
+    go vet -modfile="$mod" ./... &&
+    go test -modfile="$mod" -count=1 ./...
+}
+
+# as_consumer VERSION: another module, which requires this one and VERSION.
+as_consumer() {
+  local dir=$tmp/$1/consumer
+  mkdir -p "$dir" && cp hack/compat/consumer_test.go.txt "$dir/consumer_test.go" && cd "$dir" || return
+  go mod init example.com/consumer &&
+    go mod edit -require="$module@v0.0.0" -replace="$module=$root" -require="k8s.io/client-go@$1" &&
+    go mod tidy && check_version "$1" &&
+    go build "$module/..." &&
+    go vet ./... &&
+    go test -count=1 ./... || return
+  go list -m all | wc -l | tr -d ' ' >"$tmp/$1/modules"
+}
+
+# check_version VERSION [FLAG...]: what is tested must be what the table says.
+check_version() {
+  local want=$1 got
+  shift
+  got=$(go list "$@" -m -f '{{.Version}}' k8s.io/client-go)
+  [[ $got == "$want" ]] || { echo "built with client-go $got, want $want" >&2; return 1; }
+}
+
+baseline() { # modules of client-go alone
+  mkdir -p "$tmp/$1/baseline" && cd "$tmp/$1/baseline" &&
+    go mod init example.com/baseline && go mod edit -require="k8s.io/client-go@$1" &&
+    printf 'package baseline\n\nimport _ "k8s.io/client-go/kubernetes"\n' >baseline.go &&
+    go mod tidy || return
+  go list -m all | wc -l | tr -d ' ' >"$tmp/$1/alone"
+}
+
+status=0
+step() { # step VERSION NAME COMMAND...: prints what failed, keeps what passed quiet
+  local log=$tmp/$1/$2.log
+  if ("${@:3}") >"$log" 2>&1; then
+    echo ok
+  else
+    echo FAILED
+    { echo; echo "--- client-go $1, $2:"; cat "$log"; echo "---"; } >&2
+  fi
+}
+
+rows=()
+for version in "${versions[@]}"; do
+  mkdir -p "$tmp/$version"
+  echo "client-go $version ..." >&2
+  unit=$(step "$version" unit as_this_module "$version")
+  consumer=$(step "$version" consumer as_consumer "$version")
+  alone=$(step "$version" baseline baseline "$version")
+  [[ $unit$consumer$alone == okokok ]] || status=1
+  rows+=("$(printf '%-10s  %-6s  %-8s  %7s  %s' "$version" "$unit" "$consumer" \
+    "$(cat "$tmp/$version/modules" 2>/dev/null || echo -)" "$(cat "$tmp/$version/alone" 2>/dev/null || echo -)")")
+done
+
+echo
+printf '%-10s  %-6s  %-8s  %7s  %s\n' client-go unit consumer modules "with client-go alone"
+printf '%s\n' "${rows[@]}"
+exit $status
