@@ -182,7 +182,7 @@ func TestFakeWatch(t *testing.T) {
 func TestInformerOnFakeSyncsAndFollows(t *testing.T) {
 	for name, client := range map[string]*fake.Clientset{
 		"NewClientset":       fake.NewClientset(newDataPlane("prod")),
-		"NewSimpleClientset": fake.NewSimpleClientset(newDataPlane("prod")), //nolint:staticcheck // Deprecated, and used all the same.
+		"NewSimpleClientset": fake.NewSimpleClientset(newDataPlane("prod")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			factory := openchoreoinformers.NewSharedInformerFactory(client, 0)

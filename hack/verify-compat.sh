@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # Builds every public package and runs the unit tests with each client-go that a
-# release supports, and prints a table. Arguments name minors ("0.36"), all by
-# default. Two modules stand in for users:
+# release supports, prints a table, and compares it with the README's. Arguments name
+# minors ("0.36"), all by default. Two modules stand in for users:
 #
 #   unit      this module with its requirements raised, and all its tests
 #   consumer  another module that requires this one and a client-go of its own
@@ -94,9 +94,16 @@ for version in "${versions[@]}"; do
   unit=$(step "$version" unit as_this_module "$version")
   consumer=$(step "$version" consumer as_consumer "$version")
   alone=$(step "$version" baseline baseline "$version")
-  [[ $unit$consumer$alone == okokok ]] || status=1
-  rows+=("$(printf '%-10s  %-6s  %-8s  %7s  %s' "$version" "$unit" "$consumer" \
-    "$(cat "$tmp/$version/modules" 2>/dev/null || echo -)" "$(cat "$tmp/$version/alone" 2>/dev/null || echo -)")")
+  modules=- only=-
+  if [[ $unit$consumer$alone == okokok ]]; then
+    modules=$(<"$tmp/$version/modules") only=$(<"$tmp/$version/alone")
+    row="| $version | $modules | $only |"
+    grep --quiet --fixed-strings --line-regexp "$row" README.md ||
+      { echo "verify-compat: README.md has no row: $row" >&2; status=1; }
+  else
+    status=1
+  fi
+  rows+=("$(printf '%-10s  %-6s  %-8s  %7s  %s' "$version" "$unit" "$consumer" "$modules" "$only")")
 done
 
 echo

@@ -69,7 +69,7 @@ func TestRESTConfigForConnectsWithMutualTLS(t *testing.T) {
 	clients.AppendCertsFromPEM(ca)
 
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, r.TLS.PeerCertificates[0].Subject.CommonName)
+		_, _ = fmt.Fprint(w, r.TLS.PeerCertificates[0].Subject.CommonName)
 	}))
 	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients}
 	server.StartTLS()
@@ -307,5 +307,5 @@ func requireFault(t *testing.T, dp *v1alpha1.DataPlane, field string, reason Cre
 		}
 	}
 	var urlErr *url.Error
-	assert.False(t, errors.As(err, &urlErr), "a url.Error holds the URL")
+	assert.NotErrorAs(t, err, &urlErr, "a url.Error holds the URL")
 }

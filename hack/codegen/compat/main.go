@@ -41,7 +41,8 @@ var edits = []edit{
 		"applyconfigurations/openchoreo/v1alpha1/dataplane.go",
 		"\tmanagedfields \"k8s.io/apimachinery/pkg/util/managedfields\"\n",
 		"",
-	}, {
+	},
+	{
 		"applyconfigurations/openchoreo/v1alpha1/dataplane.go",
 		"managedfields.ExtractInto(",
 		"internal.ExtractInto(",
@@ -56,7 +57,8 @@ var edits = []edit{
 func (b DataPlaneApplyConfiguration) IsApplyConfiguration() {}
 
 // WithKind sets`,
-	}, {
+	},
+	{
 		"applyconfigurations/openchoreo/v1alpha1/dataplane.go",
 		"\n// GetName retrieves",
 		`
@@ -83,7 +85,8 @@ func (b *DataPlaneApplyConfiguration) GetNamespace() *string {
 		"applyconfigurations/utils.go",
 		"\ttesting \"k8s.io/client-go/testing\"\n",
 		"\tmanagedfields \"k8s.io/apimachinery/pkg/util/managedfields\"\n",
-	}, {
+	},
+	{
 		"applyconfigurations/utils.go",
 		`func NewTypeConverter(scheme *runtime.Scheme) *testing.TypeConverter {
 	return &testing.TypeConverter{Scheme: scheme, TypeResolver: internal.Parser()}
@@ -110,11 +113,13 @@ func (c *Clientset) IsWatchListSemanticsUnSupported() bool {
 var (
 	_ clientset.Interface = &Clientset{}
 `,
-	}, {
+	},
+	{
 		"informers/externalversions/openchoreo/v1alpha1/dataplane.go",
 		"\t\t&cache.ListWatch{\n",
 		"\t\tinternalinterfaces.ListWatchFor(client, &cache.ListWatch{\n",
-	}, {
+	},
+	{
 		"informers/externalversions/openchoreo/v1alpha1/dataplane.go",
 		"\t\t},\n\t\t&apisopenchoreov1alpha1.DataPlane{},\n",
 		"\t\t}),\n\t\t&apisopenchoreov1alpha1.DataPlane{},\n",

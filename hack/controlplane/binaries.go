@@ -1,0 +1,223 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controlplane
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/mod/modfile"
+)
+
+const (
+	// AssetsEnv names the environment variable with a folder of ready-made binaries. It's the one
+	// that envtest, kubebuilder and setup-envtest use.
+	AssetsEnv = "KUBEBUILDER_ASSETS"
+
+	// CacheEnv names the environment variable that moves the build cache out of the user's cache
+	// folder. A relative value is relative to the working directory.
+	CacheEnv = "DATAPLANE_CONTROLPLANE_CACHE"
+)
+
+var (
+	// ErrMissingBinaries says that the folder in AssetsEnv lacks a binary. Nothing is built then:
+	// who names a folder wants what is in it.
+	ErrMissingBinaries = errors.New("missing control plane binaries")
+
+	// ErrNoGo says that the binaries have to be built and there is no go command in PATH.
+	ErrNoGo = errors.New("no go command in PATH")
+
+	// ErrGoTooOld says that the go command is older than Kubernetes asks for, and isn't allowed
+	// to fetch a newer one (GOTOOLCHAIN=local).
+	ErrGoTooOld = errors.New("go command is too old to build the control plane")
+
+	// ErrDownload says that the go command could not download a module or a toolchain.
+	ErrDownload = errors.New("cannot download the control plane's source")
+
+	// ErrNoSpace says that a file system is too full, or filled up during the build.
+	ErrNoSpace = errors.New("not enough disk space to build the control plane")
+)
+
+// binaryNames are what a complete folder holds.
+var binaryNames = []string{"etcd", "kube-apiserver", "kubectl"}
+
+// The pins are a go.mod and a go.sum under other names, since go:embed leaves out any folder
+// with a go.mod. update.sh writes them.
+var (
+	//go:embed controlplane.mod
+	pinnedMod []byte
+	//go:embed controlplane.sum
+	pinnedSum []byte
+)
+
+// Binaries returns the absolute path of a folder that holds kube-apiserver, etcd and kubectl.
+// It is, in this order:
+//
+//   - the folder that KUBEBUILDER_ASSETS names, if that is set. If a binary is missing there,
+//     the error is ErrMissingBinaries.
+//   - the build cache: a folder per Kubernetes release and platform, below the user's cache folder
+//     or DATAPLANE_CONTROLPLANE_CACHE.
+//   - the build cache, once the go command has filled it from the Go module proxy. That takes some
+//     minutes the first time, and progress then tells a reader how far it is.
+//
+// A build that ends early, by ctx, by a signal or by a full disk, leaves nothing that a later call
+// takes for a binary. Several callers at once, in this process or others, build once: the others
+// wait, and say so on progress.
+//
+// The caller may run what is in the folder and must not change it: other processes use it too.
+// Nothing is written to progress, which may be nil, unless there is something to build. Errors can
+// be told apart with errors.Is: ErrMissingBinaries, ErrNoGo, ErrGoTooOld, ErrDownload, ErrNoSpace
+// and, once ctx has ended, ctx.Err().
+func Binaries(ctx context.Context, progress io.Writer) (string, error) {
+	if assets := os.Getenv(AssetsEnv); assets != "" {
+		return assetsDir(assets)
+	}
+	base, err := cacheBase()
+	if err != nil {
+		return "", err
+	}
+	pins, err := parsePins(pinnedMod, pinnedSum)
+	if err != nil {
+		return "", err
+	}
+	b := &builder{base: base, pins: pins, progress: newProgress(progress), freeSpace: freeSpace}
+	return b.dir(ctx)
+}
+
+// assetsDir checks a folder that the user has named.
+func assetsDir(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", AssetsEnv, err)
+	}
+	missing, err := missingBinaries(dir)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", AssetsEnv, err)
+	}
+	if len(missing) > 0 {
+		return "", fmt.Errorf("%w: %s=%s has no executable %s; complete it, or unset the variable to have them built",
+			ErrMissingBinaries, AssetsEnv, dir, strings.Join(missing, ", "))
+	}
+	return dir, nil
+}
+
+// missingBinaries returns the names of the binaries that dir doesn't hold as executable files.
+func missingBinaries(dir string) ([]string, error) {
+	var missing []string
+	for _, name := range binaryNames {
+		info, err := os.Stat(filepath.Join(dir, name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			missing = append(missing, name)
+		case err != nil:
+			return nil, err
+		case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
+			missing = append(missing, name)
+		}
+	}
+	return missing, nil
+}
+
+// cacheBase returns the absolute path of the folder that holds one folder per release.
+func cacheBase() (string, error) {
+	if base := os.Getenv(CacheEnv); base != "" {
+		abs, err := filepath.Abs(base)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", CacheEnv, err)
+		}
+		return abs, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no folder to keep the control plane's binaries in, set %s: %w", CacheEnv, err)
+	}
+	return filepath.Join(cache, "dataplane-sdk-go", "controlplane"), nil
+}
+
+// pins says what to build.
+type pins struct {
+	mod, sum   []byte
+	goVersion  string   // "1.26.0"
+	kubernetes string   // "v1.36.3"
+	etcd       string   // "v3.6.8"
+	packages   []string // the main packages
+}
+
+const (
+	kubernetesModule = "k8s.io/kubernetes"
+	etcdModule       = "go.etcd.io/etcd/server/v3"
+)
+
+// parsePins reads the releases from the mod file, which is the only place that names them.
+func parsePins(mod, sum []byte) (pins, error) {
+	file, err := modfile.Parse("controlplane.mod", mod, nil)
+	if err != nil {
+		return pins{}, err
+	}
+	p := pins{mod: mod, sum: sum}
+	if file.Go != nil {
+		p.goVersion = file.Go.Version
+	}
+	for _, require := range file.Require {
+		switch require.Mod.Path {
+		case kubernetesModule:
+			p.kubernetes = require.Mod.Version
+		case etcdModule:
+			p.etcd = require.Mod.Version
+		}
+	}
+	for _, tool := range file.Tool {
+		p.packages = append(p.packages, tool.Path)
+	}
+	if p.goVersion == "" || p.kubernetes == "" || p.etcd == "" || len(p.packages) != len(binaryNames) {
+		return pins{}, fmt.Errorf("controlplane.mod must name a Go version, %s, %s and %d tools",
+			kubernetesModule, etcdModule, len(binaryNames))
+	}
+	return p, nil
+}
+
+// buildFlags are the flags that go build and go list share. Without the versions, the server and
+// kubectl would say that they are v0.0.0-master.
+func (p pins) buildFlags() []string {
+	return []string{
+		"-mod=readonly", "-trimpath", "-buildvcs=false",
+		"-ldflags=-s -w" +
+			" -X k8s.io/component-base/version.gitVersion=" + p.kubernetes +
+			" -X k8s.io/client-go/pkg/version.gitVersion=" + p.kubernetes,
+	}
+}
+
+// key names the folder of one build: whatever changes a binary changes the name.
+func (p pins) key() string {
+	hash := sha256.New()
+	for _, part := range [][]byte{p.mod, p.sum, []byte(strings.Join(p.buildFlags(), "\x00"))} {
+		hash.Write(fmt.Appendf(nil, "%d\x00", len(part)))
+		hash.Write(part)
+	}
+	return fmt.Sprintf("%s-%s-%s-%s", p.kubernetes, runtime.GOOS, runtime.GOARCH, hex.EncodeToString(hash.Sum(nil))[:12])
+}
+
+// versions maps each binary to what it must answer when asked for its version.
+func (p pins) versions() map[string]versionCheck {
+	return map[string]versionCheck{
+		"etcd":           {args: []string{"--version"}, want: "etcd Version: " + strings.TrimPrefix(p.etcd, "v")},
+		"kube-apiserver": {args: []string{"--version"}, want: "Kubernetes " + p.kubernetes},
+		"kubectl":        {args: []string{"version", "--client"}, want: "Client Version: " + p.kubernetes},
+	}
+}
+
+type versionCheck struct {
+	args []string
+	want string
+}

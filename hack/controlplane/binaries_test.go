@@ -1,0 +1,86 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controlplane
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestBinariesTakesTheNamedFolder(t *testing.T) {
+	f := newFake(t, "")
+	dir := t.TempDir()
+	for _, name := range binaryNames {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o755))
+	}
+	t.Chdir(filepath.Dir(dir))
+	t.Setenv(AssetsEnv, filepath.Base(dir))
+	got, err := Binaries(t.Context(), nil)
+	require.NoError(t, err)
+	assert.True(t, filepath.IsAbs(got))
+	want, err := filepath.EvalSymlinks(dir)
+	require.NoError(t, err)
+	got, err = filepath.EvalSymlinks(got)
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+	assert.Zero(t, f.builds())
+}
+
+func TestBinariesNeverReplacesTheNamedFolder(t *testing.T) {
+	f := newFake(t, "")
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kubectl"), nil, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "etcd"), nil, 0o644), "not executable")
+	t.Setenv(AssetsEnv, dir)
+	_, err := Binaries(t.Context(), nil)
+	require.ErrorIs(t, err, ErrMissingBinaries)
+	require.ErrorContains(t, err, "etcd, kube-apiserver;")
+	assert.Zero(t, f.builds())
+}
+
+func TestCacheBase(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CACHE_HOME", "")
+	t.Setenv(CacheEnv, "")
+	base, err := cacheBase()
+	require.NoError(t, err)
+	assert.Contains(t, base, home)
+
+	t.Setenv(CacheEnv, "relative")
+	base, err = cacheBase()
+	require.NoError(t, err)
+	wd, err := os.Getwd()
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(wd, "relative"), base)
+
+	t.Setenv(CacheEnv, "")
+	t.Setenv("HOME", "")
+	_, err = cacheBase()
+	require.ErrorContains(t, err, CacheEnv)
+}
+
+func TestPins(t *testing.T) {
+	p, err := parsePins(pinnedMod, pinnedSum)
+	require.NoError(t, err)
+	assert.Regexp(t, `^v1\.\d+\.\d+$`, p.kubernetes)
+	assert.Regexp(t, regexp.QuoteMeta(p.kubernetes+"-"+runtime.GOOS+"-"+runtime.GOARCH)+`-[0-9a-f]{12}$`, p.key())
+
+	other, err := parsePins(append(bytes.Clone(pinnedMod), "// changed\n"...), pinnedSum)
+	require.NoError(t, err)
+	assert.NotEqual(t, p.key(), other.key())
+	other, err = parsePins(pinnedMod, append(bytes.Clone(pinnedSum), '\n'))
+	require.NoError(t, err)
+	assert.NotEqual(t, p.key(), other.key())
+
+	_, err = parsePins([]byte("module x\n"), nil)
+	require.Error(t, err)
+}

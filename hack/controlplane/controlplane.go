@@ -1,0 +1,261 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controlplane runs real Kubernetes control planes on this machine: kube-apiserver and
+// etcd as separate processes, and kubectl to talk to them. It's for integration tests, runnable
+// examples and benchmarks, never for clusters that somebody needs.
+//
+//	cp, err := controlplane.Start(ctx)
+//	if err != nil {
+//		return err
+//	}
+//	defer cp.Stop()
+//	client, err := kubernetes.NewForConfig(cp.Config())
+//
+// There are no nodes, no scheduler and no controllers: Pods stay pending and nothing is garbage
+// collected, but what the API server itself does is real, which is authentication, RBAC,
+// admission, validation, server-side apply, watches and custom resources.
+//
+// controller-runtime's envtest runs the same processes. This package exists beside it because a
+// test here must be able to cancel a start, to kill one process and start it again with its port,
+// its users and its data, and to leave nothing behind when it's killed itself. It also asks for
+// no more than an old client-go, so that a module that uses it can choose its own.
+//
+// It works on Linux and macOS. On macOS, processes outlive a program that is killed with SIGKILL;
+// Linux ends them. On both, a program that is killed leaves its temporary folder.
+package controlplane
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// ErrStopped says that a control plane was used after its Stop, or stopped meanwhile.
+var ErrStopped = errors.New("control plane is stopped")
+
+// ControlPlane is a running API server with its etcd. It listens on 127.0.0.1 only, and all its
+// files are below one temporary folder. Start makes one; its owner must call Stop. Its methods can
+// be called from several goroutines.
+type ControlPlane struct {
+	options  options
+	binaries string
+	dir      string
+	kubectl  string // folder of kubectl's files
+
+	apiServerPort, etcdPort int
+	pki                     *pki
+	admin                   *User
+	probe                   *http.Client // as admin, for both processes
+
+	life context.Context // ends with Stop
+	end  context.CancelCauseFunc
+
+	mu        sync.Mutex // held by whoever starts or ends a process
+	etcd      *process   // nil, or one that may have ended
+	apiServer *process
+
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Option changes what Start does.
+type Option func(*options)
+
+type options struct {
+	name     string
+	progress io.Writer
+	log      io.Writer
+	flags    []string
+}
+
+// WithName gives the control plane a name for errors and logs, where several run at once.
+func WithName(name string) Option {
+	return func(o *options) { o.name = name }
+}
+
+// WithProgress says where to tell how a build of the binaries goes, see Binaries. The default is
+// os.Stderr, where nothing appears unless there's something to build; nil means nowhere.
+func WithProgress(w io.Writer) Option {
+	return func(o *options) { o.progress = w }
+}
+
+// WithLog sends the output of both processes to w, line by line with a prefix, one line at a time.
+// The default is nowhere; the last lines are part of errors in any case.
+func WithLog(w io.Writer) Option {
+	return func(o *options) { o.log = w }
+}
+
+// WithAPIServerFlags adds flags such as "--v=4" to the API server's own. The API server takes the
+// last of two values of a flag, so this can also change one.
+func WithAPIServerFlags(flags ...string) Option {
+	return func(o *options) { o.flags = append(o.flags, flags...) }
+}
+
+const (
+	// portAttempts is how often Start tries other ports after somebody else took its own.
+	portAttempts = 3
+	pollInterval = 50 * time.Millisecond
+	probeTimeout = 5 * time.Second
+)
+
+// Start builds the binaries if need be, see Binaries, and runs a control plane. It returns when
+// the API server is ready and has its system namespaces and RBAC roles. ctx bounds the start only:
+// once Start has returned, the control plane runs until Stop.
+//
+// If ctx ends early or a process fails, Start ends what it has started, removes its files and
+// returns an error with the last lines of that process's output. errors.Is finds ctx.Err() in
+// it if ctx has ended, and tells the errors of Binaries apart; the others are for people to read.
+func Start(ctx context.Context, opts ...Option) (*ControlPlane, error) {
+	o := options{name: "control plane", progress: os.Stderr}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.log != nil {
+		o.log = &syncWriter{w: o.log}
+	}
+	binaries, err := Binaries(ctx, o.progress)
+	if err != nil {
+		return nil, err
+	}
+	for attempt := 1; ; attempt++ {
+		cp, err := start(ctx, o, binaries)
+		if err == nil {
+			return cp, nil
+		}
+		if attempt == portAttempts || !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("start %s: %w", o.name, err)
+		}
+	}
+}
+
+func start(ctx context.Context, o options, binaries string) (_ *ControlPlane, err error) {
+	dir, err := os.MkdirTemp("", "controlplane-*")
+	if err != nil {
+		return nil, err
+	}
+	cp := &ControlPlane{options: o, binaries: binaries, dir: dir, kubectl: filepath.Join(dir, "kubectl")}
+	cp.life, cp.end = context.WithCancelCause(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, cp.Stop())
+		}
+	}()
+
+	if cp.etcdPort, err = freePort(ctx); err != nil {
+		return nil, err
+	}
+	if cp.apiServerPort, err = freePort(ctx); err != nil {
+		return nil, err
+	}
+	if cp.pki, err = newPKI(filepath.Join(dir, "pki")); err != nil {
+		return nil, err
+	}
+	if cp.admin, err = cp.AddUser("admin", "system:masters"); err != nil {
+		return nil, err
+	}
+	if cp.probe, err = cp.newProbe(); err != nil {
+		return nil, err
+	}
+	if err := cp.writeKubectlFiles(); err != nil {
+		return nil, err
+	}
+	if err := cp.StartEtcd(ctx); err != nil {
+		return nil, err
+	}
+	if err := cp.StartAPIServer(ctx); err != nil {
+		return nil, err
+	}
+	return cp, nil
+}
+
+// URL returns the API server's address, as in "https://127.0.0.1:23456". It never changes.
+func (cp *ControlPlane) URL() string {
+	return "https://" + hostPort(cp.apiServerPort)
+}
+
+// Config returns a new rest.Config of a user who may do anything. It has no limit on requests per
+// second, unlike client-go's default.
+func (cp *ControlPlane) Config() *rest.Config {
+	return cp.admin.Config()
+}
+
+// Kubeconfig returns a new kubeconfig file of a user who may do anything. It holds that user's key.
+func (cp *ControlPlane) Kubeconfig() ([]byte, error) {
+	return cp.admin.Kubeconfig()
+}
+
+// newProbe returns a client that trusts this control plane's processes only, so that a process of
+// somebody else that took over a port is never mistaken for one of ours.
+func (cp *ControlPlane) newProbe() (*http.Client, error) {
+	certificate, err := tls.X509KeyPair(cp.admin.Certificate, cp.admin.Key)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cp.admin.CA)
+	return &http.Client{
+		Timeout: probeTimeout,
+		Transport: &http.Transport{
+			DisableKeepAlives: true, // a restarted process must not be asked over an old connection
+			TLSClientConfig:   &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
+		},
+	}, nil
+}
+
+// get returns nil if url answers with 200.
+func (cp *ControlPlane) get(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := cp.probe.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(response.Body, 2048))
+		return fmt.Errorf("%s: %s: %s", url, response.Status, body)
+	}
+	return nil
+}
+
+// Ports are taken from below the ranges that Linux and macOS give to outgoing connections:
+// otherwise a client that keeps dialing a stopped API server can be given that very port, connect
+// to itself, and so keep the API server from coming back.
+const (
+	firstPort = 20000
+	lastPort  = 29999
+)
+
+// freePort returns a port of 127.0.0.1 that nobody listens on at the moment.
+func freePort(ctx context.Context) (int, error) {
+	var err error
+	for range 100 {
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		var listener net.Listener
+		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", hostPort(port)); err == nil {
+			return port, listener.Close()
+		}
+	}
+	return 0, fmt.Errorf("no free port: %w", err)
+}
+
+func hostPort(port int) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}

@@ -1,0 +1,337 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+const widgets = `# Two versions, one of them not served.
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: widgets.test.example
+spec:
+  group: test.example
+  scope: Namespaced
+  names: {plural: widgets, singular: widget, kind: Widget, listKind: WidgetList}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+  - name: v1alpha1
+    served: false
+    storage: false
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+`
+
+// startTest starts a control plane that the test ends.
+func startTest(t *testing.T, opts ...Option) *ControlPlane {
+	t.Helper()
+	cp, err := Start(t.Context(), opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cp.Stop()) })
+	return cp
+}
+
+func clientFor(t *testing.T, config *rest.Config) *kubernetes.Clientset {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(config)
+	require.NoError(t, err)
+	return client
+}
+
+func TestTwoControlPlanesAtOnce(t *testing.T) {
+	pins, err := parsePins(pinnedMod, pinnedSum)
+	require.NoError(t, err)
+	var planes [2]*ControlPlane
+	var errs [2]error
+	var group sync.WaitGroup
+	for i := range planes {
+		group.Go(func() { planes[i], errs[i] = Start(t.Context()) })
+	}
+	group.Wait()
+	for i, cp := range planes {
+		require.NoError(t, errs[i])
+		t.Cleanup(func() { require.NoError(t, cp.Stop()) })
+	}
+	require.NotEqual(t, planes[0].URL(), planes[1].URL())
+	for i, cp := range planes {
+		client := clientFor(t, cp.Config())
+		version, err := client.Discovery().ServerVersion()
+		require.NoError(t, err)
+		if os.Getenv(AssetsEnv) == "" {
+			assert.Equal(t, pins.kubernetes, version.GitVersion)
+		}
+		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "which"}, Data: map[string]string{"url": cp.URL()}}
+		_, err = client.CoreV1().ConfigMaps("default").Create(t.Context(), object, metav1.CreateOptions{})
+		require.NoError(t, err, "control plane %d has the other's objects", i)
+	}
+
+	foreign := planes[0].Config()
+	foreign.Host = planes[1].URL()
+	_, err = clientFor(t, foreign).Discovery().ServerVersion()
+	require.ErrorContains(t, err, "certificate", "each has authorities of its own")
+}
+
+func TestUserMayOnlyDoWhatRBACAllows(t *testing.T) {
+	cp := startTest(t)
+	user, err := cp.AddUser("jane", "readers")
+	require.NoError(t, err)
+	assert.Equal(t, cp.URL(), user.Server)
+	assert.False(t, strings.HasSuffix(user.Server, "/"))
+	client := clientFor(t, user.Config())
+
+	_, err = client.CoreV1().ConfigMaps("default").List(t.Context(), metav1.ListOptions{})
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+	require.ErrorContains(t, err, `User "jane"`)
+
+	admin := clientFor(t, cp.Config()).RbacV1()
+	_, err = admin.ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: "reader"},
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"list"}}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = admin.ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "readers"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "reader"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "readers"}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		_, err := client.CoreV1().ConfigMaps("default").List(t.Context(), metav1.ListOptions{})
+		assert.NoError(c, err)
+	}, eventually, tick)
+	_, err = client.CoreV1().Secrets("default").List(t.Context(), metav1.ListOptions{})
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+
+	kubeconfig, err := user.Kubeconfig()
+	require.NoError(t, err)
+	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	require.NoError(t, err)
+	_, err = clientFor(t, config).CoreV1().ConfigMaps("default").List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+
+	_, err = cp.AddUser("")
+	require.Error(t, err)
+}
+
+func TestInstallCRDs(t *testing.T) {
+	cp := startTest(t)
+	require.NoError(t, cp.InstallCRDs(t.Context(), []byte(widgets)))
+	require.NoError(t, cp.InstallCRDs(t.Context(), []byte(widgets)), "again")
+	client, err := dynamic.NewForConfig(cp.Config())
+	require.NoError(t, err)
+	resource := schema.GroupVersionResource{Group: "test.example", Version: "v1", Resource: "widgets"}
+	_, err = client.Resource(resource).Namespace("default").List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+
+	err = cp.InstallCRDs(t.Context(), []byte("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n"))
+	require.ErrorContains(t, err, "/v1, Kind=Secret isn't a CustomResourceDefinition")
+
+	taken := strings.NewReplacer("widgets.test", "gadgets.test", "plural: widgets", "plural: gadgets").Replace(widgets)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { // the API server never accepts it, so the wait must be ended
+		defer cancel()
+		_ = poll(ctx, func(ctx context.Context) error {
+			live, err := client.Resource(crdResource).Get(ctx, "gadgets.test.example", metav1.GetOptions{})
+			if err == nil && !strings.Contains(established(live).Error(), "not accepted") {
+				err = errors.New("no verdict yet")
+			}
+			return err
+		})
+	}()
+	err = cp.InstallCRDs(ctx, []byte(taken))
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "wait for CRD gadgets.test.example")
+}
+
+func TestKubectl(t *testing.T) {
+	cp := startTest(t)
+	t.Setenv("KUBECONFIG", "/nowhere/of/the/user")
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	cmd := cp.KubectlCommand(t.Context(), "apply", "-f", "-")
+	cmd.Stdin = strings.NewReader(`{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "applied"}}`)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	stdout, stderr, err := cp.Kubectl(t.Context(), "get", "configmap", "applied", "-o", "name")
+	require.NoError(t, err, stderr)
+	assert.Equal(t, "configmap/applied\n", stdout)
+	assert.Empty(t, stderr)
+
+	_, stderr, err = cp.Kubectl(t.Context(), "get", "configmap", "none")
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.ErrorContains(t, err, "NotFound")
+	assert.Contains(t, stderr, "NotFound")
+
+	entries, err := os.ReadDir(home)
+	require.NoError(t, err)
+	assert.Empty(t, entries, "kubectl wrote to the user's home")
+}
+
+func TestRestartsKeepUsersPortAndData(t *testing.T) {
+	cp := startTest(t)
+	url := cp.URL()
+	user, err := cp.AddUser("jane", "system:masters")
+	require.NoError(t, err)
+	client := clientFor(t, user.Config()).CoreV1().ConfigMaps("default")
+	_, err = client.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "kept"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	// An open watch is what makes an API server slow to end.
+	watch, err := client.Watch(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	defer watch.Stop()
+
+	ctx := t.Context()
+	for _, step := range []struct {
+		name string
+		do   func() error
+		down bool
+	}{
+		{name: "restart the API server", do: func() error { return cp.RestartAPIServer(ctx) }},
+		{name: "kill the API server", do: cp.KillAPIServer, down: true},
+		{name: "kill it again", do: cp.KillAPIServer, down: true},
+		{name: "start the API server", do: func() error { return cp.StartAPIServer(ctx) }},
+		{name: "start it again", do: func() error { return cp.StartAPIServer(ctx) }},
+		{name: "stop the API server", do: cp.StopAPIServer, down: true},
+		{name: "start the API server after that", do: func() error { return cp.StartAPIServer(ctx) }},
+		{name: "kill etcd", do: cp.KillEtcd, down: true},
+		{name: "start etcd", do: func() error { return cp.StartEtcd(ctx) }},
+		{name: "restart etcd", do: func() error { return cp.RestartEtcd(ctx) }},
+	} {
+		require.NoError(t, step.do(), step.name)
+		if step.down {
+			require.Error(t, cp.ready(ctx), step.name)
+			continue
+		}
+		require.NoError(t, cp.WaitReady(ctx), step.name)
+		_, err := client.Get(ctx, "kept", metav1.GetOptions{})
+		require.NoError(t, err, step.name)
+		require.Equal(t, url, cp.URL())
+	}
+}
+
+func TestTakenPortIsAnErrorUntilItIsFree(t *testing.T) {
+	cp := startTest(t)
+	require.NoError(t, cp.KillAPIServer())
+	listener, err := net.Listen("tcp", strings.TrimPrefix(cp.URL(), "https://"))
+	require.NoError(t, err)
+	require.ErrorIs(t, cp.StartAPIServer(t.Context()), syscall.EADDRINUSE)
+	require.NoError(t, listener.Close())
+	require.NoError(t, cp.StartAPIServer(t.Context()))
+}
+
+func TestStop(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	var log syncBuffer
+	cp := startTest(t, WithName("logged"), WithLog(&log))
+	watch, err := clientFor(t, cp.Config()).CoreV1().ConfigMaps("").Watch(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	defer watch.Stop()
+	var group sync.WaitGroup
+	for range 3 {
+		group.Go(func() { assert.NoError(t, cp.Stop()) })
+	}
+	group.Wait()
+	require.NoError(t, cp.Stop())
+	requireNothingLeft(t, os.Getenv("TMPDIR"))
+	require.ErrorIs(t, cp.StartAPIServer(t.Context()), ErrStopped)
+	require.ErrorIs(t, cp.RestartEtcd(t.Context()), ErrStopped)
+	require.ErrorIs(t, cp.WaitReady(t.Context()), ErrStopped)
+
+	for line := range strings.Lines(log.String()) {
+		require.Regexp(t, `^logged: (etcd|kube-apiserver): .*\n$`, line)
+	}
+	assert.Contains(t, log.String(), "logged: etcd: ")
+	assert.Contains(t, log.String(), "logged: kube-apiserver: ")
+}
+
+func TestCancelledStartLeavesNothing(t *testing.T) {
+	_, err := Binaries(t.Context(), os.Stderr)
+	require.NoError(t, err)
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TMPDIR", t.TempDir())
+			ctx, cancel := context.WithCancel(t.Context())
+			_, err := Start(ctx, WithName("one"), WithLog(cancelOn{"one: " + name + ": ", cancel}))
+			require.ErrorIs(t, err, context.Canceled)
+			requireNothingLeft(t, os.Getenv("TMPDIR"))
+		})
+	}
+}
+
+func TestFailedStartSaysWhyAndLeavesNothing(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	_, err := Start(t.Context(), WithName("two"), WithAPIServerFlags("--no-such-flag"))
+	require.ErrorContains(t, err, "start two: kube-apiserver: ended before it was ready: exit status 1")
+	require.ErrorContains(t, err, "unknown flag: --no-such-flag")
+	requireNothingLeft(t, os.Getenv("TMPDIR"))
+}
+
+func TestProcessesEndWithAKilledProgram(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux ends the children of a killed process")
+	}
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	cmd, output := child("start")
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool { return strings.Contains(output.String(), "started") }, startTimeout, tick, output)
+	require.Len(t, processesOf(t, temp), 2)
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	require.Eventually(t, func() bool { return len(processesOf(t, temp)) == 0 }, eventually, tick)
+}
+
+// requireNothingLeft checks that dir is empty and that no process works in it.
+func requireNothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	require.Empty(t, processesOf(t, dir))
+}
+
+// processesOf returns the command lines of the processes that were given a path below dir. It
+// knows how to find them on Linux only.
+func processesOf(t *testing.T, dir string) []string {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	require.NoError(t, err)
+	var found []string
+	for _, path := range paths {
+		line, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(line), "="+dir) { // it may have ended meanwhile
+			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	return found
+}

@@ -1,0 +1,58 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controlplane
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Kubectl runs the real kubectl as a user who may do anything, and returns what it wrote. An exit
+// status other than 0 is an *exec.ExitError, wrapped with what kubectl wrote to stderr.
+func (cp *ControlPlane) Kubectl(ctx context.Context, args ...string) (stdout, stderr string, err error) {
+	var out, errOut bytes.Buffer
+	cmd := cp.KubectlCommand(ctx, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err = cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = ended(ctx)
+		}
+		err = fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(errOut.Bytes()))
+	}
+	return out.String(), errOut.String(), err
+}
+
+// KubectlCommand returns a kubectl command that hasn't been started, for callers that give it a
+// stdin, a terminal or other credentials (--kubeconfig). Its environment is the caller's, except
+// that it knows of no cluster but this one, and keeps its files in the control plane's folder, not
+// in ~/.kube. ctx kills the command; Stop doesn't.
+func (cp *ControlPlane) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(cp.binaries, "kubectl"), args...)
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv, "KUBE") || strings.HasPrefix(kv, "HOME=")
+	})
+	cmd.Env = slices.Concat(env, []string{"HOME=" + cp.kubectl, "KUBECONFIG=" + cp.kubeconfigPath()})
+	return cmd
+}
+
+func (cp *ControlPlane) kubeconfigPath() string {
+	return filepath.Join(cp.kubectl, "kubeconfig")
+}
+
+func (cp *ControlPlane) writeKubectlFiles() error {
+	kubeconfig, err := cp.Kubeconfig()
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(cp.kubectl, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(cp.kubeconfigPath(), kubeconfig, 0o600)
+}

@@ -1,0 +1,47 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controlplane
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestProgressOnATerminalRedrawsOneLine(t *testing.T) {
+	var out syncBuffer
+	p := &progress{w: &out, terminal: true, interval: tick}
+	end := p.phase(func(elapsed time.Duration) string { return fmt.Sprintf("at work, %s", elapsed) })
+	require.Eventually(t, func() bool { return strings.Count(out.String(), "at work, 0s") > 2 }, eventually, tick)
+	end()
+	p.linef("done")
+	assert.NotContains(t, strings.TrimSuffix(out.String(), "\n"), "\n")
+	assert.True(t, strings.HasSuffix(out.String(), "at work, 0s\r\x1b[Kdone\n"), "%q", out.String())
+}
+
+func TestProgressElsewhereWritesLines(t *testing.T) {
+	var out syncBuffer
+	p := &progress{w: &out, interval: 10 * tick}
+	began := time.Now()
+	end := p.phase(func(time.Duration) string { return "at work" })
+	require.Eventually(t, func() bool { return strings.Count(out.String(), "at work\n") == 3 }, eventually, tick)
+	assert.GreaterOrEqual(t, time.Since(began), 25*tick)
+	end()
+	assert.NotContains(t, out.String(), "\x1b")
+}
+
+func TestTailKeepsTheEnd(t *testing.T) {
+	var last tail
+	for i := range 100_000 {
+		_, err := fmt.Fprintf(&last, "line %d\n", i)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, []string{"line 99998", "line 99999"}, last.lines(2))
+	assert.LessOrEqual(t, len(last.data), 2*tailBytes)
+	assert.Empty(t, new(tail).lines(2))
+}
