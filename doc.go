@@ -16,13 +16,13 @@
 //
 // # Reading
 //
-//	client, err := versioned.NewForConfig(config)
+//	client, err := openchoreoclient.NewForConfig(config)
 //	dataPlane, err := client.OpenChoreoV1alpha1().DataPlanes("default").Get(ctx, "prod", metav1.GetOptions{})
 //
 // A program that reads more than once or that waits for changes should read from a
 // cache:
 //
-//	factory := externalversions.NewSharedInformerFactory(client, 0)
+//	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
 //	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 //	dataPlanes.Informer().AddEventHandler(handler)
 //	factory.Start(ctx.Done())
@@ -34,12 +34,12 @@
 //
 // # Writing
 //
-// Server-side apply changes the fields that you name and leaves all others alone,
-// those too that this module doesn't know:
+// Server-side apply changes the fields that you name and leaves all others alone, also
+// those that this module doesn't know:
 //
-//	prod := applyv1alpha1.DataPlane("prod", "default").
-//		WithSpec(applyv1alpha1.DataPlaneSpec().
-//			WithRegistry(applyv1alpha1.Registry().WithPrefix("docker.io/myorg")))
+//	prod := openchoreoapply.DataPlane("prod", "default").
+//		WithSpec(openchoreoapply.DataPlaneSpec().
+//			WithRegistry(openchoreoapply.Registry().WithPrefix("docker.io/myorg")))
 //	_, err = client.OpenChoreoV1alpha1().DataPlanes("default").Apply(ctx, prod,
 //		metav1.ApplyOptions{FieldManager: "my-controller"})
 //
@@ -53,6 +53,15 @@
 //
 //	config, err := helpers.RESTConfigFor(dataPlane)
 //	target, err := kubernetes.NewForConfig(config)
+//
+// That is for a program that ends. One that stays, while credentials are rotated and
+// data planes come and go, keeps its clients in a cache:
+//
+//	clients := helpers.NewClientCache(func(r *helpers.Remote) (kubernetes.Interface, error) {
+//		return kubernetes.NewForConfigAndClient(r.Config(), r.HTTPClient())
+//	})
+//	defer clients.Close()
+//	target, err := clients.Get(dataPlane)
 //
 // # Testing
 //
@@ -69,6 +78,6 @@
 // # Security
 //
 // A DataPlane holds a client key and a password in plain sight. Whoever may get,
-// list or watch DataPlanes may act in the clusters they describe, and %+v of a
-// DataPlane prints both.
+// list or watch DataPlanes may act in the clusters they describe. Formatting and
+// logging one hides both; JSON and YAML are the wire format and show them.
 package dataplanesdk

@@ -70,7 +70,7 @@ func run(ctx context.Context) error {
 	}
 
 	// Watch: an informer keeps a cache up to date until ctx ends.
-	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0, openchoreoinformers.WithNamespace("default"))
 	informer := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
 	show := func(event string, obj any) {
 		if dp, ok := obj.(*openchoreov1alpha1.DataPlane); ok {

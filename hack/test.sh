@@ -9,8 +9,10 @@
 #   ./hack/test.sh unit integration   these parts
 #   ./hack/test.sh --list             what parts there are
 #
-# Needs Go, git and bash; it builds everything else. It fails when a part fails or
-# did not run. All parts run, also after one that fails.
+# Needs Go, git and bash, and builds everything else; only a C compiler, which the race
+# detector takes on Linux, it has to find, or to install with apt-get when it runs as
+# root. It fails when a part fails or did not run. All parts run, also after one that
+# fails.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,15 +22,25 @@ export GOWORK=off
 nested=(examples hack/codegen hack/controlplane hack/integration)
 
 # Every part is a function of its name below.
-parts=(format tidy vet lint codegen unit controlplane integration examples compat)
+parts=(format tidy vet lint codegen unit fuzz controlplane integration examples compat)
 
 part_format() { # gofmt changes nothing, and scripts parse
-  local files
-  files=$(git ls-files --cached --others --exclude-standard '*.go' | while IFS= read -r f; do
-    if [[ -e $f ]]; then echo "$f"; fi
-  done | xargs gofmt -l)
-  [[ -z $files ]] || { echo "gofmt would change:" "$files"; return 1; }
-  git ls-files --cached --others --exclude-standard '*.sh' .ci/run | xargs -n 1 bash -n
+  local go_files scripts unformatted
+  go_files=$(tracked '*.go')
+  scripts=$(tracked '*.sh' .ci/run)
+  unformatted=$(xargs "$(go env GOROOT)/bin/gofmt" -l <<<"$go_files")
+  [[ -z $unformatted ]] || { echo "gofmt would change:" "$unformatted"; return 1; }
+  xargs -n 1 bash -n <<<"$scripts"
+}
+
+# tracked PATTERN...: the files that git knows or would take; there must be some.
+tracked() {
+  local file files=()
+  while IFS= read -r file; do
+    if [[ -e $file ]]; then files+=("$file"); fi
+  done < <(git ls-files --cached --others --exclude-standard -- "$@")
+  ((${#files[@]})) || { echo "git knows no file like $*" >&2; return 1; }
+  printf '%s\n' "${files[@]}"
 }
 
 part_tidy() { # go.mod and go.sum are what go mod tidy makes
@@ -50,15 +62,22 @@ part_codegen() { # what is generated is current
 }
 
 part_unit() { # tests of the SDK without a cluster
-  need_c_compiler && go test -race -count=1 ./...
+  need_c_compiler
+  go test -race -count=1 ./...
+}
+
+part_fuzz() { # a few seconds for every fuzz target; hack/fuzz.sh takes longer
+  hack/fuzz.sh 10s
 }
 
 part_controlplane() { # tests of the harness that runs real control planes
-  need_c_compiler && go -C hack/controlplane test -race -count=1 -timeout=40m ./...
+  need_c_compiler
+  go -C hack/controlplane test -race -count=1 -timeout=40m ./...
 }
 
 part_integration() { # tests of the SDK on a real API server
-  need_c_compiler && go -C hack/integration test -race -count=1 -timeout=40m ./...
+  need_c_compiler
+  go -C hack/integration test -race -count=1 -timeout=40m ./...
 }
 
 part_examples() { # every example runs, on real control planes
@@ -84,39 +103,58 @@ each_module() {
 # where that takes no questions; elsewhere the part fails, and says what to do.
 need_c_compiler() {
   [[ $(go env GOOS) == linux ]] || return 0
-  command -v "$(go env CC)" >/dev/null && return 0
-  echo "The race detector needs a C compiler; there is no $(go env CC)."
+  local compiler
+  read -r compiler _ <<<"$(go env CC)" # CC may have flags
+  if command -v "$compiler" >/dev/null; then return 0; fi
+  echo "The race detector needs a C compiler; there is no $compiler."
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     echo "Installing gcc with apt-get."
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y gcc libc6-dev && return 0
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y gcc libc6-dev
+    return
   fi
   echo "Install gcc or clang, or name one in CC." >&2
   return 1
 }
 
-if [[ ${1-} == --list ]]; then
-  for part in "${parts[@]}"; do
-    printf '%-13s %s\n' "$part" "$(sed -n "s/^part_$part() { # //p" hack/test.sh)"
-  done
-  exit 0
-fi
-chosen=("$@")
-((${#chosen[@]})) || chosen=("${parts[@]}")
-for part in "${chosen[@]}"; do
+case ${1-} in
+  --list)
+    for part in "${parts[@]}"; do
+      printf '%-13s %s\n' "$part" "$(sed -n "s/^part_$part() { # //p" hack/test.sh)"
+    done
+    exit 0
+    ;;
+  -h | --help)
+    sed -n '/^# Runs/,/^$/s/^# \{0,1\}//p' hack/test.sh
+    exit 0
+    ;;
+esac
+
+chosen=()
+for part in "$@"; do
   declare -F "part_$part" >/dev/null || { echo "test.sh: no part $part; the parts are: ${parts[*]}" >&2; exit 2; }
+  [[ " ${chosen[*]-} " == *" $part "* ]] || chosen+=("$part")
 done
+(($#)) || chosen=("${parts[@]}")
 
 summary=()
 status=0
+started=$SECONDS
 for part in "${chosen[@]}"; do
   printf '\n=== %s\n' "$part"
-  SECONDS=0
-  # In a shell of its own, so that a failing line ends the part and not the run.
-  if (set +o errexit; "part_$part"); then result=passed; else result=FAILED status=1; fi
-  summary+=("$(printf '%-13s %-7s %4d s' "$part" "$result" "$SECONDS")")
+  before=$SECONDS
+  # Neither in a condition nor with errexit out here: a failing line must end the part,
+  # and a failing part must not end the run.
+  set +o errexit
+  (set -o errexit; "part_$part")
+  result=$?
+  set -o errexit
+  if ((result == 0)); then result=passed; else result=FAILED status=1; fi
+  summary+=("$(printf '%-13s %-7s %5d s' "$part" "$result" "$((SECONDS - before))")")
 done
 
 printf '\n=== summary\n'
 printf '%s\n' "${summary[@]}"
+printf '%-13s %-7s %5d s\n' "" total "$((SECONDS - started))"
 ((${#chosen[@]} == ${#parts[@]})) || echo "(only ${#chosen[@]} of ${#parts[@]} parts; the others were not asked for)"
 exit $status

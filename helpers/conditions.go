@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
@@ -70,8 +69,8 @@ const (
 type Verdict struct {
 	// Type is the condition type.
 	Type string `json:"type"`
-	// Status is the answer. It is True only when kubectl wait and kstatus would
-	// take the condition for True as well.
+	// Status is the answer. Without options, it is True only when kubectl wait and
+	// kstatus would take the condition for True as well.
 	Status metav1.ConditionStatus `json:"status"`
 	// Code says how Status came about.
 	Code Code `json:"code"`
@@ -90,8 +89,9 @@ type Verdict struct {
 
 // Report is what the conditions of a DataPlane say.
 type Report struct {
-	// Key names the DataPlane; it is empty for nil.
-	Key types.NamespacedName `json:"key"`
+	// Namespace and Name are those of the DataPlane; they are empty for nil.
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
 	// Generation is the metadata.generation of the object; a fake clientset leaves
 	// it at 0.
 	Generation int64 `json:"generation,omitempty"`
@@ -131,7 +131,7 @@ func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) Report {
 	if dp == nil {
 		return report
 	}
-	report.Key = types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
+	report.Namespace, report.Name = dp.Namespace, dp.Name
 	report.Generation = dp.Generation
 	report.ObservedGeneration = dp.Status.ObservedGeneration
 	for i := range dp.Status.Conditions {
@@ -176,8 +176,9 @@ func verdictCount(dp *v1alpha1.DataPlane) int {
 //
 // Of several conditions of the type, which a CRD with an atomic list allows, those
 // of the highest observed generation count, and of them the worst: False before
-// Unknown before True. They don't make True when the first in the list, which is
-// the one that other tools read, would not: that is Unknown, CodeStale.
+// Unknown before True. They make True only if the first in the list, which is the one
+// that other tools read, makes True as well: otherwise the verdict is Unknown, with the
+// code and the rest of that first one.
 func EvaluateCondition(dp *v1alpha1.DataPlane, conditionType string, opts ...EvaluateOption) Verdict {
 	return evaluate(dp, conditionType, newEvaluateOptions(opts))
 }
@@ -197,17 +198,12 @@ func evaluate(dp *v1alpha1.DataPlane, conditionType string, o evaluateOptions) V
 			first, chosen = condition, condition
 		default:
 			verdict.Duplicated = true
-			if outweighs(condition, chosen) {
+			if outweighs(condition, chosen, o) {
 				chosen = condition
 			}
 		}
 	}
-	if chosen != nil {
-		verdict.Reason = chosen.Reason
-		verdict.Message = chosen.Message
-		verdict.ObservedGeneration = chosen.ObservedGeneration
-		verdict.LastTransitionTime = chosen.LastTransitionTime
-	}
+	verdict.take(chosen)
 	switch {
 	case conditionType == v1alpha1.DataPlaneConditionReady && !dp.DeletionTimestamp.IsZero():
 		verdict.Status, verdict.Code = metav1.ConditionFalse, CodeTerminating
@@ -216,17 +212,27 @@ func evaluate(dp *v1alpha1.DataPlane, conditionType string, o evaluateOptions) V
 	default:
 		verdict.Status, verdict.Code = judge(dp, chosen, o)
 		if verdict.Status == metav1.ConditionTrue && first != chosen {
-			if status, _ := judge(dp, first, o); status != metav1.ConditionTrue {
-				verdict.Status, verdict.Code = metav1.ConditionUnknown, CodeStale
+			if status, code := judge(dp, first, o); status != metav1.ConditionTrue {
+				verdict.Status, verdict.Code = metav1.ConditionUnknown, code
+				verdict.take(first)
 			}
 		}
 	}
 	return verdict
 }
 
+// take copies what a verdict shows of a condition.
+func (v *Verdict) take(condition *metav1.Condition) {
+	if condition == nil {
+		return
+	}
+	v.Reason, v.Message = condition.Reason, condition.Message
+	v.ObservedGeneration, v.LastTransitionTime = condition.ObservedGeneration, condition.LastTransitionTime
+}
+
 // outweighs reports whether a counts rather than b, of the same type.
-func outweighs(a, b *metav1.Condition) bool {
-	if a.ObservedGeneration != b.ObservedGeneration {
+func outweighs(a, b *metav1.Condition, o evaluateOptions) bool {
+	if a.ObservedGeneration != b.ObservedGeneration && !o.statusOnly {
 		return a.ObservedGeneration > b.ObservedGeneration
 	}
 	return badness(a.Status) > badness(b.Status)
@@ -284,7 +290,9 @@ type evaluateOptions struct {
 func newEvaluateOptions(opts []EvaluateOption) evaluateOptions {
 	var o evaluateOptions
 	for _, opt := range opts {
-		opt(&o)
+		if opt != nil {
+			opt(&o)
+		}
 	}
 	return o
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
@@ -53,6 +52,10 @@ func TestEvaluateCondition(t *testing.T) {
 		"deleted: not ready without a condition": {generation: 1, deletion: deleted, want: no, code: CodeTerminating},
 		"deleted: may still be connected": {
 			generation: 1, deletion: deleted, ofType: connected, conditions: conditions{condition(connected, yes, 1)},
+			want: yes, code: CodeCurrent,
+		},
+		"the gateway's": {
+			generation: 1, ofType: gateway, conditions: conditions{condition(gateway, yes, 1)},
 			want: yes, code: CodeCurrent,
 		},
 		"absent": {generation: 1, conditions: conditions{condition("Created", yes, 1)}, want: unknown, code: CodeNotReported},
@@ -135,6 +138,18 @@ func TestEvaluateCondition(t *testing.T) {
 			generation: 2, conditions: conditions{condition(ready, no, 1), condition(ready, yes, 2)},
 			want: unknown, code: CodeStale, duplicated: true,
 		},
+		"duplicates: an older one first, on a fake without generation": {
+			conditions: conditions{condition(ready, no, 1), condition(ready, yes, 2)},
+			want:       unknown, code: CodeUnverified, duplicated: true,
+		},
+		"duplicates: one first that reports no generation": {
+			generation: 2, conditions: conditions{condition(ready, no, 0), condition(ready, yes, 2)},
+			want: unknown, code: CodeUnverified, duplicated: true,
+		},
+		"duplicates: StatusGenerationOnly does not rank by generation": {
+			generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
+			opts: []EvaluateOption{StatusGenerationOnly()}, want: no, code: CodeCurrent, duplicated: true,
+		},
 		"duplicates: all the same": {
 			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, yes, 2)},
 			want: yes, code: CodeCurrent, duplicated: true,
@@ -162,7 +177,9 @@ func TestEvaluateCondition(t *testing.T) {
 			assert.Equal(t, test.duplicated, verdict.Duplicated)
 			assert.Equal(t, verdict, Evaluate(dp, test.opts...).Verdict(ofType), "Evaluate must agree")
 			if len(test.opts) == 0 {
-				is := map[string]func(*v1alpha1.DataPlane) bool{ready: IsReady, connected: IsConnected}[ofType]
+				is := map[string]func(*v1alpha1.DataPlane) bool{
+					ready: IsReady, connected: IsConnected, gateway: IsGatewayProvisioned,
+				}[ofType]
 				assert.Equal(t, test.want == yes, is(dp))
 			}
 		})
@@ -181,7 +198,8 @@ func TestEvaluateReportsDefinedTypesFirstAndOthersByName(t *testing.T) {
 		}},
 	}
 	report := Evaluate(dp)
-	assert.Equal(t, types.NamespacedName{Namespace: "default", Name: "prod"}, report.Key)
+	assert.Equal(t, "default", report.Namespace)
+	assert.Equal(t, "prod", report.Name)
 	assert.EqualValues(t, 4, report.Generation)
 	assert.EqualValues(t, 4, report.ObservedGeneration)
 	assert.True(t, report.Contradictory, "Ready=True with Connected=False")
@@ -226,13 +244,19 @@ func TestEvaluateWhatOpenChoreoWrites(t *testing.T) {
 }
 
 func TestIsReadyDoesNotAllocate(t *testing.T) {
-	dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 1}}
-	for _, conditionType := range []string{"A", "B", "C", connected, gateway, ready} {
-		dp.Status.Conditions = append(dp.Status.Conditions, condition(conditionType, metav1.ConditionTrue, 1))
-	}
+	dp := conditioned()
 	assert.Zero(t, testing.AllocsPerRun(100, func() {
 		if !IsReady(dp) {
 			t.Fail()
 		}
 	}))
+}
+
+// conditioned returns a DataPlane with eight conditions, all of them True.
+func conditioned() *v1alpha1.DataPlane {
+	dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 1}}
+	for _, conditionType := range []string{"A", "B", "C", "D", "E", connected, gateway, ready} {
+		dp.Status.Conditions = append(dp.Status.Conditions, condition(conditionType, metav1.ConditionTrue, 1))
+	}
+	return dp
 }

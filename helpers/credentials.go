@@ -4,20 +4,187 @@
 package helpers
 
 import (
-	"bytes"
-	"crypto/tls"
+	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net/netip"
+	"io"
 	"net/url"
-	"strconv"
-	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
+
+// Validate returns everything that is wrong with dp, for a webhook or a tool that
+// checks before it stores. RESTConfigFor succeeds exactly when there is no error.
+//
+// Errors are about the credentials: one for each field at fault, with its path and
+// what to do, never with a value. A DataPlane without any credentials is an error too.
+// Warnings are about what works in part or may not work: a certificate that is expired
+// or not valid yet, which is a warning since it depends on the clock; a certificate
+// authority that can't be parsed beside others that can; an observer or registry that
+// the other helpers refuse.
+func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) {
+	return validate(dp, time.Now())
+}
+
+func validate(dp *v1alpha1.DataPlane, now time.Time) (warnings []string, errs field.ErrorList) {
+	if _, err := parseCredentials(dp); err != nil {
+		errs = fieldErrors(err)
+	}
+	if dp == nil {
+		return nil, errs
+	}
+	creds := dp.Spec.KubernetesCluster.Credentials
+	warn := func(path, format string, args ...any) {
+		warnings = append(warnings, path+": "+fmt.Sprintf(format, args...))
+	}
+	if ca, err := decodeField(fieldCA, creds.CACert); err == nil {
+		warnOfCA(ca, now, func(text string) { warn(fieldCA, "%s", text) })
+	}
+	if cert, err := decodeField(fieldCert, creds.ClientCert); err == nil {
+		warnOfClient(cert, now, func(text string) { warn(fieldCert, "%s", text) })
+	}
+	if dp.Spec.Observer != nil {
+		if _, err := parseObserverURL(dp.Spec.Observer.URL); err != nil {
+			warn(fieldObserverURL, "%v", err)
+		} else if u, err := url.Parse(dp.Spec.Observer.URL); err == nil && u.Scheme == "http" {
+			warn(fieldObserverURL, "sends the password in clear text over http")
+		}
+	}
+	if err := checkRegistryPrefix(dp.Spec.Registry.Prefix); err != nil {
+		warn(fieldRegistryPrefix, "%v", err)
+	}
+	return warnings, errs
+}
+
+// fieldErrors turns what parseCredentials returns into errors of the API machinery.
+func fieldErrors(err error) field.ErrorList {
+	var list field.ErrorList
+	faults := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		faults = joined.Unwrap()
+	}
+	for _, err := range faults {
+		e := &field.Error{
+			Type: field.ErrorTypeRequired, Field: credentialsField, Detail: err.Error(),
+			// The value of a field error is printed with it.
+			BadValue: field.OmitValueType{},
+		}
+		var fault *CredentialsError
+		if errors.As(err, &fault) {
+			e.Field, e.Detail = fault.Field, fault.Err.Error()
+			switch fault.Reason {
+			case ReasonRequired:
+			case ReasonTooLarge:
+				e.Type = field.ErrorTypeTooLong
+			default:
+				e.Type = field.ErrorTypeInvalid
+			}
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+func warnOfCA(data []byte, now time.Time, warn func(string)) {
+	usable, expired, index := 0, 0, 0
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != blockCertificate || len(block.Headers) != 0 {
+			continue
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		switch {
+		case err != nil:
+			warn(fmt.Sprintf("certificate %d can't be parsed and is left out", index))
+		case now.After(certificate.NotAfter):
+			usable, expired = usable+1, expired+1
+		default:
+			usable++
+		}
+		index++
+	}
+	if usable > 0 && usable == expired {
+		warn("all certificates are expired")
+	}
+}
+
+func warnOfClient(data []byte, now time.Time, warn func(string)) {
+	for i, certificate := range parseChain(data) {
+		switch {
+		case now.After(certificate.NotAfter):
+			warn(fmt.Sprintf("certificate %d expired at %s", i, certificate.NotAfter.UTC().Format(time.RFC3339)))
+		case now.Before(certificate.NotBefore):
+			warn(fmt.Sprintf("certificate %d is not valid before %s", i, certificate.NotBefore.UTC().Format(time.RFC3339)))
+		}
+	}
+}
+
+// parseChain returns the certificates that can be parsed.
+func parseChain(data []byte) []*x509.Certificate {
+	var chain []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != blockCertificate {
+			continue
+		}
+		if certificate, err := x509.ParseCertificate(block.Bytes); err == nil {
+			chain = append(chain, certificate)
+		}
+	}
+	return chain
+}
+
+// CertificateExpiry returns when the client certificate of dp expires: the earliest
+// NotAfter (RFC 5280 section 4.1.2.5) of it and of the intermediates that come with
+// it. It does not compare it with the clock. The error is [ErrNoCredentials] or a
+// [CredentialsError] of clientCert; other fields don't matter.
+func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {
+	if !hasCredentials(dp) {
+		return time.Time{}, ErrNoCredentials
+	}
+	data, err := decodeField(fieldCert, dp.Spec.KubernetesCluster.Credentials.ClientCert)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if err := diagnoseCert(data); err != nil {
+		return time.Time{}, err
+	}
+	var earliest time.Time
+	for _, certificate := range parseChain(data) {
+		if earliest.IsZero() || certificate.NotAfter.Before(earliest) {
+			earliest = certificate.NotAfter
+		}
+	}
+	return earliest, nil
+}
+
+// Fingerprint returns what identifies the API server and the credentials of dp: 64
+// hexadecimal digits of SHA-256 over the four values, each preceded by its length. Two
+// DataPlanes have the same fingerprint exactly when they have the same four values. It
+// can't be turned back, so it may be logged. It is "" when dp has no credentials.
+func Fingerprint(dp *v1alpha1.DataPlane) string {
+	if !hasCredentials(dp) {
+		return ""
+	}
+	creds := dp.Spec.KubernetesCluster.Credentials
+	hash := sha256.New()
+	for _, value := range []string{creds.APIServerURL, creds.CACert, creds.ClientCert, creds.ClientKey} {
+		var length [8]byte
+		binary.BigEndian.PutUint64(length[:], uint64(len(value)))
+		hash.Write(length[:])
+		_, _ = io.WriteString(hash, value)
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+func hasCredentials(dp *v1alpha1.DataPlane) bool {
+	return dp != nil && dp.Spec.KubernetesCluster.Credentials != v1alpha1.APIServerCredentials{}
+}
 
 // ErrNoCredentials reports a DataPlane without any of the four values in
 // spec.kubernetesCluster.credentials. Later releases of OpenChoreo keep credentials
@@ -78,282 +245,3 @@ const (
 	// than 256 KiB of PEM for the others.
 	ReasonTooLarge CredentialsReason = "TooLarge"
 )
-
-const credentialsPath = "spec.kubernetesCluster.credentials."
-
-const (
-	fieldServer = credentialsPath + "apiServerURL"
-	fieldCA     = credentialsPath + "caCert"
-	fieldCert   = credentialsPath + "clientCert"
-	fieldKey    = credentialsPath + "clientKey"
-)
-
-const (
-	maxURL = 2 << 10
-	maxPEM = 256 << 10
-)
-
-// PEM block types of RFC 7468 section 5 and 10, and of older tools.
-const (
-	blockCertificate = "CERTIFICATE"
-	blockPrivateKey  = "PRIVATE KEY" // also the suffix of RSA, EC and ENCRYPTED ones
-)
-
-// credentials is what the spec holds, decoded and checked.
-type credentials struct {
-	server        string
-	ca, cert, key []byte // PEM
-}
-
-// parseCredentials reports all faults at once, in the order of the fields.
-func parseCredentials(dp *v1alpha1.DataPlane) (*credentials, error) {
-	if dp == nil {
-		return nil, fmt.Errorf("nil data plane: %w", ErrNoCredentials)
-	}
-	spec := dp.Spec.KubernetesCluster.Credentials
-	if spec == (v1alpha1.APIServerCredentials{}) {
-		return nil, ErrNoCredentials
-	}
-	creds := &credentials{server: spec.APIServerURL}
-	serverErr := checkServer(spec.APIServerURL)
-	ca, caErr := decodeField(fieldCA, spec.CACert)
-	if caErr == nil {
-		caErr = checkCA(ca)
-	}
-	cert, certErr := decodeField(fieldCert, spec.ClientCert)
-	key, keyErr := decodeField(fieldKey, spec.ClientKey)
-	if certErr == nil && keyErr == nil {
-		// The common case costs one parse of each; what is wrong is found out
-		// only when something is.
-		if _, err := tls.X509KeyPair(cert, key); err != nil {
-			certErr, keyErr = diagnoseCert(cert), diagnoseKey(key)
-			if certErr == nil && keyErr == nil {
-				keyErr = fault(fieldKey, ReasonKeyMismatch,
-					"is not the private key of clientCert: both must come from the same key pair")
-			}
-		}
-	} else {
-		if certErr == nil {
-			certErr = diagnoseCert(cert)
-		}
-		if keyErr == nil {
-			keyErr = diagnoseKey(key)
-		}
-	}
-	creds.ca, creds.cert, creds.key = ca, cert, key
-	if err := errors.Join(serverErr, caErr, certErr, keyErr); err != nil {
-		return nil, err
-	}
-	return creds, nil
-}
-
-// fault makes a CredentialsError. The explanation must not contain input.
-func fault(field string, reason CredentialsReason, explanation string) error {
-	return &CredentialsError{Field: field, Reason: reason, Err: errors.New(explanation)}
-}
-
-// checkServer parses more strictly than net/url and client-go do, which accept what
-// they then ignore (a query), send elsewhere (a user name), or can't dial.
-func checkServer(server string) error {
-	invalid := func(explanation string) error { return fault(fieldServer, ReasonInvalidURL, explanation) }
-	switch {
-	case server == "":
-		return fault(fieldServer, ReasonRequired, "must be set, to a URL such as https://host:6443")
-	case len(server) > maxURL:
-		return fault(fieldServer, ReasonTooLarge, "must not be longer than 2 KiB")
-	}
-	for i := range len(server) {
-		if c := server[i]; c <= ' ' || c >= 0x7f {
-			return invalid(fmt.Sprintf("has a space, control or non-ASCII character at byte %d; write an international name in its xn-- form", i))
-		}
-	}
-	u, err := url.Parse(server)
-	if err != nil {
-		return invalid("can't be parsed; want a URL such as https://host:6443")
-	}
-	switch {
-	case u.Scheme == "http":
-		return fault(fieldServer, ReasonInsecureURL, "must use https: credentials are sent only over TLS")
-	case u.Scheme != "https":
-		return invalid("must start with https://")
-	case u.User != nil:
-		return invalid("must not contain a user name or password")
-	case u.RawQuery != "" || u.ForceQuery:
-		return invalid("must not contain a query")
-	case strings.Contains(server, "#"):
-		return invalid("must not contain a fragment")
-	}
-	if err := checkHost(u); err != "" {
-		return invalid(err)
-	}
-	for segment := range strings.SplitSeq(u.Path, "/") {
-		if segment == ".." || segment == "." {
-			return invalid("must not contain . or .. in its path")
-		}
-	}
-	return nil
-}
-
-// checkHost returns what is wrong with the host and port of u, or "".
-func checkHost(u *url.URL) string {
-	host := u.Hostname()
-	switch {
-	case host == "":
-		return "must name a host"
-	case strings.HasSuffix(host, "."):
-		return "must not end its host in a dot"
-	case strings.HasPrefix(u.Host, "["):
-		if address, err := netip.ParseAddr(host); err != nil || !address.Is6() {
-			return "must have an IPv6 address in its brackets"
-		}
-	case strings.Contains(host, ":"):
-		return "must write an IPv6 address in brackets, such as https://[::1]:6443"
-	}
-	if port := u.Port(); port != "" || strings.HasSuffix(u.Host, ":") {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return "must have a port from 1 to 65535"
-		}
-	}
-	return ""
-}
-
-// decodeField decodes as strictly as OpenChoreo's own controller does, which takes
-// line breaks but neither spaces nor another alphabet.
-func decodeField(field, value string) ([]byte, error) {
-	switch {
-	case value == "":
-		return nil, fault(field, ReasonRequired, "must be set")
-	case base64.StdEncoding.DecodedLen(len(value)) > maxPEM+2:
-		return nil, fault(field, ReasonTooLarge, "must not hold more than 256 KiB of PEM")
-	}
-	decoded, err := base64.StdEncoding.DecodeString(value)
-	if err != nil {
-		return nil, fault(field, ReasonInvalidBase64, diagnoseBase64(value, err))
-	}
-	if len(decoded) > maxPEM {
-		return nil, fault(field, ReasonTooLarge, "must not hold more than 256 KiB of PEM")
-	}
-	return decoded, nil
-}
-
-func diagnoseBase64(value string, err error) string {
-	explanation := "is not base64"
-	var offset base64.CorruptInputError
-	if errors.As(err, &offset) {
-		explanation = fmt.Sprintf("is not base64 at byte %d", int64(offset))
-	}
-	compact := strings.NewReplacer("\r", "", "\n", "").Replace(value)
-	switch {
-	case strings.Contains(value, "-----BEGIN"):
-		return explanation + ": the value is PEM itself; base64-encode it"
-	case strings.ContainsAny(value, " \t"):
-		return explanation + ": remove spaces and tabs"
-	case strings.ContainsAny(value, "-_"):
-		return explanation + ": the value is in the URL-safe alphabet; use the standard one, with + and /"
-	case len(compact)%4 != 0 && decodes(base64.RawStdEncoding, compact):
-		return explanation + ": the padding with = is missing"
-	}
-	return explanation
-}
-
-func decodes(encoding *base64.Encoding, value string) bool {
-	_, err := encoding.DecodeString(value)
-	return err == nil
-}
-
-// checkCA accepts what x509.CertPool would use: at least one certificate. It is
-// stricter on one thing: a private key has no business in a field that isn't secret.
-func checkCA(data []byte) error {
-	certificates, usable := 0, 0
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		switch {
-		case strings.HasSuffix(block.Type, blockPrivateKey):
-			return fault(fieldCA, ReasonInvalidPEM, "contains a private key, which does not belong there: consider that key disclosed")
-		case block.Type == blockCertificate && len(block.Headers) == 0:
-			certificates++
-			if _, err := x509.ParseCertificate(block.Bytes); err == nil {
-				usable++
-			}
-		}
-	}
-	switch {
-	case certificates == 0:
-		return fault(fieldCA, ReasonInvalidPEM, diagnosePEM(data, "contains no PEM block CERTIFICATE"))
-	case usable == 0:
-		return fault(fieldCA, ReasonInvalidPEM, "contains no certificate that can be parsed")
-	}
-	return nil
-}
-
-// diagnoseCert returns what is wrong with a client certificate on its own.
-func diagnoseCert(data []byte) error {
-	index, leaf := 0, error(nil)
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != blockCertificate {
-			continue
-		}
-		if index == 0 {
-			_, leaf = x509.ParseCertificate(block.Bytes)
-		}
-		index++
-	}
-	switch {
-	case index == 0 && hasPrivateKey(data):
-		return fault(fieldCert, ReasonInvalidPEM, "contains a private key and no certificate: are clientCert and clientKey swapped?")
-	case index == 0:
-		return fault(fieldCert, ReasonInvalidPEM, diagnosePEM(data, "contains no PEM block CERTIFICATE"))
-	case leaf != nil:
-		return fault(fieldCert, ReasonInvalidPEM, "begins with a certificate that can't be parsed")
-	}
-	return nil
-}
-
-// diagnoseKey returns what is wrong with a private key on its own.
-func diagnoseKey(data []byte) error {
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if !strings.HasSuffix(block.Type, blockPrivateKey) {
-			continue
-		}
-		// The first is PKCS #8 (RFC 5958), the second the header of RFC 1421.
-		if strings.HasPrefix(block.Type, "ENCRYPTED") || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
-			return fault(fieldKey, ReasonEncryptedKey, "is protected by a passphrase; store the key without one")
-		}
-		if !parsesAsKey(block.Bytes) {
-			return fault(fieldKey, ReasonInvalidPEM, "contains no PKCS #1, PKCS #8 or SEC 1 private key that can be parsed")
-		}
-		return nil
-	}
-	if block, _ := pem.Decode(data); block != nil && block.Type == blockCertificate {
-		return fault(fieldKey, ReasonInvalidPEM, "contains a certificate and no private key: are clientCert and clientKey swapped?")
-	}
-	return fault(fieldKey, ReasonInvalidPEM, diagnosePEM(data, "contains no PEM block PRIVATE KEY"))
-}
-
-func hasPrivateKey(data []byte) bool {
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if strings.HasSuffix(block.Type, blockPrivateKey) {
-			return true
-		}
-	}
-	return false
-}
-
-func parsesAsKey(der []byte) bool {
-	if _, err := x509.ParsePKCS8PrivateKey(der); err == nil {
-		return true
-	}
-	if _, err := x509.ParsePKCS1PrivateKey(der); err == nil {
-		return true
-	}
-	_, err := x509.ParseECPrivateKey(der)
-	return err == nil
-}
-
-// diagnosePEM adds the most common cause to an explanation why PEM was not found.
-func diagnosePEM(data []byte, explanation string) string {
-	again := make([]byte, base64.StdEncoding.DecodedLen(len(data)))
-	if n, err := base64.StdEncoding.Decode(again, data); err == nil && bytes.Contains(again[:n], []byte("-----BEGIN")) {
-		return explanation + ": the value is base64-encoded twice"
-	}
-	return explanation
-}

@@ -14,11 +14,13 @@
 // that would make client-go fall back to something weaker in silence: plain HTTP,
 // the certificate authorities of the machine, or an anonymous user.
 //
-// [Evaluate], [IsReady] and the other readers of conditions say True only of an
-// observation of the present generation of the object. A condition that is absent,
-// out of date or malformed is Unknown, and the [Code] of its [Verdict] says which.
+// A [Remote] is a connection that can be closed, and a [ClientCache] keeps one for each
+// of many data planes, and replaces it when the credentials change.
 //
-// Nothing in this package changes or keeps a DataPlane that is passed in, logs,
-// prints, or panics on what it is given. No error contains a credential, whole or
-// in part.
+// [Evaluate], [IsReady] and the other readers of conditions never say True of what was
+// observed at another generation of the object. A condition that is absent, out of date
+// or malformed is Unknown, and the [Code] of its [Verdict] says which.
+//
+// Nothing in this package changes a DataPlane that is passed in, logs, prints, or panics
+// on what it is given. No error contains a credential, whole or in part.
 package helpers

@@ -5,9 +5,12 @@ package helpers
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -80,6 +83,46 @@ func newECDSAKey(t testing.TB) *ecdsa.PrivateKey {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	return key
+}
+
+// newKeys returns a key of each kind that TLS uses, in each form that tools write.
+func newKeys(t testing.TB) map[string]struct {
+	signer crypto.Signer
+	pem    []byte
+} {
+	t.Helper()
+	type keys = map[string]struct {
+		signer crypto.Signer
+		pem    []byte
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	ecdsaKey := newECDSAKey(t)
+	_, ed25519Key, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	sec1, err := x509.MarshalECPrivateKey(ecdsaKey)
+	require.NoError(t, err)
+	return keys{
+		"RSA in PKCS #1":   {rsaKey, pemBlock("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey))},
+		"RSA in PKCS #8":   {rsaKey, pemPKCS8(t, rsaKey)},
+		"ECDSA in SEC 1":   {ecdsaKey, pemBlock("EC PRIVATE KEY", sec1)},
+		"ECDSA in PKCS #8": {ecdsaKey, pemPKCS8(t, ecdsaKey)},
+		"ECDSA in SEC 1 after its parameters": {
+			ecdsaKey,
+			append(pemBlock("EC PARAMETERS", []byte{6, 8, 42, 134, 72, 206, 61, 3, 1, 7}), pemBlock("EC PRIVATE KEY", sec1)...),
+		},
+		"Ed25519 in PKCS #8": {ed25519Key, pemPKCS8(t, ed25519Key)},
+	}
+}
+
+// pemX25519 returns a private key that signs nothing.
+func pemX25519(t testing.TB) []byte {
+	t.Helper()
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	return pemBlock("PRIVATE KEY", der)
 }
 
 func pemCertificate(certificates ...*x509.Certificate) []byte {

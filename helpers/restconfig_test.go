@@ -4,9 +4,11 @@
 package helpers
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -72,6 +74,7 @@ func TestRESTConfigForConnectsWithMutualTLS(t *testing.T) {
 		_, _ = fmt.Fprint(w, r.TLS.PeerCertificates[0].Subject.CommonName)
 	}))
 	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients}
+	server.Config.ErrorLog = discardLog
 	server.StartTLS()
 	defer server.Close()
 	dp.Spec.KubernetesCluster.Credentials.APIServerURL = server.URL
@@ -135,6 +138,17 @@ func TestRESTConfigForServerURL(t *testing.T) {
 		"https://host/%zz":                  ReasonInvalidURL,
 		"https://user:hunter2@[::1":         ReasonInvalidURL,
 		"https://host:6443/a b":             ReasonInvalidURL,
+		"https://<your-api-server>:6443":    ReasonInvalidURL,
+		"https://b%C3%BCcher.example":       ReasonInvalidURL,
+		"https://host%25":                   ReasonInvalidURL,
+		"https://host;x":                    ReasonInvalidURL,
+		"https://*.example.com":             ReasonInvalidURL,
+		"https://a..b":                      ReasonInvalidURL,
+		"https://-a.b":                      ReasonInvalidURL,
+		"https://999.1.1.1":                 ReasonInvalidURL,
+		"https://host/%0a":                  ReasonInvalidURL,
+		"https://" + longText(64):           ReasonInvalidURL,
+		"https://node_1.kind":               "",
 		"https://[fe80::1%25eth0]:6443/zid": "",
 	} {
 		t.Run(fmt.Sprintf("%.40q", server), func(t *testing.T) {
@@ -228,11 +242,44 @@ func TestRESTConfigForCredentials(t *testing.T) {
 		},
 		"a key that is none": {
 			edit:  func(c *creds) { c.ClientKey = encode(pemBlock("PRIVATE KEY", []byte("hunter2"))) },
-			field: fieldKey, reason: ReasonInvalidPEM, says: "no PKCS #1, PKCS #8 or SEC 1 private key",
+			field: fieldKey, reason: ReasonInvalidPEM, says: "no RSA, ECDSA or Ed25519 private key",
 		},
 		"an encrypted PKCS #8 key": {
 			edit:  func(c *creds) { c.ClientKey = encode(pemBlock("ENCRYPTED PRIVATE KEY", []byte("hunter2"))) },
 			field: fieldKey, reason: ReasonEncryptedKey, says: "passphrase",
+		},
+		"an encrypted key of RFC 1421": {
+			edit: func(c *creds) {
+				c.ClientKey = encode(pem.EncodeToMemory(&pem.Block{
+					Type: "RSA PRIVATE KEY", Bytes: []byte("hunter2"),
+					Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"},
+				}))
+			},
+			field: fieldKey, reason: ReasonEncryptedKey, says: "passphrase",
+		},
+		"a key of a kind that TLS has no use for": {
+			edit:  func(c *creds) { c.ClientKey = encode(pemX25519(t)) },
+			field: fieldKey, reason: ReasonInvalidPEM, says: "no RSA, ECDSA or Ed25519 private key",
+		},
+		"a key after a certificate": {
+			edit: func(c *creds) { c.ClientKey = encode(append(decode(c.ClientCert), decode(c.ClientKey)...)) },
+		},
+		"a certificate with intermediates": {
+			edit: func(c *creds) { c.ClientCert = encode(append(decode(c.ClientCert), pemCertificate(a.cert)...)) },
+		},
+		"PEM with CRLF": {
+			edit: func(c *creds) {
+				for _, value := range []*string{&c.CACert, &c.ClientCert, &c.ClientKey} {
+					*value = encode(bytes.ReplaceAll(decode(*value), []byte("\n"), []byte("\r\n")))
+				}
+			},
+		},
+		"256 KiB in short lines": {
+			edit: func(c *creds) {
+				ca := decode(c.CACert)
+				ca = append(ca, bytes.Repeat([]byte("#\n"), (maxPEM-len(ca))/2)...)
+				c.CACert = wrap(encode(ca), "\r\n")
+			},
 		},
 		"an expired client certificate": {
 			edit: func(c *creds) {
@@ -244,11 +291,27 @@ func TestRESTConfigForCredentials(t *testing.T) {
 			edit:  func(c *creds) { c.CACert = longText(2 * maxPEM) },
 			field: fieldCA, reason: ReasonTooLarge, says: "256 KiB",
 		},
+		"2 MB": {
+			edit:  func(c *creds) { c.ClientKey = longText(2 << 20) },
+			field: fieldKey, reason: ReasonTooLarge, says: "256 KiB",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dp := newDataPlane(t)
 			test.edit(&dp.Spec.KubernetesCluster.Credentials)
 			requireFault(t, dp, test.field, test.reason, "hunter2", test.says)
+		})
+	}
+}
+
+func TestRESTConfigForTakesEveryKindOfKey(t *testing.T) {
+	a := newAuthority(t)
+	for name, key := range newKeys(t) {
+		t.Run(name, func(t *testing.T) {
+			dp := newDataPlane(t)
+			dp.Spec.KubernetesCluster.Credentials.ClientCert = encode(pemCertificate(a.issue(key.signer)))
+			dp.Spec.KubernetesCluster.Credentials.ClientKey = encode(key.pem)
+			requireFault(t, dp, "", "", "")
 		})
 	}
 }

@@ -16,66 +16,74 @@ import (
 
 func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 	return map[string]common.OpenAPIDefinition{
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.APIServerCredentials":   schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_APIServerCredentials(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.BasicAuthCredentials":   schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_BasicAuthCredentials(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlane":              schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_DataPlane(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneList":          schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_DataPlaneList(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneSpec":          schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_DataPlaneSpec(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneStatus":        schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_DataPlaneStatus(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.GatewaySpec":            schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_GatewaySpec(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.KubernetesClusterSpec":  schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_KubernetesClusterSpec(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.ObserverAPI":            schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_ObserverAPI(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.ObserverAuthentication": schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_ObserverAuthentication(ref),
-		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.Registry":               schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_Registry(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.APIGroup":                                          schema_pkg_apis_meta_v1_APIGroup(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.APIGroupList":                                      schema_pkg_apis_meta_v1_APIGroupList(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.APIResource":                                       schema_pkg_apis_meta_v1_APIResource(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.APIResourceList":                                   schema_pkg_apis_meta_v1_APIResourceList(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.APIVersions":                                       schema_pkg_apis_meta_v1_APIVersions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.ApplyOptions":                                      schema_pkg_apis_meta_v1_ApplyOptions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.Condition":                                         schema_pkg_apis_meta_v1_Condition(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.CreateOptions":                                     schema_pkg_apis_meta_v1_CreateOptions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.DeleteOptions":                                     schema_pkg_apis_meta_v1_DeleteOptions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.Duration":                                          schema_pkg_apis_meta_v1_Duration(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.FieldSelectorRequirement":                          schema_pkg_apis_meta_v1_FieldSelectorRequirement(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.FieldsV1":                                          schema_pkg_apis_meta_v1_FieldsV1(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.GetOptions":                                        schema_pkg_apis_meta_v1_GetOptions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupKind":                                         schema_pkg_apis_meta_v1_GroupKind(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupResource":                                     schema_pkg_apis_meta_v1_GroupResource(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupVersion":                                      schema_pkg_apis_meta_v1_GroupVersion(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupVersionForDiscovery":                          schema_pkg_apis_meta_v1_GroupVersionForDiscovery(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupVersionKind":                                  schema_pkg_apis_meta_v1_GroupVersionKind(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupVersionResource":                              schema_pkg_apis_meta_v1_GroupVersionResource(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.InternalEvent":                                     schema_pkg_apis_meta_v1_InternalEvent(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.LabelSelector":                                     schema_pkg_apis_meta_v1_LabelSelector(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.LabelSelectorRequirement":                          schema_pkg_apis_meta_v1_LabelSelectorRequirement(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.List":                                              schema_pkg_apis_meta_v1_List(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.ListMeta":                                          schema_pkg_apis_meta_v1_ListMeta(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.ListOptions":                                       schema_pkg_apis_meta_v1_ListOptions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.ManagedFieldsEntry":                                schema_pkg_apis_meta_v1_ManagedFieldsEntry(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.MicroTime":                                         schema_pkg_apis_meta_v1_MicroTime(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.ObjectMeta":                                        schema_pkg_apis_meta_v1_ObjectMeta(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.OwnerReference":                                    schema_pkg_apis_meta_v1_OwnerReference(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.PartialObjectMetadata":                             schema_pkg_apis_meta_v1_PartialObjectMetadata(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.PartialObjectMetadataList":                         schema_pkg_apis_meta_v1_PartialObjectMetadataList(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.Patch":                                             schema_pkg_apis_meta_v1_Patch(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.PatchOptions":                                      schema_pkg_apis_meta_v1_PatchOptions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.Preconditions":                                     schema_pkg_apis_meta_v1_Preconditions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.RootPaths":                                         schema_pkg_apis_meta_v1_RootPaths(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.ServerAddressByClientCIDR":                         schema_pkg_apis_meta_v1_ServerAddressByClientCIDR(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.Status":                                            schema_pkg_apis_meta_v1_Status(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.StatusCause":                                       schema_pkg_apis_meta_v1_StatusCause(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.StatusDetails":                                     schema_pkg_apis_meta_v1_StatusDetails(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.Table":                                             schema_pkg_apis_meta_v1_Table(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.TableColumnDefinition":                             schema_pkg_apis_meta_v1_TableColumnDefinition(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.TableOptions":                                      schema_pkg_apis_meta_v1_TableOptions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.TableRow":                                          schema_pkg_apis_meta_v1_TableRow(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.TableRowCondition":                                 schema_pkg_apis_meta_v1_TableRowCondition(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.Time":                                              schema_pkg_apis_meta_v1_Time(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.Timestamp":                                         schema_pkg_apis_meta_v1_Timestamp(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.TypeMeta":                                          schema_pkg_apis_meta_v1_TypeMeta(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.UpdateOptions":                                     schema_pkg_apis_meta_v1_UpdateOptions(ref),
-		"k8s.io/apimachinery/pkg/apis/meta/v1.WatchEvent":                                        schema_pkg_apis_meta_v1_WatchEvent(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.APIServerCredentials":        schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_APIServerCredentials(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.BasicAuthCredentials":        schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_BasicAuthCredentials(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlane":                   schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_DataPlane(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneList":               schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_DataPlaneList(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneSpec":               schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_DataPlaneSpec(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneStatus":             schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_DataPlaneStatus(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.GatewaySpec":                 schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_GatewaySpec(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.KubernetesClusterSpec":       schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_KubernetesClusterSpec(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.ObserverAPI":                 schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_ObserverAPI(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.ObserverAuthentication":      schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_ObserverAuthentication(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.Registry":                    schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_Registry(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.plainAPIServerCredentials":   schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainAPIServerCredentials(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.plainBasicAuthCredentials":   schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainBasicAuthCredentials(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.plainDataPlane":              schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainDataPlane(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.plainDataPlaneList":          schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainDataPlaneList(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.plainDataPlaneSpec":          schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainDataPlaneSpec(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.plainKubernetesClusterSpec":  schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainKubernetesClusterSpec(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.plainObserverAPI":            schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainObserverAPI(ref),
+		"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.plainObserverAuthentication": schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainObserverAuthentication(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.APIGroup":                                               schema_pkg_apis_meta_v1_APIGroup(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.APIGroupList":                                           schema_pkg_apis_meta_v1_APIGroupList(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.APIResource":                                            schema_pkg_apis_meta_v1_APIResource(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.APIResourceList":                                        schema_pkg_apis_meta_v1_APIResourceList(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.APIVersions":                                            schema_pkg_apis_meta_v1_APIVersions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.ApplyOptions":                                           schema_pkg_apis_meta_v1_ApplyOptions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.Condition":                                              schema_pkg_apis_meta_v1_Condition(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.CreateOptions":                                          schema_pkg_apis_meta_v1_CreateOptions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.DeleteOptions":                                          schema_pkg_apis_meta_v1_DeleteOptions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.Duration":                                               schema_pkg_apis_meta_v1_Duration(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.FieldSelectorRequirement":                               schema_pkg_apis_meta_v1_FieldSelectorRequirement(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.FieldsV1":                                               schema_pkg_apis_meta_v1_FieldsV1(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.GetOptions":                                             schema_pkg_apis_meta_v1_GetOptions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupKind":                                              schema_pkg_apis_meta_v1_GroupKind(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupResource":                                          schema_pkg_apis_meta_v1_GroupResource(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupVersion":                                           schema_pkg_apis_meta_v1_GroupVersion(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupVersionForDiscovery":                               schema_pkg_apis_meta_v1_GroupVersionForDiscovery(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupVersionKind":                                       schema_pkg_apis_meta_v1_GroupVersionKind(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.GroupVersionResource":                                   schema_pkg_apis_meta_v1_GroupVersionResource(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.InternalEvent":                                          schema_pkg_apis_meta_v1_InternalEvent(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.LabelSelector":                                          schema_pkg_apis_meta_v1_LabelSelector(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.LabelSelectorRequirement":                               schema_pkg_apis_meta_v1_LabelSelectorRequirement(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.List":                                                   schema_pkg_apis_meta_v1_List(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.ListMeta":                                               schema_pkg_apis_meta_v1_ListMeta(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.ListOptions":                                            schema_pkg_apis_meta_v1_ListOptions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.ManagedFieldsEntry":                                     schema_pkg_apis_meta_v1_ManagedFieldsEntry(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.MicroTime":                                              schema_pkg_apis_meta_v1_MicroTime(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.ObjectMeta":                                             schema_pkg_apis_meta_v1_ObjectMeta(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.OwnerReference":                                         schema_pkg_apis_meta_v1_OwnerReference(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.PartialObjectMetadata":                                  schema_pkg_apis_meta_v1_PartialObjectMetadata(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.PartialObjectMetadataList":                              schema_pkg_apis_meta_v1_PartialObjectMetadataList(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.Patch":                                                  schema_pkg_apis_meta_v1_Patch(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.PatchOptions":                                           schema_pkg_apis_meta_v1_PatchOptions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.Preconditions":                                          schema_pkg_apis_meta_v1_Preconditions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.RootPaths":                                              schema_pkg_apis_meta_v1_RootPaths(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.ServerAddressByClientCIDR":                              schema_pkg_apis_meta_v1_ServerAddressByClientCIDR(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.Status":                                                 schema_pkg_apis_meta_v1_Status(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.StatusCause":                                            schema_pkg_apis_meta_v1_StatusCause(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.StatusDetails":                                          schema_pkg_apis_meta_v1_StatusDetails(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.Table":                                                  schema_pkg_apis_meta_v1_Table(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.TableColumnDefinition":                                  schema_pkg_apis_meta_v1_TableColumnDefinition(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.TableOptions":                                           schema_pkg_apis_meta_v1_TableOptions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.TableRow":                                               schema_pkg_apis_meta_v1_TableRow(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.TableRowCondition":                                      schema_pkg_apis_meta_v1_TableRowCondition(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.Time":                                                   schema_pkg_apis_meta_v1_Time(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.Timestamp":                                              schema_pkg_apis_meta_v1_Timestamp(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.TypeMeta":                                               schema_pkg_apis_meta_v1_TypeMeta(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.UpdateOptions":                                          schema_pkg_apis_meta_v1_UpdateOptions(ref),
+		"k8s.io/apimachinery/pkg/apis/meta/v1.WatchEvent":                                             schema_pkg_apis_meta_v1_WatchEvent(ref),
 	}
 }
 
@@ -484,6 +492,303 @@ func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_Registry(ref common.Refere
 				Required: []string{"prefix"},
 			},
 		},
+	}
+}
+
+func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainAPIServerCredentials(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Type: []string{"object"},
+				Properties: map[string]spec.Schema{
+					"apiServerURL": {
+						SchemaProps: spec.SchemaProps{
+							Description: "apiServerURL is the base URL of the API server of the target cluster, such as \"https://k8s-api.example.com:6443\". Not secret.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"caCert": {
+						SchemaProps: spec.SchemaProps{
+							Description: "caCert is one or more PEM certificates, base64-encoded as a whole (standard alphabet, padded): the authorities that the API server's certificate is verified against. Not secret.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"clientCert": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clientCert is the PEM client certificate to present to the API server, with any intermediates after it, base64-encoded as a whole (standard alphabet, padded). Its subject is the user who acts in the target cluster. Not secret, but of use only with clientKey.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"clientKey": {
+						SchemaProps: spec.SchemaProps{
+							Description: "clientKey is the unencrypted PEM private key of clientCert, base64-encoded (standard alphabet, padded). SECRET: who has it can act in the target cluster as the subject of clientCert until that certificate expires.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"apiServerURL", "caCert", "clientCert", "clientKey"},
+			},
+		},
+	}
+}
+
+func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainBasicAuthCredentials(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Type: []string{"object"},
+				Properties: map[string]spec.Schema{
+					"username": {
+						SchemaProps: spec.SchemaProps{
+							Description: "username is the user name, in plain text. Not secret.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"password": {
+						SchemaProps: spec.SchemaProps{
+							Description: "password is the password, in plain text. SECRET.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"username", "password"},
+			},
+		},
+	}
+}
+
+func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainDataPlane(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Type: []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+							Default:     map[string]interface{}{},
+							Ref:         ref("k8s.io/apimachinery/pkg/apis/meta/v1.ObjectMeta"),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is the desired state: the cluster and what belongs to it. Contains secrets.",
+							Default:     map[string]interface{}{},
+							Ref:         ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneSpec"),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the state that controllers last observed. It is written through the status subresource only. Not secret.",
+							Default:     map[string]interface{}{},
+							Ref:         ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneStatus"),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneSpec", "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlaneStatus", "k8s.io/apimachinery/pkg/apis/meta/v1.ObjectMeta"},
+	}
+}
+
+func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainDataPlaneList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Type: []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+							Default:     map[string]interface{}{},
+							Ref:         ref("k8s.io/apimachinery/pkg/apis/meta/v1.ListMeta"),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the DataPlanes.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Default: map[string]interface{}{},
+										Ref:     ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlane"),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlane", "k8s.io/apimachinery/pkg/apis/meta/v1.ListMeta"},
+	}
+}
+
+func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainDataPlaneSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Type: []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kubernetesCluster": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kubernetesCluster is the target cluster: its name, the address of its API server and the credentials to use there. Contains a secret.",
+							Default:     map[string]interface{}{},
+							Ref:         ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.KubernetesClusterSpec"),
+						},
+					},
+					"registry": {
+						SchemaProps: spec.SchemaProps{
+							Description: "registry is where the container images of the data plane are kept. Not secret: credentials are referred to by name.",
+							Default:     map[string]interface{}{},
+							Ref:         ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.Registry"),
+						},
+					},
+					"gateway": {
+						SchemaProps: spec.SchemaProps{
+							Description: "gateway names the hosts under which the gateway of the target cluster serves workloads. Not secret.",
+							Default:     map[string]interface{}{},
+							Ref:         ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.GatewaySpec"),
+						},
+					},
+					"observer": {
+						SchemaProps: spec.SchemaProps{
+							Description: "observer is the service that answers queries for logs of the data plane. When absent, the data plane has none. Contains a secret.",
+							Ref:         ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.ObserverAPI"),
+						},
+					},
+				},
+				Required: []string{"kubernetesCluster", "registry", "gateway"},
+			},
+		},
+		Dependencies: []string{
+			"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.GatewaySpec", "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.KubernetesClusterSpec", "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.ObserverAPI", "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.Registry"},
+	}
+}
+
+func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainKubernetesClusterSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Type: []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name is what people call the target cluster. It is free text, identifies nothing, and need not be unique. Not secret.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"credentials": {
+						SchemaProps: spec.SchemaProps{
+							Description: "credentials is the address of the API server of the target cluster and the client certificate that is presented to it. Contains a secret.",
+							Default:     map[string]interface{}{},
+							Ref:         ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.APIServerCredentials"),
+						},
+					},
+				},
+				Required: []string{"name", "credentials"},
+			},
+		},
+		Dependencies: []string{
+			"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.APIServerCredentials"},
+	}
+}
+
+func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainObserverAPI(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Type: []string{"object"},
+				Properties: map[string]spec.Schema{
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is the base URL of the observer, such as \"https://observer.example.com\". Not secret.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"authentication": {
+						SchemaProps: spec.SchemaProps{
+							Description: "authentication is how to authenticate to the observer. Contains a secret.",
+							Default:     map[string]interface{}{},
+							Ref:         ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.ObserverAuthentication"),
+						},
+					},
+				},
+				Required: []string{"url", "authentication"},
+			},
+		},
+		Dependencies: []string{
+			"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.ObserverAuthentication"},
+	}
+}
+
+func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainObserverAuthentication(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Type: []string{"object"},
+				Properties: map[string]spec.Schema{
+					"basicAuth": {
+						SchemaProps: spec.SchemaProps{
+							Description: "basicAuth is the user name and password for HTTP basic authentication (RFC 7617). Contains a secret.",
+							Default:     map[string]interface{}{},
+							Ref:         ref("github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.BasicAuthCredentials"),
+						},
+					},
+				},
+				Required: []string{"basicAuth"},
+			},
+		},
+		Dependencies: []string{
+			"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.BasicAuthCredentials"},
 	}
 }
 

@@ -1,0 +1,153 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/watch"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+// Later releases of OpenChoreo keep the API version and change the shape.
+func TestLaterShapes(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../apis/openchoreo/v1alpha1/testdata/later/*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	p := ownPlane(t, variant(t, func(schema map[string]any) {
+		permit(at(schema, "properties", "spec"))
+		// The key of the condition list must stay required.
+		at(schema, "properties", "status")["x-kubernetes-preserve-unknown-fields"] = true
+	}))
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		require.NoError(t, err)
+		object := parse(t, source)
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Run("typed clients read it", func(t *testing.T) { testLaterRead(t, p.space(t), object) })
+			t.Run("apply keeps unknown fields", func(t *testing.T) { testLaterApply(t, p.space(t), object) })
+			t.Run("status apply keeps unknown fields", func(t *testing.T) { testLaterApplyStatus(t, p.space(t), object) })
+			t.Run("update erases unknown fields", func(t *testing.T) { testLaterUpdate(t, p.space(t), object) })
+		})
+	}
+}
+
+// permit lets a schema take any field, and miss any.
+func permit(schema map[string]any) {
+	delete(schema, "required")
+	properties, _ := schema["properties"].(map[string]any)
+	for _, property := range properties {
+		permit(property.(map[string]any))
+	}
+	if schema["type"] == "object" {
+		schema["x-kubernetes-preserve-unknown-fields"] = true
+	}
+}
+
+// store creates an object with its status, and returns what the API server makes of it.
+func (s *space) store(t *testing.T, object *unstructured.Unstructured) *unstructured.Unstructured {
+	t.Helper()
+	object = object.DeepCopy()
+	object.SetNamespace(s.namespace)
+	status := object.Object["status"]
+	stored, err := s.raw.Create(t.Context(), object, metav1.CreateOptions{FieldManager: "openchoreo"})
+	require.NoError(t, err)
+	require.Equal(t, object.Object["spec"], stored.Object["spec"])
+	if status != nil {
+		stored.Object["status"] = status
+		stored, err = s.raw.UpdateStatus(t.Context(), stored, metav1.UpdateOptions{FieldManager: "openchoreo"})
+		require.NoError(t, err)
+		require.Equal(t, status, stored.Object["status"])
+	}
+	return stored
+}
+
+func testLaterRead(t *testing.T, s *space, object *unstructured.Unstructured) {
+	before, err := s.typed.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	s.store(t, object)
+
+	dp := s.get(t, "later")
+	assert.Zero(t, dp.Spec.KubernetesCluster.Credentials)
+	conditions, _, err := unstructured.NestedSlice(object.Object, "status", "conditions")
+	require.NoError(t, err)
+	assert.Len(t, dp.Status.Conditions, len(conditions))
+
+	list, err := s.typed.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, list.Items, 1)
+	assertSame(t, dp, &list.Items[0])
+
+	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: before.ResourceVersion})
+	event, watched := nextDataPlane(t, watcher)
+	require.Equal(t, watch.Added, event)
+	for watched.ResourceVersion != dp.ResourceVersion {
+		_, watched = nextDataPlane(t, watcher)
+	}
+	assertSame(t, dp, watched)
+
+	assertSame(t, dp, s.follow(t, s.openchoreo).await(t, added, "later"))
+
+	_, err = helpers.RESTConfigFor(dp)
+	require.ErrorIs(t, err, helpers.ErrNoCredentials)
+	assert.Equal(t, helpers.CodeNotReported, helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady).Code)
+}
+
+func testLaterApply(t *testing.T, s *space, object *unstructured.Unstructured) {
+	want := s.store(t, object).DeepCopy()
+	applied, err := s.typed.Apply(t.Context(), applyPrefix(s.namespace, "later", "docker.io/myorg"), applyAs("one"))
+	require.NoError(t, err)
+	assert.Equal(t, "docker.io/myorg", applied.Spec.Registry.Prefix)
+	require.NoError(t, unstructured.SetNestedField(want.Object, "docker.io/myorg", "spec", "registry", "prefix"))
+	stored := s.stored(t, "later")
+	assert.Equal(t, want.Object["spec"], stored["spec"])
+	assert.Equal(t, want.Object["status"], stored["status"])
+}
+
+func testLaterApplyStatus(t *testing.T, s *space, object *unstructured.Unstructured) {
+	want := s.store(t, object).DeepCopy()
+	ready := applyConditions(s.namespace, "later", applyCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue))
+	applied, err := s.typed.ApplyStatus(t.Context(), ready, applyAs("one"))
+	require.NoError(t, err)
+	verdict := helpers.EvaluateCondition(applied, openchoreov1alpha1.DataPlaneConditionReady, helpers.ConditionGenerationOnly())
+	assert.Equal(t, metav1.ConditionTrue, verdict.Status)
+	stored := s.stored(t, "later")
+	assert.Equal(t, want.Object["spec"], stored["spec"])
+	conditions, _, err := unstructured.NestedSlice(want.Object, "status", "conditions")
+	require.NoError(t, err)
+	assert.Len(t, applied.Status.Conditions, len(conditions)+1)
+	for _, status := range []map[string]any{stored, want.Object} {
+		unstructured.RemoveNestedField(status, "status", "conditions")
+	}
+	if want.Object["status"] != nil {
+		assert.Equal(t, want.Object["status"], stored["status"])
+	}
+}
+
+// Nothing can be done about it: the Go type has no place for them. That is why doc.go
+// warns of Update.
+func testLaterUpdate(t *testing.T, s *space, object *unstructured.Unstructured) {
+	unknown := at(s.store(t, object).Object, "spec")
+	maps.DeleteFunc(unknown, func(field string, _ any) bool {
+		return slices.Contains([]string{"kubernetesCluster", "registry", "gateway", "observer"}, field)
+	})
+	require.NotEmpty(t, unknown)
+	_, err := s.typed.Update(t.Context(), s.get(t, "later"), metav1.UpdateOptions{})
+	require.NoError(t, err)
+	updated := at(s.stored(t, "later"), "spec")
+	for field := range unknown {
+		assert.NotContains(t, updated, field)
+	}
+}

@@ -1,0 +1,336 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package integration tests the SDK against real API servers. Most tests share one
+// control plane, each in a namespace of its own. Tests that need another definition
+// of DataPlane, or that end the API server, have control planes of their own.
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/apimachinery/pkg/watch"
+	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
+)
+
+const (
+	// eventually is how long to wait for what must come. It is far more than any of it
+	// takes, for machines that do much else.
+	eventually = time.Minute
+	tick       = 50 * time.Millisecond
+)
+
+// shared serves the definition that the SDK embeds.
+var shared *plane
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	// The binaries may have to be built first, which takes minutes.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if shared, err = startPlane(ctx, crds.DataPlane(), controlplane.WithName("shared")); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 1
+	}
+	stop()
+	code := m.Run()
+	if err := shared.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 1
+	}
+	return code
+}
+
+// plane is a control plane that serves DataPlanes, and clients that may do anything
+// in it.
+type plane struct {
+	*controlplane.ControlPlane
+	openchoreo openchoreoclient.Interface
+	dynamic    dynamic.Interface
+	kubernetes kubernetes.Interface
+}
+
+// ownPlane starts a control plane that the test ends.
+func ownPlane(t *testing.T, crd []byte) *plane {
+	t.Helper()
+	p, err := startPlane(t.Context(), crd, controlplane.WithName(t.Name()))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Stop()) })
+	return p
+}
+
+func startPlane(ctx context.Context, crd []byte, opts ...controlplane.Option) (_ *plane, err error) {
+	cp, err := controlplane.Start(ctx, opts...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = cp.Stop()
+		}
+	}()
+	p := &plane{ControlPlane: cp}
+	if p.openchoreo, err = openchoreoclient.NewForConfig(cp.Config()); err != nil {
+		return nil, err
+	}
+	if p.dynamic, err = dynamic.NewForConfig(cp.Config()); err != nil {
+		return nil, err
+	}
+	if p.kubernetes, err = kubernetes.NewForConfig(cp.Config()); err != nil {
+		return nil, err
+	}
+	if err := cp.InstallCRDs(ctx, crd); err != nil {
+		return nil, err
+	}
+	return p, p.waitForDiscovery(ctx)
+}
+
+// waitForDiscovery returns when the API server also lists DataPlanes where kubectl
+// looks them up, which it does a little later than it serves them.
+func (p *plane) waitForDiscovery(ctx context.Context) error {
+	listed := func(context.Context) (bool, error) {
+		_, lists, err := p.kubernetes.Discovery().ServerGroupsAndResources()
+		return err == nil && slices.ContainsFunc(lists, func(list *metav1.APIResourceList) bool {
+			return list.GroupVersion == openchoreov1alpha1.SchemeGroupVersion.String()
+		}), nil
+	}
+	if err := wait.PollUntilContextTimeout(ctx, tick, eventually, true, listed); err != nil {
+		return fmt.Errorf("wait for DataPlanes in discovery: %w", err)
+	}
+	return nil
+}
+
+// space is a namespace of its own in a control plane, and clients for the DataPlanes
+// in it.
+type space struct {
+	*plane
+	namespace string
+	typed     openchoreotyped.DataPlaneInterface
+	raw       dynamic.ResourceInterface
+}
+
+func (p *plane) space(t *testing.T) *space {
+	t.Helper()
+	namespace, err := p.kubernetes.CoreV1().Namespaces().Create(t.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	return p.in(namespace.Name)
+}
+
+func (p *plane) in(namespace string) *space {
+	return &space{
+		plane:     p,
+		namespace: namespace,
+		typed:     p.openchoreo.OpenChoreoV1alpha1().DataPlanes(namespace),
+		raw:       p.dynamic.Resource(openchoreov1alpha1.SchemeGroupVersion.WithResource("dataplanes")).Namespace(namespace),
+	}
+}
+
+func (s *space) create(t *testing.T, dp *openchoreov1alpha1.DataPlane) *openchoreov1alpha1.DataPlane {
+	t.Helper()
+	created, err := s.typed.Create(t.Context(), dp, metav1.CreateOptions{})
+	require.NoError(t, err)
+	return created
+}
+
+func (s *space) get(t *testing.T, name string) *openchoreov1alpha1.DataPlane {
+	t.Helper()
+	dp, err := s.typed.Get(t.Context(), name, metav1.GetOptions{})
+	require.NoError(t, err)
+	return dp
+}
+
+// stored returns what the API server sends, without the Go types in between.
+func (s *space) stored(t *testing.T, name string) map[string]any {
+	t.Helper()
+	object, err := s.raw.Get(t.Context(), name, metav1.GetOptions{})
+	require.NoError(t, err)
+	return object.Object
+}
+
+// setStatus writes what edit makes of the status of an object.
+func (s *space) setStatus(t *testing.T, name string, edit func(*openchoreov1alpha1.DataPlaneStatus)) *openchoreov1alpha1.DataPlane {
+	t.Helper()
+	dp := s.get(t, name)
+	edit(&dp.Status)
+	updated, err := s.typed.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	return updated
+}
+
+// newDataPlane returns a DataPlane without anything optional.
+func newDataPlane(name string) *openchoreov1alpha1.DataPlane {
+	return &openchoreov1alpha1.DataPlane{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: openchoreov1alpha1.DataPlaneSpec{
+			KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{
+				Name: "production-cluster",
+				Credentials: openchoreov1alpha1.APIServerCredentials{
+					APIServerURL: "https://k8s-api.example.com:6443",
+					CACert:       "Y2E=",
+					ClientCert:   "Y2VydA==",
+					ClientKey:    "a2V5",
+				},
+			},
+			Registry: openchoreov1alpha1.Registry{Prefix: "docker.io/myorg"},
+			Gateway: openchoreov1alpha1.GatewaySpec{
+				PublicVirtualHost:       "api.example.com",
+				OrganizationVirtualHost: "internal.example.com",
+			},
+		},
+	}
+}
+
+func newCondition(conditionType string, status metav1.ConditionStatus) metav1.Condition {
+	return metav1.Condition{
+		Type: conditionType, Status: status, Reason: "Tested", Message: "by hand",
+		LastTransitionTime: metav1.Unix(1_700_000_000, 0),
+	}
+}
+
+func applyCondition(conditionType string, status metav1.ConditionStatus) *applymetav1.ConditionApplyConfiguration {
+	return applymetav1.Condition().WithType(conditionType).WithStatus(status).
+		WithReason("Tested").WithMessage("by hand").WithLastTransitionTime(metav1.Unix(1_700_000_000, 0))
+}
+
+// applySpec returns an apply configuration of all that the spec requires.
+func applySpec(namespace, name string) *openchoreoapply.DataPlaneApplyConfiguration {
+	return openchoreoapply.DataPlane(name, namespace).WithSpec(openchoreoapply.DataPlaneSpec().
+		WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
+			WithName("production-cluster").
+			WithCredentials(openchoreoapply.APIServerCredentials().
+				WithAPIServerURL("https://k8s-api.example.com:6443").
+				WithCACert("Y2E=").WithClientCert("Y2VydA==").WithClientKey("a2V5"))).
+		WithRegistry(openchoreoapply.Registry().WithPrefix("docker.io/myorg")).
+		WithGateway(openchoreoapply.GatewaySpec().
+			WithPublicVirtualHost("api.example.com").WithOrganizationVirtualHost("internal.example.com")))
+}
+
+func applyPrefix(namespace, name, prefix string) *openchoreoapply.DataPlaneApplyConfiguration {
+	return openchoreoapply.DataPlane(name, namespace).
+		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix(prefix)))
+}
+
+func applyConditions(namespace, name string, conditions ...*applymetav1.ConditionApplyConfiguration) *openchoreoapply.DataPlaneApplyConfiguration {
+	return openchoreoapply.DataPlane(name, namespace).
+		WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(conditions...))
+}
+
+func applyAs(manager string) metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: manager} }
+
+func applyByForce(manager string) metav1.ApplyOptions {
+	return metav1.ApplyOptions{FieldManager: manager, Force: true}
+}
+
+// assertSame compares without the TypeMeta, which client-go fills in or not according
+// to how an object came.
+func assertSame(t *testing.T, want, got *openchoreov1alpha1.DataPlane, msgAndArgs ...any) {
+	t.Helper()
+	want, got = want.DeepCopy(), got.DeepCopy()
+	want.TypeMeta, got.TypeMeta = metav1.TypeMeta{}, metav1.TypeMeta{}
+	assert.Equal(t, want, got, msgAndArgs...)
+}
+
+// causeFields returns the field paths that an error of the API server names.
+func causeFields(err error) []string {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return nil
+	}
+	var fields []string
+	for _, cause := range status.Status().Details.Causes {
+		fields = append(fields, cause.Field)
+	}
+	return fields
+}
+
+func names(items []openchoreov1alpha1.DataPlane) []string {
+	result := make([]string, 0, len(items))
+	for i := range items {
+		result = append(result, items[i].Name)
+	}
+	return result
+}
+
+// next returns the next event of a watch.
+func next(t *testing.T, watcher watch.Interface) watch.Event {
+	t.Helper()
+	select {
+	case event, open := <-watcher.ResultChan():
+		require.True(t, open, "the watch has ended")
+		return event
+	case <-time.After(eventually):
+		require.Fail(t, "no event came")
+		return watch.Event{}
+	}
+}
+
+// parse reads YAML or JSON.
+func parse(t *testing.T, data []byte) *unstructured.Unstructured {
+	t.Helper()
+	object := &unstructured.Unstructured{}
+	data, err := yaml.ToJSON(data)
+	require.NoError(t, err)
+	require.NoError(t, object.UnmarshalJSON(data))
+	return object
+}
+
+// variant returns the definition that the SDK embeds, with another schema.
+func variant(t *testing.T, edit func(schema map[string]any)) []byte {
+	t.Helper()
+	crd := parse(t, crds.DataPlane())
+	versions := crd.Object["spec"].(map[string]any)["versions"].([]any)
+	require.Len(t, versions, 1)
+	edit(at(versions[0], "schema", "openAPIV3Schema"))
+	data, err := json.Marshal(crd)
+	require.NoError(t, err)
+	return data
+}
+
+// at returns the map at a path of maps. It panics when there is none.
+func at(object any, path ...string) map[string]any {
+	for _, key := range path {
+		object = object.(map[string]any)[key]
+	}
+	return object.(map[string]any)
+}
+
+// assertSameConfiguration compares what two apply configurations send.
+func assertSameConfiguration(t *testing.T, want, got *openchoreoapply.DataPlaneApplyConfiguration) {
+	t.Helper()
+	wantJSON, err := json.Marshal(want)
+	require.NoError(t, err)
+	gotJSON, err := json.Marshal(got)
+	require.NoError(t, err)
+	assert.JSONEq(t, string(wantJSON), string(gotJSON))
+}

@@ -1,0 +1,138 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"net/url"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+// dataPlaneOf stores a DataPlane with the credentials of a user, and returns what is
+// read back.
+func (s *space) dataPlaneOf(t *testing.T, user *controlplane.User) *openchoreov1alpha1.DataPlane {
+	t.Helper()
+	dp := newDataPlane("prod")
+	dp.Spec.KubernetesCluster.Credentials = credentialsOf(user)
+	s.create(t, dp)
+	return s.get(t, "prod")
+}
+
+func TestRESTConfigForIsTheUserOfTheDataPlane(t *testing.T) {
+	s := shared.space(t)
+	user, err := shared.AddUser("dataplane-agent", "dataplane-agents")
+	require.NoError(t, err)
+	config, err := helpers.RESTConfigFor(s.dataPlaneOf(t, user))
+	require.NoError(t, err)
+	target, err := kubernetes.NewForConfig(config)
+	require.NoError(t, err)
+
+	review, err := target.AuthenticationV1().SelfSubjectReviews().Create(t.Context(), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, "dataplane-agent", review.Status.UserInfo.Username)
+	assert.ElementsMatch(t, []string{"dataplane-agents", "system:authenticated"}, review.Status.UserInfo.Groups)
+}
+
+func TestRESTConfigForMayDoWhatItsUserMay(t *testing.T) {
+	s, forbidden := shared.space(t), shared.space(t)
+	user, err := shared.AddUser("editor-of-" + s.namespace)
+	require.NoError(t, err)
+	_, err = s.kubernetes.RbacV1().Roles(s.namespace).Create(t.Context(), &rbacv1.Role{
+		ObjectMeta: metav1.ObjectMeta{Name: "editor"},
+		Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create", "list", "watch"},
+		}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = s.kubernetes.RbacV1().RoleBindings(s.namespace).Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "editors"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "editor"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user.Name}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+
+	config, err := helpers.RESTConfigFor(s.dataPlaneOf(t, user))
+	require.NoError(t, err)
+	target, err := kubernetes.NewForConfig(config)
+	require.NoError(t, err)
+	allowed := target.CoreV1().ConfigMaps(s.namespace)
+	// The API server takes some time to notice the binding.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		_, err := allowed.List(t.Context(), metav1.ListOptions{})
+		require.NoError(c, err)
+	}, eventually, tick)
+
+	watcher, err := allowed.Watch(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	defer watcher.Stop()
+	_, err = allowed.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "made"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, watch.Added, next(t, watcher).Type)
+
+	_, err = target.CoreV1().ConfigMaps(forbidden.namespace).List(t.Context(), metav1.ListOptions{})
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+	require.ErrorContains(t, err, `User "`+user.Name+`"`)
+	_, err = target.CoreV1().Secrets(s.namespace).List(t.Context(), metav1.ListOptions{})
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+}
+
+func TestRESTConfigForVerifiesTheAPIServer(t *testing.T) {
+	user, err := shared.AddUser("dataplane-agent")
+	require.NoError(t, err)
+	server, err := url.Parse(user.Server)
+	require.NoError(t, err)
+	dp := shared.space(t).dataPlaneOf(t, user)
+	byName := dp.DeepCopy()
+	byName.Spec.KubernetesCluster.Credentials.APIServerURL = "https://localhost:" + server.Port()
+	// The authority of clients isn't the one of servers here.
+	otherCA := dp.DeepCopy()
+	otherCA.Spec.KubernetesCluster.Credentials.CACert = dp.Spec.KubernetesCluster.Credentials.ClientCert
+
+	for _, test := range []struct {
+		name string
+		dp   *openchoreov1alpha1.DataPlane
+		opts []helpers.Option
+		want string // "" is success
+	}{
+		{name: "by address", dp: dp},
+		{name: "by name", dp: byName},
+		{name: "by address, with a name of the certificate", dp: dp, opts: []helpers.Option{helpers.WithServerName("localhost")}},
+		{name: "with a name that the certificate lacks", dp: dp, opts: []helpers.Option{helpers.WithServerName("k8s-api.example.com")}, want: "not k8s-api.example.com"},
+		{name: "with another authority", dp: otherCA, want: "x509: "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			config, err := helpers.RESTConfigFor(test.dp, test.opts...)
+			require.NoError(t, err)
+			err = askVersion(config)
+			if test.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, test.want)
+			}
+		})
+	}
+}
+
+func askVersion(config *rest.Config) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	_, err = client.Discovery().ServerVersion()
+	return err
+}

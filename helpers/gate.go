@@ -1,0 +1,322 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+)
+
+// gate is the way of all requests of a Remote. It counts those under way, bounds them,
+// and lets none through once it is closed.
+type gate struct {
+	key       types.NamespacedName
+	timeout   time.Duration
+	grace     time.Duration
+	transport *http.Transport
+	conns     connections
+
+	// done is closed when the gate closes, finished when nothing is left of it.
+	done, finished chan struct{}
+	// closing ends what lasts by nature when the gate closes, cut all the rest at the
+	// end of the grace.
+	closing, cut             context.Context
+	cancelClosing, cancelCut context.CancelCauseFunc
+
+	isClosed atomic.Bool // closed, for those who only look
+
+	mu       sync.Mutex
+	closed   bool
+	underway int
+	timer    *time.Timer // of the grace
+	cutOnce  sync.Once
+}
+
+func newGate(key types.NamespacedName, o options, tlsConfig *tls.Config) *gate {
+	g := &gate{
+		key: key, timeout: o.requestTimeout, grace: o.closeGrace,
+		done: make(chan struct{}), finished: make(chan struct{}),
+	}
+	g.closing, g.cancelClosing = context.WithCancelCause(context.Background())
+	g.cut, g.cancelCut = context.WithCancelCause(context.Background())
+	dialer := o.dialer()
+	g.transport = newHTTPTransport(o)
+	g.transport.TLSClientConfig = tlsConfig
+	g.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, release := endWith(ctx, g.cut)
+		defer release()
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return g.conns.add(conn, g.closedError)
+	}
+	utilnet.SetTransportDefaults(g.transport)
+	return g
+}
+
+// newHTTPTransport has what all our transports share. Its defaults for HTTP/2 come with
+// utilnet.SetTransportDefaults or http.Transport's own.
+func newHTTPTransport(o options) *http.Transport {
+	proxy := o.proxy
+	if proxy == nil {
+		proxy = http.ProxyFromEnvironment
+	}
+	return &http.Transport{
+		Proxy:               proxy,
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     90 * time.Second,
+		MaxIdleConnsPerHost: 25,
+		ForceAttemptHTTP2:   true,
+		// A peer that is gone without a word is found out after the sum of these. The
+		// timer of the first keeps some 30 KB of a closed connection until it fires.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: o.pingAfter, PingTimeout: o.pingTimeout},
+	}
+}
+
+// WrappedRoundTripper is how apimachinery's net package finds the transport.
+func (g *gate) WrappedRoundTripper() http.RoundTripper { return g.transport }
+
+func (g *gate) closedError() error {
+	return fmt.Errorf("data plane %s: %w", g.key, ErrRemoteClosed)
+}
+
+// requestTimeout says that a request took longer than allowed.
+type requestTimeout struct {
+	key   types.NamespacedName
+	after time.Duration
+}
+
+func (e *requestTimeout) Error() string {
+	return fmt.Sprintf("data plane %s: request took longer than %s", e.key, e.after)
+}
+func (e *requestTimeout) Timeout() bool        { return true }
+func (e *requestTimeout) Temporary() bool      { return true }
+func (e *requestTimeout) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// RoundTrip implements http.RoundTripper.
+func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !g.enter() {
+		if req.Body != nil {
+			_ = req.Body.Close() // a RoundTripper must
+		}
+		return nil, g.closedError()
+	}
+	t := &transit{gate: g, caller: req.Context()}
+	lasting := lasts(req)
+	if lasting {
+		t.ctx, t.release = endWith(t.caller, g.closing)
+	} else {
+		t.ctx, t.release = endWith(t.caller, g.cut)
+		if g.timeout > 0 {
+			ctx, cancel := context.WithTimeoutCause(t.ctx, g.timeout, &requestTimeout{g.key, g.timeout})
+			release := t.release
+			t.ctx, t.release = ctx, func() { cancel(); release() }
+		}
+	}
+	resp, err := g.transport.RoundTrip(req.WithContext(t.ctx))
+	if err != nil {
+		err = t.explain(err)
+		t.end()
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// The connection belongs to the caller now, and its body must stay a
+		// ReadWriteCloser. It ends with the gate as one of g.conns.
+		t.end()
+		return resp, nil
+	}
+	t.body = resp.Body
+	resp.Body = t
+	return resp, nil
+}
+
+// lasts says whether a request goes on until somebody ends it: a watch, following a log,
+// or a stream to a container, a port or a service.
+func lasts(req *http.Request) bool {
+	if req.Header.Get("Upgrade") != "" {
+		return true
+	}
+	if strings.Contains(req.URL.RawQuery, "watch=") || strings.Contains(req.URL.RawQuery, "follow=") {
+		query := req.URL.Query()
+		for _, name := range []string{"watch", "follow"} {
+			if value := query.Get(name); value == "true" || value == "1" {
+				return true
+			}
+		}
+	}
+	for segment := range strings.SplitSeq(req.URL.Path, "/") {
+		switch segment {
+		case "exec", "attach", "portforward", "proxy", "log":
+			return true
+		}
+	}
+	return false
+}
+
+// endWith returns ctx, ended by other as well, with other's cause.
+func endWith(ctx, other context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(other, func() { cancel(context.Cause(other)) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// transit is one request under way, and the body of its response.
+type transit struct {
+	gate    *gate
+	caller  context.Context
+	ctx     context.Context
+	release context.CancelFunc
+	body    io.ReadCloser
+	once    sync.Once
+}
+
+func (t *transit) Read(p []byte) (int, error) {
+	n, err := t.body.Read(p)
+	switch {
+	case err == io.EOF: //nolint:errorlint // readers are told the end by this very value
+		t.end()
+	case err != nil:
+		err = t.explain(err)
+		t.end()
+	}
+	return n, err
+}
+
+func (t *transit) Close() error {
+	err := t.body.Close()
+	t.end()
+	return err
+}
+
+// explain says why this side has ended the request, where net/http only says that its
+// context has ended.
+func (t *transit) explain(err error) error {
+	cause := context.Cause(t.ctx)
+	if t.gate.cut.Err() != nil { // t.ctx may not know yet
+		cause = context.Cause(t.gate.cut)
+	}
+	if cause == nil || t.caller.Err() != nil || errors.Is(cause, context.Canceled) { // by end
+		return err
+	}
+	return cause
+}
+
+func (t *transit) end() {
+	t.once.Do(func() {
+		t.release()
+		t.gate.leave()
+	})
+}
+
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.underway++
+	}
+	return !g.closed
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	g.underway--
+	last := g.closed && g.underway == 0
+	g.mu.Unlock()
+	if last {
+		g.finish()
+	}
+}
+
+// close begins the end and doesn't wait for it.
+func (g *gate) close() {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return
+	}
+	g.closed = true
+	g.isClosed.Store(true)
+	close(g.done)
+	idle := g.underway == 0 || g.grace == 0
+	if !idle {
+		g.timer = time.AfterFunc(g.grace, g.finish)
+	}
+	g.mu.Unlock()
+	g.cancelClosing(g.closedError())
+	if idle {
+		g.finish()
+	}
+}
+
+func (g *gate) finish() {
+	g.cutOnce.Do(func() {
+		g.mu.Lock()
+		if g.timer != nil {
+			g.timer.Stop()
+		}
+		g.mu.Unlock()
+		g.cancelCut(g.closedError())
+		g.transport.CloseIdleConnections()
+		g.conns.closeAll()
+		close(g.finished)
+	})
+}
+
+// connections are the open connections of a gate, so that they can be closed whatever
+// the transport thinks of them.
+type connections struct {
+	mu     sync.Mutex
+	open   map[*connection]struct{}
+	closed bool
+}
+
+type connection struct {
+	net.Conn
+	of *connections
+}
+
+func (c *connections) add(conn net.Conn, closed func() error) (net.Conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		_ = conn.Close()
+		return nil, closed()
+	}
+	if c.open == nil {
+		c.open = map[*connection]struct{}{}
+	}
+	tracked := &connection{Conn: conn, of: c}
+	c.open[tracked] = struct{}{}
+	return tracked, nil
+}
+
+func (c *connections) closeAll() {
+	c.mu.Lock()
+	open := c.open
+	c.open, c.closed = nil, true
+	c.mu.Unlock()
+	for conn := range open {
+		_ = conn.Conn.Close()
+	}
+}
+
+func (c *connection) Close() error {
+	c.of.mu.Lock()
+	delete(c.of.open, c)
+	c.of.mu.Unlock()
+	return c.Conn.Close()
+}

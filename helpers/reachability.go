@@ -1,0 +1,152 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// Reachability is what a request to a data plane says of the way there.
+type Reachability string
+
+// The values of Reachability.
+const (
+	// Reachable says that the API server has answered, be it with another error than
+	// those below, such as NotFound.
+	Reachable Reachability = "Reachable"
+	// Unauthorized says that the API server does not accept the client certificate.
+	Unauthorized Reachability = "Unauthorized"
+	// Forbidden says that the API server knows the user, who may not do this.
+	Forbidden Reachability = "Forbidden"
+	// TLSFailure says that there is no trust between the two: the server's certificate
+	// is not what the CA in the spec vouches for, or the server refuses the client's
+	// during the handshake.
+	TLSFailure Reachability = "TLSFailure"
+	// CertificateExpired says that the certificate of the client or of the server has
+	// expired, or is not valid yet.
+	CertificateExpired Reachability = "CertificateExpired"
+	// DNSFailure says that the name of the API server can't be resolved.
+	DNSFailure Reachability = "DNSFailure"
+	// Refused says that there is no connection: it was refused, reset or cut by the
+	// other side, or there is no route. A server that does not accept the client
+	// certificate can look like this, when it cuts the connection before it says so.
+	Refused Reachability = "Refused"
+	// Timeout says that there was no answer in time.
+	Timeout Reachability = "Timeout"
+	// Redirected says that the server sends elsewhere, which is not followed.
+	Redirected Reachability = "Redirected"
+	// NotReady says that the API server, or what stands before it, answers but can't
+	// serve.
+	NotReady Reachability = "NotReady"
+	// Closed says that the Remote was closed on this side.
+	Closed Reachability = "Closed"
+	// Unknown says that the error tells nothing of this, as when the caller's context
+	// was cancelled.
+	Unknown Reachability = "Unknown"
+)
+
+// Classify says what the error of a request to a data plane, through whichever client,
+// tells of the way there. nil is [Reachable].
+func Classify(err error) Reachability {
+	if err == nil {
+		return Reachable
+	}
+	var known *reachabilityError
+	var status apierrors.APIStatus
+	switch {
+	case errors.Is(err, ErrRemoteClosed):
+		return Closed
+	case errors.As(err, &known):
+		return known.reachability
+	case errors.As(err, &status):
+		return classifyStatus(int(status.Status().Code))
+	default:
+		return classifyConnection(err)
+	}
+}
+
+func classifyStatus(code int) Reachability {
+	switch {
+	case code == http.StatusUnauthorized:
+		return Unauthorized
+	case code == http.StatusForbidden:
+		return Forbidden
+	case code == http.StatusRequestTimeout || code == http.StatusGatewayTimeout:
+		return Timeout
+	case code >= 300 && code < 400:
+		return Redirected
+	case code >= 500:
+		return NotReady
+	default:
+		return Reachable
+	}
+}
+
+func classifyConnection(err error) Reachability {
+	var (
+		invalid   x509.CertificateInvalidError
+		authority x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+		verify    *tls.CertificateVerificationError
+		record    tls.RecordHeaderError
+		dns       *net.DNSError
+		remote    *net.OpError
+		network   net.Error
+	)
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return CertificateExpired
+	case errors.As(err, &invalid), errors.As(err, &authority), errors.As(err, &hostname),
+		errors.As(err, &verify), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return TLSFailure
+	// crypto/tls keeps the type of an alert to itself; the text is that of alert 45 of
+	// RFC 8446, section 6.
+	case errors.As(err, &remote) && remote.Op == "remote error":
+		if remote.Err.Error() == "tls: expired certificate" {
+			return CertificateExpired
+		}
+		return TLSFailure
+	case errors.As(err, &dns):
+		return DNSFailure
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return Timeout
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH),
+		errors.Is(err, syscall.ENETUNREACH), cutByPeer(err):
+		return Refused
+	default:
+		return Unknown
+	}
+}
+
+// cutByPeer says whether the other side ended a connection without a word. The text is
+// that of an error of HTTP/2, which net/http keeps to itself, for a connection that
+// ended right after the TLS handshake.
+func cutByPeer(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		strings.Contains(err.Error(), "http2: client conn could not be established")
+}
+
+// reachabilityError is an error of which is known what it says.
+type reachabilityError struct {
+	reachability Reachability
+	err          error
+}
+
+func (e *reachabilityError) Error() string { return e.err.Error() }
+func (e *reachabilityError) Unwrap() error { return e.err }
+
+func refuseRedirect(*http.Request, []*http.Request) error {
+	return &reachabilityError{Redirected, errors.New("the server redirects, which is not followed")}
+}
