@@ -85,6 +85,7 @@ part_examples() { # every example runs, on real control planes
 }
 
 part_compat() { # every client-go that a release supports
+  need_c_compiler
   hack/verify-compat.sh
 }
 

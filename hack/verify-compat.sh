@@ -9,6 +9,9 @@
 #   unit      this module with its requirements raised, and all its tests
 #   consumer  another module that requires this one and a client-go of its own
 #
+# With the latest minor, the tests run under the race detector, and those on real API
+# servers run too; with the earliest, hack/test.sh does that.
+#
 # Needs Go; a client-go that asks for a later Go gets it by GOTOOLCHAIN.
 
 set -o errexit -o nounset -o pipefail
@@ -16,6 +19,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The latest patch of each minor, by hand, so that a run is repeatable.
 supported=(v0.33.13 v0.34.13 v0.35.10 v0.36.6 v0.37.2)
+latest=${supported[${#supported[@]} - 1]}
+latest_controller_runtime=v0.25.2 # of which the tests on real API servers take one
 
 module=github.com/openchoreo/dataplane-sdk-go
 root=$PWD
@@ -44,7 +49,19 @@ as_this_module() {
   go get -modfile="$mod" "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" &&
     go mod tidy -modfile="$mod" && check_version "$1" -modfile="$mod" &&
     go vet -modfile="$mod" ./... &&
-    go test -modfile="$mod" -short -count=1 ./...
+    if [[ $1 == "$latest" ]]; then
+      go test -modfile="$mod" -race -count=1 ./... && on_real_api_servers "$1"
+    else
+      go test -modfile="$mod" -short -count=1 ./...
+    fi
+}
+
+on_real_api_servers() {
+  local mod=$tmp/$1/integration.mod
+  cd hack/integration && cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
+  go get -modfile="$mod" "k8s.io/client-go@$1" "sigs.k8s.io/controller-runtime@$latest_controller_runtime" &&
+    go mod tidy -modfile="$mod" && check_version "$1" -modfile="$mod" &&
+    go test -modfile="$mod" -race -count=1 -timeout=40m ./...
 }
 
 # as_consumer VERSION: another module, which requires this one and VERSION.

@@ -17,9 +17,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
-// errCleanup marks what went wrong while things were removed.
-var errCleanup = errors.New("cleaning up")
-
 // existingCluster says which cluster of the user's to manage data planes from.
 type existingCluster struct{ kubeconfig, context string }
 
@@ -33,61 +30,44 @@ func (e existingCluster) config() (*rest.Config, error) {
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
 }
 
-// clusters are the two that the quickstart works with.
-type clusters struct {
-	management *rest.Config
-	target     *controlplane.ControlPlane
-
-	started []*controlplane.ControlPlane
-}
-
-// startClusters returns what is to be stopped even when it fails.
-func startClusters(ctx context.Context, existing existingCluster, p *printer) (*clusters, error) {
-	c := &clusters{}
-	if existing.given() {
-		config, err := existing.config()
+func (q *quickstart) getClusters(ctx context.Context) error {
+	names := []string{"the target cluster", "the management cluster"}
+	if q.existing.given() {
+		config, err := q.existing.config()
 		if err != nil {
-			return c, err
+			return err
 		}
-		c.management = config
-		target, err := controlplane.Start(ctx, controlplane.WithName("the target cluster"))
-		if err != nil {
-			return c, err
+		// Starting a control plane takes time, and building one takes minutes.
+		if err := q.cluster(ctx, "management", config); err != nil {
+			return err
 		}
-		c.target, c.started = target, []*controlplane.ControlPlane{target}
-	} else {
-		// Both at once: each waits for its processes most of the time.
-		names := []string{"the management cluster", "the target cluster"}
-		started, errs := make([]*controlplane.ControlPlane, 2), make([]error, 2)
-		var wg sync.WaitGroup
-		for i, name := range names {
-			wg.Go(func() { started[i], errs[i] = controlplane.Start(ctx, controlplane.WithName(name)) })
-		}
-		wg.Wait()
-		for _, cp := range started {
-			if cp != nil {
-				c.started = append(c.started, cp)
-			}
-		}
-		if err := errors.Join(errs...); err != nil {
-			return c, err
-		}
-		c.management, c.target = started[0].Config(), started[1]
+		q.managementConfig, names = config, names[:1]
 	}
-	if err := p.cluster(ctx, "management", c.management); err != nil {
-		return c, err
-	}
-	return c, p.cluster(ctx, "target", c.target.Config())
-}
 
-func (c *clusters) stop() error {
-	var errs []error
-	for _, cp := range c.started {
-		if err := cp.Stop(); err != nil {
-			errs = append(errs, fmt.Errorf("%w: %w", errCleanup, err))
+	// Both at once: each waits for its processes most of the time.
+	started, errs := make([]*controlplane.ControlPlane, len(names)), make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() { started[i], errs[i] = controlplane.Start(ctx, controlplane.WithName(name)) })
+	}
+	wg.Wait()
+	for _, cp := range started {
+		if cp != nil {
+			q.onCleanUp(func(context.Context) error { return cp.Stop() })
 		}
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+
+	q.targetCluster = started[0]
+	if !q.existing.given() {
+		q.managementConfig = started[1].Config()
+		if err := q.cluster(ctx, "management", q.managementConfig); err != nil {
+			return err
+		}
+	}
+	return q.cluster(ctx, "target", q.targetCluster.Config())
 }
 
 // cluster prints where a cluster is, once it has answered.

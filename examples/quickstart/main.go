@@ -13,6 +13,10 @@
 // Both clusters are control planes that it starts on this machine and removes at the
 // end. With --kubeconfig or --context, an existing cluster is the management cluster;
 // what is created there is removed as well.
+//
+// Ctrl-C ends it early, and then everything is removed too. A second Ctrl-C ends it at
+// once: temporary files stay, and so does what is in an existing cluster. The control
+// planes end with it on Linux; elsewhere their processes stay as well.
 package main
 
 import (
@@ -20,10 +24,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -41,44 +45,48 @@ func mainExitCode() int {
 		return 2
 	}
 
-	// Signals end the context and nothing else, so that everything that was started
-	// is stopped and removed in order, whenever they come.
+	// The first signal ends the context and nothing else, so that everything is stopped
+	// and removed in order, whenever it comes.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	ended := context.AfterFunc(ctx, func() {
+		signal.Reset(os.Interrupt)
+		fmt.Fprintln(os.Stderr, "quickstart: interrupted; cleaning up, Ctrl-C again ends it at once")
+	})
+	defer ended()
 
-	err := run(ctx, existing, os.Stdout)
-	switch {
-	case ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "quickstart: interrupted; everything that it started is stopped and removed")
-		if errors.Is(err, errCleanup) {
+	q := &quickstart{printer: &printer{out: os.Stdout}, existing: existing, patience: time.Minute}
+	err := q.run(ctx)
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+		err = nil // it only says that the context has ended
+	}
+	cleanUpErr := q.cleanUp()
+
+	for _, err := range []error{err, cleanUpErr} {
+		if err != nil {
 			fmt.Fprintln(os.Stderr, "quickstart:", err)
 		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		if cleanUpErr == nil {
+			fmt.Fprintln(os.Stderr, "quickstart: interrupted; everything that it started is stopped and removed")
+		}
 		return 130
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "quickstart:", err)
+	case err != nil || cleanUpErr != nil:
 		return 1
 	}
 	return 0
 }
 
 // run takes the steps one by one; the first that fails ends it.
-func run(ctx context.Context, existing existingCluster, out io.Writer) (err error) {
-	p := &printer{out: out}
-	p.title("DataPlane SDK quickstart")
-
-	p.step("Get two clusters: one to manage data planes from, one to be a data plane")
-	clusters, err := startClusters(ctx, existing, p)
-	defer func() { err = errors.Join(err, clusters.stop()) }()
-	if err != nil {
-		return err
-	}
-
-	q := &quickstart{printer: p, clusters: clusters}
-	defer func() { err = errors.Join(err, q.cleanUp()) }()
-	for _, step := range []struct {
+func (q *quickstart) run(ctx context.Context) error {
+	q.title("DataPlane SDK quickstart")
+	for i, step := range []struct {
 		title string
 		do    func(context.Context) error
 	}{
+		{"Get two clusters: one to manage data planes from, one to be a data plane", q.getClusters},
 		{"Install the CustomResourceDefinition of DataPlane in the management cluster", q.installCRD},
 		{"Make a user in the target cluster who may work in one namespace only", q.addDeployer},
 		{"Watch for DataPlanes with a shared informer, and create one", q.createDataPlane},
@@ -89,11 +97,18 @@ func run(ctx context.Context, existing existingCluster, out io.Writer) (err erro
 		{"Write conditions to the status, and evaluate them", q.reportConditions},
 		{"Change the spec: what was observed before is out of date", q.outdateConditions},
 	} {
-		p.step(step.title)
-		if err := step.do(ctx); err != nil {
-			return fmt.Errorf("step %d, %q: %w", p.steps, step.title, err)
+		q.step(i+1, step.title)
+		limit := q.patience
+		if i == 0 {
+			limit = 24 * time.Hour // it may have to build what the clusters run
+		}
+		bounded, cancel := context.WithTimeout(ctx, limit)
+		err := step.do(bounded)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("step %d, %q: %w", i+1, step.title, err)
 		}
 	}
-	p.title("That is all: the DataPlane was created, watched, changed, used and evaluated.")
+	q.title("That is all: the DataPlane was created, watched, changed, used and evaluated.")
 	return nil
 }

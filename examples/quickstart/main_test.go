@@ -7,10 +7,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,18 +27,32 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
 // These tests run the program as a user does: built, as a process of its own.
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// The tests wait for processes to be ready, more than they compute.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "quickstart-test-*")
 		if err != nil {
@@ -52,6 +74,7 @@ func TestMain(m *testing.M) {
 var program string
 
 func TestQuickstartTakesEveryStep(t *testing.T) {
+	t.Parallel()
 	r := start(t)
 	code := r.wait()
 	require.Zero(t, code, r)
@@ -75,11 +98,11 @@ func TestQuickstartTakesEveryStep(t *testing.T) {
 }
 
 func TestQuickstartEndsCleanlyWhenInterrupted(t *testing.T) {
+	t.Parallel()
 	for name, at := range map[string]string{
 		"at once":                   "",
 		"while the clusters start":  " 1. ",
 		"when the clusters are up":  "target ",
-		"while the informer syncs":  " 4. ",
 		"while the user is at work": " 8. ",
 		"in the last step":          "10. ",
 	} {
@@ -104,60 +127,197 @@ func TestQuickstartEndsCleanlyWhenInterrupted(t *testing.T) {
 }
 
 func TestQuickstartOnAnExistingCluster(t *testing.T) {
-	existing, kubeconfig := existingControlPlane(t)
-	r := start(t, "--kubeconfig", kubeconfig, "--context", "controlplane")
-	require.Zero(t, r.wait(), r)
-	assert.Contains(t, r.String(), "management  "+existing.URL())
-	r.leavesNothing()
+	t.Parallel()
+	existing := newExistingCluster(t)
 
-	client, err := openchoreoclient.NewForConfig(existing.Config())
-	require.NoError(t, err)
-	eventuallyNotFound(t, func() error { // the CRD was not there before
-		_, err := client.OpenChoreoV1alpha1().DataPlanes("").List(t.Context(), metav1.ListOptions{})
-		return err
+	t.Run("removes what it has created", func(t *testing.T) {
+		r := start(t, "--kubeconfig", existing.kubeconfig, "--context", "controlplane")
+		require.Zero(t, r.wait(), r)
+		assert.Contains(t, r.String(), "management  "+existing.URL())
+		r.leavesNothing()
+		existing.isAsBefore(t)
 	})
-	core, err := kubernetes.NewForConfig(existing.Config())
-	require.NoError(t, err)
-	namespaces, err := core.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err)
-	for _, namespace := range namespaces.Items {
-		if strings.HasPrefix(namespace.Name, "dataplane-quickstart-") {
-			// No controller finalizes namespaces here.
-			assert.NotNil(t, namespace.DeletionTimestamp, namespace.Name)
+
+	for kind, path := range map[string]string{
+		"namespace":  "/namespaces",
+		"definition": "/customresourcedefinitions",
+		"DataPlane":  "/dataplanes",
+	} {
+		t.Run("removes the "+kind+" that it was creating when interrupted", func(t *testing.T) {
+			slow := newSlowCluster(t, existing, http.MethodPost, path)
+			r := start(t, "--kubeconfig", slow.kubeconfig)
+			slow.waitUntilHeld(t)
+			require.NoError(t, r.cmd.Process.Signal(os.Interrupt))
+			r.waitFor("interrupted; cleaning up")
+			time.Sleep(200 * time.Millisecond) // a request that the interrupt ends has ended by then
+			slow.release()
+			assert.Equal(t, 130, r.wait(), r)
+			assert.Contains(t, r.String(), "interrupted; everything that it started is stopped and removed")
+			r.leavesNothing()
+			existing.isAsBefore(t)
+		})
+	}
+}
+
+func TestQuickstartOnAClusterThatStopsAnswering(t *testing.T) {
+	t.Parallel()
+	existing := newExistingCluster(t)
+
+	t.Run("fails", func(t *testing.T) {
+		slow := newSlowCluster(t, existing, http.MethodGet, "/dataplanes")
+		var out output
+		q := &quickstart{
+			printer:  &printer{out: &out},
+			existing: existingCluster{kubeconfig: slow.kubeconfig},
+			patience: 5 * time.Second, // the other requests of the step have to be done by then
 		}
+		err := q.run(t.Context())
+		assert.ErrorIs(t, err, context.DeadlineExceeded, &out)
+		assert.ErrorContains(t, err, "step 2")
+		require.NoError(t, q.cleanUp())
+		existing.isAsBefore(t)
+	})
+
+	t.Run("ends at once when interrupted while it cleans up", func(t *testing.T) {
+		slow := newSlowCluster(t, existing, http.MethodDelete, "/"+dataPlaneName)
+		r := start(t, "--kubeconfig", slow.kubeconfig)
+		r.waitFor(" 5. ")
+		require.NoError(t, r.cmd.Process.Signal(os.Interrupt))
+		slow.waitUntilHeld(t)
+		require.NoError(t, r.cmd.Process.Signal(os.Interrupt))
+		assert.Equal(t, -1, r.wait(), r)
+		assert.NotContains(t, r.String(), "everything that it started is stopped and removed")
+		if runtime.GOOS == "linux" {
+			assert.Eventually(t, func() bool { return len(r.processes()) == 0 }, 10*time.Second, 10*time.Millisecond)
+		}
+	})
+}
+
+// A cluster with OpenChoreo has the definition already, in which the list of conditions
+// may be atomic, and a controller that writes to every DataPlane.
+func TestQuickstartBesideAController(t *testing.T) {
+	t.Parallel()
+	existing := newExistingCluster(t)
+	atomic := bytes.ReplaceAll(crds.DataPlane(), []byte(`
+                x-kubernetes-list-map-keys:
+                - type
+                x-kubernetes-list-type: map`), nil)
+	require.NotEqual(t, crds.DataPlane(), atomic)
+	require.NoError(t, existing.InstallCRDs(t.Context(), atomic))
+	reconcileDataPlanes(t, existing.dataPlanes)
+	for _, test := range []struct {
+		name string
+		crd  []byte
+	}{
+		{"atomic list of conditions", atomic},
+		{"map of conditions", crds.DataPlane()},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			require.NoError(t, existing.InstallCRDs(t.Context(), test.crd))
+			r := start(t, "--kubeconfig", existing.kubeconfig)
+			require.Zero(t, r.wait(), r)
+			assert.Contains(t, r.String(), "is there already; it stays as it is")
+			_, table, _ := strings.Cut(r.String(), " 9. ")
+			assert.Equal(t, 2, strings.Count(table, "DataPlaneCreated"), table)
+			r.leavesNothing()
+
+			list, err := existing.dataPlanes.DataPlanes("").List(t.Context(), metav1.ListOptions{})
+			require.NoError(t, err, "the definition stays")
+			assert.Empty(t, list.Items)
+		})
 	}
 }
 
-func TestQuickstartLeavesAnExistingDefinitionAlone(t *testing.T) {
-	existing, kubeconfig := existingControlPlane(t)
-	require.NoError(t, existing.InstallCRDs(t.Context(), crds.DataPlane()))
-	r := start(t, "--kubeconfig", kubeconfig)
-	require.Zero(t, r.wait(), r)
-	assert.Contains(t, r.String(), "is there already; it stays as it is")
-
-	client, err := openchoreoclient.NewForConfig(existing.Config())
-	require.NoError(t, err)
-	list, err := client.OpenChoreoV1alpha1().DataPlanes("").List(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err, "the definition stays")
-	for _, dp := range list.Items {
-		assert.NotNil(t, dp.DeletionTimestamp)
-	}
+// reconcileDataPlanes does until the end of the test what the controller of OpenChoreo
+// does: it puts a finalizer on DataPlanes, and writes a condition.
+func reconcileDataPlanes(t *testing.T, client openchoreotyped.DataPlanesGetter) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	t.Cleanup(func() { cancel(); <-done })
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			time.Sleep(5 * time.Millisecond)
+			list, err := client.DataPlanes("").List(ctx, metav1.ListOptions{})
+			if err != nil {
+				continue
+			}
+			// What fails is done again in the next round.
+			for i := range list.Items {
+				dp := &list.Items[i]
+				switch {
+				case dp.DeletionTimestamp != nil:
+					dp.Finalizers = nil
+					_, _ = client.DataPlanes(dp.Namespace).Update(ctx, dp, metav1.UpdateOptions{})
+				case len(dp.Finalizers) == 0:
+					dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}
+					_, _ = client.DataPlanes(dp.Namespace).Update(ctx, dp, metav1.UpdateOptions{})
+				case meta.SetStatusCondition(&dp.Status.Conditions, metav1.Condition{
+					Type: "Created", Status: metav1.ConditionTrue, Reason: "DataPlaneCreated", ObservedGeneration: dp.Generation,
+				}):
+					_, _ = client.DataPlanes(dp.Namespace).UpdateStatus(ctx, dp, metav1.UpdateOptions{})
+				}
+			}
+		}
+	}()
 }
 
-func TestQuickstartFailsWhenAStepFails(t *testing.T) {
-	existing, kubeconfig := existingControlPlane(t)
+func TestQuickstartKeepsADefinitionThatOthersMayUse(t *testing.T) {
+	t.Parallel()
+	existing := newExistingCluster(t)
+
+	t.Run("because it may not list their DataPlanes", func(t *testing.T) {
+		r := start(t, "--kubeconfig", existing.kubeconfigOf(t, "installer", []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"create", "delete"}},
+			{APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, Verbs: []string{"create", "get", "delete"}},
+		}))
+		assert.Equal(t, 1, r.wait(), r)
+		assert.Contains(t, r.String(), "cleaning up: dataplanes.openchoreo.dev stays, because others may use it: ")
+		r.leavesNothing()
+		_, err := existing.crds.Get(t.Context(), crds.DataPlaneName, metav1.GetOptions{})
+		require.NoError(t, err)
+	})
+
+	require.NoError(t, existing.crds.Delete(t.Context(), crds.DataPlaneName, metav1.DeleteOptions{}))
+	existing.isAsBefore(t)
+	t.Run("because they have made DataPlanes meanwhile", func(t *testing.T) {
+		r := start(t, "--kubeconfig", existing.kubeconfig)
+		r.waitFor(" 2. ")
+		theirs := &openchoreov1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}}
+		require.Eventually(t, func() bool {
+			_, err := existing.dataPlanes.DataPlanes("default").Create(t.Context(), theirs, metav1.CreateOptions{})
+			return err == nil
+		}, 30*time.Second, time.Millisecond)
+		assert.Equal(t, 1, r.wait(), r)
+		assert.Contains(t, r.String(), "dataplanes.openchoreo.dev stays, because of DataPlane default/theirs")
+		r.leavesNothing()
+		_, err := existing.dataPlanes.DataPlanes("default").Get(t.Context(), "theirs", metav1.GetOptions{})
+		require.NoError(t, err)
+	})
+}
+
+func TestQuickstartSaysWhyAStepFailedWhenInterruptedAfterwards(t *testing.T) {
+	t.Parallel()
+	existing := newExistingCluster(t)
 	// A cluster that serves DataPlanes of another shape.
 	other := bytes.ReplaceAll(crds.DataPlane(), []byte("- kubernetesCluster\n"), []byte("- clusterAgent\n"))
 	other = bytes.ReplaceAll(other, []byte("              kubernetesCluster:\n"), []byte("              clusterAgent:\n"))
 	require.NoError(t, existing.InstallCRDs(t.Context(), other))
-	r := start(t, "--kubeconfig", kubeconfig)
-	assert.Equal(t, 1, r.wait(), r)
+	slow := newSlowCluster(t, existing, http.MethodDelete, "")
+	r := start(t, "--kubeconfig", slow.kubeconfig)
+	slow.waitUntilHeld(t)
+	require.NoError(t, r.cmd.Process.Signal(os.Interrupt))
+	r.waitFor("interrupted; cleaning up")
+	slow.release()
+	assert.Equal(t, 130, r.wait(), r)
 	assert.Contains(t, r.String(), "step 4")
 	assert.Contains(t, r.String(), "spec.clusterAgent: Required value")
 	r.leavesNothing()
 }
 
 func TestQuickstartRefusesBadFlags(t *testing.T) {
+	t.Parallel()
 	r := start(t, "--kubeconfig", filepath.Join(t.TempDir(), "absent"))
 	assert.Equal(t, 1, r.wait(), r)
 	assert.Contains(t, r.String(), "absent: no such file or directory")
@@ -170,21 +330,153 @@ func TestQuickstartRefusesBadFlags(t *testing.T) {
 	assert.Equal(t, 2, start(t, "surplus").wait())
 }
 
-func existingControlPlane(t *testing.T) (*controlplane.ControlPlane, string) {
+func TestQuickstartAsksTheExistingClusterFirst(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(nil)
+	server.Close()
+	// With a folder that lacks them, nothing can be started.
+	r := startWith(t, []string{controlplane.AssetsEnv + "=" + t.TempDir()}, "--kubeconfig", kubeconfigFor(t, server.URL))
+	assert.Equal(t, 1, r.wait(), r)
+	assert.Contains(t, r.String(), "management cluster at "+server.URL)
+	assert.Contains(t, r.String(), "connection refused")
+	assert.NotContains(t, r.String(), controlplane.AssetsEnv)
+	r.leavesNothing()
+}
+
+// existing is a cluster as users have one.
+type existing struct {
+	*controlplane.ControlPlane
+	kubeconfig string // of somebody who may do anything
+	core       kubernetes.Interface
+	crds       dynamic.ResourceInterface
+	dataPlanes openchoreotyped.DataPlanesGetter
+}
+
+func newExistingCluster(t *testing.T) *existing {
 	t.Helper()
 	cp, err := controlplane.Start(t.Context(), controlplane.WithName("existing cluster"))
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, cp.Stop()) })
 	data, err := cp.Kubeconfig()
 	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "kubeconfig")
-	require.NoError(t, os.WriteFile(file, data, 0o600))
-	return cp, file
+	e := &existing{ControlPlane: cp, kubeconfig: writeFile(t, data)}
+	e.core, err = kubernetes.NewForConfig(cp.Config())
+	require.NoError(t, err)
+	anything, err := dynamic.NewForConfig(cp.Config())
+	require.NoError(t, err)
+	e.crds = anything.Resource(schema.GroupVersionResource{
+		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
+	})
+	client, err := openchoreoclient.NewForConfig(cp.Config())
+	require.NoError(t, err)
+	e.dataPlanes = client.OpenChoreoV1alpha1()
+	return e
 }
 
-func eventuallyNotFound(t *testing.T, get func() error) {
+// kubeconfigOf returns the file of a new user who may do no more than rules say.
+func (e *existing) kubeconfigOf(t *testing.T, name string, rules []rbacv1.PolicyRule) string {
 	t.Helper()
-	require.Eventually(t, func() bool { return apierrors.IsNotFound(get()) }, 30*time.Second, 100*time.Millisecond)
+	user, err := e.AddUser(name)
+	require.NoError(t, err)
+	named := metav1.ObjectMeta{Name: name}
+	_, err = e.core.RbacV1().ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: named, Rules: rules}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = e.core.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: named,
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	data, err := user.Kubeconfig()
+	require.NoError(t, err)
+	return writeFile(t, data)
+}
+
+// isAsBefore requires that there is no definition and no namespace of the quickstart.
+func (e *existing) isAsBefore(t *testing.T) {
+	t.Helper()
+	assert.Eventually(t, func() bool {
+		_, err := e.crds.Get(t.Context(), crds.DataPlaneName, metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	}, 30*time.Second, 50*time.Millisecond, "the definition is left")
+	namespaces, err := e.core.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	for _, namespace := range namespaces.Items {
+		if strings.HasPrefix(namespace.Name, "dataplane-quickstart-") {
+			// No controller finalizes namespaces here.
+			assert.NotNil(t, namespace.DeletionTimestamp, namespace.Name)
+		}
+	}
+}
+
+// slowCluster is a proxy of a cluster. The first request of a kind reaches the cluster,
+// but its answer waits until it's released.
+type slowCluster struct {
+	kubeconfig string
+	held       chan struct{}
+	release    func()
+}
+
+func newSlowCluster(t *testing.T, e *existing, method, pathEnd string) *slowCluster {
+	t.Helper()
+	address, err := url.Parse(e.URL())
+	require.NoError(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(address)
+	proxy.FlushInterval = -1
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	proxy.Transport, err = rest.TransportFor(e.Config())
+	require.NoError(t, err)
+
+	held, released := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	proxy.ModifyResponse = func(response *http.Response) error {
+		request := response.Request
+		if request.Method == method && strings.HasSuffix(request.URL.Path, pathEnd) {
+			once.Do(func() {
+				close(held)
+				select {
+				case <-released:
+				case <-request.Context().Done():
+				}
+			})
+		}
+		return nil
+	}
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	return &slowCluster{
+		kubeconfig: kubeconfigFor(t, server.URL),
+		held:       held,
+		release:    sync.OnceFunc(func() { close(released) }),
+	}
+}
+
+func (s *slowCluster) waitUntilHeld(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.held:
+	case <-time.After(time.Minute):
+		t.Fatal("the request never came")
+	}
+}
+
+// kubeconfigFor returns the file of a cluster that asks for no credentials.
+func kubeconfigFor(t *testing.T, server string) string {
+	t.Helper()
+	config := clientcmdapi.NewConfig()
+	config.Clusters["proxy"] = &clientcmdapi.Cluster{Server: server}
+	config.Contexts["proxy"] = &clientcmdapi.Context{Cluster: "proxy"}
+	config.CurrentContext = "proxy"
+	data, err := clientcmd.Write(*config)
+	require.NoError(t, err)
+	return writeFile(t, data)
+}
+
+func writeFile(t *testing.T, data []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	return file
 }
 
 // process is a run of the program, with a temporary folder of its own.
@@ -197,11 +489,16 @@ type process struct {
 
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+func startWith(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, temp: t.TempDir()}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	p.cmd = exec.CommandContext(ctx, program, args...)
-	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.temp)
+	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+p.temp), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	require.NoError(t, p.cmd.Start())
 	return p
@@ -238,15 +535,22 @@ func (p *process) leavesNothing() {
 	require.NoError(p.t, err)
 	assert.Empty(p.t, entries)
 
-	commands, err := filepath.Glob("/proc/[0-9]*/cmdline") // none but on Linux
+	assert.Empty(p.t, p.processes())
+}
+
+// processes returns the command lines that name the temporary folder; none but on Linux.
+func (p *process) processes() []string {
+	p.t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	require.NoError(p.t, err)
-	for _, file := range commands {
-		command, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has ended meanwhile
+	var found []string
+	for _, file := range files {
+		// What can't be read has ended meanwhile.
+		if command, err := os.ReadFile(file); err == nil && bytes.Contains(command, []byte(p.temp)) {
+			found = append(found, string(command))
 		}
-		assert.NotContains(p.t, string(command), p.temp, "a process is left")
 	}
+	return found
 }
 
 // output collects what a process prints while others read it.

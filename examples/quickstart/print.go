@@ -16,17 +16,11 @@ import (
 )
 
 // printer tells the user what happens, step by step.
-type printer struct {
-	out   io.Writer
-	steps int
-}
+type printer struct{ out io.Writer }
 
 func (p *printer) title(text string) { fmt.Fprintf(p.out, "\n%s\n", text) }
 
-func (p *printer) step(title string) {
-	p.steps++
-	fmt.Fprintf(p.out, "\n%2d. %s\n", p.steps, title)
-}
+func (p *printer) step(number int, title string) { fmt.Fprintf(p.out, "\n%2d. %s\n", number, title) }
 
 func (p *printer) line(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)

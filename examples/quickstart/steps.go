@@ -15,17 +15,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	appsapply "k8s.io/client-go/applyconfigurations/apps/v1"
-	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
-	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
+	applyappsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -46,92 +48,107 @@ const (
 	workloads = "workloads"
 	// fieldManager is who owns the fields that the quickstart applies.
 	fieldManager = "quickstart"
-	// patience bounds every wait, so that a cluster that doesn't answer is an error.
-	patience = 30 * time.Second
 )
 
 // quickstart holds what one step leaves for the next.
 type quickstart struct {
 	*printer
-	clusters *clusters
+	existing existingCluster
+	patience time.Duration // for each step, and for each thing to remove
 
-	management kubernetes.Interface
+	managementConfig *rest.Config
+	targetCluster    *controlplane.ControlPlane
+
+	// Of the management cluster.
+	crds       dynamic.ResourceInterface
+	client     openchoreoclient.Interface
 	namespace  string // of the DataPlane
 	dataPlanes openchoreotyped.DataPlaneInterface
-	deployer   *controlplane.User
 	lister     openchoreolisters.DataPlaneNamespaceLister
-	target     kubernetes.Interface // as the user of the DataPlane
+
+	// Of the target cluster.
+	deployer *controlplane.User   // who the DataPlane is for
+	target   kubernetes.Interface // as that user
 
 	undo []func(context.Context) error
 }
 
 func (q *quickstart) installCRD(ctx context.Context) error {
-	var err error
-	if q.management, err = kubernetes.NewForConfig(q.clusters.management); err != nil {
-		return err
-	}
-	client, err := openchoreoclient.NewForConfig(q.clusters.management)
+	core, err := kubernetes.NewForConfig(q.managementConfig)
 	if err != nil {
 		return err
 	}
-	namespace, err := q.management.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "dataplane-quickstart-"},
-	}, metav1.CreateOptions{})
+	definitions, err := dynamic.NewForConfig(q.managementConfig)
 	if err != nil {
+		return err
+	}
+	if q.client, err = openchoreoclient.NewForConfig(q.managementConfig); err != nil {
+		return err
+	}
+
+	namespaces := core.CoreV1().Namespaces()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "dataplane-quickstart-"}}
+	if err := q.create(ctx, func(ctx context.Context) (err error) {
+		namespace, err = namespaces.Create(ctx, namespace, metav1.CreateOptions{})
+		return err
+	}, func(ctx context.Context) error {
+		return namespaces.Delete(ctx, namespace.Name, metav1.DeleteOptions{})
+	}); err != nil {
 		return err
 	}
 	q.namespace = namespace.Name
-	q.dataPlanes = client.OpenChoreoV1alpha1().DataPlanes(q.namespace)
-	q.onCleanUp(func(ctx context.Context) error {
-		return q.management.CoreV1().Namespaces().Delete(ctx, q.namespace, metav1.DeleteOptions{})
-	})
+	q.dataPlanes = q.client.OpenChoreoV1alpha1().DataPlanes(q.namespace)
 
-	definitions, err := dynamic.NewForConfig(q.clusters.management)
-	if err != nil {
-		return err
-	}
-	resource := definitions.Resource(schema.GroupVersionResource{
+	q.crds = definitions.Resource(schema.GroupVersionResource{
 		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
 	})
-	var crd unstructured.Unstructured
+	crd := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal(crds.DataPlane(), &crd.Object); err != nil {
 		return err
 	}
-	switch _, err = resource.Create(ctx, &crd, metav1.CreateOptions{}); {
-	case apierrors.IsAlreadyExists(err):
+	err = q.create(ctx, func(ctx context.Context) (err error) {
+		crd, err = q.crds.Create(ctx, crd, metav1.CreateOptions{})
+		return err
+	}, func(ctx context.Context) error {
+		return q.deleteCRD(ctx, crd.GetUID())
+	})
+	if apierrors.IsAlreadyExists(err) {
 		q.line("%s is there already; it stays as it is", crds.DataPlaneName)
 		return nil
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
-	q.onCleanUp(func(ctx context.Context) error {
-		// Everybody's DataPlanes go with the definition.
-		others, err := client.OpenChoreoV1alpha1().DataPlanes(metav1.NamespaceAll).List(ctx, metav1.ListOptions{Limit: 1})
-		if err == nil && len(others.Items) > 0 {
-			return fmt.Errorf("%s stays: there are DataPlanes of somebody else", crds.DataPlaneName)
-		}
-		return resource.Delete(ctx, crds.DataPlaneName, metav1.DeleteOptions{})
-	})
-	// It takes a moment until the API server serves a new resource.
-	if err := eventually(ctx, "the API server to serve DataPlanes", func(ctx context.Context) (bool, error) {
-		_, err := q.dataPlanes.List(ctx, metav1.ListOptions{Limit: 1})
-		if apierrors.IsNotFound(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsTooManyRequests(err) {
-			return false, nil
-		}
-		return err == nil, err
-	}); err != nil {
+	if _, err := q.listDataPlanes(ctx, q.namespace); err != nil {
 		return err
 	}
 	q.line("%s is installed and served", crds.DataPlaneName)
 	return nil
 }
 
+// listDataPlanes returns at least one DataPlane if there are any. It waits until the
+// API server serves them, which takes a moment after the definition was created.
+func (q *quickstart) listDataPlanes(ctx context.Context, namespace string) ([]openchoreov1alpha1.DataPlane, error) {
+	var list *openchoreov1alpha1.DataPlaneList
+	err := eventually(ctx, "the API server to serve DataPlanes", func(ctx context.Context) (_ bool, err error) {
+		list, err = q.client.OpenChoreoV1alpha1().DataPlanes(namespace).List(ctx, metav1.ListOptions{Limit: 1})
+		if apierrors.IsNotFound(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsTooManyRequests(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list.Items, nil
+}
+
 func (q *quickstart) addDeployer(ctx context.Context) error {
 	var err error
-	if q.deployer, err = q.clusters.target.AddUser("openchoreo-deployer"); err != nil {
+	if q.deployer, err = q.targetCluster.AddUser("openchoreo-deployer"); err != nil {
 		return err
 	}
-	admin, err := kubernetes.NewForConfig(q.clusters.target.Config())
+	admin, err := kubernetes.NewForConfig(q.targetCluster.Config())
 	if err != nil {
 		return err
 	}
@@ -139,9 +156,9 @@ func (q *quickstart) addDeployer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	meta := metav1.ObjectMeta{Name: "deployer"}
+	named := metav1.ObjectMeta{Name: "deployer"}
 	verbs := []string{"get", "list", "watch", "create", "update", "patch", "delete"}
-	_, err = admin.RbacV1().Roles(workloads).Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
+	_, err = admin.RbacV1().Roles(workloads).Create(ctx, &rbacv1.Role{ObjectMeta: named, Rules: []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: verbs},
 		{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: verbs},
 	}}, metav1.CreateOptions{})
@@ -149,7 +166,7 @@ func (q *quickstart) addDeployer(ctx context.Context) error {
 		return err
 	}
 	_, err = admin.RbacV1().RoleBindings(workloads).Create(ctx, &rbacv1.RoleBinding{
-		ObjectMeta: meta,
+		ObjectMeta: named,
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "deployer"},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: q.deployer.Name}},
 	}, metav1.CreateOptions{})
@@ -161,11 +178,7 @@ func (q *quickstart) addDeployer(ctx context.Context) error {
 }
 
 func (q *quickstart) createDataPlane(ctx context.Context) error {
-	client, err := openchoreoclient.NewForConfig(q.clusters.management)
-	if err != nil {
-		return err
-	}
-	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0, openchoreoinformers.WithNamespace(q.namespace))
+	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(q.client, 0, openchoreoinformers.WithNamespace(q.namespace))
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 	q.lister = dataPlanes.Lister().DataPlanes(q.namespace)
 	arrived := make(chan string, 1)
@@ -178,22 +191,20 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	watching, stop := context.WithCancel(ctx)
-	factory.Start(watching.Done())
+	stop := make(chan struct{})
+	factory.Start(stop)
 	q.onCleanUp(func(context.Context) error {
-		stop()
+		close(stop)
 		factory.Shutdown()
 		return nil
 	})
-	syncing, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if !cache.WaitForCacheSync(syncing.Done(), dataPlanes.Informer().HasSynced) {
-		return fmt.Errorf("waiting for the informer: %w", context.Cause(syncing))
+	if !cache.WaitForCacheSync(ctx.Done(), dataPlanes.Informer().HasSynced) {
+		return fmt.Errorf("waiting for the informer: %w", ctx.Err())
 	}
 	q.line("informer: synced, %d DataPlanes", len(dataPlanes.Informer().GetStore().ListKeys()))
 
 	encode := base64.StdEncoding.EncodeToString
-	created, err := q.dataPlanes.Create(ctx, &openchoreov1alpha1.DataPlane{
+	dp := &openchoreov1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Name: dataPlaneName},
 		Spec: openchoreov1alpha1.DataPlaneSpec{
 			KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{
@@ -211,20 +222,20 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 				OrganizationVirtualHost: "internal.example.com",
 			},
 		},
-	}, metav1.CreateOptions{FieldManager: "operator"})
-	if err != nil {
+	}
+	if err := q.create(ctx, func(ctx context.Context) (err error) {
+		dp, err = q.dataPlanes.Create(ctx, dp, metav1.CreateOptions{FieldManager: "operator"})
+		return err
+	}, q.deleteDataPlane); err != nil {
 		return fmt.Errorf("does the cluster serve the DataPlane of another OpenChoreo release? %w", err)
 	}
-	q.onCleanUp(func(ctx context.Context) error {
-		return q.dataPlanes.Delete(ctx, dataPlaneName, metav1.DeleteOptions{})
-	})
-	q.line("created:  %s/%s, generation %d", created.Namespace, created.Name, created.Generation)
+	q.line("created:  %s/%s, generation %d", dp.Namespace, dp.Name, dp.Generation)
 	select {
 	case name := <-arrived:
 		q.line("informer: %s has arrived", name)
 		return nil
-	case <-syncing.Done():
-		return fmt.Errorf("waiting for the informer to see the DataPlane: %w", context.Cause(syncing))
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the informer to see the DataPlane: %w", ctx.Err())
 	}
 }
 
@@ -286,7 +297,7 @@ func (q *quickstart) deploy(ctx context.Context) error {
 
 	options := metav1.ApplyOptions{FieldManager: fieldManager}
 	configMap, err := q.target.CoreV1().ConfigMaps(workloads).Apply(ctx,
-		coreapply.ConfigMap("greeting", workloads).WithData(map[string]string{"text": "hello"}), options)
+		applycorev1.ConfigMap("greeting", workloads).WithData(map[string]string{"text": "hello"}), options)
 	if err != nil {
 		return err
 	}
@@ -301,13 +312,13 @@ func (q *quickstart) deploy(ctx context.Context) error {
 
 // greeter is a workload; no node runs it, but the API server takes it as it would
 // anywhere.
-func greeter(registry string) *appsapply.DeploymentApplyConfiguration {
+func greeter(registry string) *applyappsv1.DeploymentApplyConfiguration {
 	labels := map[string]string{"app": "greeter"}
-	return appsapply.Deployment("greeter", workloads).WithSpec(appsapply.DeploymentSpec().
+	return applyappsv1.Deployment("greeter", workloads).WithSpec(applyappsv1.DeploymentSpec().
 		WithReplicas(1).
-		WithSelector(metaapply.LabelSelector().WithMatchLabels(labels)).
-		WithTemplate(coreapply.PodTemplateSpec().WithLabels(labels).WithSpec(coreapply.PodSpec().
-			WithContainers(coreapply.Container().WithName("greeter").WithImage(registry + "/greeter:1.0")))))
+		WithSelector(applymetav1.LabelSelector().WithMatchLabels(labels)).
+		WithTemplate(applycorev1.PodTemplateSpec().WithLabels(labels).WithSpec(applycorev1.PodSpec().
+			WithContainers(applycorev1.Container().WithName("greeter").WithImage(registry + "/greeter:1.0")))))
 }
 
 func image(deployment *appsv1.Deployment) string {
@@ -316,7 +327,7 @@ func image(deployment *appsv1.Deployment) string {
 
 func (q *quickstart) tryForbidden(ctx context.Context) error {
 	_, err := q.target.CoreV1().ConfigMaps("kube-system").Apply(ctx,
-		coreapply.ConfigMap("greeting", "kube-system"), metav1.ApplyOptions{FieldManager: fieldManager})
+		applycorev1.ConfigMap("greeting", "kube-system"), metav1.ApplyOptions{FieldManager: fieldManager})
 	if !apierrors.IsForbidden(err) {
 		return fmt.Errorf("want the target cluster to forbid it, got %w", orNoError(err))
 	}
@@ -325,21 +336,26 @@ func (q *quickstart) tryForbidden(ctx context.Context) error {
 }
 
 func (q *quickstart) reportConditions(ctx context.Context) error {
-	dp, err := q.dataPlanes.Get(ctx, dataPlaneName, metav1.GetOptions{})
-	if err != nil {
+	var updated *openchoreov1alpha1.DataPlane
+	// Others may write conditions at the same time. Theirs stay, because an update of
+	// what somebody has changed meanwhile is a conflict.
+	if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		dp, err := q.dataPlanes.Get(ctx, dataPlaneName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		meta.SetStatusCondition(&dp.Status.Conditions, metav1.Condition{
+			Type: openchoreov1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue, ObservedGeneration: dp.Generation,
+			Reason: "Deployed", Message: "the target cluster took a deployment",
+		})
+		meta.SetStatusCondition(&dp.Status.Conditions, metav1.Condition{
+			Type: openchoreov1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, ObservedGeneration: dp.Generation,
+			Reason: "Connected", Message: "may accept workloads",
+		})
+		dp.Status.ObservedGeneration = dp.Generation
+		updated, err = q.dataPlanes.UpdateStatus(ctx, dp, metav1.UpdateOptions{FieldManager: fieldManager})
 		return err
-	}
-	now := metav1.Now()
-	condition := func(conditionType, reason, message string) *metaapply.ConditionApplyConfiguration {
-		return metaapply.Condition().WithType(conditionType).WithStatus(metav1.ConditionTrue).WithReason(reason).
-			WithMessage(message).WithObservedGeneration(dp.Generation).WithLastTransitionTime(now)
-	}
-	updated, err := q.dataPlanes.ApplyStatus(ctx, openchoreoapply.DataPlane(dataPlaneName, q.namespace).
-		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(dp.Generation).WithConditions(
-			condition(openchoreov1alpha1.DataPlaneConditionConnected, "Deployed", "the target cluster took a deployment"),
-			condition(openchoreov1alpha1.DataPlaneConditionReady, "Connected", "may accept workloads"),
-		)), metav1.ApplyOptions{FieldManager: fieldManager})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
 	q.table(helpers.Evaluate(updated))
@@ -371,36 +387,10 @@ func (q *quickstart) outdateConditions(ctx context.Context) error {
 	return nil
 }
 
-// eventually asks ten times a second until done says so or fails.
-func eventually(ctx context.Context, what string, done wait.ConditionWithContextFunc) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, done); err != nil {
-		return fmt.Errorf("waiting for %s: %w", what, err)
-	}
-	return nil
-}
-
 // orNoError makes an error of the lack of one.
 func orNoError(err error) error {
 	if err == nil {
 		return errors.New("no error")
 	}
 	return err
-}
-
-func (q *quickstart) onCleanUp(undo func(context.Context) error) { q.undo = append(q.undo, undo) }
-
-// cleanUp removes what the steps created, the last first, also after an interrupt.
-// The clusters that the quickstart has started itself go anyway.
-func (q *quickstart) cleanUp() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	var errs []error
-	for i := len(q.undo) - 1; i >= 0; i-- {
-		if err := q.undo[i](ctx); err != nil && !apierrors.IsNotFound(err) {
-			errs = append(errs, fmt.Errorf("%w: %w", errCleanup, err))
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -92,10 +92,12 @@ func (b *builder) lock(ctx context.Context) (unlock func(), err error) {
 	if ctx.Err() != nil {
 		err = ended(ctx)
 	}
+	unlock = func() { _ = lock.Close() }
 	if err != nil {
+		unlock() // ctx may have ended when the lock was there
 		return nil, fmt.Errorf("lock %s: %w", lock.Path(), err)
 	}
-	return func() { _ = lock.Close() }, nil
+	return unlock, nil
 }
 
 // build compiles into a temporary folder and moves it to dir in one step. The caller has the lock.

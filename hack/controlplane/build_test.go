@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -390,6 +391,18 @@ func TestWaitForAnotherBuildEndsWithContext(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	stop()
 	require.ErrorIs(t, <-held, context.Canceled)
+}
+
+func TestBuildThatEndsAtTheLockGivesItBack(t *testing.T) {
+	f := newFake(t, "")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := Binaries(ended, nil)
+	require.ErrorIs(t, err, context.Canceled)
+
+	locked, err := flock.New(filepath.Join(f.base, lockFile)).TryLock()
+	require.NoError(t, err)
+	assert.True(t, locked)
 }
 
 // cancelOn is a writer that cancels once it's given a text.

@@ -1,0 +1,84 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+)
+
+// create makes what undo is to remove at the end. An interrupt doesn't break the request
+// off: nobody would know then whether there is something to remove.
+func (q *quickstart) create(ctx context.Context, do, undo func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	uninterrupted, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.patience)
+	defer cancel()
+	if err := do(uninterrupted); err != nil {
+		return err
+	}
+	q.onCleanUp(undo)
+	return ctx.Err()
+}
+
+func (q *quickstart) onCleanUp(undo func(context.Context) error) { q.undo = append(q.undo, undo) }
+
+// cleanUp removes what the steps created, the last first. One failure doesn't keep the
+// rest from being removed.
+func (q *quickstart) cleanUp() error {
+	var errs []error
+	for i := len(q.undo) - 1; i >= 0; i-- {
+		ctx, cancel := context.WithTimeout(context.Background(), q.patience)
+		if err := q.undo[i](ctx); err != nil && !apierrors.IsNotFound(err) {
+			errs = append(errs, fmt.Errorf("cleaning up: %w", err))
+		}
+		cancel()
+	}
+	return errors.Join(errs...)
+}
+
+func (q *quickstart) deleteDataPlane(ctx context.Context) error {
+	if err := q.dataPlanes.Delete(ctx, dataPlaneName, metav1.DeleteOptions{}); err != nil {
+		return err
+	}
+	// A controller of an existing cluster may have put a finalizer on it.
+	return eventually(ctx, dataPlaneName+" to be gone", func(ctx context.Context) (bool, error) {
+		_, err := q.dataPlanes.Get(ctx, dataPlaneName, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return true, nil
+		}
+		return false, err
+	})
+}
+
+// deleteCRD deletes the definition that the quickstart has created, unless there are
+// DataPlanes of others: they would go with it.
+func (q *quickstart) deleteCRD(ctx context.Context, uid types.UID) error {
+	left, err := q.listDataPlanes(ctx, metav1.NamespaceAll)
+	if err != nil {
+		return fmt.Errorf("%s stays, because others may use it: %w", crds.DataPlaneName, err)
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("%s stays, because of DataPlane %s/%s", crds.DataPlaneName, left[0].Namespace, left[0].Name)
+	}
+	return q.crds.Delete(ctx, crds.DataPlaneName, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+}
+
+// eventually asks ten times a second until done says so or fails.
+func eventually(ctx context.Context, what string, done wait.ConditionWithContextFunc) error {
+	if err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, done); err != nil {
+		return fmt.Errorf("waiting for %s: %w", what, err)
+	}
+	return nil
+}
