@@ -61,6 +61,9 @@ func parseCredentials(dp *v1alpha1.DataPlane) (*credentials, error) {
 	if spec == (v1alpha1.APIServerCredentials{}) {
 		return nil, ErrNoCredentials
 	}
+	if spec.ClientKey == v1alpha1.Redacted {
+		return nil, ErrSecretsDropped
+	}
 	creds := &credentials{server: spec.APIServerURL}
 	serverErr := checkServer(spec.APIServerURL)
 	ca, caErr := decodeField(fieldCA, spec.CACert)

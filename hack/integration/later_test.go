@@ -39,6 +39,7 @@ func TestLaterShapes(t *testing.T) {
 			t.Run("typed clients read it", func(t *testing.T) { testLaterRead(t, p.space(t), object) })
 			t.Run("apply keeps unknown fields", func(t *testing.T) { testLaterApply(t, p.space(t), object) })
 			t.Run("status apply keeps unknown fields", func(t *testing.T) { testLaterApplyStatus(t, p.space(t), object) })
+			t.Run("merge patch keeps unknown fields", func(t *testing.T) { testLaterMergePatch(t, p.space(t), object) })
 			t.Run("update erases unknown fields", func(t *testing.T) { testLaterUpdate(t, p.space(t), object) })
 		})
 	}

@@ -1,0 +1,163 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+func TestPatchConditions(t *testing.T) { testPatchConditions(t, shared) }
+
+// testPatchConditions runs on both kinds of condition list.
+func testPatchConditions(t *testing.T, p *plane) {
+	t.Run("writes conditions and nothing else", func(t *testing.T) {
+		s := p.space(t)
+		dp := s.create(t, newDataPlane("prod"))
+		s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
+			status.Conditions = []metav1.Condition{newCondition("Created", metav1.ConditionTrue)}
+		})
+		edited := dp.DeepCopy() // of before Created, so that the first try conflicts
+		edited.Spec.Registry.Prefix = "not to be written"
+		before := edited.DeepCopy()
+		patched, err := helpers.PatchConditions(t.Context(), s.typed, edited,
+			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"},
+			metav1.Condition{Type: "Connected", Status: metav1.ConditionFalse, Reason: "Tested"})
+		require.NoError(t, err)
+		assertSame(t, before, edited)
+		assertSame(t, s.get(t, "prod"), patched)
+		assert.Equal(t, "docker.io/myorg", patched.Spec.Registry.Prefix)
+		report := helpers.Evaluate(patched)
+		assert.Equal(t, metav1.ConditionTrue, report.Verdict("Created").Status)
+		assert.Equal(t, helpers.CodeCurrent, report.Verdict("Ready").Code)
+		assert.Equal(t, metav1.ConditionFalse, report.Verdict("Connected").Status)
+
+		again, err := helpers.PatchConditions(t.Context(), s.typed, patched,
+			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
+		require.NoError(t, err)
+		assert.Equal(t, patched.ResourceVersion, again.ResourceVersion, "nothing to change, nothing sent")
+	})
+	t.Run("claims no later generation than it was given", func(t *testing.T) {
+		s := p.space(t)
+		old := s.create(t, newDataPlane("prod"))
+		changed := old.DeepCopy()
+		changed.Spec.Registry.Prefix = "docker.io/other"
+		_, err := s.typed.Update(t.Context(), changed, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		patched, err := helpers.PatchConditions(t.Context(), s.typed, old,
+			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
+		require.NoError(t, err)
+		assert.Equal(t, helpers.CodeStale, helpers.EvaluateCondition(patched, "Ready").Code)
+	})
+	t.Run("does not write to another object of the name", func(t *testing.T) {
+		s := p.space(t)
+		old := s.create(t, newDataPlane("prod"))
+		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+		_, err := helpers.PatchConditions(t.Context(), s.typed, old,
+			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
+		require.True(t, apierrors.IsNotFound(err), "%v", err)
+		s.create(t, newDataPlane("prod"))
+		_, err = helpers.PatchConditions(t.Context(), s.typed, old,
+			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
+		require.ErrorIs(t, err, helpers.ErrReplaced)
+		assert.Empty(t, s.get(t, "prod").Status.Conditions)
+	})
+	t.Run("the longest message is stored", func(t *testing.T) {
+		s := p.space(t)
+		message := make([]rune, 40_000)
+		for i := range message {
+			message[i] = '語'
+		}
+		_, err := helpers.PatchConditions(t.Context(), s.typed, s.create(t, newDataPlane("prod")),
+			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested", Message: string(message)})
+		require.NoError(t, err)
+	})
+	t.Run("two writers at once lose nothing", func(t *testing.T) {
+		const rounds = 500
+		s := p.space(t)
+		dp := s.create(t, newDataPlane("prod"))
+		var writers sync.WaitGroup
+		for _, conditionType := range []string{"Ready", "Connected"} {
+			writers.Add(1)
+			go func() {
+				defer writers.Done()
+				for round := range rounds {
+					patched, err := helpers.PatchConditions(t.Context(), s.typed, dp, metav1.Condition{
+						Type: conditionType, Status: metav1.ConditionTrue, Reason: "Tested", Message: fmt.Sprint("round ", round),
+					})
+					if !assert.NoError(t, err) {
+						return
+					}
+					// What the other has written so far must still be there.
+					own := helpers.EvaluateCondition(patched, conditionType)
+					if !assert.Equal(t, fmt.Sprint("round ", round), own.Message) {
+						return
+					}
+				}
+			}()
+		}
+		writers.Wait()
+		report := helpers.Evaluate(s.get(t, "prod"))
+		for _, conditionType := range []string{"Ready", "Connected"} {
+			assert.Equal(t, fmt.Sprint("round ", rounds-1), report.Verdict(conditionType).Message)
+		}
+	})
+}
+
+func TestMergePatch(t *testing.T) {
+	s := shared.space(t)
+	before := s.create(t, newDataPlane("prod"))
+	after := before.DeepCopy()
+	after.Labels = map[string]string{"region": "eu"}
+	after.Spec.Registry.SecretRef = "registry-credentials"
+	patch, err := helpers.MergePatch(before, after)
+	require.NoError(t, err)
+	patched, err := s.typed.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, after.Labels, patched.Labels)
+	assert.Equal(t, after.Spec, patched.Spec)
+
+	_, err = s.typed.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{})
+	require.True(t, apierrors.IsConflict(err), "somebody has changed the object since: %v", err)
+}
+
+// testLaterMergePatch runs on objects with fields that the SDK doesn't know.
+func testLaterMergePatch(t *testing.T, s *space, object *unstructured.Unstructured) {
+	stored := s.store(t, object)
+	before := s.get(t, "later")
+	after := before.DeepCopy()
+	after.Labels = map[string]string{"region": "eu"}
+	after.Spec.Registry.Prefix = "docker.io/new"
+	patch, err := helpers.MergePatch(before, after)
+	require.NoError(t, err)
+	_, err = s.typed.Patch(t.Context(), "later", types.MergePatchType, patch, metav1.PatchOptions{})
+	require.NoError(t, err)
+	_, err = helpers.PatchConditions(t.Context(), s.typed, s.get(t, "later"),
+		metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
+	require.NoError(t, err)
+
+	want := stored.DeepCopy()
+	require.NoError(t, unstructured.SetNestedField(want.Object, "docker.io/new", "spec", "registry", "prefix"))
+	got := s.stored(t, "later")
+	assert.Equal(t, want.Object["spec"], got["spec"])
+	wantStatus, _ := want.Object["status"].(map[string]any)
+	gotStatus, _ := got["status"].(map[string]any)
+	for field, value := range wantStatus {
+		if field != "conditions" {
+			assert.Equal(t, value, gotStatus[field], field)
+		}
+	}
+	assert.True(t, helpers.IsReady(s.get(t, "later")))
+}
