@@ -32,6 +32,17 @@ func IsGatewayProvisioned(dp *v1alpha1.DataPlane) bool {
 	return isTrue(dp, v1alpha1.DataPlaneConditionGatewayProvisioned)
 }
 
+// IsOperational reports whether Ready, Connected and GatewayProvisioned are all True and
+// not out of date. It is false for nil.
+func IsOperational(dp *v1alpha1.DataPlane) bool {
+	for _, conditionType := range definedConditions {
+		if !isTrue(dp, conditionType) {
+			return false
+		}
+	}
+	return true
+}
+
 func isTrue(dp *v1alpha1.DataPlane, conditionType string) bool {
 	return evaluate(dp, conditionType, evaluateOptions{}).Status == metav1.ConditionTrue
 }

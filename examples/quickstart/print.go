@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"k8s.io/apimachinery/pkg/version"
 
@@ -29,27 +29,9 @@ func (p *printer) line(format string, args ...any) {
 
 // table prints what the conditions of a DataPlane say.
 func (p *printer) table(report helpers.Report) {
-	var text strings.Builder
-	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CONDITION\tVERDICT\tBECAUSE\tOBSERVED\tREASON\tMESSAGE")
-	for _, v := range report.Verdicts {
-		observed := "-"
-		if v.ObservedGeneration > 0 {
-			observed = fmt.Sprintf("%d of %d", v.ObservedGeneration, report.Generation)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.Type, v.Status, v.Code, observed, orDash(v.Reason), orDash(v.Message))
+	for line := range strings.Lines(report.Table(time.Now())) {
+		p.line("%s", strings.TrimSuffix(line, "\n"))
 	}
-	w.Flush()
-	for line := range strings.Lines(text.String()) {
-		p.line("%s", strings.TrimRight(line, " \n"))
-	}
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
 }
 
 func gitVersion(body []byte) (string, error) {

@@ -1,0 +1,156 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+)
+
+// String returns the report in one line, for a log or an error. It holds reasons and
+// messages as their controllers wrote them, and nothing of the spec.
+func (r Report) String() string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "dataplane %s: ", r.name())
+	var others []string
+	for i := range r.Verdicts {
+		v := &r.Verdicts[i]
+		if i >= len(definedConditions) {
+			others = append(others, fmt.Sprintf("%s=%s", v.Type, v.Status))
+			continue
+		}
+		if i > 0 {
+			out.WriteString("; ")
+		}
+		out.WriteString(v.describe(r.Generation))
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(&out, "; other types: %s", strings.Join(others, ", "))
+	}
+	if r.Contradictory {
+		out.WriteString("; Ready contradicts the others")
+	}
+	return out.String()
+}
+
+func (r Report) name() string {
+	if r.Namespace == "" {
+		return r.Name
+	}
+	return r.Namespace + "/" + r.Name
+}
+
+func (v *Verdict) describe(generation int64) string {
+	switch v.Code {
+	case CodeNoObject:
+		return v.Type + ": no object"
+	case CodeNotReported:
+		return v.Type + " not reported"
+	}
+	text := fmt.Sprintf("%s=%s", v.Type, v.Status)
+	switch {
+	case v.Reason != "" && v.Message != "":
+		text += fmt.Sprintf(" (%s: %s)", v.Reason, oneLine(v.Message))
+	case v.Reason != "":
+		text += fmt.Sprintf(" (%s)", v.Reason)
+	}
+	switch v.Code {
+	case CodeStale:
+		text += ", stale" + v.lag(generation)
+	case CodeGenerationAhead:
+		text += ", observed later than the object is" + v.lag(generation)
+	case CodeInvalidStatus:
+		text += ", invalid status"
+	case CodeTerminating:
+		text += ", being deleted"
+	}
+	if v.Duplicated {
+		text += ", reported twice"
+	}
+	return text
+}
+
+func (v *Verdict) lag(generation int64) string {
+	if v.ObservedGeneration == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": observed generation %d of %d", v.ObservedGeneration, generation)
+}
+
+// Table returns the report as a table for a person, a line for each condition type, each
+// ended by a newline. Ages are those at now.
+func (r Report) Table(now time.Time) string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "CONDITION\tVERDICT\tBECAUSE\tOBSERVED\tAGE\tREASON\tMESSAGE")
+	for i := range r.Verdicts {
+		v := &r.Verdicts[i]
+		observed, age := "-", "-"
+		if v.ObservedGeneration > 0 {
+			observed = fmt.Sprintf("%d of %d", v.ObservedGeneration, r.Generation)
+		}
+		if !v.LastTransitionTime.IsZero() {
+			age = duration.HumanDuration(max(now.Sub(v.LastTransitionTime.Time), 0))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			v.Type, v.Status, v.Code, observed, age, cell(v.Reason), cell(v.Message))
+	}
+	_ = w.Flush() // to a Builder, which takes everything
+	var trimmed strings.Builder
+	for line := range strings.Lines(out.String()) {
+		trimmed.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return trimmed.String()
+}
+
+func cell(text string) string {
+	if text = oneLine(text); text != "" {
+		return text
+	}
+	return "-"
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// plainReport has no methods, so that loggers take its fields.
+type plainReport Report
+
+// MarshalLog implements logr.Marshaler; it returns the fields as they are in JSON.
+func (r Report) MarshalLog() any { return plainReport(r) }
+
+// LogValue implements slog.LogValuer: a group with the object and an attribute for each
+// condition type.
+func (r Report) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("dataplane", r.name()), slog.Int64("generation", r.Generation)}
+	for i := range r.Verdicts {
+		v := &r.Verdicts[i]
+		attrs = append(attrs, slog.Group(v.Type,
+			slog.String("status", string(v.Status)), slog.String("code", string(v.Code)),
+			slog.String("reason", v.Reason), slog.String("message", v.Message)))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// Operational returns the worst of Ready, Connected and GatewayProvisioned: False when one
+// is False, else Unknown when one is Unknown, else True.
+func (r Report) Operational() metav1.ConditionStatus {
+	status := metav1.ConditionTrue
+	for _, conditionType := range definedConditions {
+		status = worse(status, r.Verdict(conditionType).Status)
+	}
+	return status
+}
+
+func worse(a, b metav1.ConditionStatus) metav1.ConditionStatus {
+	if badness(a) >= badness(b) {
+		return a
+	}
+	return b
+}
