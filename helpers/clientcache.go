@@ -42,42 +42,65 @@ type ClientCache[T any] struct {
 	clock   func() time.Time
 	closed  atomic.Bool
 
-	mu       sync.Mutex  // of what follows
-	retiring []*Remote   // closed, and perhaps not finished yet
-	idle     *time.Timer // runs while there are entries that can become idle
+	mu       sync.Mutex             // of what follows
+	retiring []*Remote              // closed, and perhaps not finished yet
+	buried   []types.NamespacedName // slots of deleted data planes, the oldest first
+	idle     *time.Timer            // runs while there are entries that can become idle
 }
 
-// cacheSlot is the place of one DataPlane. Its lock is held while a client is built, so
-// that there is one build at a time and nobody else waits for it.
+// cacheSlot is the place of one DataPlane.
 type cacheSlot[T any] struct {
-	mu      sync.Mutex
+	building sync.Mutex // held while a client is built, so that there is one build at a time
+	current  atomic.Pointer[cacheEntry[T]]
+
+	mu      sync.Mutex // of what follows, and of writing current; never held for long
+	seen    seen
 	removed bool // from the cache; whoever finds it so looks again
-	current atomic.Pointer[cacheEntry[T]]
 }
 
-// cacheEntry is immutable but for used.
-type cacheEntry[T any] struct {
+// seen is what is known of the newest object of a name, beyond what current was built
+// from: that its credentials are not those of current, or that it was deleted.
+type seen struct {
 	uid        types.UID
 	generation int64
+	created    time.Time
+	deleted    bool
+}
+
+// cacheEntry is immutable but for what is atomic.
+type cacheEntry[T any] struct {
+	uid        types.UID
+	created    time.Time
+	generation atomic.Int64 // the highest that these credentials were seen at
 	creds      v1alpha1.APIServerCredentials
 	remote     *Remote
 	client     T
 	used       atomic.Int64 // nanoseconds since the epoch; kept only if something is bounded
 }
 
+// ErrOutdated reports that a ClientCache was asked for the client of a DataPlane as it
+// was before its credentials changed: by an object from a cache that lags behind. The
+// credentials of then are no longer served.
+var ErrOutdated = errors.New("data plane is out of date: its credentials have changed since")
+
+// ErrDeleted reports a DataPlane that was deleted.
+var ErrDeleted = errors.New("data plane was deleted")
+
 // NewClientCache returns an empty cache. It calls build, with a new Remote, for each
-// data plane that it has no client for; build must not wait for the network, and its
-// client should be made of both Config and HTTPClient of the Remote. The options are
-// those of the Remotes, and [WithIdleTimeout] and [WithMaxEntries]. The caller must
-// call Close when done.
+// data plane that it has no client for. build must neither be nil, nor wait for the
+// network, nor call the cache for the same data plane; its client should be made of both
+// Config and HTTPClient of the Remote. The options are those of the Remotes, and
+// [WithIdleTimeout] and [WithMaxEntries]. The caller must call Close when done.
 func NewClientCache[T any](build func(*Remote) (T, error), opts ...Option) *ClientCache[T] {
 	return &ClientCache[T]{
-		build: build, opts: opts, options: newOptions(opts), clock: time.Now,
+		build: build, opts: slices.Clone(opts), options: newOptions(opts), clock: time.Now,
 	}
 }
 
 // WithIdleTimeout makes a ClientCache forget a data plane whose client nobody has asked
-// for in d. 0 or less, the default, is no bound. It has no effect elsewhere.
+// for in d, within d after that. Requests through a client don't count: whoever keeps one
+// beyond that, for an informer say, asks for it from time to time. 0 or less, the
+// default, is no bound. It has no effect elsewhere.
 func WithIdleTimeout(d time.Duration) Option {
 	return func(o *options) { o.maxIdle = max(d, 0) }
 }
@@ -90,7 +113,8 @@ func WithMaxEntries(n int) Option {
 }
 
 // Get returns the client of dp, building it when there is none for the UID and the
-// credentials of dp. It makes no network request.
+// credentials of dp. It makes no network request, and waits for nothing but a build for
+// the same data plane.
 //
 // An object that is older than the one the client was built for, as a lagging cache
 // returns it, gets the present client. An object without UID, as a program makes it by
@@ -100,13 +124,15 @@ func WithMaxEntries(n int) Option {
 //
 // Errors are those of [NewRemote] and of build, and [ErrRemoteClosed] after Close; none is
 // kept. When the credentials of dp can't be used, the client of its earlier credentials
-// is closed, not served.
+// is closed, not served, and an object from before that gets [ErrOutdated]; likewise after
+// Handler has seen the credentials change. After Handler has seen dp deleted, the error is
+// [ErrDeleted], and [ErrReplaced] when another object of its name has come since.
 func (c *ClientCache[T]) Get(dp *v1alpha1.DataPlane) (T, error) {
 	var none T
-	if dp == nil || dp.Name == "" {
-		return none, errors.New("data plane has no name to keep a client by")
-	}
-	if c.closed.Load() {
+	switch {
+	case dp == nil || dp.Name == "":
+		return none, errors.New("data plane has no name")
+	case c.closed.Load():
 		return none, errCacheClosed
 	}
 	key := keyOf(dp)
@@ -116,116 +142,258 @@ func (c *ClientCache[T]) Get(dp *v1alpha1.DataPlane) (T, error) {
 			return entry.client, nil
 		}
 	}
-	return c.renew(key, dp)
+	for {
+		client, err := c.renew(key, c.slot(key), dp)
+		if !errors.Is(err, errRemoved) {
+			return client, err
+		}
+	}
 }
+
+var (
+	errCacheClosed = fmt.Errorf("client cache: %w", ErrRemoteClosed)
+	errRemoved     = errors.New("the slot was removed meanwhile")
+)
 
 // serves says whether the entry is for dp. Strings of an object from an informer are the
 // very ones of the entry mostly, and so compare without being read; others are compared
 // in full, since nothing less finds every change.
 func (e *cacheEntry[T]) serves(dp *v1alpha1.DataPlane) bool {
-	if e.remote.transport.isClosed.Load() {
+	if e.remote.transport.closed.Load() {
 		return false
 	}
 	if e.uid != dp.UID && e.uid != "" && dp.UID != "" {
 		return false
 	}
+	generation := e.generation.Load()
 	if e.creds == dp.Spec.KubernetesCluster.Credentials {
+		for dp.Generation > generation && !e.generation.CompareAndSwap(generation, dp.Generation) {
+			generation = e.generation.Load()
+		}
 		return true
 	}
-	return e.uid == dp.UID && dp.UID != "" && dp.Generation < e.generation
+	return e.uid == dp.UID && dp.UID != "" && 0 < dp.Generation && dp.Generation < generation
+}
+
+// check says why dp can't be served, if what is seen is newer.
+func (s *seen) check(dp *v1alpha1.DataPlane) error {
+	switch {
+	case dp.UID == "" || s.uid == "":
+		return nil
+	case dp.UID != s.uid:
+		if dp.CreationTimestamp.Time.Before(s.created) {
+			return ErrReplaced
+		}
+		return nil
+	case s.deleted:
+		return ErrDeleted
+	case 0 < dp.Generation && dp.Generation < s.generation:
+		return ErrOutdated
+	}
+	return nil
+}
+
+// note remembers dp, unless what is seen is newer.
+func (s *seen) note(dp *v1alpha1.DataPlane) {
+	if dp.UID != "" && s.check(dp) == nil {
+		*s = seen{uid: dp.UID, generation: dp.Generation, created: dp.CreationTimestamp.Time}
+	}
 }
 
 // renew builds the client of dp and puts it in the place of the one before.
-func (c *ClientCache[T]) renew(key types.NamespacedName, dp *v1alpha1.DataPlane) (T, error) {
+func (c *ClientCache[T]) renew(key types.NamespacedName, slot *cacheSlot[T], dp *v1alpha1.DataPlane) (T, error) {
+	slot.building.Lock()
+	defer slot.building.Unlock()
 	var none T
-	slot := c.lockSlot(key)
-	before := slot.current.Load()
-	if before != nil && before.serves(dp) {
-		defer slot.mu.Unlock()
-		c.touch(before)
-		return before.client, nil
+	if entry := slot.current.Load(); entry != nil && entry.serves(dp) {
+		c.touch(entry)
+		return entry.client, nil
+	}
+	slot.mu.Lock()
+	err := slot.seen.check(dp)
+	slot.mu.Unlock()
+	if err != nil {
+		return none, fmt.Errorf("data plane %s: %w", key, err)
 	}
 	entry, err := c.newEntry(dp)
-	if err != nil {
-		c.removeLocked(key, slot)
-		slot.mu.Unlock()
+	if errors.Is(err, ErrSecretsDropped) { // which says nothing of the credentials
+		return none, fmt.Errorf("data plane %s: %w", key, err)
+	}
+	if err := c.store(key, slot, dp, entry); err != nil {
 		return none, err
 	}
-	slot.current.Store(entry)
-	c.retire(before)
-	if c.closed.Load() { // Close may have looked here before the entry was there
-		c.removeLocked(key, slot)
-		slot.mu.Unlock()
-		return none, errCacheClosed
+	if err != nil {
+		return none, fmt.Errorf("data plane %s: %w", key, err)
 	}
-	slot.mu.Unlock()
 	c.startIdleTimer()
 	c.evictSurplus(key)
 	return entry.client, nil
 }
 
-var errCacheClosed = fmt.Errorf("client cache: %w", ErrRemoteClosed)
-
-func (c *ClientCache[T]) newEntry(dp *v1alpha1.DataPlane) (*cacheEntry[T], error) {
+// newEntry closes the remote again unless there is a client of it, also when build panics.
+func (c *ClientCache[T]) newEntry(dp *v1alpha1.DataPlane) (_ *cacheEntry[T], err error) {
 	remote, err := NewRemote(dp, c.opts...)
 	if err != nil {
 		return nil, err
 	}
-	client, err := c.build(remote)
-	if err != nil {
-		remote.transport.close()
-		return nil, fmt.Errorf("data plane %s: %w", remote.key, err)
-	}
 	entry := &cacheEntry[T]{
-		uid: dp.UID, generation: dp.Generation, creds: dp.Spec.KubernetesCluster.Credentials,
-		remote: remote, client: client,
+		uid: dp.UID, created: dp.CreationTimestamp.Time, creds: dp.Spec.KubernetesCluster.Credentials, remote: remote,
 	}
+	entry.generation.Store(dp.Generation)
 	c.touch(entry)
+	built := false
+	defer func() {
+		if !built {
+			remote.transport.close()
+		}
+	}()
+	if entry.client, err = c.build(remote); err != nil {
+		return nil, err
+	}
+	built = true
 	return entry, nil
 }
 
-// Forget closes the client of a data plane and removes it. A later Get builds another.
-func (c *ClientCache[T]) Forget(key types.NamespacedName) {
-	c.forget(key, func(*cacheEntry[T]) bool { return true })
-}
-
-// forget removes the entry of a key if it still is the one that is meant.
-func (c *ClientCache[T]) forget(key types.NamespacedName, meant func(*cacheEntry[T]) bool) {
-	slot := c.lookUp(key)
-	if slot == nil {
-		return
-	}
+// store replaces the current entry of a slot by one for dp, or by none when entry is nil,
+// unless something newer has been seen while it was built.
+func (c *ClientCache[T]) store(key types.NamespacedName, slot *cacheSlot[T], dp *v1alpha1.DataPlane, entry *cacheEntry[T]) error {
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
-	if entry := slot.current.Load(); !slot.removed && entry != nil && meant(entry) {
-		c.removeLocked(key, slot)
+	err := slot.seen.check(dp)
+	switch {
+	case slot.removed:
+		err = errRemoved
+	case c.closed.Load(): // Close may have looked here before
+		err = errCacheClosed
+	case err != nil:
+		err = fmt.Errorf("data plane %s: %w", key, err)
+	}
+	if err != nil {
+		c.retire(entry)
+		return err
+	}
+	slot.seen.note(dp)
+	c.retire(slot.current.Swap(entry))
+	return nil
+}
+
+// Forget closes the client of a data plane and removes all that is known of it. A later
+// Get builds another.
+func (c *ClientCache[T]) Forget(key types.NamespacedName) {
+	if slot := c.lookUp(key); slot != nil {
+		slot.mu.Lock()
+		defer slot.mu.Unlock()
+		c.remove(key, slot)
+	}
+}
+
+// evict removes the entry of a key if it still is this one.
+func (c *ClientCache[T]) evict(key types.NamespacedName, entry *cacheEntry[T]) {
+	if slot := c.lookUp(key); slot != nil {
+		slot.mu.Lock()
+		defer slot.mu.Unlock()
+		if slot.current.Load() == entry {
+			c.remove(key, slot)
+		}
 	}
 }
 
 // Handler returns what an informer of DataPlanes calls so that the cache forgets those
 // that are deleted, and closes at once what was built from credentials that have
-// changed since. It never forgets the client of another object of the same name.
+// changed since. It never closes the client of another object of the same name, and never
+// waits for a build. The cache remembers the last thousand that were deleted, so that an
+// object that somebody still holds does not bring a client back.
 func (c *ClientCache[T]) Handler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
-		UpdateFunc: func(_, obj any) {
-			dp, ok := obj.(*v1alpha1.DataPlane)
-			if !ok {
+		UpdateFunc: func(before, after any) {
+			old, isOld := before.(*v1alpha1.DataPlane)
+			dp, ok := after.(*v1alpha1.DataPlane)
+			if !ok || dp == nil {
 				return
 			}
-			c.forget(keyOf(dp), func(e *cacheEntry[T]) bool {
-				return e.uid == dp.UID && e.generation <= dp.Generation && !e.serves(dp)
-			})
+			if isOld && old != nil && old.UID != dp.UID { // deleted and recreated unwatched
+				c.deleted(old)
+			}
+			c.changed(dp)
 		},
 		DeleteFunc: func(obj any) {
-			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			last, unknown := obj.(cache.DeletedFinalStateUnknown)
+			if unknown {
 				obj = last.Obj
 			}
-			dp, ok := obj.(*v1alpha1.DataPlane)
-			if !ok {
-				return
+			if dp, ok := obj.(*v1alpha1.DataPlane); ok && dp != nil {
+				c.deleted(dp)
+			} else if namespace, name, err := cache.SplitMetaNamespaceKey(last.Key); unknown && err == nil {
+				c.Forget(types.NamespacedName{Namespace: namespace, Name: name})
 			}
-			c.forget(keyOf(dp), func(e *cacheEntry[T]) bool { return e.uid == dp.UID || e.uid == "" })
 		},
+	}
+}
+
+// changed closes what was built from other credentials than dp has.
+func (c *ClientCache[T]) changed(dp *v1alpha1.DataPlane) {
+	slot := c.lookUp(keyOf(dp))
+	if slot == nil || secretsDropped(dp) {
+		return
+	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	entry := slot.current.Load()
+	if entry != nil && entry.serves(dp) {
+		return
+	}
+	if slot.seen.check(dp) != nil {
+		return
+	}
+	slot.seen.note(dp)
+	if entry != nil && (entry.uid == dp.UID || entry.uid == "" || !dp.CreationTimestamp.Time.Before(entry.created)) {
+		slot.current.Store(nil)
+		c.retire(entry)
+	}
+}
+
+// deleted closes the client of dp, and remembers that dp is gone.
+func (c *ClientCache[T]) deleted(dp *v1alpha1.DataPlane) {
+	key := keyOf(dp)
+	slot := c.slot(key)
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	entry := slot.current.Load()
+	switch {
+	case entry != nil && entry.uid != dp.UID && entry.uid != "":
+		return // another object of the name
+	case slot.seen.uid != "" && slot.seen.uid != dp.UID && dp.CreationTimestamp.Time.Before(slot.seen.created):
+		return
+	}
+	slot.current.Store(nil)
+	c.retire(entry)
+	slot.seen = seen{uid: dp.UID, created: dp.CreationTimestamp.Time, deleted: true}
+	c.bury(key)
+}
+
+// maxBuried is how many deleted data planes are remembered.
+const maxBuried = 1000
+
+// bury remembers a key whose slot only says that its object is deleted, and removes the
+// oldest of those when there are too many. The caller has the slot's lock.
+func (c *ClientCache[T]) bury(key types.NamespacedName) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.buried = append(c.buried, key)
+	if len(c.buried) <= maxBuried {
+		return
+	}
+	oldest := c.buried[0]
+	c.buried = c.buried[1:]
+	slot := c.lookUp(oldest)
+	// Whoever holds this lock is busy with it: then it is no loss to leave it.
+	if slot == nil || oldest == key || !slot.mu.TryLock() {
+		return
+	}
+	defer slot.mu.Unlock()
+	if slot.seen.deleted && slot.current.Load() == nil {
+		slot.removed = true
+		c.slots.CompareAndDelete(oldest, slot)
 	}
 }
 
@@ -251,7 +419,7 @@ func (c *ClientCache[T]) Close() {
 		c.Forget(key)
 	}
 	c.mu.Lock()
-	retiring := c.retiring
+	retiring := slices.Clone(c.retiring)
 	if c.idle != nil {
 		c.idle.Stop()
 	}
@@ -277,25 +445,18 @@ func (c *ClientCache[T]) lookUp(key types.NamespacedName) *cacheSlot[T] {
 	return found
 }
 
-// lockSlot returns the slot of a key, locked, making it if need be.
-func (c *ClientCache[T]) lockSlot(key types.NamespacedName) *cacheSlot[T] {
-	for {
-		slot := c.lookUp(key)
-		if slot == nil {
-			made, _ := c.slots.LoadOrStore(key, &cacheSlot[T]{})
-			slot = made.(*cacheSlot[T])
-		}
-		slot.mu.Lock()
-		if !slot.removed {
-			return slot
-		}
-		slot.mu.Unlock()
+// slot returns the slot of a key, making it if need be.
+func (c *ClientCache[T]) slot(key types.NamespacedName) *cacheSlot[T] {
+	if slot := c.lookUp(key); slot != nil {
+		return slot
 	}
+	slot, _ := c.slots.LoadOrStore(key, &cacheSlot[T]{})
+	return slot.(*cacheSlot[T])
 }
 
-// removeLocked removes a slot, by identity, and closes what is in it. The caller has the
+// remove removes a slot, by identity, and closes what is in it. The caller has the
 // slot's lock.
-func (c *ClientCache[T]) removeLocked(key types.NamespacedName, slot *cacheSlot[T]) {
+func (c *ClientCache[T]) remove(key types.NamespacedName, slot *cacheSlot[T]) {
 	slot.removed = true
 	c.slots.CompareAndDelete(key, slot)
 	c.retire(slot.current.Swap(nil))
@@ -343,7 +504,7 @@ func (c *ClientCache[T]) evictSurplus(key types.NamespacedName) {
 		if oldest == nil {
 			return
 		}
-		c.forget(oldestKey, func(e *cacheEntry[T]) bool { return e == oldest })
+		c.evict(oldestKey, oldest)
 	}
 }
 
@@ -371,7 +532,7 @@ func (c *ClientCache[T]) evictIdle() {
 	limit := c.clock().Add(-c.options.maxIdle).UnixNano()
 	for key, entry := range c.entries() {
 		if entry.used.Load() <= limit {
-			c.forget(key, func(e *cacheEntry[T]) bool { return e == entry && e.used.Load() <= limit })
+			c.evict(key, entry)
 		}
 	}
 }

@@ -25,10 +25,10 @@ import (
 //
 // Errors are about the credentials: one for each field at fault, with its path and
 // what to do, never with a value. A DataPlane without any credentials is an error too.
-// Warnings are about what works in part or may not work: a certificate that is expired
-// or not valid yet, which is a warning since it depends on the clock; a certificate
-// authority that can't be parsed beside others that can; an observer or registry that
-// the other helpers refuse.
+// Warnings are about what works in part or may not work: a client certificate that is
+// expired or not valid yet, or authorities that are all expired, which are warnings since
+// they depend on the clock; a certificate authority that can't be parsed beside others
+// that can; an observer or registry that the other helpers refuse.
 func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) {
 	return validate(dp, time.Now())
 }

@@ -36,7 +36,7 @@ const (
 	maxURL = 2 << 10
 	maxPEM = 256 << 10
 	// maxEncoded is the length of a value that isn't even looked at; base64 of maxPEM
-	// is shorter, however short its lines.
+	// in lines of four characters or more is shorter.
 	maxEncoded = 1 << 20
 )
 
@@ -157,8 +157,9 @@ func checkHost(u *url.URL) string {
 	case host == "":
 		return "must name a host"
 	case strings.HasPrefix(u.Host, "["):
-		if address, err := netip.ParseAddr(host); err != nil || !address.Is6() {
-			return "must have an IPv6 address in its brackets"
+		// A certificate can't name an address with a zone.
+		if address, err := netip.ParseAddr(host); err != nil || !address.Is6() || address.Zone() != "" {
+			return "must have an IPv6 address without zone in its brackets"
 		}
 	case strings.Contains(host, ":"):
 		return "must write an IPv6 address in brackets, such as https://[::1]:6443"

@@ -24,6 +24,7 @@ import (
 // and lets none through once it is closed.
 type gate struct {
 	key       types.NamespacedName
+	basePath  string // of the API server's URL
 	timeout   time.Duration
 	grace     time.Duration
 	transport *http.Transport
@@ -36,18 +37,16 @@ type gate struct {
 	closing, cut             context.Context
 	cancelClosing, cancelCut context.CancelCauseFunc
 
-	isClosed atomic.Bool // closed, for those who only look
-
 	mu       sync.Mutex
-	closed   bool
+	closed   atomic.Bool // written with mu held
 	underway int
 	timer    *time.Timer // of the grace
 	cutOnce  sync.Once
 }
 
-func newGate(key types.NamespacedName, o options, tlsConfig *tls.Config) *gate {
+func newGate(key types.NamespacedName, basePath string, o options, tlsConfig *tls.Config) *gate {
 	g := &gate{
-		key: key, timeout: o.requestTimeout, grace: o.closeGrace,
+		key: key, basePath: basePath, timeout: o.requestTimeout, grace: o.closeGrace,
 		done: make(chan struct{}), finished: make(chan struct{}),
 	}
 	g.closing, g.cancelClosing = context.WithCancelCause(context.Background())
@@ -77,10 +76,9 @@ func newHTTPTransport(o options) *http.Transport {
 	}
 	return &http.Transport{
 		Proxy:               proxy,
-		TLSHandshakeTimeout: 10 * time.Second,
+		TLSHandshakeTimeout: o.handshakeTimeout,
 		IdleConnTimeout:     90 * time.Second,
 		MaxIdleConnsPerHost: 25,
-		ForceAttemptHTTP2:   true,
 		// A peer that is gone without a word is found out after the sum of these. The
 		// timer of the first keeps some 30 KB of a closed connection until it fires.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: o.pingAfter, PingTimeout: o.pingTimeout},
@@ -116,7 +114,7 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, g.closedError()
 	}
 	t := &transit{gate: g, caller: req.Context()}
-	lasting := lasts(req)
+	lasting := lasts(req, g.basePath)
 	if lasting {
 		t.ctx, t.release = endWith(t.caller, g.closing)
 	} else {
@@ -134,19 +132,27 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		// The connection belongs to the caller now, and its body must stay a
-		// ReadWriteCloser. It ends with the gate as one of g.conns.
-		t.end()
-		return resp, nil
+		if stream, ok := resp.Body.(io.ReadWriteCloser); ok {
+			resp.Body = newUpgraded(t, stream)
+			return resp, nil
+		}
 	}
 	t.body = resp.Body
 	resp.Body = t
+	if !lasting && isRedirect(resp) { // a proxied service may redirect its client
+		_ = t.Close()
+		return nil, &reachabilityError{Redirected, fmt.Errorf("data plane %s: the server redirects, which is not followed", g.key)}
+	}
 	return resp, nil
+}
+
+func isRedirect(resp *http.Response) bool {
+	return resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != ""
 }
 
 // lasts says whether a request goes on until somebody ends it: a watch, following a log,
 // or a stream to a container, a port or a service.
-func lasts(req *http.Request) bool {
+func lasts(req *http.Request, basePath string) bool {
 	if req.Header.Get("Upgrade") != "" {
 		return true
 	}
@@ -158,13 +164,33 @@ func lasts(req *http.Request) bool {
 			}
 		}
 	}
-	for segment := range strings.SplitSeq(req.URL.Path, "/") {
-		switch segment {
-		case "exec", "attach", "portforward", "proxy", "log":
-			return true
-		}
+	switch subresource(strings.TrimPrefix(req.URL.Path, basePath)) {
+	case "exec", "attach", "portforward", "proxy", "log":
+		return true
 	}
 	return false
+}
+
+// subresource returns what comes after the name of an object in a path of the API, or "".
+// Paths begin with /api/VERSION or /apis/GROUP/VERSION, and go on with the resource and
+// the name, which namespaces/NAMESPACE may precede.
+func subresource(path string) string {
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	switch {
+	case len(parts) > 2 && parts[0] == "api":
+		parts = parts[2:]
+	case len(parts) > 3 && parts[0] == "apis":
+		parts = parts[3:]
+	default:
+		return ""
+	}
+	if len(parts) > 2 && parts[0] == "namespaces" {
+		parts = parts[2:]
+	}
+	if len(parts) < 3 {
+		return ""
+	}
+	return parts[2]
 }
 
 // endWith returns ctx, ended by other as well, with other's cause.
@@ -215,6 +241,48 @@ func (t *transit) explain(err error) error {
 	return cause
 }
 
+// upgraded is a connection that has left HTTP and belongs to the caller. Unlike other
+// bodies, it does not heed a context, so it is closed when the gate is.
+type upgraded struct {
+	transit *transit
+	stream  io.ReadWriteCloser
+	detach  func() bool
+}
+
+func newUpgraded(t *transit, stream io.ReadWriteCloser) *upgraded {
+	return &upgraded{
+		transit: t, stream: stream,
+		detach: context.AfterFunc(t.gate.closing, func() {
+			_ = stream.Close()
+			t.end()
+		}),
+	}
+}
+
+func (u *upgraded) Read(p []byte) (int, error) {
+	n, err := u.stream.Read(p)
+	return n, u.explain(err)
+}
+
+func (u *upgraded) Write(p []byte) (int, error) {
+	n, err := u.stream.Write(p)
+	return n, u.explain(err)
+}
+
+func (u *upgraded) explain(err error) error {
+	if err != nil && u.transit.gate.closing.Err() != nil {
+		return context.Cause(u.transit.gate.closing)
+	}
+	return err
+}
+
+func (u *upgraded) Close() error {
+	u.detach()
+	err := u.stream.Close()
+	u.transit.end()
+	return err
+}
+
 func (t *transit) end() {
 	t.once.Do(func() {
 		t.release()
@@ -225,16 +293,17 @@ func (t *transit) end() {
 func (g *gate) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.closed {
-		g.underway++
+	if g.closed.Load() {
+		return false
 	}
-	return !g.closed
+	g.underway++
+	return true
 }
 
 func (g *gate) leave() {
 	g.mu.Lock()
 	g.underway--
-	last := g.closed && g.underway == 0
+	last := g.closed.Load() && g.underway == 0
 	g.mu.Unlock()
 	if last {
 		g.finish()
@@ -244,12 +313,11 @@ func (g *gate) leave() {
 // close begins the end and doesn't wait for it.
 func (g *gate) close() {
 	g.mu.Lock()
-	if g.closed {
+	if g.closed.Load() {
 		g.mu.Unlock()
 		return
 	}
-	g.closed = true
-	g.isClosed.Store(true)
+	g.closed.Store(true)
 	close(g.done)
 	idle := g.underway == 0 || g.grace == 0
 	if !idle {

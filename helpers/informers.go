@@ -42,7 +42,9 @@ func DropSecrets(obj any) (any, error) {
 	if !ok || err != nil {
 		return obj, err
 	}
-	delete(dp.Annotations, lastAppliedAnnotation)
+	for _, annotation := range copyAnnotations {
+		delete(dp.Annotations, annotation)
+	}
 	if creds := &dp.Spec.KubernetesCluster.Credentials; creds.ClientKey != "" {
 		creds.ClientKey = v1alpha1.Redacted
 	}
@@ -52,5 +54,8 @@ func DropSecrets(obj any) (any, error) {
 	return dp, nil
 }
 
-// lastAppliedAnnotation is where kubectl apply keeps the whole object.
-const lastAppliedAnnotation = "kubectl.kubernetes.io/last-applied-configuration"
+// copyAnnotations are where kubectl apply and kapp keep the whole object.
+var copyAnnotations = [...]string{
+	"kubectl.kubernetes.io/last-applied-configuration",
+	"kapp.k14s.io/original",
+}

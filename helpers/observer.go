@@ -39,13 +39,15 @@ func ObserverClientFor(dp *v1alpha1.DataPlane, opts ...Option) (*http.Client, *u
 	o := newOptions(opts)
 	transport := newHTTPTransport(o)
 	transport.DialContext = o.dialer().DialContext
+	transport.ForceAttemptHTTP2 = true // not by itself with a dialer
 	auth := dp.Spec.Observer.Authentication.BasicAuth
 	return &http.Client{
 		Transport: &observerTransport{
-			next: transport, scheme: base.Scheme, host: base.Host,
-			username: auth.Username, password: auth.Password, userAgent: o.userAgent,
+			next: transport, scheme: base.Scheme, host: base.Host, userAgent: o.userAgent,
+			// In a closure, where formatting the transport doesn't find it.
+			authenticate: func(req *http.Request) { req.SetBasicAuth(auth.Username, auth.Password) },
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: doNotFollow,
 	}, base, nil
 }
 
@@ -71,16 +73,16 @@ func parseObserverURL(text string) (*url.URL, error) {
 
 // observerTransport adds credentials to requests for one origin.
 type observerTransport struct {
-	next                          *http.Transport
-	scheme, host                  string
-	username, password, userAgent string
+	next                    *http.Transport
+	scheme, host, userAgent string
+	authenticate            func(*http.Request)
 }
 
 func (t *observerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	// A RoundTripper must not change the request that it is given.
 	req = req.Clone(req.Context())
 	if req.URL.Scheme == t.scheme && req.URL.Host == t.host && (req.Host == "" || req.Host == t.host) {
-		req.SetBasicAuth(t.username, t.password)
+		t.authenticate(req)
 	}
 	if t.userAgent != "" && req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", t.userAgent)

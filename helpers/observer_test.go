@@ -5,6 +5,7 @@ package helpers
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -63,6 +64,9 @@ func TestObserverClientAuthenticatesToItsHostOnly(t *testing.T) {
 	assert.Equal(t, http.StatusOK, get(elsewhere.URL).StatusCode)
 	assert.Zero(t, leaked.Load())
 
+	for _, verb := range []string{"%v", "%+v", "%#v"} {
+		assert.NotContains(t, fmt.Sprintf(verb, client.Transport), "hunter2")
+	}
 	transport, ok := client.Transport.(*observerTransport)
 	require.True(t, ok)
 	client.CloseIdleConnections()

@@ -65,7 +65,7 @@ func TestMergePatchRefuses(t *testing.T) {
 func TestDropSecrets(t *testing.T) {
 	dp := newDataPlane(t)
 	key := dp.Spec.KubernetesCluster.Credentials.ClientKey
-	dp.Annotations = map[string]string{lastAppliedAnnotation: key, "stays": "x"}
+	dp.Annotations = map[string]string{copyAnnotations[0]: key, copyAnnotations[1]: key, "stays": "x"}
 	dp.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 	dp.Spec.Observer = &v1alpha1.ObserverAPI{}
 	dp.Spec.Observer.Authentication.BasicAuth.Password = "hunter2"

@@ -119,7 +119,8 @@ func classifyConnection(err error) Reachability {
 		return TLSFailure
 	case errors.As(err, &dns):
 		return DNSFailure
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout(),
+		strings.Contains(err.Error(), "http2: client connection lost"): // after an unanswered ping
 		return Timeout
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH),
 		errors.Is(err, syscall.ENETUNREACH), cutByPeer(err):
@@ -129,16 +130,21 @@ func classifyConnection(err error) Reachability {
 	}
 }
 
-// cutByPeer says whether the other side ended a connection without a word. The text is
-// that of an error of HTTP/2, which net/http keeps to itself, for a connection that
-// ended right after the TLS handshake.
+// cutByPeer says whether the other side ended a connection or a request without an
+// answer. Of HTTP/2, which keeps its errors to itself, the texts tell: a connection that
+// ended right after the TLS handshake, one that the server gave up, and a reset stream.
 func cutByPeer(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		strings.Contains(err.Error(), "http2: client conn could not be established")
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	text := err.Error()
+	return strings.Contains(text, "http2: client conn could not be established") ||
+		strings.Contains(text, "http2: server sent GOAWAY") ||
+		strings.Contains(text, "stream error: stream ID")
 }
 
-// reachabilityError is an error of which is known what it says.
+// reachabilityError is an error whose Reachability is already known.
 type reachabilityError struct {
 	reachability Reachability
 	err          error
@@ -147,6 +153,5 @@ type reachabilityError struct {
 func (e *reachabilityError) Error() string { return e.err.Error() }
 func (e *reachabilityError) Unwrap() error { return e.err }
 
-func refuseRedirect(*http.Request, []*http.Request) error {
-	return &reachabilityError{Redirected, errors.New("the server redirects, which is not followed")}
-}
+// doNotFollow leaves redirects to the gate, and those of proxied services to the caller.
+func doNotFollow(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -58,6 +58,9 @@ func NewRemote(dp *v1alpha1.DataPlane, opts ...Option) (*Remote, error) {
 		key:    keyOf(dp),
 		config: restConfig(creds, o),
 	}
+	if r.config.UserAgent == "" { // the wrappers below take it as it is
+		r.config.UserAgent = rest.DefaultKubernetesUserAgent()
+	}
 	if o.qps > 0 {
 		// One for all clients: without it, client-go makes one for each.
 		r.config.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(o.qps, o.burst)
@@ -66,12 +69,16 @@ func NewRemote(dp *v1alpha1.DataPlane, opts ...Option) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data plane %s: TLS configuration: %w", r.key, err)
 	}
-	r.transport = newGate(r.key, o, tlsConfig)
+	server, _, err := rest.DefaultServerUrlFor(r.config)
+	if err != nil {
+		return nil, fmt.Errorf("data plane %s: server URL: %w", r.key, err)
+	}
+	r.transport = newGate(r.key, strings.TrimRight(server.Path, "/"), o, tlsConfig)
 	transport, err := rest.HTTPWrappersForConfig(r.config, r.transport)
 	if err != nil {
 		return nil, fmt.Errorf("data plane %s: HTTP transport: %w", r.key, err)
 	}
-	r.client = &http.Client{Transport: transport, CheckRedirect: refuseRedirect}
+	r.client = &http.Client{Transport: transport, CheckRedirect: doNotFollow}
 	return r, nil
 }
 
@@ -104,7 +111,8 @@ func (r *Remote) Done() <-chan struct{} { return r.transport.done }
 // Close ends the connection. New requests fail with [ErrRemoteClosed] at once, watches
 // and other lasting requests are cut, and other requests may go on for the time that
 // [WithCloseGrace] gives. Close returns when the last has ended; nothing is open then. A
-// second call waits for the same.
+// second call waits for the same. A watch that its owner neither reads nor closes makes it
+// wait for the whole grace.
 func (r *Remote) Close() {
 	r.transport.close()
 	<-r.transport.finished
@@ -127,8 +135,9 @@ const (
 
 // Probe asks the API server whether it is ready, over the same connections as every
 // other request: /readyz, and /healthz where that isn't there. It returns nil when the
-// server says yes, and when it says Forbidden, which only a server that has accepted the
-// client certificate does. It waits for 5 s at most, and for no rate limiter.
+// server says yes, and when it says Forbidden, since then it answers. It waits for 5 s at
+// most, and for no rate limiter. API servers answer this to everybody by default, so it
+// does not prove that the user is the one that is meant.
 //
 // [Classify] tells what an error means.
 func (r *Remote) Probe(ctx context.Context) error {

@@ -266,9 +266,145 @@ func TestRequestTimeoutSparesWhatLasts(t *testing.T) {
 		require.NoError(t, mustReceive(t, results))
 	}
 
-	patient := newRemote(t, server.dataPlane("prod", "alice"), WithRequestTimeout(0))
-	_, err := get(t, patient, "/")
+	assert.Zero(t, newRemote(t, server.dataPlane("prod", "alice"), WithRequestTimeout(0)).transport.timeout)
+}
+
+func TestWhatLasts(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/api/v1/namespaces/x/pods/y/exec":                 true,
+		"/api/v1/namespaces/x/pods/y/attach":               true,
+		"/api/v1/namespaces/x/pods/y/portforward":          true,
+		"/api/v1/namespaces/x/pods/y/log":                  true,
+		"/api/v1/namespaces/x/services/y/proxy/a/b":        true,
+		"/api/v1/nodes/y/proxy/metrics":                    true,
+		"/api/v1/pods?watch=1":                             true,
+		"/apis/apps/v1/deployments?watch=true&limit=5":     true,
+		"/api/v1/pods?watch=false":                         false,
+		"/api/v1/namespaces/log/pods":                      false,
+		"/api/v1/namespaces/proxy":                         false,
+		"/api/v1/namespaces/x/configmaps/proxy":            false,
+		"/apis/apps/v1/namespaces/x/deployments/exec":      false,
+		"/apis/apps/v1/namespaces/x/deployments/y/status":  false,
+		"/apis/apps/v1/namespaces/x/deployments/log/scale": false,
+		"/healthz/log":      false,
+		"/api":              false,
+		"/proxy/api/v1/log": false,
+	} {
+		for _, base := range []string{"", "/proxy", "/k8s/clusters/exec"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://host"+base+path, nil)
+			require.NoError(t, err)
+			assert.Equal(t, want, lasts(req, base), base+path)
+		}
+	}
+}
+
+func TestUserAgent(t *testing.T) {
+	server := newAPIServer(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.UserAgent()) })
+	dp := server.dataPlane("prod", "alice")
+	agent, err := get(t, newRemote(t, dp), "/")
 	require.NoError(t, err)
+	assert.Equal(t, rest.DefaultKubernetesUserAgent(), agent)
+	agent, err = get(t, newRemote(t, dp, WithUserAgent("tool/v1")), "/")
+	require.NoError(t, err)
+	assert.Equal(t, "tool/v1", agent)
+}
+
+func TestHTTP2CanBeTurnedOff(t *testing.T) {
+	server := newAPIServer(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
+	dp := server.dataPlane("prod", "alice")
+	proto, err := get(t, newRemote(t, dp), "/")
+	require.NoError(t, err)
+	assert.Equal(t, "HTTP/2.0", proto)
+	t.Setenv("DISABLE_HTTP2", "1") // as of every Kubernetes client
+	proto, err = get(t, newRemote(t, dp), "/")
+	require.NoError(t, err)
+	assert.Equal(t, "HTTP/1.1", proto)
+}
+
+// A server that no longer accepts a certificate: the connection that is open goes on, and
+// a rotated certificate is accepted.
+func TestRevokedCertificate(t *testing.T) {
+	var revoked atomic.Value
+	revoked.Store("")
+	server := newAPIServer(t, whoAmI, func(s *httptest.Server) {
+		s.TLS.VerifyPeerCertificate = func(_ [][]byte, chains [][]*x509.Certificate) error {
+			if chains[0][0].Subject.CommonName == revoked.Load() {
+				return errors.New("revoked")
+			}
+			return nil
+		}
+	})
+	dp := server.dataPlane("prod", "alice")
+	r := newRemote(t, dp)
+	require.NoError(t, r.Probe(t.Context()))
+	revoked.Store("alice")
+	require.NoError(t, r.Probe(t.Context()), "over the connection that is open")
+	err := newRemote(t, dp).Probe(t.Context())
+	assert.Contains(t, []Reachability{TLSFailure, Refused}, Classify(err), "%v", err)
+	require.NoError(t, newRemote(t, server.dataPlane("prod", "bob")).Probe(t.Context()))
+}
+
+// A server that sends its part of the handshake byte by byte.
+func TestSlowHandshakeEndsInTime(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for _, b := range append([]byte{22, 3, 3, 0x10, 0}, make([]byte, 4000)...) {
+			if _, err := conn.Write([]byte{b}); err != nil {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	dp := newDataPlane(t)
+	dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + listener.Addr().String()
+	r := newRemote(t, dp, func(o *options) { o.handshakeTimeout = 100 * time.Millisecond })
+	_, err = get(t, r, "/")
+	require.ErrorContains(t, err, "TLS handshake timeout")
+	assertClassified(t, Timeout, err)
+	assert.Equal(t, 10*time.Second, newRemote(t, dp).transport.transport.TLSHandshakeTimeout)
+}
+
+func TestCloseEndsUpgradedStreamsAtOnce(t *testing.T) {
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	server := newAPIServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(arrived)
+			<-answer
+			return
+		}
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		_, _ = io.Copy(io.Discard, conn)
+	}, func(s *httptest.Server) { s.EnableHTTP2 = false })
+	r := newRemote(t, server.dataPlane("prod", "alice"), WithCloseGrace(time.Hour))
+	go func() { _, _ = get(t, r, "/slow") }()
+	mustReceive(t, arrived)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/exec", nil)
+	require.NoError(t, err)
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", "echo")
+	resp, err := r.HTTPClient().Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	closed := make(chan struct{})
+	go func() { r.Close(); close(closed) }()
+	_, err = resp.Body.Read(make([]byte, 1))
+	require.ErrorIs(t, err, ErrRemoteClosed)
+	_, err = resp.Body.(io.Writer).Write([]byte("x"))
+	require.ErrorIs(t, err, ErrRemoteClosed)
+	close(answer)
+	mustReceive(t, closed)
 }
 
 func TestTheCallersContextStaysTheCallers(t *testing.T) {
@@ -287,11 +423,12 @@ func TestRedirectsAreRefused(t *testing.T) {
 	for _, code := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
 		for _, target := range []string{elsewhere.URL, "http://" + elsewhere.Listener.Addr().String()} {
 			server := newAPIServer(t, func(w http.ResponseWriter, r *http.Request) {
-				http.Redirect(w, r, target, code)
+				http.Redirect(w, r, target+"/login?token=hunter2", code)
 			})
 			r := newRemote(t, server.dataPlane("prod", "alice"))
 			err := r.Probe(t.Context())
 			assertClassified(t, Redirected, err)
+			assert.NotContains(t, err.Error(), "hunter2", "what the server wants shown is not")
 			client, err := kubernetes.NewForConfigAndClient(r.Config(), r.HTTPClient())
 			require.NoError(t, err)
 			_, err = client.CoreV1().ConfigMaps("x").Create(t.Context(), configMap("y"), metav1.CreateOptions{})
@@ -413,7 +550,7 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 	}{
 		"wrong CA":       {ca: encode(pemCertificate(newAuthority(t).cert)), want: TLSFailure, says: "unknown authority"},
 		"refused":        {server: dead.URL, want: Refused},
-		"no such name":   {server: "https://no-such-host.invalid", want: DNSFailure},
+		"no such name":   {server: "https://no-such-host.invalid", want: DNSFailure, or: Timeout},
 		"no TLS at all":  {server: strings.Replace(plain.URL, "http:", "https:", 1), want: TLSFailure},
 		"no handshake":   {server: "https://" + mute.Addr().String(), want: Timeout},
 		"reset":          {server: "https://" + reset.Addr().String(), want: Refused},
@@ -496,7 +633,9 @@ func TestBlackHoledConnectionIsFoundOut(t *testing.T) {
 		_, err := io.ReadAll(resp.Body)
 		result <- err
 	}()
-	require.Error(t, mustReceive(t, result), "the watch must not hang")
+	err = mustReceive(t, result)
+	require.Error(t, err, "the watch must not hang")
+	assertClassified(t, Timeout, err)
 }
 
 // blackHole passes bytes on until it swallows them.
@@ -594,8 +733,11 @@ func TestClassify(t *testing.T) {
 			context.DeadlineExceeded, apierrors.NewTimeoutError("slow", 1), &requestTimeout{}, os.ErrDeadlineExceeded,
 		},
 		Closed:     {ErrRemoteClosed},
-		Redirected: {refuseRedirect(nil, nil), &apierrors.StatusError{ErrStatus: metav1.Status{Code: 302}}},
-		Refused:    {syscall.ECONNREFUSED, syscall.ECONNRESET, io.ErrUnexpectedEOF, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}},
+		Redirected: {&reachabilityError{Redirected, errors.New("x")}, &apierrors.StatusError{ErrStatus: metav1.Status{Code: 302}}},
+		Refused: {
+			errors.New("http2: server sent GOAWAY and closed the connection"),
+			errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), syscall.ECONNREFUSED, syscall.ECONNRESET, io.ErrUnexpectedEOF, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH},
+		},
 		DNSFailure: {&net.DNSError{IsTimeout: true}},
 		TLSFailure: {x509.HostnameError{}, x509.UnknownAuthorityError{}, x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}},
 		Unknown:    {context.Canceled, errors.New("else")},

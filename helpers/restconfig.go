@@ -28,7 +28,8 @@ import (
 // credentials, or that works with many data planes, uses [Remote] or [ClientCache].
 //
 // The error is [ErrNoCredentials] when dp holds no credentials at all, as an object
-// of a later OpenChoreo release does. Otherwise it joins one [CredentialsError] for
+// of a later OpenChoreo release does, and [ErrSecretsDropped] when its secrets were
+// replaced by [DropSecrets] or [Redact]. Otherwise it joins one [CredentialsError] for
 // each field at fault. An expired certificate is not a fault: it is for the server
 // to judge, by its own clock.
 func RESTConfigFor(dp *v1alpha1.DataPlane, opts ...Option) (*rest.Config, error) {
@@ -90,19 +91,20 @@ func KubeconfigFor(dp *v1alpha1.DataPlane, opts ...Option) (*clientcmdapi.Config
 type Option func(*options)
 
 type options struct {
-	userAgent      string
-	qps            float32
-	burst          int
-	requestTimeout time.Duration
-	dialTimeout    time.Duration
-	serverName     string
-	proxy          func(*http.Request) (*url.URL, error)
-	dialControl    func(ctx context.Context, network, address string, c syscall.RawConn) error
-	closeGrace     time.Duration
-	pingAfter      time.Duration // without a word from the server, on HTTP/2
-	pingTimeout    time.Duration
-	maxIdle        time.Duration
-	maxEntries     int
+	userAgent        string
+	qps              float32
+	burst            int
+	requestTimeout   time.Duration
+	dialTimeout      time.Duration
+	serverName       string
+	proxy            func(*http.Request) (*url.URL, error)
+	dialControl      func(ctx context.Context, network, address string, c syscall.RawConn) error
+	closeGrace       time.Duration
+	handshakeTimeout time.Duration
+	pingAfter        time.Duration // without a word from the server, on HTTP/2
+	pingTimeout      time.Duration
+	maxIdle          time.Duration
+	maxEntries       int
 }
 
 const (
@@ -111,6 +113,7 @@ const (
 	defaultRequestTimeout = 30 * time.Second
 	defaultDialTimeout    = 10 * time.Second
 	defaultCloseGrace     = 5 * time.Second
+	defaultHandshake      = 10 * time.Second
 	defaultPingAfter      = 30 * time.Second
 	defaultPingTimeout    = 15 * time.Second
 )
@@ -119,7 +122,7 @@ func newOptions(opts []Option) options {
 	o := options{
 		qps: defaultQPS, burst: defaultBurst,
 		requestTimeout: defaultRequestTimeout, closeGrace: defaultCloseGrace,
-		pingAfter: defaultPingAfter, pingTimeout: defaultPingTimeout,
+		handshakeTimeout: defaultHandshake, pingAfter: defaultPingAfter, pingTimeout: defaultPingTimeout,
 	}
 	for _, opt := range opts {
 		if opt != nil {

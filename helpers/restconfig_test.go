@@ -149,7 +149,7 @@ func TestRESTConfigForServerURL(t *testing.T) {
 		"https://host/%0a":                  ReasonInvalidURL,
 		"https://" + longText(64):           ReasonInvalidURL,
 		"https://node_1.kind":               "",
-		"https://[fe80::1%25eth0]:6443/zid": "",
+		"https://[fe80::1%25eth0]:6443/zid": ReasonInvalidURL,
 	} {
 		t.Run(fmt.Sprintf("%.40q", server), func(t *testing.T) {
 			dp := newDataPlane(t)

@@ -6,6 +6,7 @@ package v1alpha1
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -15,26 +16,36 @@ import (
 // Redacted stands in the place of a secret that is not shown.
 const Redacted = "REDACTED"
 
-// lastAppliedAnnotation is where kubectl apply keeps the whole object, secrets
+// copyAnnotations are where kubectl apply and kapp keep the whole object, secrets
 // included.
-const lastAppliedAnnotation = "kubectl.kubernetes.io/last-applied-configuration"
+var copyAnnotations = [...]string{
+	"kubectl.kubernetes.io/last-applied-configuration",
+	"kapp.k14s.io/original",
+}
 
 // Redacted returns a deep copy without secrets. The client key and the observer's
-// password are replaced by [Redacted], and so is a secret where none belongs: a user
-// name or password in a URL, a private key in place of a certificate or beside one, and
-// the copy of the object that kubectl apply keeps in an annotation. What is empty stays
-// empty. Managed fields are left out: they hold no values and are long.
+// password are replaced by [Redacted], and so is what may hold a secret where none
+// belongs: a user name or password in a URL, whatever is in place of a certificate and is
+// none, and the copies of the object that kubectl apply and kapp keep in annotations. What
+// is empty stays empty. Managed fields are left out: they hold no values and are long.
 //
 // It is what is shown when a DataPlane is formatted or logged. It is not fit to be
 // written back. It returns nil for nil.
+//
+// Two things show secrets all the same. JSON and YAML are the wire format, also where a
+// logger marshals something that a DataPlane is inside of, as slog's JSON handler and
+// klog do with a slice of them. And package fmt can't ask a DataPlane that is in an
+// unexported field of another type how to show it.
 func (in *DataPlane) Redacted() *DataPlane {
 	if in == nil {
 		return nil
 	}
 	out := in.DeepCopy()
 	out.ManagedFields = nil
-	if out.Annotations[lastAppliedAnnotation] != "" {
-		out.Annotations[lastAppliedAnnotation] = Redacted
+	for _, annotation := range copyAnnotations {
+		if out.Annotations[annotation] != "" {
+			out.Annotations[annotation] = Redacted
+		}
 	}
 	out.Spec = out.Spec.redacted()
 	return out
@@ -43,8 +54,6 @@ func (in *DataPlane) Redacted() *DataPlane {
 // The types below all hold a secret somewhere, and each may be formatted or logged on
 // its own. Format covers every verb of package fmt, also those that don't ask for a
 // string. The methods have value receivers, so that values and pointers are covered.
-// JSON and YAML are the wire and show everything: a logger that marshals what a
-// DataPlane is inside of, such as klog does with a slice, shows secrets.
 
 func (in DataPlane) redacted() DataPlane { return *in.Redacted() }
 
@@ -72,8 +81,8 @@ func (in KubernetesClusterSpec) redacted() KubernetesClusterSpec {
 
 func (in APIServerCredentials) redacted() APIServerCredentials {
 	in.APIServerURL = redactURL(in.APIServerURL)
-	in.CACert = redactMisplacedKey(in.CACert)
-	in.ClientCert = redactMisplacedKey(in.ClientCert)
+	in.CACert = redactUnlessCertificates(in.CACert)
+	in.ClientCert = redactUnlessCertificates(in.ClientCert)
 	in.ClientKey = redactValue(in.ClientKey)
 	return in
 }
@@ -101,17 +110,23 @@ func redactValue(value string) string {
 	return Redacted
 }
 
-// redactMisplacedKey hides a value that isn't secret where somebody put a private key
-// into it, encoded or not.
-func redactMisplacedKey(value string) string {
-	decoded, err := base64.StdEncoding.DecodeString(value)
-	if err != nil {
-		decoded = []byte(value)
+// redactUnlessCertificates shows certificates and nothing else, since a private key may
+// have got into their place, in whatever form.
+func redactUnlessCertificates(value string) string {
+	rest, err := base64.StdEncoding.DecodeString(value)
+	if value == "" || err != nil || bytes.Contains(rest, []byte("PRIVATE")) {
+		return redactValue(value)
 	}
-	if bytes.Contains(decoded, []byte("PRIVATE KEY")) {
-		return Redacted
+	for certificates := 0; ; certificates++ {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		switch {
+		case block == nil && certificates > 0 && len(bytes.TrimSpace(rest)) == 0:
+			return value
+		case block == nil || block.Type != "CERTIFICATE":
+			return Redacted
+		}
 	}
-	return value
 }
 
 // redactURL hides a user name and password, which don't belong into the URL but can

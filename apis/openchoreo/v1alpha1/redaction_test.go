@@ -24,6 +24,9 @@ const (
 	secretPassword = "hunter2"
 )
 
+// certificate is base64 of a PEM block, which is all that is looked at.
+var certificate = base64.StdEncoding.EncodeToString([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"))
+
 func secretDataPlane() v1alpha1.DataPlane {
 	return v1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Name: "prod", Namespace: "default", Annotations: map[string]string{
@@ -32,7 +35,7 @@ func secretDataPlane() v1alpha1.DataPlane {
 		}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}},
 		Spec: v1alpha1.DataPlaneSpec{
 			KubernetesCluster: v1alpha1.KubernetesClusterSpec{Credentials: v1alpha1.APIServerCredentials{
-				APIServerURL: "https://admin:" + secretPassword + "@host:6443", ClientKey: secretKey, ClientCert: "cert",
+				APIServerURL: "https://admin:" + secretPassword + "@host:6443", ClientKey: secretKey, ClientCert: certificate,
 			}},
 			Observer: &v1alpha1.ObserverAPI{URL: "https://observer", Authentication: v1alpha1.ObserverAuthentication{
 				BasicAuth: v1alpha1.BasicAuthCredentials{Username: "admin", Password: secretPassword},
@@ -133,11 +136,25 @@ func TestRedactedKeepsEverythingElse(t *testing.T) {
 }
 
 func TestRedactedHidesMisplacedKeys(t *testing.T) {
-	const key = "-----BEGIN EC PRIVATE KEY-----\nhunter2\n-----END EC PRIVATE KEY-----\n"
-	for _, value := range []string{key, base64.StdEncoding.EncodeToString([]byte("-----BEGIN CERTIFICATE-----\n" + key))} {
-		creds := v1alpha1.APIServerCredentials{CACert: value, ClientCert: value}
-		assert.Equal(t, "{APIServerURL: CACert:REDACTED ClientCert:REDACTED ClientKey:}", creds.String())
+	const key = "-----BEGIN EC PRIVATE KEY-----\nMAA=\n-----END EC PRIVATE KEY-----\n"
+	encode := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+	for name, value := range map[string]string{
+		"a key":                        encode(key),
+		"PEM itself":                   key,
+		"a key after a certificate":    encode("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n" + key),
+		"encoded twice":                encode(encode(key)),
+		"with spaces":                  encode(key)[:20] + " " + encode(key)[20:],
+		"DER":                          encode("0\x00"),
+		"something after certificates": encode("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\nhunter2"),
+		"junk":                         "hunter2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			creds := v1alpha1.APIServerCredentials{CACert: value, ClientCert: value}
+			assert.Equal(t, "{APIServerURL: CACert:REDACTED ClientCert:REDACTED ClientKey:}", creds.String())
+		})
 	}
+	creds := v1alpha1.APIServerCredentials{CACert: certificate}
+	assert.Contains(t, creds.String(), certificate)
 }
 
 func TestJSONStaysTheWire(t *testing.T) {
