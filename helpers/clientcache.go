@@ -83,9 +83,6 @@ type cacheEntry[T any] struct {
 // credentials of then are no longer served.
 var ErrOutdated = errors.New("data plane is out of date: its credentials have changed since")
 
-// ErrDeleted reports a DataPlane that was deleted.
-var ErrDeleted = errors.New("data plane was deleted")
-
 // NewClientCache returns an empty cache. It calls build, with a new Remote, for each
 // data plane that it has no client for. build must neither be nil, nor wait for the
 // network, nor call the cache for the same data plane; its client should be made of both

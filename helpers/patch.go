@@ -23,9 +23,6 @@ import (
 // with: its secrets were replaced by [Redact] or [DropSecrets].
 var ErrSecretsDropped = errors.New("the secrets of the data plane were dropped")
 
-// ErrReplaced reports that a DataPlane is another object of the same name by now.
-var ErrReplaced = errors.New("data plane was replaced by another of the same name")
-
 // DataPlaneStatusPatcher is what [PatchConditions] needs of the typed client, which
 // OpenChoreoV1alpha1().DataPlanes(namespace) has.
 type DataPlaneStatusPatcher interface {

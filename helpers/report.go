@@ -17,8 +17,12 @@ import (
 // String returns the report in one line, for a log or an error. It holds reasons and
 // messages as their controllers wrote them, and nothing of the spec.
 func (r Report) String() string {
+	return fmt.Sprintf("dataplane %s: %s", r.name(), r.summary())
+}
+
+// summary is String without the name.
+func (r Report) summary() string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "dataplane %s: ", r.name())
 	var others []string
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]

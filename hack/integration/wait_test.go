@@ -1,0 +1,310 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+var untilReady = helpers.UntilTrue(openchoreov1alpha1.DataPlaneConditionReady)
+
+// waiting runs a wait beside the test.
+func (s *space) waiting(ctx context.Context, opts ...helpers.WaitOption) <-chan error {
+	result := make(chan error, 1)
+	go func() {
+		dp, err := helpers.WaitFor(ctx, s.typed, "prod", untilReady, append(opts, helpers.Want("Ready=True"))...)
+		if err == nil && !helpers.IsReady(dp) {
+			err = errors.New("not ready after all")
+		}
+		result <- err
+	}()
+	return result
+}
+
+func ended(t *testing.T, result <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-result:
+		return err
+	case <-time.After(eventually):
+		t.Fatal("the wait goes on")
+		return nil
+	}
+}
+
+// goesOn requires that a wait has not ended; it can't know that it never will.
+func goesOn(t *testing.T, result <-chan error) {
+	t.Helper()
+	select {
+	case err := <-result:
+		t.Fatalf("the wait has ended: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+}
+
+func (s *space) setReady(t *testing.T, status metav1.ConditionStatus, observed int64) *openchoreov1alpha1.DataPlane {
+	t.Helper()
+	patched, err := helpers.PatchConditions(t.Context(), s.typed, s.get(t, "prod"), metav1.Condition{
+		Type: "Ready", Status: status, Reason: "AgentUnreachable", Message: "dial tcp: refused", ObservedGeneration: observed,
+	})
+	require.NoError(t, err)
+	return patched
+}
+
+func TestWaitFor(t *testing.T) {
+	t.Run("what is so already takes no waiting", func(t *testing.T) {
+		s := shared.space(t)
+		s.create(t, newDataPlane("prod"))
+		s.setReady(t, metav1.ConditionTrue, 0)
+		require.NoError(t, ended(t, s.waiting(t.Context())))
+	})
+	t.Run("until it is so", func(t *testing.T) {
+		s := shared.space(t)
+		s.create(t, newDataPlane("prod"))
+		result := s.waiting(t.Context())
+		s.setReady(t, metav1.ConditionFalse, 0)
+		goesOn(t, result)
+		s.setReady(t, metav1.ConditionTrue, 0)
+		require.NoError(t, ended(t, result))
+	})
+	t.Run("an earlier generation is not it", func(t *testing.T) {
+		s := shared.space(t)
+		dp := s.create(t, newDataPlane("prod"))
+		s.setReady(t, metav1.ConditionTrue, 0)
+		result := s.waiting(t.Context(), helpers.MinGeneration(dp.Generation+1))
+		goesOn(t, result)
+		changed := s.get(t, "prod")
+		changed.Spec.Registry.Prefix = "docker.io/other"
+		_, err := s.typed.Update(t.Context(), changed, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		goesOn(t, result)
+		s.setReady(t, metav1.ConditionTrue, 0)
+		require.NoError(t, ended(t, result))
+	})
+	t.Run("a deadline says what was missing, and is no cancel", func(t *testing.T) {
+		s := shared.space(t)
+		s.create(t, newDataPlane("prod"))
+		s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
+			status.Conditions = []metav1.Condition{newCondition("Created", metav1.ConditionTrue)}
+		})
+		s.setReady(t, metav1.ConditionFalse, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		err := ended(t, s.waiting(ctx))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, context.Canceled)
+		var waitErr *helpers.WaitError
+		require.ErrorAs(t, err, &waitErr)
+		assert.Equal(t, metav1.ConditionFalse, waitErr.Last.Verdict("Ready").Status)
+		assert.Regexp(t, `^dataplane `+s.namespace+`/prod: waited \d+ms for Ready=True: `+
+			`Ready=False \(AgentUnreachable: dial tcp: refused\); Connected not reported; GatewayProvisioned not reported; `+
+			`other types: Created=True: context deadline exceeded$`, err.Error())
+
+		ctx, cancel = context.WithCancel(t.Context())
+		result := s.waiting(ctx)
+		goesOn(t, result)
+		cancel()
+		err = ended(t, result)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+	})
+	t.Run("what isn't there ends it, unless it may come", func(t *testing.T) {
+		s := shared.space(t)
+		err := ended(t, s.waiting(t.Context()))
+		require.True(t, apierrors.IsNotFound(err), "%v", err)
+		result := s.waiting(t.Context(), helpers.AllowMissing())
+		goesOn(t, result)
+		s.create(t, newDataPlane("prod"))
+		s.setReady(t, metav1.ConditionTrue, 0)
+		require.NoError(t, ended(t, result))
+	})
+	t.Run("deletion ends it", func(t *testing.T) {
+		s := shared.space(t)
+		s.create(t, newDataPlane("prod"))
+		result := s.waiting(t.Context())
+		goesOn(t, result)
+		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+		require.ErrorIs(t, ended(t, result), helpers.ErrDeleted)
+	})
+	t.Run("so does being about to be deleted", func(t *testing.T) {
+		s := shared.space(t)
+		dp := newDataPlane("prod")
+		dp.Finalizers = []string{"example.com/hold"}
+		s.create(t, dp)
+		result := s.waiting(t.Context())
+		goesOn(t, result)
+		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+		require.ErrorIs(t, ended(t, result), helpers.ErrDeleted)
+	})
+	t.Run("another of the name can be followed", func(t *testing.T) {
+		s := shared.space(t)
+		s.create(t, newDataPlane("prod"))
+		result := s.waiting(t.Context(), helpers.FollowReplacement())
+		goesOn(t, result)
+		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+		s.create(t, newDataPlane("prod"))
+		s.setReady(t, metav1.ConditionTrue, 0)
+		require.NoError(t, ended(t, result))
+	})
+	t.Run("FailOn ends it", func(t *testing.T) {
+		s := shared.space(t)
+		s.create(t, newDataPlane("prod"))
+		hopeless := errors.New("hopeless")
+		result := s.waiting(t.Context(), helpers.FailOn(func(r helpers.Report) error {
+			if r.Verdict("Ready").Reason == "AgentUnreachable" {
+				return hopeless
+			}
+			return nil
+		}))
+		goesOn(t, result)
+		s.setReady(t, metav1.ConditionFalse, 0)
+		require.ErrorIs(t, ended(t, result), hopeless)
+	})
+	t.Run("for deletion", func(t *testing.T) {
+		s := shared.space(t)
+		require.NoError(t, helpers.WaitForDeletion(t.Context(), s.typed, "prod"))
+		dp := newDataPlane("prod")
+		dp.Finalizers = []string{"example.com/hold"}
+		s.create(t, dp)
+		result := make(chan error, 1)
+		go func() { result <- helpers.WaitForDeletion(t.Context(), s.typed, "prod") }()
+		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+		goesOn(t, result)
+		held := s.get(t, "prod")
+		held.Finalizers = nil
+		_, err := s.typed.Update(t.Context(), held, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		require.NoError(t, ended(t, result))
+
+		s.create(t, newDataPlane("prod"))
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		err = helpers.WaitForDeletion(ctx, s.typed, "prod")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "for deletion")
+	})
+}
+
+// as returns a client of a user with these verbs on DataPlanes of the namespace.
+func (s *space) as(t *testing.T, verbs ...string) openchoreotyped.DataPlaneInterface {
+	t.Helper()
+	user := addUser(t, s.plane, "user-of-"+s.namespace)
+	if len(verbs) > 0 {
+		_, err := s.kubernetes.RbacV1().Roles(s.namespace).Create(t.Context(), &rbacv1.Role{
+			ObjectMeta: metav1.ObjectMeta{Name: "some"},
+			Rules:      []rbacv1.PolicyRule{{APIGroups: []string{"openchoreo.dev"}, Resources: []string{"dataplanes"}, Verbs: verbs}},
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		_, err = s.kubernetes.RbacV1().RoleBindings(s.namespace).Create(t.Context(), &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "some"},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "some"},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user.Name}},
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	client, err := openchoreoclient.NewForConfig(user.Config())
+	require.NoError(t, err)
+	typed := client.OpenChoreoV1alpha1().DataPlanes(s.namespace)
+	if len(verbs) > 0 { // the API server takes a moment to notice
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			_, err := typed.Get(t.Context(), "prod", metav1.GetOptions{})
+			require.NoError(c, err)
+		}, eventually, tick)
+	}
+	return typed
+}
+
+func TestWaitForWithFewRights(t *testing.T) {
+	t.Run("none", func(t *testing.T) {
+		s := shared.space(t)
+		s.create(t, newDataPlane("prod"))
+		_, err := helpers.WaitFor(t.Context(), s.as(t), "prod", untilReady)
+		require.True(t, apierrors.IsForbidden(err), "%v", err)
+	})
+	t.Run("get only", func(t *testing.T) {
+		s := shared.space(t)
+		s.create(t, newDataPlane("prod"))
+		client := s.as(t, "get")
+		result := make(chan error, 1)
+		go func() {
+			_, err := helpers.WaitFor(t.Context(), client, "prod", untilReady)
+			result <- err
+		}()
+		goesOn(t, result)
+		s.setReady(t, metav1.ConditionTrue, 0)
+		require.NoError(t, ended(t, result))
+	})
+}
+
+// Waits outlast an API server that is killed, and the loss of what it knew of resource
+// versions.
+func TestWaitForOutlastsTheAPIServer(t *testing.T) {
+	t.Parallel()
+	p := ownPlane(t, crds.DataPlane())
+	s := p.space(t)
+	s.create(t, newDataPlane("prod"))
+	result := s.waiting(t.Context())
+	gone := make(chan error, 1)
+	other := s.create(t, newDataPlane("other"))
+	go func() { gone <- helpers.WaitForDeletion(t.Context(), s.typed, other.Name) }()
+	goesOn(t, result)
+	require.NoError(t, p.KillAPIServer())
+	goesOn(t, result)
+	goesOn(t, gone)
+	require.NoError(t, p.StartAPIServer(t.Context()))
+	s.setReady(t, metav1.ConditionTrue, 0)
+	require.NoError(t, s.typed.Delete(t.Context(), "other", metav1.DeleteOptions{}))
+	require.NoError(t, ended(t, result))
+	require.NoError(t, ended(t, gone))
+}
+
+func TestManyWaitsAtOnce(t *testing.T) {
+	const waits = 200
+	s := shared.space(t)
+	var all sync.WaitGroup
+	before := runtime.NumGoroutine()
+	for i := range waits {
+		name := fmt.Sprint("dp-", i%20)
+		if i < 20 {
+			s.create(t, newDataPlane(name))
+		}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			dp, err := helpers.WaitFor(t.Context(), s.typed, name, untilReady)
+			if assert.NoError(t, err) {
+				assert.True(t, helpers.IsReady(dp))
+			}
+		}()
+	}
+	for _, status := range []metav1.ConditionStatus{metav1.ConditionFalse, metav1.ConditionUnknown, metav1.ConditionTrue} {
+		for i := range 20 {
+			_, err := helpers.PatchConditions(t.Context(), s.typed, s.get(t, fmt.Sprint("dp-", i)),
+				metav1.Condition{Type: "Ready", Status: status, Reason: "Flipped"})
+			require.NoError(t, err)
+		}
+	}
+	all.Wait()
+	for deadline := time.Now().Add(eventually); runtime.NumGoroutine() > before+5; time.Sleep(tick) {
+		require.True(t, time.Now().Before(deadline), "goroutines are left: %d, before %d", runtime.NumGoroutine(), before)
+	}
+}

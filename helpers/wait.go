@@ -1,0 +1,356 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+)
+
+var (
+	// ErrDeleted reports a DataPlane that was deleted, or is being deleted while
+	// something is waited for that it can't become any more.
+	ErrDeleted = errors.New("data plane was deleted")
+	// ErrReplaced reports that a DataPlane is another object of the same name by now.
+	ErrReplaced = errors.New("data plane was replaced by another of the same name")
+)
+
+// DataPlaneGetterWatcher is what waiting needs of the typed client, which
+// OpenChoreoV1alpha1().DataPlanes(namespace) has.
+type DataPlaneGetterWatcher interface {
+	Get(ctx context.Context, name string, opts metav1.GetOptions) (*v1alpha1.DataPlane, error)
+	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
+// WaitFor waits until the conditions of a DataPlane are as until says, and returns the
+// object as it is then. ctx bounds the wait; there is no other limit.
+//
+//	dp, err := helpers.WaitFor(ctx, client.OpenChoreoV1alpha1().DataPlanes("default"), "prod",
+//		helpers.UntilTrue(v1alpha1.DataPlaneConditionReady), helpers.Want("Ready"))
+//
+// until is called with what [Evaluate] makes of the object as it is, before anything is
+// waited for, and then of each change; changes that come close together may be one. It
+// must be quick and must not keep the report. A condition that is False may become True,
+// so it ends nothing; see [FailOn].
+//
+// WaitFor gets the object and then watches it. Without the right to watch it gets it every
+// few seconds. It outlasts what passes: an API server that restarts, is overloaded or has
+// forgotten the resource version. It returns at once when the object isn't there (but see
+// [AllowMissing]), when the API server says Forbidden or Unauthorized, when the object is
+// being deleted or was ([ErrDeleted]), and when another of its name has come
+// ([ErrReplaced]). Every error is a [*WaitError]. Nothing goes on after it has returned.
+func WaitFor(ctx context.Context, client DataPlaneGetterWatcher, name string, until func(Report) bool,
+	opts ...WaitOption,
+) (*v1alpha1.DataPlane, error) {
+	w := newWaiter(client, name, opts)
+	w.met = func(dp *v1alpha1.DataPlane) (bool, error) {
+		switch {
+		case w.options.minGeneration > dp.Generation:
+			return false, nil
+		case until(w.last):
+			return true, nil
+		case !dp.DeletionTimestamp.IsZero():
+			return false, fmt.Errorf("%w, or is about to be", ErrDeleted)
+		case w.options.failOn != nil:
+			return false, w.options.failOn(w.last)
+		}
+		return false, nil
+	}
+	return w.run(ctx)
+}
+
+// WaitForDeletion waits until a DataPlane is gone, or another of its name has come; when
+// it is not there to begin with, that is now. Of the options, none but Want applies. It
+// does what [WaitFor] does otherwise.
+func WaitForDeletion(ctx context.Context, client DataPlaneGetterWatcher, name string, opts ...WaitOption) error {
+	w := newWaiter(client, name, append([]WaitOption{Want("deletion")}, opts...))
+	w.untilGone = true
+	w.met = func(*v1alpha1.DataPlane) (bool, error) { return false, nil }
+	_, err := w.run(ctx)
+	return err
+}
+
+// UntilTrue returns what WaitFor takes to wait for conditions to be True, all at once.
+func UntilTrue(conditionTypes ...string) func(Report) bool {
+	return func(r Report) bool {
+		for _, conditionType := range conditionTypes {
+			if r.Verdict(conditionType).Status != metav1.ConditionTrue {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// WaitOption changes how WaitFor waits.
+type WaitOption func(*waitOptions)
+
+type waitOptions struct {
+	want              string
+	minGeneration     int64
+	allowMissing      bool
+	followReplacement bool
+	failOn            func(Report) error
+	evaluate          []EvaluateOption
+	poll              time.Duration // where watching is forbidden
+}
+
+// Want says in words what is waited for, such as "Ready", for the error.
+func Want(what string) WaitOption { return func(o *waitOptions) { o.want = what } }
+
+// MinGeneration makes WaitFor take no object of an earlier generation for what it waits
+// for. Pass the generation that Update or Apply returned: what is read after them can be
+// from before, and was ready then.
+func MinGeneration(generation int64) WaitOption {
+	return func(o *waitOptions) { o.minGeneration = generation }
+}
+
+// AllowMissing makes WaitFor wait for the object to come when it isn't there.
+func AllowMissing() WaitOption { return func(o *waitOptions) { o.allowMissing = true } }
+
+// FollowReplacement makes WaitFor go on with another object of the name, when the one
+// that it began with was deleted, in place of ErrDeleted and ErrReplaced.
+func FollowReplacement() WaitOption { return func(o *waitOptions) { o.followReplacement = true } }
+
+// FailOn makes WaitFor end with the error that fail returns for a report that is not yet
+// what is waited for, unless it is nil.
+func FailOn(fail func(Report) error) WaitOption { return func(o *waitOptions) { o.failOn = fail } }
+
+// EvaluateWith makes WaitFor evaluate conditions with options.
+func EvaluateWith(opts ...EvaluateOption) WaitOption {
+	return func(o *waitOptions) { o.evaluate = append(o.evaluate, opts...) }
+}
+
+// WaitError says why a wait has ended without what was waited for, and what there was
+// instead. errors.Is tells context.DeadlineExceeded from context.Canceled, and finds
+// ErrDeleted, ErrReplaced and the errors of the API server.
+type WaitError struct {
+	// Key names the DataPlane; the namespace is empty if it was never seen.
+	Key types.NamespacedName
+	// UID is that of the object that was waited for; empty if it was never seen.
+	UID types.UID
+	// Want says what was waited for.
+	Want string
+	// Last is what was last seen; the zero Report if nothing was.
+	Last Report
+	// LastErr is the last error of the API server, perhaps one that had passed; or nil.
+	LastErr error
+	// Elapsed is how long the wait was.
+	Elapsed time.Duration
+
+	cause error
+}
+
+// Error says all of it in one line.
+func (e *WaitError) Error() string {
+	seen := "it was not there"
+	if e.UID != "" || len(e.Last.Verdicts) > 0 {
+		seen = e.Last.summary()
+	}
+	text := fmt.Sprintf("dataplane %s: waited %s for %s: %s",
+		Report{Namespace: e.Key.Namespace, Name: e.Key.Name}.name(), e.Elapsed.Round(time.Millisecond), e.Want, seen)
+	if e.LastErr != nil && !errors.Is(e.cause, e.LastErr) {
+		text += fmt.Sprintf("; last error: %v", e.LastErr)
+	}
+	return fmt.Sprintf("%s: %v", text, e.cause)
+}
+
+// Unwrap returns why the wait has ended, and LastErr.
+func (e *WaitError) Unwrap() []error {
+	if e.LastErr == nil {
+		return []error{e.cause}
+	}
+	return []error{e.cause, e.LastErr}
+}
+
+const (
+	pollInterval = 2 * time.Second
+	// A watch ends now and then, so that a connection that is dead without a sign is
+	// found out, and so that API servers share the load after one has restarted.
+	minWatch = 5 * time.Minute
+)
+
+type waiter struct {
+	client    DataPlaneGetterWatcher
+	name      string
+	options   waitOptions
+	met       func(*v1alpha1.DataPlane) (bool, error)
+	untilGone bool
+
+	started time.Time
+	key     types.NamespacedName
+	uid     types.UID
+	last    Report
+	lastErr error
+	backoff wait.Backoff
+}
+
+func newWaiter(client DataPlaneGetterWatcher, name string, opts []WaitOption) *waiter {
+	w := &waiter{
+		client: client, name: name, options: waitOptions{want: "its conditions", poll: pollInterval},
+		started: time.Now(), key: types.NamespacedName{Name: name},
+	}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&w.options)
+		}
+	}
+	w.resetBackoff()
+	return w
+}
+
+func (w *waiter) resetBackoff() {
+	w.backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: 5 * time.Second}
+}
+
+// errGone ends a wait for deletion.
+var errGone = errors.New("gone")
+
+func (w *waiter) run(ctx context.Context) (*v1alpha1.DataPlane, error) {
+	for {
+		dp, pause, err := w.round(ctx)
+		switch {
+		case errors.Is(err, errGone) && w.untilGone:
+			return nil, nil //nolint:nilnil // WaitForDeletion returns the error only
+		case err != nil:
+			return nil, w.fail(err)
+		case dp != nil:
+			return dp, nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, w.fail(context.Cause(ctx))
+		}
+	}
+}
+
+func (w *waiter) fail(err error) error {
+	return &WaitError{
+		Key: w.key, UID: w.uid, Want: w.options.want, Last: w.last, LastErr: w.lastErr,
+		Elapsed: time.Since(w.started), cause: err,
+	}
+}
+
+// round gets the object and watches it from there. It returns the object when it is what
+// is waited for, or an error that ends the wait, or how long to pause before the next.
+func (w *waiter) round(ctx context.Context) (_ *v1alpha1.DataPlane, pause time.Duration, _ error) {
+	dp, err := w.client.Get(ctx, w.name, metav1.GetOptions{})
+	resourceVersion := "" // of a watch that begins with what is there by then
+	switch {
+	case ctx.Err() != nil:
+		return nil, 0, context.Cause(ctx)
+	case err == nil:
+		if met, err := w.look(dp); met || err != nil {
+			return dp, 0, err
+		}
+		resourceVersion = dp.ResourceVersion
+	case apierrors.IsNotFound(err):
+		w.lastErr = err
+		if err := w.gone(err); err != nil {
+			return nil, 0, err
+		}
+	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+		return nil, 0, err
+	default:
+		w.lastErr = err
+		return nil, w.backoff.Step(), nil
+	}
+
+	timeout := int64((minWatch + rand.N(minWatch)).Seconds()) //nolint:gosec // spreads load, hides nothing
+	watcher, err := w.client.Watch(ctx, metav1.ListOptions{
+		FieldSelector:   fields.OneTermEqualSelector(metav1.ObjectNameField, w.name).String(),
+		ResourceVersion: resourceVersion, AllowWatchBookmarks: true, TimeoutSeconds: &timeout,
+	})
+	switch {
+	case ctx.Err() != nil:
+		if err == nil {
+			watcher.Stop()
+		}
+		return nil, 0, context.Cause(ctx)
+	case apierrors.IsForbidden(err):
+		w.lastErr = err
+		return nil, wait.Jitter(w.options.poll, 0.2), nil
+	case err != nil:
+		w.lastErr = err
+		return nil, w.backoff.Step(), nil
+	}
+	defer watcher.Stop()
+	return w.follow(ctx, watcher)
+}
+
+// follow returns what round returns.
+func (w *waiter) follow(ctx context.Context, watcher watch.Interface) (*v1alpha1.DataPlane, time.Duration, error) {
+	for {
+		var event watch.Event
+		var open bool
+		select {
+		case event, open = <-watcher.ResultChan():
+		case <-ctx.Done():
+			return nil, 0, context.Cause(ctx)
+		}
+		switch {
+		case !open:
+			return nil, w.backoff.Step(), nil
+		case event.Type == watch.Error:
+			w.lastErr = apierrors.FromObject(event.Object)
+			return nil, w.backoff.Step(), nil
+		}
+		dp, ok := event.Object.(*v1alpha1.DataPlane)
+		if !ok || event.Type == watch.Bookmark || dp.Name != w.name { // a fake ignores the selector
+			continue
+		}
+		w.resetBackoff()
+		if event.Type == watch.Deleted {
+			if err := w.gone(ErrDeleted); err != nil {
+				return nil, 0, err
+			}
+			continue
+		}
+		if met, err := w.look(dp); met || err != nil {
+			return dp, 0, err
+		}
+	}
+}
+
+// look takes in the object as it is, and says whether that is what is waited for.
+func (w *waiter) look(dp *v1alpha1.DataPlane) (met bool, err error) {
+	if w.uid != "" && dp.UID != w.uid {
+		switch {
+		case w.untilGone:
+			return false, errGone
+		case !w.options.followReplacement:
+			return false, ErrReplaced
+		}
+	}
+	w.uid, w.key, w.last = dp.UID, keyOf(dp), Evaluate(dp, w.options.evaluate...)
+	return w.met(dp)
+}
+
+// gone says whether that the object isn't there ends the wait, and how.
+func (w *waiter) gone(notFound error) error {
+	switch {
+	case w.untilGone:
+		return errGone
+	case w.uid != "" && !w.options.followReplacement:
+		return ErrDeleted
+	case w.uid == "" && !w.options.allowMissing:
+		return notFound
+	}
+	return nil
+}
