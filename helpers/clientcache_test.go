@@ -669,7 +669,7 @@ func TestRotatingForeverLeavesNothing(t *testing.T) {
 	}
 	assert.LessOrEqual(t, heap()-start, int64(slack), "heap grows with rotations")
 	assert.LessOrEqual(t, server.open(), 4)
-	assert.Equal(t, cached, entries.entries.Load(), "client-go's own cache is not used")
+	assert.LessOrEqual(t, entries.entries.Load(), cached, "client-go's own cache is not used") // 0.36 and later collect
 }
 
 // Half of the clusters are dead, and each has callers that ask and callers that probe.

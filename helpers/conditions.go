@@ -6,6 +6,7 @@ package helpers
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -189,7 +190,8 @@ func verdictCount(dp *v1alpha1.DataPlane) int {
 // of the highest observed generation count, and of them the worst: False before
 // Unknown before True. They make True only if the first in the list, which is the one
 // that other tools read, makes True as well: otherwise the verdict is Unknown, with the
-// code and the rest of that first one.
+// code and the rest of that first one. kubectl wait even reads a type that differs in case
+// only, so such a one counts as the first too.
 func EvaluateCondition(dp *v1alpha1.DataPlane, conditionType string, opts ...EvaluateOption) Verdict {
 	return evaluate(dp, conditionType, newEvaluateOptions(opts))
 }
@@ -203,15 +205,22 @@ func evaluate(dp *v1alpha1.DataPlane, conditionType string, o evaluateOptions) V
 	var first, chosen *metav1.Condition
 	for i := range dp.Status.Conditions {
 		condition := &dp.Status.Conditions[i]
-		switch {
-		case condition.Type != conditionType:
-		case first == nil:
-			first, chosen = condition, condition
-		default:
-			verdict.Duplicated = true
-			if outweighs(condition, chosen, o) {
-				chosen = condition
+		if condition.Type != conditionType {
+			if first == nil && strings.EqualFold(condition.Type, conditionType) {
+				first = condition // kubectl wait takes it for the type
 			}
+			continue
+		}
+		if first == nil {
+			first = condition
+		}
+		if chosen == nil {
+			chosen = condition
+			continue
+		}
+		verdict.Duplicated = true
+		if outweighs(condition, chosen, o) {
+			chosen = condition
 		}
 	}
 	verdict.take(chosen)

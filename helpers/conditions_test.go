@@ -150,6 +150,14 @@ func TestEvaluateCondition(t *testing.T) {
 			generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
 			opts: []EvaluateOption{StatusGenerationOnly()}, want: no, code: CodeCurrent, duplicated: true,
 		},
+		"a type that differs in case comes first": {
+			generation: 2, conditions: conditions{condition("READY", no, 2), condition(ready, yes, 2)},
+			want: unknown, code: CodeCurrent,
+		},
+		"a type that differs in case comes later": {
+			generation: 2, conditions: conditions{condition(ready, yes, 2), condition("READY", no, 2)},
+			want: yes, code: CodeCurrent,
+		},
 		"duplicates: all the same": {
 			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, yes, 2)},
 			want: yes, code: CodeCurrent, duplicated: true,

@@ -270,30 +270,36 @@ func TestRequestTimeoutSparesWhatLasts(t *testing.T) {
 }
 
 func TestWhatLasts(t *testing.T) {
-	for path, want := range map[string]bool{
-		"/api/v1/namespaces/x/pods/y/exec":                 true,
-		"/api/v1/namespaces/x/pods/y/attach":               true,
-		"/api/v1/namespaces/x/pods/y/portforward":          true,
-		"/api/v1/namespaces/x/pods/y/log":                  true,
-		"/api/v1/namespaces/x/services/y/proxy/a/b":        true,
-		"/api/v1/nodes/y/proxy/metrics":                    true,
-		"/api/v1/pods?watch=1":                             true,
-		"/apis/apps/v1/deployments?watch=true&limit=5":     true,
-		"/api/v1/pods?watch=false":                         false,
-		"/api/v1/namespaces/log/pods":                      false,
-		"/api/v1/namespaces/proxy":                         false,
-		"/api/v1/namespaces/x/configmaps/proxy":            false,
-		"/apis/apps/v1/namespaces/x/deployments/exec":      false,
-		"/apis/apps/v1/namespaces/x/deployments/y/status":  false,
-		"/apis/apps/v1/namespaces/x/deployments/log/scale": false,
-		"/healthz/log":      false,
-		"/api":              false,
-		"/proxy/api/v1/log": false,
+	for want, paths := range map[bool][]string{
+		true: {
+			"/api/v1/namespaces/x/pods/y/exec",
+			"/api/v1/namespaces/x/pods/y/attach",
+			"/api/v1/namespaces/x/pods/y/portforward",
+			"/api/v1/namespaces/x/pods/y/log",
+			"/api/v1/namespaces/x/services/y/proxy/a/b",
+			"/api/v1/nodes/y/proxy/metrics",
+			"/api/v1/pods?watch=1",
+			"/apis/apps/v1/deployments?watch=true&limit=5",
+		},
+		false: {
+			"/api/v1/pods?watch=false",
+			"/api/v1/namespaces/log/pods",
+			"/api/v1/namespaces/proxy",
+			"/api/v1/namespaces/x/configmaps/proxy",
+			"/apis/apps/v1/namespaces/x/deployments/exec",
+			"/apis/apps/v1/namespaces/x/deployments/y/status",
+			"/apis/apps/v1/namespaces/x/deployments/log/scale",
+			"/healthz/log",
+			"/api",
+			"/proxy/api/v1/log",
+		},
 	} {
-		for _, base := range []string{"", "/proxy", "/k8s/clusters/exec"} {
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://host"+base+path, nil)
-			require.NoError(t, err)
-			assert.Equal(t, want, lasts(req, base), base+path)
+		for _, path := range paths {
+			for _, base := range []string{"", "/proxy", "/k8s/clusters/exec"} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://host"+base+path, nil)
+				require.NoError(t, err)
+				assert.Equal(t, want, lasts(req, base), base+path)
+			}
 		}
 	}
 }

@@ -34,6 +34,7 @@ func TestAtomicConditions(t *testing.T) {
 		testSecondManagerOfAtomicConditions(t, p.space(t))
 	})
 	t.Run("patch conditions", func(t *testing.T) { testPatchConditions(t, p) })
+	t.Run("no verdict is True unless kubectl waits", func(t *testing.T) { testNoVerdictIsTrueUnlessKubectlWaits(t, p.space(t)) })
 	t.Run("helpers and kubectl agree on duplicates", func(t *testing.T) { testAgreementOnDuplicates(t, p.space(t)) })
 }
 

@@ -5,6 +5,8 @@ package integration
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -207,4 +209,40 @@ func testAgreement(t *testing.T, s *space, agreements []agreement) {
 			}
 		})
 	}
+}
+
+// For any conditions, generations and deletion, no verdict is True unless kubectl wait
+// would be satisfied as well.
+func testNoVerdictIsTrueUnlessKubectlWaits(t *testing.T, s *space) {
+	const states = 300
+	random := rand.New(rand.NewPCG(1, 2))
+	pick := func(from ...string) string { return from[random.IntN(len(from))] }
+	trues := 0
+	for i := range states {
+		name := fmt.Sprint("dp-", i)
+		dp := newDataPlane(name)
+		dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}
+		s.create(t, dp)
+		if random.IntN(10) == 0 {
+			require.NoError(t, s.typed.Delete(t.Context(), name, metav1.DeleteOptions{}))
+		}
+		dp = s.setStatus(t, name, func(status *openchoreov1alpha1.DataPlaneStatus) {
+			status.ObservedGeneration = random.Int64N(3)
+			for range random.IntN(5) {
+				condition := newCondition(pick("Ready", "Ready", "ready", "Connected", "connected", "GatewayProvisioned", "Created"),
+					metav1.ConditionStatus(pick("True", "True", "True", "False", "Unknown")))
+				condition.ObservedGeneration = random.Int64N(3)
+				status.Conditions = append(status.Conditions, condition)
+			}
+		})
+		for _, verdict := range helpers.Evaluate(dp).Verdicts[:3] {
+			if verdict.Status != metav1.ConditionTrue {
+				continue
+			}
+			trues++
+			_, _, err := s.Kubectl(t.Context(), "wait", "--for=condition="+verdict.Type, "--timeout=0", "--namespace", s.namespace, "dataplane/"+name)
+			assert.NoError(t, err, "%s: %+v", verdict.Type, dp.Status)
+		}
+	}
+	assert.Greater(t, trues, states/20, "enough to mean something")
 }
