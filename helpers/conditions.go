@@ -308,6 +308,9 @@ type evaluateOptions struct {
 }
 
 func newEvaluateOptions(opts []EvaluateOption) evaluateOptions {
+	if len(opts) == 0 {
+		return evaluateOptions{} // o below is on the heap
+	}
 	var o evaluateOptions
 	for _, opt := range opts {
 		if opt != nil {

@@ -19,7 +19,9 @@
 //
 // [Evaluate], [IsReady] and the other readers of conditions never say True of what was
 // observed at another generation of the object. A condition that is absent, out of date
-// or malformed is Unknown, and the [Code] of its [Verdict] says which.
+// or malformed is Unknown, and the [Code] of its [Verdict] says which. [WaitFor] waits for
+// them, and says what is wrong when it has waited in vain; [PatchConditions] writes them
+// beside those of others.
 //
 // Nothing in this package changes a DataPlane that is passed in, logs, prints, or panics
 // on what it is given. No error contains a credential, whole or in part.
