@@ -19,7 +19,10 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-func TestPatchConditions(t *testing.T) { testPatchConditions(t, shared) }
+func TestPatchConditions(t *testing.T) {
+	t.Parallel()
+	testPatchConditions(t, shared)
+}
 
 // testPatchConditions runs on both kinds of condition list.
 func testPatchConditions(t *testing.T, p *plane) {

@@ -198,6 +198,7 @@ func TestClientsOfDeletedDataPlanesEnd(t *testing.T) {
 }
 
 func TestProbeFollowsTheAPIServer(t *testing.T) {
+	t.Parallel()
 	p := ownPlane(t, crds.DataPlane())
 	s := p.space(t)
 	r := s.remoteOf(t, addUser(t, p, "agent"))
