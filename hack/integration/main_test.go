@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -186,6 +187,24 @@ func (s *space) setStatus(t *testing.T, name string, edit func(*openchoreov1alph
 	updated, err := s.typed.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	return updated
+}
+
+// grant lets a user do something with a resource in the namespace. The API server takes
+// a moment to notice.
+func (s *space) grant(t *testing.T, user, group, resource string, verbs ...string) {
+	t.Helper()
+	meta := metav1.ObjectMeta{Name: user}
+	_, err := s.kubernetes.RbacV1().Roles(s.namespace).Create(t.Context(), &rbacv1.Role{
+		ObjectMeta: meta,
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{group}, Resources: []string{resource}, Verbs: verbs}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = s.kubernetes.RbacV1().RoleBindings(s.namespace).Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: meta,
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: user},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
 }
 
 // newDataPlane returns a DataPlane without anything optional.

@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -52,17 +51,7 @@ func addUser(t *testing.T, p *plane, name string, groups ...string) *controlplan
 // allow lets a user read and watch the config maps of the namespace.
 func (s *space) allow(t *testing.T, user *controlplane.User) {
 	t.Helper()
-	_, err := s.kubernetes.RbacV1().Roles(s.namespace).Create(t.Context(), &rbacv1.Role{
-		ObjectMeta: metav1.ObjectMeta{Name: "reader"},
-		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"list", "watch"}}},
-	}, metav1.CreateOptions{})
-	require.NoError(t, err)
-	_, err = s.kubernetes.RbacV1().RoleBindings(s.namespace).Create(t.Context(), &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "readers"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "reader"},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user.Name}},
-	}, metav1.CreateOptions{})
-	require.NoError(t, err)
+	s.grant(t, user.Name, "", "configmaps", "list", "watch")
 	target, err := kubernetes.NewForConfig(user.Config())
 	require.NoError(t, err)
 	require.EventuallyWithT(t, func(c *assert.CollectT) { // the API server takes a moment to notice

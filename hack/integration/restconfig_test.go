@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -52,19 +51,7 @@ func TestRESTConfigForMayDoWhatItsUserMay(t *testing.T) {
 	s, forbidden := shared.space(t), shared.space(t)
 	user, err := shared.AddUser("editor-of-" + s.namespace)
 	require.NoError(t, err)
-	_, err = s.kubernetes.RbacV1().Roles(s.namespace).Create(t.Context(), &rbacv1.Role{
-		ObjectMeta: metav1.ObjectMeta{Name: "editor"},
-		Rules: []rbacv1.PolicyRule{{
-			APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create", "list", "watch"},
-		}},
-	}, metav1.CreateOptions{})
-	require.NoError(t, err)
-	_, err = s.kubernetes.RbacV1().RoleBindings(s.namespace).Create(t.Context(), &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "editors"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "editor"},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user.Name}},
-	}, metav1.CreateOptions{})
-	require.NoError(t, err)
+	s.grant(t, user.Name, "", "configmaps", "create", "list", "watch")
 
 	config, err := helpers.RESTConfigFor(s.dataPlaneOf(t, user))
 	require.NoError(t, err)

@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -209,17 +208,7 @@ func (s *space) as(t *testing.T, verbs ...string) openchoreotyped.DataPlaneInter
 	t.Helper()
 	user := addUser(t, s.plane, "user-of-"+s.namespace)
 	if len(verbs) > 0 {
-		_, err := s.kubernetes.RbacV1().Roles(s.namespace).Create(t.Context(), &rbacv1.Role{
-			ObjectMeta: metav1.ObjectMeta{Name: "some"},
-			Rules:      []rbacv1.PolicyRule{{APIGroups: []string{"openchoreo.dev"}, Resources: []string{"dataplanes"}, Verbs: verbs}},
-		}, metav1.CreateOptions{})
-		require.NoError(t, err)
-		_, err = s.kubernetes.RbacV1().RoleBindings(s.namespace).Create(t.Context(), &rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: "some"},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "some"},
-			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user.Name}},
-		}, metav1.CreateOptions{})
-		require.NoError(t, err)
+		s.grant(t, user.Name, "openchoreo.dev", "dataplanes", verbs...)
 	}
 	client, err := openchoreoclient.NewForConfig(user.Config())
 	require.NoError(t, err)
