@@ -123,7 +123,8 @@ func WithMaxEntries(n int) Option {
 // kept. When the credentials of dp can't be used, the client of its earlier credentials
 // is closed, not served, and an object from before that gets [ErrOutdated]; likewise after
 // Handler has seen the credentials change. After Handler has seen dp deleted, the error is
-// [ErrDeleted], and [ErrReplaced] when another object of its name has come since.
+// [ErrDeleted], and [ErrReplaced] when another object of its name has come since. What was
+// seen is forgotten by Forget, and with an entry that is evicted by a bound.
 func (c *ClientCache[T]) Get(dp *v1alpha1.DataPlane) (T, error) {
 	var none T
 	switch {
