@@ -160,6 +160,17 @@ func BenchmarkIsReady(b *testing.B) {
 	}
 }
 
+// BenchmarkIsOperational of eight conditions.
+func BenchmarkIsOperational(b *testing.B) {
+	dp := conditioned()
+	b.ReportAllocs()
+	for b.Loop() {
+		if !IsOperational(dp) {
+			b.Fatal()
+		}
+	}
+}
+
 // BenchmarkEvaluate of eight conditions.
 func BenchmarkEvaluate(b *testing.B) {
 	dp := conditioned()

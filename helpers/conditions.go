@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -36,16 +38,36 @@ func IsGatewayProvisioned(dp *v1alpha1.DataPlane) bool {
 // IsOperational reports whether Ready, Connected and GatewayProvisioned are all True and
 // not out of date. It is false for nil.
 func IsOperational(dp *v1alpha1.DataPlane) bool {
-	for _, conditionType := range definedConditions {
-		if !isTrue(dp, conditionType) {
+	if dp == nil || len(dp.Status.Conditions) < len(definedConditions) {
+		return false
+	}
+	// One pass finds the three, unless there is something unusual among them.
+	var found [len(definedConditions)]*metav1.Condition
+	for i := range dp.Status.Conditions {
+		condition := &dp.Status.Conditions[i]
+		j := indexByInitial(condition.Type)
+		switch {
+		case j < 0:
+		case condition.Type == definedConditions[j] && found[j] == nil:
+			found[j] = condition
+		case strings.EqualFold(condition.Type, definedConditions[j]):
+			return isTrue(dp, definedConditions[0]) && isTrue(dp, definedConditions[1]) && isTrue(dp, definedConditions[2])
+		}
+	}
+	for _, condition := range found {
+		if condition == nil {
+			return false
+		}
+		if status, _ := judge(dp, condition, &noOptions); status != metav1.ConditionTrue {
 			return false
 		}
 	}
-	return true
+	return dp.DeletionTimestamp == nil // or else Ready isn't
 }
 
 func isTrue(dp *v1alpha1.DataPlane, conditionType string) bool {
-	return evaluate(dp, conditionType, evaluateOptions{}).Status == metav1.ConditionTrue
+	status, _, _, _ := weigh(dp, conditionType, &noOptions)
+	return status == metav1.ConditionTrue
 }
 
 // Code says how a Verdict came about.
@@ -69,6 +91,9 @@ const (
 	// CodeGenerationAhead says that a later generation than the object has was
 	// observed, as after a restore from backup. Unknown.
 	CodeGenerationAhead Code = "GenerationAhead"
+	// CodeUnsettled says that the condition has not been True for as long as StableFor
+	// asks. Unknown.
+	CodeUnsettled Code = "Unsettled"
 	// CodeUnverified says that nothing tells which generation was observed. The
 	// condition counts as it is, unless RequireObserved is given.
 	CodeUnverified Code = "Unverified"
@@ -97,6 +122,21 @@ type Verdict struct {
 	// Duplicated says that there are several conditions of the type. The newest
 	// count, and of those the worst; see [EvaluateCondition].
 	Duplicated bool `json:"duplicated,omitempty"`
+	// Optional says that the type is one of those given to the option of that name.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// Age returns how long ago the condition last changed its status; 0 when that is not
+// known, or is in the future by the clock of now. Conditions tell it in whole seconds.
+func (v Verdict) Age(now time.Time) time.Duration {
+	return age(v.LastTransitionTime, now)
+}
+
+func age(since metav1.Time, now time.Time) time.Duration {
+	if since.IsZero() {
+		return 0
+	}
+	return max(now.Sub(since.Time), 0)
 }
 
 // Report is what the conditions of a DataPlane say.
@@ -164,6 +204,23 @@ var definedConditions = [...]string{
 	v1alpha1.DataPlaneConditionGatewayProvisioned,
 }
 
+// indexByInitial returns which of the defined conditions begins with the same letter, of
+// either case, which no other letter folds to; -1 if none does.
+func indexByInitial(conditionType string) int {
+	if conditionType == "" {
+		return -1
+	}
+	switch conditionType[0] | 0x20 {
+	case 'r':
+		return 0
+	case 'c':
+		return 1
+	case 'g':
+		return 2
+	}
+	return -1
+}
+
 func verdictCount(dp *v1alpha1.DataPlane) int {
 	if dp == nil {
 		return len(definedConditions)
@@ -182,6 +239,7 @@ func verdictCount(dp *v1alpha1.DataPlane) int {
 //   - status is none of True, False, Unknown: Unknown, CodeInvalidStatus;
 //   - the condition or the whole status observed an earlier generation: Unknown,
 //     CodeStale; a later one: Unknown, CodeGenerationAhead;
+//   - it is True, but not for as long as [StableFor] asks: Unknown, CodeUnsettled;
 //   - neither reports an observed generation, or the object has no generation: the
 //     status as it is, CodeUnverified;
 //   - otherwise: the status as it is, CodeCurrent.
@@ -196,62 +254,66 @@ func EvaluateCondition(dp *v1alpha1.DataPlane, conditionType string, opts ...Eva
 	return evaluate(dp, conditionType, newEvaluateOptions(opts))
 }
 
-func evaluate(dp *v1alpha1.DataPlane, conditionType string, o evaluateOptions) Verdict {
-	verdict := Verdict{Type: conditionType, Status: metav1.ConditionUnknown}
-	if dp == nil {
-		verdict.Code = CodeNoObject
-		return verdict
+func evaluate(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) Verdict {
+	status, code, shown, duplicated := weigh(dp, conditionType, o)
+	verdict := Verdict{
+		Type: conditionType, Status: status, Code: code, Duplicated: duplicated,
+		Optional: slices.Contains(o.optional, conditionType),
 	}
-	var first, chosen *metav1.Condition
-	for i := range dp.Status.Conditions {
-		condition := &dp.Status.Conditions[i]
-		if condition.Type != conditionType {
-			if first == nil && strings.EqualFold(condition.Type, conditionType) {
-				first = condition // kubectl wait takes it for the type
-			}
-			continue
-		}
-		if first == nil {
-			first = condition
-		}
-		if chosen == nil {
-			chosen = condition
-			continue
-		}
-		verdict.Duplicated = true
-		if outweighs(condition, chosen, o) {
-			chosen = condition
-		}
-	}
-	verdict.take(chosen)
-	switch {
-	case conditionType == v1alpha1.DataPlaneConditionReady && !dp.DeletionTimestamp.IsZero():
-		verdict.Status, verdict.Code = metav1.ConditionFalse, CodeTerminating
-	case chosen == nil:
-		verdict.Code = CodeNotReported
-	default:
-		verdict.Status, verdict.Code = judge(dp, chosen, o)
-		if verdict.Status == metav1.ConditionTrue && first != chosen {
-			if status, code := judge(dp, first, o); status != metav1.ConditionTrue {
-				verdict.Status, verdict.Code = metav1.ConditionUnknown, code
-				verdict.take(first)
-			}
-		}
+	if shown != nil {
+		verdict.Reason, verdict.Message = shown.Reason, shown.Message
+		verdict.ObservedGeneration, verdict.LastTransitionTime = shown.ObservedGeneration, shown.LastTransitionTime
 	}
 	return verdict
 }
 
-// take copies what a verdict shows of a condition.
-func (v *Verdict) take(condition *metav1.Condition) {
-	if condition == nil {
-		return
+// weigh decides, and returns the condition that a verdict shows; nil if there is none.
+func weigh(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) (
+	status metav1.ConditionStatus, code Code, shown *metav1.Condition, duplicated bool,
+) {
+	if dp == nil {
+		return metav1.ConditionUnknown, CodeNoObject, nil, false
 	}
-	v.Reason, v.Message = condition.Reason, condition.Message
-	v.ObservedGeneration, v.LastTransitionTime = condition.ObservedGeneration, condition.LastTransitionTime
+	var first *metav1.Condition // as kubectl wait finds it, which takes a type in any case
+	for i := range dp.Status.Conditions {
+		condition := &dp.Status.Conditions[i]
+		same := condition.Type == conditionType
+		if first == nil && (same || mayFold(condition.Type, conditionType) && strings.EqualFold(condition.Type, conditionType)) {
+			first = condition
+		}
+		switch {
+		case !same:
+		case shown == nil:
+			shown = condition
+		default:
+			duplicated = true
+			if outweighs(condition, shown, o) {
+				shown = condition
+			}
+		}
+	}
+	switch {
+	case conditionType == v1alpha1.DataPlaneConditionReady && dp.DeletionTimestamp != nil:
+		return metav1.ConditionFalse, CodeTerminating, shown, duplicated
+	case shown == nil:
+		return metav1.ConditionUnknown, CodeNotReported, nil, false
+	}
+	status, code = judge(dp, shown, o)
+	if status == metav1.ConditionTrue && first != shown {
+		if ofFirst, codeOfFirst := judge(dp, first, o); ofFirst != metav1.ConditionTrue {
+			return metav1.ConditionUnknown, codeOfFirst, first, duplicated
+		}
+	}
+	return status, code, shown, duplicated
+}
+
+// mayFold is false where the first letters show that strings.EqualFold is false, too.
+func mayFold(a, b string) bool {
+	return a == "" || b == "" || a[0] >= utf8.RuneSelf || b[0] >= utf8.RuneSelf || a[0]|0x20 == b[0]|0x20
 }
 
 // outweighs reports whether a counts rather than b, of the same type.
-func outweighs(a, b *metav1.Condition, o evaluateOptions) bool {
+func outweighs(a, b *metav1.Condition, o *evaluateOptions) bool {
 	if a.ObservedGeneration != b.ObservedGeneration && !o.statusOnly {
 		return a.ObservedGeneration > b.ObservedGeneration
 	}
@@ -272,7 +334,7 @@ func badness(status metav1.ConditionStatus) int {
 }
 
 // judge weighs a single condition.
-func judge(dp *v1alpha1.DataPlane, condition *metav1.Condition, o evaluateOptions) (metav1.ConditionStatus, Code) {
+func judge(dp *v1alpha1.DataPlane, condition *metav1.Condition, o *evaluateOptions) (metav1.ConditionStatus, Code) {
 	switch condition.Status {
 	case metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionUnknown:
 	default:
@@ -291,6 +353,8 @@ func judge(dp *v1alpha1.DataPlane, condition *metav1.Condition, o evaluateOption
 		return metav1.ConditionUnknown, CodeStale
 	case generation > 0 && (ofCondition > generation || ofStatus > generation):
 		return metav1.ConditionUnknown, CodeGenerationAhead
+	case o.stableFor > 0 && condition.Status == metav1.ConditionTrue && age(condition.LastTransitionTime, o.clock()) < o.stableFor:
+		return metav1.ConditionUnknown, CodeUnsettled
 	case generation > 0 && (ofCondition > 0 || ofStatus > 0):
 		return condition.Status, CodeCurrent
 	case o.requireObserved:
@@ -305,16 +369,22 @@ type EvaluateOption func(*evaluateOptions)
 
 type evaluateOptions struct {
 	conditionOnly, statusOnly, requireObserved bool
+
+	optional  []string
+	stableFor time.Duration
+	clock     func() time.Time // never nil when stableFor is set
 }
 
-func newEvaluateOptions(opts []EvaluateOption) evaluateOptions {
+var noOptions evaluateOptions // never changed
+
+func newEvaluateOptions(opts []EvaluateOption) *evaluateOptions {
 	if len(opts) == 0 {
-		return evaluateOptions{} // o below is on the heap
+		return &noOptions
 	}
-	var o evaluateOptions
+	o := &evaluateOptions{}
 	for _, opt := range opts {
 		if opt != nil {
-			opt(&o)
+			opt(o)
 		}
 	}
 	return o
@@ -339,4 +409,21 @@ func StatusGenerationOnly() EvaluateOption {
 // observed; its code stays CodeUnverified.
 func RequireObserved() EvaluateOption {
 	return func(o *evaluateOptions) { o.requireObserved = true }
+}
+
+// Optional makes [Report.Operational] leave out those of the types that are not reported.
+// One that is reported counts as ever.
+func Optional(conditionTypes ...string) EvaluateOption {
+	return func(o *evaluateOptions) { o.optional = append(o.optional, conditionTypes...) }
+}
+
+// StableFor makes a condition that is True Unknown until it has been so for d, by its last
+// transition time and a clock; nil stands for time.Now. A condition without a transition
+// time, or with one in the future, has been True for no time at all. Since conditions
+// tell whole seconds, d may come out up to a second short. 0 or less is no bound.
+func StableFor(d time.Duration, clock func() time.Time) EvaluateOption {
+	if clock == nil {
+		clock = time.Now
+	}
+	return func(o *evaluateOptions) { o.stableFor, o.clock = d, clock }
 }

@@ -5,6 +5,7 @@ package helpers
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -261,6 +262,39 @@ func TestIsReadyDoesNotAllocate(t *testing.T) {
 }
 
 // conditioned returns a DataPlane with eight conditions, all of them True.
+// IsOperational has a way of its own, for speed.
+func TestIsOperationalIsThreeVerdicts(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	pick := func(of ...string) string { return of[random.IntN(len(of))] }
+	yes := 0
+	for range 20_000 {
+		dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Generation: int64(random.IntN(3))}}
+		dp.Status.ObservedGeneration = int64(random.IntN(2))
+		if random.IntN(10) == 0 {
+			dp.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		}
+		types := []string{ready, connected, gateway}
+		for range random.IntN(3) {
+			types = append(types, pick(ready, connected, gateway, "ready", "CONNECTED", "gatewayProvisioned", "GatewayProvi\u017fioned", "", "Created"))
+		}
+		random.Shuffle(len(types), func(i, j int) { types[i], types[j] = types[j], types[i] })
+		for _, conditionType := range types[random.IntN(2):] {
+			status := metav1.ConditionStatus(pick("True", "True", "True", "True", "True", "True", "False", "Unknown", "true"))
+			dp.Status.Conditions = append(dp.Status.Conditions, condition(conditionType, status, int64(random.IntN(2))))
+		}
+		want := true
+		for _, conditionType := range definedConditions {
+			want = want && EvaluateCondition(dp, conditionType).Status == metav1.ConditionTrue
+		}
+		require.Equal(t, want, IsOperational(dp), "%+v", dp.Status)
+		require.Equal(t, want, Evaluate(dp).Operational() == metav1.ConditionTrue)
+		if want {
+			yes++
+		}
+	}
+	require.Greater(t, yes, 1000, "few of the states are operational, so this shows little")
+}
+
 func conditioned() *v1alpha1.DataPlane {
 	dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 1}}
 	for _, conditionType := range []string{"A", "B", "C", "D", "E", connected, gateway, ready} {

@@ -17,11 +17,11 @@ import (
 // String returns the report in one line, for a log or an error. It holds reasons and
 // messages as their controllers wrote them, and nothing of the spec.
 func (r Report) String() string {
-	return fmt.Sprintf("dataplane %s: %s", r.name(), r.summary())
+	return fmt.Sprintf("dataplane %s: %s", r.name(), r.summary(time.Time{}))
 }
 
-// summary is String without the name.
-func (r Report) summary() string {
+// summary is String without the name, and with ages if there is a now.
+func (r Report) summary(now time.Time) string {
 	var out strings.Builder
 	var others []string
 	for i := range r.Verdicts {
@@ -33,7 +33,7 @@ func (r Report) summary() string {
 		if i > 0 {
 			out.WriteString("; ")
 		}
-		out.WriteString(v.describe(r.Generation))
+		out.WriteString(r.describe(v, now))
 	}
 	if len(others) > 0 {
 		fmt.Fprintf(&out, "; other types: %s", strings.Join(others, ", "))
@@ -51,7 +51,7 @@ func (r Report) name() string {
 	return r.Namespace + "/" + r.Name
 }
 
-func (v *Verdict) describe(generation int64) string {
+func (r Report) describe(v *Verdict, now time.Time) string {
 	switch v.Code {
 	case CodeNoObject:
 		return v.Type + ": no object"
@@ -65,15 +65,20 @@ func (v *Verdict) describe(generation int64) string {
 	case v.Reason != "":
 		text += fmt.Sprintf(" (%s)", v.Reason)
 	}
+	if age := v.Age(now); age > 0 {
+		text += " for " + duration.HumanDuration(age)
+	}
 	switch v.Code {
 	case CodeStale:
-		text += ", stale" + v.lag(generation)
+		text += fmt.Sprintf(", observed generation %d of %d (stale)", r.observed(v), r.Generation)
 	case CodeGenerationAhead:
-		text += ", observed later than the object is" + v.lag(generation)
+		text += fmt.Sprintf(", observed generation %d of %d (ahead)", r.observed(v), r.Generation)
 	case CodeInvalidStatus:
 		text += ", invalid status"
 	case CodeTerminating:
 		text += ", being deleted"
+	case CodeUnsettled:
+		text += ", not for long enough"
 	}
 	if v.Duplicated {
 		text += ", reported twice"
@@ -81,11 +86,14 @@ func (v *Verdict) describe(generation int64) string {
 	return text
 }
 
-func (v *Verdict) lag(generation int64) string {
-	if v.ObservedGeneration == 0 {
-		return ""
+// observed returns the observed generation that makes a verdict stale or ahead: that of
+// the condition, or else that of the status.
+func (r Report) observed(v *Verdict) int64 {
+	g := v.ObservedGeneration
+	if g == 0 || g == r.Generation || (g < r.Generation) != (v.Code == CodeStale) {
+		return r.ObservedGeneration
 	}
-	return fmt.Sprintf(": observed generation %d of %d", v.ObservedGeneration, generation)
+	return g
 }
 
 // Table returns the report as a table for a person, a line for each condition type, each
@@ -101,7 +109,7 @@ func (r Report) Table(now time.Time) string {
 			observed = fmt.Sprintf("%d of %d", v.ObservedGeneration, r.Generation)
 		}
 		if !v.LastTransitionTime.IsZero() {
-			age = duration.HumanDuration(max(now.Sub(v.LastTransitionTime.Time), 0))
+			age = duration.HumanDuration(v.Age(now))
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
 			v.Type, v.Status, v.Code, observed, age, cell(v.Reason), cell(v.Message))
@@ -143,11 +151,19 @@ func (r Report) LogValue() slog.Value {
 }
 
 // Operational returns the worst of Ready, Connected and GatewayProvisioned: False when one
-// is False, else Unknown when one is Unknown, else True.
+// is False, else Unknown when one is Unknown, else True. What is [Optional] and not
+// reported is left out; when that leaves nothing, the answer is Unknown.
 func (r Report) Operational() metav1.ConditionStatus {
-	status := metav1.ConditionTrue
+	status, counted := metav1.ConditionTrue, false
 	for _, conditionType := range definedConditions {
-		status = worse(status, r.Verdict(conditionType).Status)
+		verdict := r.Verdict(conditionType)
+		if verdict.Optional && verdict.Code == CodeNotReported {
+			continue
+		}
+		status, counted = worse(status, verdict.Status), true
+	}
+	if !counted {
+		return metav1.ConditionUnknown
 	}
 	return status
 }

@@ -33,7 +33,7 @@ func reported() *v1alpha1.DataPlane {
 }
 
 func TestReportString(t *testing.T) {
-	assert.Equal(t, "dataplane default/prod: Ready=Unknown (AgentUnreachable: dial tcp: refused), stale: observed generation 3 of 4; "+
+	assert.Equal(t, "dataplane default/prod: Ready=Unknown (AgentUnreachable: dial tcp: refused), observed generation 3 of 4 (stale); "+
 		"Connected not reported; GatewayProvisioned=True (Configured); other types: Created=True", Evaluate(reported()).String())
 	assert.Equal(t, "dataplane : Ready: no object; Connected: no object; GatewayProvisioned: no object", Evaluate(nil).String())
 
@@ -43,6 +43,28 @@ func TestReportString(t *testing.T) {
 	contradictory := conditioned()
 	contradictory.Status.Conditions[5].Status = metav1.ConditionFalse
 	assert.Contains(t, Evaluate(contradictory).String(), "Ready contradicts the others")
+}
+
+// The generation that is shown is the one at fault.
+func TestReportStringNamesTheObservedGeneration(t *testing.T) {
+	for name, test := range map[string]struct {
+		generation, ofStatus, ofCondition int64
+		want                              string
+	}{
+		"condition behind":   {4, 4, 3, "observed generation 3 of 4 (stale)"},
+		"status behind":      {4, 2, 4, "observed generation 2 of 4 (stale)"},
+		"both behind":        {4, 2, 3, "observed generation 3 of 4 (stale)"},
+		"status ahead":       {4, 5, 4, "observed generation 5 of 4 (ahead)"},
+		"condition ahead":    {4, 0, 6, "observed generation 6 of 4 (ahead)"},
+		"of different minds": {4, 2, 6, "observed generation 2 of 4 (stale)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: "prod", Generation: test.generation}}
+			dp.Status.ObservedGeneration = test.ofStatus
+			dp.Status.Conditions = []metav1.Condition{condition(ready, metav1.ConditionTrue, test.ofCondition)}
+			assert.Contains(t, Evaluate(dp).String(), test.want)
+		})
+	}
 }
 
 func TestReportTable(t *testing.T) {
@@ -93,6 +115,63 @@ func TestOperationalIsTheWorst(t *testing.T) {
 	assert.Equal(t, unknown, Evaluate(nil).Operational())
 	assert.Equal(t, unknown, Evaluate(&v1alpha1.DataPlane{}).Operational())
 	assert.Zero(t, testing.AllocsPerRun(100, func() { IsOperational(conditionedOnce) }))
+}
+
+func TestOptional(t *testing.T) {
+	const yes, no, unknown = metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionUnknown
+	dp := func(conditions ...metav1.Condition) *v1alpha1.DataPlane {
+		return &v1alpha1.DataPlane{Status: v1alpha1.DataPlaneStatus{Conditions: conditions}}
+	}
+	isReady, noGateway := condition(ready, yes, 0), condition(gateway, no, 0)
+	optional := Optional(connected, gateway)
+	assert.Equal(t, unknown, Evaluate(dp(isReady)).Operational())
+	assert.Equal(t, unknown, Evaluate(dp(isReady), Optional(gateway)).Operational())
+	assert.Equal(t, yes, Evaluate(dp(isReady), optional).Operational())
+	assert.Equal(t, yes, Evaluate(dp(isReady), Optional(connected), Optional(gateway)).Operational(), "options add up")
+	assert.Equal(t, no, Evaluate(dp(isReady, noGateway), optional).Operational(), "what is reported counts")
+	assert.Equal(t, unknown, Evaluate(dp(), optional).Operational(), "the other is missing")
+	assert.Equal(t, unknown, Evaluate(dp(), optional, Optional(ready)).Operational(), "nothing says yes")
+	assert.Equal(t, unknown, Evaluate(nil, optional, Optional(ready)).Operational())
+
+	report := Evaluate(dp(isReady), optional)
+	assert.True(t, report.Verdict(gateway).Optional)
+	assert.False(t, report.Verdict(ready).Optional)
+	assert.Equal(t, CodeNotReported, report.Verdict(gateway).Code)
+}
+
+func TestStableFor(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	clock := func() time.Time { return now }
+	for name, test := range map[string]struct {
+		since  metav1.Time
+		status metav1.ConditionStatus
+		d      time.Duration
+		want   metav1.ConditionStatus
+		code   Code
+	}{
+		"long enough":           {metav1.NewTime(now.Add(-time.Minute)), "True", time.Minute, "True", CodeUnverified},
+		"not yet":               {metav1.NewTime(now.Add(-time.Minute)), "True", time.Minute + 1, "Unknown", CodeUnsettled},
+		"in the future":         {metav1.NewTime(now.Add(time.Hour)), "True", time.Second, "Unknown", CodeUnsettled},
+		"at an unknown time":    {metav1.Time{}, "True", time.Second, "Unknown", CodeUnsettled},
+		"False needs no time":   {metav1.NewTime(now), "False", time.Minute, "False", CodeUnverified},
+		"no bound":              {metav1.NewTime(now), "True", 0, "True", CodeUnverified},
+		"a negative bound":      {metav1.NewTime(now), "True", -time.Minute, "True", CodeUnverified},
+		"in the future, but 0s": {metav1.NewTime(now.Add(time.Hour)), "True", 0, "True", CodeUnverified},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := condition(ready, test.status, 0)
+			c.LastTransitionTime = test.since
+			dp := &v1alpha1.DataPlane{Status: v1alpha1.DataPlaneStatus{Conditions: []metav1.Condition{c}}}
+			verdict := EvaluateCondition(dp, ready, StableFor(test.d, clock))
+			assert.Equal(t, test.want, verdict.Status)
+			assert.Equal(t, test.code, verdict.Code)
+		})
+	}
+	c := condition(ready, metav1.ConditionTrue, 0)
+	c.LastTransitionTime = metav1.NewTime(time.Now().Add(-time.Hour))
+	dp := &v1alpha1.DataPlane{Status: v1alpha1.DataPlaneStatus{Conditions: []metav1.Condition{c}}}
+	assert.Equal(t, metav1.ConditionTrue, EvaluateCondition(dp, ready, StableFor(time.Minute, nil)).Status)
+	assert.Contains(t, Evaluate(dp, StableFor(2*time.Hour, nil)).String(), "not for long enough")
 }
 
 var conditionedOnce = conditioned()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -129,7 +130,8 @@ func FollowReplacement() WaitOption { return func(o *waitOptions) { o.followRepl
 // what is waited for, unless it is nil.
 func FailOn(fail func(Report) error) WaitOption { return func(o *waitOptions) { o.failOn = fail } }
 
-// EvaluateWith makes WaitFor evaluate conditions with options.
+// EvaluateWith makes WaitFor evaluate conditions with options. With [StableFor], it
+// returns when what is waited for has been so for long enough.
 func EvaluateWith(opts ...EvaluateOption) WaitOption {
 	return func(o *waitOptions) { o.evaluate = append(o.evaluate, opts...) }
 }
@@ -152,28 +154,30 @@ type WaitError struct {
 	Elapsed time.Duration
 
 	cause error
+	at    time.Time // when the wait has ended
 }
 
 // Error says all of it in one line.
 func (e *WaitError) Error() string {
 	seen := "it was not there"
 	if e.UID != "" || len(e.Last.Verdicts) > 0 {
-		seen = e.Last.summary()
+		seen = e.Last.summary(e.at)
 	}
-	text := fmt.Sprintf("dataplane %s: waited %s for %s: %s",
-		Report{Namespace: e.Key.Namespace, Name: e.Key.Name}.name(), e.Elapsed.Round(time.Millisecond), e.Want, seen)
-	if e.LastErr != nil && !errors.Is(e.cause, e.LastErr) {
-		text += fmt.Sprintf("; last error: %v", e.LastErr)
+	lastErr := "none"
+	if e.LastErr != nil {
+		lastErr = e.LastErr.Error()
+	}
+	text := fmt.Sprintf("dataplane %s: waited %s for %s: %s; last error: %s",
+		Report{Namespace: e.Key.Namespace, Name: e.Key.Name}.name(), e.Elapsed.Round(time.Millisecond), e.Want, seen, lastErr)
+	if e.cause == nil || e.LastErr != nil && errors.Is(e.cause, e.LastErr) { // which is said already
+		return text
 	}
 	return fmt.Sprintf("%s: %v", text, e.cause)
 }
 
 // Unwrap returns why the wait has ended, and LastErr.
 func (e *WaitError) Unwrap() []error {
-	if e.LastErr == nil {
-		return []error{e.cause}
-	}
-	return []error{e.cause, e.LastErr}
+	return slices.DeleteFunc([]error{e.cause, e.LastErr}, func(err error) bool { return err == nil })
 }
 
 const (
@@ -181,6 +185,8 @@ const (
 	// A watch ends now and then, so that a connection that is dead without a sign is
 	// found out, and so that API servers share the load after one has restarted.
 	minWatch = 5 * time.Minute
+	// minSettle bounds how often an object is looked at again for [StableFor].
+	minSettle = 10 * time.Millisecond
 )
 
 type waiter struct {
@@ -241,9 +247,10 @@ func (w *waiter) run(ctx context.Context) (*v1alpha1.DataPlane, error) {
 }
 
 func (w *waiter) fail(err error) error {
+	now := time.Now()
 	return &WaitError{
 		Key: w.key, UID: w.uid, Want: w.options.want, Last: w.last, LastErr: w.lastErr,
-		Elapsed: time.Since(w.started), cause: err,
+		Elapsed: now.Sub(w.started), cause: err, at: now,
 	}
 }
 
@@ -266,6 +273,7 @@ func (w *waiter) round(ctx context.Context) (_ *v1alpha1.DataPlane, pause time.D
 			return nil, 0, err
 		}
 	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+		w.lastErr = err
 		return nil, 0, err
 	default:
 		w.lastErr = err
@@ -285,22 +293,35 @@ func (w *waiter) round(ctx context.Context) (_ *v1alpha1.DataPlane, pause time.D
 		return nil, 0, context.Cause(ctx)
 	case apierrors.IsForbidden(err):
 		w.lastErr = err
-		return nil, wait.Jitter(w.options.poll, 0.2), nil
+		pause := wait.Jitter(w.options.poll, 0.2)
+		if settles := w.settles(); settles > 0 {
+			pause = min(pause, settles)
+		}
+		return nil, pause, nil
 	case err != nil:
 		w.lastErr = err
 		return nil, w.backoff.Step(), nil
 	}
 	defer watcher.Stop()
-	return w.follow(ctx, watcher)
+	return w.follow(ctx, dp, watcher)
 }
 
-// follow returns what round returns.
-func (w *waiter) follow(ctx context.Context, watcher watch.Interface) (*v1alpha1.DataPlane, time.Duration, error) {
+// follow takes the object that was last seen, and returns what round returns.
+func (w *waiter) follow(ctx context.Context, dp *v1alpha1.DataPlane, watcher watch.Interface) (*v1alpha1.DataPlane, time.Duration, error) {
 	for {
+		var settled <-chan time.Time
+		if settles := w.settles(); settles > 0 {
+			settled = time.After(settles)
+		}
 		var event watch.Event
 		var open bool
 		select {
 		case event, open = <-watcher.ResultChan():
+		case <-settled:
+			if met, err := w.look(dp); met || err != nil {
+				return dp, 0, err
+			}
+			continue
 		case <-ctx.Done():
 			return nil, 0, context.Cause(ctx)
 		}
@@ -311,10 +332,11 @@ func (w *waiter) follow(ctx context.Context, watcher watch.Interface) (*v1alpha1
 			w.lastErr = apierrors.FromObject(event.Object)
 			return nil, w.backoff.Step(), nil
 		}
-		dp, ok := event.Object.(*v1alpha1.DataPlane)
-		if !ok || event.Type == watch.Bookmark || dp.Name != w.name { // a fake ignores the selector
+		changed, ok := event.Object.(*v1alpha1.DataPlane)
+		if !ok || event.Type == watch.Bookmark || changed.Name != w.name { // a fake ignores the selector
 			continue
 		}
+		dp = changed
 		w.resetBackoff()
 		if event.Type == watch.Deleted {
 			if err := w.gone(ErrDeleted); err != nil {
@@ -340,6 +362,22 @@ func (w *waiter) look(dp *v1alpha1.DataPlane) (met bool, err error) {
 	}
 	w.uid, w.key, w.last = dp.UID, keyOf(dp), Evaluate(dp, w.options.evaluate...)
 	return w.met(dp)
+}
+
+// settles returns how long it takes until the first condition that is not True for long
+// enough may be; 0 when there is none. No event comes of that.
+func (w *waiter) settles() time.Duration {
+	o := newEvaluateOptions(w.options.evaluate)
+	var soonest time.Duration
+	for _, v := range w.last.Verdicts {
+		if v.Code != CodeUnsettled {
+			continue
+		}
+		if left := max(o.stableFor-v.Age(o.clock()), minSettle); soonest == 0 || left < soonest {
+			soonest = left
+		}
+	}
+	return soonest
 }
 
 // gone says whether that the object isn't there ends the wait, and how.
