@@ -118,6 +118,12 @@ func (r *Remote) Close() {
 	<-r.transport.finished
 }
 
+// cut is Close without any grace.
+func (r *Remote) cut() {
+	r.transport.close()
+	r.transport.finish()
+}
+
 // String names the DataPlane and the server, and shows no credentials.
 func (r *Remote) String() string {
 	return fmt.Sprintf("data plane %s at %s", r.key, r.config.Host)

@@ -1,0 +1,592 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+	cachetesting "k8s.io/client-go/tools/cache/testing"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+)
+
+// source is what an informer lists and watches.
+type source struct {
+	*cachetesting.FakeControllerSource
+	informer cache.SharedIndexInformer
+}
+
+// IsWatchListSemanticsUnSupported tells a client-go that would stream lists.
+func (*source) IsWatchListSemanticsUnSupported() bool { return true }
+
+func newSource(t testing.TB) *source {
+	t.Helper()
+	s := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
+	s.informer = cache.NewSharedIndexInformer(s, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.informer.Run(stop)
+	}()
+	t.Cleanup(func() {
+		close(stop)
+		<-stopped
+		s.Shutdown()
+	})
+	require.True(t, cache.WaitForCacheSync(stop, s.informer.HasSynced))
+	return s
+}
+
+// run is one call of a fleet's function, as a test sees it.
+type run struct {
+	ctx    context.Context
+	remote *Remote
+	end    chan error // what it returns
+}
+
+func (r *run) cause(t testing.TB) error {
+	t.Helper()
+	mustReceive(t, r.ctx.Done())
+	return context.Cause(r.ctx)
+}
+
+func (r *run) requireGoesOn(t testing.TB) {
+	t.Helper()
+	select {
+	case <-r.ctx.Done():
+		require.FailNow(t, "the run was ended", "%v", context.Cause(r.ctx))
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// fleetTest is a fleet whose runs do what the test says.
+type fleetTest struct {
+	t      *testing.T
+	server *apiServer
+	source *source
+	fleet  *Fleet
+	runs   chan *run
+	stop   context.CancelCauseFunc
+	result chan error
+}
+
+// newFleet runs a fleet. Its runs end with their context unless heedless.
+func newFleetTest(t *testing.T, heedless bool, opts ...FleetOption) *fleetTest {
+	t.Helper()
+	f := &fleetTest{
+		t: t, server: newAPIServer(t, whoAmI), source: newSource(t),
+		runs: make(chan *run, 100), result: make(chan error, 1),
+	}
+	opts = append([]FleetOption{WithBackoff(time.Millisecond, 10*time.Millisecond, time.Minute)}, opts...)
+	f.fleet = NewFleet(f.source.informer, func(ctx context.Context, r *Remote) error {
+		this := &run{ctx, r, make(chan error)}
+		f.runs <- this
+		if heedless {
+			return <-this.end
+		}
+		select {
+		case err := <-this.end:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, opts...)
+	ctx, stop := context.WithCancelCause(t.Context())
+	f.stop = stop
+	go func() { f.result <- f.fleet.Run(ctx) }()
+	t.Cleanup(func() { stop(nil) })
+	return f
+}
+
+func (f *fleetTest) next() *run {
+	f.t.Helper()
+	return mustReceive(f.t, f.runs)
+}
+
+func (f *fleetTest) requireNoRun() {
+	f.t.Helper()
+	select {
+	case r := <-f.runs:
+		require.FailNow(f.t, "a run began", "for %s", r.remote.Key())
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// add adds a data plane of the test's server.
+func (f *fleetTest) add(name string, edits ...func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
+	f.t.Helper()
+	dp := f.server.dataPlane(name, "user-of-"+name)
+	for _, edit := range edits {
+		edit(dp)
+	}
+	f.source.Add(dp.DeepCopy())
+	return dp
+}
+
+func (f *fleetTest) modify(dp *v1alpha1.DataPlane, edit func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
+	f.t.Helper()
+	dp = dp.DeepCopy()
+	edit(dp)
+	f.source.Modify(dp.DeepCopy())
+	return dp
+}
+
+func (f *fleetTest) rotate(dp *v1alpha1.DataPlane, user string) *v1alpha1.DataPlane {
+	f.t.Helper()
+	return f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Spec.KubernetesCluster.Credentials = f.server.dataPlane(dp.Name, user).Spec.KubernetesCluster.Credentials
+		dp.Generation++
+	})
+}
+
+func (f *fleetTest) status(name string) PlaneStatus {
+	for _, plane := range f.fleet.Status().Planes {
+		if plane.Name == name {
+			return plane
+		}
+	}
+	return PlaneStatus{}
+}
+
+func (f *fleetTest) requireState(name string, state FleetState) {
+	f.t.Helper()
+	require.Eventually(f.t, func() bool { return f.status(name).State == state }, 10*time.Second, time.Millisecond,
+		"%s is not %s", name, state)
+}
+
+// ended stops the fleet and returns what Run has.
+func (f *fleetTest) ended() error {
+	f.t.Helper()
+	f.stop(nil)
+	return mustReceive(f.t, f.result)
+}
+
+func TestFleetRunsOncePerDataPlane(t *testing.T) {
+	f := newFleetTest(t, false)
+	a, b := f.add("a"), f.add("b")
+	byName := map[string]*run{}
+	for range 2 {
+		r := f.next()
+		byName[r.remote.Key().Name] = r
+	}
+	require.Len(t, byName, 2)
+	for name, r := range byName {
+		user, err := get(t, r.remote, "/")
+		require.NoError(t, err)
+		assert.Equal(t, "user-of-"+name, user)
+	}
+	require.Equal(t, FleetRunning, f.status("a").State)
+
+	f.modify(a, func(dp *v1alpha1.DataPlane) {
+		dp.Labels = map[string]string{"x": "y"}
+		dp.Spec.Gateway.PublicVirtualHost = "other.example.com"
+		dp.Generation++
+	})
+	f.modify(b, func(dp *v1alpha1.DataPlane) { dp.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} })
+	byName["a"].requireGoesOn(t)
+	byName["b"].requireGoesOn(t)
+	f.requireNoRun()
+
+	f.source.Delete(b.DeepCopy())
+	require.ErrorIs(t, byName["b"].cause(t), ErrDeleted)
+	mustReceive(t, byName["b"].remote.Done())
+	byName["a"].requireGoesOn(t)
+	require.Eventually(t, func() bool { return len(f.fleet.Status().Planes) == 1 }, 10*time.Second, time.Millisecond)
+
+	cause := errors.New("enough")
+	f.stop(cause)
+	require.NoError(t, mustReceive(t, f.result))
+	require.ErrorIs(t, byName["a"].cause(t), ErrFleetStopped)
+	require.ErrorIs(t, byName["a"].cause(t), cause)
+	require.Equal(t, FleetStopped, f.status("a").State)
+	f.server.requireNoConnections()
+}
+
+func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
+	for name, test := range map[string]struct {
+		opts   []FleetOption
+		change func(f *fleetTest, dp *v1alpha1.DataPlane)
+		want   error
+		user   string
+	}{
+		"other credentials": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) { f.rotate(dp, "new") }, ErrCredentialsChanged, "new"},
+		"another object, which was not seen to come": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) {
+			f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID = "uid-2" })
+		}, ErrReplaced, "user-of-a"},
+		"deleted and recreated": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) {
+			f.source.Delete(dp.DeepCopy())
+			again := dp.DeepCopy()
+			again.UID = "uid-2"
+			f.source.Add(again)
+		}, nil, "user-of-a"}, // the cause depends on what the informer sees
+		"as RestartOn says": {
+			[]FleetOption{WithRestartOn(func(before, after *v1alpha1.DataPlane) bool {
+				return before.Spec.Gateway != after.Spec.Gateway
+			})},
+			func(f *fleetTest, dp *v1alpha1.DataPlane) {
+				f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Spec.Gateway.PublicVirtualHost = "other.example.com" })
+			}, ErrDataPlaneChanged, "user-of-a",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleetTest(t, true, test.opts...)
+			dp := f.add("a")
+			first := f.next()
+			test.change(f, dp)
+			cause := first.cause(t)
+			if test.want != nil {
+				require.ErrorIs(t, cause, test.want)
+			}
+			f.requireNoRun() // before the first has returned
+			f.requireState("a", FleetStopping)
+			_, err := get(t, first.remote, "/")
+			require.NoError(t, err, "what a run does at its end still has its connection")
+			first.end <- ctxErr
+			second := f.next()
+			mustReceive(t, first.remote.Done())
+			user, err := get(t, second.remote, "/")
+			require.NoError(t, err)
+			assert.Equal(t, test.user, user)
+			assert.Equal(t, 1, f.status("a").Restarts)
+			second.requireGoesOn(t)
+			f.stop(nil)
+			second.end <- nil
+			require.NoError(t, f.ended())
+		})
+	}
+}
+
+var ctxErr = context.Canceled
+
+func TestFleetRetriesErrors(t *testing.T) {
+	type ended struct {
+		err        error
+		ran, retry time.Duration
+	}
+	var starts, removed atomic.Int64
+	ends := make(chan ended, 100)
+	f := newFleetTest(t, false, WithBackoff(8*time.Millisecond, 64*time.Millisecond, time.Hour), WithFleetHooks(FleetHooks{
+		OnStart:  func(types.NamespacedName) { starts.Add(1) },
+		OnEnd:    func(_ types.NamespacedName, err error, ran, retry time.Duration) { ends <- ended{err, ran, retry} },
+		OnRemove: func(types.NamespacedName) { removed.Add(1) },
+	}))
+	dp := f.add("a")
+	failure := errors.New("no route")
+	for i := range 6 {
+		f.next().end <- failure
+		end := mustReceive(t, ends)
+		require.ErrorIs(t, end.err, failure)
+		longest := min(8*time.Millisecond<<i, 64*time.Millisecond)
+		require.GreaterOrEqual(t, end.retry, longest/2)
+		require.LessOrEqual(t, end.retry, longest)
+	}
+	r := f.next()
+	status := f.status("a")
+	assert.Equal(t, FleetRunning, status.State)
+	assert.Equal(t, 6, status.Restarts)
+	assert.Equal(t, "no route", status.LastError)
+	assert.WithinDuration(t, time.Now(), status.LastErrorTime, time.Minute)
+	assert.WithinDuration(t, time.Now(), status.RunningSince, time.Minute)
+	assert.Zero(t, status.NextRetry)
+
+	f.rotate(dp, "new") // which forgets the failures
+	require.ErrorIs(t, r.cause(t), ErrCredentialsChanged)
+	require.ErrorIs(t, mustReceive(t, ends).err, ErrCredentialsChanged)
+	f.next().end <- failure
+	assert.LessOrEqual(t, mustReceive(t, ends).retry, 8*time.Millisecond)
+
+	r = f.next()
+	f.source.Delete(dp.DeepCopy())
+	require.ErrorIs(t, r.cause(t), ErrDeleted)
+	require.ErrorIs(t, mustReceive(t, ends).err, ErrDeleted)
+	require.Eventually(t, func() bool { return removed.Load() == 1 }, 10*time.Second, time.Millisecond)
+	assert.EqualValues(t, 9, starts.Load())
+}
+
+func TestFleetForgetsFailuresAfterRunningWell(t *testing.T) {
+	retries := make(chan time.Duration, 10)
+	f := newFleetTest(t, false, WithBackoff(time.Microsecond, time.Hour, 0), WithFleetHooks(FleetHooks{
+		OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry },
+	}))
+	f.add("a")
+	for range 8 {
+		f.next().end <- errors.New("again")
+		require.LessOrEqual(t, mustReceive(t, retries), time.Microsecond)
+	}
+}
+
+func TestFleetWaitsBetweenRetries(t *testing.T) {
+	f := newFleetTest(t, false, WithBackoff(time.Hour, time.Hour, time.Hour))
+	dp := f.add("a")
+	f.next().end <- errors.New("down")
+	f.requireState("a", FleetRetrying)
+	assert.WithinDuration(t, time.Now().Add(45*time.Minute), f.status("a").NextRetry, 16*time.Minute)
+	f.requireNoRun()
+	f.rotate(dp, "new")
+	f.next() // at once
+}
+
+func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {
+	f := newFleetTest(t, false)
+	dp := f.add("a")
+	r := f.next()
+	r.end <- nil
+	f.requireState("a", FleetDone)
+	mustReceive(t, r.remote.Done())
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
+	f.requireNoRun()
+	f.rotate(dp, "new")
+	f.next()
+}
+
+func TestFleetSurvivesPanics(t *testing.T) {
+	boom := errors.New("boom")
+	for name, test := range map[string]struct {
+		do   func()
+		want string
+		is   error
+	}{
+		"a panic":             {func() { panic("boom") }, "run panicked: boom", nil},
+		"a panic of an error": {func() { panic(boom) }, "run panicked: boom", boom},
+		"the goroutine ends":  {runtime.Goexit, "run has ended its goroutine without returning", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ends := make(chan error, 1)
+			s, server := newSource(t), newAPIServer(t, whoAmI)
+			fleet := NewFleet(s.informer, func(context.Context, *Remote) error { test.do(); return nil },
+				WithBackoff(time.Hour, time.Hour, 0),
+				WithFleetHooks(FleetHooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			result := make(chan error, 1)
+			go func() { result <- fleet.Run(ctx) }()
+			s.Add(server.dataPlane("a", "user"))
+			err := mustReceive(t, ends)
+			require.EqualError(t, err, test.want)
+			var panicked *PanicError
+			if errors.As(err, &panicked) {
+				assert.Contains(t, string(panicked.Stack), "fleet_test.go")
+			}
+			if test.is != nil {
+				require.ErrorIs(t, err, test.is)
+			}
+			stop()
+			require.NoError(t, mustReceive(t, result))
+		})
+	}
+}
+
+func TestFleetDoesNotRetryCredentialsThatCannotBeUsed(t *testing.T) {
+	ends := make(chan error, 10)
+	f := newFleetTest(t, false, WithFleetHooks(FleetHooks{
+		OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err },
+	}))
+	dp := f.add("a", func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials.ClientKey = "c2VjcmV0" })
+	require.ErrorIs(t, mustReceive(t, ends), ErrInvalidCredentials)
+	f.requireState("a", FleetFailed)
+	assert.Contains(t, f.status("a").LastError, "spec.kubernetesCluster.credentials.clientKey")
+	assert.NotContains(t, f.status("a").LastError, "c2VjcmV0")
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
+	f.requireNoRun()
+	assert.Empty(t, ends)
+	f.rotate(dp, "mended")
+	f.next()
+}
+
+func TestFleetGivesUpARunThatDoesNotReturn(t *testing.T) {
+	f := newFleetTest(t, true, WithStopGrace(100*time.Millisecond))
+	dp := f.add("a")
+	first := f.next()
+	f.rotate(dp, "new")
+	second := f.next()
+	_, err := get(t, first.remote, "/")
+	require.ErrorIs(t, err, ErrRemoteClosed)
+	status := f.status("a")
+	assert.Equal(t, 1, status.Overdue)
+	assert.Equal(t, "run did not return in time: credentials of the data plane have changed", status.LastError)
+	first.end <- nil
+	require.Eventually(t, func() bool { return f.status("a").Overdue == 0 }, 10*time.Second, time.Millisecond)
+	second.requireGoesOn(t)
+
+	f.source.Delete(dp.DeepCopy())
+	require.ErrorIs(t, second.cause(t), ErrDeleted)
+	f.requireState("a", FleetGone)
+	err = f.ended()
+	require.ErrorIs(t, err, ErrOverdue)
+	require.EqualError(t, err, "fleet: run did not return in time: default/a")
+	second.end <- nil
+}
+
+func TestFleetFilters(t *testing.T) {
+	selector, err := labels.Parse("tier=gold")
+	require.NoError(t, err)
+	gold := func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"tier": "gold"} }
+	setConnected := func(status metav1.ConditionStatus) func(*v1alpha1.DataPlane) {
+		return func(dp *v1alpha1.DataPlane) {
+			gold(dp)
+			dp.Status.Conditions = []metav1.Condition{condition(connected, status, dp.Generation)}
+		}
+	}
+	f := newFleetTest(t, false, WithSelector(selector), OnlyConnected(),
+		WithFilter(func(dp *v1alpha1.DataPlane, r Report) bool { return r.Name == dp.Name && dp.Name != "never" }))
+	f.add("never", setConnected(metav1.ConditionTrue))
+	f.add("silver", setConnected(metav1.ConditionTrue), func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
+	dp := f.add("a", gold)
+	f.requireNoRun()
+	assert.Empty(t, f.fleet.Status().Planes)
+
+	dp = f.modify(dp, setConnected(metav1.ConditionTrue))
+	r := f.next()
+	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Generation++ }) // nobody has looked since
+	r.requireGoesOn(t)
+	dp = f.modify(dp, setConnected(metav1.ConditionFalse))
+	require.ErrorIs(t, r.cause(t), ErrNotSelected)
+	f.requireState("a", FleetNotSelected)
+	dp = f.modify(dp, setConnected(metav1.ConditionUnknown))
+	f.requireNoRun()
+	dp = f.modify(dp, setConnected(metav1.ConditionTrue))
+	r = f.next()
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
+	require.ErrorIs(t, r.cause(t), ErrNotSelected)
+}
+
+func TestFleetRemembersWhatIsDoneWhileNotSelected(t *testing.T) {
+	f := newFleetTest(t, false, WithFilter(func(dp *v1alpha1.DataPlane, _ Report) bool { return dp.Labels == nil }))
+	dp := f.add("a")
+	f.next().end <- nil
+	f.requireState("a", FleetDone)
+	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
+	f.requireState("a", FleetNotSelected)
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
+	f.requireState("a", FleetDone)
+	f.requireNoRun()
+}
+
+func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
+	const limit, planes = 2, 6
+	f := newFleetTest(t, false, WithStartLimit(limit, time.Hour))
+	for i := range planes {
+		f.add(fmt.Sprint("dp-", i))
+	}
+	running := []*run{f.next(), f.next()}
+	f.requireNoRun()
+	count := func(state FleetState) (n int) {
+		for _, plane := range f.fleet.Status().Planes {
+			if plane.State == state {
+				n++
+			}
+		}
+		return n
+	}
+	assert.Equal(t, limit, count(FleetRunning))
+	assert.Equal(t, planes-limit, count(FleetStarting))
+
+	MarkStarted(running[0].ctx)
+	MarkStarted(running[0].ctx) // a second time is nothing
+	MarkStarted(t.Context())
+	running = append(running, f.next())
+	f.requireNoRun()
+	running[1].end <- errors.New("could not start")
+	running = append(running, f.next()) // its turn comes again after the others'
+	f.requireNoRun()
+	require.NoError(t, f.ended())
+	require.ErrorIs(t, running[0].cause(t), ErrFleetStopped)
+}
+
+// A cluster that does not answer keeps others from starting for no longer than allowed.
+func TestFleetStartsOthersWhenOneIsDead(t *testing.T) {
+	f := newFleetTest(t, false, WithStartLimit(1, 10*time.Millisecond))
+	for i := range 5 {
+		f.add(fmt.Sprint("dp-", i))
+	}
+	for range 5 {
+		f.next()
+	}
+}
+
+func TestFleetLeavesNothing(t *testing.T) {
+	server, s := newAPIServer(t, whoAmI), newSource(t)
+	before := runtime.NumGoroutine()
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	all.Add(20)
+	fleet := NewFleet(s.informer, func(ctx context.Context, r *Remote) error {
+		_, err := get(t, r, "/")
+		assert.NoError(t, err)
+		all.Done()
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	result := make(chan error, 1)
+	go func() { result <- fleet.Run(ctx) }()
+	for i := range 20 {
+		s.Add(server.dataPlane(fmt.Sprint("dp-", i), "user"))
+	}
+	all.Wait()
+	require.EqualError(t, fleet.Run(ctx), "fleet runs already")
+	stop()
+	require.NoError(t, mustReceive(t, result))
+	server.requireNoConnections()
+	requireGoroutines(t, before)
+
+	all.Add(20) // it can be run again
+	ctx, stop = context.WithCancel(t.Context())
+	go func() { result <- fleet.Run(ctx) }()
+	all.Wait()
+	stop()
+	require.NoError(t, mustReceive(t, result))
+	requireGoroutines(t, before)
+}
+
+func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
+	informer := cache.NewSharedIndexInformer(&cache.ListWatch{}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+	stopped := make(chan struct{})
+	close(stopped)
+	informer.Run(stopped)
+	fleet := NewFleet(informer, func(context.Context, *Remote) error { return nil })
+	for range 2 {
+		require.ErrorContains(t, fleet.Run(t.Context()), "fleet: watch data planes: ")
+	}
+}
+
+func TestFleetStatusForPeopleAndTools(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0).UTC()
+	status := FleetStatus{Planes: []PlaneStatus{
+		{Namespace: "default", Name: "a", UID: "uid-1", State: FleetRunning, RunningSince: now.Add(-90 * time.Second)},
+		{
+			Namespace: "default", Name: "b", State: FleetRetrying, Restarts: 3, LastError: "dial tcp:\nrefused",
+			LastErrorTime: now.Add(-5 * time.Second), NextRetry: now.Add(8 * time.Second), Overdue: 1,
+		},
+		{Name: "c", State: FleetDone},
+	}}
+	assert.Equal(t, "3 data planes, 1 Running, 1 Retrying, 1 Done", status.String())
+	assert.Equal(t, ""+
+		"NAMESPACE  NAME  STATE                 RUNNING  RESTARTS  RETRY IN  LAST ERROR\n"+
+		"default    a     Running               90s      0         -         -\n"+
+		"default    b     Retrying (1 overdue)  -        3         8s        dial tcp: refused (5s ago)\n"+
+		"-          c     Done                  -        0         -         -\n", status.Table(now))
+	data, err := json.Marshal(status)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"planes": [
+		{"namespace": "default", "name": "a", "uid": "uid-1", "state": "Running", "runningSince": "2023-11-14T22:11:50Z", "restarts": 0},
+		{"namespace": "default", "name": "b", "state": "Retrying", "restarts": 3, "lastError": "dial tcp:\nrefused",
+			"lastErrorTime": "2023-11-14T22:13:15Z", "nextRetry": "2023-11-14T22:13:28Z", "overdue": 1},
+		{"name": "c", "state": "Done", "restarts": 0}
+	]}`, string(data))
+	assert.Equal(t, "0 data planes", FleetStatus{}.String())
+}
