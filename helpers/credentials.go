@@ -141,11 +141,15 @@ func parseChain(data []byte) []*x509.Certificate {
 
 // CertificateExpiry returns when the client certificate of dp expires: the earliest
 // NotAfter (RFC 5280 section 4.1.2.5) of it and of the intermediates that come with
-// it. It does not compare it with the clock. The error is [ErrNoCredentials] or a
-// [CredentialsError] of clientCert; other fields don't matter.
+// it. It does not compare it with the clock. The error is [ErrNoCredentials],
+// [ErrSecretsDropped] after [DropSecrets], or a [CredentialsError] of clientCert; other
+// fields don't matter.
 func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {
-	if !hasCredentials(dp) {
+	switch {
+	case !hasCredentials(dp):
 		return time.Time{}, ErrNoCredentials
+	case dp.Spec.KubernetesCluster.Credentials.ClientCert == v1alpha1.Redacted:
+		return time.Time{}, ErrSecretsDropped
 	}
 	data, err := decodeField(fieldCert, dp.Spec.KubernetesCluster.Credentials.ClientCert)
 	if err != nil {

@@ -61,7 +61,7 @@ func parseCredentials(dp *v1alpha1.DataPlane) (*credentials, error) {
 	if spec == (v1alpha1.APIServerCredentials{}) {
 		return nil, ErrNoCredentials
 	}
-	if spec.ClientKey == v1alpha1.Redacted {
+	if credentialsDropped(dp) {
 		return nil, ErrSecretsDropped
 	}
 	creds := &credentials{server: spec.APIServerURL}

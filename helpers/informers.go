@@ -29,13 +29,15 @@ func StripManagedFields(obj any) (any, error) {
 }
 
 // DropSecrets is a [cache.TransformFunc] for an informer of DataPlanes whose program
-// needs no secrets: it does what [StripManagedFields] does, replaces the client key and
-// the observer's password by [v1alpha1.Redacted], and removes the annotation in which
-// kubectl apply keeps a copy of both. Objects of other kinds keep all but their managed
-// fields.
+// doesn't connect to them: it does what [StripManagedFields] does, replaces the
+// observer's password and the credentials by [v1alpha1.Redacted], and removes the
+// annotation in which kubectl apply keeps a copy of them. The certificates are no
+// secrets, but serve nobody without the key, and are most of what is left of a DataPlane
+// otherwise; the URL of the API server stays. Objects of other kinds keep all but their
+// managed fields.
 //
 // Such a DataPlane can neither be connected to nor be written by [MergePatch], which
-// fail with [ErrSecretsDropped]. An Update of it would destroy the secrets.
+// fail with [ErrSecretsDropped]. An Update of it would destroy the credentials.
 func DropSecrets(obj any) (any, error) {
 	obj, err := StripManagedFields(obj)
 	dp, ok := obj.(*v1alpha1.DataPlane)
@@ -45,8 +47,11 @@ func DropSecrets(obj any) (any, error) {
 	for _, annotation := range copyAnnotations {
 		delete(dp.Annotations, annotation)
 	}
-	if creds := &dp.Spec.KubernetesCluster.Credentials; creds.ClientKey != "" {
-		creds.ClientKey = v1alpha1.Redacted
+	creds := &dp.Spec.KubernetesCluster.Credentials
+	for _, value := range []*string{&creds.CACert, &creds.ClientCert, &creds.ClientKey} {
+		if *value != "" {
+			*value = v1alpha1.Redacted
+		}
 	}
 	if observer := dp.Spec.Observer; observer != nil && observer.Authentication.BasicAuth.Password != "" {
 		observer.Authentication.BasicAuth.Password = v1alpha1.Redacted

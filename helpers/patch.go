@@ -149,6 +149,11 @@ func conditionsPatch(current *v1alpha1.DataPlane, conditions []metav1.Condition,
 }
 
 func secretsDropped(dp *v1alpha1.DataPlane) bool {
-	return dp.Spec.KubernetesCluster.Credentials.ClientKey == v1alpha1.Redacted ||
+	return credentialsDropped(dp) ||
 		dp.Spec.Observer != nil && dp.Spec.Observer.Authentication.BasicAuth.Password == v1alpha1.Redacted
+}
+
+func credentialsDropped(dp *v1alpha1.DataPlane) bool {
+	creds := &dp.Spec.KubernetesCluster.Credentials
+	return creds.CACert == v1alpha1.Redacted || creds.ClientCert == v1alpha1.Redacted || creds.ClientKey == v1alpha1.Redacted
 }

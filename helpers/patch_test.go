@@ -74,7 +74,10 @@ func TestDropSecrets(t *testing.T) {
 	obj, err := DropSecrets(dp.DeepCopy())
 	require.NoError(t, err)
 	dropped := obj.(*v1alpha1.DataPlane)
-	assert.Equal(t, v1alpha1.Redacted, dropped.Spec.KubernetesCluster.Credentials.ClientKey)
+	assert.Equal(t, v1alpha1.APIServerCredentials{
+		APIServerURL: dp.Spec.KubernetesCluster.Credentials.APIServerURL,
+		CACert:       v1alpha1.Redacted, ClientCert: v1alpha1.Redacted, ClientKey: v1alpha1.Redacted,
+	}, dropped.Spec.KubernetesCluster.Credentials)
 	assert.Equal(t, v1alpha1.Redacted, dropped.Spec.Observer.Authentication.BasicAuth.Password)
 	assert.Equal(t, map[string]string{"stays": "x"}, dropped.Annotations)
 	assert.Empty(t, dropped.ManagedFields)
@@ -83,6 +86,8 @@ func TestDropSecrets(t *testing.T) {
 	_, err = RESTConfigFor(dropped)
 	require.ErrorIs(t, err, ErrSecretsDropped)
 	_, err = MergePatch(dropped, dropped)
+	require.ErrorIs(t, err, ErrSecretsDropped)
+	_, err = CertificateExpiry(dropped)
 	require.ErrorIs(t, err, ErrSecretsDropped)
 	_, errs := Validate(dropped)
 	assert.Len(t, errs, 1)

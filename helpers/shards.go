@@ -226,9 +226,8 @@ type observedLease struct {
 }
 
 func (l *observedLease) held() bool {
-	spec := &l.Spec
-	return spec.HolderIdentity != nil && *spec.HolderIdentity != "" && spec.LeaseDurationSeconds != nil &&
-		time.Since(l.since) < time.Duration(*spec.LeaseDurationSeconds)*time.Second
+	return !isReleased(l.Lease) && l.Spec.LeaseDurationSeconds != nil &&
+		time.Since(l.since) < time.Duration(*l.Spec.LeaseDurationSeconds)*time.Second
 }
 
 func (s *sharding) shardName(i int) string { return fmt.Sprintf("%s-%d", s.config.Name, i) }
@@ -347,7 +346,7 @@ func (s *sharding) removeMember(ctx context.Context, name string) {
 	s.mu.Unlock()
 	if name == s.memberName() {
 		current, err := s.leases.Get(ctx, name, metav1.GetOptions{})
-		if err != nil || current.Spec.HolderIdentity != nil && *current.Spec.HolderIdentity != "" {
+		if err != nil || !isReleased(current) && *current.Spec.HolderIdentity != s.identity {
 			return // another process has it
 		}
 		lease.Lease, ok = current, true
@@ -468,9 +467,31 @@ func (m *memberLease) Create(ctx context.Context, lease *coordinationv1.Lease, o
 }
 
 func (m *memberLease) Update(ctx context.Context, lease *coordinationv1.Lease, opts metav1.UpdateOptions) (*coordinationv1.Lease, error) {
+	updated, err := m.update(ctx, lease, opts)
+	if !isReleased(lease) || !apierrors.IsConflict(err) {
+		return updated, err
+	}
+	// The renewal that was under way when the replica stopped has reached the API server.
+	current, err := m.Get(ctx, lease.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if current.Spec.HolderIdentity == nil || *current.Spec.HolderIdentity != m.s.identity {
+		return current, nil // another has it already
+	}
+	lease = lease.DeepCopy()
+	lease.ResourceVersion = current.ResourceVersion
+	return m.update(ctx, lease, opts)
+}
+
+func (m *memberLease) update(ctx context.Context, lease *coordinationv1.Lease, opts metav1.UpdateOptions) (*coordinationv1.Lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.s.config.retryPeriod())
 	defer cancel()
 	return m.LeaseInterface.Update(ctx, lease, opts)
+}
+
+func isReleased(lease *coordinationv1.Lease) bool {
+	return lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == ""
 }
 
 // shardLeases are memberLeases, and what makes leaderelection fair and safe here. It sees
@@ -533,7 +554,7 @@ func (l *ledShard) offer(name string) (*coordinationv1.Lease, error, <-chan stru
 }
 
 func (g *shardLease) Update(ctx context.Context, lease *coordinationv1.Lease, opts metav1.UpdateOptions) (*coordinationv1.Lease, error) {
-	if lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "" { // a release
+	if isReleased(lease) {
 		select {
 		case <-g.l.stop():
 		case <-ctx.Done():
