@@ -110,9 +110,8 @@ func FieldManagers(dp *v1alpha1.DataPlane, path string) ([]string, error) {
 		if err := set.FromJSON(bytes.NewReader(raw)); err != nil {
 			return nil, fmt.Errorf("managed fields of %q: %w", entry.Manager, err)
 		}
-		// A leaf above the path owns all below it, as an atomic list does.
 		set.Leaves().Iterate(func(owned fieldpath.Path) {
-			if name := owned.String(); isBelow(name, path) || isBelow(path, name) {
+			if owns(owned, path) {
 				managers = append(managers, entry.Manager)
 			}
 		})
@@ -121,8 +120,15 @@ func FieldManagers(dp *v1alpha1.DataPlane, path string) ([]string, error) {
 	return slices.Compact(managers), nil
 }
 
-// isBelow says whether a path is that of the field or of one below it.
-func isBelow(path, field string) bool {
-	rest, ok := strings.CutPrefix(path, field)
-	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+// owns says whether who owns a leaf owns the field of a path, or something below it. An
+// atomic list is a leaf that owns all its items. Keys of labels may have dots, so that a
+// path in text does not tell what is below what.
+func owns(leaf fieldpath.Path, path string) bool {
+	for i := range leaf {
+		if leaf[:i+1].String() == path {
+			return true
+		}
+	}
+	item, ok := strings.CutPrefix(path, leaf.String())
+	return ok && strings.HasPrefix(item, "[")
 }

@@ -26,11 +26,14 @@ const fieldObserverURL = "spec.observer.url"
 // closes, and no timeout: bound requests by their context.
 //
 // Of the options, WithUserAgent, WithDialTimeout, WithDialControl and WithProxy apply.
-// The error is [ErrNoObserver], or names spec.observer.url and shows no part of it. No
-// request is made.
+// The error is [ErrNoObserver], [ErrSecretsDropped], or names spec.observer.url and shows
+// no part of it. No request is made.
 func ObserverClientFor(dp *v1alpha1.DataPlane, opts ...Option) (*http.Client, *url.URL, error) {
 	if dp == nil || dp.Spec.Observer == nil {
 		return nil, nil, ErrNoObserver
+	}
+	if dp.Spec.Observer.Authentication.BasicAuth.Password == v1alpha1.Redacted {
+		return nil, nil, ErrSecretsDropped
 	}
 	base, err := parseObserverURL(dp.Spec.Observer.URL)
 	if err != nil {

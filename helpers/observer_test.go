@@ -103,3 +103,13 @@ func TestObserverClientForRefuses(t *testing.T) {
 		require.ErrorIs(t, err, ErrNoObserver)
 	}
 }
+
+func TestObserverClientForNeedsThePassword(t *testing.T) {
+	dp := newDataPlane(t)
+	dp.Spec.Observer = &v1alpha1.ObserverAPI{URL: "https://observer.example.com"}
+	dp.Spec.Observer.Authentication.BasicAuth = v1alpha1.BasicAuthCredentials{Username: "admin", Password: "hunter2"}
+	_, _, err := ObserverClientFor(dp)
+	require.NoError(t, err)
+	_, _, err = ObserverClientFor(Redact(dp))
+	require.ErrorIs(t, err, ErrSecretsDropped)
+}

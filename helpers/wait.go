@@ -199,6 +199,7 @@ type waiter struct {
 	started time.Time
 	key     types.NamespacedName
 	uid     types.UID
+	object  *v1alpha1.DataPlane // that last is of
 	last    Report
 	lastErr error
 	backoff wait.Backoff
@@ -254,43 +255,26 @@ func (w *waiter) fail(err error) error {
 	}
 }
 
-// round gets the object and watches it from there. It returns the object when it is what
-// is waited for, or an error that ends the wait, or how long to pause before the next.
-func (w *waiter) round(ctx context.Context) (_ *v1alpha1.DataPlane, pause time.Duration, _ error) {
-	dp, err := w.client.Get(ctx, w.name, metav1.GetOptions{})
-	resourceVersion := "" // of a watch that begins with what is there by then
-	switch {
-	case ctx.Err() != nil:
-		return nil, 0, context.Cause(ctx)
-	case err == nil:
-		if met, err := w.look(dp); met || err != nil {
-			return dp, 0, err
-		}
-		resourceVersion = dp.ResourceVersion
-	case apierrors.IsNotFound(err):
-		w.lastErr = err
-		if err := w.gone(err); err != nil {
-			return nil, 0, err
-		}
-	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
-		w.lastErr = err
-		return nil, 0, err
-	default:
-		w.lastErr = err
-		return nil, w.backoff.Step(), nil
+// round gets the object and watches it. It returns the object when it is what is waited
+// for, or an error that ends the wait, or how long to pause before the next.
+//
+// A watch from the resource version of the object would be refused in most cases: API
+// servers forget what is older than minutes. This one begins with what is there by then;
+// what has happened before that, and may have been a deletion, a second get tells.
+func (w *waiter) round(ctx context.Context) (*v1alpha1.DataPlane, time.Duration, error) {
+	dp, pause, err := w.get(ctx)
+	if w.over(dp, pause, err) {
+		return dp, pause, err
 	}
-
 	timeout := int64((minWatch + rand.N(minWatch)).Seconds()) //nolint:gosec // spreads load, hides nothing
 	watcher, err := w.client.Watch(ctx, metav1.ListOptions{
-		FieldSelector:   fields.OneTermEqualSelector(metav1.ObjectNameField, w.name).String(),
-		ResourceVersion: resourceVersion, AllowWatchBookmarks: true, TimeoutSeconds: &timeout,
+		FieldSelector:  fields.OneTermEqualSelector(metav1.ObjectNameField, w.name).String(),
+		TimeoutSeconds: &timeout,
 	})
 	switch {
+	case err == nil:
+		defer watcher.Stop()
 	case ctx.Err() != nil:
-		if err == nil {
-			watcher.Stop()
-		}
-		return nil, 0, context.Cause(ctx)
 	case apierrors.IsForbidden(err):
 		w.lastErr = err
 		pause := wait.Jitter(w.options.poll, 0.2)
@@ -298,16 +282,52 @@ func (w *waiter) round(ctx context.Context) (_ *v1alpha1.DataPlane, pause time.D
 			pause = min(pause, settles)
 		}
 		return nil, pause, nil
-	case err != nil:
+	default:
 		w.lastErr = err
 		return nil, w.backoff.Step(), nil
 	}
-	defer watcher.Stop()
-	return w.follow(ctx, dp, watcher)
+	if ctx.Err() != nil {
+		return nil, 0, context.Cause(ctx)
+	}
+	dp, pause, err = w.get(ctx)
+	if w.over(dp, pause, err) {
+		return dp, pause, err
+	}
+	return w.follow(ctx, watcher)
 }
 
-// follow takes the object that was last seen, and returns what round returns.
-func (w *waiter) follow(ctx context.Context, dp *v1alpha1.DataPlane, watcher watch.Interface) (*v1alpha1.DataPlane, time.Duration, error) {
+// over says whether what get has returned ends a round.
+func (w *waiter) over(dp *v1alpha1.DataPlane, pause time.Duration, err error) bool {
+	return dp != nil || pause > 0 || err != nil
+}
+
+// get looks at the object as it is, and returns what round returns; nothing when the
+// object, or its absence, is to be watched.
+func (w *waiter) get(ctx context.Context) (*v1alpha1.DataPlane, time.Duration, error) {
+	dp, err := w.client.Get(ctx, w.name, metav1.GetOptions{})
+	switch {
+	case ctx.Err() != nil:
+		return nil, 0, context.Cause(ctx)
+	case err == nil:
+		met, err := w.look(dp)
+		if !met {
+			dp = nil
+		}
+		return dp, 0, err
+	case apierrors.IsNotFound(err):
+		w.lastErr = err
+		return nil, 0, w.gone(err)
+	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+		w.lastErr = err
+		return nil, 0, err
+	default:
+		w.lastErr = err
+		return nil, w.backoff.Step(), nil
+	}
+}
+
+// follow returns what round returns.
+func (w *waiter) follow(ctx context.Context, watcher watch.Interface) (*v1alpha1.DataPlane, time.Duration, error) {
 	for {
 		var settled <-chan time.Time
 		if settles := w.settles(); settles > 0 {
@@ -318,8 +338,8 @@ func (w *waiter) follow(ctx context.Context, dp *v1alpha1.DataPlane, watcher wat
 		select {
 		case event, open = <-watcher.ResultChan():
 		case <-settled:
-			if met, err := w.look(dp); met || err != nil {
-				return dp, 0, err
+			if met, err := w.look(w.object); met || err != nil {
+				return w.object, 0, err
 			}
 			continue
 		case <-ctx.Done():
@@ -332,11 +352,13 @@ func (w *waiter) follow(ctx context.Context, dp *v1alpha1.DataPlane, watcher wat
 			w.lastErr = apierrors.FromObject(event.Object)
 			return nil, w.backoff.Step(), nil
 		}
-		changed, ok := event.Object.(*v1alpha1.DataPlane)
-		if !ok || event.Type == watch.Bookmark || changed.Name != w.name { // a fake ignores the selector
+		dp, ok := event.Object.(*v1alpha1.DataPlane)
+		switch {
+		case !ok || dp.Name != w.name: // a fake ignores the selector
+			continue
+		case event.Type == watch.Bookmark || event.Type == watch.Added && dp.UID == w.uid && w.uid != "": // what get has seen, or older
 			continue
 		}
-		dp = changed
 		w.resetBackoff()
 		if event.Type == watch.Deleted {
 			if err := w.gone(ErrDeleted); err != nil {
@@ -360,7 +382,7 @@ func (w *waiter) look(dp *v1alpha1.DataPlane) (met bool, err error) {
 			return false, ErrReplaced
 		}
 	}
-	w.uid, w.key, w.last = dp.UID, keyOf(dp), Evaluate(dp, w.options.evaluate...)
+	w.uid, w.key, w.object, w.last = dp.UID, keyOf(dp), dp, Evaluate(dp, w.options.evaluate...)
 	return w.met(dp)
 }
 

@@ -33,6 +33,7 @@ func TestAtomicConditions(t *testing.T) {
 	t.Run("a second manager of conditions conflicts and replaces all by force", func(t *testing.T) {
 		testSecondManagerOfAtomicConditions(t, p.space(t))
 	})
+	t.Run("fields", func(t *testing.T) { testFields(t, p, ".status.conditions") })
 	t.Run("patch conditions", func(t *testing.T) { testPatchConditions(t, p) })
 	t.Run("no verdict is True unless kubectl waits", func(t *testing.T) { testNoVerdictIsTrueUnlessKubectlWaits(t, p.space(t)) })
 	t.Run("helpers and kubectl agree on duplicates", func(t *testing.T) { testAgreementOnDuplicates(t, p.space(t)) })

@@ -98,11 +98,8 @@ func TestAfterARestartOfTheAPIServer(t *testing.T) {
 		s.create(t, newDataPlane("kept"))
 		s.create(t, newDataPlane("deleted"))
 		line := newLine()
-		config := p.Config()
-		config.Dial = line.dial
-		client, err := openchoreoclient.NewForConfig(config)
-		require.NoError(t, err)
-		f := s.follow(t, client)
+		far, _ := s.over(t, line)
+		f := s.follow(t, far.openchoreo)
 		f.awaitAll(t, awaited{added, "kept", ""}, awaited{added, "deleted", ""})
 
 		line.cut()
@@ -110,7 +107,7 @@ func TestAfterARestartOfTheAPIServer(t *testing.T) {
 		kept := s.setStatus(t, "kept", report)
 		created := s.create(t, newDataPlane("created"))
 		require.NoError(t, p.RestartAPIServer(t.Context()))
-		_, err = f.lister.Get("deleted")
+		_, err := f.lister.Get("deleted")
 		require.NoError(t, err, "it can't know yet")
 		line.mend()
 
@@ -120,6 +117,10 @@ func TestAfterARestartOfTheAPIServer(t *testing.T) {
 			awaited{deletedUnseen, "deleted", ""},
 		)
 		f.requireCached(t, s)
+	})
+
+	t.Run("an event handler is told once of what happened while it was cut off", func(t *testing.T) {
+		testEventHandlerCutOff(t, p.space(t))
 	})
 }
 

@@ -82,9 +82,9 @@ type plane struct {
 }
 
 // ownPlane starts a control plane that the test ends.
-func ownPlane(t *testing.T, crd []byte) *plane {
+func ownPlane(t *testing.T, crd []byte, opts ...controlplane.Option) *plane {
 	t.Helper()
-	p, err := startPlane(t.Context(), crd, controlplane.WithName(t.Name()))
+	p, err := startPlane(t.Context(), crd, append(opts, controlplane.WithName(t.Name()))...)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, p.Stop()) })
 	return p

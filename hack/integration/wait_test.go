@@ -115,8 +115,8 @@ func TestWaitFor(t *testing.T) {
 		require.ErrorAs(t, err, &waitErr)
 		assert.Equal(t, metav1.ConditionFalse, waitErr.Last.Verdict("Ready").Status)
 		assert.Regexp(t, `^dataplane `+s.namespace+`/prod: waited \d+ms for Ready=True: `+
-			`Ready=False \(AgentUnreachable: dial tcp: refused\); Connected not reported; GatewayProvisioned not reported; `+
-			`other types: Created=True: context deadline exceeded$`, err.Error())
+			`Ready=False \(AgentUnreachable: dial tcp: refused\)( for \d+s)?; Connected not reported; GatewayProvisioned not reported; `+
+			`other types: Created=True; last error: none: context deadline exceeded$`, err.Error())
 
 		ctx, cancel = context.WithCancel(t.Context())
 		result := s.waiting(ctx)
@@ -201,6 +201,17 @@ func TestWaitFor(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "for deletion")
 	})
+}
+
+func TestWaitForAConditionToSettle(t *testing.T) {
+	s := shared.space(t)
+	s.create(t, newDataPlane("prod"))
+	const d = 2 * time.Second
+	result := s.waiting(t.Context(), helpers.EvaluateWith(helpers.StableFor(d, nil)))
+	goesOn(t, result)
+	since := s.setReady(t, metav1.ConditionTrue, 0).Status.Conditions[0].LastTransitionTime
+	require.NoError(t, ended(t, result)) // though nothing changes any more
+	assert.GreaterOrEqual(t, time.Since(since.Time), d)
 }
 
 // as returns a client of a user with these verbs on DataPlanes of the namespace.

@@ -1,0 +1,158 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/tools/cache"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+)
+
+func (s *space) typedInformer() cache.SharedIndexInformer {
+	return openchoreoinformers.NewSharedInformerFactoryWithOptions(s.openchoreo, 0, openchoreoinformers.WithNamespace(s.namespace)).
+		OpenChoreo().V1alpha1().DataPlanes().Informer()
+}
+
+func (s *space) dynamicInformer() cache.SharedIndexInformer {
+	return dynamicinformer.NewFilteredDynamicSharedInformerFactory(s.dynamic, 0, s.namespace, nil).
+		ForResource(openchoreov1alpha1.SchemeGroupVersion.WithResource("dataplanes")).Informer()
+}
+
+// cached returns what an informer holds of the DataPlane prod when that is of a resource
+// version.
+func (s *space) cached(t *testing.T, informer cache.SharedIndexInformer, resourceVersion string) metav1.Object {
+	t.Helper()
+	var object metav1.Object
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		obj, found, err := informer.GetStore().GetByKey(s.namespace + "/prod")
+		require.NoError(c, err)
+		require.True(c, found)
+		object, err = meta.Accessor(obj)
+		require.NoError(c, err)
+		require.Equal(c, resourceVersion, object.GetResourceVersion())
+	}, eventually, tick)
+	return object
+}
+
+// runInformer runs an informer until the test ends.
+func runInformer(t *testing.T, informer cache.SharedIndexInformer, transform cache.TransformFunc) {
+	t.Helper()
+	require.NoError(t, informer.SetTransform(transform))
+	ended := make(chan struct{})
+	go func() { defer close(ended); informer.Run(t.Context().Done()) }()
+	t.Cleanup(func() { <-ended })
+}
+
+func TestStripManagedFieldsInInformers(t *testing.T) {
+	for name, newInformer := range map[string]func(*space) cache.SharedIndexInformer{
+		"typed": (*space).typedInformer, "dynamic": (*space).dynamicInformer,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := shared.space(t)
+			listed := s.create(t, newDataPlane("prod"))
+			informer := newInformer(s)
+			runInformer(t, informer, helpers.StripManagedFields)
+			assert.Empty(t, s.cached(t, informer, listed.ResourceVersion).GetManagedFields())
+
+			watched := s.setStatus(t, "prod", report)
+			require.NotEmpty(t, watched.ManagedFields, "the API server has them")
+			got := s.cached(t, informer, watched.ResourceVersion)
+			assert.Empty(t, got.GetManagedFields())
+			have, err := runtime.DefaultUnstructuredConverter.ToUnstructured(got)
+			require.NoError(t, err)
+			want := s.stored(t, "prod")
+			delete(at(want, "metadata"), "managedFields")
+			for _, field := range []string{"metadata", "spec", "status"} {
+				assert.Equal(t, want[field], have[field], "all else is there")
+			}
+		})
+	}
+}
+
+func TestDropSecretsInAnInformer(t *testing.T) {
+	s := shared.space(t)
+	applied := newDataPlane("prod")
+	applied.TypeMeta = metav1.TypeMeta{APIVersion: openchoreov1alpha1.SchemeGroupVersion.String(), Kind: "DataPlane"}
+	applied.Namespace = s.namespace
+	applied.Spec.KubernetesCluster.Credentials = credentialsOf(addUser(t, shared, "agent"))
+	applied.Spec.Observer = &openchoreov1alpha1.ObserverAPI{URL: "https://observer.example.com"}
+	applied.Spec.Observer.Authentication.BasicAuth = openchoreov1alpha1.BasicAuthCredentials{Username: "admin", Password: "hunter2"}
+	key := applied.Spec.KubernetesCluster.Credentials.ClientKey
+	data, err := json.Marshal(applied)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "dataplane.json")
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	s.kubectl(t, "apply", "--filename", file)
+	requireStored := func() *openchoreov1alpha1.DataPlane {
+		t.Helper()
+		stored := s.get(t, "prod")
+		require.Equal(t, applied.Spec, stored.Spec)
+		require.Contains(t, stored.Annotations[corev1.LastAppliedConfigAnnotation], key)
+		require.NotEmpty(t, stored.ManagedFields)
+		return stored
+	}
+	stored := requireStored()
+
+	informer := s.typedInformer()
+	runInformer(t, informer, helpers.DropSecrets)
+	cached := func(resourceVersion string) *openchoreov1alpha1.DataPlane {
+		t.Helper()
+		dp := s.cached(t, informer, resourceVersion).(*openchoreov1alpha1.DataPlane)
+		data, err := json.Marshal(dp)
+		require.NoError(t, err)
+		assert.Zero(t, bytes.Count(data, []byte(key)), "client keys in the cache")
+		assert.Zero(t, bytes.Count(data, []byte("hunter2")), "passwords in the cache")
+		assert.Empty(t, dp.Annotations[corev1.LastAppliedConfigAnnotation])
+		assert.Empty(t, dp.ManagedFields)
+		want := helpers.Redact(stored).Spec
+		creds := &want.KubernetesCluster.Credentials
+		creds.CACert, creds.ClientCert = openchoreov1alpha1.Redacted, openchoreov1alpha1.Redacted
+		assert.Equal(t, want, dp.Spec, "all else is there")
+		return dp
+	}
+	dropped := cached(stored.ResourceVersion)
+
+	clients := helpers.NewClientCache(func(r *helpers.Remote) (*helpers.Remote, error) { return r, nil })
+	defer clients.Close()
+	edited := dropped.DeepCopy()
+	edited.Spec.Registry.Prefix = "docker.io/other"
+	for name, use := range map[string]func() error{
+		"RESTConfigFor":     func() error { _, err := helpers.RESTConfigFor(dropped); return err },
+		"KubeconfigFor":     func() error { _, err := helpers.KubeconfigFor(dropped); return err },
+		"NewRemote":         func() error { _, err := helpers.NewRemote(dropped); return err },
+		"ClientCache.Get":   func() error { _, err := clients.Get(dropped); return err },
+		"MergePatch":        func() error { _, err := helpers.MergePatch(dropped, edited); return err },
+		"MergePatch before": func() error { _, err := helpers.MergePatch(dropped, stored); return err },
+		"MergePatch after":  func() error { _, err := helpers.MergePatch(stored, dropped); return err },
+	} {
+		require.ErrorIs(t, use(), helpers.ErrSecretsDropped, name)
+	}
+	r, err := clients.Get(stored)
+	require.NoError(t, err)
+	require.NoError(t, r.Probe(t.Context()))
+
+	before := dropped.DeepCopy()
+	patched, err := helpers.PatchConditions(t.Context(), s.typed, dropped,
+		metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
+	require.NoError(t, err)
+	assertSame(t, before, dropped, "the cache's own")
+	assert.True(t, helpers.IsReady(patched))
+	assertSame(t, patched, requireStored())
+	assert.True(t, helpers.IsReady(cached(patched.ResourceVersion)))
+}
