@@ -512,45 +512,51 @@ type shardLease struct {
 // period. If that is out of date, the update that follows conflicts.
 func (g *shardLease) Get(ctx context.Context, name string, opts metav1.GetOptions) (*coordinationv1.Lease, error) {
 	for {
-		lease, err, changed := g.l.offer(name)
+		answer := g.l.answer(name)
 		switch {
-		case lease != nil || err != nil:
-			return lease, err
-		case changed == nil:
+		case answer.unknown:
 			return g.LeaseInterface.Get(ctx, name, opts)
+		case answer.notYet == nil:
+			return answer.lease, answer.err
 		}
 		select {
-		case <-changed:
+		case <-answer.notYet:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-// offer returns the Lease or an error as the answer of a Get, or what to wait for before
-// there is one, or nothing when only the API server knows.
-func (l *ledShard) offer(name string) (*coordinationv1.Lease, error, <-chan struct{}) { //nolint:revive // the error is an answer
+// leaseAnswer is what answers a Get.
+type leaseAnswer struct {
+	lease   *coordinationv1.Lease
+	err     error
+	notYet  <-chan struct{} // there is none before this is closed
+	unknown bool            // only the API server knows
+}
+
+func (l *ledShard) answer(name string) leaseAnswer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state == shardLed || l.state == shardEnding {
-		return nil, nil, nil
+		return leaseAnswer{unknown: true}
 	}
 	l.state = shardForeign
 	if l.lookErr != nil && time.Since(l.looked) > l.config.LeaseDuration {
-		return nil, l.lookErr, nil
+		return leaseAnswer{err: l.lookErr}
 	}
 	lease, exists := l.seen[name]
 	if !exists || !lease.held() {
 		// Who has looked only once may not have seen all that have started at the same time.
 		if !l.member || l.rounds < 2 || len(l.own(shardClaimed, shardLed, shardEnding)) >= l.share {
-			return nil, nil, l.changed
+			return leaseAnswer{notYet: l.changed}
 		}
 		l.state = shardClaimed
 	}
 	if !exists {
-		return nil, apierrors.NewNotFound(coordinationv1.Resource("leases"), name), nil
+		return leaseAnswer{err: apierrors.NewNotFound(coordinationv1.Resource("leases"), name)}
 	}
-	return lease.DeepCopy(), nil, nil
+	return leaseAnswer{lease: lease.DeepCopy()}
 }
 
 func (g *shardLease) Update(ctx context.Context, lease *coordinationv1.Lease, opts metav1.UpdateOptions) (*coordinationv1.Lease, error) {
