@@ -12,7 +12,8 @@
 //   - informers/externalversions and listers: a cache of DataPlanes that a watch
 //     keeps up to date.
 //   - applyconfigurations: what server-side apply takes.
-//   - helpers: a rest.Config from a DataPlane, and what its conditions say.
+//   - helpers: connections to data planes, what their conditions say, waiting for that,
+//     and running something in every data plane.
 //
 // # Reading
 //
@@ -62,6 +63,14 @@
 //	})
 //	defer clients.Close()
 //	target, err := clients.Get(dataPlane)
+//
+// One that does something in every data plane all the time, such as to watch it, leaves
+// to helpers.Fleet when to start, end and repeat that:
+//
+//	fleet := helpers.NewFleet(dataPlanes.Informer(), func(ctx context.Context, r *helpers.Remote) error {
+//		return watchWorkloads(ctx, r) // until ctx ends
+//	})
+//	err := fleet.Run(ctx)
 //
 // # Testing
 //

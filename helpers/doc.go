@@ -15,7 +15,9 @@
 // the certificate authorities of the machine, or an anonymous user.
 //
 // A [Remote] is a connection that can be closed, and a [ClientCache] keeps one for each
-// of many data planes, and replaces it when the credentials change.
+// of many data planes, and replaces it when the credentials change. A [Fleet] runs a
+// function in each data plane for as long as it exists with the same credentials, and
+// [RunShards] divides data planes among replicas of a program.
 //
 // [Evaluate], [IsReady] and the other readers of conditions never say True of what was
 // observed at another generation of the object. A condition that is absent, out of date
