@@ -4,13 +4,15 @@
 
 # Builds every public package and runs the unit tests with each client-go that a
 # release supports, prints a table, and compares it with the README's. Arguments name
-# minors ("0.36"), all by default. Two modules stand in for users:
+# minors ("0.36"), all by default. Three modules stand in for users:
 #
-#   unit      this module with its requirements raised, and all its tests
-#   consumer  another module that requires this one and a client-go of its own
+#   unit        this module with its requirements raised, and all its tests
+#   consumer    another module that requires this one and a client-go of its own
+#   controller  examples/controller-runtime with the controller-runtime that was made for
+#               that client-go, and its tests, on real API servers
 #
-# With the latest minor, the tests run under the race detector, and those on real API
-# servers run too; with the earliest, hack/test.sh does that.
+# With the latest minor, the unit tests run under the race detector, and those of
+# hack/integration run too; with the earliest, hack/test.sh does that.
 #
 # Needs Go; a client-go that asks for a later Go gets it by GOTOOLCHAIN.
 
@@ -19,8 +21,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The latest patch of each minor, by hand, so that a run is repeatable.
 supported=(v0.33.13 v0.34.13 v0.35.10 v0.36.6 v0.37.2)
+controller_runtimes=(v0.21.0 v0.22.5 v0.23.3 v0.24.1 v0.25.2) # for each of those
 latest=${supported[${#supported[@]} - 1]}
-latest_controller_runtime=v0.25.2 # of which the tests on real API servers take one
 
 module=github.com/openchoreo/dataplane-sdk-go
 root=$PWD
@@ -47,7 +49,7 @@ as_this_module() {
   local mod=$tmp/$1/this.mod
   cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
   go get -modfile="$mod" "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" &&
-    go mod tidy -modfile="$mod" && check_version "$1" -modfile="$mod" &&
+    go mod tidy -modfile="$mod" && check_version k8s.io/client-go "$1" -modfile="$mod" &&
     go vet -modfile="$mod" ./... &&
     if [[ $1 == "$latest" ]]; then
       go test -modfile="$mod" -race -count=1 ./... && on_real_api_servers "$1"
@@ -59,8 +61,8 @@ as_this_module() {
 on_real_api_servers() {
   local mod=$tmp/$1/integration.mod
   cd hack/integration && cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
-  go get -modfile="$mod" "k8s.io/client-go@$1" "sigs.k8s.io/controller-runtime@$latest_controller_runtime" &&
-    go mod tidy -modfile="$mod" && check_version "$1" -modfile="$mod" &&
+  go get -modfile="$mod" "k8s.io/client-go@$1" "sigs.k8s.io/controller-runtime@$(controller_runtime_for "$1")" &&
+    go mod tidy -modfile="$mod" && check_version k8s.io/client-go "$1" -modfile="$mod" &&
     go test -modfile="$mod" -race -count=1 -timeout=40m ./...
 }
 
@@ -70,19 +72,46 @@ as_consumer() {
   mkdir -p "$dir" && cp hack/compat/consumer_test.go.txt "$dir/consumer_test.go" && cd "$dir" || return
   go mod init example.com/consumer &&
     go mod edit -require="$module@v0.0.0" -replace="$module=$root" -require="k8s.io/client-go@$1" &&
-    go mod tidy && check_version "$1" &&
+    go mod tidy && check_version k8s.io/client-go "$1" &&
     go build "$module/..." &&
     go vet ./... &&
     go test -count=1 ./... || return
   go list -m all | wc -l | tr -d ' ' >"$tmp/$1/modules"
 }
 
-# check_version VERSION [FLAG...]: what is tested must be what the table says.
+# as_controller VERSION: the example with the controller-runtime that goes with VERSION.
+as_controller() {
+  local mod=$tmp/$1/controller.mod controller_runtime tags=
+  controller_runtime=$(controller_runtime_for "$1")
+  case $controller_runtime in # what its clients can do
+    v0.21.*) tags=controller_runtime_v0.21 ;; # patch, but not Apply
+    v0.22.*) ;;                               # Apply, but not the status
+    *) tags=controller_runtime_v0.23 ;;
+  esac
+  # Indirect requirements belong to the versions that examples/go.mod asks for, which can
+  # be later ones.
+  cd examples && sed '/\/\/ indirect$/d' go.mod >"$mod" && cp go.sum "${mod%.mod}.sum" || return
+  # In the environment, since the tests build the program themselves.
+  export GOFLAGS="$GOFLAGS -modfile=$mod -tags=$tags"
+  go get "sigs.k8s.io/controller-runtime@$controller_runtime" "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" &&
+    go mod tidy && check_version k8s.io/client-go "$1" && check_version sigs.k8s.io/controller-runtime "$controller_runtime" &&
+    go vet ./controller-runtime &&
+    go test -count=1 ./controller-runtime
+}
+
+controller_runtime_for() { # VERSION of client-go
+  local i
+  for i in "${!supported[@]}"; do
+    if [[ ${supported[i]} == "$1" ]]; then echo "${controller_runtimes[i]}"; fi
+  done
+}
+
+# check_version MODULE VERSION [FLAG...]: what is tested must be what the table says.
 check_version() {
-  local want=$1 got
-  shift
-  got=$(go list "$@" -m -f '{{.Version}}' k8s.io/client-go)
-  [[ $got == "$want" ]] || { echo "built with client-go $got, want $want" >&2; return 1; }
+  local module=$1 want=$2 got
+  shift 2
+  got=$(go list "$@" -m -f '{{.Version}}' "$module")
+  [[ $got == "$want" ]] || { echo "built with $module $got, want $want" >&2; return 1; }
 }
 
 baseline() { # modules of client-go alone
@@ -104,32 +133,36 @@ step() { # step VERSION NAME COMMAND...: prints what failed, keeps what passed q
   fi
 }
 
+table_row() { printf '%-10s  %-6s  %-8s  %-18s  %-10s  %7s  %s\n' "$@"; }
+
 rows=()
 for version in "${versions[@]}"; do
   mkdir -p "$tmp/$version"
   echo "client-go $version ..." >&2
   unit=$(step "$version" unit as_this_module "$version")
   consumer=$(step "$version" consumer as_consumer "$version")
+  controller=$(step "$version" controller as_controller "$version")
+  controller_runtime=$(controller_runtime_for "$version")
   alone=$(step "$version" baseline baseline "$version")
   modules=- only=-
-  if [[ $unit$consumer$alone == okokok ]]; then
+  if [[ $unit$consumer$controller$alone == okokokok ]]; then
     modules=$(<"$tmp/$version/modules") only=$(<"$tmp/$version/alone")
-    row="| $version | $modules | $only |"
+    row="| $version | $controller_runtime | $modules | $only |"
     grep --quiet --fixed-strings --line-regexp "$row" README.md ||
       { echo "verify-compat: README.md has no row: $row" >&2; status=1; }
   else
     status=1
   fi
-  rows+=("$(printf '%-10s  %-6s  %-8s  %7s  %s' "$version" "$unit" "$consumer" "$modules" "$only")")
+  rows+=("$(table_row "$version" "$unit" "$consumer" "$controller_runtime" "$controller" "$modules" "$only")")
 done
 
 if ((${#versions[@]} == ${#supported[@]})) &&
-  (($(grep --count '^| v0\.[0-9.]* | [0-9]' README.md) != ${#supported[@]})); then
+  (($(grep --count '^| v0\.[0-9.]* | v0\.' README.md) != ${#supported[@]})); then
   echo "verify-compat: README.md has rows of versions that are not tested" >&2
   status=1
 fi
 
 echo
-printf '%-10s  %-6s  %-8s  %7s  %s\n' client-go unit consumer modules "with client-go alone"
+table_row client-go unit consumer controller-runtime controller modules "with client-go alone"
 printf '%s\n' "${rows[@]}"
 exit $status

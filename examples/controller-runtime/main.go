@@ -1,0 +1,148 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command controller-runtime is a controller on sigs.k8s.io/controller-runtime, v0.21 or
+// later, that uses the DataPlane SDK: its types in the manager's scheme and cache, its
+// apply configurations with the manager's client, its typed client beside that one, and
+// its client cache for the clusters that DataPlanes describe.
+//
+//	go -C examples run ./controller-runtime
+//
+// For each DataPlane, the controller keeps a config map in the target cluster, from which
+// a gateway there could read its virtual hosts, and says in the condition
+// GatewayProvisioned how that went.
+//
+// It starts a management and a target cluster on this machine, plays what happens in the
+// life of a DataPlane, and removes all of it. With --kubeconfig or --context, it does its
+// work for the DataPlanes of an existing cluster instead, those of one namespace, until
+// Ctrl-C; then it takes back what it has written, there and in the target clusters.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+func main() {
+	// controller-runtime has a --kubeconfig of its own in flag.CommandLine.
+	fs := flag.NewFlagSet("controller-runtime", flag.ExitOnError)
+	var flags demo.Flags
+	flags.Register(fs)
+	_ = fs.Parse(os.Args[1:])
+	if fs.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "controller-runtime: unexpected argument %q\n", fs.Arg(0))
+		fs.Usage()
+		os.Exit(2)
+	}
+	os.Exit(demo.Main(fs.Name(), func(ctx context.Context) error { return run(ctx, &flags) }))
+}
+
+func run(ctx context.Context, flags *demo.Flags) (err error) {
+	logger := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
+	ctrl.SetLogger(logger)
+
+	clusters, err := demo.Start(ctx, flags, 1, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, clusters.Stop()) }()
+
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), openchoreov1alpha1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+
+	// Clients of the clusters that DataPlanes describe. Each lives as long as the
+	// credentials that it was built from.
+	targets := helpers.NewClientCache(func(remote *helpers.Remote) (client.Client, error) {
+		return client.New(remote.Config(), client.Options{HTTPClient: remote.HTTPClient(), Scheme: scheme})
+	}, helpers.WithUserAgent(userAgent))
+	defer targets.Close()
+
+	mgr, err := newManager(clusters.Management, clusters.Namespace, scheme, logger)
+	if err != nil {
+		return err
+	}
+	// The typed client, on the connections of the manager's own.
+	typed, err := openchoreoclient.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return err
+	}
+	gateways := &gatewayReconciler{client: mgr.GetClient(), dataPlanes: typed.OpenChoreoV1alpha1(), targets: targets}
+	if err := gateways.setUp(mgr, logger); err != nil {
+		return err
+	}
+
+	if flags.Existing() {
+		fmt.Printf("watching DataPlanes in namespace %s; Ctrl-C ends it\n", clusters.Namespace)
+		err := mgr.Start(ctx)
+		// An example leaves nothing behind. A controller of yours ends here, and goes on
+		// where it was when it starts again.
+		return errors.Join(err, gateways.releaseAll(context.WithoutCancel(ctx), clusters.Namespace))
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &story{clusters: clusters, client: mgr.GetClient(), dataPlanes: typed.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace)}
+	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		defer cancel()
+		return s.play(ctx)
+	})); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+func newManager(config *rest.Config, namespace string, scheme *runtime.Scheme, logger logr.Logger) (manager.Manager, error) {
+	config = rest.CopyConfig(config)
+	config.UserAgent = userAgent
+	return ctrl.NewManager(config, manager.Options{
+		Scheme: scheme,
+		Logger: logger.V(1), // what it says of itself is for debugging; errors appear all the same
+		Cache: cache.Options{
+			DefaultTransform: helpers.StripManagedFields,
+			ByObject: map[client.Object]cache.ByObject{
+				// A controller that connects nowhere would have Transform: helpers.DropSecrets.
+				&openchoreov1alpha1.DataPlane{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+			},
+		},
+		Metrics: metricsserver.Options{BindAddress: "0"}, // no server
+	})
+}
+
+func (r *gatewayReconciler) setUp(mgr manager.Manager, logger logr.Logger) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("gateway").
+		For(&openchoreov1alpha1.DataPlane{}, builder.WithPredicates(unseen)).
+		// A cluster that doesn't answer holds a worker until it times out.
+		WithOptions(controller.Options{MaxConcurrentReconciles: 10}).
+		WithLogConstructor(func(req *reconcile.Request) logr.Logger {
+			if req == nil {
+				return logger.V(1)
+			}
+			return logger.WithValues("dataPlane", req.NamespacedName)
+		}).
+		Complete(r)
+}

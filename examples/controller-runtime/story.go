@@ -1,0 +1,163 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+const gatewayProvisioned = openchoreov1alpha1.DataPlaneConditionGatewayProvisioned
+
+// mayWrite is what the user of a DataPlane has to be allowed in the target cluster.
+var mayWrite = rbacv1.PolicyRule{
+	APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create", "patch", "delete"},
+}
+
+// story does to a DataPlane what administrators do, and shows what the controller makes of
+// it.
+type story struct {
+	clusters   *demo.Clusters
+	client     client.Client // of the management cluster
+	dataPlanes openchoreotyped.DataPlaneInterface
+
+	target    client.Client // somebody who may look at everything in the target cluster
+	dataPlane *openchoreov1alpha1.DataPlane
+}
+
+func (s *story) play(ctx context.Context) (err error) {
+	if s.target, err = client.New(s.clusters.Targets[0].Config(), client.Options{Scheme: s.client.Scheme()}); err != nil {
+		return err
+	}
+	for i, step := range []struct {
+		title string
+		do    func(context.Context) error
+	}{
+		{"Somebody creates a DataPlane: the controller configures the gateway in its cluster", s.create},
+		{"The public virtual host changes: the config map follows", s.changeHost},
+		{"The credentials are replaced by those of a user who may do nothing", s.rotateToNobody},
+		{"The credentials are replaced once more, by those of a user who may write config maps", s.rotate},
+		{"The DataPlane is deleted: what the controller made in its cluster goes before it", s.remove},
+	} {
+		fmt.Printf("\n%d. %s\n", i+1, step.title)
+		bounded, cancel := context.WithTimeout(ctx, time.Minute)
+		err := step.do(bounded)
+		cancel()
+		if ctx.Err() != nil {
+			return nil // interrupted
+		}
+		if err != nil {
+			return fmt.Errorf("step %d, %q: %w", i+1, step.title, err)
+		}
+	}
+	fmt.Println("\nThat is all: one controller followed a DataPlane from its creation to its end.")
+	return nil
+}
+
+func (s *story) create(ctx context.Context) (err error) {
+	if s.dataPlane, err = s.clusters.DataPlane(ctx, s.clusters.Targets[0], "production", mayWrite); err != nil {
+		return err
+	}
+	if err := s.client.Create(ctx, s.dataPlane); err != nil {
+		return err
+	}
+	return s.show(ctx, metav1.ConditionTrue)
+}
+
+func (s *story) changeHost(ctx context.Context) error {
+	return s.change(ctx, metav1.ConditionTrue, func(spec *openchoreov1alpha1.DataPlaneSpec) {
+		spec.Gateway.PublicVirtualHost = "www.example.com"
+	})
+}
+
+func (s *story) rotateToNobody(ctx context.Context) error {
+	return s.rotateTo(ctx, "nobody", metav1.ConditionFalse)
+}
+
+func (s *story) rotate(ctx context.Context) error {
+	return s.rotateTo(ctx, "successor", metav1.ConditionTrue, mayWrite)
+}
+
+// rotateTo gives the DataPlane the credentials of a new user, who may do what rules say.
+func (s *story) rotateTo(ctx context.Context, user string, want metav1.ConditionStatus, rules ...rbacv1.PolicyRule) error {
+	other, err := s.clusters.DataPlane(ctx, s.clusters.Targets[0], user, rules...)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, want, func(spec *openchoreov1alpha1.DataPlaneSpec) {
+		spec.KubernetesCluster.Credentials = other.Spec.KubernetesCluster.Credentials
+	})
+}
+
+func (s *story) remove(ctx context.Context) error {
+	if err := s.client.Delete(ctx, s.dataPlane); err != nil {
+		return err
+	}
+	if err := helpers.WaitForDeletion(ctx, s.dataPlanes, s.dataPlane.Name); err != nil {
+		return err
+	}
+	line("DataPlane %s is gone", s.dataPlane.Name)
+	return s.showConfigMap(ctx)
+}
+
+// change patches the spec with what differs, so that fields that the SDK doesn't know stay,
+// and waits until the controller has reported on it.
+func (s *story) change(ctx context.Context, want metav1.ConditionStatus, mutate func(*openchoreov1alpha1.DataPlaneSpec)) error {
+	before := s.dataPlane.DeepCopy()
+	mutate(&s.dataPlane.Spec)
+	if err := s.client.Patch(ctx, s.dataPlane, client.MergeFrom(before)); err != nil {
+		return err
+	}
+	return s.show(ctx, want)
+}
+
+func (s *story) show(ctx context.Context, want metav1.ConditionStatus) error {
+	dp, err := helpers.WaitFor(ctx, s.dataPlanes, s.dataPlane.Name,
+		func(r helpers.Report) bool { return r.Verdict(gatewayProvisioned).Status == want },
+		helpers.MinGeneration(s.dataPlane.Generation), helpers.Want(gatewayProvisioned+"="+string(want)))
+	if err != nil {
+		return err
+	}
+	s.dataPlane = dp
+	verdict := helpers.EvaluateCondition(dp, gatewayProvisioned)
+	line("%s is %s (%s) of generation %d: %s",
+		gatewayProvisioned, verdict.Status, verdict.Reason, verdict.ObservedGeneration, verdict.Message)
+	return s.showConfigMap(ctx)
+}
+
+func (s *story) showConfigMap(ctx context.Context) error {
+	configMap := &corev1.ConfigMap{}
+	key := client.ObjectKey{Namespace: targetNamespace, Name: configMapName(s.dataPlane)}
+	err := s.target.Get(ctx, key, configMap)
+	if apierrors.IsNotFound(err) {
+		line("%s has no config map %s", s.clusters.Targets[0].Name, key)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	owners := make([]string, len(configMap.ManagedFields))
+	for i, entry := range configMap.ManagedFields {
+		owners[i] = entry.Manager + " by " + string(entry.Operation)
+	}
+	line("%s has config map %s, written by %s", s.clusters.Targets[0].Name, key, strings.Join(owners, ", "))
+	line("  publicVirtualHost: %s", configMap.Data["publicVirtualHost"])
+	line("  organizationVirtualHost: %s", configMap.Data["organizationVirtualHost"])
+	return nil
+}
+
+func line(format string, args ...any) { fmt.Printf("   "+format+"\n", args...) }

@@ -1,0 +1,208 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package demotest runs an example in its tests as a user does: built, as a process.
+package demotest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
+)
+
+// Patience is how long to wait for what must come. It is far more than any of it takes,
+// for machines that do much else.
+const Patience = time.Minute
+
+// Build builds the example in the working directory, for TestMain, which must call remove
+// at the end. With -race, the program gets the race detector too. What control planes run
+// is built as well, if need be, so that it is a part of no test.
+func Build(name string) (path string, remove func(), err error) {
+	dir, err := os.MkdirTemp("", name+"-test-*")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	path = filepath.Join(dir, name)
+	args := []string{"build", "-o", path}
+	if raceEnabled() {
+		args = append(args, "-race")
+	}
+	if output, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+		remove()
+		return "", nil, fmt.Errorf("go build: %w: %s", err, output)
+	}
+	if _, err := controlplane.Binaries(context.Background(), os.Stderr); err != nil {
+		remove()
+		return "", nil, err
+	}
+	return path, remove, nil
+}
+
+func raceEnabled() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// Process is a run of a program, with a folder of its own for temporary files. When the
+// test ends, it is killed if it still runs, and must not have printed any secret.
+type Process struct {
+	t    testing.TB
+	cmd  *exec.Cmd
+	temp string
+	done chan struct{} // closed when the process has ended
+
+	stdout, both output
+}
+
+// Start starts a program.
+func Start(t testing.TB, path string, args ...string) *Process {
+	t.Helper()
+	p := &Process{t: t, temp: t.TempDir(), done: make(chan struct{})}
+	p.cmd = exec.Command(path, args...)
+	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.temp)
+	p.cmd.Stdout, p.cmd.Stderr = io.MultiWriter(&p.stdout, &p.both), &p.both
+	p.cmd.WaitDelay = Patience // for children of it that keep its output open
+	require.NoError(t, p.cmd.Start())
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait() // ProcessState has the outcome
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		for _, secret := range []string{"PRIVATE KEY", "LS0tLS1" /* base64 of PEM */} {
+			assert.NotContains(t, p.String(), secret)
+		}
+	})
+	return p
+}
+
+// WaitFor returns once the program has printed text.
+func (p *Process) WaitFor(text string) {
+	p.t.Helper()
+	p.WaitForN(text, 1)
+}
+
+// WaitForN returns once the program has printed text n times. It fails at once when the
+// program has ended without.
+func (p *Process) WaitForN(text string, n int) {
+	p.t.Helper()
+	deadline := time.After(Patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ended := false; strings.Count(p.String(), text) < n; {
+		if ended {
+			require.Failf(p.t, "the program has ended", "want %d times %q in:\n%s", n, text, p)
+		}
+		select {
+		case <-tick.C:
+		case <-p.done:
+			ended = true
+		case <-deadline:
+			require.Failf(p.t, "the program should go on", "want %d times %q in:\n%s", n, text, p)
+		}
+	}
+}
+
+// Signal sends a signal to the program.
+func (p *Process) Signal(signal os.Signal) {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(signal), p)
+}
+
+// SignalUntilEnd sends a signal again and again until the program has ended: a program
+// that gives a signal its default effect back does so a moment after it has said so.
+func (p *Process) SignalUntilEnd(signal os.Signal) {
+	p.t.Helper()
+	require.Eventually(p.t, func() bool {
+		select {
+		case <-p.done:
+			return true
+		default:
+			_ = p.cmd.Process.Signal(signal) // it may end at this very moment
+			return false
+		}
+	}, Patience, 10*time.Millisecond)
+}
+
+// Wait returns the exit code, or -1 when a signal ended the program.
+func (p *Process) Wait() int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(Patience):
+		require.Fail(p.t, "the program should end", p)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// Kill ends the program as SIGKILL does, and waits for that.
+func (p *Process) Kill() {
+	p.t.Helper()
+	p.Signal(syscall.SIGKILL)
+	p.Wait()
+}
+
+// Pid returns the id of the process.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// String returns all that the program has printed so far. Standard output and standard
+// error are two pipes: what came through the one may be before or after what was printed
+// to the other at about the same time.
+func (p *Process) String() string { return p.both.String() }
+
+// Stdout returns what the program has printed to its standard output so far.
+func (p *Process) Stdout() string { return p.stdout.String() }
+
+// LeavesNothing requires of a program that has ended that it has removed its temporary
+// files, and on Linux that no process runs whose command line names one.
+func (p *Process) LeavesNothing() {
+	p.t.Helper()
+	entries, err := os.ReadDir(p.temp)
+	require.NoError(p.t, err)
+	assert.Empty(p.t, entries)
+
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	require.NoError(p.t, err)
+	for _, file := range files {
+		// What can't be read has ended meanwhile.
+		if command, err := os.ReadFile(file); err == nil {
+			assert.NotContains(p.t, string(command), p.temp)
+		}
+	}
+}
+
+// output collects what a process prints while others read it.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(data []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(data)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}

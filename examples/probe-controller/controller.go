@@ -1,0 +1,159 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions/openchoreo/v1alpha1"
+	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
+)
+
+const (
+	// jitter spreads the probes of clusters that came together.
+	jitter = 0.2
+	// writeTimeout bounds the writing of a condition, retries included.
+	writeTimeout = 10 * time.Second
+	// maxNote is what the API server takes as the note of an Event, in bytes.
+	maxNote = 1024
+)
+
+// controller probes data planes, and writes the condition Connected of each.
+type controller struct {
+	dataPlanes openchoreolisters.DataPlaneLister
+	client     openchoreotyped.DataPlanesGetter
+	remotes    *helpers.ClientCache[*helpers.Remote]
+	recorder   events.EventRecorder
+	metrics    *metrics
+	queue      workqueue.TypedRateLimitingInterface[cache.ObjectName]
+	interval   time.Duration
+	leading    atomic.Bool
+}
+
+func newController(dataPlanes openchoreoinformers.DataPlaneInformer, client openchoreotyped.DataPlanesGetter,
+	remotes *helpers.ClientCache[*helpers.Remote], recorder events.EventRecorder, metrics *metrics, o options,
+) (*controller, error) {
+	c := &controller{
+		dataPlanes: dataPlanes.Lister(), client: client, remotes: remotes, recorder: recorder, metrics: metrics, interval: o.interval,
+		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[cache.ObjectName](o.minBackoff, o.maxBackoff),
+			workqueue.TypedRateLimitingQueueConfig[cache.ObjectName]{Name: "dataplanes", MetricsProvider: metrics.queue()}),
+	}
+	_, err := dataPlanes.Informer().AddEventHandler(helpers.EventHandler(helpers.EventHandlerFuncs{
+		OnAdd: func(dp *openchoreov1alpha1.DataPlane, _ bool) { c.enqueue(dp) },
+		OnUpdate: func(before, after *openchoreov1alpha1.DataPlane) {
+			// A change of the status, such as our own, is no reason to probe.
+			if before.UID != after.UID || before.Generation != after.Generation {
+				c.enqueue(after)
+			}
+		},
+	}))
+	return c, err
+}
+
+// enqueue has a data plane probed as soon as there is a worker. Without a leader, the queue
+// holds each data plane once.
+func (c *controller) enqueue(dp *openchoreov1alpha1.DataPlane) {
+	key := cache.MetaObjectToName(dp)
+	c.queue.Forget(key) // how often the object failed as it was before
+	c.queue.Add(key)
+}
+
+// run works until ctx ends, and returns when all work has ended. It can run once.
+func (c *controller) run(ctx context.Context, workers int) {
+	c.leading.Store(true)
+	defer c.leading.Store(false)
+	slog.Info("leading", "workers", workers)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() { c.work(ctx) })
+	}
+	<-ctx.Done()
+	c.queue.ShutDown()
+	wg.Wait()
+}
+
+func (c *controller) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		key, shutDown := c.queue.Get()
+		if shutDown {
+			return
+		}
+		c.process(ctx, key)
+		c.queue.Done(key)
+	}
+}
+
+// process probes one data plane, writes down what came out, and says when to do it again.
+func (c *controller) process(ctx context.Context, key cache.ObjectName) {
+	dp, err := c.dataPlanes.DataPlanes(key.Namespace).Get(key.Name)
+	if err != nil { // a lister only fails when there is none
+		c.queue.Forget(key)
+		return
+	}
+	connected, err := c.probe(ctx, dp)
+	if err == nil {
+		err = c.report(ctx, dp, connected)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		slog.Error("not probed, or not written down", "dataPlane", key, "err", err)
+		c.queue.AddRateLimited(key)
+	case connected.Status != metav1.ConditionTrue:
+		c.queue.AddRateLimited(key)
+	default:
+		c.queue.Forget(key)
+		c.queue.AddAfter(key, wait.Jitter(c.interval, jitter))
+	}
+}
+
+// report writes the condition if it says something new, and then an Event. Another message
+// is nothing new: messages name ports, addresses and times, so that each probe has its own.
+func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlane, connected metav1.Condition) error {
+	before := meta.FindStatusCondition(dp.Status.Conditions, connected.Type)
+	changed := before == nil || before.Status != connected.Status || before.Reason != connected.Reason
+	if !changed && before.ObservedGeneration == dp.Generation {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	_, err := helpers.PatchConditions(ctx, c.client.DataPlanes(dp.Namespace), dp, connected)
+	if apierrors.IsNotFound(err) || errors.Is(err, helpers.ErrReplaced) {
+		return nil // deleted meanwhile, which the informer tells
+	}
+	if err != nil || !changed {
+		return err
+	}
+	slog.Info("probed", "dataPlane", cache.MetaObjectToName(dp), "connected", connected.Status,
+		"reason", connected.Reason, "message", connected.Message)
+	eventType := corev1.EventTypeNormal
+	if connected.Status == metav1.ConditionFalse {
+		eventType = corev1.EventTypeWarning
+	}
+	note := connected.Message
+	if len(note) > maxNote {
+		note = strings.ToValidUTF8(note[:maxNote], "")
+	}
+	c.recorder.Eventf(dp, nil, eventType, connected.Reason, "Probe", "%s", note)
+	return nil
+}
