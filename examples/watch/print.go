@@ -1,0 +1,132 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+// printFunc prints an event, or says why it can't.
+type printFunc func(Event) error
+
+// newJSONPrinter writes a line for each event.
+func newJSONPrinter(out io.Writer) printFunc {
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	return func(event Event) error { return encoder.Encode(event) }
+}
+
+// newTextPrinter writes for people. In wide format there are also the target cluster, the
+// generation, and what the conditions give for a reason.
+func newTextPrinter(out io.Writer, wide bool) printFunc {
+	columns := []string{"TIME", "EVENT", "DATAPLANE", "READY", "CONNECTED", "GATEWAY"}
+	if wide {
+		columns = append(columns, "GENERATION", "CLUSTER")
+	}
+	header := row(columns)
+	return func(event Event) error {
+		columns := []string{
+			event.Time.Format("15:04:05"), string(event.Type), event.Namespace + "/" + event.Name,
+			state(event, openchoreov1alpha1.DataPlaneConditionReady),
+			state(event, openchoreov1alpha1.DataPlaneConditionConnected),
+			state(event, openchoreov1alpha1.DataPlaneConditionGatewayProvisioned),
+		}
+		if wide {
+			columns = append(columns, strconv.FormatInt(event.Generation, 10), printable(event.Cluster))
+		}
+		var text strings.Builder
+		text.WriteString(header + row(columns))
+		header = ""
+		for _, transition := range event.Transitions {
+			fmt.Fprintf(&text, "%10s%s: %s → %s", "", transition.Type, transition.From, transition.To)
+			if wide {
+				text.WriteString(because(event, transition.Type))
+			}
+			text.WriteString("\n")
+		}
+		for _, change := range grouped(event.Changes) {
+			fmt.Fprintf(&text, "%10s%s %s", "", change.Type, change.Path)
+			if len(change.Managers) > 0 {
+				text.WriteString(" by " + strings.Join(change.Managers, ", "))
+			}
+			text.WriteString("\n")
+		}
+		_, err := io.WriteString(out, text.String())
+		return err
+	}
+}
+
+// row pads columns to what they usually take: what comes later can't be known yet.
+func row(columns []string) string {
+	var text strings.Builder
+	for i, width := range []int{8, 8, 28, 21, 21, 21, 10, 0}[:len(columns)] {
+		fmt.Fprintf(&text, "%-*s  ", width, columns[i])
+	}
+	return strings.TrimRight(text.String(), " ") + "\n"
+}
+
+func state(event Event, conditionType string) string {
+	verdict := helpers.Report{Verdicts: event.Conditions}.Verdict(conditionType)
+	return State{verdict.Status, verdict.Code}.String()
+}
+
+// because returns what the writer of a condition says about it, if it is what counts.
+func because(event Event, conditionType string) string {
+	verdict := helpers.Report{Verdicts: event.Conditions}.Verdict(conditionType)
+	switch {
+	case verdict.Code != helpers.CodeCurrent && verdict.Code != helpers.CodeUnverified:
+		return ""
+	case verdict.Message == "":
+		return ", " + verdict.Reason
+	}
+	return ", " + verdict.Reason + ": " + printable(verdict.Message)
+}
+
+// grouped joins the paths of neighbouring fields that were changed in the same way by the
+// same managers, as in ".spec.registry.{prefix,secretRef}".
+func grouped(changes []Change) []Change {
+	var result []Change
+	for i := 0; i < len(changes); {
+		parent, name := split(changes[i].Path)
+		names := []string{name}
+		group := changes[i]
+		for i++; i < len(changes); i++ {
+			next, name := split(changes[i].Path)
+			if next != parent || changes[i].Type != group.Type || !slices.Equal(changes[i].Managers, group.Managers) {
+				break
+			}
+			names = append(names, name)
+		}
+		if len(names) > 1 {
+			group.Path = parent + "{" + strings.Join(names, ",") + "}"
+		}
+		result = append(result, group)
+	}
+	return result
+}
+
+// split cuts a path behind its last dot.
+func split(path string) (parent, name string) {
+	dot := strings.LastIndexByte(path, '.') + 1
+	return path[:dot], path[dot:]
+}
+
+// printable makes one line of text that others wrote, without what controls a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return ' '
+	}, text)
+}
