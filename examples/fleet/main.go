@@ -1,0 +1,164 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command fleet counts the Deployments of all data planes, live, with an informer in each
+// of their clusters:
+//
+//	go -C examples run ./fleet
+//
+// shows that on control planes which it starts on this machine and removes at the end:
+// what becomes of the count when credentials are rotated and when a cluster is away.
+//
+//	go -C examples run ./fleet --replicas 3
+//
+// divides the data planes among three processes, each of which leads some shards of them,
+// and kills one. With --kubeconfig or --context, or in a Pod, fleet counts for that
+// cluster until it gets a signal, and with -o json each line of its output is one [Event]:
+//
+//	go -C examples run ./fleet --kubeconfig ~/.kube/config -A
+//
+// It needs the rights to list and watch dataplanes.openchoreo.dev there, and the users whom
+// the DataPlanes name need those to list and watch deployments.apps in their clusters.
+//
+// To share the work, run it several times with the same --shards. Each replica then also
+// needs to create, get, list, update and delete leases.coordination.k8s.io in the namespace
+// --lease-namespace. The host's name, which in a Pod is the Pod's, tells replicas apart.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
+)
+
+// options are the flags.
+type options struct {
+	demo.Flags
+	sharding
+	all      bool
+	output   string
+	verbose  bool
+	replicas int
+	untilEOF bool
+
+	inCluster *rest.Config // in a Pod, when no other cluster was named
+}
+
+func main() {
+	var o options
+	o.Register(flag.CommandLine)
+	flag.BoolVar(&o.all, "A", false, "count for the DataPlanes of all namespaces")
+	flag.StringVar(&o.output, "o", "text", "output `format` with an existing cluster: text or json")
+	flag.BoolVar(&o.verbose, "v", false, "show the log of client-go")
+	flag.IntVar(&o.shards, "shards", 0, "divide the data planes into `n` shards, for replicas to lead (default: don't)")
+	flag.StringVar(&o.replica, "replica", "", "`name` of this replica (default: the host's)")
+	flag.StringVar(&o.leaseNamespace, "lease-namespace", "", "`name` of the namespace of leases (default: that of DataPlanes)")
+	flag.DurationVar(&o.leaseDuration, "lease-duration", 0, "how long after its last sign of life a replica counts as dead (default 15s, with --replicas 3s)")
+	flag.IntVar(&o.replicas, "replicas", 0, "on clusters of the program's own, run `n` replicas as processes, and kill one")
+	flag.BoolVar(&o.untilEOF, "until-eof", false, "end when standard input does, so as not to outlive a parent process")
+	flag.Parse()
+	if err := o.complete(); err != nil {
+		fmt.Fprintf(os.Stderr, "fleet: %v\n", err)
+		flag.Usage()
+		os.Exit(2)
+	}
+	if !o.verbose {
+		klog.SetLogger(logr.Discard())
+	}
+	os.Exit(demo.Main("fleet", o.run))
+}
+
+// complete checks the flags, and fills in what follows from others.
+func (o *options) complete() error {
+	if !o.Existing() {
+		config, err := rest.InClusterConfig()
+		if err != nil && !errors.Is(err, rest.ErrNotInCluster) {
+			return err
+		}
+		o.inCluster = config
+	}
+	existing := o.Existing() || o.inCluster != nil
+	switch {
+	case flag.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case o.output != "text" && o.output != "json":
+		return fmt.Errorf("output format %q: want text or json", o.output)
+	case o.replicas != 0 && (o.replicas < 2 || existing || o.replica != ""):
+		return errors.New("--replicas: want 2 at least, neither for an existing cluster nor in a replica")
+	case !existing && (o.all || o.output != "text" || o.replica != "" || o.shards != 0 && o.replicas == 0):
+		return errors.New("-A, -o, --replica and --shards: want --kubeconfig or --context as well")
+	case o.replica != "" && o.shards == 0:
+		return errors.New("--replica: want --shards as well")
+	}
+	if o.shards != 0 && o.replica == "" {
+		hostname, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		o.replica = hostname
+	}
+	return nil
+}
+
+func (o *options) run(ctx context.Context) (err error) {
+	if o.untilEOF {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
+	}
+	switch {
+	case o.inCluster != nil:
+		return o.count(ctx, o.inCluster, o.Namespace())
+	case o.Existing():
+		clusters, err := demo.Start(ctx, &o.Flags, 0, os.Stderr)
+		if err != nil {
+			return err
+		}
+		return o.count(ctx, clusters.Management, clusters.Namespace)
+	}
+
+	// When nobody reads its output any more, a story goes on, and stops what it has started.
+	signal.Ignore(syscall.SIGPIPE)
+	clusters, err := demo.Start(ctx, &o.Flags, targets, os.Stdout)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, clusters.Stop()) }()
+	if o.replicas > 0 {
+		return failover(ctx, clusters, o)
+	}
+	return story(ctx, clusters)
+}
+
+// count counts for an existing cluster until ctx ends.
+func (o *options) count(ctx context.Context, config *rest.Config, namespace string) error {
+	if o.leaseNamespace == "" {
+		o.leaseNamespace = namespace
+	}
+	if o.all {
+		namespace = metav1.NamespaceAll
+	}
+	report := newBoard(os.Stdout).report
+	if o.output == "json" {
+		report = jsonReport(os.Stdout)
+	}
+	return count(ctx, config, namespace, o.sharding, func(event Event) {
+		event.Replica = o.replica
+		report(event)
+	})
+}

@@ -1,0 +1,224 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+const (
+	targets         = 2
+	planesPerTarget = 3
+)
+
+// stage is what a story plays on.
+type stage struct {
+	*demo.Clusters
+	*board
+	dataPlanes openchoreotyped.DataPlaneInterface
+}
+
+// newStage creates DataPlanes, several for each target.
+func newStage(ctx context.Context, clusters *demo.Clusters) (*stage, error) {
+	client, err := openchoreoclient.NewForConfig(clusters.Management)
+	if err != nil {
+		return nil, err
+	}
+	s := &stage{Clusters: clusters, board: newBoard(os.Stdout), dataPlanes: client.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace)}
+	fmt.Printf("\n# %d DataPlanes, %d for each of %d clusters, whose Deployments each of them sees\n", targets*planesPerTarget, planesPerTarget, targets)
+	for _, target := range clusters.Targets {
+		for i := range planesPerTarget {
+			dp, err := clusters.DataPlane(ctx, target, planeName(target, i), mayCount)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := s.dataPlanes.Create(ctx, dp, metav1.CreateOptions{}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	fmt.Printf("look at them from elsewhere, as long as this lasts:\n  kubectl --kubeconfig %s get dataplanes,leases\n\n", clusters.Kubeconfig)
+	return s, nil
+}
+
+var mayCount = rbacv1.PolicyRule{APIGroups: []string{appsv1.GroupName}, Resources: []string{"deployments"}, Verbs: []string{"list", "watch"}}
+
+func planeName(target *demo.Target, i int) string { return fmt.Sprintf("%s-%c", target.Name, 'a'+i) }
+
+// story shows one Fleet at work.
+func story(ctx context.Context, clusters *demo.Clusters) error {
+	s, err := newStage(ctx, clusters)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	counting, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		err := count(counting, clusters.Management, clusters.Namespace, sharding{}, s.report)
+		cancel(err) // nothing comes any more
+		ended <- err
+	}()
+	err = s.play(ctx)
+	stop()
+	if countErr := <-ended; countErr != nil {
+		return countErr
+	}
+	return err
+}
+
+func (s *stage) play(ctx context.Context) error {
+	first, second := s.Targets[0], s.Targets[1]
+	const planes = targets * planesPerTarget
+	for _, step := range []struct {
+		title string
+		do    func(context.Context) error
+		want  sum
+	}{
+		{
+			"the Fleet starts a run for each data plane",
+			func(context.Context) error { return nil },
+			sum{0, planes, planes},
+		},
+		{
+			"2 Deployments come to target-1, and 1 to target-2",
+			func(ctx context.Context) error {
+				return createDeployments(ctx, map[*demo.Target][]string{first: {"shop", "cart"}, second: {"mail"}})
+			},
+			sum{planesPerTarget * (2 + 1), planes, planes},
+		},
+		{
+			"1 Deployment of target-1 goes",
+			func(ctx context.Context) error { return deleteDeployment(ctx, first, "cart") },
+			sum{planesPerTarget * (1 + 1), planes, planes},
+		},
+		{
+			"a data plane gets other credentials, and another run with them",
+			s.rotate,
+			sum{planesPerTarget * (1 + 1), planes, planes},
+		},
+		{
+			"target-2 stops; meanwhile, another Deployment comes to target-1",
+			func(ctx context.Context) error {
+				if err := second.StopAPIServer(); err != nil {
+					return err
+				}
+				if err := createDeployments(ctx, map[*demo.Target][]string{first: {"cart"}}); err != nil {
+					return err
+				}
+				return s.waitUntilRetried(ctx, second)
+			},
+			sum{planesPerTarget * 2, planesPerTarget, planes},
+		},
+		{
+			"target-2 starts again",
+			func(ctx context.Context) error { return second.StartAPIServer(ctx) },
+			sum{planesPerTarget * (2 + 1), planes, planes},
+		},
+		{
+			"a DataPlane of target-1 is deleted",
+			func(ctx context.Context) error {
+				return s.dataPlanes.Delete(ctx, planeName(first, 0), metav1.DeleteOptions{})
+			},
+			sum{planesPerTarget*(2+1) - 2, planes - 1, planes - 1},
+		},
+	} {
+		fmt.Printf("\n# %s\n\n", step.title)
+		err := step.do(ctx)
+		if err == nil {
+			err = s.wait(ctx, step.want.String(), func() bool { return s.sum() == step.want })
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", step.title, err)
+		}
+		s.table()
+	}
+	fmt.Print("\n# the Fleet ends\n\n")
+	return nil
+}
+
+// rotate gives the user of a data plane another certificate, and waits for the run that
+// uses it.
+func (s *stage) rotate(ctx context.Context) error {
+	target := s.Targets[0]
+	name := planeName(target, 1)
+	dp, err := s.DataPlane(ctx, target, name, mayCount)
+	if err != nil {
+		return err
+	}
+	since := time.Now()
+	creds := dp.Spec.KubernetesCluster.Credentials
+	if _, err := s.dataPlanes.Apply(ctx, openchoreoapply.DataPlane(name, s.Namespace).
+		WithSpec(openchoreoapply.DataPlaneSpec().WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
+			WithCredentials(openchoreoapply.APIServerCredentials().
+				WithClientCert(creds.ClientCert).WithClientKey(creds.ClientKey)))),
+		metav1.ApplyOptions{FieldManager: "rotator", Force: true}); err != nil {
+		return err
+	}
+	return s.wait(ctx, "another run for "+name, func() bool {
+		event := s.planes[subject{name: s.Namespace + "/" + name}]
+		return event.State == helpers.FleetRunning && event.Time.After(since)
+	})
+}
+
+// waitUntilRetried waits until all data planes of a target wait for another run.
+func (s *stage) waitUntilRetried(ctx context.Context, target *demo.Target) error {
+	return s.wait(ctx, "another run for the data planes of "+target.Name, func() bool {
+		for i := range planesPerTarget {
+			if s.planes[subject{name: s.Namespace + "/" + planeName(target, i)}].State != helpers.FleetRetrying {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func createDeployments(ctx context.Context, names map[*demo.Target][]string) error {
+	for target, names := range names {
+		client, err := kubernetes.NewForConfig(target.Config())
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			labels := map[string]string{"app": name}
+			if _, err := client.AppsV1().Deployments(metav1.NamespaceDefault).Create(ctx, &appsv1.Deployment{
+				ObjectMeta: metav1.ObjectMeta{Name: name},
+				Spec: appsv1.DeploymentSpec{
+					Selector: &metav1.LabelSelector{MatchLabels: labels},
+					Template: corev1.PodTemplateSpec{
+						ObjectMeta: metav1.ObjectMeta{Labels: labels},
+						Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: name, Image: "registry.k8s.io/pause:3.10"}}},
+					},
+				},
+			}, metav1.CreateOptions{}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func deleteDeployment(ctx context.Context, target *demo.Target, name string) error {
+	client, err := kubernetes.NewForConfig(target.Config())
+	if err != nil {
+		return err
+	}
+	return client.AppsV1().Deployments(metav1.NamespaceDefault).Delete(ctx, name, metav1.DeleteOptions{})
+}
