@@ -107,8 +107,13 @@ type Verdict struct {
 	// Type is the condition type.
 	Type string `json:"type"`
 	// Status is the answer. Without options, it is True only when kubectl wait and
-	// kstatus would take the condition for True as well.
+	// kstatus would take the condition for True as well; but of an observed generation that
+	// is stored as 0, where kubectl takes it for one, the Go types know no more than of
+	// one that is absent.
 	Status metav1.ConditionStatus `json:"status"`
+	// Reported is the status of the condition as it is written; empty when there is no
+	// condition.
+	Reported metav1.ConditionStatus `json:"reported,omitempty"`
 	// Code says how Status came about.
 	Code Code `json:"code"`
 	// Reason and Message are those of the condition, whatever Status is. They are
@@ -117,6 +122,10 @@ type Verdict struct {
 	Message string `json:"message,omitempty"`
 	// ObservedGeneration is that of the condition; 0 means not reported.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// JudgedGeneration is the observed generation by which the condition was judged: its
+	// own or that of the status, by options and by which of them is at fault; 0 if
+	// there is none.
+	JudgedGeneration int64 `json:"judgedGeneration,omitempty"`
 	// LastTransitionTime is that of the condition.
 	LastTransitionTime metav1.Time `json:"lastTransitionTime,omitzero"`
 	// Duplicated says that there are several conditions of the type. The newest
@@ -261,6 +270,7 @@ func evaluate(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) 
 		Optional: slices.Contains(o.optional, conditionType),
 	}
 	if shown != nil {
+		verdict.Reported, verdict.JudgedGeneration = shown.Status, judgedGeneration(dp, shown, o)
 		verdict.Reason, verdict.Message = shown.Reason, shown.Message
 		verdict.ObservedGeneration, verdict.LastTransitionTime = shown.ObservedGeneration, shown.LastTransitionTime
 	}
@@ -341,13 +351,7 @@ func judge(dp *v1alpha1.DataPlane, condition *metav1.Condition, o *evaluateOptio
 		return metav1.ConditionUnknown, CodeInvalidStatus
 	}
 	generation := dp.Generation
-	ofCondition, ofStatus := condition.ObservedGeneration, dp.Status.ObservedGeneration
-	if o.conditionOnly {
-		ofStatus = 0
-	}
-	if o.statusOnly {
-		ofCondition = 0
-	}
+	ofCondition, ofStatus := o.observed(dp, condition)
 	switch {
 	case generation > 0 && (0 < ofCondition && ofCondition < generation || 0 < ofStatus && ofStatus < generation):
 		return metav1.ConditionUnknown, CodeStale
@@ -362,6 +366,36 @@ func judge(dp *v1alpha1.DataPlane, condition *metav1.Condition, o *evaluateOptio
 	default:
 		return condition.Status, CodeUnverified
 	}
+}
+
+// judgedGeneration returns the observed generation that is not the object's, or else
+// any that there is.
+func judgedGeneration(dp *v1alpha1.DataPlane, condition *metav1.Condition, o *evaluateOptions) int64 {
+	ofCondition, ofStatus := o.observed(dp, condition)
+	for _, atFault := range []func(int64) bool{
+		func(g int64) bool { return 0 < g && g < dp.Generation },
+		func(g int64) bool { return g > dp.Generation },
+	} {
+		switch {
+		case atFault(ofCondition):
+			return ofCondition
+		case atFault(ofStatus):
+			return ofStatus
+		}
+	}
+	return max(ofCondition, ofStatus)
+}
+
+// observed returns the observed generations that count.
+func (o *evaluateOptions) observed(dp *v1alpha1.DataPlane, condition *metav1.Condition) (ofCondition, ofStatus int64) {
+	ofCondition, ofStatus = condition.ObservedGeneration, dp.Status.ObservedGeneration
+	if o.conditionOnly {
+		ofStatus = 0
+	}
+	if o.statusOnly {
+		ofCondition = 0
+	}
+	return ofCondition, ofStatus
 }
 
 // EvaluateOption changes how conditions are read.

@@ -261,7 +261,6 @@ func TestIsReadyDoesNotAllocate(t *testing.T) {
 	}))
 }
 
-// conditioned returns a DataPlane with eight conditions, all of them True.
 // IsOperational has a way of its own, for speed.
 func TestIsOperationalIsThreeVerdicts(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
@@ -295,6 +294,7 @@ func TestIsOperationalIsThreeVerdicts(t *testing.T) {
 	require.Greater(t, yes, 1000, "few of the states are operational, so this shows little")
 }
 
+// conditioned returns a DataPlane with eight conditions, all of them True.
 func conditioned() *v1alpha1.DataPlane {
 	dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 1}}
 	for _, conditionType := range []string{"A", "B", "C", "D", "E", connected, gateway, ready} {

@@ -25,6 +25,7 @@
 // them, and says what is wrong when it has waited in vain; [PatchConditions] writes them
 // beside those of others.
 //
-// Nothing in this package changes a DataPlane that is passed in, logs, prints, or panics
-// on what it is given. No error contains a credential, whole or in part.
+// But for [SetCondition] and the transforms of an informer, whose task it is, nothing in
+// this package changes a DataPlane that is passed in. Nothing logs, prints, or panics on
+// what it is given. No error contains a credential, whole or in part.
 package helpers

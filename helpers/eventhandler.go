@@ -4,6 +4,7 @@
 package helpers
 
 import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -21,8 +22,11 @@ type EventHandlerFuncs struct {
 	// the last that there was.
 	OnDelete func(last *v1alpha1.DataPlane)
 
-	// OnReady is called when a DataPlane has become ready, as [IsReady] says: after OnAdd
-	// for one that is when it comes, and after OnUpdate.
+	// Evaluate holds the options by which OnReady and OnNotReady read the Ready condition,
+	// such as [StatusGenerationOnly] for OpenChoreo v0.12 and later.
+	Evaluate []EvaluateOption
+	// OnReady is called when the Ready condition of a DataPlane has become True, as
+	// [EvaluateCondition] says: after OnAdd for one that is when it comes, and after OnUpdate.
 	OnReady func(dp *v1alpha1.DataPlane)
 	// OnNotReady is called when a DataPlane that was ready no longer is, with what it is
 	// now: after OnUpdate, and with the last known state after OnDelete.
@@ -78,7 +82,7 @@ func EventHandler(h EventHandlerFuncs) cache.ResourceEventHandler {
 
 // transition compares two states of which one may be nil, for an object that is not there.
 func (h EventHandlerFuncs) transition(before, after *v1alpha1.DataPlane) {
-	was, is := IsReady(before), IsReady(after)
+	was, is := h.isReady(before), h.isReady(after)
 	switch {
 	case is && !was && h.OnReady != nil:
 		h.OnReady(after)
@@ -88,4 +92,8 @@ func (h EventHandlerFuncs) transition(before, after *v1alpha1.DataPlane) {
 		}
 		h.OnNotReady(after)
 	}
+}
+
+func (h EventHandlerFuncs) isReady(dp *v1alpha1.DataPlane) bool {
+	return EvaluateCondition(dp, v1alpha1.DataPlaneConditionReady, h.Evaluate...).Status == metav1.ConditionTrue
 }

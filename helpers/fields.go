@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/structured-merge-diff/v4/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v4/typed"
 
@@ -70,7 +71,7 @@ func typedValue(dp *v1alpha1.DataPlane) (*typed.TypedValue, error) {
 	}
 	dp = dp.DeepCopy()
 	dp.ManagedFields, dp.ResourceVersion = nil, ""
-	dp.TypeMeta = v1alpha1.DataPlane{}.TypeMeta // which clients fill in or not
+	dp.TypeMeta = metav1.TypeMeta{} // which clients fill in or not
 	value, err := dataPlane.FromStructured(dp, typed.AllowDuplicates)
 	if err != nil {
 		return nil, fmt.Errorf("matching data plane %s with its schema: %w", keyOf(dp), err)

@@ -5,6 +5,9 @@ package helpers
 
 import (
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -33,33 +36,85 @@ func StripManagedFields(obj any) (any, error) {
 // observer's password and the credentials by [v1alpha1.Redacted], and removes the
 // annotation in which kubectl apply keeps a copy of them. The certificates are no
 // secrets, but serve nobody without the key, and are most of what is left of a DataPlane
-// otherwise; the URL of the API server stays. Objects of other kinds keep all but their
-// managed fields.
+// otherwise; the URL of the API server stays. It does the same to a DataPlane of a dynamic
+// or a metadata informer. Objects of other kinds keep all but their managed fields.
 //
 // Such a DataPlane can neither be connected to nor be written by [MergePatch], which
 // fail with [ErrSecretsDropped]. An Update of it would destroy the credentials.
 func DropSecrets(obj any) (any, error) {
 	obj, err := StripManagedFields(obj)
-	dp, ok := obj.(*v1alpha1.DataPlane)
-	if !ok || err != nil {
+	if err != nil {
 		return obj, err
 	}
-	for _, annotation := range copyAnnotations {
-		delete(dp.Annotations, annotation)
-	}
-	creds := &dp.Spec.KubernetesCluster.Credentials
-	for _, value := range []*string{&creds.CACert, &creds.ClientCert, &creds.ClientKey} {
-		if *value != "" {
-			*value = v1alpha1.Redacted
+	switch dp := obj.(type) {
+	case *v1alpha1.DataPlane:
+		if dp == nil {
+			return obj, nil
+		}
+		dropCopies(dp.Annotations)
+		creds := &dp.Spec.KubernetesCluster.Credentials
+		for _, value := range []*string{&creds.CACert, &creds.ClientCert, &creds.ClientKey} {
+			drop(value)
+		}
+		if dp.Spec.Observer != nil {
+			drop(&dp.Spec.Observer.Authentication.BasicAuth.Password)
+		}
+	case *unstructured.Unstructured:
+		if isDataPlane(dp) {
+			dropUnstructured(dp.Object)
+		}
+	case *metav1.PartialObjectMetadata:
+		if isDataPlane(dp) {
+			dropCopies(dp.Annotations)
 		}
 	}
-	if observer := dp.Spec.Observer; observer != nil && observer.Authentication.BasicAuth.Password != "" {
-		observer.Authentication.BasicAuth.Password = v1alpha1.Redacted
-	}
-	return dp, nil
+	return obj, nil
 }
 
-// copyAnnotations are where kubectl apply and kapp keep the whole object.
+func isDataPlane(obj runtime.Object) bool {
+	kind := obj.GetObjectKind().GroupVersionKind()
+	return kind.Group == v1alpha1.GroupName && kind.Kind == "DataPlane"
+}
+
+func drop(secret *string) {
+	if *secret != "" {
+		*secret = v1alpha1.Redacted
+	}
+}
+
+func dropCopies(annotations map[string]string) {
+	for _, annotation := range copyAnnotations {
+		delete(annotations, annotation)
+	}
+}
+
+// dropUnstructured drops whatever is in the place of a secret, of any type.
+func dropUnstructured(object map[string]any) {
+	at := func(path ...string) map[string]any {
+		fields, _, _ := unstructured.NestedFieldNoCopy(object, path...)
+		found, _ := fields.(map[string]any)
+		return found
+	}
+	for _, annotation := range copyAnnotations {
+		delete(at("metadata", "annotations"), annotation)
+	}
+	for _, secret := range []struct {
+		in    map[string]any
+		names []string
+	}{
+		{at("spec", "kubernetesCluster", "credentials"), []string{"caCert", "clientCert", "clientKey"}},
+		{at("spec", "observer", "authentication", "basicAuth"), []string{"password"}},
+	} {
+		for _, name := range secret.names {
+			if value, ok := secret.in[name]; ok && value != "" && value != nil {
+				secret.in[name] = v1alpha1.Redacted
+			}
+		}
+	}
+}
+
+// copyAnnotations are where kubectl apply and kapp keep the whole object. Package v1alpha1
+// has the same list, which a test compares.
 var copyAnnotations = [...]string{
 	"kubectl.kubernetes.io/last-applied-configuration",
 	"kapp.k14s.io/original",

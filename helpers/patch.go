@@ -84,7 +84,8 @@ func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 //
 // It works where conditions are a list merged by type and where they are atomic. Two
 // writers at once lose nothing: each write holds a resourceVersion, and after a conflict
-// it is made anew from what the API server has, until ctx ends. dp itself stays as it is.
+// it is made anew from what the API server has, until ctx ends. A dp without a
+// resourceVersion is read first. dp itself stays as it is.
 //
 // Errors are those of SetCondition and of the API server; [ErrReplaced] when the object
 // was recreated; and the cause of ctx together with the last conflict.
@@ -96,7 +97,14 @@ func PatchConditions(ctx context.Context, client DataPlaneStatusPatcher, dp *v1a
 	}
 	key, now := keyOf(dp), time.Now()
 	backoff := wait.Backoff{Duration: 10 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 10, Cap: time.Second}
-	for current := dp; ; {
+	current := dp
+	if current.ResourceVersion == "" { // made by hand, or by a fake, which has none
+		var err error
+		if current, err = client.Get(ctx, dp.Name, metav1.GetOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	for {
 		if dp.UID != "" && current.UID != dp.UID {
 			return nil, fmt.Errorf("data plane %s: %w", key, ErrReplaced)
 		}
@@ -139,13 +147,11 @@ func conditionsPatch(current *v1alpha1.DataPlane, conditions []metav1.Condition,
 	if !changed {
 		return nil, nil
 	}
-	if current.ResourceVersion == "" {
-		return nil, errors.New("metadata.resourceVersion: must be set, as it is in what was read from an API server")
+	patch := map[string]any{"status": map[string]any{"conditions": list}}
+	if current.ResourceVersion != "" { // an API server always has one
+		patch["metadata"] = map[string]any{"resourceVersion": current.ResourceVersion}
 	}
-	return json.Marshal(map[string]any{
-		"metadata": map[string]any{"resourceVersion": current.ResourceVersion},
-		"status":   map[string]any{"conditions": list},
-	})
+	return json.Marshal(patch)
 }
 
 func secretsDropped(dp *v1alpha1.DataPlane) bool {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -27,7 +29,7 @@ func (r Report) summary(now time.Time) string {
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]
 		if i >= len(definedConditions) {
-			others = append(others, fmt.Sprintf("%s=%s", v.Type, v.Status))
+			others = append(others, fmt.Sprintf("%s=%s", oneLine(v.Type), oneLine(string(v.Reported))))
 			continue
 		}
 		if i > 0 {
@@ -51,34 +53,41 @@ func (r Report) name() string {
 	return r.Namespace + "/" + r.Name
 }
 
+// describe shows a condition as it is written, and what keeps it from counting as that.
 func (r Report) describe(v *Verdict, now time.Time) string {
-	switch v.Code {
-	case CodeNoObject:
+	switch {
+	case v.Code == CodeNoObject:
 		return v.Type + ": no object"
-	case CodeNotReported:
+	case v.Code == CodeNotReported:
 		return v.Type + " not reported"
+	case v.Reported == "": // it needs no condition
+		return fmt.Sprintf("%s=%s, being deleted", v.Type, v.Status)
 	}
-	text := fmt.Sprintf("%s=%s", v.Type, v.Status)
+	text := fmt.Sprintf("%s=%s", v.Type, oneLine(string(v.Reported)))
 	switch {
 	case v.Reason != "" && v.Message != "":
-		text += fmt.Sprintf(" (%s: %s)", v.Reason, oneLine(v.Message))
+		text += fmt.Sprintf(" (%s: %s)", oneLine(v.Reason), oneLine(v.Message))
 	case v.Reason != "":
-		text += fmt.Sprintf(" (%s)", v.Reason)
+		text += fmt.Sprintf(" (%s)", oneLine(v.Reason))
 	}
 	if age := v.Age(now); age > 0 {
 		text += " for " + duration.HumanDuration(age)
 	}
 	switch v.Code {
 	case CodeStale:
-		text += fmt.Sprintf(", observed generation %d of %d (stale)", r.observed(v), r.Generation)
+		text += fmt.Sprintf(", observed generation %d of %d (stale)", v.JudgedGeneration, r.Generation)
 	case CodeGenerationAhead:
-		text += fmt.Sprintf(", observed generation %d of %d (ahead)", r.observed(v), r.Generation)
+		text += fmt.Sprintf(", observed generation %d of %d (ahead)", v.JudgedGeneration, r.Generation)
 	case CodeInvalidStatus:
-		text += ", invalid status"
+		text += ", which is no status"
 	case CodeTerminating:
 		text += ", being deleted"
 	case CodeUnsettled:
 		text += ", not for long enough"
+	case CodeUnverified:
+		if v.Status != v.Reported {
+			text += ", observed generation not reported"
+		}
 	}
 	if v.Duplicated {
 		text += ", reported twice"
@@ -86,38 +95,35 @@ func (r Report) describe(v *Verdict, now time.Time) string {
 	return text
 }
 
-// observed returns the observed generation that makes a verdict stale or ahead: that of
-// the condition, or else that of the status.
-func (r Report) observed(v *Verdict) int64 {
-	g := v.ObservedGeneration
-	if g == 0 || g == r.Generation || (g < r.Generation) != (v.Code == CodeStale) {
-		return r.ObservedGeneration
-	}
-	return g
-}
-
 // Table returns the report as a table for a person, a line for each condition type, each
-// ended by a newline. Ages are those at now.
+// ended by a newline: the verdict and why, and what the condition says. Ages are those at
+// now.
 func (r Report) Table(now time.Time) string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CONDITION\tVERDICT\tBECAUSE\tOBSERVED\tAGE\tREASON\tMESSAGE")
+	fmt.Fprintln(w, "CONDITION\tVERDICT\tBECAUSE\tREPORTED\tOBSERVED\tAGE\tREASON\tMESSAGE")
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]
-		observed, age := "-", "-"
-		if v.ObservedGeneration > 0 {
-			observed = fmt.Sprintf("%d of %d", v.ObservedGeneration, r.Generation)
+		observed, age, reported := "-", "-", cell(string(v.Reported))
+		if v.JudgedGeneration > 0 {
+			observed = fmt.Sprintf("%d of %d", v.JudgedGeneration, r.Generation)
 		}
 		if !v.LastTransitionTime.IsZero() {
 			age = duration.HumanDuration(v.Age(now))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-			v.Type, v.Status, v.Code, observed, age, cell(v.Reason), cell(v.Message))
+		if v.Duplicated {
+			reported += " (twice)"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			cell(v.Type), v.Status, v.Code, reported, observed, age, cell(v.Reason), cell(v.Message))
 	}
 	_ = w.Flush() // to a Builder, which takes everything
 	var trimmed strings.Builder
 	for line := range strings.Lines(out.String()) {
 		trimmed.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	if r.Contradictory {
+		trimmed.WriteString("Ready contradicts the others.\n")
 	}
 	return trimmed.String()
 }
@@ -129,7 +135,24 @@ func cell(text string) string {
 	return "-"
 }
 
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// maxShown is how many characters of a message a line shows.
+const maxShown = 256
+
+// oneLine makes the text of another program fit to be shown in a line of a terminal: without
+// what would move the cursor or write from right to left, and not too long.
+func oneLine(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, text)
+	if utf8.RuneCountInString(text) > maxShown {
+		text = string([]rune(text)[:maxShown-1]) + "…"
+	}
+	return text
+}
 
 // plainReport has no methods, so that loggers take its fields.
 type plainReport Report
@@ -140,11 +163,15 @@ func (r Report) MarshalLog() any { return plainReport(r) }
 // LogValue implements slog.LogValuer: a group with the object and an attribute for each
 // condition type.
 func (r Report) LogValue() slog.Value {
-	attrs := []slog.Attr{slog.String("dataplane", r.name()), slog.Int64("generation", r.Generation)}
+	attrs := []slog.Attr{
+		slog.String("dataplane", r.name()), slog.Int64("generation", r.Generation), slog.Bool("contradictory", r.Contradictory),
+	}
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]
 		attrs = append(attrs, slog.Group(v.Type,
 			slog.String("status", string(v.Status)), slog.String("code", string(v.Code)),
+			slog.String("reported", string(v.Reported)), slog.Bool("duplicated", v.Duplicated),
+			slog.Int64("judgedGeneration", v.JudgedGeneration), slog.Time("lastTransitionTime", v.LastTransitionTime.Time),
 			slog.String("reason", v.Reason), slog.String("message", v.Message)))
 	}
 	return slog.GroupValue(attrs...)

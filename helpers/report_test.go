@@ -7,8 +7,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -33,13 +36,13 @@ func reported() *v1alpha1.DataPlane {
 }
 
 func TestReportString(t *testing.T) {
-	assert.Equal(t, "dataplane default/prod: Ready=Unknown (AgentUnreachable: dial tcp: refused), observed generation 3 of 4 (stale); "+
+	assert.Equal(t, "dataplane default/prod: Ready=False (AgentUnreachable: dial tcp: refused), observed generation 3 of 4 (stale); "+
 		"Connected not reported; GatewayProvisioned=True (Configured); other types: Created=True", Evaluate(reported()).String())
 	assert.Equal(t, "dataplane : Ready: no object; Connected: no object; GatewayProvisioned: no object", Evaluate(nil).String())
 
 	deleted := conditioned()
 	deleted.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
-	assert.Contains(t, Evaluate(deleted).String(), "Ready=False (Tested: as tested), being deleted")
+	assert.Contains(t, Evaluate(deleted).String(), "Ready=True (Tested: as tested), being deleted")
 	contradictory := conditioned()
 	contradictory.Status.Conditions[5].Status = metav1.ConditionFalse
 	assert.Contains(t, Evaluate(contradictory).String(), "Ready contradicts the others")
@@ -69,12 +72,34 @@ func TestReportStringNamesTheObservedGeneration(t *testing.T) {
 
 func TestReportTable(t *testing.T) {
 	assert.Equal(t, ""+
-		"CONDITION           VERDICT  BECAUSE      OBSERVED  AGE    REASON            MESSAGE\n"+
-		"Ready               Unknown  Stale        3 of 4    4m12s  AgentUnreachable  dial tcp: refused\n"+
-		"Connected           Unknown  NotReported  -         -      -                 -\n"+
-		"GatewayProvisioned  True     Current      4 of 4    0s     Configured        -\n"+
-		"Created             True     Current      4 of 4    -      Made              -\n",
+		"CONDITION           VERDICT  BECAUSE      REPORTED  OBSERVED  AGE    REASON            MESSAGE\n"+
+		"Ready               Unknown  Stale        False     3 of 4    4m12s  AgentUnreachable  dial tcp: refused\n"+
+		"Connected           Unknown  NotReported  -         -         -      -                 -\n"+
+		"GatewayProvisioned  True     Current      True      4 of 4    0s     Configured        -\n"+
+		"Created             True     Current      True      4 of 4    -      Made              -\n",
 		Evaluate(reported()).Table(time.Unix(1_700_000_000, 0)))
+
+	odd := conditioned()
+	odd.Status.ObservedGeneration = 7
+	odd.Status.Conditions = append(odd.Status.Conditions, condition(gateway, metav1.ConditionTrue, 1))
+	assert.Regexp(t, `GatewayProvisioned +Unknown +GenerationAhead +True \(twice\) +7 of 1`, Evaluate(odd).Table(time.Now()))
+	contradictory := conditioned()
+	contradictory.Status.Conditions[5].Status = metav1.ConditionFalse
+	assert.Contains(t, Evaluate(contradictory).Table(time.Now()), "\nReady contradicts the others.\n")
+}
+
+// What other programs write must not reach a terminal as commands.
+func TestReportIsSafeToPrint(t *testing.T) {
+	dp := conditioned()
+	dp.Status.Conditions[7].Message = "\x1b[2J\x1b]0;title\a hi\u202e\xff" + strings.Repeat("x", 40_000)
+	for _, text := range []string{Evaluate(dp).String(), Evaluate(dp).Table(time.Now())} {
+		for _, r := range strings.ReplaceAll(text, "\n", "") {
+			require.True(t, unicode.IsPrint(r), "%q", r)
+		}
+		assert.True(t, utf8.ValidString(text))
+		assert.Less(t, len(text), 2000)
+		assert.Contains(t, text, "xxx…")
+	}
 }
 
 func TestReportForToolsAndLoggers(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -17,13 +18,13 @@ import (
 )
 
 // SetCondition sets the condition of c's type in the status of dp, in memory, and says
-// whether that has changed anything. It is the one function here that changes the
-// object it is given, so dp must be the caller's own, not one of a cache.
+// whether that has changed anything. It changes the object it is given, so dp must be
+// the caller's own, not one of a cache.
 //
 // LastTransitionTime moves only when the status does: to that of c, or to now, both
 // without fractions of a second, which the API server doesn't store. ObservedGeneration
 // becomes metadata.generation of dp unless c has one. A message that is longer than the
-// API server takes is cut at a whole character. Of several conditions of the type, one
+// API server takes is cut at a whole character, and what is not UTF-8 in it is replaced. Of several conditions of the type, one
 // remains, where the first was.
 //
 // It is an error, and dp stays as it is, when the API server would refuse the
@@ -58,7 +59,7 @@ func setCondition(conditions []metav1.Condition, c metav1.Condition, generation 
 	if err := checkCondition(c); err != nil {
 		return nil, false, err
 	}
-	c.Message = cutMessage(c.Message)
+	c.Message = cutMessage(strings.ToValidUTF8(c.Message, "\uFFFD")) // as JSON does
 	if c.ObservedGeneration == 0 {
 		c.ObservedGeneration = generation
 	}

@@ -4,6 +4,7 @@
 package helpers
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -112,4 +113,20 @@ func TestSetConditionCutsAMessageAtACharacter(t *testing.T) {
 		assert.True(t, utf8.ValidString(cut))
 		assert.True(t, strings.HasSuffix(cut, character+"…"))
 	}
+}
+
+// What JSON does to a message must not make it another one.
+func TestSetConditionOfAMessageThatIsNoUTF8(t *testing.T) {
+	dp := &v1alpha1.DataPlane{}
+	c := metav1.Condition{Type: ready, Status: metav1.ConditionTrue, Reason: "Fine", Message: "\xff\xfebad"}
+	changed, err := SetCondition(dp, c)
+	require.NoError(t, err)
+	assert.True(t, changed)
+	data, err := json.Marshal(dp)
+	require.NoError(t, err)
+	stored := &v1alpha1.DataPlane{}
+	require.NoError(t, json.Unmarshal(data, stored))
+	changed, err = SetCondition(stored, c)
+	require.NoError(t, err)
+	assert.False(t, changed)
 }

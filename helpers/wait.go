@@ -4,11 +4,13 @@
 package helpers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -50,8 +52,9 @@ type DataPlaneGetterWatcher interface {
 // WaitFor gets the object and then watches it. Without the right to watch it gets it every
 // few seconds. It outlasts what passes: an API server that restarts, is overloaded or has
 // forgotten the resource version. It returns at once when the object isn't there (but see
-// [AllowMissing]), when the API server says Forbidden or Unauthorized, when the object is
-// being deleted or was ([ErrDeleted]), and when another of its name has come
+// [AllowMissing]); when the first answer of the API server is Forbidden or Unauthorized,
+// which later only says that it is starting; when the object is being deleted or was,
+// whatever is waited for ([ErrDeleted]); and when another of its name has come
 // ([ErrReplaced]). Every error is a [*WaitError]. Nothing goes on after it has returned.
 func WaitFor(ctx context.Context, client DataPlaneGetterWatcher, name string, until func(Report) bool,
 	opts ...WaitOption,
@@ -63,7 +66,7 @@ func WaitFor(ctx context.Context, client DataPlaneGetterWatcher, name string, un
 			return false, nil
 		case until(w.last):
 			return true, nil
-		case !dp.DeletionTimestamp.IsZero():
+		case dp.DeletionTimestamp != nil && !w.options.followReplacement:
 			return false, fmt.Errorf("%w, or is about to be", ErrDeleted)
 		case w.options.failOn != nil:
 			return false, w.options.failOn(w.last)
@@ -84,7 +87,8 @@ func WaitForDeletion(ctx context.Context, client DataPlaneGetterWatcher, name st
 	return err
 }
 
-// UntilTrue returns what WaitFor takes to wait for conditions to be True, all at once.
+// UntilTrue returns what WaitFor takes to wait for conditions to be True, all at once; of
+// no conditions, that is so at once.
 func UntilTrue(conditionTypes ...string) func(Report) bool {
 	return func(r Report) bool {
 		for _, conditionType := range conditionTypes {
@@ -106,7 +110,6 @@ type waitOptions struct {
 	followReplacement bool
 	failOn            func(Report) error
 	evaluate          []EvaluateOption
-	poll              time.Duration // where watching is forbidden
 }
 
 // Want says in words what is waited for, such as "Ready", for the error.
@@ -148,22 +151,30 @@ type WaitError struct {
 	Want string
 	// Last is what was last seen; the zero Report if nothing was.
 	Last Report
-	// LastErr is the last error of the API server, perhaps one that had passed; or nil.
+	// LastErr is the last error of the API server, perhaps one that had passed; nil if
+	// there was none. That an object which came later wasn't there is none, nor is that
+	// watching is forbidden.
 	LastErr error
 	// Elapsed is how long the wait was.
 	Elapsed time.Duration
 
-	cause error
-	at    time.Time // when the wait has ended
+	cause         error
+	at            time.Time // when the wait has ended
+	minGeneration int64
 }
 
 // Error says all of it in one line.
 func (e *WaitError) Error() string {
-	seen := "it was not there"
-	if e.UID != "" || len(e.Last.Verdicts) > 0 {
+	seen, lastErr := "it was never seen", "none"
+	switch {
+	case e.UID != "" || len(e.Last.Verdicts) > 0:
 		seen = e.Last.summary(e.at)
+	case apierrors.IsNotFound(e.LastErr):
+		seen = "it is not there"
 	}
-	lastErr := "none"
+	if e.minGeneration > e.Last.Generation && e.Last.Generation > 0 {
+		seen = fmt.Sprintf("generation %d, want %d or later; %s", e.Last.Generation, e.minGeneration, seen)
+	}
 	if e.LastErr != nil {
 		lastErr = e.LastErr.Error()
 	}
@@ -181,7 +192,10 @@ func (e *WaitError) Unwrap() []error {
 }
 
 const (
-	pollInterval = 2 * time.Second
+	pollInterval = 2 * time.Second // where watching is forbidden
+	// maxBackoff bounds the pause after what has failed. What has gone well for as long
+	// has not.
+	maxBackoff = 5 * time.Second
 	// A watch ends now and then, so that a connection that is dead without a sign is
 	// found out, and so that API servers share the load after one has restarted.
 	minWatch = 5 * time.Minute
@@ -199,15 +213,18 @@ type waiter struct {
 	started time.Time
 	key     types.NamespacedName
 	uid     types.UID
-	object  *v1alpha1.DataPlane // that last is of
+	seen    string              // the resource version that was last seen; empty when there is none
+	object  *v1alpha1.DataPlane // nil when there is none
 	last    Report
 	lastErr error
-	backoff wait.Backoff
+	// answered says that the API server has told what it has.
+	answered bool
+	backoff  wait.Backoff
 }
 
 func newWaiter(client DataPlaneGetterWatcher, name string, opts []WaitOption) *waiter {
 	w := &waiter{
-		client: client, name: name, options: waitOptions{want: "its conditions", poll: pollInterval},
+		client: client, name: name, options: waitOptions{want: "its conditions"},
 		started: time.Now(), key: types.NamespacedName{Name: name},
 	}
 	for _, opt := range opts {
@@ -220,7 +237,7 @@ func newWaiter(client DataPlaneGetterWatcher, name string, opts []WaitOption) *w
 }
 
 func (w *waiter) resetBackoff() {
-	w.backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: 5 * time.Second}
+	w.backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: maxBackoff}
 }
 
 // errGone ends a wait for deletion.
@@ -251,7 +268,7 @@ func (w *waiter) fail(err error) error {
 	now := time.Now()
 	return &WaitError{
 		Key: w.key, UID: w.uid, Want: w.options.want, Last: w.last, LastErr: w.lastErr,
-		Elapsed: now.Sub(w.started), cause: err, at: now,
+		Elapsed: now.Sub(w.started), cause: err, at: now, minGeneration: w.options.minGeneration,
 	}
 }
 
@@ -259,11 +276,11 @@ func (w *waiter) fail(err error) error {
 // for, or an error that ends the wait, or how long to pause before the next.
 //
 // A watch from the resource version of the object would be refused in most cases: API
-// servers forget what is older than minutes. This one begins with what is there by then;
-// what has happened before that, and may have been a deletion, a second get tells.
+// servers forget what is older than minutes. This one begins with what the watch cache of
+// the API server has, which may lag; a second get tells what has happened before that.
 func (w *waiter) round(ctx context.Context) (*v1alpha1.DataPlane, time.Duration, error) {
 	dp, pause, err := w.get(ctx)
-	if w.over(dp, pause, err) {
+	if dp != nil || pause > 0 || err != nil {
 		return dp, pause, err
 	}
 	timeout := int64((minWatch + rand.N(minWatch)).Seconds()) //nolint:gosec // spreads load, hides nothing
@@ -271,63 +288,65 @@ func (w *waiter) round(ctx context.Context) (*v1alpha1.DataPlane, time.Duration,
 		FieldSelector:  fields.OneTermEqualSelector(metav1.ObjectNameField, w.name).String(),
 		TimeoutSeconds: &timeout,
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		defer watcher.Stop()
+	}
+	switch {
 	case ctx.Err() != nil:
+		return nil, 0, context.Cause(ctx)
 	case apierrors.IsForbidden(err):
-		w.lastErr = err
-		pause := wait.Jitter(w.options.poll, 0.2)
+		pause := wait.Jitter(pollInterval, 0.2)
 		if settles := w.settles(); settles > 0 {
 			pause = min(pause, settles)
 		}
 		return nil, pause, nil
-	default:
+	case err != nil:
 		w.lastErr = err
 		return nil, w.backoff.Step(), nil
 	}
-	if ctx.Err() != nil {
-		return nil, 0, context.Cause(ctx)
-	}
+	began := time.Now()
 	dp, pause, err = w.get(ctx)
-	if w.over(dp, pause, err) {
-		return dp, pause, err
+	if dp == nil && pause == 0 && err == nil {
+		dp, err = w.follow(ctx, watcher)
 	}
-	return w.follow(ctx, watcher)
+	if dp != nil || err != nil {
+		return dp, 0, err
+	}
+	if time.Since(began) > maxBackoff {
+		w.resetBackoff()
+	}
+	return nil, max(pause, w.backoff.Step()), nil
 }
 
-// over says whether what get has returned ends a round.
-func (w *waiter) over(dp *v1alpha1.DataPlane, pause time.Duration, err error) bool {
-	return dp != nil || pause > 0 || err != nil
-}
-
-// get looks at the object as it is, and returns what round returns; nothing when the
-// object, or its absence, is to be watched.
+// get looks at the object as it is. It returns it when it is what is waited for, or an
+// error that ends the wait, or how long to pause; nothing when there is to be a watch.
 func (w *waiter) get(ctx context.Context) (*v1alpha1.DataPlane, time.Duration, error) {
 	dp, err := w.client.Get(ctx, w.name, metav1.GetOptions{})
 	switch {
 	case ctx.Err() != nil:
 		return nil, 0, context.Cause(ctx)
 	case err == nil:
+		w.answered = true
 		met, err := w.look(dp)
 		if !met {
 			dp = nil
 		}
 		return dp, 0, err
 	case apierrors.IsNotFound(err):
-		w.lastErr = err
+		w.answered, w.lastErr, w.seen = true, err, ""
 		return nil, 0, w.gone(err)
-	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+	case !w.answered && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
 		w.lastErr = err
 		return nil, 0, err
-	default:
+	default: // also forbidden, by an API server that starts and doesn't know all roles yet
 		w.lastErr = err
 		return nil, w.backoff.Step(), nil
 	}
 }
 
-// follow returns what round returns.
-func (w *waiter) follow(ctx context.Context, watcher watch.Interface) (*v1alpha1.DataPlane, time.Duration, error) {
+// follow returns the object when it is what is waited for, or an error that ends the wait,
+// or nothing when the watch has ended.
+func (w *waiter) follow(ctx context.Context, watcher watch.Interface) (*v1alpha1.DataPlane, error) {
 	for {
 		var settled <-chan time.Time
 		if settles := w.settles(); settles > 0 {
@@ -339,37 +358,67 @@ func (w *waiter) follow(ctx context.Context, watcher watch.Interface) (*v1alpha1
 		case event, open = <-watcher.ResultChan():
 		case <-settled:
 			if met, err := w.look(w.object); met || err != nil {
-				return w.object, 0, err
+				return w.object, err
 			}
 			continue
 		case <-ctx.Done():
-			return nil, 0, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 		switch {
 		case !open:
-			return nil, w.backoff.Step(), nil
+			return nil, nil //nolint:nilnil // as documented
 		case event.Type == watch.Error:
 			w.lastErr = apierrors.FromObject(event.Object)
-			return nil, w.backoff.Step(), nil
+			return nil, nil //nolint:nilnil // as documented
 		}
 		dp, ok := event.Object.(*v1alpha1.DataPlane)
+		if !ok || event.Type == watch.Bookmark || dp.Name != w.name { // a fake ignores the selector
+			continue
+		}
+		met, pause, err := w.take(ctx, event.Type, dp)
 		switch {
-		case !ok || dp.Name != w.name: // a fake ignores the selector
-			continue
-		case event.Type == watch.Bookmark || event.Type == watch.Added && dp.UID == w.uid && w.uid != "": // what get has seen, or older
-			continue
-		}
-		w.resetBackoff()
-		if event.Type == watch.Deleted {
-			if err := w.gone(ErrDeleted); err != nil {
-				return nil, 0, err
-			}
-			continue
-		}
-		if met, err := w.look(dp); met || err != nil {
-			return dp, 0, err
+		case met != nil || err != nil:
+			return met, err
+		case pause > 0: // the API server doesn't answer: better begin anew
+			return nil, nil //nolint:nilnil // as documented
 		}
 	}
+}
+
+// take takes in an event, unless it tells of what was there before what is known. Where
+// only the API server can say that, it is asked. take returns what get does.
+func (w *waiter) take(ctx context.Context, event watch.EventType, dp *v1alpha1.DataPlane) (*v1alpha1.DataPlane, time.Duration, error) {
+	newer, comparable := compareVersions(dp.ResourceVersion, w.seen)
+	switch {
+	case !comparable:
+		return w.get(ctx)
+	case newer <= 0:
+		return nil, 0, nil
+	}
+	w.resetBackoff()
+	if event == watch.Deleted {
+		w.seen = dp.ResourceVersion
+		return nil, 0, w.gone(ErrDeleted)
+	}
+	met, err := w.look(dp)
+	if !met {
+		dp = nil
+	}
+	return dp, 0, err
+}
+
+// compareVersions compares resource versions, which are decimal numbers that grow, on
+// servers of Kubernetes; elsewhere, and in fakes, they may not be comparable.
+func compareVersions(a, b string) (order int, comparable bool) {
+	x, err := strconv.ParseUint(a, 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	y, err := strconv.ParseUint(b, 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	return cmp.Compare(x, y), true
 }
 
 // look takes in the object as it is, and says whether that is what is waited for.
@@ -382,13 +431,20 @@ func (w *waiter) look(dp *v1alpha1.DataPlane) (met bool, err error) {
 			return false, ErrReplaced
 		}
 	}
-	w.uid, w.key, w.object, w.last = dp.UID, keyOf(dp), dp, Evaluate(dp, w.options.evaluate...)
+	if apierrors.IsNotFound(w.lastErr) {
+		w.lastErr = nil
+	}
+	w.uid, w.key, w.seen = dp.UID, keyOf(dp), dp.ResourceVersion
+	w.object, w.last = dp, Evaluate(dp, w.options.evaluate...)
 	return w.met(dp)
 }
 
 // settles returns how long it takes until the first condition that is not True for long
 // enough may be; 0 when there is none. No event comes of that.
 func (w *waiter) settles() time.Duration {
+	if w.object == nil {
+		return 0
+	}
 	o := newEvaluateOptions(w.options.evaluate)
 	var soonest time.Duration
 	for _, v := range w.last.Verdicts {
@@ -404,6 +460,7 @@ func (w *waiter) settles() time.Duration {
 
 // gone says whether that the object isn't there ends the wait, and how.
 func (w *waiter) gone(notFound error) error {
+	w.object = nil
 	switch {
 	case w.untilGone:
 		return errGone

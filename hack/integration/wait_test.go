@@ -106,7 +106,7 @@ func TestWaitFor(t *testing.T) {
 			status.Conditions = []metav1.Condition{newCondition("Created", metav1.ConditionTrue)}
 		})
 		s.setReady(t, metav1.ConditionFalse, 0)
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		err := ended(t, s.waiting(ctx))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -114,7 +114,7 @@ func TestWaitFor(t *testing.T) {
 		var waitErr *helpers.WaitError
 		require.ErrorAs(t, err, &waitErr)
 		assert.Equal(t, metav1.ConditionFalse, waitErr.Last.Verdict("Ready").Status)
-		assert.Regexp(t, `^dataplane `+s.namespace+`/prod: waited \d+ms for Ready=True: `+
+		assert.Regexp(t, `^dataplane `+s.namespace+`/prod: waited \S+ for Ready=True: `+
 			`Ready=False \(AgentUnreachable: dial tcp: refused\)( for \d+s)?; Connected not reported; GatewayProvisioned not reported; `+
 			`other types: Created=True; last error: none: context deadline exceeded$`, err.Error())
 
@@ -256,54 +256,84 @@ func TestWaitForWithFewRights(t *testing.T) {
 }
 
 // Waits outlast an API server that is killed, and the loss of what it knew of resource
-// versions.
+// versions, also those of a user whom it refuses until it has read all roles.
 func TestWaitForOutlastsTheAPIServer(t *testing.T) {
 	t.Parallel()
 	p := ownPlane(t, crds.DataPlane())
 	s := p.space(t)
 	s.create(t, newDataPlane("prod"))
-	result := s.waiting(t.Context())
-	gone := make(chan error, 1)
-	other := s.create(t, newDataPlane("other"))
-	go func() { gone <- helpers.WaitForDeletion(t.Context(), s.typed, other.Name) }()
-	goesOn(t, result)
-	require.NoError(t, p.KillAPIServer())
-	goesOn(t, result)
-	goesOn(t, gone)
-	require.NoError(t, p.StartAPIServer(t.Context()))
-	s.setReady(t, metav1.ConditionTrue, 0)
-	require.NoError(t, s.typed.Delete(t.Context(), "other", metav1.DeleteOptions{}))
-	require.NoError(t, ended(t, result))
-	require.NoError(t, ended(t, gone))
-}
-
-func TestManyWaitsAtOnce(t *testing.T) {
+	s.create(t, newDataPlane("other"))
 	const waits = 200
-	s := shared.space(t)
-	var all sync.WaitGroup
+	user := &watchCounter{DataPlaneInterface: s.as(t, "get", "list", "watch")}
 	before := runtime.NumGoroutine()
-	for i := range waits {
-		name := fmt.Sprint("dp-", i%20)
-		if i < 20 {
-			s.create(t, newDataPlane(name))
-		}
+	var all sync.WaitGroup
+	for range waits {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			dp, err := helpers.WaitFor(t.Context(), s.typed, name, untilReady)
+			dp, err := helpers.WaitFor(t.Context(), user, "prod", untilReady)
 			if assert.NoError(t, err) {
 				assert.True(t, helpers.IsReady(dp))
 			}
 		}()
 	}
+	gone := make(chan error, 1)
+	go func() { gone <- helpers.WaitForDeletion(t.Context(), user, "other") }()
+	require.Eventually(t, func() bool { return user.begun.Load() == waits+1 }, eventually, tick)
+	s.flip(t, "prod", metav1.ConditionFalse, metav1.ConditionUnknown)
+	require.NoError(t, p.KillAPIServer())
+	goesOn(t, gone)
+	require.NoError(t, p.StartAPIServer(t.Context()))
+	s.flip(t, "prod", metav1.ConditionFalse, metav1.ConditionUnknown, metav1.ConditionTrue)
+	require.NoError(t, s.typed.Delete(t.Context(), "other", metav1.DeleteOptions{}))
+	require.NoError(t, ended(t, gone))
+	all.Wait()
+	requireNoMoreGoroutines(t, before)
+}
+
+// flip makes Ready one after the other.
+func (s *space) flip(t *testing.T, name string, statuses ...metav1.ConditionStatus) {
+	t.Helper()
+	for _, status := range statuses {
+		_, err := helpers.PatchConditions(t.Context(), s.typed, s.get(t, name),
+			metav1.Condition{Type: "Ready", Status: status, Reason: "Flipped"})
+		require.NoError(t, err)
+	}
+}
+
+func TestManyWaitsAtOnce(t *testing.T) {
+	const waits, planes = 200, 20
+	s := shared.space(t)
+	var all sync.WaitGroup
+	before := runtime.NumGoroutine()
+	client := &watchCounter{DataPlaneInterface: s.typed}
+	for i := range waits {
+		name := fmt.Sprint("dp-", i%planes)
+		if i < planes {
+			s.create(t, newDataPlane(name))
+		}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			dp, err := helpers.WaitFor(t.Context(), client, name, untilReady)
+			if assert.NoError(t, err) {
+				assert.True(t, helpers.IsReady(dp))
+			}
+		}()
+	}
+	require.Eventually(t, func() bool { return client.begun.Load() == waits }, eventually, tick)
 	for _, status := range []metav1.ConditionStatus{metav1.ConditionFalse, metav1.ConditionUnknown, metav1.ConditionTrue} {
-		for i := range 20 {
-			_, err := helpers.PatchConditions(t.Context(), s.typed, s.get(t, fmt.Sprint("dp-", i)),
-				metav1.Condition{Type: "Ready", Status: status, Reason: "Flipped"})
-			require.NoError(t, err)
+		for i := range planes {
+			s.flip(t, fmt.Sprint("dp-", i), status)
 		}
 	}
 	all.Wait()
+	requireNoMoreGoroutines(t, before)
+}
+
+// requireNoMoreGoroutines allows for those of a client's connection.
+func requireNoMoreGoroutines(t *testing.T, before int) {
+	t.Helper()
 	for deadline := time.Now().Add(eventually); runtime.NumGoroutine() > before+5; time.Sleep(tick) {
 		require.True(t, time.Now().Before(deadline), "goroutines are left: %d, before %d", runtime.NumGoroutine(), before)
 	}
