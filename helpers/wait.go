@@ -388,11 +388,11 @@ func (w *waiter) follow(ctx context.Context, watcher watch.Interface) (*v1alpha1
 // take takes in an event, unless it tells of what was there before what is known. Where
 // only the API server can say that, it is asked. take returns what get does.
 func (w *waiter) take(ctx context.Context, event watch.EventType, dp *v1alpha1.DataPlane) (*v1alpha1.DataPlane, time.Duration, error) {
-	newer, comparable := compareVersions(dp.ResourceVersion, w.seen)
+	order, ok := compareVersions(dp.ResourceVersion, w.seen)
 	switch {
-	case !comparable:
+	case !ok:
 		return w.get(ctx)
-	case newer <= 0:
+	case order <= 0:
 		return nil, 0, nil
 	}
 	w.resetBackoff()
@@ -409,7 +409,7 @@ func (w *waiter) take(ctx context.Context, event watch.EventType, dp *v1alpha1.D
 
 // compareVersions compares resource versions, which are decimal numbers that grow, on
 // servers of Kubernetes; elsewhere, and in fakes, they may not be comparable.
-func compareVersions(a, b string) (order int, comparable bool) {
+func compareVersions(a, b string) (order int, ok bool) {
 	x, err := strconv.ParseUint(a, 10, 64)
 	if err != nil {
 		return 0, false

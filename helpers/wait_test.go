@@ -135,8 +135,10 @@ func TestWaitForTakesNoOldEventForThePresent(t *testing.T) {
 		},
 		"versions that can't be compared, so the API server is asked": {
 			get: []answer{
-				{dp: seenAs("b", "x", "False")}, {dp: seenAs("b", "x", "False")},
-				{dp: seenAs("b", "y", "False")}, {dp: seenAs("b", "z", "True")},
+				{dp: seenAs("b", "x", "False")},
+				{dp: seenAs("b", "x", "False")},
+				{dp: seenAs("b", "y", "False")},
+				{dp: seenAs("b", "z", "True")},
 			},
 			events: []watch.Event{{Type: watch.Modified, Object: seenAs("b", "w", "True")}, {Type: watch.Modified, Object: seenAs("b", "z", "True")}},
 			met:    "z", deleted: context.DeadlineExceeded,
