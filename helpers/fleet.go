@@ -63,12 +63,11 @@ type Fleet struct {
 	options  fleetOptions
 	starting chan struct{} // holds one for each run that starts, when that is limited
 
-	mu       sync.Mutex
-	running  bool
-	stopping bool // nothing new may begin
-	members  map[types.NamespacedName]*member
-	overdue  map[types.NamespacedName]int // runs that were given up and have not returned
-	loops    sync.WaitGroup               // one for each member
+	mu      sync.Mutex
+	running bool
+	members map[types.NamespacedName]*member
+	overdue map[types.NamespacedName]int // runs that were given up and have not returned
+	loops   sync.WaitGroup               // one for each member
 }
 
 // Why the context of a run ends, beside ErrDeleted and ErrReplaced.
@@ -126,7 +125,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		f.mu.Unlock()
 		return errors.New("fleet runs already")
 	}
-	f.running, f.stopping = true, false
+	f.running = true
 	f.members, f.overdue = map[types.NamespacedName]*member{}, map[types.NamespacedName]int{}
 	f.mu.Unlock()
 
@@ -143,11 +142,10 @@ func (f *Fleet) Run(ctx context.Context) error {
 		return fmt.Errorf("fleet: watch data planes: %w", err)
 	}
 	<-ctx.Done()
-	err = f.informer.RemoveEventHandler(registration)
-	f.mu.Lock()
-	f.stopping = true
-	f.mu.Unlock()
+	f.mu.Lock() // no loop begins after this
 	stop(fmt.Errorf("%w: %w", ErrFleetStopped, context.Cause(ctx)))
+	f.mu.Unlock()
+	err = f.informer.RemoveEventHandler(registration)
 	f.loops.Wait()
 
 	f.mu.Lock()
@@ -165,7 +163,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 }
 
 // observe brings a member up to date with what the informer has of it now, which may be
-// more than the event tells. The informer calls it for one event after the other.
+// more than the event tells. The informer calls it for one event after the other, and for
+// the last perhaps when Run has returned.
 func (f *Fleet) observe(runs context.Context, obj any) {
 	name, err := cache.DeletionHandlingObjectToName(obj)
 	if err != nil {
@@ -180,12 +179,13 @@ func (f *Fleet) observe(runs context.Context, obj any) {
 
 	f.mu.Lock()
 	m := f.members[key]
+	before := m != nil && m.selected // which nobody changes meanwhile
 	f.mu.Unlock()
-	selected := dp != nil && f.options.selects(dp, m != nil && m.selected) // selected is written here only
+	selected := dp != nil && f.options.selects(dp, before)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.stopping {
+	if runs.Err() != nil {
 		return
 	}
 	m = f.members[key]

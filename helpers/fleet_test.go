@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -551,6 +553,122 @@ func TestFleetLeavesNothing(t *testing.T) {
 	stop()
 	require.NoError(t, mustReceive(t, result))
 	requireGoroutines(t, before)
+}
+
+// An event may be under way while Run ends, and go on when the Fleet runs again.
+func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
+	server, s := newAPIServer(t, whoAmI), newSource(t)
+	filtering, filtered, began := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
+	fleet := NewFleet(s.informer, func(ctx context.Context, _ *Remote) error {
+		began <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}, WithFilter(func(*v1alpha1.DataPlane, Report) bool {
+		filtering <- struct{}{}
+		<-filtered
+		return true
+	}))
+	run := func() (end func()) {
+		ctx, stop := context.WithCancel(t.Context())
+		result := make(chan error, 1)
+		go func() { result <- fleet.Run(ctx) }()
+		return func() {
+			stop()
+			require.NoError(t, mustReceive(t, result))
+		}
+	}
+	end := run()
+	s.Add(server.dataPlane("a", "user"))
+	mustReceive(t, filtering)
+	end()
+
+	end = run()
+	mustReceive(t, filtering)
+	filtered <- struct{}{} // to one of the two
+	select {
+	case <-began: // to that of the second
+	case <-time.After(50 * time.Millisecond):
+	}
+	filtered <- struct{}{}
+	require.Eventually(t, func() bool {
+		planes := fleet.Status().Planes
+		return len(planes) == 1 && planes[0].State == FleetRunning
+	}, 10*time.Second, time.Millisecond)
+	end()
+}
+
+// A cluster that accepts connections and says nothing costs others no more than it must.
+func TestFleetOfAThousandOfWhichATenthIsDead(t *testing.T) {
+	const planes = 1000
+	server, s := newAPIServer(t, whoAmI, withECDSA(t)), newSource(t)
+	deadURL, dead := newDeadServer(t)
+	key := newECDSAKey(t)
+	cert := server.clients.issue(key)
+	for i := range planes {
+		dp := server.dataPlaneWith(fmt.Sprint("dp-", i), cert, key)
+		if i%10 == 0 {
+			dp.Spec.KubernetesCluster.Credentials.APIServerURL = deadURL
+		}
+		s.Add(dp)
+	}
+	require.Eventually(t, func() bool { return len(s.informer.GetStore().ListKeys()) == planes }, time.Minute, time.Millisecond)
+	before := runtime.NumGoroutine()
+	var working atomic.Int64
+	fleet := NewFleet(s.informer, func(ctx context.Context, r *Remote) error {
+		if _, _, err := r.get(ctx, "/"); err != nil {
+			return err
+		}
+		MarkStarted(ctx)
+		working.Add(1)
+		<-ctx.Done()
+		return ctx.Err()
+	}, WithStartLimit(50, 100*time.Millisecond))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	result := make(chan error, 1)
+	go func() { result <- fleet.Run(ctx) }()
+	for deadline := time.Now().Add(time.Minute); working.Load() < planes*9/10; time.Sleep(time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "%d work; %s", working.Load(), fleet.Status())
+	}
+	require.Equal(t, planes*9/10, server.open())
+	stop()
+	require.NoError(t, mustReceive(t, result))
+	server.requireNoConnections()
+	require.Positive(t, dead.accepted.Load())
+	require.Eventually(t, func() bool { return dead.open.Load() == 0 }, 10*time.Second, time.Millisecond)
+	requireGoroutines(t, before)
+}
+
+// deadServer counts the connections that it accepts, and says nothing.
+type deadServer struct{ accepted, open atomic.Int64 }
+
+func newDeadServer(t testing.TB) (url string, _ *deadServer) {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &deadServer{}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			s.accepted.Add(1)
+			s.open.Add(1)
+			go func() {
+				_, _ = io.Copy(io.Discard, conn) // until the client closes it
+				_ = conn.Close()
+				s.open.Add(-1)
+			}()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = listener.Close()
+		<-stopped
+	})
+	return "https://" + listener.Addr().String(), s
 }
 
 func TestFleetOfAnInformerThatHasStopped(t *testing.T) {

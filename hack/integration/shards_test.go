@@ -6,6 +6,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -69,8 +71,22 @@ type replica struct {
 
 const leaseDuration = 3 * time.Second
 
-// startReplica runs one with the rights that the documentation names.
+// startReplica runs one that does nothing in its shards, and takes a while to return.
 func startReplica(t *testing.T, s *space, name string, count int, leads *leads, returns time.Duration) *replica {
+	t.Helper()
+	return startReplicaOf(t, s, name, count, leaseDuration, func(ctx context.Context, r *replica, shard helpers.Shard) error {
+		leads.begin(shard, r.name)
+		defer leads.end(shard)
+		<-ctx.Done()
+		time.Sleep(returns) // as a run may that has something to finish
+		return nil
+	})
+}
+
+// startReplicaOf runs one with the rights that the documentation names.
+func startReplicaOf(t *testing.T, s *space, name string, count int, lease time.Duration,
+	run func(ctx context.Context, r *replica, shard helpers.Shard) error,
+) *replica {
 	t.Helper()
 	user := addUser(t, s.plane, name+"-of-"+s.namespace)
 	s.grant(t, user.Name, coordinationv1.GroupName, "leases", "create", "list", "update", "get", "delete")
@@ -91,14 +107,8 @@ func startReplica(t *testing.T, s *space, name string, count int, leads *leads, 
 	go func() {
 		r.result <- helpers.RunShards(ctx, helpers.ShardsConfig{
 			Leases: client.CoordinationV1(), Namespace: s.namespace, Name: "test", Identity: name,
-			Count: count, LeaseDuration: leaseDuration,
-		}, func(ctx context.Context, shard helpers.Shard) error {
-			leads.begin(shard, name)
-			defer leads.end(shard)
-			<-ctx.Done()
-			time.Sleep(returns) // as a run may that has something to finish
-			return nil
-		})
+			Count: count, LeaseDuration: lease,
+		}, func(ctx context.Context, shard helpers.Shard) error { return run(ctx, r, shard) })
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -185,4 +195,83 @@ func TestShardsEndWithAnErrorOfARun(t *testing.T) {
 	for i := range leases.Items {
 		assert.Empty(t, *leases.Items[i].Spec.HolderIdentity, "%s is not released", leases.Items[i].Name)
 	}
+}
+
+// Three replicas share data planes. One is cut off from the API server that has the Leases,
+// and not from the data planes, to which its runs cling: they lose them before the runs of
+// another replica begin.
+func TestFleetInShards(t *testing.T) {
+	t.Parallel()
+	s := shared.space(t)
+	user := addUser(t, shared, "agent-of-"+s.namespace)
+	s.allow(t, user)
+	const planes, shards = 30, 6
+	for i := range planes {
+		dp := newDataPlane(fmt.Sprint("dp-", i))
+		dp.Spec.KubernetesCluster.Credentials = credentialsOf(user)
+		s.create(t, dp)
+	}
+	informer := s.informer(t)
+	runs := &fleetRuns{t: t, over: map[types.UID]bool{}}
+	replicas := map[string]*replica{}
+	for _, name := range []string{"a", "b", "c"} {
+		// A lease so long that a busy machine does not look like one that stands still.
+		replicas[name] = startReplicaOf(t, s, name, shards, 10*time.Second, func(ctx context.Context, r *replica, shard helpers.Shard) error {
+			return helpers.NewFleet(informer, func(ctx context.Context, remote *helpers.Remote) error {
+				run := runs.begin(&fleetRun{key: remote.Key(), replica: r.name, remote: remote})
+				defer func() { runs.end(run, context.Cause(ctx)) }()
+				target, err := kubernetes.NewForConfigAndClient(remote.Config(), remote.HTTPClient())
+				if err != nil {
+					return err
+				}
+				watcher, err := target.CoreV1().ConfigMaps(s.namespace).Watch(ctx, metav1.ListOptions{})
+				if err != nil {
+					return err
+				}
+				defer watcher.Stop()
+				<-ctx.Done()
+				if r.cutOff.Load() {
+					<-remote.Done()
+				}
+				return ctx.Err()
+			}, shard.FleetOptions()...).Run(ctx)
+		})
+	}
+	// requireRunsBy waits until each data plane has a run, each replica as many shards, and
+	// each shard all its data planes on one replica.
+	requireRunsBy := func(counts map[string]int) {
+		t.Helper()
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			current := runs.current()
+			require.Len(c, current, planes)
+			by := map[int]string{}
+			for key, run := range current {
+				shard := shardOf(key, shards)
+				if by[shard] == "" {
+					by[shard] = run.replica
+				}
+				require.Equal(c, by[shard], run.replica)
+			}
+			led := map[string]int{}
+			for _, replica := range by {
+				led[replica]++
+			}
+			require.Equal(c, counts, led)
+		}, 2*eventually, tick)
+	}
+	requireRunsBy(map[string]int{"a": 2, "b": 2, "c": 2})
+	replicas["a"].cutOff.Store(true)
+	requireRunsBy(map[string]int{"b": 3, "c": 3})
+	replicas["a"].cutOff.Store(false)
+	requireRunsBy(map[string]int{"a": 2, "b": 2, "c": 2})
+}
+
+// shardOf returns the one shard to which a data plane belongs.
+func shardOf(key types.NamespacedName, count int) int {
+	for i := range count {
+		if (helpers.Shard{Index: i, Count: count}).Owns(key) {
+			return i
+		}
+	}
+	panic("it belongs to none")
 }
