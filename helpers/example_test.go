@@ -11,6 +11,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -192,13 +194,19 @@ func ExampleNewFleet() {
 
 func ExampleRunShards() {
 	var (
-		client   kubernetes.Interface
+		config   *rest.Config // of the cluster that holds the DataPlanes and the Leases
 		informer cache.SharedIndexInformer
 		podName  string
 	)
 	run := func(ctx context.Context, work func(context.Context, *helpers.Remote) error) error {
+		config := rest.CopyConfig(config)
+		config.QPS = -1 // or else renewals would wait
+		leases, err := coordinationv1client.NewForConfig(config)
+		if err != nil {
+			return err
+		}
 		return helpers.RunShards(ctx, helpers.ShardsConfig{
-			Leases: client.CoordinationV1(), Namespace: "my-controller", Name: "my-controller",
+			Leases: leases, Namespace: "my-controller", Name: "my-controller",
 			Identity: podName, Count: 16,
 		}, func(ctx context.Context, shard helpers.Shard) error {
 			return helpers.NewFleet(informer, work, shard.FleetOptions()...).Run(ctx)

@@ -177,18 +177,23 @@ func (f *Fleet) observe(runs context.Context, obj any) {
 	}
 	dp, _ := obj.(*v1alpha1.DataPlane)
 
+	// What is the user's to say is asked without the lock. Nobody changes these meanwhile.
+	var before *v1alpha1.DataPlane
+	wasSelected := false
 	f.mu.Lock()
-	m := f.members[key]
-	before := m != nil && m.selected // which nobody changes meanwhile
+	if m := f.members[key]; m != nil && m.dp != nil && dp != nil && m.dp.UID == dp.UID {
+		before, wasSelected = m.dp, m.selected
+	}
 	f.mu.Unlock()
-	selected := dp != nil && f.options.selects(dp, before)
+	selected := dp != nil && f.options.selects(dp, wasSelected)
+	changed := before != nil && before != dp && f.options.restarts(before, dp)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if runs.Err() != nil {
 		return
 	}
-	m = f.members[key]
+	m := f.members[key]
 	if m == nil {
 		if !selected {
 			return
@@ -201,7 +206,7 @@ func (f *Fleet) observe(runs context.Context, obj any) {
 			m.loop(runs)
 		}()
 	}
-	if cause := m.update(dp, selected); cause != nil && m.cancel != nil {
+	if cause := m.update(dp, selected, changed); cause != nil && m.cancel != nil {
 		m.cancel(cause)
 	}
 	select {
@@ -229,13 +234,12 @@ type member struct {
 }
 
 // update takes in the object as it is, and returns why a run for the one before must end.
-func (m *member) update(dp *v1alpha1.DataPlane, selected bool) (cause error) {
+func (m *member) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause error) {
 	before := m.dp
 	if selected && !m.selected {
 		m.retryAt = time.Time{} // whatever was wrong, this is news
 	}
 	m.dp, m.selected = dp, selected
-	restartOn := m.fleet.options.restartOn
 	switch {
 	case dp == nil:
 		return ErrDeleted
@@ -243,7 +247,7 @@ func (m *member) update(dp *v1alpha1.DataPlane, selected bool) (cause error) {
 		cause = ErrReplaced
 	case before.Spec.KubernetesCluster.Credentials != dp.Spec.KubernetesCluster.Credentials:
 		cause = ErrCredentialsChanged
-	case before != dp && restartOn != nil && restartOn(before, dp):
+	case changed:
 		cause = ErrDataPlaneChanged
 	case !selected:
 		return ErrNotSelected
@@ -272,6 +276,7 @@ type attempt struct {
 	dp       *v1alpha1.DataPlane
 	revision int
 	began    time.Time // when the function was called; zero if it wasn't
+	started  time.Time // when it had started, if it has said so, or else began
 	invalid  bool      // the credentials can't be used
 	result   chan error
 	overdue  map[types.NamespacedName]int // with the Fleet's lock: where it counts, if it was given up
@@ -308,7 +313,7 @@ func (m *member) due(runs context.Context) (*attempt, time.Duration) {
 		f.options.hooks.removed(m.key)
 		return nil, -1
 	case runs.Err() != nil:
-		m.status.State = FleetStopped
+		m.status.State, m.status.NextRetry = FleetStopped, time.Time{}
 		return nil, -1
 	case !m.selected:
 		m.status.State, m.status.NextRetry = FleetNotSelected, time.Time{}
@@ -341,10 +346,13 @@ func (m *member) attempt(a *attempt) error {
 		return err
 	}
 	defer remote.cut()
-	a.began = time.Now()
-	m.begin(a.began)
+	m.begin(a, time.Now())
 	f.options.hooks.start(m.key)
-	go m.call(context.WithValue(a.ctx, startedKey{}, started), a, remote)
+	marked := func() {
+		started()
+		m.markStarted(a, time.Now())
+	}
+	go m.call(context.WithValue(a.ctx, startedKey{}, marked), a, remote)
 	select {
 	case err := <-a.result:
 		return err
@@ -372,6 +380,9 @@ func (m *member) call(ctx context.Context, a *attempt, r *Remote) {
 		defer m.fleet.mu.Unlock()
 		a.result <- err
 		if a.overdue != nil {
+			if panicked := (*PanicError)(nil); errors.As(err, &panicked) {
+				m.fail(err)
+			}
 			if a.overdue[m.key]--; a.overdue[m.key] == 0 {
 				delete(a.overdue, m.key)
 			}
@@ -402,28 +413,34 @@ func (m *member) conclude(a *attempt, err error) {
 	stopped := a.ctx.Err() != nil
 	cause := context.Cause(a.ctx)
 	m.cancel(nil)
-	m.cancel = nil // the next state comes with due
+	m.cancel = nil
 	var ran, retry time.Duration
 	if !a.began.IsZero() {
 		ran = time.Since(a.began)
 	}
+	var panicked *PanicError
 	switch {
-	case errors.Is(err, ErrOverdue):
+	case a.overdue != nil:
 		m.fail(err)
+	case stopped && errors.As(err, &panicked):
+		m.fail(err)
+		err = errors.Join(cause, err)
 	case stopped:
 		err = cause
 	case err == nil:
-		m.settled, m.outcome, m.failures = a.revision, FleetDone, 0
+		m.settle(a, FleetDone)
+		m.failures = 0
 	case a.invalid:
-		m.settled, m.outcome = a.revision, FleetFailed
+		m.settle(a, FleetFailed)
 		m.fail(err)
 	default:
-		if ran >= f.options.resetAfter {
+		if !a.started.IsZero() && time.Since(a.started) >= f.options.resetAfter {
 			m.failures = 0
 		}
 		m.failures++
 		retry = f.options.backoff(m.failures)
 		m.retryAt = time.Now().Add(retry)
+		m.status.State, m.status.NextRetry = FleetRetrying, m.retryAt
 		m.fail(err)
 	}
 	m.status.RunningSince = time.Time{}
@@ -431,9 +448,15 @@ func (m *member) conclude(a *attempt, err error) {
 	f.options.hooks.end(m.key, a, err, ran, retry)
 }
 
-func (m *member) begin(now time.Time) {
+// settle needs the Fleet's lock.
+func (m *member) settle(a *attempt, outcome FleetState) {
+	m.settled, m.outcome, m.status.State = a.revision, outcome, outcome
+}
+
+func (m *member) begin(a *attempt, now time.Time) {
 	m.fleet.mu.Lock()
 	defer m.fleet.mu.Unlock()
+	a.began, a.started = now, now
 	m.starts++
 	m.status.State, m.status.RunningSince, m.status.Restarts = FleetRunning, now, m.starts-1
 }
@@ -441,6 +464,15 @@ func (m *member) begin(now time.Time) {
 // fail needs the Fleet's lock.
 func (m *member) fail(err error) {
 	m.status.LastError, m.status.LastErrorTime = err.Error(), time.Now()
+}
+
+// markStarted takes note of when the work of a start was first done.
+func (m *member) markStarted(a *attempt, now time.Time) {
+	m.fleet.mu.Lock()
+	defer m.fleet.mu.Unlock()
+	if a.started.Equal(a.began) {
+		a.started = now
+	}
 }
 
 func (m *member) stopping() {
@@ -460,6 +492,9 @@ func (f *Fleet) acquireStart(ctx context.Context) (started func(), _ error) {
 		return nil, context.Cause(ctx)
 	}
 	release := sync.OnceFunc(func() { <-f.starting })
+	if f.options.startTime <= 0 {
+		return release, nil
+	}
 	timer := time.AfterFunc(f.options.startTime, release)
 	return func() { timer.Stop(); release() }, nil
 }
@@ -468,7 +503,7 @@ type startedKey struct{}
 
 // MarkStarted tells the Fleet that called the run of this context that the run has done
 // the work of its start, such as filling caches, so that another may begin; see
-// [WithStartLimit]. With any other context, it does nothing.
+// [WithStartLimit] and [WithBackoff]. With any other context, it does nothing.
 func MarkStarted(ctx context.Context) {
 	if started, ok := ctx.Value(startedKey{}).(func()); ok {
 		started()
@@ -481,7 +516,7 @@ type FleetOption func(*fleetOptions)
 type fleetOptions struct {
 	remote     []Option
 	filters    []func(dp *v1alpha1.DataPlane, selected bool) bool
-	restartOn  func(before, after *v1alpha1.DataPlane) bool
+	restartOn  []func(before, after *v1alpha1.DataPlane) bool
 	maxStarts  int
 	startTime  time.Duration
 	initial    time.Duration
@@ -509,6 +544,12 @@ func (o *fleetOptions) selects(dp *v1alpha1.DataPlane, selected bool) bool {
 		}
 	}
 	return true
+}
+
+func (o *fleetOptions) restarts(before, after *v1alpha1.DataPlane) bool {
+	return slices.ContainsFunc(o.restartOn, func(changed func(before, after *v1alpha1.DataPlane) bool) bool {
+		return changed(before, after)
+	})
 }
 
 // backoff returns how long to wait after so many failures: about twice as long as after
@@ -566,21 +607,24 @@ func OnlyConnected(opts ...EvaluateOption) FleetOption {
 
 // WithRestartOn makes a Fleet end a run and begin another also when changed says true of
 // the DataPlane as it was last and as it is now. changed must be quick and change nothing.
+// Of several, one that says true is enough.
 func WithRestartOn(changed func(before, after *v1alpha1.DataPlane) bool) FleetOption {
-	return func(o *fleetOptions) { o.restartOn = changed }
+	return func(o *fleetOptions) { o.restartOn = append(o.restartOn, changed) }
 }
 
 // WithStartLimit lets no more than n runs start at once, so that thousands of them don't
 // fill their caches together. A run starts until it has called [MarkStarted], or has
 // returned, or for d: a cluster that doesn't answer takes a place no longer than that. 0
-// or less for n, the default, is no limit.
+// or less is no limit, of runs or of time; without one of time, a cluster that doesn't
+// answer keeps others from starting.
 func WithStartLimit(n int, d time.Duration) FleetOption {
 	return func(o *fleetOptions) { o.maxStarts, o.startTime = max(n, 0), d }
 }
 
 // WithBackoff sets how long after an error there is another run: about initial the first
-// time, and twice as long each time, up to limit. A run that lasted for resetAfter counts
-// as having run well, and its error as the first. The defaults are 1 s, 5 min and 1 min.
+// time, and twice as long each time, up to limit. A run that lasted for resetAfter, after
+// [MarkStarted] if it has called that, counts as having run well, and its error as the
+// first. The defaults are 1 s, 5 min and 1 min.
 func WithBackoff(initial, limit, resetAfter time.Duration) FleetOption {
 	return func(o *fleetOptions) {
 		o.initial, o.max, o.resetAfter = max(initial, 0), max(limit, 0), resetAfter
@@ -605,7 +649,8 @@ type FleetHooks struct {
 	OnStart func(key types.NamespacedName)
 	// OnEnd is called after a run has ended, or when none could begin because of the
 	// credentials, for which ran is 0. err is what the run returned, or the cause of its
-	// context if that has ended it; retry is how long until the next, if err is why.
+	// context if that has ended it, joined with the error of a panic after that; retry is
+	// how long until the next, if err is why.
 	OnEnd func(key types.NamespacedName, err error, ran, retry time.Duration)
 	// OnRemove is called when a DataPlane is gone, and its run has ended: this is when to
 	// remove its metrics. It is not called when the Fleet ends. It must not call the Fleet.

@@ -708,3 +708,86 @@ func TestFleetStatusForPeopleAndTools(t *testing.T) {
 	]}`, string(data))
 	assert.Equal(t, "0 data planes", FleetStatus{}.String())
 }
+
+// A run may run a Fleet of its own, whose error is that of any run.
+func TestFleetRetriesOverdueOfAnother(t *testing.T) {
+	f := newFleetTest(t, false, WithBackoff(time.Hour, time.Hour, time.Hour))
+	f.add("a")
+	f.next().end <- fmt.Errorf("inner: %w", ErrOverdue)
+	f.requireState("a", FleetRetrying)
+	f.requireNoRun()
+}
+
+func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
+	ends := make(chan error, 10)
+	s, server := newSource(t), newAPIServer(t, whoAmI)
+	fleet := NewFleet(s.informer, func(ctx context.Context, _ *Remote) error { <-ctx.Done(); panic("too late") },
+		WithFleetHooks(FleetHooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
+	ctx, stop := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- fleet.Run(ctx) }()
+	s.Add(server.dataPlane("a", "user"))
+	require.Eventually(t, func() bool { return len(fleet.Status().Planes) == 1 && fleet.Status().Planes[0].State == FleetRunning },
+		10*time.Second, time.Millisecond)
+	stop()
+	require.NoError(t, mustReceive(t, result))
+	err := mustReceive(t, ends)
+	require.ErrorIs(t, err, ErrFleetStopped)
+	require.ErrorContains(t, err, "run panicked: too late")
+	assert.Equal(t, "run panicked: too late", fleet.Status().Planes[0].LastError)
+}
+
+// Another object of the name is not connected because the one before was.
+func TestFleetOnlyConnectedAsksEveryObject(t *testing.T) {
+	f := newFleetTest(t, false, OnlyConnected())
+	dp := f.add("a", func(dp *v1alpha1.DataPlane) {
+		dp.Status.Conditions = []metav1.Condition{condition(connected, metav1.ConditionTrue, 1)}
+	})
+	r := f.next()
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID, dp.Status.Conditions = "uid-2", nil })
+	require.ErrorIs(t, r.cause(t), ErrReplaced)
+	f.requireNoRun()
+}
+
+func TestFleetCountsRunningWellFromTheStart(t *testing.T) {
+	t.Parallel()
+	retries := make(chan time.Duration, 10)
+	const initial, resetAfter = 20 * time.Millisecond, 2 * time.Second
+	f := newFleetTest(t, false, WithBackoff(initial, time.Hour, resetAfter), WithFleetHooks(FleetHooks{
+		OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry },
+	}))
+	f.add("a")
+	f.next().end <- errors.New("first")
+	mustReceive(t, retries)
+	r := f.next()
+	time.Sleep(resetAfter)
+	MarkStarted(r.ctx)
+	r.end <- errors.New("second, though after long")
+	require.GreaterOrEqual(t, mustReceive(t, retries), initial)
+	r = f.next()
+	MarkStarted(r.ctx)
+	time.Sleep(resetAfter)
+	r.end <- errors.New("first, after running well")
+	require.LessOrEqual(t, mustReceive(t, retries), initial)
+}
+
+func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
+	var fleet *Fleet
+	s, server := newSource(t), newAPIServer(t, whoAmI)
+	began := make(chan struct{}, 10)
+	fleet = NewFleet(s.informer, func(ctx context.Context, _ *Remote) error { began <- struct{}{}; <-ctx.Done(); return nil },
+		WithFilter(func(*v1alpha1.DataPlane, Report) bool { fleet.Status(); return true }),
+		WithRestartOn(func(_, _ *v1alpha1.DataPlane) bool { return false }),
+		WithRestartOn(func(_, _ *v1alpha1.DataPlane) bool { fleet.Status(); return true }))
+	ctx, stop := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- fleet.Run(ctx) }()
+	dp := server.dataPlane("a", "user")
+	s.Add(dp.DeepCopy())
+	mustReceive(t, began)
+	dp.Labels = map[string]string{"x": "y"}
+	s.Modify(dp.DeepCopy())
+	mustReceive(t, began)
+	stop()
+	require.NoError(t, mustReceive(t, result))
+}

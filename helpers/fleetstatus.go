@@ -69,7 +69,7 @@ const (
 )
 
 // Status returns what the Fleet does now; after Run, what it did last. It may be called at
-// any time from any goroutine, but not from a filter or a hook.
+// any time from any goroutine, but not from [FleetHooks].OnRemove.
 func (f *Fleet) Status() FleetStatus {
 	f.mu.Lock()
 	status := FleetStatus{Planes: make([]PlaneStatus, 0, len(f.members))}

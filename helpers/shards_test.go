@@ -23,25 +23,27 @@ func TestShardsConfigIsChecked(t *testing.T) {
 	leases := fake.NewClientset().CoordinationV1()
 	good := ShardsConfig{Leases: leases, Namespace: "default", Name: "test", Identity: "pod-1", Count: 3}
 	for want, edit := range map[string]func(*ShardsConfig){
-		"shards: Leases: required":                                                      func(c *ShardsConfig) { c.Leases = nil },
-		"shards: Count: must be at least 1, is 0":                                       func(c *ShardsConfig) { c.Count = 0 },
-		"shards: LeaseDuration: must be whole seconds, 2s at least, is 1s":              func(c *ShardsConfig) { c.LeaseDuration = time.Second },
-		"shards: LeaseDuration: must be whole seconds, 2s at least, is 2.5s":            func(c *ShardsConfig) { c.LeaseDuration = 2500 * time.Millisecond },
-		`shards: Namespace: "": a lowercase RFC 1123 label must consist of`:             func(c *ShardsConfig) { c.Namespace = "" },
-		`shards: Name: "Test": a lowercase RFC 1123 label must consist of`:              func(c *ShardsConfig) { c.Name = "Test" },
-		`shards: Identity: "host.example": a lowercase RFC 1123 label must not contain`: func(c *ShardsConfig) { c.Identity = "host.example" },
+		"shards: Leases: required":                                           func(c *ShardsConfig) { c.Leases = nil },
+		"shards: Count: must be at least 1, is 0":                            func(c *ShardsConfig) { c.Count = 0 },
+		"shards: LeaseDuration: must be whole seconds, 2s at least, is 1s":   func(c *ShardsConfig) { c.LeaseDuration = time.Second },
+		"shards: LeaseDuration: must be whole seconds, 2s at least, is 2.5s": func(c *ShardsConfig) { c.LeaseDuration = 2500 * time.Millisecond },
+		`shards: Namespace: "": a lowercase RFC 1123 label must consist of`:  func(c *ShardsConfig) { c.Namespace = "" },
+		`shards: Name: "Test": a lowercase RFC 1123 label must consist of`:   func(c *ShardsConfig) { c.Name = "Test" },
+		`shards: Identity: "": must make "test-member-" a name of a Lease`:   func(c *ShardsConfig) { c.Identity = "" },
+		`shards: Identity: "Pod": must make "test-member-Pod" a name`:        func(c *ShardsConfig) { c.Identity = "Pod" },
 	} {
 		config := good
 		edit(&config)
 		err := RunShards(t.Context(), config, func(context.Context, Shard) error { return nil })
-		require.Error(t, err, want)
-		if want[:16] != `shards: Identity` {
-			assert.ErrorContains(t, err, want)
-		}
+		require.ErrorContains(t, err, want)
 	}
 	completed, err := good.complete()
 	require.NoError(t, err)
 	assert.Equal(t, 15*time.Second, completed.LeaseDuration)
+	assert.Less(t, completed.tenure()+completed.grace(), completed.LeaseDuration)
+	good.Identity = "pod-1.example.com"
+	_, err = good.complete()
+	require.NoError(t, err)
 }
 
 func TestShardsOwnEachDataPlaneOnce(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -104,6 +105,10 @@ func startReplicaOf(t *testing.T, s *space, name string, count int, lease time.D
 	r.stop = stop
 	client, err := kubernetes.NewForConfig(config)
 	require.NoError(t, err)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // the API server takes a moment to notice
+		_, err := client.CoordinationV1().Leases(s.namespace).List(t.Context(), metav1.ListOptions{})
+		require.NoError(c, err)
+	}, eventually, tick)
 	go func() {
 		r.result <- helpers.RunShards(ctx, helpers.ShardsConfig{
 			Leases: client.CoordinationV1(), Namespace: s.namespace, Name: "test", Identity: name,
@@ -168,6 +173,64 @@ func TestShardsOfAReplicaThatIsCutOffMove(t *testing.T) {
 	t.Logf("the shards moved in %.1f lease durations", time.Since(cut).Seconds()/leaseDuration.Seconds())
 	a.cutOff.Store(false)
 	l.requireCounts(map[string]int{"a": 2, "b": 2})
+}
+
+// Nobody has two more than another, also where the number of shards is no multiple of the
+// number of replicas.
+func TestShardsThatDoNotDivide(t *testing.T) {
+	t.Parallel()
+	s := shared.space(t)
+	l := &leads{t: t, by: map[int]string{}}
+	const count = 7
+	for i, name := range []string{"a", "b", "c", "d"} {
+		startReplica(t, s, name, count, l, 0)
+		replicas := i + 1
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			counts, all := l.counts(), 0
+			assert.Len(c, counts, replicas)
+			for _, n := range counts {
+				all += n
+				assert.GreaterOrEqual(c, n, count/replicas)
+				assert.LessOrEqual(c, n, (count+replicas-1)/replicas)
+			}
+			assert.Equal(c, count, all)
+		}, eventually, tick)
+	}
+}
+
+// A Lease that somebody has given to another is nobody's for its time, and then is led again.
+func TestShardsWhoseLeaseIsEdited(t *testing.T) {
+	t.Parallel()
+	s := shared.space(t)
+	var begun, ended atomic.Int64
+	startReplicaOf(t, s, "a", 1, leaseDuration, func(ctx context.Context, _ *replica, _ helpers.Shard) error {
+		begun.Add(1)
+		<-ctx.Done()
+		if errors.Is(context.Cause(ctx), helpers.ErrShardLost) {
+			ended.Add(1)
+		}
+		return ctx.Err()
+	})
+	require.Eventually(t, func() bool { return begun.Load() == 1 }, eventually, tick)
+	_, err := s.kubernetes.CoordinationV1().Leases(s.namespace).Patch(t.Context(), "test-0", types.MergePatchType,
+		[]byte(`{"spec": {"holderIdentity": "somebody"}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return ended.Load() == 1 }, eventually, tick)
+	lease, err := s.kubernetes.CoordinationV1().Leases(s.namespace).Get(t.Context(), "test-0", metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, "somebody", *lease.Spec.HolderIdentity, "it is not released by who doesn't hold it")
+	require.Eventually(t, func() bool { return begun.Load() == 2 }, eventually, tick)
+}
+
+func TestShardsNeedRights(t *testing.T) {
+	t.Parallel()
+	s := shared.space(t)
+	client, err := kubernetes.NewForConfig(addUser(t, shared, "nobody-in-"+s.namespace).Config())
+	require.NoError(t, err)
+	err = helpers.RunShards(t.Context(), helpers.ShardsConfig{
+		Leases: client.CoordinationV1(), Namespace: s.namespace, Name: "test", Identity: "a", Count: 1, LeaseDuration: 2 * time.Second,
+	}, func(context.Context, helpers.Shard) error { return nil })
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
 }
 
 func TestShardsEndWithAnErrorOfARun(t *testing.T) {
