@@ -19,10 +19,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export GOWORK=off
 # Nested modules, which users never import; the root module is the SDK itself.
-nested=(examples hack/codegen hack/controlplane hack/integration)
+nested=(examples hack/bench hack/codegen hack/controlplane hack/integration)
 
 # Every part is a function of its name below.
-parts=(format tidy vet lint codegen unit fuzz controlplane integration examples compat)
+parts=(format tidy vet lint codegen unit fuzz controlplane integration examples bench compat)
 
 part_format() { # gofmt changes nothing, and scripts parse
   local go_files scripts unformatted
@@ -82,6 +82,10 @@ part_integration() { # tests of the SDK on a real API server
 
 part_examples() { # every example runs, on real control planes
   go -C examples test -count=1 -timeout=40m ./...
+}
+
+part_bench() { # the benchmarks' own tests; hack/bench.sh runs the benchmarks
+  go -C hack/bench test -count=1 ./...
 }
 
 part_compat() { # every client-go that a release supports
