@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"testing"
@@ -29,17 +28,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-func TestMain(m *testing.M) {
-	path, remove, err := demotest.Build("controller-runtime")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	program = path
-	code := m.Run()
-	remove()
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { demotest.Main(m, "controller-runtime", &program) }
 
 var program string
 

@@ -33,17 +33,7 @@ import (
 
 var program string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var remove func()
-		var err error
-		if program, remove, err = demotest.Build("fleet"); err != nil {
-			panic(err)
-		}
-		defer remove()
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { demotest.Main(m, "fleet", &program) }
 
 func TestStory(t *testing.T) {
 	p := demotest.Start(t, program)

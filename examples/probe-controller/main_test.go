@@ -46,17 +46,7 @@ import (
 
 const tick = 50 * time.Millisecond
 
-func TestMain(m *testing.M) {
-	path, remove, err := demotest.Build(name)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	program = path
-	code := m.Run()
-	remove()
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { demotest.Main(m, name, &program) }
 
 var program string
 

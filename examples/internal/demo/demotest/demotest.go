@@ -30,10 +30,23 @@ import (
 // for machines that do much else.
 const Patience = time.Minute
 
-// Build builds the example in the working directory, for TestMain, which must call remove
-// at the end. With -race, the program gets the race detector too. What control planes run
-// is built as well, if need be, so that it is a part of no test.
-func Build(name string) (path string, remove func(), err error) {
+// Main is TestMain of an example: it builds the program in the working directory, sets
+// program to its path, and runs the tests.
+func Main(m *testing.M, name string, program *string) {
+	path, remove, err := build(name)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	*program = path
+	code := m.Run()
+	remove()
+	os.Exit(code)
+}
+
+// build gives the program the race detector with -race. What control planes run is built as
+// well, if need be, so that it is a part of no test.
+func build(name string) (path string, remove func(), err error) {
 	dir, err := os.MkdirTemp("", name+"-test-*")
 	if err != nil {
 		return "", nil, err
