@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
@@ -282,35 +284,43 @@ func heapInUse() float64 {
 	return float64(stats.HeapAlloc)
 }
 
-// BenchmarkIsReady of eight conditions.
-func BenchmarkIsReady(b *testing.B) {
-	dp := conditioned()
-	b.ReportAllocs()
-	for b.Loop() {
-		if !IsReady(dp) {
-			b.Fatal()
+// BenchmarkConditions of the three types that the API defines, against finding them, and of
+// eight types.
+func BenchmarkConditions(b *testing.B) {
+	eight := conditioned()
+	three := eight.DeepCopy()
+	three.Status.Conditions = three.Status.Conditions[5:]
+	find := func(dp *v1alpha1.DataPlane) bool {
+		for _, conditionType := range definedConditions {
+			c := meta.FindStatusCondition(dp.Status.Conditions, conditionType)
+			if c == nil || c.Status != metav1.ConditionTrue {
+				return false
+			}
 		}
+		return true
 	}
-}
-
-// BenchmarkIsOperational of eight conditions.
-func BenchmarkIsOperational(b *testing.B) {
-	dp := conditioned()
-	b.ReportAllocs()
-	for b.Loop() {
-		if !IsOperational(dp) {
-			b.Fatal()
+	evaluate := func(dp *v1alpha1.DataPlane) bool {
+		report := Evaluate(dp)
+		for _, conditionType := range definedConditions {
+			if report.Verdict(conditionType).Status != metav1.ConditionTrue {
+				return false
+			}
 		}
+		return true
 	}
-}
-
-// BenchmarkEvaluate of eight conditions.
-func BenchmarkEvaluate(b *testing.B) {
-	dp := conditioned()
-	b.ReportAllocs()
-	for b.Loop() {
-		if len(Evaluate(dp).Verdicts) != 8 {
-			b.Fatal()
+	for _, bench := range []struct {
+		name string
+		read func(*v1alpha1.DataPlane) bool
+	}{{"floor", find}, {"IsReady", IsReady}, {"IsOperational", IsOperational}, {"Evaluate", evaluate}} {
+		for _, dp := range []*v1alpha1.DataPlane{three, eight} {
+			b.Run(fmt.Sprintf("%s-of-%d", bench.name, len(dp.Status.Conditions)), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if !bench.read(dp) {
+						b.Fatal()
+					}
+				}
+			})
 		}
 	}
 }

@@ -41,18 +41,9 @@ func IsOperational(dp *v1alpha1.DataPlane) bool {
 	if dp == nil || len(dp.Status.Conditions) < len(definedConditions) {
 		return false
 	}
-	// One pass finds the three, unless there is something unusual among them.
 	var found [len(definedConditions)]*metav1.Condition
-	for i := range dp.Status.Conditions {
-		condition := &dp.Status.Conditions[i]
-		j := indexByInitial(condition.Type)
-		switch {
-		case j < 0:
-		case condition.Type == definedConditions[j] && found[j] == nil:
-			found[j] = condition
-		case strings.EqualFold(condition.Type, definedConditions[j]):
-			return isTrue(dp, definedConditions[0]) && isTrue(dp, definedConditions[1]) && isTrue(dp, definedConditions[2])
-		}
+	if !findDefined(dp, &found) {
+		return isTrue(dp, definedConditions[0]) && isTrue(dp, definedConditions[1]) && isTrue(dp, definedConditions[2])
 	}
 	for _, condition := range found {
 		if condition == nil {
@@ -66,8 +57,7 @@ func IsOperational(dp *v1alpha1.DataPlane) bool {
 }
 
 func isTrue(dp *v1alpha1.DataPlane, conditionType string) bool {
-	status, _, _, _ := weigh(dp, conditionType, &noOptions)
-	return status == metav1.ConditionTrue
+	return find(dp, conditionType, &noOptions).decide(dp, conditionType, &noOptions).status == metav1.ConditionTrue
 }
 
 // Code says how a Verdict came about.
@@ -182,13 +172,32 @@ func (r Report) Verdict(conditionType string) Verdict {
 //
 // Types other than the three that the API defines are listed and decide nothing.
 func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) Report {
+	// This is inlined, so that a caller who does not keep the report has the verdicts on
+	// its stack.
+	return evaluateInto(make([]Verdict, len(definedConditions), usualVerdicts), dp, opts)
+}
+
+// usualVerdicts has room for the types that the API defines and another, as OpenChoreo has
+// it; more are allocated anew.
+const usualVerdicts = len(definedConditions) + 1
+
+// evaluateInto takes a place for the defined conditions, to which others are appended.
+func evaluateInto(verdicts []Verdict, dp *v1alpha1.DataPlane, opts []EvaluateOption) Report {
 	o := newEvaluateOptions(opts)
-	report := Report{Verdicts: make([]Verdict, 0, verdictCount(dp))}
-	for _, conditionType := range definedConditions {
-		report.Verdicts = append(report.Verdicts, evaluate(dp, conditionType, o))
+	var found [len(definedConditions)]*metav1.Condition
+	plain := findDefined(dp, &found)
+	for i, conditionType := range definedConditions {
+		c := candidates{first: found[i], shown: found[i]}
+		if !plain {
+			c = find(dp, conditionType, o)
+		}
+		verdicts[i].set(dp, conditionType, c.decide(dp, conditionType, o), o)
 	}
-	report.Contradictory = report.Verdicts[0].Status == metav1.ConditionTrue &&
-		(report.Verdicts[1].Status == metav1.ConditionFalse || report.Verdicts[2].Status == metav1.ConditionFalse)
+	report := Report{
+		Verdicts: verdicts,
+		Contradictory: verdicts[0].Status == metav1.ConditionTrue &&
+			(verdicts[1].Status == metav1.ConditionFalse || verdicts[2].Status == metav1.ConditionFalse),
+	}
 	if dp == nil {
 		return report
 	}
@@ -196,13 +205,21 @@ func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) Report {
 	report.Generation = dp.Generation
 	report.ObservedGeneration = dp.Status.ObservedGeneration
 	for i := range dp.Status.Conditions {
-		conditionType := dp.Status.Conditions[i].Type
-		if !slices.ContainsFunc(report.Verdicts, func(v Verdict) bool { return v.Type == conditionType }) {
+		if conditionType := dp.Status.Conditions[i].Type; !report.has(conditionType) {
 			report.Verdicts = append(report.Verdicts, evaluate(dp, conditionType, o))
 		}
 	}
 	slices.SortFunc(report.Verdicts[len(definedConditions):], func(a, b Verdict) int { return cmp.Compare(a.Type, b.Type) })
 	return report
+}
+
+func (r *Report) has(conditionType string) bool {
+	for i := range r.Verdicts {
+		if r.Verdicts[i].Type == conditionType {
+			return true
+		}
+	}
+	return false
 }
 
 // definedConditions are the types whose meaning the API defines, in the order of a
@@ -213,28 +230,45 @@ var definedConditions = [...]string{
 	v1alpha1.DataPlaneConditionGatewayProvisioned,
 }
 
-// indexByInitial returns which of the defined conditions begins with the same letter, of
-// either case, which no other letter folds to; -1 if none does.
-func indexByInitial(conditionType string) int {
-	if conditionType == "" {
-		return -1
+// findDefined finds the defined conditions in one pass, and leaves nil for one that is not
+// there. It reports whether that is all there is to know: none is there twice, nor with
+// a type that differs in case only.
+func findDefined(dp *v1alpha1.DataPlane, found *[len(definedConditions)]*metav1.Condition) bool {
+	if dp == nil {
+		return true
 	}
-	switch conditionType[0] | 0x20 {
-	case 'r':
-		return 0
-	case 'c':
-		return 1
-	case 'g':
-		return 2
+	for i := range dp.Status.Conditions {
+		condition := &dp.Status.Conditions[i]
+		var j int
+		switch condition.Type {
+		case v1alpha1.DataPlaneConditionReady:
+			j = 0
+		case v1alpha1.DataPlaneConditionConnected:
+			j = 1
+		case v1alpha1.DataPlaneConditionGatewayProvisioned:
+			j = 2
+		default:
+			if foldsToDefined(condition.Type) {
+				return false
+			}
+			continue
+		}
+		if found[j] != nil {
+			return false
+		}
+		found[j] = condition
 	}
-	return -1
+	return true
 }
 
-func verdictCount(dp *v1alpha1.DataPlane) int {
-	if dp == nil {
-		return len(definedConditions)
+// foldsToDefined reports whether a type differs from a defined one in case only.
+func foldsToDefined(conditionType string) bool {
+	for _, defined := range definedConditions {
+		if mayFold(conditionType, defined) && strings.EqualFold(conditionType, defined) {
+			return true
+		}
 	}
-	return len(definedConditions) + len(dp.Status.Conditions)
+	return false
 }
 
 // EvaluateCondition reads the conditions of one type of dp. It accepts nil.
@@ -263,58 +297,77 @@ func EvaluateCondition(dp *v1alpha1.DataPlane, conditionType string, opts ...Eva
 	return evaluate(dp, conditionType, newEvaluateOptions(opts))
 }
 
-func evaluate(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) Verdict {
-	status, code, shown, duplicated := weigh(dp, conditionType, o)
-	verdict := Verdict{
-		Type: conditionType, Status: status, Code: code, Duplicated: duplicated,
-		Optional: slices.Contains(o.optional, conditionType),
-	}
-	if shown != nil {
-		verdict.Reported, verdict.JudgedGeneration = shown.Status, judgedGeneration(dp, shown, o)
-		verdict.Reason, verdict.Message = shown.Reason, shown.Message
-		verdict.ObservedGeneration, verdict.LastTransitionTime = shown.ObservedGeneration, shown.LastTransitionTime
-	}
-	return verdict
+func evaluate(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) (v Verdict) {
+	v.set(dp, conditionType, find(dp, conditionType, o).decide(dp, conditionType, o), o)
+	return v
 }
 
-// weigh decides, and returns the condition that a verdict shows; nil if there is none.
-func weigh(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) (
-	status metav1.ConditionStatus, code Code, shown *metav1.Condition, duplicated bool,
-) {
-	if dp == nil {
-		return metav1.ConditionUnknown, CodeNoObject, nil, false
+// set makes a new verdict of what was decided.
+func (v *Verdict) set(dp *v1alpha1.DataPlane, conditionType string, d decision, o *evaluateOptions) {
+	v.Type, v.Status, v.Code, v.Duplicated = conditionType, d.status, d.code, d.duplicated
+	v.Optional = len(o.optional) > 0 && slices.Contains(o.optional, conditionType)
+	if shown := d.shown; shown != nil {
+		v.Reported, v.JudgedGeneration = shown.Status, judgedGeneration(dp, shown, o)
+		v.Reason, v.Message = shown.Reason, shown.Message
+		v.ObservedGeneration, v.LastTransitionTime = shown.ObservedGeneration, shown.LastTransitionTime
 	}
-	var first *metav1.Condition // as kubectl wait finds it, which takes a type in any case
+}
+
+// candidates are the conditions that a verdict may come from; nil if there are none.
+type candidates struct {
+	first      *metav1.Condition // as kubectl wait finds it, which takes a type in any case
+	shown      *metav1.Condition // the one that outweighs the others of the type
+	duplicated bool
+}
+
+func find(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) (c candidates) {
+	if dp == nil {
+		return c
+	}
 	for i := range dp.Status.Conditions {
 		condition := &dp.Status.Conditions[i]
 		same := condition.Type == conditionType
-		if first == nil && (same || mayFold(condition.Type, conditionType) && strings.EqualFold(condition.Type, conditionType)) {
-			first = condition
+		if c.first == nil && (same || mayFold(condition.Type, conditionType) && strings.EqualFold(condition.Type, conditionType)) {
+			c.first = condition
 		}
 		switch {
 		case !same:
-		case shown == nil:
-			shown = condition
+		case c.shown == nil:
+			c.shown = condition
 		default:
-			duplicated = true
-			if outweighs(condition, shown, o) {
-				shown = condition
+			c.duplicated = true
+			if outweighs(condition, c.shown, o) {
+				c.shown = condition
 			}
 		}
 	}
+	return c
+}
+
+// decision is what a verdict says, and the condition that it shows; nil if there is none.
+type decision struct {
+	status     metav1.ConditionStatus
+	code       Code
+	shown      *metav1.Condition
+	duplicated bool
+}
+
+func (c candidates) decide(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) decision {
 	switch {
+	case dp == nil:
+		return decision{metav1.ConditionUnknown, CodeNoObject, nil, false}
 	case conditionType == v1alpha1.DataPlaneConditionReady && dp.DeletionTimestamp != nil:
-		return metav1.ConditionFalse, CodeTerminating, shown, duplicated
-	case shown == nil:
-		return metav1.ConditionUnknown, CodeNotReported, nil, false
+		return decision{metav1.ConditionFalse, CodeTerminating, c.shown, c.duplicated}
+	case c.shown == nil:
+		return decision{metav1.ConditionUnknown, CodeNotReported, nil, false}
 	}
-	status, code = judge(dp, shown, o)
-	if status == metav1.ConditionTrue && first != shown {
-		if ofFirst, codeOfFirst := judge(dp, first, o); ofFirst != metav1.ConditionTrue {
-			return metav1.ConditionUnknown, codeOfFirst, first, duplicated
+	status, code := judge(dp, c.shown, o)
+	if status == metav1.ConditionTrue && c.first != c.shown {
+		if ofFirst, codeOfFirst := judge(dp, c.first, o); ofFirst != metav1.ConditionTrue {
+			return decision{metav1.ConditionUnknown, codeOfFirst, c.first, c.duplicated}
 		}
 	}
-	return status, code, shown, duplicated
+	return decision{status, code, c.shown, c.duplicated}
 }
 
 // mayFold is false where the first letters show that strings.EqualFold is false, too.
@@ -372,6 +425,9 @@ func judge(dp *v1alpha1.DataPlane, condition *metav1.Condition, o *evaluateOptio
 // any that there is.
 func judgedGeneration(dp *v1alpha1.DataPlane, condition *metav1.Condition, o *evaluateOptions) int64 {
 	ofCondition, ofStatus := o.observed(dp, condition)
+	if ofCondition == 0 || ofStatus == 0 || ofCondition == ofStatus { // mostly
+		return max(ofCondition, ofStatus)
+	}
 	for _, atFault := range []func(int64) bool{
 		func(g int64) bool { return 0 < g && g < dp.Generation },
 		func(g int64) bool { return g > dp.Generation },
