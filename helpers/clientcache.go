@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,7 @@ type ClientCache[T any] struct {
 	build   func(*Remote) (T, error)
 	opts    []Option
 	options options
-	slots   sync.Map // of *cacheSlot[T], by types.NamespacedName
+	slots   slotMap[T]
 	clock   func() time.Time
 	closed  atomic.Bool
 
@@ -74,6 +75,7 @@ type cacheEntry[T any] struct {
 	generation atomic.Int64 // the highest that these credentials were seen at
 	creds      v1alpha1.APIServerCredentials
 	remote     *Remote
+	gate       *gate // of the remote
 	client     T
 	used       atomic.Int64 // nanoseconds since the epoch; kept only if something is bounded
 }
@@ -134,14 +136,14 @@ func (c *ClientCache[T]) Get(dp *v1alpha1.DataPlane) (T, error) {
 		return none, errCacheClosed
 	}
 	key := keyOf(dp)
-	if slot := c.lookUp(key); slot != nil {
+	if slot := c.slots.load(key); slot != nil {
 		if entry := slot.current.Load(); entry != nil && entry.serves(dp) {
 			c.touch(entry)
 			return entry.client, nil
 		}
 	}
 	for {
-		client, err := c.renew(key, c.slot(key), dp)
+		client, err := c.renew(key, c.slots.loadOrStore(key), dp)
 		if !errors.Is(err, errRemoved) {
 			return client, err
 		}
@@ -157,7 +159,7 @@ var (
 // very ones of the entry mostly, and so compare without being read; others are compared
 // in full, since nothing less finds every change.
 func (e *cacheEntry[T]) serves(dp *v1alpha1.DataPlane) bool {
-	if e.remote.transport.closed.Load() {
+	if e.gate.closed.Load() {
 		return false
 	}
 	if e.uid != dp.UID && e.uid != "" && dp.UID != "" {
@@ -235,7 +237,7 @@ func (c *ClientCache[T]) newEntry(dp *v1alpha1.DataPlane) (_ *cacheEntry[T], err
 		return nil, err
 	}
 	entry := &cacheEntry[T]{
-		uid: dp.UID, created: dp.CreationTimestamp.Time, creds: dp.Spec.KubernetesCluster.Credentials, remote: remote,
+		uid: dp.UID, created: dp.CreationTimestamp.Time, creds: dp.Spec.KubernetesCluster.Credentials, remote: remote, gate: remote.transport,
 	}
 	entry.generation.Store(dp.Generation)
 	c.touch(entry)
@@ -278,7 +280,7 @@ func (c *ClientCache[T]) store(key types.NamespacedName, slot *cacheSlot[T], dp 
 // Forget closes the client of a data plane and removes all that is known of it. A later
 // Get builds another.
 func (c *ClientCache[T]) Forget(key types.NamespacedName) {
-	if slot := c.lookUp(key); slot != nil {
+	if slot := c.slots.load(key); slot != nil {
 		slot.mu.Lock()
 		defer slot.mu.Unlock()
 		c.remove(key, slot)
@@ -287,7 +289,7 @@ func (c *ClientCache[T]) Forget(key types.NamespacedName) {
 
 // evict removes the entry of a key if it still is this one.
 func (c *ClientCache[T]) evict(key types.NamespacedName, entry *cacheEntry[T]) {
-	if slot := c.lookUp(key); slot != nil {
+	if slot := c.slots.load(key); slot != nil {
 		slot.mu.Lock()
 		defer slot.mu.Unlock()
 		if slot.current.Load() == entry {
@@ -330,7 +332,7 @@ func (c *ClientCache[T]) Handler() cache.ResourceEventHandler {
 
 // changed closes what was built from other credentials than dp has.
 func (c *ClientCache[T]) changed(dp *v1alpha1.DataPlane) {
-	slot := c.lookUp(keyOf(dp))
+	slot := c.slots.load(keyOf(dp))
 	if slot == nil || secretsDropped(dp) {
 		return
 	}
@@ -353,7 +355,7 @@ func (c *ClientCache[T]) changed(dp *v1alpha1.DataPlane) {
 // deleted closes the client of dp, and remembers that dp is gone.
 func (c *ClientCache[T]) deleted(dp *v1alpha1.DataPlane) {
 	key := keyOf(dp)
-	slot := c.slot(key)
+	slot := c.slots.loadOrStore(key)
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
 	entry := slot.current.Load()
@@ -383,7 +385,7 @@ func (c *ClientCache[T]) bury(key types.NamespacedName) {
 	}
 	oldest := c.buried[0]
 	c.buried = c.buried[1:]
-	slot := c.lookUp(oldest)
+	slot := c.slots.load(oldest)
 	// Whoever holds this lock is busy with it: then it is no loss to leave it.
 	if slot == nil || oldest == key || !slot.mu.TryLock() {
 		return
@@ -391,7 +393,7 @@ func (c *ClientCache[T]) bury(key types.NamespacedName) {
 	defer slot.mu.Unlock()
 	if slot.seen.deleted && slot.current.Load() == nil {
 		slot.removed = true
-		c.slots.CompareAndDelete(oldest, slot)
+		c.slots.delete(oldest, slot)
 	}
 }
 
@@ -430,33 +432,19 @@ func (c *ClientCache[T]) Close() {
 // entries iterates over what is there; what comes or goes meanwhile may be left out.
 func (c *ClientCache[T]) entries() iter.Seq2[types.NamespacedName, *cacheEntry[T]] {
 	return func(yield func(types.NamespacedName, *cacheEntry[T]) bool) {
-		c.slots.Range(func(key, slot any) bool {
-			entry := slot.(*cacheSlot[T]).current.Load()
-			return entry == nil || yield(key.(types.NamespacedName), entry)
-		})
+		for key, slot := range c.slots.all() {
+			if entry := slot.current.Load(); entry != nil && !yield(key, entry) {
+				return
+			}
+		}
 	}
-}
-
-func (c *ClientCache[T]) lookUp(key types.NamespacedName) *cacheSlot[T] {
-	slot, _ := c.slots.Load(key)
-	found, _ := slot.(*cacheSlot[T])
-	return found
-}
-
-// slot returns the slot of a key, making it if need be.
-func (c *ClientCache[T]) slot(key types.NamespacedName) *cacheSlot[T] {
-	if slot := c.lookUp(key); slot != nil {
-		return slot
-	}
-	slot, _ := c.slots.LoadOrStore(key, &cacheSlot[T]{})
-	return slot.(*cacheSlot[T])
 }
 
 // remove removes a slot, by identity, and closes what is in it. The caller has the
 // slot's lock.
 func (c *ClientCache[T]) remove(key types.NamespacedName, slot *cacheSlot[T]) {
 	slot.removed = true
-	c.slots.CompareAndDelete(key, slot)
+	c.slots.delete(key, slot)
 	c.retire(slot.current.Swap(nil))
 }
 
@@ -533,4 +521,53 @@ func (c *ClientCache[T]) evictIdle() {
 			c.evict(key, entry)
 		}
 	}
+}
+
+// slotMap holds the slots of a cache. A sync.Map would box the keys, and take more steps
+// through memory to find them.
+type slotMap[T any] struct {
+	mu    sync.RWMutex // the innermost: nothing else is locked with it held
+	slots map[types.NamespacedName]*cacheSlot[T]
+}
+
+// load returns nil where there is none.
+func (m *slotMap[T]) load(key types.NamespacedName) *cacheSlot[T] {
+	m.mu.RLock()
+	slot := m.slots[key]
+	m.mu.RUnlock()
+	return slot
+}
+
+// loadOrStore makes the slot of a key if need be.
+func (m *slotMap[T]) loadOrStore(key types.NamespacedName) *cacheSlot[T] {
+	if slot := m.load(key); slot != nil {
+		return slot
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	slot := m.slots[key]
+	if slot == nil {
+		if m.slots == nil {
+			m.slots = map[types.NamespacedName]*cacheSlot[T]{}
+		}
+		slot = &cacheSlot[T]{}
+		m.slots[key] = slot
+	}
+	return slot
+}
+
+// delete removes a slot, unless another has its place.
+func (m *slotMap[T]) delete(key types.NamespacedName, slot *cacheSlot[T]) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.slots[key] == slot {
+		delete(m.slots, key)
+	}
+}
+
+// all returns a copy.
+func (m *slotMap[T]) all() map[types.NamespacedName]*cacheSlot[T] {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return maps.Clone(m.slots)
 }
