@@ -5,15 +5,16 @@
 # Measures the SDK beside what its users would take otherwise, in one run, on a real API
 # server, and prints a table of ratios; progress goes to stderr:
 #
-#   ./hack/bench.sh --quick                  fewer rounds, and 10,000 DataPlanes at most
+#   ./hack/bench.sh --quick                  fewer rounds, and 5,000 DataPlanes at most
 #   ./hack/bench.sh                          everything, with 30,000
 #   ./hack/bench.sh --rows 'read|wait'       the rows that match
 #   ./hack/bench.sh --list                   what rows there are, and what they compare
 #   ./hack/bench.sh --docs                   everything, and writes docs/bench.json,
-#                                            docs/bench.svg and docs/scale.md
+#                                            docs/bench.svg, docs/scale.md and what
+#                                            README.md says of them
 #
-# --json, --svg and --scale write these to files of their own; --from takes the results of
-# a file that --json has written, and measures nothing.
+# --json, --svg, --scale and --readme write these to files of their own; --from takes the
+# results of a file that --json has written, and measures nothing.
 #
 # Needs Go. The machine should have nothing else to do; the table says when it had.
 
@@ -31,7 +32,7 @@ arguments=()
 for argument; do
   if [[ $argument == --docs ]]; then
     mkdir -p "$root/docs"
-    arguments+=(--json "$root/docs/bench.json" --svg "$root/docs/bench.svg" --scale "$root/docs/scale.md")
+    arguments+=(--json "$root/docs/bench.json" --svg "$root/docs/bench.svg" --scale "$root/docs/scale.md" --readme "$root/README.md")
   else
     arguments+=("$argument")
   fi

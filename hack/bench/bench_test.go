@@ -94,9 +94,22 @@ func TestRowsAreWellFormed(t *testing.T) {
 			}
 		}
 	}
+	all := rows()
+	anyOf := func(pattern, measured, compared string) bool {
+		return slices.ContainsFunc(all, func(r row) bool {
+			return matches(pattern, r.name) &&
+				slices.ContainsFunc(r.metrics, func(m metric) bool { return matches(measured, m.Name) }) &&
+				slices.ContainsFunc(r.subjects, func(s subject) bool { return matches(compared, s.name) })
+		})
+	}
 	for _, c := range charted {
-		if !names[c.row] {
-			t.Errorf("the chart shows row %s, which is not there", c.row)
+		if !anyOf(c.row, c.metric, "sdk") {
+			t.Errorf("the chart shows %s of row %s, which is not there", c.metric, c.row)
+		}
+	}
+	for _, r := range reasons {
+		if !anyOf(r.row, r.metric, r.subject) || r.also != "" && !anyOf(r.row, "*", r.also) {
+			t.Errorf("there is a reason for %s of %s in %s (%s), which is not there", r.metric, r.subject, r.row, r.also)
 		}
 	}
 }
@@ -177,7 +190,7 @@ func TestLags(t *testing.T) {
 func informers(slope, fixed float64) *results {
 	r := &results{Environment: environment{Go: "go1.26.0", Cores: 2}}
 	for _, n := range []int{1000, 10_000} {
-		for _, row := range informerRows(n, false) {
+		for _, row := range informerRows(n, everyRun) {
 			measured := make([][]values, len(row.subjects))
 			for i := range row.subjects {
 				v := values{}
@@ -255,5 +268,83 @@ func TestChart(t *testing.T) {
 	}
 	if err := drawChart(file, &results{}); err == nil {
 		t.Error("a chart without figures was drawn")
+	}
+}
+
+// What docs and the README say is what the results say that are beside them.
+func TestDocsAreWrittenFromTheResults(t *testing.T) {
+	root := filepath.Join("..", "..")
+	r, err := readResults(filepath.Join(root, "docs", "bench.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Environment.Quick || r.Environment.busy() {
+		t.Error("the results are those of a quick run, or of a busy machine")
+	}
+	dir := t.TempDir()
+	c := &config{scale: filepath.Join(dir, "scale.md"), svg: filepath.Join(dir, "bench.svg"), readme: filepath.Join(dir, "README.md")}
+	readme := readFile(t, filepath.Join(root, "README.md"))
+	if err := os.WriteFile(c.readme, []byte(readme), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.write(r); err != nil {
+		t.Fatal(err)
+	}
+	for written, kept := range map[string]string{c.readme: "README.md", c.svg: "docs/bench.svg", c.scale: "docs/scale.md"} {
+		if readFile(t, written) != readFile(t, filepath.Join(root, filepath.FromSlash(kept))) {
+			t.Errorf("%s is not of docs/bench.json: run ./hack/bench.sh --docs --from docs/bench.json", kept)
+		}
+	}
+}
+
+func readFile(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestReadmeTextTellsWhereTheSDKIsBehind(t *testing.T) {
+	row := row{
+		name: "conditions", metrics: perCall,
+		subjects: []subject{{name: "sdk"}, {name: "sdk, yes or no", aside: true}, {name: "apimachinery"}, {name: "other"}, {name: "floor", aside: true}},
+	}
+	r := newResult(&row, 1, [][]values{
+		{{"time": 100e-9, "allocs": 2}}, {{"time": 30e-9}}, {{"time": 10e-9}}, {{"allocs": 1}}, {{"time": 50e-9, "allocs": 2}},
+	})
+	text := readmeText(&results{Rows: []*result{r}})
+	for _, want := range []string{
+		"| `conditions`, time | 100 ns | apimachinery: 10.0 ns | a report weighs",
+		"which only answers, takes 30.0 ns |",
+		"| `conditions`, allocs | 2 | other: 1 | not explained |",
+		"| `conditions`, time | 100 ns | 50.0 ns | not explained |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("text has no %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "allocs | 2 | 2") {
+		t.Errorf("text names what is no more than the floor:\n%s", text)
+	}
+
+	file := filepath.Join(t.TempDir(), "README.md")
+	if err := os.WriteFile(file, []byte("before\n"+readmeBegin+"old\n"+readmeEnd+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second changes nothing
+		if err := updateReadme(file, &results{Rows: []*result{r}}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := readFile(t, file), "before\n"+readmeBegin+text+readmeEnd+"after\n"; got != want {
+			t.Errorf("README is %q, want %q", got, want)
+		}
+	}
+	if err := os.WriteFile(file, []byte("no marks\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := updateReadme(file, &results{}); err == nil {
+		t.Error("a README without marks was written")
 	}
 }

@@ -20,18 +20,18 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// charted are the figures of the chart, from the top: those that users notice. What was not
-// measured, or takes nothing, has no line.
+// charted are the figures of the chart, from the top: those that users notice. A * stands for
+// a number of objects, of which the largest is shown, and %s for that number in the label.
+// What was not measured, or takes nothing, has no line.
 var charted = []struct{ row, metric, label string }{
-	{"informer-30000-watchlist", "time", "Informer of 30,000: time"},
-	{"informer-30000-watchlist", "settled heap", "Informer of 30,000: settled heap"},
-	{"informer-10000-watchlist", "time", "Informer of 10,000: time"},
-	{"informer-10000-watchlist", "cpu", "Informer of 10,000: CPU time"},
-	{"informer-10000-watchlist", "peak heap", "Informer of 10,000: peak heap"},
-	{"informer-10000-watchlist", "settled heap", "Informer of 10,000: settled heap"},
-	{"read", "get time", "Get one of 10,000 from the cache"},
-	{"read", "namespace time", "List 100 of 10,000 by namespace"},
-	{"read", "selector time", "List 100 of 10,000 by label"},
+	{"informer-*-watchlist", "time", "Informer of %s: time"},
+	{"informer-*-watchlist", "cpu", "Informer of %s: CPU time"},
+	{"informer-*-watchlist", "peak heap", "Informer of %s: peak heap"},
+	{"informer-*-watchlist", "settled heap", "Informer of %s: settled heap"},
+	{"informer-*-list", "peak heap", "Informer of %s by a list: peak heap"},
+	{"read-*", "get time", "Get one of %s from the cache"},
+	{"read-*", "namespace time", "List a hundredth of %s by namespace"},
+	{"read-*", "selector time", "List a hundredth of %s by label"},
 	{"latency-100", "p99", "Event at 100 writes/s: p99"},
 	{"latency-1000", "p99", "Event at up to 1,000 writes/s: p99"},
 	{"apply", "cpu", "Server-side apply: CPU time"},
@@ -71,7 +71,7 @@ func drawChart(file string, r *results) error {
 	points := make([]plotter.XYs, len(styles))
 	low, high := 0.5, 2.0
 	for _, c := range slices.Backward(charted) {
-		row := r.row(c.row)
+		row := r.largest(c.row)
 		if row == nil {
 			continue
 		}
@@ -90,7 +90,7 @@ func drawChart(file string, r *results) error {
 			}
 		}
 		if found {
-			labels = append(labels, c.label)
+			labels = append(labels, strings.ReplaceAll(c.label, "%s", group(row.Objects)))
 		}
 	}
 	if len(labels) == 0 {

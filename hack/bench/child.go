@@ -53,9 +53,6 @@ func runChild(args []string) error {
 		return err
 	}
 	testing.Init()
-	if err := flag.Set("test.benchtime", benchTime); err != nil {
-		return err
-	}
 	klog.LogToStderr(true)
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -63,6 +60,9 @@ func runChild(args []string) error {
 	decoder, encoder := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	var in input
 	if err := decoder.Decode(&in); err != nil {
+		return err
+	}
+	if err := flag.Set("test.benchtime", benchTime(in.Quick)); err != nil {
 		return err
 	}
 	orders := make(chan order)

@@ -63,7 +63,7 @@ func clientRows() []row {
 			name:    fmt.Sprintf("client-get-%d", callers),
 			title:   fmt.Sprintf("the client of one of %d data planes, callers at once: %d", planes, callers),
 			metrics: perCall,
-			rounds:  [2]int{5, 15},
+			rounds:  [2]int{3, 15},
 			subjects: []subject{
 				{name: "sdk", how: "helpers.ClientCache.Get, which compares UID and credentials", start: of(newSDKSource)},
 				{name: "mutex and map", how: "a read lock and a map by name, which compares nothing", start: of(newMapSource)},
@@ -92,7 +92,7 @@ func restConfigRow() row {
 		name:    "rest-config",
 		title:   "from a DataPlane to a rest.Config",
 		metrics: perCall,
-		rounds:  [2]int{5, 15},
+		rounds:  [2]int{3, 15},
 		subjects: []subject{
 			{
 				name: "sdk",

@@ -38,7 +38,7 @@ func evaluateRows() []row {
 		name:    "conditions",
 		title:   "three conditions of a DataPlane",
 		metrics: perCall,
-		rounds:  [2]int{5, 15},
+		rounds:  [2]int{3, 15},
 		subjects: []subject{
 			{
 				name: "sdk",

@@ -20,7 +20,12 @@ import (
 )
 
 // benchTime is how long a call that takes nanoseconds is repeated.
-const benchTime = "200ms"
+func benchTime(quick bool) string {
+	if quick {
+		return "100ms"
+	}
+	return "200ms"
+}
 
 var perCall = []metric{{Name: "time", Unit: seconds}, {Name: "allocs", Unit: count}, {Name: "allocated", Unit: bytesUnit}}
 
@@ -68,11 +73,11 @@ func benchmarked(prefix string, f func(b *testing.B), failed *error) (values, er
 	if r.N == 0 {
 		return nil, errors.New("the benchmark has not run")
 	}
-	n := float64(r.N)
 	return values{
-		prefix + "time":      r.T.Seconds() / n,
-		prefix + "allocs":    float64(r.MemAllocs) / n,
-		prefix + "allocated": float64(r.MemBytes) / n,
+		prefix + "time": r.T.Seconds() / float64(r.N),
+		// Without the few that the measurement itself makes.
+		prefix + "allocs":    float64(r.AllocsPerOp()),
+		prefix + "allocated": float64(r.AllocedBytesPerOp()),
 	}, nil
 }
 

@@ -54,7 +54,7 @@ func latencyRows() []row {
 			},
 			onPlane: true,
 			fresh:   true, // or else the others get all events, too
-			rounds:  [2]int{2, 7},
+			rounds:  [2]int{2, 5},
 			prepare: func(ctx context.Context, f *fixture, in *input) error {
 				in.Rate = rate
 				return f.populate(ctx, latencyNamespace, latencyObjects)
@@ -210,9 +210,9 @@ func (f *fixture) populate(ctx context.Context, namespace string, n int) error {
 // patchAtRate sends patches of one annotation when they are due, whether or not those before have
 // been answered, as long as no more than a few are under way. It returns how many it has sent.
 func (f *fixture) patchAtRate(ctx context.Context, in *input) (int, error) {
-	duration := 5 * time.Second
+	duration := 4 * time.Second
 	if in.Quick {
-		duration = 1500 * time.Millisecond
+		duration = time.Second
 	}
 	total := int(duration.Seconds() * float64(in.Rate))
 	client := f.openchoreo.OpenChoreoV1alpha1().RESTClient()

@@ -44,25 +44,31 @@ type config struct {
 	quick, list            bool
 	rows                   *regexp.Regexp
 	from, json, svg, scale string
+	readme                 string
 	profile                string
 	root                   string
 }
 
 func (c *config) selects(r *row) bool {
-	return c.rows.MatchString(r.name) && (!r.full || !c.quick)
+	other := quickRun
+	if c.quick {
+		other = fullRun
+	}
+	return c.rows.MatchString(r.name) && r.scope != other
 }
 
 func parse(args []string, stderr io.Writer) (*config, error) {
 	c := &config{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&c.quick, "quick", false, "fewer rounds, and 10,000 DataPlanes at most: under five minutes on two idle cores")
+	flags.BoolVar(&c.quick, "quick", false, "fewer rounds, and 5,000 DataPlanes at most: under five minutes on two idle cores")
 	flags.BoolVar(&c.list, "list", false, "show the rows and what they compare, and end")
 	pattern := flags.String("rows", "", "run the rows whose names match the `regexp`")
 	flags.StringVar(&c.from, "from", "", "measure nothing, and take the results from a `file` that --json has written")
 	flags.StringVar(&c.json, "json", "", "write the results to a `file`")
 	flags.StringVar(&c.svg, "svg", "", "draw the chart to a `file`")
 	flags.StringVar(&c.scale, "scale", "", "write the page that extends the results to 100,000 DataPlanes to a `file`")
+	flags.StringVar(&c.readme, "readme", "", "write where others are ahead of the SDK into a `file`, between its marks")
 	flags.StringVar(&c.profile, "profile", "", "write CPU and heap profiles of each subject to a `folder`; they cost time themselves")
 	flags.StringVar(&c.root, "root", filepath.Join("..", ".."), "`folder` of the SDK")
 	if err := flags.Parse(args); err != nil {
@@ -168,6 +174,11 @@ func (c *config) write(r *results) error {
 	if c.scale != "" {
 		if err := writeScale(c.scale, r); err != nil {
 			return fmt.Errorf("scale: %w", err)
+		}
+	}
+	if c.readme != "" {
+		if err := updateReadme(c.readme, r); err != nil {
+			return fmt.Errorf("readme: %w", err)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -33,7 +34,7 @@ func programRows() []row {
 			return newProgram(ctx, in, source, copyTypes, modules)
 		}
 	}
-	return []row{{
+	again := row{
 		name:  "program",
 		title: "a program that lists DataPlanes, built again after a change of main.go",
 		metrics: []metric{
@@ -52,8 +53,20 @@ func programRows() []row {
 			},
 			{name: "dynamic", how: "client-go's dynamic client", start: of(programDynamic, false, "k8s.io/client-go", "k8s.io/apimachinery")},
 		},
-	}}
+	}
+	first := again
+	first.name, first.title = "program-first", "the same, built with an empty build cache, which compiles Go's library too"
+	first.metrics = again.metrics[:2]
+	first.scope, first.fresh, first.rounds = fullRun, true, [2]int{1, 1}
+	first.subjects = slices.Clone(again.subjects)
+	for i := range first.subjects {
+		first.subjects[i].env = []string{emptyCache + "=true"}
+	}
+	return []row{again, first}
 }
+
+// emptyCache is the variable that makes a program's builds begin with an empty build cache.
+const emptyCache = "BENCH_EMPTY_BUILD_CACHE"
 
 // newProgram makes a module that requires the versions that this program is built of.
 func newProgram(ctx context.Context, in *input, source []byte, copyTypes bool, modules []string) (measureFunc, error) {
@@ -64,6 +77,9 @@ func newProgram(ctx context.Context, in *input, source []byte, copyTypes bool, m
 	command := func(args ...string) ([]byte, error) {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
+		if os.Getenv(emptyCache) != "" {
+			cmd.Env = append(cmd.Env, "GOCACHE="+filepath.Join(dir, "cache"))
+		}
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()
@@ -95,7 +111,11 @@ func newProgram(ctx context.Context, in *input, source []byte, copyTypes bool, m
 	if !copyTypes && bytes.Contains(source, []byte(sdkModule)) {
 		edit = append(edit, "-require="+sdkModule+"@v0.0.0", "-replace="+sdkModule+"="+in.Root)
 	}
-	for _, args := range [][]string{edit, {"mod", "tidy"}, {"build", "-o", "program"}} {
+	prepare := [][]string{edit, {"mod", "tidy"}, {"mod", "download"}}
+	if os.Getenv(emptyCache) == "" {
+		prepare = append(prepare, []string{"build", "-o", "program"})
+	}
+	for _, args := range prepare {
 		if _, err := command(args...); err != nil {
 			return nil, err
 		}

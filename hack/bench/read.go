@@ -9,8 +9,7 @@ import (
 	"maps"
 )
 
-func readRows() []row {
-	const objects = 10_000
+func readRows(objects int, runs scope) []row {
 	reads := []string{"get", "namespace", "selector"}
 	var metrics []metric
 	for _, read := range reads {
@@ -66,13 +65,14 @@ func readRows() []row {
 		}
 	}
 	return []row{{
-		name: "read",
+		name: fmt.Sprintf("read-%d", objects),
 		title: fmt.Sprintf("one of %d DataPlanes from a cache, the %d of one namespace, and the %d with a label",
 			objects, objects/tenants, objects/100),
 		metrics: metrics,
 		objects: objects,
+		scope:   runs,
 		onPlane: true,
-		rounds:  [2]int{3, 11},
+		rounds:  [2]int{2, 9},
 		subjects: []subject{
 			{name: "sdk", how: "lister: objects are shared with the cache", start: of(startSDKCache, cacheOptions{})},
 			{name: "controller-runtime", how: "cache.Get and List, which copy (the default)", start: of(startControllerRuntimeCache, cacheOptions{})},

@@ -64,7 +64,7 @@ func remoteRows() []row {
 	later := upDown
 	later.name = "remotes-later"
 	later.title = fmt.Sprintf("the same; what is left after %s", afterwards)
-	later.full, later.rounds = true, [2]int{1, 2}
+	later.scope, later.rounds = fullRun, [2]int{1, 1}
 	later.subjects = subjects(false, func(ctx context.Context, in *input, source clientSource) (values, error) {
 		return upAndDown(ctx, in, source, afterwards)
 	})

@@ -5,6 +5,7 @@ package main
 
 import (
 	"math"
+	"path"
 	"slices"
 )
 
@@ -38,7 +39,7 @@ type figure struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
 	Max    float64 `json:"max"`
-	// Ratio is that to the median of the SDK; 0 where that is 0.
+	// Ratio is that to the median of the SDK; 0 where that is 0, or the figure no cost.
 	Ratio  float64   `json:"ratio,omitempty"`
 	Rounds []float64 `json:"rounds"`
 }
@@ -59,6 +60,9 @@ func newResult(r *row, rounds int, measured [][]values) *result {
 			}
 			f := &figure{Median: median(rounds), Min: slices.Min(rounds), Max: slices.Max(rounds), Rounds: rounds}
 			subject.Figures[m.Name] = f
+			if m.Info {
+				continue
+			}
 			if i == 0 {
 				f.Ratio = 1
 			} else if sdk := result.Subjects[0].Figures[m.Name]; sdk != nil && sdk.Median > 0 {
@@ -77,6 +81,17 @@ func (r *results) row(name string) *result {
 		}
 	}
 	return nil
+}
+
+// largest returns that of the most objects of the rows whose names match a pattern of
+// path.Match, nil if there is none.
+func (r *results) largest(pattern string) (largest *result) {
+	for _, row := range r.Rows {
+		if ok, err := path.Match(pattern, row.Name); err == nil && ok && (largest == nil || row.Objects > largest.Objects) {
+			largest = row
+		}
+	}
+	return largest
 }
 
 func (r *result) subject(name string) *subjectResult {

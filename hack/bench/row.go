@@ -27,8 +27,8 @@ type row struct {
 	// rounds is how many measurements of each subject count, with --quick and without it.
 	// One more round comes before those, and does not count, unless the row is fresh.
 	rounds [2]int
-	// full leaves the row out with --quick.
-	full bool
+	// scope leaves the row out of some runs.
+	scope scope
 	// prepare makes what the parent knows and the processes of the subjects need. It may be
 	// nil.
 	prepare func(ctx context.Context, f *fixture, in *input) error
@@ -38,6 +38,15 @@ type row struct {
 	// cost of writing must not count as that of reading. It returns how much it has done.
 	drive func(ctx context.Context, f *fixture, in *input) (int, error)
 }
+
+// scope says of which runs a row is.
+type scope int
+
+const (
+	everyRun scope = iota
+	quickRun
+	fullRun
+)
 
 // metric is something that a row measures. Less is better, unless more is.
 type metric struct {
@@ -99,9 +108,11 @@ func rows() []row {
 		waitRows(),
 		latencyRows(),
 		// What comes next adds objects to the control plane, more with each row.
-		informerRows(1_000, false),
-		informerRows(10_000, false),
-		readRows(),
-		informerRows(30_000, true),
+		informerRows(1_000, everyRun),
+		informerRows(5_000, quickRun),
+		readRows(5_000, quickRun),
+		informerRows(10_000, fullRun),
+		readRows(10_000, fullRun),
+		informerRows(30_000, fullRun),
 	)
 }

@@ -65,7 +65,7 @@ func waitRows() []row {
 		title:   fmt.Sprintf("from sending a status that is Ready to the end of a wait for it, %d waits at once", waitCount),
 		metrics: []metric{{Name: "p50", Unit: seconds}, {Name: "worst", Unit: seconds}, {Name: "cpu", Unit: seconds}},
 		onPlane: true,
-		rounds:  [2]int{2, 9},
+		rounds:  [2]int{2, 5},
 		prepare: func(ctx context.Context, f *fixture, _ *input) error {
 			return f.populate(ctx, waitNamespace, waitCount)
 		},
