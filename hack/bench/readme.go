@@ -78,6 +78,8 @@ var reasons = []reason{
 	},
 }
 
+const unexplained = "not explained"
+
 // reasonFor returns the reason for a figure, nil if none is known.
 func reasonFor(row, metric, subject string) *reason {
 	for i := range reasons {
@@ -97,7 +99,7 @@ func matches(pattern, name string) bool {
 // text is the reason with the figure that belongs to it.
 func (r *reason) text(row *result, metric string, u unit) string {
 	if r == nil {
-		return "not explained"
+		return unexplained
 	}
 	if r.also == "" {
 		return r.why
@@ -138,7 +140,7 @@ func readmeText(r *results) string {
 	fmt.Fprint(&out, "| row of `hack/bench.sh` | the SDK | ahead of it | because |\n|---|---|---|---|\n")
 	said := ""
 	once := func(why string) string { // says a reason in the first of several lines
-		if said == why {
+		if said == why && why != unexplained {
 			return "as above"
 		}
 		said = why
@@ -152,6 +154,7 @@ func readmeText(r *results) string {
 		fmt.Fprintf(&out, "| `%s`, %s | %s | %s: %s | %s |\n", l.row, l.metric,
 			l.unit.format(l.sdk.Median), l.peer, l.unit.format(l.of.Median), once(why))
 	}
+	said = ""
 	fmt.Fprintf(&out, "\nAnd here it takes %g times as much as the least that the work takes, or more:\n\n", farFromFloor)
 	fmt.Fprint(&out, "| row | the SDK | floor | because |\n|---|---|---|---|\n")
 	for _, row := range r.Rows {
