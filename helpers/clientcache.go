@@ -75,7 +75,7 @@ type cacheEntry[T any] struct {
 	generation atomic.Int64 // the highest that these credentials were seen at
 	creds      v1alpha1.APIServerCredentials
 	remote     *Remote
-	gate       *gate // of the remote
+	gate       *gate // of the remote, which Get finds here in a step less
 	client     T
 	used       atomic.Int64 // nanoseconds since the epoch; kept only if something is bounded
 }
@@ -415,7 +415,7 @@ func (c *ClientCache[T]) Len() int {
 // takes no longer than the grace. Get fails from then on.
 func (c *ClientCache[T]) Close() {
 	c.closed.Store(true)
-	for key := range c.entries() {
+	for key := range c.slots.all() { // also those whose client is being built
 		c.Forget(key)
 	}
 	c.mu.Lock()
@@ -479,15 +479,17 @@ func (c *ClientCache[T]) evictSurplus(key types.NamespacedName) {
 	if c.options.maxEntries == 0 {
 		return
 	}
-	for c.Len() > c.options.maxEntries {
+	for {
+		n := 0
 		var oldest *cacheEntry[T]
 		var oldestKey types.NamespacedName
 		for k, entry := range c.entries() {
+			n++
 			if k != key && (oldest == nil || entry.used.Load() < oldest.used.Load()) {
 				oldest, oldestKey = entry, k
 			}
 		}
-		if oldest == nil {
+		if n <= c.options.maxEntries || oldest == nil {
 			return
 		}
 		c.evict(oldestKey, oldest)

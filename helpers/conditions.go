@@ -159,12 +159,20 @@ type Report struct {
 // Verdict returns the verdict on a condition type. A type that is not in the report
 // is Unknown, with CodeNotReported.
 func (r Report) Verdict(conditionType string) Verdict {
-	for i := range r.Verdicts {
-		if r.Verdicts[i].Type == conditionType {
-			return r.Verdicts[i]
-		}
+	if i := r.index(conditionType); i >= 0 {
+		return r.Verdicts[i]
 	}
 	return Verdict{Type: conditionType, Status: metav1.ConditionUnknown, Code: CodeNotReported}
+}
+
+// index returns where the verdict on a type is, -1 if there is none.
+func (r *Report) index(conditionType string) int {
+	for i := range r.Verdicts {
+		if r.Verdicts[i].Type == conditionType {
+			return i
+		}
+	}
+	return -1
 }
 
 // Evaluate reads all conditions of dp. It accepts nil, for which everything is
@@ -181,7 +189,8 @@ func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) Report {
 // it; more are allocated anew.
 const usualVerdicts = len(definedConditions) + 1
 
-// evaluateInto takes a place for the defined conditions, to which others are appended.
+// evaluateInto fills verdicts, which are as many as the defined conditions, and appends
+// those of other types.
 func evaluateInto(verdicts []Verdict, dp *v1alpha1.DataPlane, opts []EvaluateOption) Report {
 	o := newEvaluateOptions(opts)
 	var found [len(definedConditions)]*metav1.Condition
@@ -205,21 +214,12 @@ func evaluateInto(verdicts []Verdict, dp *v1alpha1.DataPlane, opts []EvaluateOpt
 	report.Generation = dp.Generation
 	report.ObservedGeneration = dp.Status.ObservedGeneration
 	for i := range dp.Status.Conditions {
-		if conditionType := dp.Status.Conditions[i].Type; !report.has(conditionType) {
+		if conditionType := dp.Status.Conditions[i].Type; report.index(conditionType) < 0 {
 			report.Verdicts = append(report.Verdicts, evaluate(dp, conditionType, o))
 		}
 	}
 	slices.SortFunc(report.Verdicts[len(definedConditions):], func(a, b Verdict) int { return cmp.Compare(a.Type, b.Type) })
 	return report
-}
-
-func (r *Report) has(conditionType string) bool {
-	for i := range r.Verdicts {
-		if r.Verdicts[i].Type == conditionType {
-			return true
-		}
-	}
-	return false
 }
 
 // definedConditions are the types whose meaning the API defines, in the order of a
@@ -305,7 +305,7 @@ func evaluate(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) 
 // set makes a new verdict of what was decided.
 func (v *Verdict) set(dp *v1alpha1.DataPlane, conditionType string, d decision, o *evaluateOptions) {
 	v.Type, v.Status, v.Code, v.Duplicated = conditionType, d.status, d.code, d.duplicated
-	v.Optional = len(o.optional) > 0 && slices.Contains(o.optional, conditionType)
+	v.Optional = slices.Contains(o.optional, conditionType)
 	if shown := d.shown; shown != nil {
 		v.Reported, v.JudgedGeneration = shown.Status, judgedGeneration(dp, shown, o)
 		v.Reason, v.Message = shown.Reason, shown.Message
@@ -320,6 +320,7 @@ type candidates struct {
 	duplicated bool
 }
 
+// find finds the candidates for a type, with duplicates and other cases.
 func find(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) (c candidates) {
 	if dp == nil {
 		return c
@@ -352,6 +353,7 @@ type decision struct {
 	duplicated bool
 }
 
+// decide applies the rules of EvaluateCondition, in their order.
 func (c candidates) decide(dp *v1alpha1.DataPlane, conditionType string, o *evaluateOptions) decision {
 	switch {
 	case dp == nil:

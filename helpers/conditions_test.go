@@ -261,8 +261,19 @@ func TestIsReadyDoesNotAllocate(t *testing.T) {
 	}))
 }
 
-// IsOperational has a way of its own, for speed.
-func TestIsOperationalIsThreeVerdicts(t *testing.T) {
+func TestEvaluateDoesNotAllocateWhereTheReportIsNotKept(t *testing.T) {
+	dp := conditioned()
+	dp.Status.Conditions = dp.Status.Conditions[4:] // three defined types and another
+	assert.Zero(t, testing.AllocsPerRun(100, func() {
+		report := Evaluate(dp)
+		if len(report.Verdicts) != 4 || report.Verdict(ready).Status != metav1.ConditionTrue {
+			t.Fail()
+		}
+	}))
+}
+
+// IsOperational and Evaluate have a way of their own, for speed.
+func TestEvaluateAndIsOperationalAgreeWithEachVerdict(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	pick := func(of ...string) string { return of[random.IntN(len(of))] }
 	yes := 0
@@ -281,6 +292,22 @@ func TestIsOperationalIsThreeVerdicts(t *testing.T) {
 			status := metav1.ConditionStatus(pick("True", "True", "True", "True", "True", "True", "False", "Unknown", "true"))
 			dp.Status.Conditions = append(dp.Status.Conditions, condition(conditionType, status, int64(random.IntN(2))))
 		}
+		var opts []EvaluateOption
+		for _, opt := range []EvaluateOption{
+			ConditionGenerationOnly(), StatusGenerationOnly(), RequireObserved(), Optional(ready), StableFor(time.Hour, nil),
+		} {
+			if random.IntN(5) == 0 {
+				opts = append(opts, opt)
+			}
+		}
+		report := Evaluate(dp, opts...)
+		for _, verdict := range report.Verdicts {
+			require.Equal(t, EvaluateCondition(dp, verdict.Type, opts...), verdict, "%+v", dp.Status)
+		}
+		for _, c := range dp.Status.Conditions {
+			require.GreaterOrEqual(t, report.index(c.Type), 0, "no verdict on %q", c.Type)
+		}
+
 		want := true
 		for _, conditionType := range definedConditions {
 			want = want && EvaluateCondition(dp, conditionType).Status == metav1.ConditionTrue

@@ -75,7 +75,7 @@ func benchmarked(prefix string, f func(b *testing.B), failed *error) (values, er
 	}
 	return values{
 		prefix + "time": r.T.Seconds() / float64(r.N),
-		// Without the few that the measurement itself makes.
+		// Whole numbers, without the few that the measurement itself makes.
 		prefix + "allocs":    float64(r.AllocsPerOp()),
 		prefix + "allocated": float64(r.AllocedBytesPerOp()),
 	}, nil

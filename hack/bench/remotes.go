@@ -64,6 +64,7 @@ func remoteRows() []row {
 	later := upDown
 	later.name = "remotes-later"
 	later.title = fmt.Sprintf("the same; what is left after %s", afterwards)
+	later.metrics = upDown.metrics[6:] // the rest is in the other row
 	later.scope, later.rounds = fullRun, [2]int{1, 1}
 	later.subjects = subjects(false, func(ctx context.Context, in *input, source clientSource) (values, error) {
 		return upAndDown(ctx, in, source, afterwards)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -388,6 +389,9 @@ func statusKubectl(_ context.Context, in *input) (func() write, error) {
 			kubectl := func(args ...string) error {
 				out, err := in.Server.kubectl(ctx, append(args, version, "--namespace="+writeNamespace, "dataplane/"+objectName(caller))...).Output()
 				current[caller] = string(out)
+				if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
+					err = fmt.Errorf("kubectl %s: %w: %s", args[0], err, failed.Stderr)
+				}
 				return err
 			}
 			if current[caller] == "" {
