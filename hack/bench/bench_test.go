@@ -318,8 +318,11 @@ func TestReadmeTextTellsWhereTheSDKIsBehind(t *testing.T) {
 		name: "conditions", metrics: perCall,
 		subjects: []subject{{name: "sdk"}, {name: "sdk, yes or no", aside: true}, {name: "apimachinery"}, {name: "other"}, {name: "floor", aside: true}},
 	}
-	r := newResult(&row, 1, [][]values{
-		{{"time": 100e-9, "allocs": 2, "allocated": 0}}, {{"time": 30e-9}}, {{"time": 10e-9}}, {{"allocs": 1}},
+	r := newResult(&row, 2, [][]values{
+		{{"time": 100e-9, "allocs": 2, "allocated": 0}},
+		{{"time": 30e-9}},
+		{{"time": 10e-9}},
+		{{"allocs": 1}},
 		{{"time": 50e-9, "allocs": 2, "allocated": 0}},
 	})
 	text := readmeText(&results{Rows: []*result{r}})
