@@ -528,7 +528,11 @@ func (c *ClientCache[T]) evictIdle() {
 // slotMap holds the slots of a cache. A sync.Map would box the keys, and take more steps
 // through memory to find them.
 type slotMap[T any] struct {
+	// Readers write to the lock, too, so nothing that all of them read is on its line of
+	// memory.
+	_     [64]byte
 	mu    sync.RWMutex // the innermost: nothing else is locked with it held
+	_     [64]byte
 	slots map[types.NamespacedName]*cacheSlot[T]
 }
 

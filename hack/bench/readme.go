@@ -35,12 +35,8 @@ var reasons = []reason{
 			"least that does so takes %s",
 	},
 	{
-		row: "client-get-1", metrics: []string{"time"}, subject: "mutex and map",
-		why: "`ClientCache.Get` compares UID and credentials each time, and so notices when they change",
-	},
-	{
 		row: "client-get-*", metrics: []string{"time"}, subject: "mutex and map",
-		why: "`ClientCache.Get` compares UID and credentials each time; callers on several cores share the lines of memory that its lock is on",
+		why: "`ClientCache.Get` compares UID and credentials each time, and so notices when they change",
 	},
 	{
 		row: "remotes-*", metrics: []string{"heap up", "heap left"}, subject: "client-go",
