@@ -1,0 +1,176 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"reflect"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/flowcontrol"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+// Options change how a [Cluster] connects. The zero value is good for most programs. A
+// duration of 0 stands for its default, a negative one for none.
+type Options struct {
+	// ConfigFor is the one place where a DataPlane becomes a connection; the default is
+	// [helpers.RESTConfigFor]. Set it to add what the spec doesn't hold, such as
+	// impersonation, a bearer token, a proxy, a server name or WrapTransport, or to
+	// connect through OpenChoreo's cluster gateway, see [helpers.GatewayConfigFor].
+	//
+	// It must be quick, make no request, and return a configuration of its own for each
+	// call. Of that, ExecProvider, AuthProvider, Transport and Timeout are refused with an
+	// error that names them.
+	ConfigFor func(*v1alpha1.DataPlane) (*rest.Config, error)
+
+	// StallTimeout ends a unary request that makes no progress: for which no byte has come
+	// or gone in this time. A long list over a slow network is not cut. The default is 30 s.
+	StallTimeout time.Duration
+	// WatchStart ends a watch, or another request that lasts by nature, when there are no
+	// response headers after this time. Once started, they have no limit. The default is 30 s.
+	WatchStart time.Duration
+	// DialTimeout limits the making of a TCP connection. The default is 10 s.
+	DialTimeout time.Duration
+	// CloseGrace is how long requests under way may go on after Close or a rotation. The
+	// default is 5 s.
+	CloseGrace time.Duration
+
+	// DialControl is called for each address before it is connected to, after its name was
+	// resolved; an error refuses the address. It keeps a DataPlane from naming an address
+	// that the program can reach and its author should not. With a proxy, the address is
+	// the proxy's. See [net.Dialer.ControlContext].
+	DialControl func(ctx context.Context, network, address string, c syscall.RawConn) error
+	// OnRotate is called by Update after it has put new credentials in place.
+	OnRotate func(key types.NamespacedName)
+
+	pingAfter, pingTimeout, handshakeTimeout time.Duration // for tests
+}
+
+func (o Options) withDefaults() Options {
+	if o.ConfigFor == nil {
+		o.ConfigFor = func(dp *v1alpha1.DataPlane) (*rest.Config, error) { return helpers.RESTConfigFor(dp) }
+	}
+	for _, limit := range []struct {
+		value       *time.Duration
+		defaultTime time.Duration
+	}{
+		{&o.StallTimeout, 30 * time.Second},
+		{&o.WatchStart, 30 * time.Second},
+		{&o.DialTimeout, 10 * time.Second},
+		{&o.CloseGrace, 5 * time.Second},
+		{&o.handshakeTimeout, 10 * time.Second},
+		// A peer that is gone without a word is found out after the sum of these.
+		{&o.pingAfter, 30 * time.Second},
+		{&o.pingTimeout, 15 * time.Second},
+	} {
+		if *limit.value == 0 {
+			*limit.value = limit.defaultTime
+		}
+		*limit.value = max(*limit.value, 0)
+	}
+	return o
+}
+
+// checkConfig refuses what a Cluster can't honour.
+func checkConfig(config *rest.Config, options Options) error {
+	refused := func(field, why string) error { return fmt.Errorf("rest.Config field %s: %s", field, why) }
+	switch {
+	case config.ExecProvider != nil:
+		return refused("ExecProvider", "credential plugins are not supported; set BearerToken or BearerTokenFile")
+	case config.AuthProvider != nil:
+		return refused("AuthProvider", "credential plugins are not supported; set BearerToken or BearerTokenFile")
+	case config.Transport != nil:
+		return refused("Transport", "the connection needs a transport of its own; set WrapTransport")
+	case config.Timeout != 0:
+		return refused("Timeout", "would cut watches; set Options.StallTimeout")
+	case config.Dial != nil && options.DialControl != nil:
+		return refused("Dial", "can't be combined with Options.DialControl")
+	}
+	return nil
+}
+
+// sameConfig compares what two configurations say, and the proxy that they choose for the
+// API server. Functions are not compared.
+func sameConfig(a, b *rest.Config) bool {
+	if proxyOf(a) != proxyOf(b) {
+		return false
+	}
+	withoutFunctions := func(config *rest.Config) *rest.Config {
+		config = rest.CopyConfig(config)
+		config.Proxy, config.WrapTransport, config.Dial = nil, nil, nil
+		config.RateLimiter, config.WarningHandler, config.WarningHandlerWithContext = nil, nil, nil
+		return config
+	}
+	return reflect.DeepEqual(withoutFunctions(a), withoutFunctions(b))
+}
+
+func proxyOf(config *rest.Config) string {
+	if config.Proxy == nil {
+		return ""
+	}
+	server, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return ""
+	}
+	proxy, err := config.Proxy(&http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}})
+	if proxy == nil || err != nil {
+		return fmt.Sprint(err)
+	}
+	return proxy.String()
+}
+
+// newLimiter returns the limiter that client-go would make for one client.
+func newLimiter(config *rest.Config) flowcontrol.RateLimiter {
+	qps, burst := config.QPS, config.Burst
+	switch {
+	case config.RateLimiter != nil:
+		return config.RateLimiter
+	case qps < 0:
+		return nil
+	case qps == 0:
+		qps = rest.DefaultQPS
+	}
+	if burst <= 0 {
+		burst = rest.DefaultBurst
+	}
+	return flowcontrol.NewTokenBucketRateLimiter(qps, burst)
+}
+
+// newTransport returns a transport that dials by dial.
+func (o Options) newTransport(config *rest.Config, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
+	proxy := config.Proxy
+	if proxy == nil {
+		proxy = http.ProxyFromEnvironment
+	}
+	return &http.Transport{
+		Proxy:                  proxy,
+		OnProxyConnectResponse: checkProxyResponse,
+		DialContext:            dial,
+		DisableCompression:     config.DisableCompression,
+		TLSHandshakeTimeout:    o.handshakeTimeout,
+		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConnsPerHost:    25,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: o.pingAfter, PingTimeout: o.pingTimeout},
+	}
+}
+
+// checkProxyResponse keeps the status of a proxy's refusal, of which net/http only keeps
+// the text.
+func checkProxyResponse(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	return &reachabilityError{ReachabilityProxyRefused, errors.New("the proxy does not connect: " + resp.Status)}
+}

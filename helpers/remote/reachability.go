@@ -1,0 +1,158 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// Reachability is what a request to a data plane says of the way there.
+type Reachability string
+
+// The values of Reachability.
+const (
+	// ReachabilityReachable says that the API server has answered, be it with another error than
+	// those below, such as NotFound.
+	ReachabilityReachable Reachability = "Reachable"
+	// ReachabilityUnauthorized says that the API server does not accept the client certificate.
+	ReachabilityUnauthorized Reachability = "Unauthorized"
+	// ReachabilityForbidden says that the API server knows the user, who may not do this.
+	ReachabilityForbidden Reachability = "Forbidden"
+	// ReachabilityTLSFailure says that there is no trust between the two: the server's certificate
+	// is not what the CA in the spec vouches for, or the server refuses the client's
+	// during the handshake.
+	ReachabilityTLSFailure Reachability = "TLSFailure"
+	// ReachabilityCertificateExpired says that the certificate of the client or of the server has
+	// expired, or is not valid yet.
+	ReachabilityCertificateExpired Reachability = "CertificateExpired"
+	// ReachabilityDNSFailure says that the name of the API server can't be resolved.
+	ReachabilityDNSFailure Reachability = "DNSFailure"
+	// ReachabilityRefused says that there is no connection: it was refused, reset or cut by the
+	// other side, or there is no route. A server that does not accept the client
+	// certificate can look like this, when it cuts the connection before it says so.
+	ReachabilityRefused Reachability = "Refused"
+	// ReachabilityProxyRefused says that the proxy on the way answered the request for a
+	// connection with an error, such as 407 or 503.
+	ReachabilityProxyRefused Reachability = "ProxyRefused"
+	// ReachabilityTimeout says that there was no answer in time.
+	ReachabilityTimeout Reachability = "Timeout"
+	// ReachabilityRedirected says that the server sends elsewhere, which is not followed.
+	ReachabilityRedirected Reachability = "Redirected"
+	// ReachabilityNotReady says that the API server, or what stands before it, answers but can't
+	// serve.
+	ReachabilityNotReady Reachability = "NotReady"
+	// ReachabilityClosed says that the Cluster was closed on this side.
+	ReachabilityClosed Reachability = "Closed"
+	// ReachabilityUnknown says that the error tells nothing of this, as when the caller's context
+	// was cancelled.
+	ReachabilityUnknown Reachability = "Unknown"
+)
+
+// Classify says what the error of a request to a data plane, through whichever client,
+// tells of the way there. nil is
+// [ReachabilityReachable].
+func Classify(err error) Reachability {
+	if err == nil {
+		return ReachabilityReachable
+	}
+	var known *reachabilityError
+	var status apierrors.APIStatus
+	switch {
+	case errors.Is(err, ErrClosed):
+		return ReachabilityClosed
+	case errors.As(err, &known):
+		return known.reachability
+	case errors.As(err, &status):
+		return classifyStatus(int(status.Status().Code))
+	default:
+		return classifyConnection(err)
+	}
+}
+
+func classifyStatus(code int) Reachability {
+	switch {
+	case code == http.StatusUnauthorized:
+		return ReachabilityUnauthorized
+	case code == http.StatusForbidden:
+		return ReachabilityForbidden
+	case code == http.StatusRequestTimeout || code == http.StatusGatewayTimeout:
+		return ReachabilityTimeout
+	case code >= 300 && code < 400:
+		return ReachabilityRedirected
+	case code >= 500:
+		return ReachabilityNotReady
+	default:
+		return ReachabilityReachable
+	}
+}
+
+func classifyConnection(err error) Reachability {
+	var (
+		invalid   x509.CertificateInvalidError
+		authority x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+		verify    *tls.CertificateVerificationError
+		record    tls.RecordHeaderError
+		dns       *net.DNSError
+		remote    *net.OpError
+		network   net.Error
+	)
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return ReachabilityCertificateExpired
+	case errors.As(err, &invalid), errors.As(err, &authority), errors.As(err, &hostname),
+		errors.As(err, &verify), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return ReachabilityTLSFailure
+	// crypto/tls keeps the type of an alert to itself; the text is that of alert 45 of
+	// RFC 8446, section 6.
+	case errors.As(err, &remote) && remote.Op == "remote error":
+		if remote.Err.Error() == "tls: expired certificate" {
+			return ReachabilityCertificateExpired
+		}
+		return ReachabilityTLSFailure
+	case errors.As(err, &dns):
+		return ReachabilityDNSFailure
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout(),
+		strings.Contains(err.Error(), "http2: client connection lost"): // after an unanswered ping
+		return ReachabilityTimeout
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH),
+		errors.Is(err, syscall.ENETUNREACH), cutByPeer(err):
+		return ReachabilityRefused
+	default:
+		return ReachabilityUnknown
+	}
+}
+
+// cutByPeer says whether the other side ended a connection or a request without an
+// answer. Of HTTP/2, which keeps its errors to itself, the texts tell: a connection that
+// ended right after the TLS handshake, one that the server gave up, and a reset stream.
+func cutByPeer(err error) bool {
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	text := err.Error()
+	return strings.Contains(text, "http2: client conn could not be established") ||
+		strings.Contains(text, "http2: server sent GOAWAY") ||
+		strings.Contains(text, "stream error: stream ID")
+}
+
+// reachabilityError is an error whose Reachability is already known.
+type reachabilityError struct {
+	reachability Reachability
+	err          error
+}
+
+func (e *reachabilityError) Error() string { return e.err.Error() }
+func (e *reachabilityError) Unwrap() error { return e.err }

@@ -1,0 +1,241 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func newCluster(t testing.TB, dp *v1alpha1.DataPlane, options remote.Options) *remote.Cluster {
+	t.Helper()
+	c, err := remote.NewCluster(dp, options)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// get returns the body of a response, and fails for one that is not 200.
+func get(ctx context.Context, c *remote.Cluster, path string) (string, error) {
+	resp, err := open(ctx, c, path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return string(body), err
+}
+
+func open(ctx context.Context, c *remote.Cluster, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Config().Host+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.HTTPClient().Do(req)
+}
+
+// streams serves paths that begin with /api: a line with the user's name, and then
+// nothing until the client has gone. Others answer with the user's name.
+func streams(w http.ResponseWriter, r *http.Request) {
+	testpki.WhoAmI(w, r)
+	if len(r.URL.Path) < 4 || r.URL.Path[:4] != "/api" {
+		return
+	}
+	_, _ = io.WriteString(w, "\n")
+	w.(http.Flusher).Flush()
+	<-r.Context().Done()
+}
+
+func TestUpdateTakesEffectAtOnce(t *testing.T) {
+	server := testpki.NewServer(t, streams)
+	rotations := 0
+	c := newCluster(t, server.DataPlane("prod", "user-0"), remote.Options{OnRotate: func(key types.NamespacedName) {
+		assert.Equal(t, "default/prod", key.String())
+		rotations++
+	}})
+	client := c.HTTPClient() // made once
+	for i := range 20 {
+		dp := server.DataPlane("prod", fmt.Sprintf("user-%d", i))
+		require.NoError(t, c.Update(dp))
+		require.NoError(t, c.Update(dp), "the same is nothing to do")
+		resp, err := client.Get(c.Config().Host + "/")
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, fmt.Sprintf("user-%d", i), string(body))
+	}
+	assert.Equal(t, 20, rotations)
+	require.Eventually(t, func() bool { return server.Open() == 1 }, 5*time.Second, time.Millisecond, "old connections are closed")
+}
+
+func TestNoUnaryRequestFailsThroughRotations(t *testing.T) {
+	server := testpki.NewServer(t, streams)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	ctx, stop := context.WithCancel(t.Context())
+	var done atomic.Int64
+	var workers sync.WaitGroup
+	for range 8 {
+		workers.Add(1)
+		go func() {
+			defer workers.Done()
+			for ctx.Err() == nil {
+				_, err := get(context.Background(), c, "/")
+				if !assert.NoError(t, err) {
+					return
+				}
+				done.Add(1)
+			}
+		}()
+	}
+	for i := range 100 {
+		require.NoError(t, c.Update(server.DataPlane("prod", fmt.Sprintf("user-%d", i))))
+		before := done.Load()
+		require.Eventually(t, func() bool { return done.Load() > before+2 || t.Failed() }, 5*time.Second, 100*time.Microsecond)
+	}
+	stop()
+	workers.Wait()
+}
+
+func TestWatchesEndCleanlyAndOthersAtTheEndOfTheGrace(t *testing.T) {
+	for _, http2 := range []bool{true, false} {
+		t.Run(fmt.Sprintf("http2=%t", http2), func(t *testing.T) {
+			server := testpki.NewServer(t, streams, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: 3 * time.Second})
+			read := func(path string) <-chan error {
+				resp, err := open(t.Context(), c, path)
+				require.NoError(t, err)
+				line, err := bufio.NewReader(resp.Body).ReadString('\n')
+				require.NoError(t, err)
+				require.Equal(t, "alice\n", line)
+				ended := make(chan error, 1)
+				go func() {
+					defer resp.Body.Close()
+					_, err := resp.Body.Read(make([]byte, 1))
+					ended <- err
+				}()
+				return ended
+			}
+			watched := read("/api/v1/configmaps?watch=true")
+			followed := read("/api/v1/namespaces/x/pods/y/log?follow=true")
+			began := time.Now()
+			require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+			assert.Equal(t, io.EOF, testpki.Receive(t, watched), "exactly what reflectors take for an end")
+			assert.Greater(t, time.Since(began), time.Second, "what is shorter is listed again")
+			err := testpki.Receive(t, followed)
+			assert.ErrorIs(t, err, remote.ErrRotated)
+			assert.InDelta(t, 3, time.Since(began).Seconds(), 0.5)
+			require.Eventually(t, func() bool { return server.Open() == 0 }, 5*time.Second, time.Millisecond)
+		})
+	}
+}
+
+func TestAWatchThatHasNotStartedGoesOnWithTheNewCredentials(t *testing.T) {
+	arrived := make(chan struct{}, 2)
+	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		if r.TLS.PeerCertificates[0].Subject.CommonName == "alice" {
+			<-r.Context().Done()
+			return
+		}
+		testpki.WhoAmI(w, r)
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	body := make(chan string, 1)
+	go func() {
+		text, err := get(context.Background(), c, "/api/v1/configmaps?watch=1")
+		assert.NoError(t, err)
+		body <- text
+	}()
+	testpki.Receive(t, arrived)
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	assert.Equal(t, "bob", testpki.Receive(t, body))
+}
+
+func TestCredentialsThatCannotBeUsedStopTheConnection(t *testing.T) {
+	server := testpki.NewServer(t, streams)
+	good := server.DataPlane("prod", "alice")
+	c := newCluster(t, good, remote.Options{})
+	resp, err := open(t.Context(), c, "/api/v1/configmaps?watch=true")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+
+	bad := good.DeepCopy()
+	bad.Spec.KubernetesCluster.Credentials.ClientKey = "bm90IGEga2V5"
+	replaced := good.DeepCopy()
+	replaced.UID = "another"
+	moved := good.DeepCopy()
+	moved.Spec.KubernetesCluster.Credentials.APIServerURL += "/other"
+	for _, test := range []struct {
+		dp   *v1alpha1.DataPlane
+		want error
+	}{
+		{bad, helpers.ErrInvalidCredentials},
+		{replaced, helpers.ErrReplaced},
+		{moved, remote.ErrServerChanged},
+	} {
+		err := c.Update(test.dp)
+		require.ErrorIs(t, err, test.want)
+		_, err = get(t.Context(), c, "/")
+		require.ErrorIs(t, err, test.want, "never by the old ones")
+		assert.Empty(t, c.Config().KeyData)
+	}
+	_, err = io.ReadAll(resp.Body)
+	require.ErrorIs(t, err, helpers.ErrInvalidCredentials, "what was under way ends too")
+
+	require.NoError(t, c.Update(good))
+	user, err := get(t.Context(), c, "/")
+	require.NoError(t, err)
+	assert.Equal(t, "alice", user)
+	c.Close()
+	require.ErrorIs(t, c.Update(good), remote.ErrClosed)
+}
+
+func TestTheOldKeySignsNothingAfterUpdate(t *testing.T) {
+	// The server holds handshakes up until the credentials are rotated.
+	server := testpki.NewServer(t, streams)
+	hold := make(chan struct{})
+	reached := make(chan struct{}, 1)
+	server.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		select {
+		case reached <- struct{}{}:
+		default:
+		}
+		<-hold
+		return nil, nil //nolint:nilnil // the usual configuration
+	}
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	user := make(chan string, 1)
+	go func() {
+		body, err := get(context.Background(), c, "/")
+		assert.NoError(t, err)
+		user <- body
+	}()
+	testpki.Receive(t, reached)
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	close(hold)
+	assert.Equal(t, "bob", testpki.Receive(t, user), "a request that was not sent takes the new credentials")
+}
