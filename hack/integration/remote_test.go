@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -30,15 +30,21 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-func (s *space) remoteOf(t *testing.T, user *controlplane.User, opts ...helpers.Option) *helpers.Remote {
+// clusterOf connects to the control plane as a user, by a DataPlane in the namespace.
+func (s *space) clusterOf(t *testing.T, user *controlplane.User, options remote.Options) *remote.Cluster {
 	t.Helper()
-	r, err := helpers.NewRemote(s.dataPlaneOf(t, user), opts...)
+	c, err := remote.NewCluster(s.dataPlaneOf(t, user), options)
 	require.NoError(t, err)
-	t.Cleanup(r.Close)
-	return r
+	t.Cleanup(c.Close)
+	return c
+}
+
+func newClient(c *remote.Cluster) (kubernetes.Interface, error) {
+	return kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 }
 
 func addUser(t *testing.T, p *plane, name string, groups ...string) *controlplane.User {
@@ -68,104 +74,15 @@ func whoAmI(ctx context.Context, target kubernetes.Interface) (string, error) {
 	return review.Status.UserInfo.Username, nil
 }
 
-// Credentials are rotated from one user to another, with other rights, while requests
-// and a watch run through a ClientCache that an informer keeps current.
-func TestRotationWhileRequestsRun(t *testing.T) {
-	s := shared.space(t)
-	reader, stranger := addUser(t, shared, "reader-of-"+s.namespace), addUser(t, shared, "stranger-to-"+s.namespace)
-	s.allow(t, reader)
-	s.dataPlaneOf(t, reader)
-
-	clients := helpers.NewClientCache(func(r *helpers.Remote) (kubernetes.Interface, error) {
-		return kubernetes.NewForConfigAndClient(r.Config(), r.HTTPClient())
-	}, helpers.WithUserAgent("integration"), helpers.WithRateLimit(-1, 0))
-	defer clients.Close()
-	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(s.openchoreo, 0, openchoreoinformers.WithNamespace(s.namespace))
-	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
-	lister := dataPlanes.Lister().DataPlanes(s.namespace)
-	_, err := dataPlanes.Informer().AddEventHandler(clients.Handler())
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer factory.Shutdown()
-	defer cancel()
-	factory.Start(ctx.Done())
-	for _, synced := range factory.WaitForCacheSync(ctx.Done()) {
-		require.True(t, synced)
-	}
-	current := func() (kubernetes.Interface, error) {
-		dp, err := lister.Get("prod")
-		if err != nil {
-			return nil, err
-		}
-		return clients.Get(dp)
-	}
-
-	target, err := current()
-	require.NoError(t, err)
-	watcher, err := target.CoreV1().ConfigMaps(s.namespace).Watch(ctx, metav1.ListOptions{})
-	require.NoError(t, err)
-	defer watcher.Stop()
-
-	var mu sync.Mutex
-	seen := map[string]int{}
-	isStranger := make(chan struct{})
-	var workers sync.WaitGroup
-	for range 8 {
-		workers.Add(1)
-		go func() {
-			defer workers.Done()
-			for ctx.Err() == nil {
-				target, err := current()
-				if !assert.NoError(t, err) {
-					return
-				}
-				name, err := whoAmI(ctx, target)
-				mu.Lock()
-				switch {
-				case err == nil:
-					seen[name]++
-					if name == stranger.Name && seen[name] == 50 {
-						close(isStranger)
-					}
-				case ctx.Err() == nil:
-					// Got before the rotation and used after it.
-					assert.ErrorIs(t, err, helpers.ErrRemoteClosed)
-				}
-				mu.Unlock()
-			}
-		}()
-	}
-	require.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return seen[reader.Name] >= 50 }, eventually, tick)
-
-	rotated := s.get(t, "prod")
-	rotated.Spec.KubernetesCluster.Credentials = credentialsOf(stranger)
-	_, err = s.typed.Update(t.Context(), rotated, metav1.UpdateOptions{})
-	require.NoError(t, err)
-	select {
-	case <-isStranger:
-	case <-time.After(eventually):
-		t.Fatal("the new user was not seen")
-	}
-	cancel()
-	workers.Wait()
-	assert.Len(t, seen, 2, "%v", seen)
-
-	target, err = current()
-	require.NoError(t, err)
-	_, err = target.CoreV1().ConfigMaps(s.namespace).List(t.Context(), metav1.ListOptions{})
-	require.True(t, apierrors.IsForbidden(err), "%v", err)
-	assert.Equal(t, helpers.Forbidden, helpers.Classify(err))
-	for range watcher.ResultChan() { // the watch with the old credentials has ended
-	}
-}
-
 func TestClientsOfDeletedDataPlanesEnd(t *testing.T) {
 	s := shared.space(t)
 	s.dataPlaneOf(t, addUser(t, shared, "agent"))
-	remotes := helpers.NewClientCache(func(r *helpers.Remote) (*helpers.Remote, error) { return r, nil })
-	defer remotes.Close()
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(s.openchoreo, 0, openchoreoinformers.WithNamespace(s.namespace))
-	_, err := factory.OpenChoreo().V1alpha1().DataPlanes().Informer().AddEventHandler(remotes.Handler())
+	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
+	clusters := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+		func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil }, remote.Options{})
+	defer clusters.Close()
+	_, err := dataPlanes.Informer().AddEventHandler(clusters.Handler())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer factory.Shutdown()
@@ -174,33 +91,36 @@ func TestClientsOfDeletedDataPlanesEnd(t *testing.T) {
 	for _, synced := range factory.WaitForCacheSync(ctx.Done()) {
 		require.True(t, synced)
 	}
-	r, err := remotes.Get(s.get(t, "prod"))
+	key := types.NamespacedName{Namespace: s.namespace, Name: "prod"}
+	c, err := clusters.Get(key)
 	require.NoError(t, err)
-	require.NoError(t, r.Probe(t.Context()))
+	require.NoError(t, c.Probe(t.Context()))
 	require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 	select {
-	case <-r.Done():
+	case <-c.Done():
 	case <-time.After(eventually):
 		t.Fatal("the connection has not ended")
 	}
-	require.Eventually(t, func() bool { return remotes.Len() == 0 }, eventually, tick)
+	require.Eventually(t, func() bool { return clusters.Len() == 0 }, eventually, tick)
+	_, err = clusters.Get(key)
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
 func TestProbeFollowsTheAPIServer(t *testing.T) {
 	t.Parallel()
 	p := ownPlane(t, crds.DataPlane())
 	s := p.space(t)
-	r := s.remoteOf(t, addUser(t, p, "agent"))
-	require.NoError(t, r.Probe(t.Context()))
+	c := s.clusterOf(t, addUser(t, p, "agent"), remote.Options{})
+	require.NoError(t, c.Probe(t.Context()))
 	require.NoError(t, p.KillAPIServer())
-	err := r.Probe(t.Context())
-	assert.Equal(t, helpers.Refused, helpers.Classify(err), "%v", err)
+	err := c.Probe(t.Context())
+	assert.Equal(t, remote.ReachabilityRefused, remote.Classify(err), "%v", err)
 	require.NoError(t, p.StartAPIServer(t.Context()))
-	require.Eventually(t, func() bool { return r.Probe(t.Context()) == nil }, eventually, tick)
+	require.Eventually(t, func() bool { return c.Probe(t.Context()) == nil }, eventually, tick)
 	require.NoError(t, p.KillEtcd())
 	require.Eventually(t, func() bool {
-		err := r.Probe(t.Context())
-		return helpers.Classify(err) == helpers.NotReady && err != nil
+		err := c.Probe(t.Context())
+		return remote.Classify(err) == remote.ReachabilityNotReady && err != nil
 	}, eventually, tick, "without its etcd, the API server answers that it is not ready")
 }
 
@@ -227,22 +147,22 @@ func TestExecReachesTheAPIServerThroughConfig(t *testing.T) {
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "example.com/app"}}},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	r := s.remoteOf(t, addUser(t, shared, "root", "system:masters"))
-	target, err := kubernetes.NewForConfigAndClient(r.Config(), r.HTTPClient())
+	c := s.clusterOf(t, addUser(t, shared, "root", "system:masters"), remote.Options{})
+	target, err := newClient(c)
 	require.NoError(t, err)
 	url := target.CoreV1().RESTClient().Post().Resource("pods").Namespace(s.namespace).Name(pod.Name).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{Container: "main", Command: []string{"true"}, Stdout: true}, scheme.ParameterCodec).URL()
 
 	for name, newExecutor := range map[string]func(*rest.Config) (remotecommand.Executor, error){
-		"SPDY": func(c *rest.Config) (remotecommand.Executor, error) {
-			return remotecommand.NewSPDYExecutor(c, "POST", url)
+		"SPDY": func(config *rest.Config) (remotecommand.Executor, error) {
+			return remotecommand.NewSPDYExecutor(config, "POST", url)
 		},
-		"WebSocket": func(c *rest.Config) (remotecommand.Executor, error) {
-			return remotecommand.NewWebSocketExecutor(c, "GET", url.String())
+		"WebSocket": func(config *rest.Config) (remotecommand.Executor, error) {
+			return remotecommand.NewWebSocketExecutor(config, "GET", url.String())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			executor, err := newExecutor(r.Config())
+			executor, err := newExecutor(c.Config())
 			require.NoError(t, err)
 			err = executor.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdout: io.Discard})
 			require.ErrorContains(t, err, "does not have a host assigned")
@@ -252,19 +172,19 @@ func TestExecReachesTheAPIServerThroughConfig(t *testing.T) {
 
 func TestControllerRuntimeTakesTheHTTPClient(t *testing.T) {
 	s := shared.space(t)
-	r := s.remoteOf(t, addUser(t, shared, "root", "system:masters"))
-	target, err := client.New(r.Config(), client.Options{HTTPClient: r.HTTPClient()})
+	c := s.clusterOf(t, addUser(t, shared, "root", "system:masters"), remote.Options{})
+	target, err := client.New(c.Config(), client.Options{HTTPClient: c.HTTPClient()})
 	require.NoError(t, err)
 	require.NoError(t, target.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "made"}}))
-	r.Close()
+	c.Close()
 	err = target.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: "made"}, &corev1.ConfigMap{})
-	require.ErrorIs(t, err, helpers.ErrRemoteClosed)
+	require.ErrorIs(t, err, remote.ErrClosed)
 }
 
 func TestCloseEndsWatchesOfARealAPIServer(t *testing.T) {
 	s := shared.space(t)
-	r := s.remoteOf(t, addUser(t, shared, "root", "system:masters"), helpers.WithRequestTimeout(time.Second))
-	target, err := kubernetes.NewForConfigAndClient(r.Config(), r.HTTPClient())
+	c := s.clusterOf(t, addUser(t, shared, "root", "system:masters"), remote.Options{StallTimeout: time.Second, WatchStart: time.Second})
+	target, err := newClient(c)
 	require.NoError(t, err)
 	watcher, err := target.CoreV1().ConfigMaps(s.namespace).Watch(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
@@ -274,7 +194,7 @@ func TestCloseEndsWatchesOfARealAPIServer(t *testing.T) {
 		t.Fatalf("the watch has ended by the timeout of other requests: %v", event)
 	case <-time.After(1500 * time.Millisecond):
 	}
-	r.Close()
+	c.Close()
 	for range watcher.ResultChan() {
 	}
 }
