@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 module=github.com/openchoreo/dataplane-sdk-go
 api=$module/apis/openchoreo/v1alpha1
-trees=(applyconfigurations clientset informers listers)
+trees=(applyconfigurations clientset informers internal/schema listers)
 
 export GOFLAGS=-mod=readonly GOWORK=off
 

@@ -9,14 +9,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/structured-merge-diff/v4/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v4/typed"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/applyconfigurations"
+	"github.com/openchoreo/dataplane-sdk-go/internal/schema"
 )
 
 // Changes are the paths of fields that differ, sorted, such as ".spec.registry.prefix" and
@@ -52,20 +51,8 @@ func ChangedFields(before, after *v1alpha1.DataPlane) (Changes, error) {
 	}, nil
 }
 
-// parseDataPlane gives the schema that apply configurations are generated from.
-var parseDataPlane = sync.OnceValues(func() (typed.ParseableType, error) {
-	parser, err := typed.NewParser(typed.YAMLObject(applyconfigurations.SchemaYAML()))
-	if err != nil {
-		return typed.ParseableType{}, err
-	}
-	return parser.Type(applyconfigurations.DataPlaneTypeName), nil
-})
-
 func typedValue(dp *v1alpha1.DataPlane) (*typed.TypedValue, error) {
-	dataPlane, err := parseDataPlane()
-	if err != nil {
-		return nil, fmt.Errorf("reading the schema: %w", err)
-	}
+	dataPlane := schema.DataPlane()
 	if dp == nil {
 		return dataPlane.FromUnstructured(map[string]any{})
 	}

@@ -8,6 +8,7 @@ package v1alpha1
 import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	internal "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/internal"
+	schema "github.com/openchoreo/dataplane-sdk-go/internal/schema"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	types "k8s.io/apimachinery/pkg/types"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -57,7 +58,7 @@ func ExtractDataPlaneStatus(dataPlane *openchoreov1alpha1.DataPlane, fieldManage
 
 func extractDataPlane(dataPlane *openchoreov1alpha1.DataPlane, fieldManager string, subresource string) (*DataPlaneApplyConfiguration, error) {
 	b := &DataPlaneApplyConfiguration{}
-	err := internal.ExtractInto(dataPlane, internal.Parser().Type("com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.DataPlane"), fieldManager, b, subresource)
+	err := internal.ExtractInto(dataPlane, schema.DataPlane(), fieldManager, b, subresource)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@
 // generated hands a structured-merge-diff type to anyone:
 //
 //   - Extract uses an ExtractInto of our own;
+//   - the schema moves to a package without other imports, for helpers/fieldset;
 //   - the type converter of the fake clientset is made from an OpenAPI document,
 //     by apimachinery, with whatever structured-merge-diff that brings;
 //   - the fake clientset and the informers say whether they can stream lists;
@@ -40,13 +41,19 @@ var edits = []edit{
 	{
 		"applyconfigurations/openchoreo/v1alpha1/dataplane.go",
 		"\tmanagedfields \"k8s.io/apimachinery/pkg/util/managedfields\"\n",
-		"",
+		"\tschema \"github.com/openchoreo/dataplane-sdk-go/internal/schema\"\n",
 	},
 	{
 		"applyconfigurations/openchoreo/v1alpha1/dataplane.go",
 		"managedfields.ExtractInto(",
 		"internal.ExtractInto(",
 	},
+	{
+		"applyconfigurations/openchoreo/v1alpha1/dataplane.go",
+		`internal.Parser().Type("com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.DataPlane")`,
+		"schema.DataPlane()",
+	},
+	{"internal/schema/schema.go", "\npackage internal\n", "\npackage schema\n"},
 	// The methods of runtime.ApplyConfiguration, and the getters beside GetName.
 	{
 		"applyconfigurations/openchoreo/v1alpha1/dataplane.go",
@@ -126,6 +133,11 @@ var (
 	},
 }
 
+// moves are generated files that belong elsewhere, with their new paths. They move first.
+var moves = map[string]string{
+	"applyconfigurations/internal/internal.go": "internal/schema/schema.go",
+}
+
 // Files that go beside the generated ones, at the same path below the root and
 // without the suffix, which keeps them from being compiled here.
 //
@@ -140,10 +152,23 @@ func main() {
 		os.Exit(2)
 	}
 	root := os.Args[1]
-	if err := errors.Join(applyEdits(root), copyFiles(root)); err != nil {
+	if err := errors.Join(moveFiles(root), applyEdits(root), copyFiles(root)); err != nil {
 		fmt.Fprintln(os.Stderr, "compat:", err)
 		os.Exit(1)
 	}
+}
+
+func moveFiles(root string) error {
+	for from, to := range moves {
+		target := filepath.Join(root, filepath.FromSlash(to))
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		if err := os.Rename(filepath.Join(root, filepath.FromSlash(from)), target); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func applyEdits(root string) error {
