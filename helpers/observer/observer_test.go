@@ -1,0 +1,243 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package observer_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/observer"
+)
+
+func observedBy(url string) *v1alpha1.DataPlane {
+	dp := &v1alpha1.DataPlane{Spec: v1alpha1.DataPlaneSpec{Observer: &v1alpha1.ObserverAPI{URL: url}}}
+	dp.Spec.Observer.Authentication.BasicAuth = v1alpha1.BasicAuthCredentials{Username: "admin", Password: "hunter2"}
+	return dp
+}
+
+// direct is for servers on loopback whose certificate is httptest's.
+func direct(servers ...*httptest.Server) observer.Options {
+	pool := x509.NewCertPool()
+	for _, server := range servers {
+		pool.AddCert(server.Certificate())
+	}
+	return observer.Options{TLS: &tls.Config{RootCAs: pool}}
+}
+
+// serveLogs answers those who know the password with their protocol and user agent.
+func serveLogs(w http.ResponseWriter, r *http.Request) {
+	if username, password, _ := r.BasicAuth(); username != "admin" || password != "hunter2" {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	_, _ = fmt.Fprint(w, r.Proto, " ", r.UserAgent())
+}
+
+func get(t *testing.T, client *http.Client, url string, edits ...func(*http.Request)) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	for _, edit := range edits {
+		edit(req)
+	}
+	resp, err := client.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Empty(t, req.Header.Get("Authorization"), "the caller's request must stay as it is")
+	return resp, string(body)
+}
+
+func TestClientAuthenticatesToItsOriginOnly(t *testing.T) {
+	var leaks atomic.Int32
+	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			leaks.Add(1)
+		}
+	}))
+	defer elsewhere.Close()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/base/away" {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+			return
+		}
+		serveLogs(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+
+	opts := direct(server, elsewhere)
+	opts.UserAgent = "tool/v1"
+	client, base, err := observer.ClientFor(observedBy(server.URL+"/base"), opts)
+	require.NoError(t, err)
+	assert.Equal(t, server.URL+"/base", base.String())
+	resp, body := get(t, client, base.JoinPath("logs").String())
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	assert.Equal(t, "HTTP/2.0 tool/v1", body)
+	_, body = get(t, client, base.JoinPath("logs").String(), func(r *http.Request) { r.Header.Set("User-Agent", "other") })
+	assert.Equal(t, "HTTP/2.0 other", body)
+
+	resp, _ = get(t, client, base.JoinPath("away").String())
+	assert.Equal(t, http.StatusTemporaryRedirect, resp.StatusCode, "redirects are returned")
+	resp, _ = get(t, client, elsewhere.URL)
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	resp, _ = get(t, client, base.String(), func(r *http.Request) { r.Host = "other.example.com" })
+	assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+	assert.Zero(t, leaks.Load())
+
+	assert.Empty(t, opts.TLS.NextProtos, "the caller's TLS configuration must stay as it is")
+}
+
+func TestFormattingAClientShowsNoPassword(t *testing.T) {
+	client, _, err := observer.ClientFor(observedBy("https://observer.example.com"), observer.Options{})
+	require.NoError(t, err)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d"} {
+		assert.NotContains(t, fmt.Sprintf(verb, client), "hunter2")
+		assert.NotContains(t, fmt.Sprintf(verb, client.Transport), "hunter2")
+	}
+}
+
+// proxy is a proxy that refuses, and counts the requests and what they give away.
+func proxy(t *testing.T) (proxyOf func(*http.Request) (*url.URL, error), requests, leaks *atomic.Int32) {
+	t.Helper()
+	requests, leaks = &atomic.Int32{}, &atomic.Int32{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		if r.Header.Get("Authorization") != "" {
+			leaks.Add(1)
+		}
+		w.WriteHeader(http.StatusBadGateway)
+	}))
+	t.Cleanup(server.Close)
+	address, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	return http.ProxyURL(address), requests, leaks
+}
+
+func TestClientSendsNoPasswordToAProxy(t *testing.T) {
+	t.Run("http", func(t *testing.T) {
+		server := httptest.NewServer(http.HandlerFunc(serveLogs))
+		defer server.Close()
+		proxyOf, requests, _ := proxy(t)
+		client, base, err := observer.ClientFor(observedBy(server.URL), observer.Options{AllowHTTP: true, Proxy: proxyOf})
+		require.NoError(t, err)
+		resp, _ := get(t, client, base.String())
+		assert.Equal(t, http.StatusOK, resp.StatusCode)
+		assert.Zero(t, requests.Load(), "http goes through no proxy")
+	})
+	t.Run("https", func(t *testing.T) {
+		proxyOf, requests, leaks := proxy(t)
+		client, base, err := observer.ClientFor(observedBy("https://observer.example.com"), observer.Options{Proxy: proxyOf})
+		require.NoError(t, err)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base.String(), nil)
+		require.NoError(t, err)
+		_, err = client.Do(req)
+		require.ErrorContains(t, err, "Bad Gateway")
+		assert.EqualValues(t, 1, requests.Load())
+		assert.Zero(t, leaks.Load())
+	})
+}
+
+func TestClientDials(t *testing.T) {
+	refused := errors.New("not this address")
+	for name, test := range map[string]struct{ timeout, want time.Duration }{
+		"within 10 s by default":   {0, 10 * time.Second},
+		"within the given time":    {time.Hour, time.Hour},
+		"within 10 s if it is < 0": {-1, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var limit time.Duration
+			var dialed string
+			client, base, err := observer.ClientFor(observedBy("https://127.0.0.1:1"), observer.Options{
+				DialTimeout: test.timeout,
+				DialControl: func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+					deadline, _ := ctx.Deadline()
+					limit, dialed = time.Until(deadline), address
+					return refused
+				},
+			})
+			require.NoError(t, err)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base.String(), nil)
+			require.NoError(t, err)
+			_, err = client.Do(req)
+			require.ErrorIs(t, err, refused)
+			assert.Equal(t, "127.0.0.1:1", dialed)
+			assert.InDelta(t, test.want, limit, float64(5*time.Second))
+		})
+	}
+}
+
+func TestClientHasConnectionsOfItsOwn(t *testing.T) {
+	server := testpki.NewServer(t, serveLogs)
+	key := testpki.ECDSAKey(t)
+	opts := direct(server.Server)
+	opts.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{server.Clients.Issue(key).Raw}, PrivateKey: key}}
+	clients := make([]*http.Client, 2)
+	for i := range clients {
+		client, base, err := observer.ClientFor(observedBy(server.URL), opts)
+		require.NoError(t, err)
+		for range 2 {
+			_, body := get(t, client, base.String())
+			assert.Contains(t, body, "HTTP/2.0")
+		}
+		clients[i] = client
+	}
+	assert.Equal(t, 2, server.Accepted())
+	for _, client := range clients {
+		client.CloseIdleConnections()
+	}
+	server.RequireNoConnections()
+}
+
+func TestClientForRefuses(t *testing.T) {
+	for url, says := range map[string]string{
+		"":                          "must be set",
+		"observer.example.com":      "must start with https://",
+		"ftp://observer":            "must start with https://",
+		"http://observer":           "AllowHTTP",
+		"https://admin:hunter2@x":   "user name or password",
+		"https://x?token=hunter2":   "query or fragment",
+		"https://x?":                "query or fragment",
+		"https://x#hunter2":         "query or fragment",
+		"https://":                  "must name a host",
+		"https://:8443":             "must name a host",
+		"https:hunter2":             "must name a host",
+		"https://x/%zz":             "can't be parsed",
+		"https://hunter2:hunter2\n": "can't be parsed",
+	} {
+		_, _, err := observer.ClientFor(observedBy(url), observer.Options{})
+		require.ErrorContains(t, err, "spec.observer.url: ", url)
+		require.ErrorContains(t, err, says, url)
+		assert.NotContains(t, err.Error(), "hunter2")
+	}
+	for _, url := range []string{"https://observer.example.com.", "https://[::1]:8443/path", "https://observer_1"} {
+		_, _, err := observer.ClientFor(observedBy(url), observer.Options{})
+		require.NoError(t, err, url)
+	}
+	for _, dp := range []*v1alpha1.DataPlane{nil, {}} {
+		_, _, err := observer.ClientFor(dp, observer.Options{})
+		require.ErrorIs(t, err, observer.ErrNoObserver)
+	}
+	_, _, err := observer.ClientFor(observedBy("https://observer.example.com").Redacted(), observer.Options{})
+	require.ErrorIs(t, err, helpers.ErrSecretsDropped)
+}
