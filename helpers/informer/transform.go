@@ -1,0 +1,130 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package informer
+
+import (
+	"reflect"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
+)
+
+var (
+	_ cache.TransformFunc = StripManagedFields
+	_ cache.TransformFunc = DropSecrets
+)
+
+// StripManagedFields is a [cache.TransformFunc] that removes the managed fields of an
+// object of any kind. They are often the larger part of an object. Without them, neither
+// fieldset.Managers nor Extract of an apply configuration finds anything. It modifies the
+// object in place and never fails.
+func StripManagedFields(obj any) (any, error) {
+	if v := reflect.ValueOf(obj); v.Kind() == reflect.Pointer && v.IsNil() {
+		return obj, nil
+	}
+	if object, err := meta.Accessor(obj); err == nil && len(object.GetManagedFields()) > 0 {
+		object.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+// DropSecrets is a [cache.TransformFunc] for programs that watch DataPlanes but don't
+// connect to them. It removes the managed fields, and what is or may be secret:
+//
+//   - [v1alpha1.Redacted] replaces the client key, the observer's password, and user
+//     information in URLs. It also replaces the certificates, which are of no use without
+//     the key and take most of the space.
+//   - The annotations in which kubectl apply and kapp keep a copy of the object are removed.
+//
+// It works with typed, dynamic and metadata informers. It takes all objects of a metadata
+// informer for DataPlanes, since those don't always tell their kind. From other kinds, it
+// removes only the managed fields. It modifies the object in place and never fails.
+//
+// A DataPlane without its secrets can't be connected to, and [helpers.MergePatch] refuses
+// it with [helpers.ErrSecretsDropped]. Never send one in an Update: that would destroy the
+// credentials.
+func DropSecrets(obj any) (any, error) {
+	obj, err := StripManagedFields(obj)
+	switch o := obj.(type) {
+	case *v1alpha1.DataPlane:
+		if o != nil {
+			dropAnnotations(o.Annotations)
+			dropTyped(&o.Spec)
+		}
+	case *metav1.PartialObjectMetadata:
+		if o != nil {
+			dropAnnotations(o.Annotations)
+		}
+	case *unstructured.Unstructured:
+		if o != nil && o.GroupVersionKind().GroupKind() == v1alpha1.SchemeGroupVersion.WithKind("DataPlane").GroupKind() {
+			dropUnstructured(o.Object)
+		}
+	}
+	return obj, err
+}
+
+func dropAnnotations[T any](annotations map[string]T) {
+	for _, key := range lastapplied.Annotations {
+		delete(annotations, key)
+	}
+}
+
+func dropTyped(spec *v1alpha1.DataPlaneSpec) {
+	creds := &spec.KubernetesCluster.Credentials
+	for _, value := range []*string{&creds.CACert, &creds.ClientCert, &creds.ClientKey} {
+		*value = redact(*value)
+	}
+	creds.APIServerURL = redactURL(creds.APIServerURL)
+	if observer := spec.Observer; observer != nil {
+		observer.Authentication.BasicAuth.Password = redact(observer.Authentication.BasicAuth.Password)
+		observer.URL = redactURL(observer.URL)
+	}
+}
+
+// dropUnstructured replaces what is in the place of a secret, whatever its type.
+func dropUnstructured(object map[string]any) {
+	at := func(path ...string) map[string]any {
+		value, _, _ := unstructured.NestedFieldNoCopy(object, path...)
+		fields, _ := value.(map[string]any)
+		return fields
+	}
+	replace := func(fields map[string]any, name string, redact func(string) string) {
+		if text, ok := fields[name].(string); ok {
+			fields[name] = redact(text)
+		} else if fields[name] != nil {
+			fields[name] = v1alpha1.Redacted
+		}
+	}
+	dropAnnotations(at("metadata", "annotations"))
+	creds, observer := at("spec", "kubernetesCluster", "credentials"), at("spec", "observer")
+	for _, name := range []string{"caCert", "clientCert", "clientKey"} {
+		replace(creds, name, redact)
+	}
+	replace(creds, "apiServerURL", redactURL)
+	replace(at("spec", "observer", "authentication", "basicAuth"), "password", redact)
+	replace(observer, "url", redactURL)
+}
+
+func redact(value string) string {
+	if value == "" {
+		return ""
+	}
+	return v1alpha1.Redacted
+}
+
+// redactURL replaces a user name and password as [v1alpha1.DataPlane.Redacted] does.
+func redactURL(value string) string {
+	if !strings.Contains(value, "@") {
+		return value
+	}
+	var dp v1alpha1.DataPlane
+	dp.Spec.KubernetesCluster.Credentials.APIServerURL = value
+	return dp.Redacted().Spec.KubernetesCluster.Credentials.APIServerURL
+}
