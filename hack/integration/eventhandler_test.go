@@ -17,10 +17,11 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-func TestEventHandlerTellsWhenReadinessChanges(t *testing.T) {
+func TestHandlerTellsWhenReadinessChanges(t *testing.T) {
 	t.Parallel()
 	s := shared.space(t)
 	s.create(t, newDataPlane("prod"))
@@ -77,6 +78,18 @@ func TestEventHandlerTellsWhenReadinessChanges(t *testing.T) {
 	r.requireNothingElse(t)
 }
 
+func TestHandlerWithStableForTellsOnAResync(t *testing.T) {
+	t.Parallel()
+	s := shared.space(t)
+	s.create(t, newDataPlane("prod"))
+	r := s.record(t, s.openchoreo, 100*time.Millisecond, helpers.StableFor(2*time.Second, nil))
+	r.await(t, "prod", "initial add")
+	s.setCondition(t, "prod", "Ready", metav1.ConditionTrue)
+	r.await(t, "prod", "update", "ready")
+	s.setCondition(t, "prod", "Ready", metav1.ConditionFalse)
+	r.await(t, "prod", "update", "not ready")
+}
+
 // testEventHandlerCutOff runs on a control plane whose API server may be restarted.
 func testEventHandlerCutOff(t *testing.T, s *space) {
 	ready := func(name string) {
@@ -130,7 +143,7 @@ func (s *space) setCondition(t *testing.T, name, conditionType string, status me
 	require.NoError(t, err)
 }
 
-// recorder notes what an EventHandler is told, by the names of DataPlanes.
+// recorder notes what an informer.Handler is told, by the names of DataPlanes.
 type recorder struct {
 	cache.ResourceEventHandler
 
@@ -139,12 +152,12 @@ type recorder struct {
 	resyncs map[string]int
 }
 
-// record starts an informer with an EventHandler that ends with the test, and returns when
+// record starts an informer with an informer.Handler that ends with the test, and returns when
 // it has synced.
-func (s *space) record(t *testing.T, client openchoreoclient.Interface, resync time.Duration) *recorder {
+func (s *space) record(t *testing.T, client openchoreoclient.Interface, resync time.Duration, opts ...helpers.EvaluateOption) *recorder {
 	t.Helper()
 	r := &recorder{events: map[string][]string{}, resyncs: map[string]int{}}
-	r.ResourceEventHandler = helpers.EventHandler(helpers.EventHandlerFuncs{
+	r.ResourceEventHandler = informer.Handler(informer.Funcs{
 		OnAdd: func(dp *openchoreov1alpha1.DataPlane, initial bool) {
 			if initial {
 				r.note(dp.Name, "initial add")
@@ -168,7 +181,7 @@ func (s *space) record(t *testing.T, client openchoreoclient.Interface, resync t
 			r.note(dp.Name, "ready")
 		},
 		OnNotReady: func(dp *openchoreov1alpha1.DataPlane) { r.note(dp.Name, "not ready") },
-	})
+	}, opts...)
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, resync, openchoreoinformers.WithNamespace(s.namespace))
 	registration, err := factory.OpenChoreo().V1alpha1().DataPlanes().Informer().AddEventHandler(r)
 	require.NoError(t, err)

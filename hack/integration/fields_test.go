@@ -14,7 +14,7 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 )
 
 const readyStatus = `.status.conditions[type="Ready"].status`
@@ -69,10 +69,10 @@ func testChangedFields(t *testing.T, s *space) {
 	s.setCondition(t, "prod", "Connected", metav1.ConditionTrue)
 	after := s.get(t, "prod")
 
-	changes, err := helpers.ChangedFields(before, after)
+	changes, err := fieldset.Changed(before, after)
 	require.NoError(t, err)
 	connected := func(field string) string { return `.status.conditions[type="Connected"]` + field }
-	assert.Equal(t, helpers.Changes{
+	assert.Equal(t, fieldset.Changes{
 		Added: []string{
 			".metadata.labels.example.com/region",
 			".spec.observer.authentication.basicAuth.password",
@@ -100,7 +100,7 @@ func testChangedFields(t *testing.T, s *space) {
 	for _, value := range []string{"hunter", "aHVudGVy", "a2V5", "registry-credentials", "Tested", "silver", "eu]"} {
 		assert.NotContains(t, fmt.Sprintf("%+v", changes), value)
 	}
-	same, err := helpers.ChangedFields(after, s.get(t, "prod"))
+	same, err := fieldset.Changed(after, s.get(t, "prod"))
 	require.NoError(t, err)
 	assert.True(t, same.Empty(), "%+v", same)
 }
@@ -116,7 +116,7 @@ func testFieldManagers(t *testing.T, s *space, conflict string) {
 		readyStatus:                       {"controller"},
 		".status":                         {"controller"},
 	} {
-		got, err := helpers.FieldManagers(dp, path)
+		got, err := fieldset.Managers(dp, path)
 		require.NoError(t, err)
 		assert.Equal(t, want, got, path)
 	}
@@ -137,13 +137,13 @@ func testFieldManagers(t *testing.T, s *space, conflict string) {
 	// Another that wants the same value is among the owners.
 	_, err = s.typed.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/myorg"), applyAs("second"))
 	require.NoError(t, err)
-	managers, err := helpers.FieldManagers(s.get(t, "prod"), ".spec.registry.prefix")
+	managers, err := fieldset.Managers(s.get(t, "prod"), ".spec.registry.prefix")
 	require.NoError(t, err)
 	assert.Equal(t, []string{"operator", "second"}, managers)
 }
 
-// requireExplained requires that err is a conflict of these fields, and that FieldManagers
-// gives for each the manager that the API server names.
+// requireExplained requires that err is a conflict of these fields, and that Managers gives for
+// each the manager that the API server names.
 func requireExplained(t *testing.T, dp *openchoreov1alpha1.DataPlane, err error, want map[string]string) {
 	t.Helper()
 	require.True(t, apierrors.IsConflict(err), "%v", err)
@@ -152,7 +152,7 @@ func requireExplained(t *testing.T, dp *openchoreov1alpha1.DataPlane, err error,
 	explained := map[string]string{}
 	for _, cause := range status.Status().Details.Causes {
 		require.Equal(t, metav1.CauseTypeFieldManagerConflict, cause.Type)
-		managers, err := helpers.FieldManagers(dp, cause.Field)
+		managers, err := fieldset.Managers(dp, cause.Field)
 		require.NoError(t, err)
 		require.Len(t, managers, 1, cause.Field)
 		require.Contains(t, cause.Message, fmt.Sprintf("conflict with %q", managers[0]))
@@ -174,7 +174,7 @@ func TestFieldManagersOfLabels(t *testing.T) {
 	dp := s.get(t, "prod")
 	requireExplained(t, dp, err, map[string]string{".metadata.labels.app.kubernetes.io/name": "two"})
 	for path, want := range map[string][]string{".metadata.labels.app": {"one"}, ".metadata.labels": {"one", "two"}} {
-		managers, err := helpers.FieldManagers(dp, path)
+		managers, err := fieldset.Managers(dp, path)
 		require.NoError(t, err)
 		assert.Equal(t, want, managers, path)
 	}

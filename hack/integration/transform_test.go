@@ -16,11 +16,15 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
@@ -34,13 +38,21 @@ func (s *space) dynamicInformer() cache.SharedIndexInformer {
 		ForResource(openchoreov1alpha1.SchemeGroupVersion.WithResource("dataplanes")).Informer()
 }
 
+func (s *space) metadataInformer(t *testing.T) cache.SharedIndexInformer {
+	t.Helper()
+	client, err := metadata.NewForConfig(s.Config())
+	require.NoError(t, err)
+	return metadatainformer.NewFilteredSharedInformerFactory(client, 0, s.namespace, nil).
+		ForResource(openchoreov1alpha1.SchemeGroupVersion.WithResource("dataplanes")).Informer()
+}
+
 // cached returns what an informer holds of the DataPlane prod when that is of a resource
 // version.
-func (s *space) cached(t *testing.T, informer cache.SharedIndexInformer, resourceVersion string) metav1.Object {
+func (s *space) cached(t *testing.T, dataPlanes cache.SharedIndexInformer, resourceVersion string) metav1.Object {
 	t.Helper()
 	var object metav1.Object
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		obj, found, err := informer.GetStore().GetByKey(s.namespace + "/prod")
+		obj, found, err := dataPlanes.GetStore().GetByKey(s.namespace + "/prod")
 		require.NoError(c, err)
 		require.True(c, found)
 		object, err = meta.Accessor(obj)
@@ -51,11 +63,11 @@ func (s *space) cached(t *testing.T, informer cache.SharedIndexInformer, resourc
 }
 
 // runInformer runs an informer until the test ends.
-func runInformer(t *testing.T, informer cache.SharedIndexInformer, transform cache.TransformFunc) {
+func runInformer(t *testing.T, dataPlanes cache.SharedIndexInformer, transform cache.TransformFunc) {
 	t.Helper()
-	require.NoError(t, informer.SetTransform(transform))
+	require.NoError(t, dataPlanes.SetTransform(transform))
 	ended := make(chan struct{})
-	go func() { defer close(ended); informer.Run(t.Context().Done()) }()
+	go func() { defer close(ended); dataPlanes.Run(t.Context().Done()) }()
 	t.Cleanup(func() { <-ended })
 }
 
@@ -66,13 +78,13 @@ func TestStripManagedFieldsInInformers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := shared.space(t)
 			listed := s.create(t, newDataPlane("prod"))
-			informer := newInformer(s)
-			runInformer(t, informer, helpers.StripManagedFields)
-			assert.Empty(t, s.cached(t, informer, listed.ResourceVersion).GetManagedFields())
+			dataPlanes := newInformer(s)
+			runInformer(t, dataPlanes, informer.StripManagedFields)
+			assert.Empty(t, s.cached(t, dataPlanes, listed.ResourceVersion).GetManagedFields())
 
 			watched := s.setStatus(t, "prod", report)
 			require.NotEmpty(t, watched.ManagedFields, "the API server has them")
-			got := s.cached(t, informer, watched.ResourceVersion)
+			got := s.cached(t, dataPlanes, watched.ResourceVersion)
 			assert.Empty(t, got.GetManagedFields())
 			have, err := runtime.DefaultUnstructuredConverter.ToUnstructured(got)
 			require.NoError(t, err)
@@ -85,42 +97,65 @@ func TestStripManagedFieldsInInformers(t *testing.T) {
 	}
 }
 
-func TestDropSecretsInAnInformer(t *testing.T) {
-	s := shared.space(t)
+// applySecrets makes the DataPlane prod by kubectl apply, which keeps a copy of it in an
+// annotation, and returns it with its client key.
+func (s *space) applySecrets(t *testing.T) (stored *openchoreov1alpha1.DataPlane, key string) {
+	t.Helper()
 	applied := newDataPlane("prod")
 	applied.TypeMeta = metav1.TypeMeta{APIVersion: openchoreov1alpha1.SchemeGroupVersion.String(), Kind: "DataPlane"}
 	applied.Namespace = s.namespace
 	applied.Spec.KubernetesCluster.Credentials = credentialsOf(addUser(t, shared, "agent"))
-	applied.Spec.Observer = &openchoreov1alpha1.ObserverAPI{URL: "https://observer.example.com"}
+	applied.Spec.Observer = &openchoreov1alpha1.ObserverAPI{URL: "https://admin:hunter2@observer.example.com"}
 	applied.Spec.Observer.Authentication.BasicAuth = openchoreov1alpha1.BasicAuthCredentials{Username: "admin", Password: "hunter2"}
-	key := applied.Spec.KubernetesCluster.Credentials.ClientKey
 	data, err := json.Marshal(applied)
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "dataplane.json")
 	require.NoError(t, os.WriteFile(file, data, 0o600))
 	s.kubectl(t, "apply", "--filename", file)
-	requireStored := func() *openchoreov1alpha1.DataPlane {
-		t.Helper()
-		stored := s.get(t, "prod")
-		require.Equal(t, applied.Spec, stored.Spec)
-		require.Contains(t, stored.Annotations[corev1.LastAppliedConfigAnnotation], key)
-		require.NotEmpty(t, stored.ManagedFields)
-		return stored
-	}
-	stored := requireStored()
+	stored = s.get(t, "prod")
+	require.Equal(t, applied.Spec, stored.Spec)
+	key = applied.Spec.KubernetesCluster.Credentials.ClientKey
+	require.Contains(t, stored.Annotations[corev1.LastAppliedConfigAnnotation], key)
+	require.NotEmpty(t, stored.ManagedFields)
+	return stored, key
+}
 
-	informer := s.typedInformer()
-	runInformer(t, informer, helpers.DropSecrets)
+func TestDropSecretsInInformers(t *testing.T) {
+	for name, newInformer := range map[string]func(*testing.T, *space) cache.SharedIndexInformer{
+		"typed":    func(_ *testing.T, s *space) cache.SharedIndexInformer { return s.typedInformer() },
+		"dynamic":  func(_ *testing.T, s *space) cache.SharedIndexInformer { return s.dynamicInformer() },
+		"metadata": func(t *testing.T, s *space) cache.SharedIndexInformer { return s.metadataInformer(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := shared.space(t)
+			stored, key := s.applySecrets(t)
+			dataPlanes := newInformer(t, s)
+			runInformer(t, dataPlanes, informer.DropSecrets)
+			requireNone := func(resourceVersion string) {
+				t.Helper()
+				object := s.cached(t, dataPlanes, resourceVersion)
+				data, err := json.Marshal(object)
+				require.NoError(t, err)
+				assert.Zero(t, bytes.Count(data, []byte(key)), "client keys in the cache")
+				assert.Zero(t, bytes.Count(data, []byte("hunter2")), "passwords in the cache")
+				assert.NotContains(t, object.GetAnnotations(), corev1.LastAppliedConfigAnnotation)
+				assert.Empty(t, object.GetManagedFields())
+			}
+			requireNone(stored.ResourceVersion)
+			requireNone(s.setStatus(t, "prod", report).ResourceVersion)
+		})
+	}
+}
+
+func TestDataPlaneWithoutSecrets(t *testing.T) {
+	s := shared.space(t)
+	stored, _ := s.applySecrets(t)
+	dataPlanes := s.typedInformer()
+	runInformer(t, dataPlanes, informer.DropSecrets)
 	cached := func(resourceVersion string) *openchoreov1alpha1.DataPlane {
 		t.Helper()
-		dp := s.cached(t, informer, resourceVersion).(*openchoreov1alpha1.DataPlane)
-		data, err := json.Marshal(dp)
-		require.NoError(t, err)
-		assert.Zero(t, bytes.Count(data, []byte(key)), "client keys in the cache")
-		assert.Zero(t, bytes.Count(data, []byte("hunter2")), "passwords in the cache")
-		assert.Empty(t, dp.Annotations[corev1.LastAppliedConfigAnnotation])
-		assert.Empty(t, dp.ManagedFields)
-		want := helpers.Redact(stored).Spec
+		dp := s.cached(t, dataPlanes, resourceVersion).(*openchoreov1alpha1.DataPlane)
+		want := stored.Redacted().Spec
 		creds := &want.KubernetesCluster.Credentials
 		creds.CACert, creds.ClientCert = openchoreov1alpha1.Redacted, openchoreov1alpha1.Redacted
 		assert.Equal(t, want, dp.Spec, "all else is there")
@@ -128,24 +163,23 @@ func TestDropSecretsInAnInformer(t *testing.T) {
 	}
 	dropped := cached(stored.ResourceVersion)
 
-	clients := helpers.NewClientCache(func(r *helpers.Remote) (*helpers.Remote, error) { return r, nil })
-	defer clients.Close()
 	edited := dropped.DeepCopy()
 	edited.Spec.Registry.Prefix = "docker.io/other"
 	for name, use := range map[string]func() error{
 		"RESTConfigFor":     func() error { _, err := helpers.RESTConfigFor(dropped); return err },
 		"KubeconfigFor":     func() error { _, err := helpers.KubeconfigFor(dropped); return err },
-		"NewRemote":         func() error { _, err := helpers.NewRemote(dropped); return err },
-		"ClientCache.Get":   func() error { _, err := clients.Get(dropped); return err },
 		"MergePatch":        func() error { _, err := helpers.MergePatch(dropped, edited); return err },
 		"MergePatch before": func() error { _, err := helpers.MergePatch(dropped, stored); return err },
 		"MergePatch after":  func() error { _, err := helpers.MergePatch(stored, dropped); return err },
 	} {
 		require.ErrorIs(t, use(), helpers.ErrSecretsDropped, name)
 	}
-	r, err := clients.Get(stored)
+	config, err := helpers.RESTConfigFor(stored)
 	require.NoError(t, err)
-	require.NoError(t, r.Probe(t.Context()))
+	client, err := discovery.NewDiscoveryClientForConfig(config)
+	require.NoError(t, err)
+	_, err = client.ServerVersion()
+	require.NoError(t, err, "the DataPlane with its secrets can be connected to")
 
 	before := dropped.DeepCopy()
 	patched, err := helpers.PatchConditions(t.Context(), s.typed, dropped,
@@ -153,6 +187,8 @@ func TestDropSecretsInAnInformer(t *testing.T) {
 	require.NoError(t, err)
 	assertSame(t, before, dropped, "the cache's own")
 	assert.True(t, helpers.IsReady(patched))
-	assertSame(t, patched, requireStored())
+	assert.Equal(t, stored.Spec, patched.Spec)
+	assert.Equal(t, stored.Annotations, patched.Annotations)
+	assertSame(t, patched, s.get(t, "prod"))
 	assert.True(t, helpers.IsReady(cached(patched.ResourceVersion)))
 }
