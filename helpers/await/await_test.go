@@ -131,6 +131,7 @@ var (
 	notFound     = apierrors.NewNotFound(v1alpha1.Resource("dataplanes"), "prod")
 	forbidden    = apierrors.NewForbidden(v1alpha1.Resource("dataplanes"), "prod", errors.New("no role found"))
 	unauthorized = apierrors.NewUnauthorized("who are you?")
+	expired      = apierrors.NewResourceExpired("too old")
 	refused      = errors.New("connection refused")
 	silent       = []stream{{}}
 )
@@ -391,6 +392,13 @@ func TestErrorText(t *testing.T) {
 		"the last error": {
 			script: &script{gets: []answer{{dp: seen("b", "20", "False")}}, watches: []stream{{err: refused}, {}}},
 			want:   `Ready=False (Tested: as tested)` + nothingElse + `; last error: connection refused: context canceled: script is over`,
+		},
+		"the error that ended a watch": {
+			script: &script{
+				gets:    []answer{{dp: seen("b", "20", "False")}},
+				watches: []stream{{events: []watch.Event{{Type: watch.Error, Object: &expired.ErrStatus}}, life: time.Minute}, {}},
+			},
+			want: `Ready=False (Tested: as tested)` + nothingElse + `; last error: too old: context canceled: script is over`,
 		},
 		"an unreachable API server": {
 			script: &script{gets: []answer{{err: refused}}},
