@@ -78,8 +78,7 @@ func ForDeletion(ctx context.Context, client Client, name string, opts ...Option
 	return err
 }
 
-// Until is a state of the conditions to wait for. The zero value is that of any object
-// that exists.
+// Until is a state to wait for. The zero value waits until the object exists.
 type Until struct {
 	want string
 	met  func(helpers.Report) bool
@@ -119,9 +118,9 @@ type options struct {
 }
 
 // MinGeneration ignores the conditions of earlier generations. Pass the generation that
-// Update or Patch returned: a controller may not have seen the change yet, and the
-// conditions may still describe the object before it. After a replacement, which counts its
-// generations anew, MinGeneration has no effect.
+// Update or Patch returned: a watch may still show the object before that change, with
+// conditions that were true then. MinGeneration applies to the first object only, since a
+// replacement starts again at generation 1.
 func MinGeneration(generation int64) Option {
 	return func(o *options) { o.minGeneration = generation }
 }
@@ -150,13 +149,14 @@ func Evaluate(opts ...helpers.EvaluateOption) Option {
 
 // Error says why a wait failed and what the object was like.
 //
-// errors.Is and errors.As find why the wait ended and, unless it is a timeout of its own,
-// LastErr. So context.DeadlineExceeded and context.Canceled always are those of the
-// wait's context; they are found beside its cause, if it has one.
+// errors.Is and errors.As look into the reason why the wait ended and into LastErr. They
+// leave out a LastErr that is a timeout or a cancellation itself, so that
+// context.DeadlineExceeded and context.Canceled always refer to the context of the wait.
+// If that context has a cause, they find both.
 type Error struct {
 	// Key names the DataPlane. The namespace is empty if no object was seen.
 	Key types.NamespacedName
-	// UID is that of the object waited for; empty if no object was seen.
+	// UID is that of the object waited for; empty if it isn't known.
 	UID types.UID
 	// Want says what was waited for, such as "Ready=True" or "deletion".
 	Want string
