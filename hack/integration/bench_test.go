@@ -31,6 +31,7 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
@@ -42,7 +43,7 @@ import (
 // With -short, the informers hold 1,000 objects in place of 10,000.
 
 // BenchmarkWaitFor takes the time from sending a status that is ready to the return of
-// WaitFor, whose watch is open by then, and to that of a bare watch.
+// await.For, whose watch is open by then, and to that of a bare watch.
 func BenchmarkWaitFor(b *testing.B) {
 	s := benchmarkSpace(b, shared)
 	_, err := s.typed.Create(b.Context(), newDataPlane("prod"), metav1.CreateOptions{})
@@ -67,14 +68,14 @@ func BenchmarkWaitFor(b *testing.B) {
 	b.ReportMetric(microseconds(percentile(sdk, 50))/microseconds(percentile(bare, 50)), "ratio-to-bare-watch")
 }
 
-type waitFunc func(ctx context.Context, client helpers.DataPlaneGetterWatcher, from *openchoreov1alpha1.DataPlane) error
+type waitFunc func(ctx context.Context, client await.Client, from *openchoreov1alpha1.DataPlane) error
 
-func waitFor(ctx context.Context, client helpers.DataPlaneGetterWatcher, from *openchoreov1alpha1.DataPlane) error {
-	_, err := helpers.WaitFor(ctx, client, from.Name, untilReady)
+func waitFor(ctx context.Context, client await.Client, from *openchoreov1alpha1.DataPlane) error {
+	_, err := await.For(ctx, client, from.Name, untilReady)
 	return err
 }
 
-func bareWatch(ctx context.Context, client helpers.DataPlaneGetterWatcher, from *openchoreov1alpha1.DataPlane) error {
+func bareWatch(ctx context.Context, client await.Client, from *openchoreov1alpha1.DataPlane) error {
 	watcher, err := client.Watch(ctx, metav1.ListOptions{
 		FieldSelector:   fields.OneTermEqualSelector(metav1.ObjectNameField, from.Name).String(),
 		ResourceVersion: from.ResourceVersion,
@@ -133,12 +134,12 @@ func (s *space) patchReady(b *testing.B, status metav1.ConditionStatus) *opencho
 // openTeller calls opened when a watch is open: the API server has sent the headers of
 // its response, so no event from then on is missed or replayed.
 type openTeller struct {
-	helpers.DataPlaneGetterWatcher
+	await.Client
 	opened func()
 }
 
 func (o openTeller) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-	watcher, err := o.DataPlaneGetterWatcher.Watch(ctx, opts)
+	watcher, err := o.Client.Watch(ctx, opts)
 	if err == nil {
 		o.opened()
 	}

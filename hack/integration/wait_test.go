@@ -22,15 +22,16 @@ import (
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 )
 
-var untilReady = helpers.UntilTrue(openchoreov1alpha1.DataPlaneConditionReady)
+var untilReady = await.True(openchoreov1alpha1.DataPlaneConditionReady)
 
 // waiting runs a wait beside the test.
-func (s *space) waiting(ctx context.Context, opts ...helpers.WaitOption) <-chan error {
+func (s *space) waiting(ctx context.Context, opts ...await.Option) <-chan error {
 	result := make(chan error, 1)
 	go func() {
-		dp, err := helpers.WaitFor(ctx, s.typed, "prod", untilReady, append(opts, helpers.Want("Ready=True"))...)
+		dp, err := await.For(ctx, s.typed, "prod", untilReady, opts...)
 		if err == nil && !helpers.IsReady(dp) {
 			err = errors.New("not ready after all")
 		}
@@ -89,7 +90,7 @@ func TestWaitFor(t *testing.T) {
 		s := shared.space(t)
 		dp := s.create(t, newDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
-		result := s.waiting(t.Context(), helpers.MinGeneration(dp.Generation+1))
+		result := s.waiting(t.Context(), await.MinGeneration(dp.Generation+1))
 		goesOn(t, result)
 		changed := s.get(t, "prod")
 		changed.Spec.Registry.Prefix = "docker.io/other"
@@ -111,12 +112,12 @@ func TestWaitFor(t *testing.T) {
 		err := ended(t, s.waiting(ctx))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.NotErrorIs(t, err, context.Canceled)
-		var waitErr *helpers.WaitError
+		var waitErr *await.Error
 		require.ErrorAs(t, err, &waitErr)
 		assert.Equal(t, metav1.ConditionFalse, waitErr.Last.Verdict("Ready").Status)
 		assert.Regexp(t, `^dataplane `+s.namespace+`/prod: waited \S+ for Ready=True: `+
 			`Ready=False \(AgentUnreachable: dial tcp: refused\)( for \d+s)?; Connected not reported; GatewayProvisioned not reported; `+
-			`other types: Created=True; last error: none: context deadline exceeded$`, err.Error())
+			`other types: Created=True: context deadline exceeded$`, err.Error())
 
 		ctx, cancel = context.WithCancel(t.Context())
 		result := s.waiting(ctx)
@@ -125,12 +126,19 @@ func TestWaitFor(t *testing.T) {
 		err = ended(t, result)
 		require.ErrorIs(t, err, context.Canceled)
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
+
+		slow := errors.New("took too long")
+		ctx, cancel = context.WithTimeoutCause(t.Context(), time.Second, slow)
+		defer cancel()
+		err = ended(t, s.waiting(ctx))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, slow)
 	})
 	t.Run("what isn't there ends it, unless it may come", func(t *testing.T) {
 		s := shared.space(t)
 		err := ended(t, s.waiting(t.Context()))
 		require.True(t, apierrors.IsNotFound(err), "%v", err)
-		result := s.waiting(t.Context(), helpers.AllowMissing())
+		result := s.waiting(t.Context(), await.AllowMissing())
 		goesOn(t, result)
 		s.create(t, newDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
@@ -157,18 +165,40 @@ func TestWaitFor(t *testing.T) {
 	t.Run("another of the name can be followed", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, newDataPlane("prod"))
-		result := s.waiting(t.Context(), helpers.FollowReplacement())
+		result := s.waiting(t.Context(), await.FollowReplacement())
 		goesOn(t, result)
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 		s.create(t, newDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
+	t.Run("another of the name starts at generation 1", func(t *testing.T) {
+		s := shared.space(t)
+		s.create(t, newDataPlane("prod"))
+		s.setReady(t, metav1.ConditionTrue, 0)
+		result := s.waiting(t.Context(), await.FollowReplacement(), await.MinGeneration(2))
+		goesOn(t, result)
+		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+		s.create(t, newDataPlane("prod"))
+		s.setReady(t, metav1.ConditionTrue, 0)
+		require.NoError(t, ended(t, result))
+	})
+	t.Run("the UID tells one from another that came before the wait", func(t *testing.T) {
+		s := shared.space(t)
+		uid := s.create(t, newDataPlane("prod")).UID
+		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+		require.ErrorIs(t, ended(t, s.waiting(t.Context(), await.UID(uid))), helpers.ErrDeleted)
+		s.create(t, newDataPlane("prod"))
+		s.setReady(t, metav1.ConditionTrue, 0)
+		require.ErrorIs(t, ended(t, s.waiting(t.Context(), await.UID(uid))), helpers.ErrReplaced)
+		require.NoError(t, ended(t, s.waiting(t.Context(), await.UID(uid), await.FollowReplacement())))
+		require.NoError(t, await.ForDeletion(t.Context(), s.typed, "prod", await.UID(uid)))
+	})
 	t.Run("FailOn ends it", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, newDataPlane("prod"))
 		hopeless := errors.New("hopeless")
-		result := s.waiting(t.Context(), helpers.FailOn(func(r helpers.Report) error {
+		result := s.waiting(t.Context(), await.FailOn(func(r helpers.Report) error {
 			if r.Verdict("Ready").Reason == "AgentUnreachable" {
 				return hopeless
 			}
@@ -180,12 +210,12 @@ func TestWaitFor(t *testing.T) {
 	})
 	t.Run("for deletion", func(t *testing.T) {
 		s := shared.space(t)
-		require.NoError(t, helpers.WaitForDeletion(t.Context(), s.typed, "prod"))
+		require.NoError(t, await.ForDeletion(t.Context(), s.typed, "prod"))
 		dp := newDataPlane("prod")
 		dp.Finalizers = []string{"example.com/hold"}
 		s.create(t, dp)
 		result := make(chan error, 1)
-		go func() { result <- helpers.WaitForDeletion(t.Context(), s.typed, "prod") }()
+		go func() { result <- await.ForDeletion(t.Context(), s.typed, "prod") }()
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 		goesOn(t, result)
 		held := s.get(t, "prod")
@@ -197,7 +227,7 @@ func TestWaitFor(t *testing.T) {
 		s.create(t, newDataPlane("prod"))
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		err = helpers.WaitForDeletion(ctx, s.typed, "prod")
+		err = await.ForDeletion(ctx, s.typed, "prod")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "for deletion")
 	})
@@ -207,7 +237,7 @@ func TestWaitForAConditionToSettle(t *testing.T) {
 	s := shared.space(t)
 	s.create(t, newDataPlane("prod"))
 	const d = 2 * time.Second
-	result := s.waiting(t.Context(), helpers.EvaluateWith(helpers.StableFor(d, nil)))
+	result := s.waiting(t.Context(), await.Evaluate(helpers.StableFor(d, nil)))
 	goesOn(t, result)
 	since := s.setReady(t, metav1.ConditionTrue, 0).Status.Conditions[0].LastTransitionTime
 	require.NoError(t, ended(t, result)) // though nothing changes any more
@@ -237,7 +267,7 @@ func TestWaitForWithFewRights(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, newDataPlane("prod"))
-		_, err := helpers.WaitFor(t.Context(), s.as(t), "prod", untilReady)
+		_, err := await.For(t.Context(), s.as(t), "prod", untilReady)
 		require.True(t, apierrors.IsForbidden(err), "%v", err)
 	})
 	t.Run("get only", func(t *testing.T) {
@@ -246,7 +276,7 @@ func TestWaitForWithFewRights(t *testing.T) {
 		client := s.as(t, "get")
 		result := make(chan error, 1)
 		go func() {
-			_, err := helpers.WaitFor(t.Context(), client, "prod", untilReady)
+			_, err := await.For(t.Context(), client, "prod", untilReady)
 			result <- err
 		}()
 		goesOn(t, result)
@@ -271,14 +301,14 @@ func TestWaitForOutlastsTheAPIServer(t *testing.T) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			dp, err := helpers.WaitFor(t.Context(), user, "prod", untilReady)
+			dp, err := await.For(t.Context(), user, "prod", untilReady)
 			if assert.NoError(t, err) {
 				assert.True(t, helpers.IsReady(dp))
 			}
 		}()
 	}
 	gone := make(chan error, 1)
-	go func() { gone <- helpers.WaitForDeletion(t.Context(), user, "other") }()
+	go func() { gone <- await.ForDeletion(t.Context(), user, "other") }()
 	require.Eventually(t, func() bool { return user.begun.Load() == waits+1 }, eventually, tick)
 	s.flip(t, "prod", metav1.ConditionFalse, metav1.ConditionUnknown)
 	require.NoError(t, p.KillAPIServer())
@@ -315,7 +345,7 @@ func TestManyWaitsAtOnce(t *testing.T) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			dp, err := helpers.WaitFor(t.Context(), client, name, untilReady)
+			dp, err := await.For(t.Context(), client, name, untilReady)
 			if assert.NoError(t, err) {
 				assert.True(t, helpers.IsReady(dp))
 			}

@@ -26,6 +26,7 @@ import (
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 )
 
 // The wait's connection is cut until etcd has compacted away the resource version that
@@ -130,7 +131,7 @@ func TestWaitForNoticesWhatHappenedUnwatched(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		unwatched   func(*testing.T, *space)
-		opts        []helpers.WaitOption
+		opts        []await.Option
 		want        error // nil is success
 		wantDeleted error
 	}{
@@ -140,7 +141,7 @@ func TestWaitForNoticesWhatHappenedUnwatched(t *testing.T) {
 		},
 		"it was deleted":                          {unwatched: remove, want: helpers.ErrDeleted},
 		"it was replaced by one that is ready":    {unwatched: replace, want: helpers.ErrReplaced},
-		"it was replaced by one that is followed": {unwatched: replace, opts: []helpers.WaitOption{helpers.FollowReplacement()}},
+		"it was replaced by one that is followed": {unwatched: replace, opts: []await.Option{await.FollowReplacement()}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := shared.space(t)
@@ -151,7 +152,7 @@ func TestWaitForNoticesWhatHappenedUnwatched(t *testing.T) {
 			defer cancel()
 			result := far.waiting(ctx, test.opts...)
 			deletion := make(chan error, 1)
-			go func() { deletion <- helpers.WaitForDeletion(ctx, far.typed, "prod") }()
+			go func() { deletion <- await.ForDeletion(ctx, far.typed, "prod") }()
 			require.Eventually(t, func() bool { return watches.begun.Load() == 2 }, eventually, tick)
 
 			l.cut()
@@ -162,7 +163,7 @@ func TestWaitForNoticesWhatHappenedUnwatched(t *testing.T) {
 			err := ended(t, result)
 			require.ErrorIs(t, err, test.want)
 			if test.want != nil {
-				var waitErr *helpers.WaitError
+				var waitErr *await.Error
 				require.ErrorAs(t, err, &waitErr)
 				assert.Equal(t, uid, waitErr.UID, "the one that was waited for")
 				assert.Equal(t, s.namespace, waitErr.Key.Namespace)

@@ -1,0 +1,210 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package await waits for the conditions of a DataPlane, or for its deletion:
+//
+//	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
+//	updated, err := dataPlanes.Update(ctx, dp, metav1.UpdateOptions{})
+//	if err != nil {
+//		return err
+//	}
+//	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+//	defer cancel()
+//	ready, err := await.For(ctx, dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady),
+//		await.UID(updated.UID), await.MinGeneration(updated.Generation))
+//
+// When a wait fails, its error says what was missing and why:
+//
+//	dataplane default/prod: waited 30s for Ready=True: Ready=False (AgentUnreachable: dial tcp: refused) for 4m12s;
+//	Connected not reported; GatewayProvisioned=True; other types: Created=True: context deadline exceeded
+//
+// OpenChoreo itself sets Created, but not Ready, Connected or GatewayProvisioned. Where no
+// other controller sets Ready, add await.Evaluate(helpers.ReadyFrom("Created")).
+package await
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+// Client reads the DataPlanes of a namespace. The generated
+// OpenChoreoV1alpha1().DataPlanes(namespace) implements it.
+type Client interface {
+	Get(ctx context.Context, name string, opts metav1.GetOptions) (*v1alpha1.DataPlane, error)
+	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
+// For waits until a DataPlane is as until says, and returns it. Only ctx limits the wait.
+//
+// For gets the object first, so it returns at once if there is nothing to wait for. Then
+// it watches the object, or gets it every two seconds if watching is forbidden. It retries
+// after errors that may pass, such as those of an API server that restarts. It starts no
+// goroutine.
+//
+// The wait fails, with an [*Error], when
+//   - ctx ends;
+//   - the object doesn't exist; see [AllowMissing];
+//   - the first answer of the API server is Forbidden or Unauthorized. Later ones are
+//     retried, since an API server that starts refuses users whose roles it hasn't read;
+//   - the object is deleted or being deleted ([helpers.ErrDeleted]), or another object has
+//     taken its name ([helpers.ErrReplaced]); see [FollowReplacement];
+//   - [FailOn] says so. A condition that is False may become True and ends no wait.
+func For(ctx context.Context, client Client, name string, until Until, opts ...Option) (*v1alpha1.DataPlane, error) {
+	until.want = cmp.Or(until.want, "existence")
+	return newWaiter(client, name, until, opts).run(ctx)
+}
+
+// ForDeletion waits until a DataPlane no longer exists or another object has taken its
+// name. It returns at once if the object doesn't exist. Pass [UID] if the object may have
+// been deleted and created again before the wait begins.
+//
+// Requests, retries and errors are those of [For]. MinGeneration, AllowMissing and
+// FollowReplacement have no effect.
+func ForDeletion(ctx context.Context, client Client, name string, opts ...Option) error {
+	w := newWaiter(client, name, Until{want: "deletion"}, opts)
+	w.forDeletion = true
+	_, err := w.run(ctx)
+	return err
+}
+
+// Until is a state to wait for. The zero value waits until the object exists.
+type Until struct {
+	want string
+	met  func(helpers.Report) bool
+}
+
+// True waits until all conditions of these types are True at the same time, by the rules
+// of [helpers.Evaluate]. Without types, it waits until the object exists.
+func True(types ...string) Until {
+	wants := make([]string, len(types))
+	for i, conditionType := range types {
+		wants[i] = conditionType + "=True"
+	}
+	return Match(strings.Join(wants, ", "), func(report helpers.Report) bool {
+		for _, conditionType := range types {
+			if report.Verdict(conditionType).Status != metav1.ConditionTrue {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Match waits until f returns true; errors say that want was waited for. f gets the report
+// of every state that the wait sees, which may skip short-lived ones. It must not block.
+func Match(want string, f func(helpers.Report) bool) Until { return Until{want: want, met: f} }
+
+// Option changes how a wait works.
+type Option func(*options)
+
+type options struct {
+	minGeneration     int64
+	uid               types.UID
+	allowMissing      bool
+	followReplacement bool
+	failOn            func(helpers.Report) error
+	evaluate          []helpers.EvaluateOption
+}
+
+// MinGeneration ignores the conditions of earlier generations. Pass the generation that
+// Update or Patch returned: a watch may still show the object before that change, with
+// conditions that were true then. MinGeneration applies to the first object only, since a
+// replacement starts again at generation 1.
+func MinGeneration(generation int64) Option {
+	return func(o *options) { o.minGeneration = generation }
+}
+
+// UID waits for the object with this UID, by default for the first object seen. If that
+// object no longer exists when the wait begins, [For] fails with ErrDeleted or ErrReplaced,
+// even with AllowMissing, and [ForDeletion] returns nil.
+func UID(uid types.UID) Option { return func(o *options) { o.uid = uid } }
+
+// AllowMissing waits for the object to be created if it doesn't exist at first.
+func AllowMissing() Option { return func(o *options) { o.allowMissing = true } }
+
+// FollowReplacement goes on waiting when the object is deleted, for the next object with
+// its name, where otherwise the wait fails with ErrDeleted or ErrReplaced.
+func FollowReplacement() Option { return func(o *options) { o.followReplacement = true } }
+
+// FailOn ends the wait with the error that f returns for a state that isn't the one waited
+// for. If f returns nil, the wait goes on. f must not block.
+func FailOn(f func(helpers.Report) error) Option { return func(o *options) { o.failOn = f } }
+
+// Evaluate passes options to [helpers.Evaluate]. With [helpers.StableFor], the wait ends
+// when the condition has been True for long enough, even if the object doesn't change.
+func Evaluate(opts ...helpers.EvaluateOption) Option {
+	return func(o *options) { o.evaluate = append(o.evaluate, opts...) }
+}
+
+// Error says why a wait failed and what the object was like.
+//
+// errors.Is and errors.As look into the reason why the wait ended and into LastErr. They
+// leave out a LastErr that is a timeout or a cancellation itself, so that
+// context.DeadlineExceeded and context.Canceled always refer to the context of the wait.
+// If that context has a cause, they find both.
+type Error struct {
+	// Key names the DataPlane. The namespace is empty if no object was seen.
+	Key types.NamespacedName
+	// UID is that of the object waited for; empty if it isn't known.
+	UID types.UID
+	// Want says what was waited for, such as "Ready=True" or "deletion".
+	Want string
+	// Last is the last report of the object; the zero Report if there is no object.
+	Last helpers.Report
+	// LastErr is the last error of a request, even if later requests succeeded; nil if there
+	// was none. NotFound or ErrDeleted is kept only while there is no object.
+	LastErr error
+	// Elapsed is how long the wait took.
+	Elapsed time.Duration
+
+	cause         error     // nil if the Error was made by hand
+	at            time.Time // when the wait ended
+	minGeneration int64
+}
+
+// Error describes the wait in one line. It holds reasons and messages as their controllers
+// wrote them, and nothing of the spec.
+func (e *Error) Error() string {
+	var details []string
+	if len(e.Last.Verdicts) > 0 {
+		if e.Last.Generation < e.minGeneration {
+			details = append(details, fmt.Sprintf("generation %d, want %d or later", e.Last.Generation, e.minGeneration))
+		}
+		details = append(details, e.Last.Summary(e.at))
+	}
+	if e.LastErr != nil && !errors.Is(e.cause, e.LastErr) {
+		details = append(details, fmt.Sprintf("last error: %v", e.LastErr))
+	}
+	text := fmt.Sprintf("dataplane %s: waited %s for %s",
+		strings.TrimPrefix(e.Key.String(), "/"), e.Elapsed.Round(time.Millisecond), e.Want)
+	if len(details) > 0 {
+		text += ": " + strings.Join(details, "; ")
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
+}
+
+// Unwrap returns why the wait ended, and LastErr unless it is a timeout or a cancellation.
+func (e *Error) Unwrap() []error {
+	var errs []error
+	if e.cause != nil {
+		errs = append(errs, e.cause)
+	}
+	if e.LastErr != nil && !errors.Is(e.LastErr, context.DeadlineExceeded) && !errors.Is(e.LastErr, context.Canceled) {
+		errs = append(errs, e.LastErr)
+	}
+	return errs
+}

@@ -1,0 +1,596 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package await_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+)
+
+// hack/integration waits on real API servers. The scripts here give answers that those
+// give rarely: those of a lagging watch cache, a server that starts, or other servers.
+
+// script is an API server that gives prepared answers, the last one again and again. It
+// ends the wait's context with errOver when all events of the last watch are received.
+type script struct {
+	gets    []answer
+	watches []stream
+
+	got, watched int
+	watchedAt    []time.Time
+	over         func()
+}
+
+type answer struct {
+	dp  *v1alpha1.DataPlane
+	err error
+}
+
+// stream is a watch that sends events, or fails. It ends after its life, if it has one.
+type stream struct {
+	events []watch.Event
+	err    error
+	life   time.Duration
+}
+
+var errOver = errors.New("script is over")
+
+// context returns the context to run the script with.
+func (s *script) context(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s.over = func() { cancel(errOver) }
+	t.Cleanup(s.over)
+	return ctx
+}
+
+func (s *script) Get(context.Context, string, metav1.GetOptions) (*v1alpha1.DataPlane, error) {
+	a := s.gets[min(s.got, len(s.gets)-1)]
+	if s.got++; s.got > len(s.gets)+1 {
+		s.over()
+	}
+	return a.dp, a.err
+}
+
+func (s *script) Watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+	w := s.watches[min(s.watched, len(s.watches)-1)]
+	last := s.watched >= len(s.watches)-1
+	s.watched++
+	s.watchedAt = append(s.watchedAt, time.Now())
+	if w.err != nil {
+		return nil, w.err
+	}
+	events := make(chan watch.Event)
+	proxy := watch.NewProxyWatcher(events)
+	go func() {
+		defer close(events)
+		for _, event := range w.events {
+			select {
+			case events <- event:
+			case <-proxy.StopChan():
+				return
+			}
+		}
+		switch {
+		case w.life > 0:
+			select {
+			case <-time.After(w.life):
+			case <-proxy.StopChan():
+			}
+		case last:
+			s.over()
+			<-proxy.StopChan()
+		}
+	}()
+	return proxy, nil
+}
+
+// seen returns an object at a resource version. Its generation is 4.
+func seen(uid types.UID, resourceVersion string, ready metav1.ConditionStatus, edits ...func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
+	dp := &v1alpha1.DataPlane{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod", UID: uid, ResourceVersion: resourceVersion, Generation: 4},
+		Status: v1alpha1.DataPlaneStatus{Conditions: []metav1.Condition{{
+			Type: "Ready", Status: ready, Reason: "Tested", Message: "as tested", ObservedGeneration: 4,
+		}}},
+	}
+	for _, edit := range edits {
+		edit(dp)
+	}
+	return dp
+}
+
+func terminating(dp *v1alpha1.DataPlane) { dp.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }
+
+func unobserved(dp *v1alpha1.DataPlane) { dp.Status.Conditions[0].ObservedGeneration = 0 }
+
+func firstGeneration(dp *v1alpha1.DataPlane) {
+	dp.Generation = 1
+	dp.Status.Conditions[0].ObservedGeneration = 1
+}
+
+var (
+	ready        = await.True(v1alpha1.DataPlaneConditionReady)
+	notFound     = apierrors.NewNotFound(v1alpha1.Resource("dataplanes"), "prod")
+	forbidden    = apierrors.NewForbidden(v1alpha1.Resource("dataplanes"), "prod", errors.New("no role found"))
+	unauthorized = apierrors.NewUnauthorized("who are you?")
+	expired      = apierrors.NewResourceExpired("too old")
+	refused      = errors.New("connection refused")
+	silent       = []stream{{}}
+)
+
+func TestUntil(t *testing.T) {
+	t.Parallel()
+	reason := func(want string) func(helpers.Report) bool {
+		return func(report helpers.Report) bool { return report.Verdict("Ready").Reason == want }
+	}
+	for name, test := range map[string]struct {
+		until await.Until
+		met   bool
+		want  string
+	}{
+		"a condition that is True":        {until: await.True("Ready"), met: true},
+		"a condition that isn't reported": {until: await.True("Ready", "Connected"), want: "Ready=True, Connected=True"},
+		"no condition":                    {until: await.True(), met: true},
+		"the zero value":                  {met: true},
+		"a function that returns true":    {until: await.Match("a test", reason("Tested")), met: true},
+		"a function that returns false":   {until: await.Match("another reason", reason("Other")), want: "another reason"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &script{gets: []answer{{dp: seen("a", "20", "True")}}, watches: silent}
+			dp, err := await.For(s.context(t), s, "prod", test.until)
+			if test.met {
+				require.NoError(t, err)
+				assert.Equal(t, "prod", dp.Name)
+				assert.Equal(t, 1, s.got, "met at once")
+				return
+			}
+			var awaitErr *await.Error
+			require.ErrorAs(t, err, &awaitErr)
+			assert.Equal(t, test.want, awaitErr.Want)
+		})
+	}
+}
+
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		gets     []answer
+		events   []watch.Event
+		opts     []await.Option
+		met      string // resource version of the object that For returns
+		err      error  // of For
+		deletion error  // of ForDeletion
+	}{
+		"events of a former object are ignored": {
+			gets: []answer{{dp: seen("b", "20", "False")}},
+			events: []watch.Event{
+				{Type: watch.Added, Object: seen("a", "10", "True")},
+				{Type: watch.Deleted, Object: seen("a", "15", "True")},
+			},
+			err: errOver, deletion: errOver,
+		},
+		"former states of the object are ignored": {
+			gets: []answer{{dp: seen("b", "20", "False")}},
+			events: []watch.Event{
+				{Type: watch.Added, Object: seen("b", "8", "True")},
+				{Type: watch.Modified, Object: seen("b", "15", "True")},
+			},
+			err: errOver, deletion: errOver,
+		},
+		"other objects are ignored": {
+			gets: []answer{{dp: seen("b", "20", "False")}},
+			events: []watch.Event{
+				{Type: watch.Modified, Object: seen("c", "21", "True", func(dp *v1alpha1.DataPlane) { dp.Name = "other" })},
+				{Type: watch.Bookmark, Object: seen("", "22", "True")},
+			},
+			err: errOver, deletion: errOver,
+		},
+		"a change may come as an addition": {
+			gets:   []answer{{dp: seen("b", "20", "False")}},
+			events: []watch.Event{{Type: watch.Added, Object: seen("b", "21", "True")}},
+			met:    "21", deletion: errOver,
+		},
+		"resource versions are numbers": {
+			gets:   []answer{{dp: seen("b", "99", "False")}},
+			events: []watch.Event{{Type: watch.Modified, Object: seen("b", "100", "True")}},
+			met:    "100", deletion: errOver,
+		},
+		"resource versions that can't be compared are looked up": {
+			gets: []answer{
+				{dp: seen("b", "x", "False")}, {dp: seen("b", "x", "False")},
+				{dp: seen("b", "y", "False")}, {dp: seen("b", "z", "True")},
+			},
+			events: []watch.Event{
+				{Type: watch.Modified, Object: seen("b", "w", "True")},
+				{Type: watch.Modified, Object: seen("b", "z", "True")},
+			},
+			met: "z", deletion: errOver,
+		},
+		"a missing object is looked up when there is an event": {
+			gets:   []answer{{err: notFound}},
+			events: []watch.Event{{Type: watch.Added, Object: seen("a", "10", "True")}},
+			opts:   []await.Option{await.AllowMissing()},
+			err:    errOver,
+		},
+		"a deletion ends the wait": {
+			gets:   []answer{{dp: seen("b", "20", "False")}},
+			events: []watch.Event{{Type: watch.Deleted, Object: seen("b", "21", "False")}},
+			err:    helpers.ErrDeleted,
+		},
+		"a deletion that began ends the wait": {
+			gets:   []answer{{dp: seen("b", "20", "False")}},
+			events: []watch.Event{{Type: watch.Modified, Object: seen("b", "21", "True", terminating)}},
+			err:    helpers.ErrDeleted, deletion: errOver,
+		},
+		"a replacement ends the wait": {
+			gets:   []answer{{dp: seen("b", "20", "False")}},
+			events: []watch.Event{{Type: watch.Added, Object: seen("c", "21", "True")}},
+			err:    helpers.ErrReplaced,
+		},
+		"a replacement can be followed": {
+			gets: []answer{{dp: seen("b", "20", "False", terminating)}},
+			events: []watch.Event{
+				{Type: watch.Deleted, Object: seen("b", "21", "False")},
+				{Type: watch.Added, Object: seen("c", "22", "True")},
+			},
+			opts: []await.Option{await.FollowReplacement()},
+			met:  "22",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &script{gets: test.gets, watches: []stream{{events: test.events}}}
+			dp, err := await.For(s.context(t), s, "prod", ready, test.opts...)
+			require.ErrorIs(t, err, test.err)
+			if test.met != "" {
+				require.NotNil(t, dp)
+				assert.Equal(t, test.met, dp.ResourceVersion)
+			}
+			s = &script{gets: test.gets, watches: []stream{{events: test.events}}}
+			require.ErrorIs(t, await.ForDeletion(s.context(t), s, "prod", test.opts...), test.deletion)
+		})
+	}
+}
+
+// An object that is created again starts at generation 1.
+func TestMinGenerationIsOfTheFirstObject(t *testing.T) {
+	t.Parallel()
+	former, next := seen("a", "20", "True"), seen("b", "30", "True", firstGeneration)
+	opts := []await.Option{await.MinGeneration(5), await.FollowReplacement()}
+	for name, test := range map[string]struct {
+		script script
+		opts   []await.Option
+	}{
+		"replaced while it is watched": {
+			script: script{gets: []answer{{dp: former}}, watches: []stream{{events: []watch.Event{
+				{Type: watch.Deleted, Object: seen("a", "21", "True")}, {Type: watch.Added, Object: next},
+			}}}},
+		},
+		"replaced between two gets": {
+			script: script{gets: []answer{{dp: former}, {dp: next}}, watches: silent},
+		},
+		"replaced before the wait": {
+			script: script{gets: []answer{{dp: next}}, watches: silent},
+			opts:   []await.Option{await.UID("a")},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dp, err := await.For(test.script.context(t), &test.script, "prod", ready, append(test.opts, opts...)...)
+			require.NoError(t, err)
+			assert.Equal(t, next.UID, dp.UID)
+		})
+	}
+}
+
+func TestUID(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		get      answer
+		opts     []await.Option
+		err      error // of For
+		deletion error // of ForDeletion
+	}{
+		"the object is there":                        {get: answer{dp: seen("a", "20", "True")}, deletion: errOver},
+		"it was replaced":                            {get: answer{dp: seen("b", "20", "True")}, err: helpers.ErrReplaced},
+		"it was replaced by one that is followed":    {get: answer{dp: seen("b", "20", "True")}, opts: []await.Option{await.FollowReplacement()}},
+		"it was deleted":                             {get: answer{err: notFound}, err: helpers.ErrDeleted},
+		"it was deleted and won't come again":        {get: answer{err: notFound}, opts: []await.Option{await.AllowMissing()}, err: helpers.ErrDeleted},
+		"it was deleted, and a replacement may come": {get: answer{err: notFound}, opts: []await.Option{await.FollowReplacement()}, err: errOver},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			opts := append(test.opts, await.UID("a"))
+			s := &script{gets: []answer{test.get}, watches: silent}
+			_, err := await.For(s.context(t), s, "prod", ready, opts...)
+			require.ErrorIs(t, err, test.err)
+			s = &script{gets: []answer{test.get}, watches: silent}
+			require.ErrorIs(t, await.ForDeletion(s.context(t), s, "prod", opts...), test.deletion)
+		})
+	}
+}
+
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{"forbidden": forbidden, "unauthorized": unauthorized} {
+		t.Run(name+" at first ends the wait", func(t *testing.T) {
+			t.Parallel()
+			s := &script{gets: []answer{{err: err}}}
+			_, got := await.For(s.context(t), s, "prod", ready)
+			require.ErrorIs(t, got, err)
+			require.Equal(t, 1, s.got)
+			s = &script{gets: []answer{{err: err}}}
+			require.ErrorIs(t, await.ForDeletion(s.context(t), s, "prod"), err)
+		})
+		t.Run(name+" later is retried, since a server that starts says so", func(t *testing.T) {
+			t.Parallel()
+			former := answer{dp: seen("b", "20", "False")}
+			s := &script{gets: []answer{former, former, {err: err}, {dp: seen("b", "21", "True")}}, watches: []stream{{life: time.Millisecond}}}
+			_, got := await.For(s.context(t), s, "prod", ready)
+			require.NoError(t, got)
+		})
+	}
+	t.Run("a forbidden watch is no error", func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		s := &script{gets: []answer{{dp: seen("b", "20", "False")}}, watches: []stream{{err: forbidden}}}
+		_, err := await.For(ctx, s, "prod", ready)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.False(t, apierrors.IsForbidden(err))
+		require.NotContains(t, err.Error(), "last error")
+	})
+}
+
+func TestErrorText(t *testing.T) {
+	t.Parallel()
+	const nothingElse = `; Connected not reported; GatewayProvisioned not reported`
+	was := func(dp *v1alpha1.DataPlane) *script { return &script{gets: []answer{{dp: dp}}, watches: silent} }
+	for name, test := range map[string]struct {
+		script *script
+		opts   []await.Option
+		want   string // after the duration
+	}{
+		"the conditions": {
+			script: was(seen("b", "20", "False")),
+			want:   `Ready=False (Tested: as tested)` + nothingElse + `: context canceled: script is over`,
+		},
+		"the conditions as the options have it": {
+			script: was(seen("b", "20", "True", unobserved)),
+			opts:   []await.Option{await.Evaluate(helpers.RequireObserved())},
+			want:   `Ready=True (Tested: as tested), observed generation not reported` + nothingElse + `: context canceled: script is over`,
+		},
+		"the generation": {
+			script: was(seen("b", "20", "True")),
+			opts:   []await.Option{await.MinGeneration(5)},
+			want:   `generation 4, want 5 or later; Ready=True (Tested: as tested)` + nothingElse + `: context canceled: script is over`,
+		},
+		"an error of FailOn": {
+			script: was(seen("b", "20", "False")),
+			opts:   []await.Option{await.FailOn(func(helpers.Report) error { return errors.New("hopeless") })},
+			want:   `Ready=False (Tested: as tested)` + nothingElse + `: hopeless`,
+		},
+		"the last error": {
+			script: &script{gets: []answer{{dp: seen("b", "20", "False")}}, watches: []stream{{err: refused}, {}}},
+			want:   `Ready=False (Tested: as tested)` + nothingElse + `; last error: connection refused: context canceled: script is over`,
+		},
+		"the error that ended a watch": {
+			script: &script{
+				gets:    []answer{{dp: seen("b", "20", "False")}},
+				watches: []stream{{events: []watch.Event{{Type: watch.Error, Object: &expired.ErrStatus}}, life: time.Minute}, {}},
+			},
+			want: `Ready=False (Tested: as tested)` + nothingElse + `; last error: too old: context canceled: script is over`,
+		},
+		"an unreachable API server": {
+			script: &script{gets: []answer{{err: refused}}},
+			want:   `last error: connection refused: context canceled: script is over`,
+		},
+		"a missing object, once": {
+			script: &script{gets: []answer{{err: notFound}}},
+			want:   `dataplanes.openchoreo.dev "prod" not found`,
+		},
+		"a missing object that may come": {
+			script: &script{gets: []answer{{err: notFound}}, watches: silent},
+			opts:   []await.Option{await.AllowMissing()},
+			want:   `last error: dataplanes.openchoreo.dev "prod" not found: context canceled: script is over`,
+		},
+		"nothing of a missing object that has come": {
+			script: &script{gets: []answer{{err: notFound}, {dp: seen("b", "20", "False")}}, watches: silent},
+			opts:   []await.Option{await.AllowMissing()},
+			want:   `Ready=False (Tested: as tested)` + nothingElse + `: context canceled: script is over`,
+		},
+		"nothing of a former object": {
+			script: &script{
+				gets:    []answer{{dp: seen("b", "20", "True", terminating)}},
+				watches: []stream{{events: []watch.Event{{Type: watch.Deleted, Object: seen("b", "21", "True")}}}},
+			},
+			opts: []await.Option{await.FollowReplacement()},
+			want: `last error: data plane was deleted: context canceled: script is over`,
+		},
+		"a deletion": {
+			script: was(seen("b", "20", "True", terminating)),
+			want:   `Ready=True (Tested: as tested), being deleted` + nothingElse + `: data plane was deleted or is being deleted`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := await.For(test.script.context(t), test.script, "prod", ready, test.opts...)
+			var awaitErr *await.Error
+			require.ErrorAs(t, err, &awaitErr)
+			awaitErr.Elapsed, awaitErr.Key.Namespace = 30*time.Second, "default"
+			assert.Equal(t, "dataplane default/prod: waited 30s for Ready=True: "+test.want, err.Error())
+		})
+	}
+	assert.Equal(t, "dataplane prod: waited 0s for it",
+		(&await.Error{Key: types.NamespacedName{Name: "prod"}, Want: "it"}).Error(), "made by hand")
+}
+
+func TestErrorIs(t *testing.T) {
+	t.Parallel()
+	why := errors.New("why")
+	for name, test := range map[string]struct {
+		end       func(context.Context) (context.Context, context.CancelFunc)
+		is, isNot []error
+	}{
+		"a deadline": {
+			end: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(ctx, time.Millisecond)
+			},
+			is: []error{context.DeadlineExceeded}, isNot: []error{context.Canceled},
+		},
+		"a deadline and its cause": {
+			end: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return context.WithTimeoutCause(ctx, time.Millisecond, why)
+			},
+			is: []error{context.DeadlineExceeded, why}, isNot: []error{context.Canceled},
+		},
+		"a cancellation and its cause": {
+			end: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancelCause(ctx)
+				cancel(why)
+				return ctx, func() { cancel(nil) }
+			},
+			is: []error{context.Canceled, why}, isNot: []error{context.DeadlineExceeded},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := test.end(t.Context())
+			defer cancel()
+			s := &script{gets: []answer{{dp: seen("b", "20", "False")}}, watches: silent, over: func() {}}
+			_, err := await.For(ctx, s, "prod", ready)
+			s = &script{gets: []answer{{dp: seen("b", "20", "False")}}, watches: silent, over: func() {}}
+			for _, err := range []error{err, await.ForDeletion(ctx, s, "prod")} {
+				for _, is := range test.is {
+					require.ErrorIs(t, err, is)
+				}
+				for _, isNot := range test.isNot {
+					require.NotErrorIs(t, err, isNot)
+				}
+			}
+		})
+	}
+	t.Run("an error that passed", func(t *testing.T) {
+		t.Parallel()
+		s := &script{gets: []answer{{err: refused}, {dp: seen("b", "20", "False")}}, watches: silent}
+		_, err := await.For(s.context(t), s, "prod", ready)
+		require.ErrorIs(t, err, refused)
+	})
+	t.Run("no timeout of a request that passed", func(t *testing.T) {
+		t.Parallel()
+		timeout := &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("tcp: %w", context.DeadlineExceeded)}
+		s := &script{gets: []answer{{err: timeout}, {dp: seen("b", "20", "False")}}, watches: silent}
+		_, err := await.For(s.context(t), s, "prod", ready)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, timeout.Error())
+	})
+}
+
+func TestForReturnsWhatIsMetThoughContextHasEnded(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := await.For(ctx, &script{gets: []answer{{dp: seen("b", "20", "True")}}}, "prod", ready)
+	require.NoError(t, err)
+}
+
+func TestFailOnEndsAWaitForDeletion(t *testing.T) {
+	t.Parallel()
+	hopeless := errors.New("hopeless")
+	s := &script{gets: []answer{{dp: seen("b", "20", "False", terminating)}}, watches: silent}
+	err := await.ForDeletion(s.context(t), s, "prod", await.FailOn(func(report helpers.Report) error {
+		if report.Verdict("Ready").Reason == "Tested" {
+			return hopeless
+		}
+		return nil
+	}))
+	require.ErrorIs(t, err, hopeless)
+}
+
+// A load balancer may end watches every few seconds. No news must wait for a backoff then.
+func TestWatchesThatEndAreNoFailures(t *testing.T) {
+	t.Parallel()
+	failing, long := stream{err: refused}, stream{life: 5100 * time.Millisecond}
+	s := &script{
+		gets:    []answer{{dp: seen("b", "20", "False")}},
+		watches: []stream{failing, failing, failing, failing, long, {}},
+	}
+	ctx := s.context(t)
+	over := s.over
+	s.over = func() {
+		if s.watched == len(s.watches) {
+			over()
+		}
+	}
+	_, err := await.For(ctx, s, "prod", ready)
+	require.ErrorIs(t, err, errOver)
+	require.Len(t, s.watchedAt, len(s.watches))
+	assert.Greater(t, s.watchedAt[4].Sub(s.watchedAt[3]), 400*time.Millisecond, "the backoff after failures")
+	assert.Less(t, s.watchedAt[5].Sub(s.watchedAt[4]), long.life+400*time.Millisecond, "none after a watch that worked")
+}
+
+func TestConditionSettlesWithoutAnEvent(t *testing.T) {
+	t.Parallel()
+	since := time.Now().Add(-time.Minute)
+	s := &script{gets: []answer{{dp: seen("b", "20", "True", func(dp *v1alpha1.DataPlane) {
+		dp.Status.Conditions[0].LastTransitionTime = metav1.NewTime(since)
+	})}}, watches: silent, over: func() {}}
+	const d = time.Minute + 200*time.Millisecond
+	_, err := await.For(t.Context(), s, "prod", ready, await.Evaluate(helpers.StableFor(d, nil)))
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, time.Since(since), d)
+}
+
+// The fake clientset sets neither UID nor generation nor comparable resource versions.
+func TestFakeClientset(t *testing.T) {
+	t.Parallel()
+	dp := seen("", "", "False")
+	client := fake.NewClientset(dp).OpenChoreoV1alpha1().DataPlanes("default")
+	watching := make(chan struct{}, 2)
+	result, deletion := make(chan error, 2), make(chan error, 1)
+	teller := watchTeller{client, watching}
+	go func() {
+		_, err := await.For(t.Context(), teller, "prod", await.True("Connected"), await.AllowMissing())
+		result <- err
+	}()
+	go func() { deletion <- await.ForDeletion(t.Context(), teller, "prod") }()
+	testpki.Receive(t, watching)
+	testpki.Receive(t, watching)
+	_, err := client.Update(t.Context(), seen("", "", "True"), metav1.UpdateOptions{})
+	require.NoError(t, err)
+	require.NoError(t, client.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+	require.ErrorIs(t, testpki.Receive(t, result), helpers.ErrDeleted)
+	require.NoError(t, testpki.Receive(t, deletion))
+}
+
+// watchTeller tells of watches that have begun.
+type watchTeller struct {
+	await.Client
+	watching chan<- struct{}
+}
+
+func (w watchTeller) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+	watcher, err := w.Client.Watch(ctx, opts)
+	w.watching <- struct{}{}
+	return watcher, err
+}

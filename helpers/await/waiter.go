@@ -1,0 +1,260 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package await
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+const (
+	pollInterval = 2 * time.Second // between gets where watching is forbidden
+	maxBackoff   = 5 * time.Second // between attempts that fail; grows from 50 ms
+	// minWatch to twice as long is the life of a watch, as in client-go's reflector, so
+	// that API servers share the load after one has restarted.
+	minWatch = 5 * time.Minute
+	// settleInterval is how often an object is evaluated again while a condition is True
+	// but not for as long as helpers.StableFor asks. That makes no request.
+	settleInterval = 100 * time.Millisecond
+)
+
+// errMet ends a wait with success.
+var errMet = errors.New("met")
+
+type waiter struct {
+	options
+	client      Client
+	until       Until
+	forDeletion bool // and not for until
+
+	key     types.NamespacedName
+	pinned  bool                // uid, of options, is that of the object waited for
+	object  *v1alpha1.DataPlane // nil while there is none
+	last    helpers.Report      // of object
+	version string              // the newest resource version known; empty if there is none
+	lastErr error
+
+	answered bool // the API server has said whether the object exists
+	started  time.Time
+	backoff  wait.Backoff
+}
+
+func newWaiter(client Client, name string, until Until, opts []Option) *waiter {
+	w := &waiter{client: client, until: until, key: types.NamespacedName{Name: name}, started: time.Now()}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&w.options)
+		}
+	}
+	w.pinned = w.uid != ""
+	w.resetBackoff()
+	return w
+}
+
+func (w *waiter) resetBackoff() {
+	w.backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: maxBackoff}
+}
+
+func (w *waiter) run(ctx context.Context) (*v1alpha1.DataPlane, error) {
+	for {
+		pause, err := w.round(ctx)
+		if err == nil {
+			select {
+			case <-time.After(pause):
+				continue
+			case <-ctx.Done():
+				err = contextError(ctx)
+			}
+		}
+		if errors.Is(err, errMet) {
+			return w.object, nil
+		}
+		now := time.Now()
+		return nil, &Error{
+			Key: w.key, UID: w.uid, Want: w.until.want, Last: w.last, LastErr: w.lastErr, Elapsed: now.Sub(w.started),
+			cause: err, at: now, minGeneration: w.minGeneration,
+		}
+	}
+}
+
+// contextError returns an error that is both ctx.Err() and the cause of ctx.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
+// round gets the object and watches it. It returns the error that ends the wait, or how
+// long to pause before the next round.
+//
+// A watch from the object's resource version would often be refused, since API servers
+// forget changes within minutes. This watch begins with what the watch cache holds, which
+// may be old, and a second get shows what happened before the watch began.
+func (w *waiter) round(ctx context.Context) (pause time.Duration, err error) {
+	if answered, err := w.get(ctx); !answered || err != nil {
+		return w.backoff.Step(), err
+	}
+	life := int64(wait.Jitter(minWatch, 1).Seconds())
+	watcher, err := w.client.Watch(ctx, metav1.ListOptions{
+		FieldSelector:  fields.OneTermEqualSelector(metav1.ObjectNameField, w.key.Name).String(),
+		TimeoutSeconds: &life,
+	})
+	switch {
+	case apierrors.IsForbidden(err):
+		return wait.Jitter(pollInterval, 0.2), nil
+	case err != nil:
+		w.remember(ctx, err)
+		return w.backoff.Step(), nil
+	}
+	defer watcher.Stop()
+	began := time.Now()
+	answered, err := w.get(ctx)
+	if answered && err == nil {
+		err = w.follow(ctx, watcher)
+	}
+	if time.Since(began) > maxBackoff { // watches end now and then: no reason to back off
+		w.resetBackoff()
+	}
+	return w.backoff.Step(), err
+}
+
+// get takes in the object as it is now. answered is false if the API server doesn't say.
+func (w *waiter) get(ctx context.Context) (answered bool, err error) {
+	dp, err := w.client.Get(ctx, w.key.Name, metav1.GetOptions{})
+	switch {
+	case err == nil:
+		w.answered = true
+		return true, w.look(dp)
+	case apierrors.IsNotFound(err):
+		w.answered, w.version = true, ""
+		return true, w.gone(err)
+	}
+	w.remember(ctx, err)
+	if !w.answered && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
+		return false, err
+	}
+	return false, nil
+}
+
+// remember keeps an error of a request, unless ctx ended it.
+func (w *waiter) remember(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		w.lastErr = err
+	}
+}
+
+// follow takes in events until the watch ends.
+func (w *waiter) follow(ctx context.Context, watcher watch.Interface) error {
+	for {
+		var settle <-chan time.Time
+		if slices.ContainsFunc(w.last.Verdicts, func(v helpers.Verdict) bool { return v.Code == helpers.CodeUnsettled }) {
+			settle = time.After(settleInterval)
+		}
+		select {
+		case event, open := <-watcher.ResultChan():
+			if !open {
+				return nil
+			}
+			if goOn, err := w.take(ctx, event); !goOn || err != nil {
+				return err
+			}
+		case <-settle:
+			if err := w.look(w.object); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// take takes in an event. It ignores events older than what is known, and gets the object
+// where resource versions can't tell. goOn is false if the watch is of no more use.
+func (w *waiter) take(ctx context.Context, event watch.Event) (goOn bool, err error) {
+	if event.Type == watch.Error {
+		w.remember(ctx, apierrors.FromObject(event.Object))
+		return false, nil
+	}
+	dp, ok := event.Object.(*v1alpha1.DataPlane)
+	if !ok || event.Type == watch.Bookmark || dp.Name != w.key.Name { // fakes ignore the field selector
+		return true, nil
+	}
+	version, err1 := strconv.ParseUint(dp.ResourceVersion, 10, 64)
+	known, err2 := strconv.ParseUint(w.version, 10, 64)
+	switch {
+	case err1 != nil || err2 != nil:
+		return w.get(ctx)
+	case version <= known:
+		return true, nil
+	}
+	w.resetBackoff()
+	if event.Type == watch.Deleted {
+		w.version = dp.ResourceVersion
+		return true, w.gone(helpers.ErrDeleted)
+	}
+	return true, w.look(dp)
+}
+
+// look takes in the object as it is, and returns errMet or another error that ends the wait.
+func (w *waiter) look(dp *v1alpha1.DataPlane) error {
+	w.key.Namespace = dp.Namespace
+	if w.pinned && dp.UID != w.uid {
+		switch {
+		case w.forDeletion:
+			return errMet
+		case !w.followReplacement:
+			return helpers.ErrReplaced
+		}
+		w.minGeneration = 0
+	}
+	if apierrors.IsNotFound(w.lastErr) || errors.Is(w.lastErr, helpers.ErrDeleted) {
+		w.lastErr = nil
+	}
+	w.pinned, w.uid, w.version = true, dp.UID, dp.ResourceVersion
+	w.object, w.last = dp, helpers.Evaluate(dp, w.evaluate...)
+
+	current := dp.Generation >= w.minGeneration
+	switch {
+	case w.forDeletion:
+	case current && (w.until.met == nil || w.until.met(w.last)):
+		return errMet
+	case dp.DeletionTimestamp != nil && !w.followReplacement:
+		return fmt.Errorf("%w or is being deleted", helpers.ErrDeleted)
+	}
+	if current && w.failOn != nil {
+		return w.failOn(w.last)
+	}
+	return nil
+}
+
+// gone takes in that there is no object, of which err tells.
+func (w *waiter) gone(err error) error {
+	w.lastErr = err
+	switch {
+	case w.forDeletion:
+		return errMet
+	case w.pinned && !w.followReplacement:
+		return helpers.ErrDeleted
+	case !w.pinned && !w.allowMissing:
+		return err
+	}
+	w.object, w.last = nil, helpers.Report{}
+	return nil
+}
