@@ -1,0 +1,8 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package lastapplied lists the annotations in which tools keep a copy of the whole object.
+package lastapplied
+
+// Annotations are the keys: kubectl apply's and kapp's.
+var Annotations = [...]string{"kubectl.kubernetes.io/last-applied-configuration", "kapp.k14s.io/original"}
