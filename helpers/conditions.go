@@ -128,18 +128,20 @@ var definedConditions = [...]string{
 // nothing, except for [ReadyFrom].
 func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) Report {
 	o := newEvaluateOptions(opts)
-	// OpenChoreo writes one more type, Created.
-	report := Report{Verdicts: make([]Verdict, len(definedConditions), len(definedConditions)+1)}
+	var report Report
+	var conditions []metav1.Condition
+	if dp != nil {
+		report.Namespace, report.Name = dp.Namespace, dp.Name
+		report.Generation, report.ObservedGeneration = dp.Generation, dp.Status.ObservedGeneration
+		conditions = dp.Status.Conditions
+	}
+	// One allocation is enough unless several of the defined types are missing.
+	report.Verdicts = make([]Verdict, len(definedConditions), max(len(definedConditions)+1, len(conditions)))
 	for i, conditionType := range definedConditions {
 		o.evaluate(dp, conditionType, &report.Verdicts[i])
 	}
-	if dp == nil {
-		return report
-	}
-	report.Namespace, report.Name = dp.Namespace, dp.Name
-	report.Generation, report.ObservedGeneration = dp.Generation, dp.Status.ObservedGeneration
-	for i := range dp.Status.Conditions {
-		if conditionType := dp.Status.Conditions[i].Type; report.index(conditionType) < 0 {
+	for i := range conditions {
+		if conditionType := conditions[i].Type; report.index(conditionType) < 0 {
 			report.Verdicts = append(report.Verdicts, Verdict{})
 			o.evaluate(dp, conditionType, &report.Verdicts[len(report.Verdicts)-1])
 		}

@@ -12,6 +12,6 @@ var (
 	// name.
 	ErrReplaced = errors.New("data plane was replaced by another of the same name")
 	// ErrSecretsDropped reports that a DataPlane can't be written or connected to, because
-	// its secrets were replaced by [v1alpha1.Redacted].
+	// its secrets were replaced by the marker REDACTED.
 	ErrSecretsDropped = errors.New("the secrets of the data plane were dropped")
 )
