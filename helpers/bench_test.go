@@ -14,15 +14,12 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"runtime/pprof"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -286,47 +283,4 @@ func heapInUse() float64 {
 	}
 	runtime.ReadMemStats(&stats)
 	return float64(stats.HeapAlloc)
-}
-
-// BenchmarkConditions of the three types that the API defines, against finding them, and of
-// eight types.
-func BenchmarkConditions(b *testing.B) {
-	eight := conditioned()
-	three := eight.DeepCopy()
-	three.Status.Conditions = slices.DeleteFunc(three.Status.Conditions, func(c metav1.Condition) bool {
-		return !slices.Contains(definedConditions[:], c.Type)
-	})
-	findEach := func(dp *v1alpha1.DataPlane) bool {
-		for _, conditionType := range definedConditions {
-			c := meta.FindStatusCondition(dp.Status.Conditions, conditionType)
-			if c == nil || c.Status != metav1.ConditionTrue {
-				return false
-			}
-		}
-		return true
-	}
-	evaluate := func(dp *v1alpha1.DataPlane) bool {
-		report := Evaluate(dp)
-		for _, conditionType := range definedConditions {
-			if report.Verdict(conditionType).Status != metav1.ConditionTrue {
-				return false
-			}
-		}
-		return true
-	}
-	for _, bench := range []struct {
-		name string
-		read func(*v1alpha1.DataPlane) bool
-	}{{"floor", findEach}, {"IsReady", IsReady}, {"IsOperational", IsOperational}, {"Evaluate", evaluate}} {
-		for _, dp := range []*v1alpha1.DataPlane{three, eight} {
-			b.Run(fmt.Sprintf("%s-of-%d", bench.name, len(dp.Status.Conditions)), func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					if !bench.read(dp) {
-						b.Fatal()
-					}
-				}
-			})
-		}
-	}
 }

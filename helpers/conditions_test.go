@@ -1,226 +1,327 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package helpers
+package helpers_test
 
 import (
 	"encoding/json"
-	"math/rand/v2"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
 const (
 	ready     = v1alpha1.DataPlaneConditionReady
 	connected = v1alpha1.DataPlaneConditionConnected
 	gateway   = v1alpha1.DataPlaneConditionGatewayProvisioned
+	created   = "Created" // what OpenChoreo writes
+
+	yes     = metav1.ConditionTrue
+	no      = metav1.ConditionFalse
+	unknown = metav1.ConditionUnknown
 )
 
+var longAgo = metav1.NewTime(time.Unix(1_700_000_000, 0))
+
 func condition(conditionType string, status metav1.ConditionStatus, observed int64) metav1.Condition {
-	return metav1.Condition{Type: conditionType, Status: status, ObservedGeneration: observed, Reason: "Tested", Message: "as tested"}
+	return metav1.Condition{
+		Type: conditionType, Status: status, ObservedGeneration: observed, LastTransitionTime: longAgo,
+		Reason: "Tested", Message: "as tested",
+	}
+}
+
+func withConditions(generation int64, conditions ...metav1.Condition) *v1alpha1.DataPlane {
+	return &v1alpha1.DataPlane{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod", Generation: generation},
+		Status:     v1alpha1.DataPlaneStatus{Conditions: conditions},
+	}
+}
+
+// allTrue returns a DataPlane on which the defined conditions are True, after others.
+func allTrue(others ...string) *v1alpha1.DataPlane {
+	dp := withConditions(1)
+	for _, conditionType := range append(others, connected, gateway, ready) {
+		dp.Status.Conditions = append(dp.Status.Conditions, condition(conditionType, yes, 1))
+	}
+	return dp
 }
 
 func TestEvaluateCondition(t *testing.T) {
-	const (
-		yes     = metav1.ConditionTrue
-		no      = metav1.ConditionFalse
-		unknown = metav1.ConditionUnknown
-	)
 	type conditions = []metav1.Condition
-	deleted := &metav1.Time{Time: time.Unix(1, 0)}
+	type options = []helpers.EvaluateOption
+	now := func() time.Time { return longAgo.Add(time.Minute) }
 
 	for name, test := range map[string]struct {
 		generation int64
 		observed   int64 // of the status
-		deletion   *metav1.Time
+		deleted    bool
 		conditions conditions
 		ofType     string // Ready unless set
-		opts       []EvaluateOption
+		opts       options
 		want       metav1.ConditionStatus
-		code       Code
+		code       helpers.Code
 		duplicated bool
 	}{
 		"deleted: not ready whatever the condition says": {
-			generation: 1, deletion: deleted, conditions: conditions{condition(ready, yes, 1)},
-			want: no, code: CodeTerminating,
+			generation: 1, deleted: true, conditions: conditions{condition(ready, yes, 1)},
+			want: no, code: helpers.CodeTerminating,
 		},
-		"deleted: not ready without a condition": {generation: 1, deletion: deleted, want: no, code: CodeTerminating},
+		"deleted: not ready without a condition": {generation: 1, deleted: true, want: no, code: helpers.CodeTerminating},
 		"deleted: may still be connected": {
-			generation: 1, deletion: deleted, ofType: connected, conditions: conditions{condition(connected, yes, 1)},
-			want: yes, code: CodeCurrent,
+			generation: 1, deleted: true, ofType: connected, conditions: conditions{condition(connected, yes, 1)},
+			want: yes, code: helpers.CodeCurrent,
 		},
 		"the gateway's": {
 			generation: 1, ofType: gateway, conditions: conditions{condition(gateway, yes, 1)},
-			want: yes, code: CodeCurrent,
+			want: yes, code: helpers.CodeCurrent,
 		},
-		"absent": {generation: 1, conditions: conditions{condition("Created", yes, 1)}, want: unknown, code: CodeNotReported},
-		"type differs in case": {
-			generation: 1, conditions: conditions{condition("ready", yes, 1)}, want: unknown, code: CodeNotReported,
+		"absent":               {generation: 1, conditions: conditions{condition(created, yes, 1)}, want: unknown, code: helpers.CodeNotReported},
+		"type differs in case": {generation: 1, conditions: conditions{condition("ready", yes, 1)}, want: unknown, code: helpers.CodeNotReported},
+		"another case comes first": {
+			generation: 1, conditions: conditions{condition("READY", no, 1), condition(ready, yes, 1)},
+			want: yes, code: helpers.CodeCurrent,
 		},
 
-		"current": {generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 2)}, want: yes, code: CodeCurrent},
-		"current False": {
-			generation: 2, conditions: conditions{condition(ready, no, 2)}, want: no, code: CodeCurrent,
-		},
-		"current Unknown": {
-			generation: 2, conditions: conditions{condition(ready, unknown, 2)}, want: unknown, code: CodeCurrent,
-		},
-		"only the condition reports a generation": {
-			generation: 2, conditions: conditions{condition(ready, yes, 2)}, want: yes, code: CodeCurrent,
-		},
+		"current":         {generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 2)}, want: yes, code: helpers.CodeCurrent},
+		"current False":   {generation: 2, conditions: conditions{condition(ready, no, 2)}, want: no, code: helpers.CodeCurrent},
+		"current Unknown": {generation: 2, conditions: conditions{condition(ready, unknown, 2)}, want: unknown, code: helpers.CodeCurrent},
 		"only the status reports a generation": {
-			generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 0)}, want: yes, code: CodeCurrent,
+			generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 0)}, want: yes, code: helpers.CodeCurrent,
 		},
 
-		"invalid status": {generation: 1, conditions: conditions{condition(ready, "true", 1)}, want: unknown, code: CodeInvalidStatus},
-		"empty status":   {generation: 1, conditions: conditions{condition(ready, "", 1)}, want: unknown, code: CodeInvalidStatus},
+		"invalid status": {generation: 1, conditions: conditions{condition(ready, "true", 1)}, want: unknown, code: helpers.CodeInvalidStatus},
+		"empty status":   {generation: 1, conditions: conditions{condition(ready, "", 1)}, want: unknown, code: helpers.CodeInvalidStatus},
 		"invalid comes before stale": {
-			generation: 2, conditions: conditions{condition(ready, "Yes", 1)}, want: unknown, code: CodeInvalidStatus,
+			generation: 2, conditions: conditions{condition(ready, "Yes", 1)}, want: unknown, code: helpers.CodeInvalidStatus,
 		},
 
-		"stale condition":          {generation: 3, observed: 3, conditions: conditions{condition(ready, yes, 2)}, want: unknown, code: CodeStale},
-		"stale status":             {generation: 3, observed: 2, conditions: conditions{condition(ready, yes, 3)}, want: unknown, code: CodeStale},
-		"stale False":              {generation: 3, conditions: conditions{condition(ready, no, 2)}, want: unknown, code: CodeStale},
-		"stale comes before ahead": {generation: 3, observed: 4, conditions: conditions{condition(ready, yes, 2)}, want: unknown, code: CodeStale},
-		"condition ahead":          {generation: 1, conditions: conditions{condition(ready, yes, 7)}, want: unknown, code: CodeGenerationAhead},
-		"status ahead":             {generation: 1, observed: 7, conditions: conditions{condition(ready, yes, 1)}, want: unknown, code: CodeGenerationAhead},
+		"stale condition":          {generation: 3, observed: 3, conditions: conditions{condition(ready, yes, 2)}, want: unknown, code: helpers.CodeStale},
+		"stale status":             {generation: 3, observed: 2, conditions: conditions{condition(ready, yes, 3)}, want: unknown, code: helpers.CodeStale},
+		"stale False":              {generation: 3, conditions: conditions{condition(ready, no, 2)}, want: unknown, code: helpers.CodeStale},
+		"stale comes before ahead": {generation: 3, observed: 4, conditions: conditions{condition(ready, yes, 2)}, want: unknown, code: helpers.CodeStale},
+		"condition ahead":          {generation: 1, conditions: conditions{condition(ready, yes, 7)}, want: unknown, code: helpers.CodeGenerationAhead},
+		"status ahead":             {generation: 1, observed: 7, conditions: conditions{condition(ready, yes, 1)}, want: unknown, code: helpers.CodeGenerationAhead},
 
-		"nothing reports a generation": {generation: 5, conditions: conditions{condition(ready, yes, 0)}, want: yes, code: CodeUnverified},
-		"a fake has no generation":     {conditions: conditions{condition(ready, yes, 3)}, want: yes, code: CodeUnverified},
-		"unverified False":             {generation: 5, conditions: conditions{condition(ready, no, 0)}, want: no, code: CodeUnverified},
+		"nothing reports a generation": {generation: 5, conditions: conditions{condition(ready, yes, 0)}, want: yes, code: helpers.CodeUnverified},
+		"a fake has no generation":     {conditions: conditions{condition(ready, yes, 3)}, want: yes, code: helpers.CodeUnverified},
+		"unverified False":             {generation: 5, conditions: conditions{condition(ready, no, 0)}, want: no, code: helpers.CodeUnverified},
+
 		"RequireObserved": {
-			generation: 5, conditions: conditions{condition(ready, yes, 0)}, opts: []EvaluateOption{RequireObserved()},
-			want: unknown, code: CodeUnverified,
+			generation: 5, conditions: conditions{condition(ready, yes, 0)}, opts: options{helpers.RequireObserved()},
+			want: unknown, code: helpers.CodeUnverified,
 		},
 		"RequireObserved of what is observed": {
-			generation: 5, conditions: conditions{condition(ready, yes, 5)}, opts: []EvaluateOption{RequireObserved()},
-			want: yes, code: CodeCurrent,
-		},
-		"ConditionGenerationOnly": {
-			generation: 3, observed: 1, conditions: conditions{condition(ready, yes, 3)}, opts: []EvaluateOption{ConditionGenerationOnly()},
-			want: yes, code: CodeCurrent,
-		},
-		"ConditionGenerationOnly of a stale one": {
-			generation: 3, observed: 3, conditions: conditions{condition(ready, yes, 2)}, opts: []EvaluateOption{ConditionGenerationOnly()},
-			want: unknown, code: CodeStale,
+			generation: 5, conditions: conditions{condition(ready, yes, 5)}, opts: options{helpers.RequireObserved()},
+			want: yes, code: helpers.CodeCurrent,
 		},
 		"StatusGenerationOnly": {
-			generation: 3, observed: 3, conditions: conditions{condition(ready, yes, 1)}, opts: []EvaluateOption{StatusGenerationOnly()},
-			want: yes, code: CodeCurrent,
+			generation: 3, observed: 3, conditions: conditions{condition(ready, yes, 1)}, opts: options{helpers.StatusGenerationOnly()},
+			want: yes, code: helpers.CodeCurrent,
 		},
-		"StatusGenerationOnly of a stale one": {
-			generation: 3, observed: 2, conditions: conditions{condition(ready, yes, 3)}, opts: []EvaluateOption{StatusGenerationOnly()},
-			want: unknown, code: CodeStale,
+		"StatusGenerationOnly of a stale status": {
+			generation: 3, observed: 2, conditions: conditions{condition(ready, yes, 3)}, opts: options{helpers.StatusGenerationOnly()},
+			want: unknown, code: helpers.CodeStale,
+		},
+		"StatusGenerationOnly without that of the status": {
+			generation: 3, conditions: conditions{condition(ready, yes, 1)}, opts: options{helpers.StatusGenerationOnly(), helpers.RequireObserved()},
+			want: unknown, code: helpers.CodeUnverified,
 		},
 
 		"duplicates: the worst of the newest": {
-			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 2)},
-			want: no, code: CodeCurrent, duplicated: true,
+			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 2), condition(ready, unknown, 2)},
+			want: no, code: helpers.CodeCurrent, duplicated: true,
 		},
 		"duplicates: Unknown is worse than True": {
-			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, unknown, 2)},
-			want: unknown, code: CodeCurrent, duplicated: true,
-		},
-		"duplicates: an older one doesn't count": {
-			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
-			want: yes, code: CodeCurrent, duplicated: true,
-		},
-		"duplicates: False by the newest though an older one comes first": {
-			generation: 2, conditions: conditions{condition(ready, yes, 1), condition(ready, no, 2)},
-			want: no, code: CodeCurrent, duplicated: true,
-		},
-		"duplicates: True needs the one that other tools read": {
-			generation: 2, conditions: conditions{condition(ready, no, 1), condition(ready, yes, 2)},
-			want: unknown, code: CodeStale, duplicated: true,
-		},
-		"duplicates: an older one first, on a fake without generation": {
-			conditions: conditions{condition(ready, no, 1), condition(ready, yes, 2)},
-			want:       unknown, code: CodeUnverified, duplicated: true,
-		},
-		"duplicates: one first that reports no generation": {
-			generation: 2, conditions: conditions{condition(ready, no, 0), condition(ready, yes, 2)},
-			want: unknown, code: CodeUnverified, duplicated: true,
-		},
-		"duplicates: StatusGenerationOnly does not rank by generation": {
-			generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
-			opts: []EvaluateOption{StatusGenerationOnly()}, want: no, code: CodeCurrent, duplicated: true,
-		},
-		"a type that differs in case comes first": {
-			generation: 2, conditions: conditions{condition("READY", no, 2), condition(ready, yes, 2)},
-			want: unknown, code: CodeCurrent,
-		},
-		"a type that differs in case comes later": {
-			generation: 2, conditions: conditions{condition(ready, yes, 2), condition("READY", no, 2)},
-			want: yes, code: CodeCurrent,
-		},
-		"duplicates: all the same": {
-			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, yes, 2)},
-			want: yes, code: CodeCurrent, duplicated: true,
+			generation: 2, conditions: conditions{condition(ready, unknown, 2), condition(ready, yes, 2)},
+			want: unknown, code: helpers.CodeCurrent, duplicated: true,
 		},
 		"duplicates: invalid is worse than True": {
 			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, "Maybe", 2)},
-			want: unknown, code: CodeInvalidStatus, duplicated: true,
+			want: unknown, code: helpers.CodeInvalidStatus, duplicated: true,
+		},
+		"duplicates: an older one doesn't count": {
+			generation: 2, conditions: conditions{condition(ready, no, 1), condition(ready, yes, 2), condition(ready, no, 0)},
+			want: yes, code: helpers.CodeCurrent, duplicated: true,
+		},
+		"duplicates: StatusGenerationOnly does not rank by generation": {
+			generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
+			opts: options{helpers.StatusGenerationOnly()}, want: no, code: helpers.CodeCurrent, duplicated: true,
+		},
+
+		"StableFor: long enough": {
+			conditions: conditions{condition(ready, yes, 0)}, opts: options{helpers.StableFor(time.Minute, now)},
+			want: yes, code: helpers.CodeUnverified,
+		},
+		"StableFor: not yet": {
+			conditions: conditions{condition(ready, yes, 0)}, opts: options{helpers.StableFor(time.Minute+1, now)},
+			want: unknown, code: helpers.CodeUnsettled,
+		},
+		"StableFor: by the clock of the machine": {
+			conditions: conditions{condition(ready, yes, 0)}, opts: options{helpers.StableFor(time.Minute, nil)},
+			want: yes, code: helpers.CodeUnverified,
+		},
+		"StableFor: a time in the future": {
+			conditions: conditions{condition(ready, yes, 0)},
+			opts:       options{helpers.StableFor(time.Second, func() time.Time { return longAgo.Add(-time.Hour) })},
+			want:       unknown, code: helpers.CodeUnsettled,
+		},
+		"StableFor: no time": {
+			conditions: conditions{{Type: ready, Status: yes}}, opts: options{helpers.StableFor(time.Second, now)},
+			want: unknown, code: helpers.CodeUnsettled,
+		},
+		"StableFor: False needs no time": {
+			conditions: conditions{condition(ready, no, 0)}, opts: options{helpers.StableFor(time.Hour, now)},
+			want: no, code: helpers.CodeUnverified,
+		},
+		"StableFor: less than nothing": {
+			conditions: conditions{{Type: ready, Status: yes}}, opts: options{helpers.StableFor(-time.Hour, now)},
+			want: yes, code: helpers.CodeUnverified,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dp := &v1alpha1.DataPlane{
-				ObjectMeta: metav1.ObjectMeta{Generation: test.generation, DeletionTimestamp: test.deletion},
-				Status:     v1alpha1.DataPlaneStatus{ObservedGeneration: test.observed, Conditions: test.conditions},
+			dp := withConditions(test.generation, test.conditions...)
+			dp.Status.ObservedGeneration = test.observed
+			if test.deleted {
+				dp.DeletionTimestamp = &longAgo
 			}
 			before := dp.DeepCopy()
 			ofType := test.ofType
 			if ofType == "" {
 				ofType = ready
 			}
-			verdict := EvaluateCondition(dp, ofType, test.opts...)
+			verdict := helpers.EvaluateCondition(dp, ofType, test.opts...)
 			assert.Equal(t, before, dp, "must not be changed")
 			assert.Equal(t, ofType, verdict.Type)
 			assert.Equal(t, test.want, verdict.Status)
 			assert.Equal(t, test.code, verdict.Code)
 			assert.Equal(t, test.duplicated, verdict.Duplicated)
-			assert.Equal(t, verdict, Evaluate(dp, test.opts...).Verdict(ofType), "Evaluate must agree")
-			if len(test.opts) == 0 {
-				is := map[string]func(*v1alpha1.DataPlane) bool{
-					ready: IsReady, connected: IsConnected, gateway: IsGatewayProvisioned,
-				}[ofType]
-				assert.Equal(t, test.want == yes, is(dp))
-			}
+			assert.Equal(t, verdict, helpers.Evaluate(dp, test.opts...).Verdict(ofType), "Evaluate must agree")
+			is := map[string]func(*v1alpha1.DataPlane, ...helpers.EvaluateOption) bool{
+				ready: helpers.IsReady, connected: helpers.IsConnected, gateway: helpers.IsGatewayProvisioned,
+			}[ofType]
+			assert.Equal(t, test.want == yes, is(dp, test.opts...))
 		})
 	}
 }
 
-func TestEvaluateReportsDefinedTypesFirstAndOthersByName(t *testing.T) {
-	dp := &v1alpha1.DataPlane{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod", Generation: 4},
-		Status: v1alpha1.DataPlaneStatus{ObservedGeneration: 4, Conditions: []metav1.Condition{
-			condition("Finalizing", metav1.ConditionFalse, 4),
-			condition(connected, metav1.ConditionFalse, 4),
-			condition("Created", metav1.ConditionTrue, 4),
-			condition(ready, metav1.ConditionTrue, 4),
-			condition("Created", metav1.ConditionTrue, 4),
-		}},
+func TestReadyFrom(t *testing.T) {
+	type conditions = []metav1.Condition
+	for name, test := range map[string]struct {
+		conditions conditions
+		from       []string
+		deleted    bool
+		want       metav1.ConditionStatus
+		code       helpers.Code
+		wantFrom   string
+		text       string
+	}{
+		"True": {
+			conditions: conditions{condition(created, yes, 2)}, from: []string{created},
+			want: yes, code: helpers.CodeCurrent, wantFrom: created, text: "Ready from Created=True (Tested: as tested);",
+		},
+		"the worst decides": {
+			conditions: conditions{condition(created, unknown, 2), condition(connected, no, 2)}, from: []string{created, connected, gateway},
+			want: no, code: helpers.CodeCurrent, wantFrom: connected, text: "Ready from Connected=False (Tested: as tested);",
+		},
+		"the first of the worst decides": {
+			conditions: conditions{condition(created, no, 2), condition(connected, no, 2)}, from: []string{connected, created},
+			want: no, code: helpers.CodeCurrent, wantFrom: connected, text: "Ready from Connected=False",
+		},
+		"what is missing is Unknown": {
+			conditions: conditions{condition(created, yes, 2)}, from: []string{created, connected},
+			want: unknown, code: helpers.CodeNotReported, wantFrom: connected, text: "Ready from Connected not reported;",
+		},
+		"what is stale is Unknown": {
+			conditions: conditions{condition(created, yes, 1)}, from: []string{created},
+			want: unknown, code: helpers.CodeStale, wantFrom: created,
+			text: "Ready from Created=True (Tested: as tested), observed generation 1 of 2 (stale);",
+		},
+		"a Ready that is reported counts": {
+			conditions: conditions{condition(created, yes, 2), condition(ready, no, 2)}, from: []string{created},
+			want: no, code: helpers.CodeCurrent, text: "Ready=False (Tested: as tested);",
+		},
+		"a stale Ready counts": {
+			conditions: conditions{condition(created, yes, 2), condition(ready, yes, 1)}, from: []string{created},
+			want: unknown, code: helpers.CodeStale, text: "Ready=True (Tested: as tested), observed generation 1 of 2 (stale);",
+		},
+		"deletion wins": {
+			conditions: conditions{condition(created, yes, 2)}, from: []string{created}, deleted: true,
+			want: no, code: helpers.CodeTerminating, text: "Ready=False, being deleted;",
+		},
+		"from nothing": {want: unknown, code: helpers.CodeNotReported, text: "Ready not reported;"},
+		"from itself":  {from: []string{ready}, want: unknown, code: helpers.CodeNotReported, wantFrom: ready, text: "not reported;"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp := withConditions(2, test.conditions...)
+			if test.deleted {
+				dp.DeletionTimestamp = &longAgo
+			}
+			opt := helpers.ReadyFrom(test.from...)
+			verdict := helpers.EvaluateCondition(dp, ready, opt)
+			assert.Equal(t, ready, verdict.Type)
+			assert.Equal(t, test.want, verdict.Status)
+			assert.Equal(t, test.code, verdict.Code)
+			assert.Equal(t, test.wantFrom, verdict.From)
+			assert.Equal(t, test.want == yes, helpers.IsReady(dp, opt))
+
+			report := helpers.Evaluate(dp, opt)
+			assert.Equal(t, verdict, report.Verdict(ready))
+			assert.Contains(t, report.String(), test.text)
+			for _, other := range []string{connected, gateway, created} {
+				assert.Equal(t, helpers.EvaluateCondition(dp, other), report.Verdict(other), "only Ready is derived")
+			}
+		})
 	}
-	report := Evaluate(dp)
+	assert.Equal(t, helpers.CodeNoObject, helpers.EvaluateCondition(nil, ready, helpers.ReadyFrom(created)).Code)
+}
+
+func TestIsOperational(t *testing.T) {
+	for name, edit := range map[string]func(*v1alpha1.DataPlane){
+		"one False":     func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[1].Status = no },
+		"one Unknown":   func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[0].Status = unknown },
+		"one missing":   func(dp *v1alpha1.DataPlane) { dp.Status.Conditions = dp.Status.Conditions[:2] },
+		"one stale":     func(dp *v1alpha1.DataPlane) { dp.Generation, dp.Status.Conditions[0].ObservedGeneration = 2, 1 },
+		"being deleted": func(dp *v1alpha1.DataPlane) { dp.DeletionTimestamp = &longAgo },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp := allTrue()
+			require.True(t, helpers.IsOperational(dp))
+			edit(dp)
+			assert.False(t, helpers.IsOperational(dp))
+		})
+	}
+	withoutReady := withConditions(1, condition(connected, yes, 1), condition(gateway, yes, 1))
+	assert.False(t, helpers.IsOperational(withoutReady))
+	assert.True(t, helpers.IsOperational(withoutReady, helpers.ReadyFrom(connected)))
+}
+
+func TestEvaluateListsDefinedTypesFirstAndOthersByName(t *testing.T) {
+	dp := withConditions(4, condition("Finalizing", no, 4), condition(connected, no, 4), condition(created, yes, 4),
+		condition(ready, yes, 4), condition(created, yes, 4))
+	dp.Status.ObservedGeneration = 4
+	report := helpers.Evaluate(dp)
 	assert.Equal(t, "default", report.Namespace)
 	assert.Equal(t, "prod", report.Name)
 	assert.EqualValues(t, 4, report.Generation)
 	assert.EqualValues(t, 4, report.ObservedGeneration)
-	assert.True(t, report.Contradictory, "Ready=True with Connected=False")
 	var order []string
 	for _, verdict := range report.Verdicts {
 		order = append(order, verdict.Type)
 	}
-	assert.Equal(t, []string{ready, connected, gateway, "Created", "Finalizing"}, order)
-	assert.True(t, report.Verdict("Created").Duplicated)
-	assert.Equal(t, "Tested", report.Verdict(ready).Reason)
-	assert.Equal(t, "as tested", report.Verdict(ready).Message)
-	assert.Equal(t, Verdict{Type: "Absent", Status: metav1.ConditionUnknown, Code: CodeNotReported}, report.Verdict("Absent"))
+	assert.Equal(t, []string{ready, connected, gateway, created, "Finalizing"}, order)
+	assert.Equal(t, helpers.Verdict{
+		Type: created, Status: yes, Code: helpers.CodeCurrent, Reported: yes, Reason: "Tested", Message: "as tested",
+		ObservedGeneration: 4, LastTransitionTime: longAgo, Duplicated: true,
+	}, report.Verdict(created))
+	assert.Equal(t, helpers.Verdict{Type: "Absent", Status: unknown, Code: helpers.CodeNotReported}, report.Verdict("Absent"))
 
 	data, err := json.Marshal(report.Verdict(gateway))
 	require.NoError(t, err)
@@ -228,104 +329,62 @@ func TestEvaluateReportsDefinedTypesFirstAndOthersByName(t *testing.T) {
 }
 
 func TestReadersAcceptNil(t *testing.T) {
-	assert.False(t, IsReady(nil))
-	assert.False(t, IsConnected(nil))
-	assert.False(t, IsGatewayProvisioned(nil))
-	for _, verdict := range Evaluate(nil).Verdicts {
-		assert.Equal(t, CodeNoObject, verdict.Code)
-		assert.Equal(t, metav1.ConditionUnknown, verdict.Status)
+	assert.False(t, helpers.IsReady(nil))
+	assert.False(t, helpers.IsConnected(nil))
+	assert.False(t, helpers.IsGatewayProvisioned(nil))
+	assert.False(t, helpers.IsOperational(nil))
+	report := helpers.Evaluate(nil)
+	assert.Len(t, report.Verdicts, 3)
+	for _, verdict := range report.Verdicts {
+		assert.Equal(t, helpers.CodeNoObject, verdict.Code)
+		assert.Equal(t, unknown, verdict.Status)
 	}
-	assert.Len(t, Evaluate(nil).Verdicts, 3)
 }
 
-// OpenChoreo v0.3 writes no Ready condition, leaves the generation of the status at
-// 0, and has an atomic list.
-func TestEvaluateWhatOpenChoreoWrites(t *testing.T) {
-	dp := &v1alpha1.DataPlane{
-		ObjectMeta: metav1.ObjectMeta{Generation: 1},
-		Status: v1alpha1.DataPlaneStatus{Conditions: []metav1.Condition{
-			condition("Created", metav1.ConditionTrue, 1), condition("Finalizing", metav1.ConditionTrue, 1),
-		}},
-	}
-	assert.False(t, IsReady(dp))
-	assert.Equal(t, CodeNotReported, EvaluateCondition(dp, ready).Code)
-	assert.Equal(t, CodeCurrent, EvaluateCondition(dp, "Created").Code)
-}
-
-func TestIsReadyDoesNotAllocate(t *testing.T) {
-	dp := conditioned()
+func TestReadersDoNotAllocate(t *testing.T) {
+	dp := allTrue("A", "B", "C", "D", created)
+	opt := helpers.ReadyFrom(created)
 	assert.Zero(t, testing.AllocsPerRun(100, func() {
-		if !IsReady(dp) {
+		if !helpers.IsReady(dp) || !helpers.IsReady(dp, opt) || !helpers.IsOperational(dp) {
 			t.Fail()
 		}
 	}))
 }
 
-func TestEvaluateDoesNotAllocateWhereTheReportIsNotKept(t *testing.T) {
-	dp := conditioned()
-	dp.Status.Conditions = dp.Status.Conditions[4:] // three defined types and another
-	assert.Zero(t, testing.AllocsPerRun(100, func() {
-		report := Evaluate(dp)
-		if len(report.Verdicts) != 4 || report.Verdict(ready).Status != metav1.ConditionTrue {
-			t.Fail()
-		}
-	}))
-}
-
-// IsOperational and Evaluate have a way of their own, for speed.
-func TestEvaluateAndIsOperationalAgreeWithEachVerdict(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	pick := func(of ...string) string { return of[random.IntN(len(of))] }
-	yes := 0
-	for range 20_000 {
-		dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Generation: int64(random.IntN(3))}}
-		dp.Status.ObservedGeneration = int64(random.IntN(2))
-		if random.IntN(10) == 0 {
-			dp.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
-		}
-		types := []string{ready, connected, gateway}
-		for range random.IntN(3) {
-			types = append(types, pick(ready, connected, gateway, "ready", "CONNECTED", "gatewayProvisioned", "GatewayProvi\u017fioned", "", "Created"))
-		}
-		random.Shuffle(len(types), func(i, j int) { types[i], types[j] = types[j], types[i] })
-		for _, conditionType := range types[random.IntN(2):] {
-			status := metav1.ConditionStatus(pick("True", "True", "True", "True", "True", "True", "False", "Unknown", "true"))
-			dp.Status.Conditions = append(dp.Status.Conditions, condition(conditionType, status, int64(random.IntN(2))))
-		}
-		var opts []EvaluateOption
-		for _, opt := range []EvaluateOption{
-			ConditionGenerationOnly(), StatusGenerationOnly(), RequireObserved(), Optional(ready), StableFor(time.Hour, nil),
-		} {
-			if random.IntN(5) == 0 {
-				opts = append(opts, opt)
+// Each row is to be compared with the floor, which finds the three conditions and reads
+// their status.
+func BenchmarkConditions(b *testing.B) {
+	defined := []string{ready, connected, gateway}
+	floor := func(dp *v1alpha1.DataPlane) bool {
+		for _, conditionType := range defined {
+			if !meta.IsStatusConditionTrue(dp.Status.Conditions, conditionType) {
+				return false
 			}
 		}
-		report := Evaluate(dp, opts...)
-		for _, verdict := range report.Verdicts {
-			require.Equal(t, EvaluateCondition(dp, verdict.Type, opts...), verdict, "%+v", dp.Status)
-		}
-		for _, c := range dp.Status.Conditions {
-			require.GreaterOrEqual(t, report.index(c.Type), 0, "no verdict on %q", c.Type)
-		}
-
-		want := true
-		for _, conditionType := range definedConditions {
-			want = want && EvaluateCondition(dp, conditionType).Status == metav1.ConditionTrue
-		}
-		require.Equal(t, want, IsOperational(dp), "%+v", dp.Status)
-		require.Equal(t, want, Evaluate(dp).Operational() == metav1.ConditionTrue)
-		if want {
-			yes++
+		return true
+	}
+	evaluate := func(dp *v1alpha1.DataPlane) bool {
+		report := helpers.Evaluate(dp)
+		return report.Verdicts[0].Status == yes && report.Verdicts[1].Status == yes && report.Verdicts[2].Status == yes
+	}
+	for _, bench := range []struct {
+		name string
+		read func(*v1alpha1.DataPlane) bool
+	}{
+		{"floor", floor},
+		{"IsReady", func(dp *v1alpha1.DataPlane) bool { return helpers.IsReady(dp) }},
+		{"IsOperational", func(dp *v1alpha1.DataPlane) bool { return helpers.IsOperational(dp) }},
+		{"Evaluate", evaluate},
+	} {
+		for _, dp := range []*v1alpha1.DataPlane{allTrue(), allTrue(created), allTrue("A", "B", "C", "D", created)} {
+			b.Run(fmt.Sprintf("%s-of-%d", bench.name, len(dp.Status.Conditions)), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if !bench.read(dp) {
+						b.Fatal()
+					}
+				}
+			})
 		}
 	}
-	require.Greater(t, yes, 1000, "few of the states are operational, so this shows little")
-}
-
-// conditioned returns a DataPlane with eight conditions, all of them True.
-func conditioned() *v1alpha1.DataPlane {
-	dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 1}}
-	for _, conditionType := range []string{"A", "B", "C", "D", "E", connected, gateway, ready} {
-		dp.Status.Conditions = append(dp.Status.Conditions, condition(conditionType, metav1.ConditionTrue, 1))
-	}
-	return dp
 }

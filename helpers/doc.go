@@ -1,31 +1,37 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package helpers turns a DataPlane into a connection to the cluster that it
-// describes, and answers whether the data plane is ready.
+// Package helpers turns a DataPlane into a connection to its cluster and tells whether it
+// is ready.
 //
+//	if !helpers.IsReady(dataPlane) {
+//		return fmt.Errorf("not ready: %s", helpers.Evaluate(dataPlane))
+//	}
 //	config, err := helpers.RESTConfigFor(dataPlane)
 //	if err != nil {
-//		return err // names the fields at fault, shows no value of any
+//		return err // names the fields at fault, never their values
 //	}
-//	target, err := kubernetes.NewForConfig(config)
+//	client, err := kubernetes.NewForConfig(config)
 //
-// [RESTConfigFor] accepts what the OpenChoreo controller can use too, and nothing
-// that would make client-go fall back to something weaker in silence: plain HTTP,
-// the certificate authorities of the machine, or an anonymous user.
+// [RESTConfigFor] returns an ordinary rest.Config that belongs to the caller. It refuses
+// credentials with which client-go would silently fall back to something weaker: plain HTTP,
+// the system's certificate authorities, or an anonymous user.
 //
-// A [Remote] is a connection that can be closed, and a [ClientCache] keeps one for each
-// of many data planes, and replaces it when the credentials change. A [Fleet] runs a
-// function in each data plane for as long as it exists with the same credentials, and
-// [RunShards] divides data planes among replicas of a program.
+// [IsReady], [Evaluate] and the other readers of conditions compare generations: a condition
+// that is missing, stale or malformed is Unknown, never True, and a [Code] says why.
+// [SetCondition] writes a condition in memory, [PatchConditions] on the API server.
 //
-// [Evaluate], [IsReady] and the other readers of conditions never say True of what was
-// observed at another generation of the object. A condition that is absent, out of date
-// or malformed is Unknown, and the [Code] of its [Verdict] says which. [WaitFor] waits for
-// them, and says what is wrong when it has waited in vain; [PatchConditions] writes them
-// beside those of others.
+// The package starts no goroutine, opens no connection of its own, keeps nothing, and
+// never logs or panics. Only SetCondition modifies a DataPlane that it is given. No error
+// contains a credential.
 //
-// But for [SetCondition] and the transforms of an informer, whose task it is, nothing in
-// this package changes a DataPlane that is passed in. Nothing logs, prints, or panics on
-// what it is given. No error contains a credential, whole or in part.
+// Packages below this one build on it:
+//
+//   - await waits for conditions or deletion, and says what was missing.
+//   - remote keeps a connection to each data plane while its credentials are rotated.
+//   - fleet runs a function in every data plane, in one process or many.
+//   - informer has typed event handlers, and transforms that save memory and drop secrets.
+//   - fieldset tells which fields changed and who manages them.
+//   - registry makes image names and lists pull secrets.
+//   - observer makes the HTTP client of the observer.
 package helpers

@@ -64,31 +64,6 @@ func ExampleRESTConfigFor_faults() {
 	// first: InsecureURL
 }
 
-func ExampleEvaluate() {
-	dataPlane := &v1alpha1.DataPlane{
-		ObjectMeta: metav1.ObjectMeta{Generation: 2},
-		Status: v1alpha1.DataPlaneStatus{Conditions: []metav1.Condition{
-			{Type: "Ready", Status: "True", ObservedGeneration: 1, Reason: "AllGood"},
-			{Type: "Connected", Status: "True", ObservedGeneration: 2, Reason: "Probed"},
-		}},
-	}
-	for _, verdict := range helpers.Evaluate(dataPlane).Verdicts {
-		fmt.Println(verdict.Type, verdict.Status, verdict.Code)
-	}
-	// Output:
-	// Ready Unknown Stale
-	// Connected True Current
-	// GatewayProvisioned Unknown NotReported
-}
-
-func ExampleIsReady() {
-	dataPlane := &v1alpha1.DataPlane{Status: v1alpha1.DataPlaneStatus{
-		Conditions: []metav1.Condition{{Type: "Ready", Status: "True", Reason: "AllGood"}},
-	}}
-	fmt.Println(helpers.IsReady(dataPlane), helpers.IsConnected(dataPlane))
-	// Output: true false
-}
-
 func ExampleWaitFor() {
 	client := fake.NewClientset(&v1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod"},
@@ -114,18 +89,6 @@ func ExampleWaitFor() {
 	// Output:
 	// prod is ready
 	// false
-}
-
-func ExampleSetCondition() {
-	dataPlane := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 3}}
-	changed, err := helpers.SetCondition(dataPlane, metav1.Condition{
-		Type: v1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue, Reason: "Probed",
-	})
-	fmt.Println(changed, err)
-	fmt.Println("observed generation", dataPlane.Status.Conditions[0].ObservedGeneration)
-	// Output:
-	// true <nil>
-	// observed generation 3
 }
 
 func ExampleNewClientCache() {

@@ -9,8 +9,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// DisplayName returns the name to show for dp: what its display-name annotation says,
-// without space around it, or else its metadata.name. It returns "" for nil.
+// DisplayName returns the display-name annotation of dp without surrounding space, or else
+// its name. It returns "" for nil.
 func DisplayName(dp *v1alpha1.DataPlane) string {
 	if dp == nil {
 		return ""
@@ -21,8 +21,8 @@ func DisplayName(dp *v1alpha1.DataPlane) string {
 	return dp.Name
 }
 
-// Description returns what the description annotation of dp says, without space
-// around it. It returns "" when there is none, and for nil.
+// Description returns the description annotation of dp without surrounding space. It
+// returns "" if there is none, and for nil.
 func Description(dp *v1alpha1.DataPlane) string {
 	if dp == nil {
 		return ""

@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package helpers
+package helpers_test
 
 import (
 	"testing"
@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
 func TestDisplayNameAndDescription(t *testing.T) {
@@ -25,19 +26,10 @@ func TestDisplayNameAndDescription(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: "prod", Annotations: test.annotations}}
-			assert.Equal(t, test.wantName, DisplayName(dp))
-			assert.Equal(t, test.wantDetail, Description(dp))
+			assert.Equal(t, test.wantName, helpers.DisplayName(dp))
+			assert.Equal(t, test.wantDetail, helpers.Description(dp))
 		})
 	}
-	assert.Empty(t, DisplayName(nil))
-	assert.Empty(t, Description(nil))
-}
-
-func TestRedact(t *testing.T) {
-	dp := newDataPlane(t)
-	before := dp.DeepCopy()
-	redacted := Redact(dp)
-	assert.Equal(t, before, dp)
-	assert.Equal(t, v1alpha1.Redacted, redacted.Spec.KubernetesCluster.Credentials.ClientKey)
-	assert.Nil(t, Redact(nil))
+	assert.Empty(t, helpers.DisplayName(nil))
+	assert.Empty(t, helpers.Description(nil))
 }

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,146 +19,184 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
 )
 
-// ErrSecretsDropped reports that a DataPlane is not fit to be written, or to connect
-// with: its secrets were replaced by [Redact] or [DropSecrets].
-var ErrSecretsDropped = errors.New("the secrets of the data plane were dropped")
-
-// DataPlaneStatusPatcher is what [PatchConditions] needs of the typed client, which
-// OpenChoreoV1alpha1().DataPlanes(namespace) has.
-type DataPlaneStatusPatcher interface {
+// StatusPatcher is the part of the typed client that [PatchConditions] uses.
+// OpenChoreoV1alpha1().DataPlanes(namespace) implements it.
+type StatusPatcher interface {
 	Get(ctx context.Context, name string, opts metav1.GetOptions) (*v1alpha1.DataPlane, error)
 	Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions,
 		subresources ...string) (*v1alpha1.DataPlane, error)
 }
 
-// MergePatch returns the JSON merge patch (RFC 7386) that makes before, as it was read,
-// into after. Fields that this module doesn't know are not in it, so they survive, which
-// an Update would not let them. It holds the resourceVersion of before, so that it fails
-// with a conflict when somebody has changed the object since.
-//
-// The patch is for types.MergePatchType, of the object or of its status subresource; the
-// API server takes from it what belongs to the one or the other. It holds secrets when
-// those differ. It is an error when before has no resourceVersion, when the two are not
-// the same object, or [ErrSecretsDropped] when one lacks its secrets.
-func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
-	switch {
-	case before == nil || after == nil:
-		return nil, errors.New("nil data plane")
-	case before.ResourceVersion == "":
-		return nil, errors.New("metadata.resourceVersion: must be set, as it is in what was read from an API server")
-	case before.Namespace != after.Namespace || before.Name != after.Name || before.UID != after.UID:
-		return nil, errors.New("metadata: namespace, name and uid must be the same before and after")
-	case secretsDropped(before) || secretsDropped(after):
-		return nil, ErrSecretsDropped
-	}
-	original, err := json.Marshal(before)
-	if err != nil {
-		return nil, err
-	}
-	modified, err := json.Marshal(after)
-	if err != nil {
-		return nil, err
-	}
-	patch, err := jsonmergepatch.CreateThreeWayJSONMergePatch(original, modified, original)
-	if err != nil {
-		return nil, fmt.Errorf("comparing the data planes: %w", err)
-	}
-	var fields map[string]any
-	if err := json.Unmarshal(patch, &fields); err != nil {
-		return nil, err
-	}
-	metadata, _ := fields["metadata"].(map[string]any)
-	if metadata == nil {
-		metadata = map[string]any{}
-		fields["metadata"] = metadata
-	}
-	metadata["resourceVersion"] = before.ResourceVersion
-	return json.Marshal(fields)
+// PatchOptions are the options of [PatchConditions].
+type PatchOptions struct {
+	// FieldManager owns what is written; empty leaves the name to the API server.
+	FieldManager string
+	// DryRun makes the API server check the patch and return the result without storing it.
+	DryRun bool
+	// ObserveGeneration also sets status.observedGeneration to the generation of the
+	// DataPlane that was passed in. Use it in the controller that owns the whole status.
+	ObserveGeneration bool
 }
 
-// PatchConditions writes conditions to the status of dp on the API server, as
-// [SetCondition] sets them, and returns the object as it is then. It writes nothing else,
-// keeps the conditions of other types whoever wrote them, and sends nothing when dp has
-// them all already. ObservedGeneration is that of dp as it is passed in, which is what
-// the caller has observed, also when the object has changed meanwhile.
+// PatchConditions sets conditions in the status of dp on the API server, as [SetCondition]
+// does in memory, and returns the stored object. It writes no other field, except for
+// [PatchOptions].ObserveGeneration, and keeps conditions of other types, whether the CRD
+// merges the list or replaces it. It doesn't modify dp, which may come from a cache.
 //
-// It works where conditions are a list merged by type and where they are atomic. Two
-// writers at once lose nothing: each write holds a resourceVersion, and after a conflict
-// it is made anew from what the API server has, until ctx ends. A dp without a
-// resourceVersion is read first. dp itself stays as it is.
+// A condition observes the generation of dp, unless it has another. It never replaces one
+// of its type that observed a later generation of the object; the same holds for
+// status.observedGeneration.
 //
-// Errors are those of SetCondition and of the API server; [ErrReplaced] when the object
-// was recreated; and the cause of ctx together with the last conflict.
-func PatchConditions(ctx context.Context, client DataPlaneStatusPatcher, dp *v1alpha1.DataPlane,
-	conditions ...metav1.Condition,
+// Each patch holds a resourceVersion. After a conflict, PatchConditions gets the object and
+// tries again until ctx ends. If dp already has the conditions, it gets the object, since a
+// cache can lag, and sends a patch only if the object on the API server lacks them: calls
+// that change nothing cost one get.
+//
+// Errors are those of SetCondition and of the API server, [ErrReplaced] if the object was
+// recreated, and when ctx ends its error, its cause and the last conflict.
+func PatchConditions(ctx context.Context, client StatusPatcher, dp *v1alpha1.DataPlane, conditions []metav1.Condition,
+	opts PatchOptions,
 ) (*v1alpha1.DataPlane, error) {
 	if dp == nil {
 		return nil, errors.New("nil data plane")
 	}
-	key, now := keyOf(dp), time.Now()
-	backoff := wait.Backoff{Duration: 10 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 10, Cap: time.Second}
-	current := dp
-	if current.ResourceVersion == "" { // made by hand, or by a fake, which has none
+	conditions, now := slices.Clone(conditions), time.Now()
+	for i := range conditions {
 		var err error
-		if current, err = client.Get(ctx, dp.Name, metav1.GetOptions{}); err != nil {
+		if conditions[i], err = prepareCondition(conditions[i], dp.Generation, now); err != nil {
 			return nil, err
 		}
 	}
-	for {
-		if dp.UID != "" && current.UID != dp.UID {
-			return nil, fmt.Errorf("data plane %s: %w", key, ErrReplaced)
-		}
-		patch, err := conditionsPatch(current, conditions, dp.Generation, now)
-		if err != nil {
-			return nil, fmt.Errorf("data plane %s: %w", key, err)
-		}
+	patchOptions := metav1.PatchOptions{FieldManager: opts.FieldManager}
+	if opts.DryRun {
+		patchOptions.DryRun = []string{metav1.DryRunAll}
+	}
+	var observed int64
+	if opts.ObserveGeneration {
+		observed = dp.Generation
+	}
+	patch, err := conditionsPatch(dp, conditions, observed)
+	if err != nil {
+		return nil, err
+	}
+	if dp.ResourceVersion == "" { // made by hand, not read
+		patch = nil
+	}
+
+	var result *v1alpha1.DataPlane
+	var conflict error
+	backoff := wait.Backoff{Duration: 10 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 10, Cap: time.Second}
+	err = backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (done bool, err error) {
 		if patch == nil {
-			return current.DeepCopy(), nil
+			if result, err = client.Get(ctx, dp.Name, metav1.GetOptions{}); err != nil {
+				return false, err
+			}
+			if dp.UID != "" && result.UID != dp.UID {
+				return false, ErrReplaced
+			}
+			if patch, err = conditionsPatch(result, conditions, observed); err != nil || patch == nil {
+				return true, err
+			}
 		}
-		patched, err := client.Patch(ctx, dp.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-		if !apierrors.IsConflict(err) {
-			return patched, err
+		result, err = client.Patch(ctx, dp.Name, types.MergePatchType, patch, patchOptions, "status")
+		if apierrors.IsConflict(err) {
+			patch, conflict = nil, err
+			return false, nil
 		}
-		timer := time.NewTimer(backoff.Step())
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, fmt.Errorf("data plane %s: %w: %w", key, context.Cause(ctx), err)
-		}
-		if current, err = client.Get(ctx, dp.Name, metav1.GetOptions{}); err != nil {
-			return nil, err
+		return true, err
+	})
+	if err == nil {
+		return result, nil
+	}
+	// What ends ctx may come as its error or as its cause, without the conflict: join them.
+	if ctx.Err() != nil {
+		for _, also := range []error{context.Cause(ctx), ctx.Err(), conflict} {
+			if also != nil && !errors.Is(err, also) {
+				err = fmt.Errorf("%w: %w", err, also)
+			}
 		}
 	}
+	return nil, fmt.Errorf("data plane %s/%s: %w", dp.Namespace, dp.Name, err)
 }
 
-// conditionsPatch returns nil when there is nothing to change.
-func conditionsPatch(current *v1alpha1.DataPlane, conditions []metav1.Condition, generation int64, now time.Time) ([]byte, error) {
-	list, changed := current.Status.Conditions, false
-	for _, condition := range conditions {
-		set, changes, err := setCondition(list, condition, generation, now)
-		if err != nil {
-			return nil, err
-		}
-		if changes {
-			list, changed = set, true
+// conditionsPatch returns nil if there is nothing to change.
+func conditionsPatch(current *v1alpha1.DataPlane, conditions []metav1.Condition, observed int64) ([]byte, error) {
+	// What observed more than the generation of the object is from before a restore.
+	supersedes := func(stored, observed int64) bool { return observed < stored && stored <= current.Generation }
+	list := current.Status.Conditions
+	for _, c := range conditions {
+		if !slices.ContainsFunc(list, func(stored metav1.Condition) bool {
+			return stored.Type == c.Type && supersedes(stored.ObservedGeneration, c.ObservedGeneration)
+		}) {
+			list = setCondition(list, c)
 		}
 	}
-	if !changed {
+	status := map[string]any{}
+	if !slices.Equal(list, current.Status.Conditions) {
+		status["conditions"] = list
+	}
+	if stored := current.Status.ObservedGeneration; observed > 0 && observed != stored && !supersedes(stored, observed) {
+		status["observedGeneration"] = observed
+	}
+	if len(status) == 0 {
 		return nil, nil
 	}
-	patch := map[string]any{"status": map[string]any{"conditions": list}}
-	if current.ResourceVersion != "" { // an API server always has one
+	patch := map[string]any{"status": status}
+	if current.ResourceVersion != "" { // fakes set none
 		patch["metadata"] = map[string]any{"resourceVersion": current.ResourceVersion}
 	}
 	return json.Marshal(patch)
 }
 
+// MergePatch returns the JSON merge patch (RFC 7386) that turns before, as it was read,
+// into after. Unlike an Update, it keeps fields that this module doesn't know. It holds the
+// resourceVersion of before, so the API server answers with a conflict if the object has
+// changed since.
+//
+// Send it as types.MergePatchType, to the object for metadata and spec or to its status
+// subresource for status; the API server ignores the rest. It holds secrets if those
+// differ. MergePatch returns an error if before has no resourceVersion or the two are
+// not the same object, and [ErrSecretsDropped] if secrets were removed from one.
+func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
+	switch {
+	case before == nil || after == nil:
+		return nil, errors.New("nil data plane")
+	case before.ResourceVersion == "":
+		return nil, errors.New("metadata.resourceVersion: must be set: before must come from an API server")
+	case before.Namespace != after.Namespace || before.Name != after.Name || before.UID != after.UID:
+		return nil, errors.New("metadata: namespace, name and uid must be the same before and after")
+	case secretsDropped(before) || secretsDropped(after):
+		return nil, ErrSecretsDropped
+	}
+	original, modified := before.DeepCopy(), after.DeepCopy()
+	original.ResourceVersion, modified.ResourceVersion = "", before.ResourceVersion // a change, so the patch holds it
+	from, err := json.Marshal(original)
+	if err != nil {
+		return nil, err
+	}
+	to, err := json.Marshal(modified)
+	if err != nil {
+		return nil, err
+	}
+	return jsonmergepatch.CreateThreeWayJSONMergePatch(from, to, from)
+}
+
+// secretsDropped reports whether dp holds the marker that [v1alpha1.DataPlane.Redacted]
+// leaves in the place of a secret.
 func secretsDropped(dp *v1alpha1.DataPlane) bool {
-	return credentialsDropped(dp) ||
-		dp.Spec.Observer != nil && dp.Spec.Observer.Authentication.BasicAuth.Password == v1alpha1.Redacted
+	values := []string{dp.Spec.KubernetesCluster.Credentials.APIServerURL}
+	if observer := dp.Spec.Observer; observer != nil {
+		values = append(values, observer.URL, observer.Authentication.BasicAuth.Password)
+	}
+	for _, annotation := range lastapplied.Annotations {
+		values = append(values, dp.Annotations[annotation])
+	}
+	return credentialsDropped(dp) || slices.ContainsFunc(values, func(value string) bool {
+		return value == v1alpha1.Redacted || strings.Contains(value, "//"+v1alpha1.Redacted+"@")
+	})
 }
 
 func credentialsDropped(dp *v1alpha1.DataPlane) bool {

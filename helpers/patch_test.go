@@ -1,196 +1,414 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package helpers
+package helpers_test
 
 import (
-	"os"
-	"strings"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/cache"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
 )
 
-func TestMergePatchHoldsWhatDiffers(t *testing.T) {
-	before := newDataPlane(t)
-	before.ResourceVersion = "7"
-	before.Labels = map[string]string{"gone": "x", "stays": "x"}
-	after := before.DeepCopy()
-	after.Labels = map[string]string{"stays": "x", "new": "x"}
-	after.Spec.Registry.Prefix = "docker.io/other"
-	patch, err := MergePatch(before, after)
-	require.NoError(t, err)
-	assert.JSONEq(t, `{
-		"metadata": {"resourceVersion": "7", "labels": {"gone": null, "new": "x"}},
-		"spec": {"registry": {"prefix": "docker.io/other"}}
-	}`, string(patch))
-
-	patch, err = MergePatch(before, before)
-	require.NoError(t, err)
-	assert.JSONEq(t, `{"metadata": {"resourceVersion": "7"}}`, string(patch))
+// apiServer holds one DataPlane and takes status patches as an API server does.
+type apiServer struct {
+	stored        *v1alpha1.DataPlane
+	gets, patches int
+	options       metav1.PatchOptions
+	beforePatch   func(*v1alpha1.DataPlane) // another writer
 }
 
-func TestMergePatchRefuses(t *testing.T) {
-	sound := newDataPlane(t)
-	sound.ResourceVersion = "7"
-	edited := func(edit func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
-		dp := sound.DeepCopy()
-		edit(dp)
-		return dp
+func serve(dp *v1alpha1.DataPlane) *apiServer {
+	stored := dp.DeepCopy()
+	stored.UID, stored.ResourceVersion = "1", "100"
+	return &apiServer{stored: stored}
+}
+
+func (s *apiServer) Get(ctx context.Context, _ string, _ metav1.GetOptions) (*v1alpha1.DataPlane, error) {
+	s.gets++
+	return s.stored.DeepCopy(), ctx.Err()
+}
+
+func (s *apiServer) Patch(ctx context.Context, name string, patchType types.PatchType, data []byte, opts metav1.PatchOptions,
+	subresources ...string,
+) (*v1alpha1.DataPlane, error) {
+	s.patches++
+	s.options = opts
+	if s.beforePatch != nil {
+		s.beforePatch(s.stored)
 	}
-	unread := edited(func(dp *v1alpha1.DataPlane) { dp.ResourceVersion = "" })
+	patch := struct {
+		Metadata struct{ ResourceVersion string }
+		Status   map[string]json.RawMessage
+	}{}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	switch err := decoder.Decode(&patch); {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, err
+	case patchType != types.MergePatchType || len(subresources) != 1 || subresources[0] != "status":
+		return nil, errors.New("not a merge patch of the status")
+	case bytes.Contains(data, []byte(`"lastTransitionTime":null`)):
+		return nil, errors.New("status.conditions.lastTransitionTime: must be of type string")
+	case patch.Metadata.ResourceVersion != s.stored.ResourceVersion:
+		return nil, apierrors.NewConflict(v1alpha1.Resource("dataplanes"), name, errors.New("the object has been modified"))
+	}
+	patched := s.stored.DeepCopy()
+	for field, value := range patch.Status {
+		into := any(&patched.Status.ObservedGeneration)
+		if field == "conditions" {
+			patched.Status.Conditions = nil
+			into = &patched.Status.Conditions
+		}
+		if err := json.Unmarshal(value, into); err != nil {
+			return nil, err
+		}
+	}
+	edited(patched)
+	if len(opts.DryRun) == 0 {
+		s.stored = patched.DeepCopy()
+	}
+	return patched, nil
+}
+
+// edited counts up the resource version.
+func edited(dp *v1alpha1.DataPlane) {
+	version, _ := strconv.Atoi(dp.ResourceVersion)
+	dp.ResourceVersion = strconv.Itoa(version + 1)
+}
+
+func setReady(status metav1.ConditionStatus) []metav1.Condition {
+	return []metav1.Condition{{Type: ready, Status: status, Reason: "Tested"}}
+}
+
+func TestPatchConditions(t *testing.T) {
+	type dataPlane = v1alpha1.DataPlane
 	for name, test := range map[string]struct {
-		before, after *v1alpha1.DataPlane
-		says          string
+		before    *dataPlane // on the server
+		read      func(cached *dataPlane)
+		meanwhile func(stored *dataPlane) // what others do after it was read
+		set       []metav1.Condition
+		opts      helpers.PatchOptions
+		gets      int
+		patches   int
+		check     func(t *testing.T, s *apiServer, result *dataPlane)
 	}{
-		"nil before":           {nil, sound, "nil data plane"},
-		"nil after":            {sound, nil, "nil data plane"},
-		"not read":             {unread, sound, "resourceVersion"},
-		"another name":         {sound, edited(func(dp *v1alpha1.DataPlane) { dp.Name = "x" }), "must be the same"},
-		"another of that name": {sound, edited(func(dp *v1alpha1.DataPlane) { dp.UID = "x" }), "must be the same"},
-		"redacted":             {sound, Redact(sound), "secrets of the data plane were dropped"},
-		"redacted both":        {Redact(sound), Redact(sound), "secrets of the data plane were dropped"},
+		"keeps conditions of other types": {
+			before: withConditions(2, condition(created, yes, 1), condition(connected, no, 2)), set: setReady(yes), patches: 1,
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
+				assert.Len(t, result.Status.Conditions, 3)
+				assert.Equal(t, helpers.CodeCurrent, helpers.EvaluateCondition(result, ready).Code)
+			},
+		},
+		"sets several, and removes duplicates": {
+			before:  withConditions(1, condition(ready, no, 1), condition(ready, yes, 1)),
+			set:     []metav1.Condition{condition(ready, yes, 0), condition(connected, yes, 0)},
+			patches: 1,
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
+				assert.Len(t, result.Status.Conditions, 2)
+				assert.True(t, helpers.IsReady(result) && helpers.IsConnected(result))
+			},
+		},
+		"sends nothing that is there": {
+			before: withConditions(1, condition(ready, yes, 1)), set: []metav1.Condition{condition(ready, yes, 0)}, gets: 1,
+		},
+		"looks whether a cache lags that shows the condition": {
+			before: withConditions(1, condition(ready, yes, 1)), set: []metav1.Condition{condition(ready, yes, 0)}, gets: 1, patches: 1,
+			meanwhile: func(stored *dataPlane) { stored.Status.Conditions[0].Status = no },
+			check:     func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
+		},
+		"reads an object that was made by hand": {
+			before: withConditions(1, condition(created, yes, 1)), set: setReady(yes), gets: 1, patches: 1,
+			read:  func(dp *dataPlane) { dp.ResourceVersion, dp.UID, dp.Status = "", "", v1alpha1.DataPlaneStatus{} },
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.Len(t, result.Status.Conditions, 2) },
+		},
+		"keeps what another wrote at the same time": {
+			before: withConditions(1), set: setReady(yes), gets: 1, patches: 2,
+			meanwhile: func(stored *dataPlane) { stored.Status.Conditions = []metav1.Condition{condition(connected, yes, 1)} },
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
+				assert.True(t, helpers.IsReady(result) && helpers.IsConnected(result))
+			},
+		},
+		"claims no later generation than it observed": {
+			before: withConditions(4), set: setReady(yes), gets: 1, patches: 2,
+			meanwhile: func(stored *dataPlane) { stored.Generation = 5 },
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
+				assert.EqualValues(t, 4, result.Status.Conditions[0].ObservedGeneration)
+				assert.False(t, helpers.IsReady(result))
+			},
+		},
+		"keeps a condition of its type that observed a later generation": {
+			before: withConditions(4, condition(ready, yes, 4)), set: setReady(no), gets: 1, patches: 1,
+			meanwhile: func(stored *dataPlane) {
+				stored.Generation, stored.Status.Conditions = 5, []metav1.Condition{condition(ready, yes, 5)}
+			},
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
+				assert.Equal(t, []metav1.Condition{condition(ready, yes, 5)}, result.Status.Conditions)
+			},
+		},
+		"replaces one of before a restore": {
+			before: withConditions(2, condition(ready, yes, 7)), set: setReady(yes), patches: 1,
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
+		},
+		"gives a time to conditions without one": {
+			before: withConditions(1, metav1.Condition{Type: created, Status: yes}, metav1.Condition{Type: ready, Status: yes, Reason: "Tested"}),
+			set:    setReady(yes), patches: 1,
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
+				assert.False(t, result.Status.Conditions[0].LastTransitionTime.IsZero())
+				assert.True(t, helpers.IsReady(result))
+			},
+		},
+		"leaves status.observedGeneration alone": {
+			before: withConditions(3), set: setReady(yes), patches: 1,
+			read:  func(dp *dataPlane) { dp.Status.ObservedGeneration = 2 },
+			check: func(t *testing.T, s *apiServer, _ *dataPlane) { assert.Zero(t, s.stored.Status.ObservedGeneration) },
+		},
+		"ObserveGeneration makes one ready whose status lags": {
+			before: &dataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: v1alpha1.DataPlaneStatus{ObservedGeneration: 2}},
+			set:    setReady(yes), opts: helpers.PatchOptions{ObserveGeneration: true}, patches: 1,
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
+		},
+		"ObserveGeneration goes without a condition": {
+			before: withConditions(3), opts: helpers.PatchOptions{ObserveGeneration: true}, patches: 1,
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
+				assert.EqualValues(t, 3, result.Status.ObservedGeneration)
+			},
+		},
+		"ObserveGeneration keeps a later one": {
+			before: withConditions(4), set: setReady(yes), opts: helpers.PatchOptions{ObserveGeneration: true}, gets: 1, patches: 2,
+			meanwhile: func(stored *dataPlane) { stored.Generation, stored.Status.ObservedGeneration = 5, 5 },
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
+				assert.EqualValues(t, 5, result.Status.ObservedGeneration)
+			},
+		},
+		"ObserveGeneration replaces one of before a restore": {
+			before: &dataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: v1alpha1.DataPlaneStatus{ObservedGeneration: 9}},
+			set:    setReady(yes), opts: helpers.PatchOptions{ObserveGeneration: true}, patches: 1,
+			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
+		},
+		"FieldManager and DryRun": {
+			before: withConditions(1), set: setReady(yes), opts: helpers.PatchOptions{FieldManager: "probe", DryRun: true}, patches: 1,
+			check: func(t *testing.T, s *apiServer, result *dataPlane) {
+				assert.Equal(t, metav1.PatchOptions{FieldManager: "probe", DryRun: []string{metav1.DryRunAll}}, s.options)
+				assert.True(t, helpers.IsReady(result))
+				assert.Empty(t, s.stored.Status.Conditions)
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := MergePatch(test.before, test.after)
-			require.ErrorContains(t, err, test.says)
+			s := serve(test.before)
+			dp := s.stored.DeepCopy()
+			if test.read != nil {
+				test.read(dp)
+			}
+			if test.meanwhile != nil {
+				test.meanwhile(s.stored)
+				edited(s.stored)
+			}
+			before, conditions := dp.DeepCopy(), slices.Clone(test.set)
+			result, err := helpers.PatchConditions(t.Context(), s, dp, test.set, test.opts)
+			require.NoError(t, err)
+			assert.Equal(t, before, dp, "must not be changed")
+			assert.Equal(t, conditions, test.set, "must not be changed")
+			assert.Equal(t, test.gets, s.gets, "gets")
+			assert.Equal(t, test.patches, s.patches, "patches")
+			if !test.opts.DryRun {
+				assert.Equal(t, s.stored, result)
+			}
+			if test.check != nil {
+				test.check(t, s, result)
+			}
 		})
 	}
 }
 
-func TestDropSecrets(t *testing.T) {
-	dp := newDataPlane(t)
-	key := dp.Spec.KubernetesCluster.Credentials.ClientKey
-	dp.Annotations = map[string]string{copyAnnotations[0]: key, copyAnnotations[1]: key, "stays": "x"}
-	dp.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
-	dp.Spec.Observer = &v1alpha1.ObserverAPI{}
-	dp.Spec.Observer.Authentication.BasicAuth.Password = "hunter2"
-	dp.ResourceVersion = "7"
+func TestPatchConditionsRefuses(t *testing.T) {
+	_, err := helpers.PatchConditions(t.Context(), serve(withConditions(1)), nil, setReady(yes), helpers.PatchOptions{})
+	require.EqualError(t, err, "nil data plane")
 
-	obj, err := DropSecrets(dp.DeepCopy())
-	require.NoError(t, err)
-	dropped := obj.(*v1alpha1.DataPlane)
-	assert.Equal(t, v1alpha1.APIServerCredentials{
-		APIServerURL: dp.Spec.KubernetesCluster.Credentials.APIServerURL,
-		CACert:       v1alpha1.Redacted, ClientCert: v1alpha1.Redacted, ClientKey: v1alpha1.Redacted,
-	}, dropped.Spec.KubernetesCluster.Credentials)
-	assert.Equal(t, v1alpha1.Redacted, dropped.Spec.Observer.Authentication.BasicAuth.Password)
-	assert.Equal(t, map[string]string{"stays": "x"}, dropped.Annotations)
-	assert.Empty(t, dropped.ManagedFields)
-	assert.Equal(t, dp.Spec.Registry, dropped.Spec.Registry)
+	s := serve(withConditions(1))
+	_, err = helpers.PatchConditions(t.Context(), s, s.stored, setReady("true"), helpers.PatchOptions{})
+	require.ErrorContains(t, err, "conditions[Ready].status")
+	assert.Zero(t, s.gets+s.patches)
 
-	_, err = RESTConfigFor(dropped)
-	require.ErrorIs(t, err, ErrSecretsDropped)
-	_, err = MergePatch(dropped, dropped)
-	require.ErrorIs(t, err, ErrSecretsDropped)
-	_, err = CertificateExpiry(dropped)
-	require.ErrorIs(t, err, ErrSecretsDropped)
-	_, errs := Validate(dropped)
-	assert.Len(t, errs, 1)
-
-	again, err := DropSecrets(dropped)
-	require.NoError(t, err)
-	assert.Same(t, dropped, again)
-
-	empty, err := DropSecrets(&v1alpha1.DataPlane{})
-	require.NoError(t, err)
-	assert.Equal(t, &v1alpha1.DataPlane{}, empty, "what is absent stays absent")
+	old := s.stored.DeepCopy()
+	s.stored.UID = "2"
+	edited(s.stored)
+	_, err = helpers.PatchConditions(t.Context(), s, old, setReady(yes), helpers.PatchOptions{})
+	require.ErrorIs(t, err, helpers.ErrReplaced)
+	require.ErrorContains(t, err, "data plane default/prod: ")
+	assert.Empty(t, s.stored.Status.Conditions)
 }
 
-func TestDropSecretsOfOtherInformers(t *testing.T) {
-	dp := newDataPlane(t)
-	dp.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "DataPlane"}
-	dp.Annotations = map[string]string{copyAnnotations[0]: "key", "stays": "x"}
-	dp.Spec.Observer = &v1alpha1.ObserverAPI{}
-	dp.Spec.Observer.Authentication.BasicAuth.Password = "hunter2"
-	want, err := DropSecrets(dp.DeepCopy())
-	require.NoError(t, err)
-
-	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(dp)
-	require.NoError(t, err)
-	dropped, err := DropSecrets(&unstructured.Unstructured{Object: object})
-	require.NoError(t, err)
-	got := &v1alpha1.DataPlane{}
-	require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(dropped.(*unstructured.Unstructured).Object, got))
-	assert.Equal(t, want, got)
-
-	metadata, err := DropSecrets(&metav1.PartialObjectMetadata{TypeMeta: dp.TypeMeta, ObjectMeta: *dp.ObjectMeta.DeepCopy()})
-	require.NoError(t, err)
-	assert.Equal(t, map[string]string{"stays": "x"}, metadata.(*metav1.PartialObjectMetadata).Annotations)
-
-	for _, odd := range []map[string]any{
-		{},
-		{"metadata": "x", "spec": "y"},
-		{"metadata": map[string]any{"annotations": 3}, "spec": map[string]any{"kubernetesCluster": []any{}}},
+func TestPatchConditionsTriesUntilTheContextEnds(t *testing.T) {
+	errShutdown := errors.New("shutting down")
+	for name, test := range map[string]struct {
+		cause error
+		want  []error
+		says  string
+	}{
+		"by its deadline": {
+			cause: context.DeadlineExceeded, want: []error{context.DeadlineExceeded},
+			says: "data plane default/prod: context deadline exceeded: Operation cannot be fulfilled on dataplanes.openchoreo.dev \"prod\": " +
+				"the object has been modified",
+		},
+		"by its deadline, with a cause": {
+			cause: errShutdown, want: []error{context.DeadlineExceeded, errShutdown},
+			says: "data plane default/prod: context deadline exceeded: shutting down: Operation cannot be fulfilled on " +
+				"dataplanes.openchoreo.dev \"prod\": the object has been modified",
+		},
 	} {
-		odd["apiVersion"], odd["kind"] = dp.APIVersion, dp.Kind
-		_, err := DropSecrets(&unstructured.Unstructured{Object: odd})
-		require.NoError(t, err)
-	}
-	// What is in the place of a secret is dropped whatever it is, and other kinds stay.
-	strange := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": dp.APIVersion, "kind": dp.Kind,
-		"spec": map[string]any{"kubernetesCluster": map[string]any{"credentials": map[string]any{"clientKey": []any{"key"}}}},
-	}}
-	other := strange.DeepCopy()
-	other.SetKind("Other")
-	for object, kept := range map[*unstructured.Unstructured]bool{strange: false, other: true} {
-		_, err := DropSecrets(object)
-		require.NoError(t, err)
-		key, _, err := unstructured.NestedFieldNoCopy(object.Object, "spec", "kubernetesCluster", "credentials", "clientKey")
-		require.NoError(t, err)
-		assert.Equal(t, kept, key != v1alpha1.Redacted)
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, test.cause)
+			defer cancel()
+			s := serve(withConditions(1))
+			s.beforePatch = edited // by another writer, each time
+			_, err := helpers.PatchConditions(ctx, s, s.stored.DeepCopy(), setReady(yes), helpers.PatchOptions{})
+			for _, want := range test.want {
+				require.ErrorIs(t, err, want)
+			}
+			require.NotErrorIs(t, err, context.Canceled)
+			assert.True(t, apierrors.IsConflict(err), "the last conflict")
+			assert.Contains(t, err.Error(), test.says)
+		})
 	}
 }
 
-// Redaction in package v1alpha1 knows of the same copies.
-func TestCopiesAreRedactedEverywhere(t *testing.T) {
-	dp := &v1alpha1.DataPlane{}
-	for _, annotation := range copyAnnotations {
-		metav1.SetMetaDataAnnotation(&dp.ObjectMeta, annotation, "secret")
-	}
-	for annotation, value := range dp.Redacted().Annotations {
-		assert.Equal(t, v1alpha1.Redacted, value, annotation)
-	}
-	source, err := os.ReadFile("../apis/openchoreo/v1alpha1/redaction.go")
-	require.NoError(t, err)
-	_, list, _ := strings.Cut(string(source), "copyAnnotations = [...]string{")
-	list, _, _ = strings.Cut(list, "}")
-	assert.Equal(t, len(copyAnnotations), strings.Count(list, ","))
+// The HTTP transport of Go returns the cause of a context, and not its error.
+func TestPatchConditionsFindsTheErrorOfTheContext(t *testing.T) {
+	errShutdown := errors.New("shutting down")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errShutdown)
+	s := &failing{errShutdown}
+	_, err := helpers.PatchConditions(ctx, s, withConditions(1), setReady(yes), helpers.PatchOptions{})
+	require.ErrorIs(t, err, errShutdown)
+	require.ErrorIs(t, err, context.Canceled)
+	require.EqualError(t, err, "data plane default/prod: shutting down: context canceled")
+}
+
+type failing struct{ err error }
+
+func (f *failing) Get(context.Context, string, metav1.GetOptions) (*v1alpha1.DataPlane, error) {
+	return nil, f.err
+}
+
+func (f *failing) Patch(context.Context, string, types.PatchType, []byte, metav1.PatchOptions, ...string) (*v1alpha1.DataPlane, error) {
+	return nil, f.err
 }
 
 func TestPatchConditionsOfAFake(t *testing.T) {
 	for name, client := range map[string]*fake.Clientset{"NewClientset": fake.NewClientset(), "NewSimpleClientset": fake.NewSimpleClientset()} {
 		t.Run(name, func(t *testing.T) {
 			dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
-			dp, err := dataPlanes.Create(t.Context(), newDataPlane(t), metav1.CreateOptions{})
+			dp, err := dataPlanes.Create(t.Context(), testpki.DataPlane(t), metav1.CreateOptions{})
 			require.NoError(t, err)
-			for _, status := range []metav1.ConditionStatus{"True", "False"} {
-				patched, err := PatchConditions(t.Context(), dataPlanes, dp, metav1.Condition{Type: ready, Status: status, Reason: "Tested"})
+			for _, status := range []metav1.ConditionStatus{yes, no} {
+				patched, err := helpers.PatchConditions(t.Context(), dataPlanes, dp, setReady(status), helpers.PatchOptions{ObserveGeneration: true})
 				require.NoError(t, err)
-				assert.Equal(t, status, EvaluateCondition(patched, ready).Status)
+				assert.Equal(t, status, helpers.EvaluateCondition(patched, ready).Status)
 			}
 		})
 	}
 }
 
-func TestTransformsTakeAnything(t *testing.T) {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x", ManagedFields: []metav1.ManagedFieldsEntry{{}}}}
-	for _, obj := range []any{nil, "x", cache.DeletedFinalStateUnknown{Key: "x"}, pod} {
-		for _, transform := range []cache.TransformFunc{StripManagedFields, DropSecrets} {
-			got, err := transform(obj)
-			require.NoError(t, err)
-			assert.Equal(t, obj, got)
+func TestMergePatchHoldsTheDifference(t *testing.T) {
+	before := testpki.DataPlane(t)
+	before.ResourceVersion = "7"
+	before.Labels = map[string]string{"gone": "x", "stays": "x"}
+	after := before.DeepCopy()
+	after.Labels = map[string]string{"stays": "x", "new": "x"}
+	after.Spec.Registry.Prefix = "docker.io/other"
+	after.ResourceVersion = "8"
+	patch, err := helpers.MergePatch(before, after)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{
+		"metadata": {"resourceVersion": "7", "labels": {"gone": null, "new": "x"}},
+		"spec": {"registry": {"prefix": "docker.io/other"}}
+	}`, string(patch))
+	assert.Equal(t, "7", before.ResourceVersion, "must not be changed")
+
+	patch, err = helpers.MergePatch(before, before)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"metadata": {"resourceVersion": "7"}}`, string(patch))
+}
+
+func TestMergePatchRefusesWhatIsNotOneObject(t *testing.T) {
+	sound := testpki.DataPlane(t)
+	sound.ResourceVersion = "7"
+	with := func(edit func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
+		dp := sound.DeepCopy()
+		edit(dp)
+		return dp
+	}
+	for name, test := range map[string]struct {
+		before, after *v1alpha1.DataPlane
+		says          string
+	}{
+		"nil before":           {nil, sound, "nil data plane"},
+		"nil after":            {sound, nil, "nil data plane"},
+		"not read":             {with(func(dp *v1alpha1.DataPlane) { dp.ResourceVersion = "" }), sound, "metadata.resourceVersion: must be set"},
+		"another name":         {sound, with(func(dp *v1alpha1.DataPlane) { dp.Name = "x" }), "must be the same"},
+		"another of that name": {sound, with(func(dp *v1alpha1.DataPlane) { dp.UID = "x" }), "must be the same"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := helpers.MergePatch(test.before, test.after)
+			require.ErrorContains(t, err, test.says)
+		})
+	}
+}
+
+// Each field holds something to redact, alone, so that nothing else gives it away.
+func TestMergePatchRefusesRedacted(t *testing.T) {
+	observer := func(edit func(*v1alpha1.ObserverAPI)) func(*v1alpha1.DataPlane) {
+		return func(dp *v1alpha1.DataPlane) {
+			dp.Spec.Observer = &v1alpha1.ObserverAPI{}
+			edit(dp.Spec.Observer)
 		}
 	}
-	assert.Empty(t, pod.ManagedFields)
+	creds := func(edit func(*v1alpha1.APIServerCredentials)) func(*v1alpha1.DataPlane) {
+		return func(dp *v1alpha1.DataPlane) { edit(&dp.Spec.KubernetesCluster.Credentials) }
+	}
+	fields := map[string]func(*v1alpha1.DataPlane){
+		"clientKey":           creds(func(c *v1alpha1.APIServerCredentials) { c.ClientKey = "a2V5" }),
+		"no clientCert":       creds(func(c *v1alpha1.APIServerCredentials) { c.ClientCert = "a2V5" }),
+		"no caCert":           creds(func(c *v1alpha1.APIServerCredentials) { c.CACert = "a2V5" }),
+		"user of the URL":     creds(func(c *v1alpha1.APIServerCredentials) { c.APIServerURL = "https://admin:hunter2@host:6443" }),
+		"unreadable URL":      creds(func(c *v1alpha1.APIServerCredentials) { c.APIServerURL = "admin:hunter2@host:6443" }),
+		"password":            observer(func(o *v1alpha1.ObserverAPI) { o.Authentication.BasicAuth.Password = "hunter2" }),
+		"user of an observer": observer(func(o *v1alpha1.ObserverAPI) { o.URL = "https://admin:hunter2@host" }),
+	}
+	for _, annotation := range lastapplied.Annotations {
+		fields[annotation] = func(dp *v1alpha1.DataPlane) { metav1.SetMetaDataAnnotation(&dp.ObjectMeta, annotation, "{}") }
+	}
+	for name, fill := range fields {
+		t.Run(name, func(t *testing.T) {
+			whole := withConditions(1)
+			whole.ResourceVersion = "7"
+			fill(whole)
+			_, err := helpers.MergePatch(whole, whole)
+			require.NoError(t, err)
+			_, err = helpers.MergePatch(whole, whole.Redacted())
+			require.ErrorIs(t, err, helpers.ErrSecretsDropped)
+			_, err = helpers.MergePatch(whole.Redacted(), whole)
+			require.ErrorIs(t, err, helpers.ErrSecretsDropped)
+		})
+	}
 }

@@ -5,61 +5,44 @@ package helpers
 
 import (
 	"errors"
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// SetCondition sets the condition of c's type in the status of dp, in memory, and says
-// whether that has changed anything. It changes the object it is given, so dp must be
-// the caller's own, not one of a cache.
+// SetCondition sets a condition in the status of dp, in memory, and reports whether the
+// conditions have changed. It modifies dp: pass a copy, never an object of a cache.
 //
-// LastTransitionTime moves only when the status does: to that of c, or to now, both
-// without fractions of a second, which the API server doesn't store. ObservedGeneration
-// becomes metadata.generation of dp unless c has one. A message that is longer than the
-// API server takes is cut at a whole character, and what is not UTF-8 in it is replaced. Of several conditions of the type, one
-// remains, where the first was.
+// LastTransitionTime changes only with the status: to that of c, or else to now, in whole
+// seconds as the API server stores it. ObservedGeneration is that of c, or else
+// metadata.generation. A message that is too long is cut. Duplicates of the type are
+// removed, and a condition without a transition time, which the API server refuses, gets
+// one.
 //
-// It is an error, and dp stays as it is, when the API server would refuse the
-// condition: when type, status or reason are not of the form that [metav1.Condition]
-// states. The error names the field.
+// If type, status, reason or observed generation of c are invalid, SetCondition returns an
+// error that names the field and leaves dp alone.
 func SetCondition(dp *v1alpha1.DataPlane, c metav1.Condition) (changed bool, err error) {
 	if dp == nil {
 		return false, errors.New("nil data plane")
 	}
-	conditions, changed, err := setCondition(dp.Status.Conditions, c, dp.Generation, time.Now())
-	if err == nil && changed {
-		dp.Status.Conditions = conditions
+	if c, err = prepareCondition(c, dp.Generation, time.Now()); err != nil {
+		return false, err
 	}
-	return changed, err
+	before := dp.Status.Conditions
+	dp.Status.Conditions = setCondition(before, c)
+	return !slices.Equal(before, dp.Status.Conditions), nil
 }
 
-// The limits of metav1.Condition, which the definition of DataPlane enforces.
-const (
-	maxConditionType    = 316
-	maxConditionReason  = 1024
-	maxConditionMessage = 32768 // characters
-)
-
-var (
-	conditionTypePattern = regexp.MustCompile(
-		`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$`)
-	conditionReasonPattern = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$`)
-)
-
-// setCondition returns a new list; it does not change the one that it is given.
-func setCondition(conditions []metav1.Condition, c metav1.Condition, generation int64, now time.Time) ([]metav1.Condition, bool, error) {
-	if err := checkCondition(c); err != nil {
-		return nil, false, err
-	}
-	c.Message = cutMessage(strings.ToValidUTF8(c.Message, "\uFFFD")) // as JSON does
+// prepareCondition checks a condition and makes it one that the API server stores as it is.
+func prepareCondition(c metav1.Condition, generation int64, now time.Time) (metav1.Condition, error) {
 	if c.ObservedGeneration == 0 {
 		c.ObservedGeneration = generation
 	}
@@ -67,50 +50,38 @@ func setCondition(conditions []metav1.Condition, c metav1.Condition, generation 
 		c.LastTransitionTime = metav1.NewTime(now)
 	}
 	c.LastTransitionTime = metav1.NewTime(c.LastTransitionTime.Truncate(time.Second))
+	message := c.Message
+	c.Message = "" // ValidateCondition counts bytes, the API server characters
+	errs := validation.ValidateCondition(c, field.NewPath("conditions").Key(c.Type))
+	c.Message = cutMessage(strings.ToValidUTF8(message, "\uFFFD")) // as JSON does
+	return c, errs.ToAggregate()
+}
 
-	ofType := func(other metav1.Condition) bool { return other.Type == c.Type }
-	first := slices.IndexFunc(conditions, ofType)
-	if first < 0 {
-		return append(slices.Clone(conditions), c), true, nil
-	}
-	if conditions[first].Status == c.Status {
-		c.LastTransitionTime = conditions[first].LastTransitionTime
-	}
-	set := slices.Clone(conditions[:first])
-	set = append(set, c)
-	for _, other := range conditions[first+1:] {
-		if !ofType(other) {
-			set = append(set, other)
+// setCondition returns a new list in which a prepared condition is set.
+func setCondition(conditions []metav1.Condition, c metav1.Condition) []metav1.Condition {
+	set, seen := make([]metav1.Condition, 0, len(conditions)+1), false
+	for _, other := range conditions {
+		if other.Type == c.Type {
+			if seen {
+				continue
+			}
+			seen = true
 		}
+		if other.LastTransitionTime.IsZero() {
+			other.LastTransitionTime = c.LastTransitionTime
+		}
+		set = append(set, other)
 	}
-	return set, len(set) != len(conditions) || conditions[first] != c, nil
+	meta.SetStatusCondition(&set, c)
+	return set
 }
 
-func checkCondition(c metav1.Condition) error {
-	switch {
-	case len(c.Type) > maxConditionType || !conditionTypePattern.MatchString(c.Type):
-		return fmt.Errorf("condition type %.100q: want CamelCase, or a domain, a slash and CamelCase", c.Type)
-	case c.Status != metav1.ConditionTrue && c.Status != metav1.ConditionFalse && c.Status != metav1.ConditionUnknown:
-		return fmt.Errorf("condition %s: status %.100q: want True, False or Unknown", c.Type, c.Status)
-	case len(c.Reason) > maxConditionReason || !conditionReasonPattern.MatchString(c.Reason):
-		return fmt.Errorf("condition %s: reason %.100q: want a CamelCase word", c.Type, c.Reason)
-	case c.ObservedGeneration < 0:
-		return fmt.Errorf("condition %s: observed generation %d: want none or more than that", c.Type, c.ObservedGeneration)
-	}
-	return nil
-}
+const maxConditionMessage = 32768 // characters
 
-// cutMessage shortens a message to what the API server takes, which counts characters.
+// cutMessage shortens a message to what the API server accepts.
 func cutMessage(message string) string {
-	if len(message) <= maxConditionMessage || utf8.RuneCountInString(message) <= maxConditionMessage {
+	if utf8.RuneCountInString(message) <= maxConditionMessage {
 		return message
 	}
-	count := 0
-	for i := range message {
-		if count == maxConditionMessage-1 {
-			return message[:i] + "…"
-		}
-		count++
-	}
-	return message
+	return string([]rune(message)[:maxConditionMessage-1]) + "…"
 }

@@ -23,14 +23,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-var (
-	// ErrDeleted reports a DataPlane that was deleted, or is being deleted while
-	// something is waited for that it can't become any more.
-	ErrDeleted = errors.New("data plane was deleted")
-	// ErrReplaced reports that a DataPlane is another object of the same name by now.
-	ErrReplaced = errors.New("data plane was replaced by another of the same name")
-)
-
 // DataPlaneGetterWatcher is what waiting needs of the typed client, which
 // OpenChoreoV1alpha1().DataPlanes(namespace) has.
 type DataPlaneGetterWatcher interface {

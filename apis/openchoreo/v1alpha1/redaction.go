@@ -11,72 +11,44 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+
+	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
 )
 
 // Redacted stands in the place of a secret that is not shown.
 const Redacted = "REDACTED"
 
-// copyAnnotations are where kubectl apply and kapp keep the whole object, secrets
-// included.
-var copyAnnotations = [...]string{
-	"kubectl.kubernetes.io/last-applied-configuration",
-	"kapp.k14s.io/original",
-}
-
-// Redacted returns a deep copy without secrets. The client key and the observer's
-// password are replaced by [Redacted], and so is what may hold a secret where none
-// belongs: a user name or password in a URL, whatever is in place of a certificate and is
-// none, and the copies of the object that kubectl apply and kapp keep in annotations. What
-// is empty stays empty. Managed fields are left out: they hold no values and are long.
+// Redacted returns a deep copy without secrets, to show or to send elsewhere, never to
+// write back. It replaces these by the constant [Redacted]: the client key and the
+// observer's password, user names and passwords in URLs, a certificate field that holds
+// anything but certificates, and the annotations in which kubectl apply and kapp keep a copy
+// of the object. It removes managed fields, which hold no values and are long. Empty fields
+// stay empty. It returns nil for nil.
 //
-// It is what is shown when a DataPlane is formatted or logged. It is not fit to be
-// written back. It returns nil for nil.
+// Package fmt shows a DataPlane, its spec and what holds a secret in it as Redacted returns
+// them. Loggers of slog and logr show name, generation and conditions of a DataPlane. These
+// show secrets all the same:
 //
-// Two things show secrets all the same. JSON and YAML are the wire format, also where a
-// logger marshals something that a DataPlane is inside of, as slog's JSON handler and
-// klog do with a slice of them. And package fmt can't ask a DataPlane that is in an
-// unexported field of another type how to show it.
+//   - JSON and YAML, which are the wire format, also when a logger marshals a slice or
+//     struct that contains a DataPlane;
+//   - the verbs %w and %p of a value, and fields that another type doesn't export, since
+//     package fmt calls no method there. go vet reports both verbs.
 func (in *DataPlane) Redacted() *DataPlane {
 	if in == nil {
 		return nil
 	}
 	out := in.DeepCopy()
 	out.ManagedFields = nil
-	for _, annotation := range copyAnnotations {
+	for _, annotation := range lastapplied.Annotations {
 		if out.Annotations[annotation] != "" {
 			out.Annotations[annotation] = Redacted
 		}
 	}
-	out.Spec = out.Spec.redacted()
-	return out
-}
-
-// The types below all hold a secret somewhere, and each may be formatted or logged on
-// its own. Format covers every verb of package fmt, also those that don't ask for a
-// string. The methods have value receivers, so that values and pointers are covered.
-
-func (in DataPlane) redacted() DataPlane { return *in.Redacted() }
-
-func (in DataPlaneList) redacted() DataPlaneList {
-	out := DataPlaneList{TypeMeta: in.TypeMeta, ListMeta: in.ListMeta, Items: make([]DataPlane, len(in.Items))}
-	for i := range in.Items {
-		out.Items[i] = in.Items[i].redacted()
+	out.Spec.KubernetesCluster.Credentials = out.Spec.KubernetesCluster.Credentials.redacted()
+	if out.Spec.Observer != nil {
+		*out.Spec.Observer = out.Spec.Observer.redacted()
 	}
 	return out
-}
-
-func (in DataPlaneSpec) redacted() DataPlaneSpec {
-	in.KubernetesCluster = in.KubernetesCluster.redacted()
-	if in.Observer != nil {
-		observer := in.Observer.redacted()
-		in.Observer = &observer
-	}
-	return in
-}
-
-func (in KubernetesClusterSpec) redacted() KubernetesClusterSpec {
-	in.Credentials = in.Credentials.redacted()
-	return in
 }
 
 func (in APIServerCredentials) redacted() APIServerCredentials {
@@ -89,12 +61,7 @@ func (in APIServerCredentials) redacted() APIServerCredentials {
 
 func (in ObserverAPI) redacted() ObserverAPI {
 	in.URL = redactURL(in.URL)
-	in.Authentication = in.Authentication.redacted()
-	return in
-}
-
-func (in ObserverAuthentication) redacted() ObserverAuthentication {
-	in.BasicAuth = in.BasicAuth.redacted()
+	in.Authentication.BasicAuth = in.Authentication.BasicAuth.redacted()
 	return in
 }
 
@@ -110,27 +77,29 @@ func redactValue(value string) string {
 	return Redacted
 }
 
-// redactUnlessCertificates shows certificates and nothing else, since a private key may
-// have got into their place, in whatever form.
+// redactUnlessCertificates shows PEM certificates and nothing else, since a private key may
+// be in their place: it compares the value with what it decodes, written anew.
 func redactUnlessCertificates(value string) string {
-	rest, err := base64.StdEncoding.DecodeString(value)
-	if value == "" || err != nil || bytes.Contains(rest, []byte("PRIVATE")) {
-		return redactValue(value)
+	data, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return Redacted
 	}
-	for certificates := 0; ; certificates++ {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		switch {
-		case block == nil && certificates > 0 && len(bytes.TrimSpace(rest)) == 0:
-			return value
-		case block == nil || block.Type != "CERTIFICATE":
-			return Redacted
+	var certificates []byte
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			block.Headers = nil
+			certificates = append(certificates, pem.EncodeToMemory(block)...)
 		}
 	}
+	if !bytes.Equal(withoutSpace(data), withoutSpace(certificates)) {
+		return Redacted
+	}
+	return value
 }
 
-// redactURL hides a user name and password, which don't belong into the URL but can
-// be stored in it.
+func withoutSpace(data []byte) []byte { return bytes.Join(bytes.Fields(data), nil) }
+
+// redactURL hides a user name and password.
 func redactURL(value string) string {
 	if !strings.Contains(value, "@") {
 		return value
@@ -143,8 +112,12 @@ func redactURL(value string) string {
 	return u.String()
 }
 
-// plain types have the fields of the types that they are made of and none of their
-// methods, so that formatting one does not end in itself.
+// All types that hold a secret, at whatever depth, have these methods: Format for every verb
+// of package fmt, and the others for zap, logr and slog, which would write JSON. Receivers
+// are values, so that values are covered as well as pointers. The price is that slog shows
+// a nil pointer as a LogValue that panicked.
+
+// The plain types have no methods, so that formatting them calls none.
 type (
 	plainDataPlane              DataPlane
 	plainDataPlaneList          DataPlaneList
@@ -160,138 +133,129 @@ func format(state fmt.State, verb rune, plain any) {
 	fmt.Fprintf(state, fmt.FormatString(state, verb), plain)
 }
 
-// Format implements fmt.Formatter; it shows no secret, whatever the verb.
+// Format implements fmt.Formatter. It shows no secret.
 func (in DataPlane) Format(state fmt.State, verb rune) {
-	format(state, verb, plainDataPlane(in.redacted()))
+	format(state, verb, plainDataPlane(*in.Redacted()))
 }
 
-// String returns the fields without secrets.
 func (in DataPlane) String() string { return fmt.Sprintf("%+v", in) }
 
-// GoString returns the fields in Go syntax without secrets.
-func (in DataPlane) GoString() string { return fmt.Sprintf("%#v", in) }
-
-// MarshalLog implements logr.Marshaler; it returns the fields without secrets.
-func (in DataPlane) MarshalLog() any { return plainDataPlane(in.redacted()) }
-
-// LogValue implements slog.LogValuer; it returns the fields without secrets.
-func (in DataPlane) LogValue() slog.Value { return slog.AnyValue(in.MarshalLog()) }
-
-// Format implements fmt.Formatter; it shows no secret, whatever the verb.
-func (in DataPlaneList) Format(state fmt.State, verb rune) {
-	format(state, verb, plainDataPlaneList(in.redacted()))
+// MarshalLog implements logr.Marshaler. It returns the name, the generation and the
+// conditions.
+func (in DataPlane) MarshalLog() any {
+	return map[string]any{
+		"namespace": in.Namespace, "name": in.Name, "generation": in.Generation, "conditions": in.conditions(),
+	}
 }
 
-// String returns the fields without secrets.
+// LogValue implements slog.LogValuer. It returns a group of the name, the generation and
+// the conditions.
+func (in DataPlane) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("namespace", in.Namespace), slog.String("name", in.Name),
+		slog.Int64("generation", in.Generation), slog.Any("conditions", in.conditions()))
+}
+
+func (in DataPlane) conditions() []string {
+	conditions := make([]string, 0, len(in.Status.Conditions))
+	for _, c := range in.Status.Conditions {
+		conditions = append(conditions, c.Type+"="+string(c.Status))
+	}
+	return conditions
+}
+
+// Format implements fmt.Formatter. It shows no secret.
+func (in DataPlaneList) Format(state fmt.State, verb rune) {
+	format(state, verb, plainDataPlaneList(in))
+}
+
 func (in DataPlaneList) String() string { return fmt.Sprintf("%+v", in) }
 
-// GoString returns the fields in Go syntax without secrets.
-func (in DataPlaneList) GoString() string { return fmt.Sprintf("%#v", in) }
+// MarshalLog implements logr.Marshaler. It returns the names.
+func (in DataPlaneList) MarshalLog() any {
+	names := make([]string, 0, len(in.Items))
+	for i := range in.Items {
+		names = append(names, in.Items[i].Namespace+"/"+in.Items[i].Name)
+	}
+	return names
+}
 
-// MarshalLog implements logr.Marshaler; it returns the fields without secrets.
-func (in DataPlaneList) MarshalLog() any { return plainDataPlaneList(in.redacted()) }
-
-// LogValue implements slog.LogValuer; it returns the fields without secrets.
+// LogValue implements slog.LogValuer. It returns the names.
 func (in DataPlaneList) LogValue() slog.Value { return slog.AnyValue(in.MarshalLog()) }
 
-// Format implements fmt.Formatter; it shows no secret, whatever the verb.
+// Format implements fmt.Formatter. It shows no secret.
 func (in DataPlaneSpec) Format(state fmt.State, verb rune) {
-	format(state, verb, plainDataPlaneSpec(in.redacted()))
+	format(state, verb, plainDataPlaneSpec(in))
 }
 
-// String returns the fields without secrets.
 func (in DataPlaneSpec) String() string { return fmt.Sprintf("%+v", in) }
 
-// GoString returns the fields in Go syntax without secrets.
-func (in DataPlaneSpec) GoString() string { return fmt.Sprintf("%#v", in) }
+// MarshalLog implements logr.Marshaler. It shows no secret.
+func (in DataPlaneSpec) MarshalLog() any { return in.String() }
 
-// MarshalLog implements logr.Marshaler; it returns the fields without secrets.
-func (in DataPlaneSpec) MarshalLog() any { return plainDataPlaneSpec(in.redacted()) }
+// LogValue implements slog.LogValuer. It shows no secret.
+func (in DataPlaneSpec) LogValue() slog.Value { return slog.StringValue(in.String()) }
 
-// LogValue implements slog.LogValuer; it returns the fields without secrets.
-func (in DataPlaneSpec) LogValue() slog.Value { return slog.AnyValue(in.MarshalLog()) }
-
-// Format implements fmt.Formatter; it shows no secret, whatever the verb.
+// Format implements fmt.Formatter. It shows no secret.
 func (in KubernetesClusterSpec) Format(state fmt.State, verb rune) {
-	format(state, verb, plainKubernetesClusterSpec(in.redacted()))
+	format(state, verb, plainKubernetesClusterSpec(in))
 }
 
-// String returns the fields without secrets.
 func (in KubernetesClusterSpec) String() string { return fmt.Sprintf("%+v", in) }
 
-// GoString returns the fields in Go syntax without secrets.
-func (in KubernetesClusterSpec) GoString() string { return fmt.Sprintf("%#v", in) }
+// MarshalLog implements logr.Marshaler. It shows no secret.
+func (in KubernetesClusterSpec) MarshalLog() any { return in.String() }
 
-// MarshalLog implements logr.Marshaler; it returns the fields without secrets.
-func (in KubernetesClusterSpec) MarshalLog() any { return plainKubernetesClusterSpec(in.redacted()) }
+// LogValue implements slog.LogValuer. It shows no secret.
+func (in KubernetesClusterSpec) LogValue() slog.Value { return slog.StringValue(in.String()) }
 
-// LogValue implements slog.LogValuer; it returns the fields without secrets.
-func (in KubernetesClusterSpec) LogValue() slog.Value { return slog.AnyValue(in.MarshalLog()) }
-
-// Format implements fmt.Formatter; it shows no secret, whatever the verb.
+// Format implements fmt.Formatter. It shows no secret.
 func (in APIServerCredentials) Format(state fmt.State, verb rune) {
 	format(state, verb, plainAPIServerCredentials(in.redacted()))
 }
 
-// String returns the fields without secrets.
 func (in APIServerCredentials) String() string { return fmt.Sprintf("%+v", in) }
 
-// GoString returns the fields in Go syntax without secrets.
-func (in APIServerCredentials) GoString() string { return fmt.Sprintf("%#v", in) }
+// MarshalLog implements logr.Marshaler. It shows no secret.
+func (in APIServerCredentials) MarshalLog() any { return in.String() }
 
-// MarshalLog implements logr.Marshaler; it returns the fields without secrets.
-func (in APIServerCredentials) MarshalLog() any { return plainAPIServerCredentials(in.redacted()) }
+// LogValue implements slog.LogValuer. It shows no secret.
+func (in APIServerCredentials) LogValue() slog.Value { return slog.StringValue(in.String()) }
 
-// LogValue implements slog.LogValuer; it returns the fields without secrets.
-func (in APIServerCredentials) LogValue() slog.Value { return slog.AnyValue(in.MarshalLog()) }
-
-// Format implements fmt.Formatter; it shows no secret, whatever the verb.
+// Format implements fmt.Formatter. It shows no secret.
 func (in ObserverAPI) Format(state fmt.State, verb rune) {
 	format(state, verb, plainObserverAPI(in.redacted()))
 }
 
-// String returns the fields without secrets.
 func (in ObserverAPI) String() string { return fmt.Sprintf("%+v", in) }
 
-// GoString returns the fields in Go syntax without secrets.
-func (in ObserverAPI) GoString() string { return fmt.Sprintf("%#v", in) }
+// MarshalLog implements logr.Marshaler. It shows no secret.
+func (in ObserverAPI) MarshalLog() any { return in.String() }
 
-// MarshalLog implements logr.Marshaler; it returns the fields without secrets.
-func (in ObserverAPI) MarshalLog() any { return plainObserverAPI(in.redacted()) }
+// LogValue implements slog.LogValuer. It shows no secret.
+func (in ObserverAPI) LogValue() slog.Value { return slog.StringValue(in.String()) }
 
-// LogValue implements slog.LogValuer; it returns the fields without secrets.
-func (in ObserverAPI) LogValue() slog.Value { return slog.AnyValue(in.MarshalLog()) }
-
-// Format implements fmt.Formatter; it shows no secret, whatever the verb.
+// Format implements fmt.Formatter. It shows no secret.
 func (in ObserverAuthentication) Format(state fmt.State, verb rune) {
-	format(state, verb, plainObserverAuthentication(in.redacted()))
+	format(state, verb, plainObserverAuthentication(in))
 }
 
-// String returns the fields without secrets.
 func (in ObserverAuthentication) String() string { return fmt.Sprintf("%+v", in) }
 
-// GoString returns the fields in Go syntax without secrets.
-func (in ObserverAuthentication) GoString() string { return fmt.Sprintf("%#v", in) }
+// MarshalLog implements logr.Marshaler. It shows no secret.
+func (in ObserverAuthentication) MarshalLog() any { return in.String() }
 
-// MarshalLog implements logr.Marshaler; it returns the fields without secrets.
-func (in ObserverAuthentication) MarshalLog() any { return plainObserverAuthentication(in.redacted()) }
+// LogValue implements slog.LogValuer. It shows no secret.
+func (in ObserverAuthentication) LogValue() slog.Value { return slog.StringValue(in.String()) }
 
-// LogValue implements slog.LogValuer; it returns the fields without secrets.
-func (in ObserverAuthentication) LogValue() slog.Value { return slog.AnyValue(in.MarshalLog()) }
-
-// Format implements fmt.Formatter; it shows no secret, whatever the verb.
+// Format implements fmt.Formatter. It shows no secret.
 func (in BasicAuthCredentials) Format(state fmt.State, verb rune) {
 	format(state, verb, plainBasicAuthCredentials(in.redacted()))
 }
 
-// String returns the fields without secrets.
 func (in BasicAuthCredentials) String() string { return fmt.Sprintf("%+v", in) }
 
-// GoString returns the fields in Go syntax without secrets.
-func (in BasicAuthCredentials) GoString() string { return fmt.Sprintf("%#v", in) }
+// MarshalLog implements logr.Marshaler. It shows no secret.
+func (in BasicAuthCredentials) MarshalLog() any { return in.String() }
 
-// MarshalLog implements logr.Marshaler; it returns the fields without secrets.
-func (in BasicAuthCredentials) MarshalLog() any { return plainBasicAuthCredentials(in.redacted()) }
-
-// LogValue implements slog.LogValuer; it returns the fields without secrets.
-func (in BasicAuthCredentials) LogValue() slog.Value { return slog.AnyValue(in.MarshalLog()) }
+// LogValue implements slog.LogValuer. It shows no secret.
+func (in BasicAuthCredentials) LogValue() slog.Value { return slog.StringValue(in.String()) }

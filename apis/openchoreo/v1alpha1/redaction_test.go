@@ -7,9 +7,9 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -55,23 +55,24 @@ func holders() map[string]any {
 		V    any
 	}
 	all := map[string]any{
-		"DataPlane":              dp,
-		"DataPlaneList":          list,
-		"DataPlaneSpec":          dp.Spec,
-		"KubernetesClusterSpec":  cluster,
-		"APIServerCredentials":   cluster.Credentials,
-		"ObserverAPI":            observer,
-		"ObserverAuthentication": observer.Authentication,
-		"BasicAuthCredentials":   observer.Authentication.BasicAuth,
-		"*DataPlane":             &dp,
-		"*DataPlaneList":         &list,
-		"*DataPlaneSpec":         &dp.Spec,
-		"*KubernetesClusterSpec": &cluster,
-		"*APIServerCredentials":  &cluster.Credentials,
-		"*ObserverAPI":           &observer,
-		"*BasicAuthCredentials":  &observer.Authentication.BasicAuth,
-		"[]DataPlane":            []v1alpha1.DataPlane{dp},
-		"map":                    map[string]v1alpha1.DataPlane{"a": dp},
+		"DataPlane":               dp,
+		"DataPlaneList":           list,
+		"DataPlaneSpec":           dp.Spec,
+		"KubernetesClusterSpec":   cluster,
+		"APIServerCredentials":    cluster.Credentials,
+		"ObserverAPI":             observer,
+		"ObserverAuthentication":  observer.Authentication,
+		"BasicAuthCredentials":    observer.Authentication.BasicAuth,
+		"*DataPlane":              &dp,
+		"*DataPlaneList":          &list,
+		"*DataPlaneSpec":          &dp.Spec,
+		"*KubernetesClusterSpec":  &cluster,
+		"*APIServerCredentials":   &cluster.Credentials,
+		"*ObserverAPI":            &observer,
+		"*ObserverAuthentication": &observer.Authentication,
+		"*BasicAuthCredentials":   &observer.Authentication.BasicAuth,
+		"[]DataPlane":             []v1alpha1.DataPlane{dp},
+		"map":                     map[string]v1alpha1.DataPlane{"a": dp},
 	}
 	for name, value := range all {
 		all["struct with "+name] = wrapper{"x", value}
@@ -82,15 +83,18 @@ func holders() map[string]any {
 func TestFormattingShowsNoSecret(t *testing.T) {
 	for name, value := range holders() {
 		t.Run(name, func(t *testing.T) {
-			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "% x", "%08b", "%t", "%e", "%U", "%10.3v"} {
+			for _, verb := range []string{
+				"%v", "%+v", "%#v", "%s", "%+s", "%#s", "%q", "%#q", "%d", "%c", "%o", "%x", "%X", "% x", "%#x", "%b", "%08b", "%t",
+				"%e", "%E", "%f", "%g", "%G", "%O", "%U", "%T", "%10.3v", "%z", "%-300v", "no verb", "%[2]v", "%*v",
+			} {
 				assertNoSecret(t, fmt.Sprintf(verb, value), verb)
 			}
 			assertNoSecret(t, fmt.Sprint(value))
+			assertNoSecret(t, fmt.Sprintln(value))
 			assertNoSecret(t, fmt.Errorf("failed with %v", value).Error())
-			assertNoSecret(t, errors.Join(fmt.Errorf("%+v", value)).Error())
 			if stringer, ok := value.(fmt.Stringer); ok {
 				assertNoSecret(t, stringer.String())
-				assertNoSecret(t, value.(fmt.GoStringer).GoString())
+				assert.Contains(t, stringer.String(), "REDACTED")
 			}
 		})
 	}
@@ -103,17 +107,62 @@ func TestLoggingShowsNoSecret(t *testing.T) {
 			continue // inside of something else, a JSON logger writes the wire format
 		}
 		t.Run(name, func(t *testing.T) {
-			var out bytes.Buffer
-			slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "value", valuer)
-			slog.New(slog.NewTextHandler(&out, nil)).Info("x", "value", valuer)
-			assertNoSecret(t, out.String())
+			assertNoSecret(t, logged(valuer))
 
-			// What logr's JSON backends do with what MarshalLog returns.
+			// The JSON backends of logr marshal what MarshalLog returns.
 			data, err := json.Marshal(value.(interface{ MarshalLog() any }).MarshalLog())
 			require.NoError(t, err)
 			assertNoSecret(t, string(data))
 		})
 	}
+}
+
+// logged is what slog writes, as JSON and as text.
+func logged(value any) string {
+	var out bytes.Buffer
+	withoutTime := &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}
+	slog.New(slog.NewJSONHandler(&out, withoutTime)).Info("x", "value", value)
+	slog.New(slog.NewTextHandler(&out, withoutTime)).Info("x", "value", value)
+	return out.String()
+}
+
+// Certificates would fill the log of a controller.
+func TestLogsIdentifyDataPlanes(t *testing.T) {
+	dp := secretDataPlane()
+	dp.Generation = 4
+	dp.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True"}, {Type: "Connected", Status: "False"}}
+	const object = `{"namespace":"default","name":"prod","generation":4,"conditions":["Ready=True","Connected=False"]}`
+	for name, test := range map[string]struct {
+		value      interface{ MarshalLog() any }
+		json, text string
+	}{
+		"DataPlane": {dp, object,
+			`value.namespace=default value.name=prod value.generation=4 value.conditions="[Ready=True Connected=False]"`},
+		"*DataPlane": {&dp, object,
+			`value.namespace=default value.name=prod value.generation=4 value.conditions="[Ready=True Connected=False]"`},
+		"DataPlaneList": {v1alpha1.DataPlaneList{Items: []v1alpha1.DataPlane{dp, dp}}, `["default/prod","default/prod"]`,
+			`value="[default/prod default/prod]"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, `{"level":"INFO","msg":"x","value":`+test.json+"}\nlevel=INFO msg=x "+test.text+"\n", logged(test.value))
+			data, err := json.Marshal(test.value.MarshalLog())
+			require.NoError(t, err)
+			assert.JSONEq(t, test.json, string(data))
+		})
+	}
+}
+
+// A method that covers values can't accept a nil pointer; slog and fmt catch that.
+func TestNilPointersCostNoLogLine(t *testing.T) {
+	var none *v1alpha1.DataPlane
+	assert.Contains(t, logged(none), "level=INFO msg=x value=")
+	assert.Equal(t, "<nil>", fmt.Sprint(none))
+	assert.Nil(t, none.Redacted())
 }
 
 func TestRedactedKeepsEverythingElse(t *testing.T) {
@@ -129,32 +178,47 @@ func TestRedactedKeepsEverythingElse(t *testing.T) {
 	before.Spec.Observer.Authentication.BasicAuth.Password = v1alpha1.Redacted
 	assert.Equal(t, before, redacted)
 
-	var none *v1alpha1.DataPlane
-	assert.Nil(t, none.Redacted())
 	assert.Equal(t, &v1alpha1.DataPlane{}, (&v1alpha1.DataPlane{}).Redacted(), "what is empty stays empty")
-	assert.Contains(t, fmt.Sprint(none), "nil")
 }
 
-func TestRedactedHidesMisplacedKeys(t *testing.T) {
-	const key = "-----BEGIN EC PRIVATE KEY-----\nMAA=\n-----END EC PRIVATE KEY-----\n"
+func TestRedactedShowsCertificatesAndNothingElse(t *testing.T) {
+	const (
+		key  = "-----BEGIN EC PRIVATE KEY-----\nMAA=\n-----END EC PRIVATE KEY-----\n"
+		cert = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
+	)
 	encode := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
-	for name, value := range map[string]string{
-		"a key":                        encode(key),
-		"PEM itself":                   key,
-		"a key after a certificate":    encode("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n" + key),
-		"encoded twice":                encode(encode(key)),
-		"with spaces":                  encode(key)[:20] + " " + encode(key)[20:],
-		"DER":                          encode("0\x00"),
-		"something after certificates": encode("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\nhunter2"),
-		"junk":                         "hunter2",
+	for name, test := range map[string]struct {
+		value string
+		shown bool
+	}{
+		"a certificate":           {encode(cert), true},
+		"certificates":            {encode(cert + "\n" + cert), true},
+		"lines of Windows":        {encode(strings.ReplaceAll(cert, "\n", "\r\n")), true},
+		"base64 in lines":         {encode(cert)[:20] + "\n" + encode(cert)[20:] + "\n", true},
+		"a key":                   {encode(key), false},
+		"PEM itself":              {key, false},
+		"a certificate itself":    {cert, false},
+		"a key after":             {encode(cert + key), false},
+		"a key between":           {encode(cert + key + cert), false},
+		"encoded twice":           {encode(encode(key)), false},
+		"base64 with a space":     {encode(key)[:20] + " " + encode(key)[20:], false},
+		"DER":                     {encode("0\x00"), false},
+		"text before":             {encode("hunter2\n" + cert), false},
+		"text between":            {encode(cert + "hunter2\n" + cert), false},
+		"text after":              {encode(cert + "hunter2"), false},
+		"a header":                {encode(strings.Replace(cert, "\nMAA=", "\nPassword: hunter2\n\nMAA=", 1)), false},
+		"a key without its frame": {encode(cert + "MHcCAQEEIA=="), false},
+		"junk":                    {"hunter2", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			creds := v1alpha1.APIServerCredentials{CACert: value, ClientCert: value}
-			assert.Equal(t, "{APIServerURL: CACert:REDACTED ClientCert:REDACTED ClientKey:}", creds.String())
+			creds := v1alpha1.APIServerCredentials{CACert: test.value, ClientCert: test.value}
+			want := v1alpha1.Redacted
+			if test.shown {
+				want = test.value
+			}
+			assert.Equal(t, "{APIServerURL: CACert:"+want+" ClientCert:"+want+" ClientKey:}", creds.String())
 		})
 	}
-	creds := v1alpha1.APIServerCredentials{CACert: certificate}
-	assert.Contains(t, creds.String(), certificate)
 }
 
 func TestJSONStaysTheWire(t *testing.T) {
