@@ -20,50 +20,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-func ExampleRESTConfigFor() {
-	var dataPlane *v1alpha1.DataPlane // from a client or a lister
-
-	config, err := helpers.RESTConfigFor(dataPlane, helpers.WithUserAgent("my-controller/v1.2.3"))
-	switch {
-	case errors.Is(err, helpers.ErrNoCredentials):
-		fmt.Println("nothing to connect with")
-		return
-	case err != nil:
-		fmt.Println(err)
-		return
-	}
-	target, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	_ = target.AppsV1().Deployments("default")
-	// Output: nothing to connect with
-}
-
-// Every fault is reported, with its field and without its value.
-func ExampleRESTConfigFor_faults() {
-	dataPlane := &v1alpha1.DataPlane{}
-	dataPlane.Spec.KubernetesCluster.Credentials = v1alpha1.APIServerCredentials{
-		APIServerURL: "http://k8s-api.example.com:6443",
-		CACert:       "-----BEGIN CERTIFICATE-----",
-		ClientKey:    "aHVudGVyMg==",
-	}
-	_, err := helpers.RESTConfigFor(dataPlane)
-	fmt.Println(err)
-
-	var fault *helpers.CredentialsError
-	if errors.As(err, &fault) {
-		fmt.Println("first:", fault.Reason)
-	}
-	// Output:
-	// spec.kubernetesCluster.credentials.apiServerURL: InsecureURL: must use https: credentials are sent only over TLS
-	// spec.kubernetesCluster.credentials.caCert: InvalidBase64: is not base64 at byte 0: the value is PEM itself; base64-encode it
-	// spec.kubernetesCluster.credentials.clientCert: Required: must be set
-	// spec.kubernetesCluster.credentials.clientKey: InvalidPEM: contains no PEM block PRIVATE KEY
-	// first: InsecureURL
-}
-
 func ExampleEvaluate() {
 	dataPlane := &v1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Generation: 2},
