@@ -98,10 +98,11 @@ func run(ctx context.Context) error {
 
 // countConfigMaps connects to the cluster that the DataPlane describes.
 func countConfigMaps(ctx context.Context, dp *openchoreov1alpha1.DataPlane) error {
-	config, err := helpers.RESTConfigFor(dp, helpers.WithUserAgent("my-program/v1"))
+	config, err := helpers.RESTConfigFor(dp)
 	if err != nil {
 		return err
 	}
+	config.UserAgent = "my-program/v1"
 	target, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err

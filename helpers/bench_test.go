@@ -7,8 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http/httptest"
@@ -29,33 +27,6 @@ import (
 // ratio of two in one run:
 //
 //	go test ./helpers -run '^$' -bench . -benchmem -count 6
-
-// BenchmarkRESTConfigFor against decoding and parsing the same material.
-func BenchmarkRESTConfigFor(b *testing.B) {
-	dp := newDataPlane(b)
-	b.Run("floor", func(b *testing.B) {
-		creds := dp.Spec.KubernetesCluster.Credentials
-		for b.Loop() {
-			ca, err := base64.StdEncoding.DecodeString(creds.CACert)
-			require.NoError(b, err)
-			cert, err := base64.StdEncoding.DecodeString(creds.ClientCert)
-			require.NoError(b, err)
-			key, err := base64.StdEncoding.DecodeString(creds.ClientKey)
-			require.NoError(b, err)
-			block, _ := pem.Decode(ca)
-			_, err = x509.ParseCertificate(block.Bytes)
-			require.NoError(b, err)
-			_, err = tls.X509KeyPair(cert, key)
-			require.NoError(b, err)
-		}
-	})
-	b.Run("sdk", func(b *testing.B) {
-		for b.Loop() {
-			_, err := RESTConfigFor(dp)
-			require.NoError(b, err)
-		}
-	})
-}
 
 // BenchmarkClientCacheGet of an unchanged data plane, one of a thousand, with realistic
 // credentials, against a lookup of the same key in a map with a lock. Objects from an informer

@@ -1,12 +1,14 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package helpers
+package helpers_test
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,19 +16,35 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
 )
 
+const bom = "\ufeff"
+
+// glue leaves out the line break between two blocks of PEM.
+func glue(one, other []byte) []byte { return append(bytes.TrimSpace(one), other...) }
+
+func indent(block []byte) []byte {
+	return append([]byte("  "), bytes.ReplaceAll(bytes.TrimSpace(block), []byte("\n"), []byte("\n  "))...)
+}
+
+// corrupt spoils the base64 of a block of PEM.
+func corrupt(block []byte) []byte {
+	return bytes.Replace(block, []byte("-----\n"), []byte("-----\n?"), 1)
+}
+
 func soundDataPlane(t testing.TB) *v1alpha1.DataPlane {
-	dp := newDataPlane(t)
+	dp := testpki.DataPlane(t)
 	dp.Spec.Registry.Prefix = "docker.io/myorg"
 	return dp
 }
 
 func TestValidateSound(t *testing.T) {
-	warnings, errs := Validate(soundDataPlane(t))
+	warnings, errs := helpers.Validate(soundDataPlane(t))
 	assert.Empty(t, warnings)
 	assert.Empty(t, errs)
 }
@@ -36,9 +54,9 @@ func TestValidateReportsEveryFaultWithItsField(t *testing.T) {
 	creds := &dp.Spec.KubernetesCluster.Credentials
 	creds.APIServerURL = "https://user:hunter2@host"
 	creds.CACert = ""
-	creds.ClientCert = longText(2 << 20)
+	creds.ClientCert = testpki.LongText(2 << 20)
 	creds.ClientKey = "hunter2"
-	_, errs := Validate(dp)
+	_, errs := helpers.Validate(dp)
 	require.Len(t, errs, 4)
 	for i, want := range []struct {
 		field string
@@ -61,7 +79,7 @@ func TestValidateReportsEveryFaultWithItsField(t *testing.T) {
 func TestValidateWithoutCredentials(t *testing.T) {
 	for name, dp := range map[string]*v1alpha1.DataPlane{"nil": nil, "later OpenChoreo": {}} {
 		t.Run(name, func(t *testing.T) {
-			_, errs := Validate(dp)
+			_, errs := helpers.Validate(dp)
 			require.Len(t, errs, 1)
 			assert.Equal(t, "spec.kubernetesCluster.credentials", errs[0].Field)
 			assert.Equal(t, field.ErrorTypeRequired, errs[0].Type)
@@ -70,14 +88,14 @@ func TestValidateWithoutCredentials(t *testing.T) {
 }
 
 func TestValidateWarns(t *testing.T) {
-	a, key := newAuthority(t), newECDSAKey(t)
+	a, key := testpki.New(t), testpki.ECDSAKey(t)
 	later := func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
 	}
 	set := func(cert *x509.Certificate) func(*v1alpha1.DataPlaneSpec) {
 		return func(s *v1alpha1.DataPlaneSpec) {
-			s.KubernetesCluster.Credentials.ClientCert = encode(pemCertificate(cert))
-			s.KubernetesCluster.Credentials.ClientKey = encode(pemPKCS8(t, key))
+			s.KubernetesCluster.Credentials.ClientCert = testpki.Encode(testpki.Certificates(cert))
+			s.KubernetesCluster.Credentials.ClientKey = testpki.Encode(testpki.PKCS8(t, key))
 		}
 	}
 	observer := func(url string) func(*v1alpha1.DataPlaneSpec) {
@@ -87,78 +105,134 @@ func TestValidateWarns(t *testing.T) {
 		edit func(*v1alpha1.DataPlaneSpec)
 		want string
 	}{
-		"expired client certificate":  {set(a.issue(key, expired)), fieldCert + ": certificate 0 expired at "},
-		"client certificate of later": {set(a.issue(key, later)), fieldCert + ": certificate 0 is not valid before "},
+		"expired client certificate":  {set(a.Issue(key, testpki.Expired)), fieldCert + ": certificate 0 expired at "},
+		"client certificate of later": {set(a.Issue(key, later)), fieldCert + ": certificate 0 is not valid before "},
 		"one unusable CA": {func(s *v1alpha1.DataPlaneSpec) {
 			ca := &s.KubernetesCluster.Credentials.CACert
-			*ca = encode(append(decode(*ca), pemBlock("CERTIFICATE", []byte("junk"))...))
-		}, fieldCA + ": certificate 1 can't be parsed and is left out"},
+			*ca = testpki.Encode(append(testpki.Decode(*ca), testpki.Block("CERTIFICATE", []byte("junk"))...))
+		}, fieldCA + ": certificate 1 can't be parsed and is ignored"},
 		"only expired CAs": {func(s *v1alpha1.DataPlaneSpec) {
-			s.KubernetesCluster.Credentials.CACert = encode(pemCertificate(a.issue(key, expired)))
+			s.KubernetesCluster.Credentials.CACert = testpki.Encode(testpki.Certificates(a.Issue(key, testpki.Expired)))
 		}, fieldCA + ": all certificates are expired"},
-		"observer without TLS":   {observer("http://observer"), fieldObserverURL + ": sends the password in clear text over http"},
-		"observer that is none":  {observer("observer"), fieldObserverURL + ": must start with https:// or http://"},
-		"observer with password": {observer("https://a:hunter2@b"), fieldObserverURL + ": must not contain a user name"},
+		"observer without TLS":   {observer("http://observer"), "spec.observer.url: must use https"},
+		"observer that is none":  {observer("observer"), "spec.observer.url: must start with https://"},
+		"observer with password": {observer("https://a:hunter2@b"), "spec.observer.url: must not contain a user name"},
 		"registry with scheme": {
 			func(s *v1alpha1.DataPlaneSpec) { s.Registry.Prefix = "https://docker.io" },
-			fieldRegistryPrefix + ": must not have a scheme",
+			"spec.registry.prefix: must be a registry without a scheme",
+		},
+		"no registry": {
+			func(s *v1alpha1.DataPlaneSpec) { s.Registry.Prefix = "" },
+			"spec.registry.prefix: must be a registry",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dp := soundDataPlane(t)
 			test.edit(&dp.Spec)
-			warnings, errs := Validate(dp)
+			warnings, errs := helpers.Validate(dp)
 			assert.Empty(t, errs)
 			require.Len(t, warnings, 1)
 			assert.True(t, strings.HasPrefix(warnings[0], test.want), warnings[0])
 			assert.NotContains(t, warnings[0], "hunter2")
-			_, err := RESTConfigFor(dp)
+			_, err := helpers.RESTConfigFor(dp)
 			assert.NoError(t, err, "a warning is no error")
 		})
 	}
 }
 
+// encoding/pem skips what it can't read in silence, and client-go with it.
+func TestValidateWarnsOfEachCertificateThatIsLost(t *testing.T) {
+	ca := func() []byte { return testpki.Certificates(testpki.New(t).Cert) }
+	one, two, three := ca(), ca(), ca()
+	hint := ": BEGIN and END must each have a line of their own, without indentation or byte order mark, and the text between must be base64"
+	for name, test := range map[string]struct {
+		bundle []byte
+		lost   []int  // the indices of what is lost
+		kept   []byte // what is left
+		hint   string
+	}{
+		"all sound":                       {bundle: slices.Concat(one, two, three), kept: slices.Concat(one, two, three)},
+		"two without a line break":        {bundle: slices.Concat(glue(one, two), three), lost: []int{0, 1}, kept: three, hint: hint},
+		"a byte order mark":               {bundle: slices.Concat([]byte(bom), one, two), lost: []int{0}, kept: two, hint: hint},
+		"an indented one":                 {bundle: slices.Concat(one, append(indent(two), '\n'), three), lost: []int{1}, kept: slices.Concat(one, three), hint: hint},
+		"a corrupt one":                   {bundle: slices.Concat(one, corrupt(two), three), lost: []int{1}, kept: slices.Concat(one, three), hint: hint},
+		"a cut one at the end":            {bundle: slices.Concat(one, two[:len(two)/2]), lost: []int{1}, kept: one, hint: hint},
+		"one that is no certificate":      {bundle: slices.Concat(one, testpki.Block("CERTIFICATE", []byte("junk")), two), lost: []int{1}, kept: slices.Concat(one, two)},
+		"several, numbered as they are":   {bundle: slices.Concat(corrupt(one), two, corrupt(one), corrupt(one), three), lost: []int{0, 2, 3}, kept: slices.Concat(two, three), hint: hint},
+		"a damaged block of another kind": {bundle: slices.Concat(one, corrupt(testpki.Block("X509 CRL", []byte("some text"))), two), kept: slices.Concat(one, two)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp := soundDataPlane(t)
+			dp.Spec.KubernetesCluster.Credentials.CACert = testpki.Encode(test.bundle)
+			warnings, errs := helpers.Validate(dp)
+			assert.Empty(t, errs)
+			var want []string
+			for _, i := range test.lost {
+				want = append(want, fmt.Sprintf("%s: certificate %d can't be parsed and is ignored%s", fieldCA, i, test.hint))
+			}
+			assert.Equal(t, want, warnings)
+			used, kept := x509.NewCertPool(), x509.NewCertPool()
+			used.AppendCertsFromPEM(test.bundle)
+			kept.AppendCertsFromPEM(test.kept)
+			assert.True(t, kept.Equal(used), "crypto/x509 must lose the same ones")
+		})
+	}
+}
+
+func TestValidateNumbersClientCertificatesAsTheyAre(t *testing.T) {
+	a, key := testpki.New(t), testpki.ECDSAKey(t)
+	dp := soundDataPlane(t)
+	dp.Spec.KubernetesCluster.Credentials.ClientKey = testpki.Encode(testpki.PKCS8(t, key))
+	dp.Spec.KubernetesCluster.Credentials.ClientCert = testpki.Encode(slices.Concat(testpki.Certificates(a.Issue(key)),
+		corrupt(testpki.Certificates(a.Cert)), testpki.Certificates(a.Issue(key, testpki.Expired))))
+	warnings, errs := helpers.Validate(dp)
+	assert.Empty(t, errs)
+	require.Len(t, warnings, 2)
+	assert.Contains(t, warnings[0], fieldCert+": certificate 1 can't be parsed: BEGIN and END must")
+	assert.Contains(t, warnings[1], fieldCert+": certificate 2 expired at ")
+}
+
 func TestOneExpiredCAAmongOthersIsNoWarning(t *testing.T) {
 	dp := soundDataPlane(t)
 	ca := &dp.Spec.KubernetesCluster.Credentials.CACert
-	*ca = encode(append(decode(*ca), pemCertificate(newAuthority(t).issue(newECDSAKey(t), expired))...))
-	warnings, errs := Validate(dp)
+	*ca = testpki.Encode(append(testpki.Decode(*ca), testpki.Certificates(testpki.New(t).Issue(testpki.ECDSAKey(t), testpki.Expired))...))
+	warnings, errs := helpers.Validate(dp)
 	assert.Empty(t, warnings)
 	assert.Empty(t, errs)
 }
 
 func TestCertificateExpiryIsTheEarliestOfTheChain(t *testing.T) {
-	a, key := newAuthority(t), newECDSAKey(t)
-	leaf, intermediate := a.issue(key), a.issue(newECDSAKey(t), expired)
-	dp := newDataPlane(t)
+	a, key := testpki.New(t), testpki.ECDSAKey(t)
+	leaf, intermediate := a.Issue(key), a.Issue(testpki.ECDSAKey(t), testpki.Expired)
+	dp := testpki.DataPlane(t)
 	creds := &dp.Spec.KubernetesCluster.Credentials
-	creds.ClientCert = encode(pemCertificate(leaf, intermediate))
+	creds.ClientCert = testpki.Encode(testpki.Certificates(leaf, intermediate))
 	creds.ClientKey = "" // does not matter
-	expiry, err := CertificateExpiry(dp)
+	expiry, err := helpers.CertificateExpiry(dp)
 	require.NoError(t, err)
 	assert.Equal(t, intermediate.NotAfter, expiry)
 
 	creds.ClientCert = "?"
-	_, err = CertificateExpiry(dp)
-	require.ErrorIs(t, err, ErrInvalidCredentials)
-	creds.ClientCert = encode([]byte("?"))
-	_, err = CertificateExpiry(dp)
-	require.ErrorIs(t, err, ErrInvalidCredentials)
-	_, err = CertificateExpiry(nil)
-	require.ErrorIs(t, err, ErrNoCredentials)
-	_, err = CertificateExpiry(&v1alpha1.DataPlane{})
-	require.ErrorIs(t, err, ErrNoCredentials)
+	_, err = helpers.CertificateExpiry(dp)
+	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
+	creds.ClientCert = testpki.Encode([]byte("?"))
+	_, err = helpers.CertificateExpiry(dp)
+	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
+	_, err = helpers.CertificateExpiry(nil)
+	require.ErrorIs(t, err, helpers.ErrNoCredentials)
+	_, err = helpers.CertificateExpiry(&v1alpha1.DataPlane{})
+	require.ErrorIs(t, err, helpers.ErrNoCredentials)
 }
 
 func TestFingerprint(t *testing.T) {
-	dp := newDataPlane(t)
-	fingerprint := Fingerprint(dp)
+	dp := testpki.DataPlane(t)
+	fingerprint := helpers.Fingerprint(dp)
 	assert.Regexp(t, "^[0-9a-f]{64}$", fingerprint)
 
 	same := dp.DeepCopy()
 	same.Name, same.UID, same.Generation = "other", "uid-2", 9
 	same.Spec.Gateway.PublicVirtualHost = "changed"
-	assert.Equal(t, fingerprint, Fingerprint(same), "nothing else counts")
+	assert.Equal(t, fingerprint, helpers.Fingerprint(same), "nothing else counts")
 
 	seen := map[string]bool{fingerprint: true}
 	for _, edit := range []func(*v1alpha1.APIServerCredentials){
@@ -173,60 +247,44 @@ func TestFingerprint(t *testing.T) {
 	} {
 		changed := dp.DeepCopy()
 		edit(&changed.Spec.KubernetesCluster.Credentials)
-		assert.False(t, seen[Fingerprint(changed)])
-		seen[Fingerprint(changed)] = true
+		assert.False(t, seen[helpers.Fingerprint(changed)])
+		seen[helpers.Fingerprint(changed)] = true
 	}
-	assert.Empty(t, Fingerprint(nil))
-	assert.Empty(t, Fingerprint(&v1alpha1.DataPlane{}))
-}
-
-func TestKubeconfigForIsWhatClientcmdReads(t *testing.T) {
-	dp := newDataPlane(t)
-	kubeconfig, err := KubeconfigFor(dp, WithServerName("kubernetes"))
-	require.NoError(t, err)
-	data, err := clientcmd.Write(*kubeconfig)
-	require.NoError(t, err)
-	read, err := clientcmd.RESTConfigFromKubeConfig(data)
-	require.NoError(t, err)
-	want, err := RESTConfigFor(dp, WithServerName("kubernetes"))
-	require.NoError(t, err)
-	assert.Equal(t, want.Host, read.Host)
-	assert.Equal(t, want.TLSClientConfig, read.TLSClientConfig)
-	assert.Equal(t, "production-dataplane", kubeconfig.CurrentContext)
-
-	unnamed := newDataPlane(t)
-	unnamed.Name = ""
-	kubeconfig, err = KubeconfigFor(unnamed)
-	require.NoError(t, err)
-	assert.Equal(t, "dataplane", kubeconfig.CurrentContext)
-	_, err = KubeconfigFor(nil)
-	require.ErrorIs(t, err, ErrNoCredentials)
+	assert.Empty(t, helpers.Fingerprint(nil))
+	assert.Empty(t, helpers.Fingerprint(&v1alpha1.DataPlane{}))
 }
 
 // FuzzCredentials feeds the parser. What it accepts, client-go must be able to use, and
-// Validate must accept too; what it refuses must not be echoed.
+// helpers.Validate must accept too; what it refuses must not be echoed.
 func FuzzCredentials(f *testing.F) {
-	dp := newDataPlane(f)
+	dp := testpki.DataPlane(f)
 	c := dp.Spec.KubernetesCluster.Credentials
 	f.Add(c.APIServerURL, c.CACert, c.ClientCert, c.ClientKey)
 	f.Add("http://host", c.ClientKey, c.ClientKey, c.ClientCert)
-	f.Add("https://user:password@host?query#fragment", string(decode(c.CACert)), "", encode([]byte(c.ClientKey)))
-	f.Add("https://[::1]:6443", wrap(c.CACert, "\n"), base64.RawURLEncoding.EncodeToString(decode(c.ClientCert)), c.ClientKey+"=")
-	f.Add("https://host/%2e%2e/", encode(pemBlock("CERTIFICATE", nil)), c.ClientCert, encode(pemBlock("ENCRYPTED PRIVATE KEY", nil)))
+	f.Add("https://user:password@host?query#fragment", string(testpki.Decode(c.CACert)), "", testpki.Encode([]byte(c.ClientKey)))
+	f.Add("https://[::1]:6443", testpki.Wrap(c.CACert, "\n"), base64.RawURLEncoding.EncodeToString(testpki.Decode(c.ClientCert)), c.ClientKey+"=")
+	f.Add("https://host/%2e%2e/", testpki.Encode(testpki.Block("CERTIFICATE", nil)), c.ClientCert, testpki.Encode(testpki.Block("ENCRYPTED PRIVATE KEY", nil)))
 	f.Fuzz(func(t *testing.T, server, ca, cert, key string) {
 		dp := &v1alpha1.DataPlane{}
 		dp.Spec.KubernetesCluster.Credentials = v1alpha1.APIServerCredentials{
 			APIServerURL: server, CACert: ca, ClientCert: cert, ClientKey: key,
 		}
-		config, err := RESTConfigFor(dp)
-		warnings, errs := Validate(dp)
+		config, err := helpers.RESTConfigFor(dp)
+		warnings, errs := helpers.Validate(dp)
 		assert.Equal(t, err == nil, len(errs) == 0, "%v / %v", err, errs)
-		_ = Fingerprint(dp)
-		_, _ = CertificateExpiry(dp)
+		_ = helpers.Fingerprint(dp)
+		_, _ = helpers.CertificateExpiry(dp)
 		if err == nil {
-			r, err := NewRemote(dp)
+			_, err := rest.TLSConfigFor(config)
 			require.NoError(t, err)
-			r.Close()
+			_, _, err = rest.DefaultServerUrlFor(config)
+			require.NoError(t, err)
+			creds, err := helpers.CredentialsFor(config)
+			require.NoError(t, err)
+			dp.Spec.KubernetesCluster.Credentials = creds
+			again, err := helpers.RESTConfigFor(dp)
+			require.NoError(t, err)
+			assert.Equal(t, config, again)
 			assert.Equal(t, server, config.Host)
 			return
 		}

@@ -282,10 +282,11 @@ func (q *quickstart) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := helpers.RESTConfigFor(dp, helpers.WithUserAgent("dataplane-sdk-quickstart"))
+	config, err := helpers.RESTConfigFor(dp)
 	if err != nil {
 		return err
 	}
+	config.UserAgent = "dataplane-sdk-quickstart"
 	if q.target, err = kubernetes.NewForConfig(config); err != nil {
 		return err
 	}

@@ -87,16 +87,15 @@ func ECDSAKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
+// Key is a private key and one of the forms that tools write it in.
+type Key struct {
+	Signer crypto.Signer
+	PEM    []byte
+}
+
 // Keys returns a key of each kind that TLS uses, in each form that tools write.
-func Keys(t testing.TB) map[string]struct {
-	signer crypto.Signer
-	pem    []byte
-} {
+func Keys(t testing.TB) map[string]Key {
 	t.Helper()
-	type keys = map[string]struct {
-		signer crypto.Signer
-		pem    []byte
-	}
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	ecdsaKey := ECDSAKey(t)
@@ -104,7 +103,7 @@ func Keys(t testing.TB) map[string]struct {
 	require.NoError(t, err)
 	sec1, err := x509.MarshalECPrivateKey(ecdsaKey)
 	require.NoError(t, err)
-	return keys{
+	return map[string]Key{
 		"RSA in PKCS #1":   {rsaKey, Block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey))},
 		"RSA in PKCS #8":   {rsaKey, PKCS8(t, rsaKey)},
 		"ECDSA in SEC 1":   {ecdsaKey, Block("EC PRIVATE KEY", sec1)},

@@ -1,0 +1,148 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+)
+
+func TestCredentialsForIsTheInverseOfRESTConfigFor(t *testing.T) {
+	a := testpki.New(t)
+	for name, key := range testpki.Keys(t) {
+		t.Run(name, func(t *testing.T) {
+			dp := testpki.DataPlane(t)
+			want := &dp.Spec.KubernetesCluster.Credentials
+			want.ClientCert, want.ClientKey = testpki.Encode(testpki.Certificates(a.Issue(key.Signer))), testpki.Encode(key.PEM)
+			config, err := helpers.RESTConfigFor(dp)
+			require.NoError(t, err)
+			before := *config
+			creds, err := helpers.CredentialsFor(config)
+			require.NoError(t, err)
+			assert.Equal(t, *want, creds)
+			assert.Equal(t, before, *config, "the configuration stays as it is")
+		})
+	}
+}
+
+func TestCredentialsForReadsAKubeconfig(t *testing.T) {
+	dp := testpki.DataPlane(t)
+	kubeconfig, err := helpers.KubeconfigFor(dp)
+	require.NoError(t, err)
+	inline := filepath.Join(t.TempDir(), "kubeconfig")
+	require.NoError(t, clientcmd.WriteToFile(*kubeconfig, inline))
+
+	dir := t.TempDir()
+	for _, cluster := range kubeconfig.Clusters {
+		cluster.CertificateAuthorityData, cluster.CertificateAuthority = nil, writeFile(t, dir, "ca.crt", cluster.CertificateAuthorityData)
+	}
+	for _, user := range kubeconfig.AuthInfos {
+		user.ClientCertificateData, user.ClientCertificate = nil, writeFile(t, dir, "tls.crt", user.ClientCertificateData)
+		user.ClientKeyData, user.ClientKey = nil, writeFile(t, dir, "tls.key", user.ClientKeyData)
+	}
+	files := filepath.Join(dir, "kubeconfig")
+	require.NoError(t, clientcmd.WriteToFile(*kubeconfig, files))
+
+	for name, file := range map[string]string{"with data": inline, "with files": files} {
+		t.Run(name, func(t *testing.T) {
+			config, err := clientcmd.BuildConfigFromFlags("", file)
+			require.NoError(t, err)
+			before := *config
+			creds, err := helpers.CredentialsFor(config)
+			require.NoError(t, err)
+			assert.Equal(t, dp.Spec.KubernetesCluster.Credentials, creds)
+			assert.Equal(t, before, *config, "the configuration stays as it is")
+		})
+	}
+}
+
+func writeFile(t *testing.T, dir, name string, data []byte) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	return file
+}
+
+func TestCredentialsForIgnoresPreferencesOfTheClient(t *testing.T) {
+	dp := testpki.DataPlane(t)
+	config, err := helpers.RESTConfigFor(dp)
+	require.NoError(t, err)
+	config.QPS, config.Burst, config.Timeout = 1, 2, time.Second
+	config.UserAgent, config.ContentType, config.DisableCompression = "tool/v1", "application/json", true
+	config.Host = "k8s-api.example.com:6443" // client-go would use https
+	creds, err := helpers.CredentialsFor(config)
+	require.NoError(t, err)
+	assert.Equal(t, dp.Spec.KubernetesCluster.Credentials, creds)
+}
+
+func TestCredentialsForRefusesWhatADataPlaneCannotHold(t *testing.T) {
+	const refused = ": can't be stored in a DataPlane"
+	same := func(rt http.RoundTripper) http.RoundTripper { return rt }
+	for name, test := range map[string]struct {
+		edit func(*rest.Config)
+		want string
+	}{
+		"Username":           {func(c *rest.Config) { c.Username = "hunter2" }, "Username" + refused},
+		"Password":           {func(c *rest.Config) { c.Password = "hunter2" }, "Password" + refused},
+		"BearerToken":        {func(c *rest.Config) { c.BearerToken = "hunter2" }, "BearerToken" + refused},
+		"BearerTokenFile":    {func(c *rest.Config) { c.BearerTokenFile = "/token" }, "BearerTokenFile" + refused},
+		"user impersonated":  {func(c *rest.Config) { c.Impersonate.UserName = "root" }, "Impersonate" + refused},
+		"UID impersonated":   {func(c *rest.Config) { c.Impersonate.UID = "0" }, "Impersonate" + refused},
+		"group impersonated": {func(c *rest.Config) { c.Impersonate.Groups = []string{"wheel"} }, "Impersonate" + refused},
+		"extra impersonated": {func(c *rest.Config) { c.Impersonate.Extra = map[string][]string{"a": nil} }, "Impersonate" + refused},
+		"AuthProvider":       {func(c *rest.Config) { c.AuthProvider = &clientcmdapi.AuthProviderConfig{} }, "AuthProvider" + refused},
+		"ExecProvider":       {func(c *rest.Config) { c.ExecProvider = &clientcmdapi.ExecConfig{} }, "ExecProvider" + refused},
+		"Insecure":           {func(c *rest.Config) { c.Insecure = true }, "TLSClientConfig.Insecure" + refused},
+		"ServerName":         {func(c *rest.Config) { c.ServerName = "other" }, "TLSClientConfig.ServerName" + refused},
+		"Transport":          {func(c *rest.Config) { c.Transport = http.DefaultTransport }, "Transport" + refused},
+		"WrapTransport":      {func(c *rest.Config) { c.WrapTransport = same }, "WrapTransport" + refused},
+		"Dial": {func(c *rest.Config) {
+			c.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, nil }
+		}, "Dial" + refused},
+		"Proxy":        {func(c *rest.Config) { c.Proxy = http.ProxyURL(&url.URL{}) }, "Proxy" + refused},
+		"no host":      {func(c *rest.Config) { c.Host = "" }, "Host: must be set, to a URL such as https://host:6443"},
+		"http":         {func(c *rest.Config) { c.Host = "http://hunter2" }, "Host: must use https: credentials are sent only over TLS"},
+		"a user name":  {func(c *rest.Config) { c.Host = "https://hunter2@host" }, "Host: must not contain a user name or password"},
+		"no CA":        {func(c *rest.Config) { c.CAData = nil }, "TLSClientConfig.CAData: must be set"},
+		"no cert":      {func(c *rest.Config) { c.CertData = nil }, "TLSClientConfig.CertData: must be set"},
+		"no key":       {func(c *rest.Config) { c.KeyData = nil }, "TLSClientConfig.KeyData: must be set"},
+		"a broken key": {func(c *rest.Config) { c.KeyData = []byte("hunter2") }, "TLSClientConfig.KeyData: contains no PEM block PRIVATE KEY"},
+		"a missing file": {
+			func(c *rest.Config) { c.KeyData, c.KeyFile = nil, "/nonexistent/tls.key" },
+			"TLSClientConfig: open /nonexistent/tls.key: no such file or directory",
+		},
+		"several": {
+			func(c *rest.Config) { *c = rest.Config{Host: "http://host", BearerToken: "hunter2"} },
+			"BearerToken" + refused + "\nHost: must use https: credentials are sent only over TLS\n" +
+				"TLSClientConfig.CAData: must be set\nTLSClientConfig.CertData: must be set\nTLSClientConfig.KeyData: must be set",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config, err := helpers.RESTConfigFor(testpki.DataPlane(t))
+			require.NoError(t, err)
+			test.edit(config)
+			creds, err := helpers.CredentialsFor(config)
+			assert.Equal(t, v1alpha1.APIServerCredentials{}, creds)
+			require.EqualError(t, err, test.want)
+		})
+	}
+	_, err := helpers.CredentialsFor(nil)
+	require.EqualError(t, err, "nil rest.Config")
+}
