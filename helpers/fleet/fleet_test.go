@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package helpers
+package fleet
 
 import (
 	"context"
@@ -57,7 +57,7 @@ func newSource(t testing.TB) *source {
 // run is one call of a fleet's function, as a test sees it.
 type run struct {
 	ctx    context.Context
-	remote *Remote
+	remote *remote.Cluster
 	end    chan error // what it returns
 }
 
@@ -88,14 +88,14 @@ type fleetTest struct {
 }
 
 // newFleet runs a fleet. Its runs end with their context unless heedless.
-func newFleetTest(t *testing.T, heedless bool, opts ...FleetOption) *fleetTest {
+func newFleetTest(t *testing.T, heedless bool, opts ...Option) *fleetTest {
 	t.Helper()
 	f := &fleetTest{
 		t: t, server: newAPIServer(t, whoAmI), source: newSource(t),
 		runs: make(chan *run, 100), result: make(chan error, 1),
 	}
-	opts = append([]FleetOption{WithBackoff(time.Millisecond, 10*time.Millisecond, time.Minute)}, opts...)
-	f.fleet = NewFleet(f.source.informer, func(ctx context.Context, r *Remote) error {
+	opts = append([]Option{WithBackoff(time.Millisecond, 10*time.Millisecond, time.Minute)}, opts...)
+	f.fleet = New(f.source.informer, func(ctx context.Context, r *remote.Cluster) error {
 		this := &run{ctx, r, make(chan error)}
 		f.runs <- this
 		if heedless {
@@ -165,7 +165,7 @@ func (f *fleetTest) status(name string) PlaneStatus {
 	return PlaneStatus{}
 }
 
-func (f *fleetTest) requireState(name string, state FleetState) {
+func (f *fleetTest) requireState(name string, state State) {
 	f.t.Helper()
 	require.Eventually(f.t, func() bool { return f.status(name).State == state }, 10*time.Second, time.Millisecond,
 		"%s is not %s", name, state)
@@ -192,7 +192,7 @@ func TestFleetRunsOncePerDataPlane(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "user-of-"+name, user)
 	}
-	require.Equal(t, FleetRunning, f.status("a").State)
+	require.Equal(t, StateRunning, f.status("a").State)
 
 	f.modify(a, func(dp *v1alpha1.DataPlane) {
 		dp.Labels = map[string]string{"x": "y"}
@@ -205,7 +205,7 @@ func TestFleetRunsOncePerDataPlane(t *testing.T) {
 	f.requireNoRun()
 
 	f.source.Delete(b.DeepCopy())
-	require.ErrorIs(t, byName["b"].cause(t), ErrDeleted)
+	require.ErrorIs(t, byName["b"].cause(t), helpers.ErrDeleted)
 	mustReceive(t, byName["b"].remote.Done())
 	byName["a"].requireGoesOn(t)
 	require.Eventually(t, func() bool { return len(f.fleet.Status().Planes) == 1 }, 10*time.Second, time.Millisecond)
@@ -213,15 +213,15 @@ func TestFleetRunsOncePerDataPlane(t *testing.T) {
 	cause := errors.New("enough")
 	f.stop(cause)
 	require.NoError(t, mustReceive(t, f.result))
-	require.ErrorIs(t, byName["a"].cause(t), ErrFleetStopped)
+	require.ErrorIs(t, byName["a"].cause(t), ErrStopped)
 	require.ErrorIs(t, byName["a"].cause(t), cause)
-	require.Equal(t, FleetStopped, f.status("a").State)
+	require.Equal(t, StateStopped, f.status("a").State)
 	f.server.requireNoConnections()
 }
 
 func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 	for name, test := range map[string]struct {
-		opts   []FleetOption
+		opts   []Option
 		change func(f *fleetTest, dp *v1alpha1.DataPlane)
 		want   error
 		user   string
@@ -229,7 +229,7 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 		"other credentials": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) { f.rotate(dp, "new") }, ErrCredentialsChanged, "new"},
 		"another object, which was not seen to come": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) {
 			f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID = "uid-2" })
-		}, ErrReplaced, "user-of-a"},
+		}, helpers.ErrReplaced, "user-of-a"},
 		"deleted and recreated": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) {
 			f.source.Delete(dp.DeepCopy())
 			again := dp.DeepCopy()
@@ -237,7 +237,7 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 			f.source.Add(again)
 		}, nil, "user-of-a"}, // the cause depends on what the informer sees
 		"as RestartOn says": {
-			[]FleetOption{WithRestartOn(func(before, after *v1alpha1.DataPlane) bool {
+			[]Option{WithRestartOn(func(before, after *v1alpha1.DataPlane) bool {
 				return before.Spec.Gateway != after.Spec.Gateway
 			})},
 			func(f *fleetTest, dp *v1alpha1.DataPlane) {
@@ -255,7 +255,7 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 				require.ErrorIs(t, cause, test.want)
 			}
 			f.requireNoRun() // before the first has returned
-			f.requireState("a", FleetStopping)
+			f.requireState("a", StateStopping)
 			_, err := get(t, first.remote, "/")
 			require.NoError(t, err, "what a run does at its end still has its connection")
 			first.end <- ctxErr
@@ -282,7 +282,7 @@ func TestFleetRetriesErrors(t *testing.T) {
 	}
 	var starts, removed atomic.Int64
 	ends := make(chan ended, 100)
-	f := newFleetTest(t, false, WithBackoff(8*time.Millisecond, 64*time.Millisecond, time.Hour), WithFleetHooks(FleetHooks{
+	f := newFleetTest(t, false, WithBackoff(8*time.Millisecond, 64*time.Millisecond, time.Hour), WithHooks(Hooks{
 		OnStart:  func(types.NamespacedName) { starts.Add(1) },
 		OnEnd:    func(_ types.NamespacedName, err error, ran, retry time.Duration) { ends <- ended{err, ran, retry} },
 		OnRemove: func(types.NamespacedName) { removed.Add(1) },
@@ -299,7 +299,7 @@ func TestFleetRetriesErrors(t *testing.T) {
 	}
 	r := f.next()
 	status := f.status("a")
-	assert.Equal(t, FleetRunning, status.State)
+	assert.Equal(t, StateRunning, status.State)
 	assert.Equal(t, 6, status.Restarts)
 	assert.Equal(t, "no route", status.LastError)
 	assert.WithinDuration(t, time.Now(), status.LastErrorTime, time.Minute)
@@ -314,15 +314,15 @@ func TestFleetRetriesErrors(t *testing.T) {
 
 	r = f.next()
 	f.source.Delete(dp.DeepCopy())
-	require.ErrorIs(t, r.cause(t), ErrDeleted)
-	require.ErrorIs(t, mustReceive(t, ends).err, ErrDeleted)
+	require.ErrorIs(t, r.cause(t), helpers.ErrDeleted)
+	require.ErrorIs(t, mustReceive(t, ends).err, helpers.ErrDeleted)
 	require.Eventually(t, func() bool { return removed.Load() == 1 }, 10*time.Second, time.Millisecond)
 	assert.EqualValues(t, 9, starts.Load())
 }
 
 func TestFleetForgetsFailuresAfterRunningWell(t *testing.T) {
 	retries := make(chan time.Duration, 10)
-	f := newFleetTest(t, false, WithBackoff(time.Microsecond, time.Hour, 0), WithFleetHooks(FleetHooks{
+	f := newFleetTest(t, false, WithBackoff(time.Microsecond, time.Hour, 0), WithHooks(Hooks{
 		OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry },
 	}))
 	f.add("a")
@@ -336,7 +336,7 @@ func TestFleetWaitsBetweenRetries(t *testing.T) {
 	f := newFleetTest(t, false, WithBackoff(time.Hour, time.Hour, time.Hour))
 	dp := f.add("a")
 	f.next().end <- errors.New("down")
-	f.requireState("a", FleetRetrying)
+	f.requireState("a", StateRetrying)
 	assert.WithinDuration(t, time.Now().Add(45*time.Minute), f.status("a").NextRetry, 16*time.Minute)
 	f.requireNoRun()
 	f.rotate(dp, "new")
@@ -348,7 +348,7 @@ func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {
 	dp := f.add("a")
 	r := f.next()
 	r.end <- nil
-	f.requireState("a", FleetDone)
+	f.requireState("a", StateDone)
 	mustReceive(t, r.remote.Done())
 	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
 	f.requireNoRun()
@@ -370,9 +370,9 @@ func TestFleetSurvivesPanics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ends := make(chan error, 1)
 			s, server := newSource(t), newAPIServer(t, whoAmI)
-			fleet := NewFleet(s.informer, func(context.Context, *Remote) error { test.do(); return nil },
+			fleet := New(s.informer, func(context.Context, *remote.Cluster) error { test.do(); return nil },
 				WithBackoff(time.Hour, time.Hour, 0),
-				WithFleetHooks(FleetHooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
+				WithHooks(Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			result := make(chan error, 1)
@@ -395,12 +395,12 @@ func TestFleetSurvivesPanics(t *testing.T) {
 
 func TestFleetDoesNotRetryCredentialsThatCannotBeUsed(t *testing.T) {
 	ends := make(chan error, 10)
-	f := newFleetTest(t, false, WithFleetHooks(FleetHooks{
+	f := newFleetTest(t, false, WithHooks(Hooks{
 		OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err },
 	}))
 	dp := f.add("a", func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials.ClientKey = "c2VjcmV0" })
-	require.ErrorIs(t, mustReceive(t, ends), ErrInvalidCredentials)
-	f.requireState("a", FleetFailed)
+	require.ErrorIs(t, mustReceive(t, ends), helpers.ErrInvalidCredentials)
+	f.requireState("a", StateFailed)
 	assert.Contains(t, f.status("a").LastError, "spec.kubernetesCluster.credentials.clientKey")
 	assert.NotContains(t, f.status("a").LastError, "c2VjcmV0")
 	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
@@ -417,7 +417,7 @@ func TestFleetGivesUpARunThatDoesNotReturn(t *testing.T) {
 	f.rotate(dp, "new")
 	second := f.next()
 	_, err := get(t, first.remote, "/")
-	require.ErrorIs(t, err, ErrRemoteClosed)
+	require.ErrorIs(t, err, remote.ErrClosed)
 	status := f.status("a")
 	assert.Equal(t, 1, status.Overdue)
 	assert.Equal(t, "run did not return in time: credentials of the data plane have changed", status.LastError)
@@ -426,8 +426,8 @@ func TestFleetGivesUpARunThatDoesNotReturn(t *testing.T) {
 	second.requireGoesOn(t)
 
 	f.source.Delete(dp.DeepCopy())
-	require.ErrorIs(t, second.cause(t), ErrDeleted)
-	f.requireState("a", FleetGone)
+	require.ErrorIs(t, second.cause(t), helpers.ErrDeleted)
+	f.requireState("a", StateGone)
 	err = f.ended()
 	require.ErrorIs(t, err, ErrOverdue)
 	require.EqualError(t, err, "fleet: run did not return in time: default/a")
@@ -445,7 +445,7 @@ func TestFleetFilters(t *testing.T) {
 		}
 	}
 	f := newFleetTest(t, false, WithSelector(selector), OnlyConnected(),
-		WithFilter(func(dp *v1alpha1.DataPlane, r Report) bool { return r.Name == dp.Name && dp.Name != "never" }))
+		WithFilter(func(dp *v1alpha1.DataPlane, r helpers.Report) bool { return r.Name == dp.Name && dp.Name != "never" }))
 	f.add("never", setConnected(metav1.ConditionTrue))
 	f.add("silver", setConnected(metav1.ConditionTrue), func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
 	dp := f.add("a", gold)
@@ -458,7 +458,7 @@ func TestFleetFilters(t *testing.T) {
 	r.requireGoesOn(t)
 	dp = f.modify(dp, setConnected(metav1.ConditionFalse))
 	require.ErrorIs(t, r.cause(t), ErrNotSelected)
-	f.requireState("a", FleetNotSelected)
+	f.requireState("a", StateNotSelected)
 	dp = f.modify(dp, setConnected(metav1.ConditionUnknown))
 	f.requireNoRun()
 	dp = f.modify(dp, setConnected(metav1.ConditionTrue))
@@ -468,14 +468,14 @@ func TestFleetFilters(t *testing.T) {
 }
 
 func TestFleetRemembersWhatIsDoneWhileNotSelected(t *testing.T) {
-	f := newFleetTest(t, false, WithFilter(func(dp *v1alpha1.DataPlane, _ Report) bool { return dp.Labels == nil }))
+	f := newFleetTest(t, false, WithFilter(func(dp *v1alpha1.DataPlane, _ helpers.Report) bool { return dp.Labels == nil }))
 	dp := f.add("a")
 	f.next().end <- nil
-	f.requireState("a", FleetDone)
+	f.requireState("a", StateDone)
 	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
-	f.requireState("a", FleetNotSelected)
+	f.requireState("a", StateNotSelected)
 	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
-	f.requireState("a", FleetDone)
+	f.requireState("a", StateDone)
 	f.requireNoRun()
 }
 
@@ -487,7 +487,7 @@ func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
 	}
 	running := []*run{f.next(), f.next()}
 	f.requireNoRun()
-	count := func(state FleetState) (n int) {
+	count := func(state State) (n int) {
 		for _, plane := range f.fleet.Status().Planes {
 			if plane.State == state {
 				n++
@@ -495,8 +495,8 @@ func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
 		}
 		return n
 	}
-	assert.Equal(t, limit, count(FleetRunning))
-	assert.Equal(t, planes-limit, count(FleetStarting))
+	assert.Equal(t, limit, count(StateRunning))
+	assert.Equal(t, planes-limit, count(StateStarting))
 
 	MarkStarted(running[0].ctx)
 	MarkStarted(running[0].ctx) // a second time is nothing
@@ -507,7 +507,7 @@ func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
 	running = append(running, f.next()) // its turn comes again after the others'
 	f.requireNoRun()
 	require.NoError(t, f.ended())
-	require.ErrorIs(t, running[0].cause(t), ErrFleetStopped)
+	require.ErrorIs(t, running[0].cause(t), ErrStopped)
 }
 
 // A cluster that does not answer keeps others from starting for no longer than allowed.
@@ -527,7 +527,7 @@ func TestFleetLeavesNothing(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	all.Add(20)
-	fleet := NewFleet(s.informer, func(ctx context.Context, r *Remote) error {
+	fleet := New(s.informer, func(ctx context.Context, r *remote.Cluster) error {
 		_, err := get(t, r, "/")
 		assert.NoError(t, err)
 		all.Done()
@@ -559,11 +559,11 @@ func TestFleetLeavesNothing(t *testing.T) {
 func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 	server, s := newAPIServer(t, whoAmI), newSource(t)
 	filtering, filtered, began := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
-	fleet := NewFleet(s.informer, func(ctx context.Context, _ *Remote) error {
+	fleet := New(s.informer, func(ctx context.Context, _ *remote.Cluster) error {
 		began <- struct{}{}
 		<-ctx.Done()
 		return ctx.Err()
-	}, WithFilter(func(*v1alpha1.DataPlane, Report) bool {
+	}, WithFilter(func(*v1alpha1.DataPlane, helpers.Report) bool {
 		filtering <- struct{}{}
 		<-filtered
 		return true
@@ -592,7 +592,7 @@ func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 	filtered <- struct{}{}
 	require.Eventually(t, func() bool {
 		planes := fleet.Status().Planes
-		return len(planes) == 1 && planes[0].State == FleetRunning
+		return len(planes) == 1 && planes[0].State == StateRunning
 	}, 10*time.Second, time.Millisecond)
 	end()
 }
@@ -614,7 +614,7 @@ func TestFleetOfAThousandOfWhichATenthIsDead(t *testing.T) {
 	require.Eventually(t, func() bool { return len(s.informer.GetStore().ListKeys()) == planes }, time.Minute, time.Millisecond)
 	before := runtime.NumGoroutine()
 	var working atomic.Int64
-	fleet := NewFleet(s.informer, func(ctx context.Context, r *Remote) error {
+	fleet := New(s.informer, func(ctx context.Context, r *remote.Cluster) error {
 		if _, _, err := r.get(ctx, "/"); err != nil {
 			return err
 		}
@@ -676,7 +676,7 @@ func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
 	stopped := make(chan struct{})
 	close(stopped)
 	informer.Run(stopped)
-	fleet := NewFleet(informer, func(context.Context, *Remote) error { return nil })
+	fleet := New(informer, func(context.Context, *remote.Cluster) error { return nil })
 	for range 2 {
 		require.ErrorContains(t, fleet.Run(t.Context()), "fleet: watch data planes: ")
 	}
@@ -684,13 +684,13 @@ func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
 
 func TestFleetStatusForPeopleAndTools(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0).UTC()
-	status := FleetStatus{Planes: []PlaneStatus{
-		{Namespace: "default", Name: "a", UID: "uid-1", State: FleetRunning, RunningSince: now.Add(-90 * time.Second)},
+	status := Status{Planes: []PlaneStatus{
+		{Namespace: "default", Name: "a", UID: "uid-1", State: StateRunning, RunningSince: now.Add(-90 * time.Second)},
 		{
-			Namespace: "default", Name: "b", State: FleetRetrying, Restarts: 3, LastError: "dial tcp:\nrefused",
+			Namespace: "default", Name: "b", State: StateRetrying, Restarts: 3, LastError: "dial tcp:\nrefused",
 			LastErrorTime: now.Add(-5 * time.Second), NextRetry: now.Add(8 * time.Second), Overdue: 1,
 		},
-		{Name: "c", State: FleetDone},
+		{Name: "c", State: StateDone},
 	}}
 	assert.Equal(t, "3 data planes, 1 Running, 1 Retrying, 1 Done", status.String())
 	assert.Equal(t, ""+
@@ -706,7 +706,7 @@ func TestFleetStatusForPeopleAndTools(t *testing.T) {
 			"lastErrorTime": "2023-11-14T22:13:15Z", "nextRetry": "2023-11-14T22:13:28Z", "overdue": 1},
 		{"name": "c", "state": "Done", "restarts": 0}
 	]}`, string(data))
-	assert.Equal(t, "0 data planes", FleetStatus{}.String())
+	assert.Equal(t, "0 data planes", Status{}.String())
 }
 
 // A run may run a Fleet of its own, whose error is that of any run.
@@ -714,25 +714,25 @@ func TestFleetRetriesOverdueOfAnother(t *testing.T) {
 	f := newFleetTest(t, false, WithBackoff(time.Hour, time.Hour, time.Hour))
 	f.add("a")
 	f.next().end <- fmt.Errorf("inner: %w", ErrOverdue)
-	f.requireState("a", FleetRetrying)
+	f.requireState("a", StateRetrying)
 	f.requireNoRun()
 }
 
 func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
 	ends := make(chan error, 10)
 	s, server := newSource(t), newAPIServer(t, whoAmI)
-	fleet := NewFleet(s.informer, func(ctx context.Context, _ *Remote) error { <-ctx.Done(); panic("too late") },
-		WithFleetHooks(FleetHooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
+	fleet := New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); panic("too late") },
+		WithHooks(Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
 	ctx, stop := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- fleet.Run(ctx) }()
 	s.Add(server.dataPlane("a", "user"))
-	require.Eventually(t, func() bool { return len(fleet.Status().Planes) == 1 && fleet.Status().Planes[0].State == FleetRunning },
+	require.Eventually(t, func() bool { return len(fleet.Status().Planes) == 1 && fleet.Status().Planes[0].State == StateRunning },
 		10*time.Second, time.Millisecond)
 	stop()
 	require.NoError(t, mustReceive(t, result))
 	err := mustReceive(t, ends)
-	require.ErrorIs(t, err, ErrFleetStopped)
+	require.ErrorIs(t, err, ErrStopped)
 	require.ErrorContains(t, err, "run panicked: too late")
 	assert.Equal(t, "run panicked: too late", fleet.Status().Planes[0].LastError)
 }
@@ -745,7 +745,7 @@ func TestFleetOnlyConnectedAsksEveryObject(t *testing.T) {
 	})
 	r := f.next()
 	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID, dp.Status.Conditions = "uid-2", nil })
-	require.ErrorIs(t, r.cause(t), ErrReplaced)
+	require.ErrorIs(t, r.cause(t), helpers.ErrReplaced)
 	f.requireNoRun()
 }
 
@@ -753,7 +753,7 @@ func TestFleetCountsRunningWellFromTheStart(t *testing.T) {
 	t.Parallel()
 	retries := make(chan time.Duration, 10)
 	const initial, resetAfter = 20 * time.Millisecond, 2 * time.Second
-	f := newFleetTest(t, false, WithBackoff(initial, time.Hour, resetAfter), WithFleetHooks(FleetHooks{
+	f := newFleetTest(t, false, WithBackoff(initial, time.Hour, resetAfter), WithHooks(Hooks{
 		OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry },
 	}))
 	f.add("a")
@@ -775,8 +775,8 @@ func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
 	var fleet *Fleet
 	s, server := newSource(t), newAPIServer(t, whoAmI)
 	began := make(chan struct{}, 10)
-	fleet = NewFleet(s.informer, func(ctx context.Context, _ *Remote) error { began <- struct{}{}; <-ctx.Done(); return nil },
-		WithFilter(func(*v1alpha1.DataPlane, Report) bool { fleet.Status(); return true }),
+	fleet = New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { began <- struct{}{}; <-ctx.Done(); return nil },
+		WithFilter(func(*v1alpha1.DataPlane, helpers.Report) bool { fleet.Status(); return true }),
 		WithRestartOn(func(_, _ *v1alpha1.DataPlane) bool { return false }),
 		WithRestartOn(func(_, _ *v1alpha1.DataPlane) bool { fleet.Status(); return true }))
 	ctx, stop := context.WithCancel(t.Context())

@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package helpers
+package fleet
 
 import (
 	"context"
@@ -70,9 +70,9 @@ func TestShardsOwnEachDataPlaneOnce(t *testing.T) {
 
 func TestShardFleetOptions(t *testing.T) {
 	shard := Shard{Index: 1, Count: 2, grace: 3 * time.Second}
-	o := newFleetOptions(shard.FleetOptions())
+	o := newOptions(shard.Options())
 	assert.Equal(t, 3*time.Second, o.grace, "no run goes on when another replica may lead")
-	assert.Equal(t, time.Second, newFleetOptions(append([]FleetOption{WithStopGrace(time.Second)}, shard.FleetOptions()...)).grace)
+	assert.Equal(t, time.Second, newOptions(append([]Option{WithStopGrace(time.Second)}, shard.Options()...)).grace)
 	selected := 0
 	for i := range 100 {
 		dp := &v1alpha1.DataPlane{}
