@@ -4,21 +4,15 @@
 package helpers
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"net"
-	"net/http/httptest"
 	"runtime"
-	"runtime/pprof"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -153,129 +147,6 @@ func BenchmarkThousandRemotes(b *testing.B) {
 	}
 	b.ReportMetric(bytes, "heap-bytes/remote")
 	b.ReportMetric(float64(goroutines), "goroutines")
-}
-
-// BenchmarkFleet of a thousand data planes on ten servers, from Run until every run has had
-// an answer, and from the end of its context until Run has returned, against a goroutine
-// for each data plane that makes the same request and holds its connection. The heap is
-// that of both ends, as the servers are in this process; of the goroutines, what is theirs
-// is told apart.
-func BenchmarkFleet(b *testing.B) {
-	const planes = 1000
-	s := newSource(b)
-	servers := make([]*apiServer, 10)
-	for i := range servers {
-		servers[i] = newAPIServer(b, whoAmI, withECDSA(b))
-	}
-	all := make([]*v1alpha1.DataPlane, planes)
-	for i := range all {
-		all[i] = servers[i%len(servers)].dataPlane(fmt.Sprint("dp-", i), "user")
-		s.Add(all[i])
-	}
-	require.Eventually(b, func() bool { return len(s.informer.GetStore().ListKeys()) == planes }, time.Minute, time.Millisecond)
-
-	type work func(ctx context.Context, r *Remote) error
-	withFleet := func(opts ...FleetOption) func(ctx context.Context, work work) error {
-		return func(ctx context.Context, work work) error { return NewFleet(s.informer, work, opts...).Run(ctx) }
-	}
-	withoutFleet := func(ctx context.Context, work work) error {
-		var running sync.WaitGroup
-		defer running.Wait()
-		for _, dp := range all {
-			running.Add(1)
-			go func() {
-				defer running.Done()
-				r, err := NewRemote(dp)
-				if err != nil {
-					return
-				}
-				defer r.cut()
-				_ = work(ctx, r)
-			}()
-		}
-		return nil
-	}
-	for _, bench := range []struct {
-		name string
-		run  func(ctx context.Context, work work) error
-	}{
-		{"floor", withoutFleet},
-		{"sdk", withFleet()},
-		{"sdk-50-start-at-once", withFleet(WithStartLimit(50, time.Second))},
-	} {
-		b.Run(bench.name, func(b *testing.B) {
-			var rounds, started, stopped, heap, goroutines, serving float64
-			for b.Loop() {
-				heapBefore, goroutinesBefore := heapInUse(), runtime.NumGoroutine()
-				ctx, stop := context.WithCancel(b.Context())
-				var answered sync.WaitGroup
-				answered.Add(planes)
-				result := make(chan error, 1)
-				begun := time.Now()
-				go func() {
-					result <- bench.run(ctx, func(ctx context.Context, r *Remote) error {
-						if _, _, err := r.get(ctx, "/"); err != nil {
-							return err
-						}
-						MarkStarted(ctx)
-						answered.Done()
-						<-ctx.Done()
-						return ctx.Err()
-					})
-				}()
-				answered.Wait()
-				started += time.Since(begun).Seconds()
-				goroutines += float64(runtime.NumGoroutine() - goroutinesBefore)
-				serving += float64(servingGoroutines(b))
-				heap += heapInUse() - heapBefore
-				begun = time.Now()
-				stop()
-				require.NoError(b, <-result)
-				stopped += time.Since(begun).Seconds()
-				rounds++
-				requireGoroutines(b, goroutinesBefore)
-			}
-			b.ReportMetric(0, "ns/op") // of all that is between
-			b.ReportMetric(1000*started/rounds, "start-ms")
-			b.ReportMetric(1000*stopped/rounds, "stop-ms")
-			b.ReportMetric(heap/rounds/planes, "heap-B/plane")
-			b.ReportMetric((goroutines-serving)/rounds/planes, "goroutines/plane")
-			b.ReportMetric(serving/rounds/planes, "server-goroutines/plane")
-		})
-	}
-}
-
-// servingGoroutines counts those of connections of servers.
-func servingGoroutines(b *testing.B) (n int) {
-	b.Helper()
-	var profile strings.Builder
-	require.NoError(b, pprof.Lookup("goroutine").WriteTo(&profile, 1))
-	for group := range strings.SplitSeq(profile.String(), "\n\n") {
-		if !strings.Contains(group, "net/http.(*conn).serve") && !strings.Contains(group, "net/http.(*http2serverConn)") {
-			continue
-		}
-		if header, first, found := strings.Cut(group, "\n"); found && strings.HasPrefix(header, "goroutine profile: ") {
-			group = first
-		}
-		var count int
-		_, err := fmt.Sscanf(group, "%d @", &count)
-		require.NoError(b, err, "%s", group)
-		n += count
-	}
-	return n
-}
-
-// withECDSA gives a server a certificate with which handshakes take less than with RSA.
-func withECDSA(t testing.TB) func(*httptest.Server) {
-	t.Helper()
-	a, key := newAuthority(t), newECDSAKey(t)
-	cert := a.issue(key, func(template *x509.Certificate) {
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	})
-	return func(s *httptest.Server) {
-		s.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}
-	}
 }
 
 // heapInUse is without what is in pools, which the second collection frees.

@@ -11,8 +11,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -159,58 +157,4 @@ func ExampleEventHandler() {
 		return err
 	}
 	_ = register
-}
-
-func ExampleNewFleet() {
-	var informer cache.SharedIndexInformer // of a generated informer factory
-
-	fleet := helpers.NewFleet(informer, func(ctx context.Context, r *helpers.Remote) error {
-		client, err := kubernetes.NewForConfigAndClient(r.Config(), r.HTTPClient())
-		if err != nil {
-			return err
-		}
-		watcher, err := client.AppsV1().Deployments("").Watch(ctx, metav1.ListOptions{})
-		if err != nil {
-			return err // there is another run soon
-		}
-		defer watcher.Stop()
-		for event := range watcher.ResultChan() {
-			fmt.Println(r.Key(), event.Type)
-		}
-		return errors.New("the watch has ended")
-	}, helpers.OnlyConnected(), helpers.WithBackoff(time.Second, time.Minute, time.Minute))
-
-	run := func(ctx context.Context) {
-		go func() {
-			<-ctx.Done()
-			fmt.Print(fleet.Status().Table(time.Now()))
-		}()
-		if err := fleet.Run(ctx); err != nil {
-			fmt.Println(err)
-		}
-	}
-	_ = run
-}
-
-func ExampleRunShards() {
-	var (
-		config   *rest.Config // of the cluster that holds the DataPlanes and the Leases
-		informer cache.SharedIndexInformer
-		podName  string
-	)
-	run := func(ctx context.Context, work func(context.Context, *helpers.Remote) error) error {
-		config := rest.CopyConfig(config)
-		config.QPS = -1 // or else renewals would wait
-		leases, err := coordinationv1client.NewForConfig(config)
-		if err != nil {
-			return err
-		}
-		return helpers.RunShards(ctx, helpers.ShardsConfig{
-			Leases: leases, Namespace: "my-controller", Name: "my-controller",
-			Identity: podName, Count: 16,
-		}, func(ctx context.Context, shard helpers.Shard) error {
-			return helpers.NewFleet(informer, work, shard.FleetOptions()...).Run(ctx)
-		})
-	}
-	_ = run
 }

@@ -68,7 +68,7 @@ func TestShardsOwnEachDataPlaneOnce(t *testing.T) {
 	assert.Equal(t, "shard 2 of 16", Shard{Index: 2, Count: 16}.String())
 }
 
-func TestShardFleetOptions(t *testing.T) {
+func TestShardOptions(t *testing.T) {
 	shard := Shard{Index: 1, Count: 2, grace: 3 * time.Second}
 	o := newOptions(shard.Options())
 	assert.Equal(t, 3*time.Second, o.grace, "no run goes on when another replica may lead")
@@ -79,7 +79,7 @@ func TestShardFleetOptions(t *testing.T) {
 		dp.Name = fmt.Sprint("dp-", i)
 		if o.selects(dp, false) {
 			selected++
-			assert.True(t, shard.Owns(keyOf(dp)))
+			assert.True(t, shard.Owns(types.NamespacedName{Name: dp.Name}))
 		}
 	}
 	assert.InDelta(t, 50, selected, 20)
