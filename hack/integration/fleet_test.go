@@ -34,6 +34,8 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
@@ -69,7 +71,7 @@ func TestFleetUnderChaos(t *testing.T) {
 
 	require.NoError(t, stop(), "no run was given up")
 	for _, plane := range c.fleet.Status().Planes {
-		assert.Equal(t, helpers.FleetStopped, plane.State, "%s", plane.Name)
+		assert.Equal(t, fleet.StateStopped, plane.State, "%s", plane.Name)
 	}
 	require.Eventually(t, func() bool { return c.sockets.open() == 0 }, eventually, tick, "sockets are left")
 	require.Eventually(t, func() bool { return assert.ObjectsAreEqual(before, c.watches()) }, eventually, 10*tick, "watches are left")
@@ -94,7 +96,7 @@ type fleetRun struct {
 	uid                 types.UID
 	fingerprint, server string
 	replica             string
-	remote              *helpers.Remote
+	cluster             *remote.Cluster
 	heard, ended        bool  // with the lock
 	cause               error // of its end
 }
@@ -102,7 +104,7 @@ type fleetRun struct {
 // cut says that the run can't reach its data plane, whether it has returned or not.
 func (r *fleetRun) cut() bool {
 	select {
-	case <-r.remote.Done():
+	case <-r.cluster.Done():
 		return true
 	default:
 		return false
@@ -167,7 +169,7 @@ type sockets struct {
 	made []syscall.RawConn
 }
 
-// control is for WithDialControl.
+// control is for remote.Options.DialControl.
 func (s *sockets) control(_ context.Context, _, _ string, conn syscall.RawConn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,7 +197,7 @@ type chaos struct {
 	targets  []*controlplane.ControlPlane
 	admins   []kubernetes.Interface // of the targets
 	informer cache.SharedIndexInformer
-	fleet    *helpers.Fleet
+	fleet    *fleet.Fleet
 	sockets  sockets
 	raging   atomic.Bool
 	checks   sync.WaitGroup
@@ -261,14 +263,14 @@ func newChaos(t *testing.T) *chaos {
 	return c
 }
 
-func (c *chaos) newFleet() (*helpers.Fleet, cache.SharedIndexInformer) {
+func (c *chaos) newFleet() (*fleet.Fleet, cache.SharedIndexInformer) {
 	informer := c.space.informer(c.t)
-	fleet := helpers.NewFleet(informer, c.run,
-		helpers.WithRemoteOptions(helpers.WithDialControl(c.sockets.control)),
-		helpers.WithBackoff(50*time.Millisecond, time.Second, 10*time.Second),
-		helpers.WithStopGrace(chaosGrace),
-		helpers.WithStartLimit(chaosPlanes/2, time.Second),
-		helpers.WithFleetHooks(helpers.FleetHooks{OnRemove: c.remove}))
+	f := fleet.New(informer, c.run,
+		fleet.WithRemoteOptions(remote.Options{DialControl: c.sockets.control}),
+		fleet.WithBackoff(50*time.Millisecond, time.Second, 10*time.Second),
+		fleet.WithStopGrace(chaosGrace),
+		fleet.WithStartLimit(chaosPlanes/2, time.Second),
+		fleet.WithHooks(fleet.Hooks{OnRemove: c.remove}))
 	ended := func(uid types.UID) {
 		c.checks.Go(func() {
 			assert.Eventually(c.t, func() bool { return c.allCut(uid) }, chaosGrace+eventually, tick, "a run goes on for a data plane that is no more")
@@ -288,7 +290,7 @@ func (c *chaos) newFleet() (*helpers.Fleet, cache.SharedIndexInformer) {
 		},
 	})
 	require.NoError(c.t, err)
-	return fleet, informer
+	return f, informer
 }
 
 // informer returns one of the DataPlanes of the namespace, which has synced and runs until
@@ -348,7 +350,7 @@ func (c *chaos) allCut(uid types.UID) bool {
 }
 
 // run is the Fleet's function.
-func (c *chaos) run(ctx context.Context, r *helpers.Remote) error {
+func (c *chaos) run(ctx context.Context, r *remote.Cluster) error {
 	config := r.Config()
 	var same openchoreov1alpha1.DataPlane
 	same.Spec.KubernetesCluster.Credentials = openchoreov1alpha1.APIServerCredentials{
@@ -357,7 +359,7 @@ func (c *chaos) run(ctx context.Context, r *helpers.Remote) error {
 		ClientCert:   base64.StdEncoding.EncodeToString(config.CertData),
 		ClientKey:    base64.StdEncoding.EncodeToString(config.KeyData),
 	}
-	run := &fleetRun{key: r.Key(), fingerprint: helpers.Fingerprint(&same), server: config.Host, remote: r}
+	run := &fleetRun{key: r.Key(), fingerprint: helpers.Fingerprint(&same), server: config.Host, cluster: r}
 	for _, plane := range c.fleet.Status().Planes {
 		if plane.Name == run.key.Name {
 			run.uid = plane.UID
@@ -373,7 +375,7 @@ func (c *chaos) run(ctx context.Context, r *helpers.Remote) error {
 	if ctx.Err() != nil && c.raging.Load() && run.number%8 == 0 { // it does not return in time
 		<-r.Done()
 		_, listErr := client.CoreV1().ConfigMaps(metav1.NamespaceAll).List(context.WithoutCancel(ctx), metav1.ListOptions{})
-		assert.ErrorIs(c.t, listErr, helpers.ErrRemoteClosed)
+		assert.ErrorIs(c.t, listErr, remote.ErrClosed)
 	}
 	return err
 }
@@ -385,7 +387,7 @@ func (c *chaos) follow(ctx context.Context, client kubernetes.Interface, run *fl
 	if err != nil {
 		return err
 	}
-	helpers.MarkStarted(ctx)
+	fleet.MarkStarted(ctx)
 	watcher, err := configMaps.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
 	if err != nil {
 		return err
@@ -569,7 +571,7 @@ func (c *chaos) awaitCalm() (calm map[types.NamespacedName]*fleetRun) {
 	require.EventuallyWithT(c.t, func(collect *assert.CollectT) {
 		c.prove(collect)
 		calm = c.current()
-		states := map[string]helpers.PlaneStatus{}
+		states := map[string]fleet.PlaneStatus{}
 		for _, plane := range c.fleet.Status().Planes {
 			states[plane.Name] = plane
 		}
@@ -584,13 +586,13 @@ func (c *chaos) awaitCalm() (calm map[types.NamespacedName]*fleetRun) {
 			run, has := calm[types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}]
 			if c.planes[dp.Name].broken {
 				require.False(collect, has, "%s has a run", dp.Name)
-				require.Equal(collect, helpers.FleetFailed, status.State)
+				require.Equal(collect, fleet.StateFailed, status.State)
 				require.Contains(collect, status.LastError, "spec.kubernetesCluster.credentials")
 				continue
 			}
 			runs++
 			require.True(collect, has, "%s has no run", dp.Name)
-			require.Equal(collect, helpers.FleetRunning, status.State)
+			require.Equal(collect, fleet.StateRunning, status.State)
 			require.Equal(collect, dp.UID, run.uid)
 			require.Equal(collect, helpers.Fingerprint(dp), run.fingerprint)
 			require.True(collect, c.hasHeard(run), "the watch of run %d, for %s, is silent", run.number, dp.Name)
@@ -691,7 +693,7 @@ func (c *chaos) requireCauses() {
 	causes := map[string]int{}
 	count := func(cause error) string {
 		for _, known := range []error{
-			helpers.ErrDeleted, helpers.ErrReplaced, helpers.ErrCredentialsChanged, helpers.ErrFleetStopped,
+			helpers.ErrDeleted, helpers.ErrReplaced, fleet.ErrCredentialsChanged, fleet.ErrStopped,
 		} {
 			if errors.Is(cause, known) {
 				return known.Error()
@@ -707,6 +709,6 @@ func (c *chaos) requireCauses() {
 		causes[cause]++
 	}
 	c.t.Logf("runs ended by: %v", causes)
-	assert.LessOrEqual(c.t, causes[helpers.ErrCredentialsChanged.Error()], c.events["rotated"]+c.events["broken"]+c.events["mended"])
+	assert.LessOrEqual(c.t, causes[fleet.ErrCredentialsChanged.Error()], c.events["rotated"]+c.events["broken"]+c.events["mended"])
 	assert.LessOrEqual(c.t, causes[helpers.ErrDeleted.Error()]+causes[helpers.ErrReplaced.Error()], c.events["deleted"]+c.events["recreated"])
 }

@@ -21,7 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 // leads keeps account of who leads which shard, and fails when two do.
@@ -31,7 +32,7 @@ type leads struct {
 	by map[int]string
 }
 
-func (l *leads) begin(shard helpers.Shard, replica string) {
+func (l *leads) begin(shard fleet.Shard, replica string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if other, led := l.by[shard.Index]; led {
@@ -40,7 +41,7 @@ func (l *leads) begin(shard helpers.Shard, replica string) {
 	l.by[shard.Index] = replica
 }
 
-func (l *leads) end(shard helpers.Shard) {
+func (l *leads) end(shard fleet.Shard) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.by, shard.Index)
@@ -75,7 +76,7 @@ const leaseDuration = 3 * time.Second
 // startReplica runs one that does nothing in its shards, and takes a while to return.
 func startReplica(t *testing.T, s *space, name string, count int, leads *leads, returns time.Duration) *replica {
 	t.Helper()
-	return startReplicaOf(t, s, name, count, leaseDuration, func(ctx context.Context, r *replica, shard helpers.Shard) error {
+	return startReplicaOf(t, s, name, count, leaseDuration, func(ctx context.Context, r *replica, shard fleet.Shard) error {
 		leads.begin(shard, r.name)
 		defer leads.end(shard)
 		<-ctx.Done()
@@ -86,7 +87,7 @@ func startReplica(t *testing.T, s *space, name string, count int, leads *leads, 
 
 // startReplicaOf runs one with the rights that the documentation names.
 func startReplicaOf(t *testing.T, s *space, name string, count int, lease time.Duration,
-	run func(ctx context.Context, r *replica, shard helpers.Shard) error,
+	run func(ctx context.Context, r *replica, shard fleet.Shard) error,
 ) *replica {
 	t.Helper()
 	user := addUser(t, s.plane, name+"-of-"+s.namespace)
@@ -110,10 +111,10 @@ func startReplicaOf(t *testing.T, s *space, name string, count int, lease time.D
 		require.NoError(c, err)
 	}, eventually, tick)
 	go func() {
-		r.result <- helpers.RunShards(ctx, helpers.ShardsConfig{
+		r.result <- fleet.RunShards(ctx, fleet.ShardsConfig{
 			Leases: client.CoordinationV1(), Namespace: s.namespace, Name: "test", Identity: name,
 			Count: count, LeaseDuration: lease,
-		}, func(ctx context.Context, shard helpers.Shard) error { return run(ctx, r, shard) })
+		}, func(ctx context.Context, shard fleet.Shard) error { return run(ctx, r, shard) })
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -203,10 +204,10 @@ func TestShardsWhoseLeaseIsEdited(t *testing.T) {
 	t.Parallel()
 	s := shared.space(t)
 	var begun, ended atomic.Int64
-	startReplicaOf(t, s, "a", 1, leaseDuration, func(ctx context.Context, _ *replica, _ helpers.Shard) error {
+	startReplicaOf(t, s, "a", 1, leaseDuration, func(ctx context.Context, _ *replica, _ fleet.Shard) error {
 		begun.Add(1)
 		<-ctx.Done()
-		if errors.Is(context.Cause(ctx), helpers.ErrShardLost) {
+		if errors.Is(context.Cause(ctx), fleet.ErrShardLost) {
 			ended.Add(1)
 		}
 		return ctx.Err()
@@ -227,9 +228,9 @@ func TestShardsNeedRights(t *testing.T) {
 	s := shared.space(t)
 	client, err := kubernetes.NewForConfig(addUser(t, shared, "nobody-in-"+s.namespace).Config())
 	require.NoError(t, err)
-	err = helpers.RunShards(t.Context(), helpers.ShardsConfig{
+	err = fleet.RunShards(t.Context(), fleet.ShardsConfig{
 		Leases: client.CoordinationV1(), Namespace: s.namespace, Name: "test", Identity: "a", Count: 1, LeaseDuration: 2 * time.Second,
-	}, func(context.Context, helpers.Shard) error { return nil })
+	}, func(context.Context, fleet.Shard) error { return nil })
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 }
 
@@ -239,9 +240,9 @@ func TestShardsEndWithAnErrorOfARun(t *testing.T) {
 	failure := errors.New("no more")
 	var begun sync.WaitGroup
 	begun.Add(3)
-	err := helpers.RunShards(t.Context(), helpers.ShardsConfig{
+	err := fleet.RunShards(t.Context(), fleet.ShardsConfig{
 		Leases: s.kubernetes.CoordinationV1(), Namespace: s.namespace, Name: "test", Identity: "a", Count: 3, LeaseDuration: 2 * time.Second,
-	}, func(ctx context.Context, shard helpers.Shard) error {
+	}, func(ctx context.Context, shard fleet.Shard) error {
 		begun.Done()
 		if shard.Index == 1 {
 			begun.Wait()
@@ -279,11 +280,11 @@ func TestFleetInShards(t *testing.T) {
 	replicas := map[string]*replica{}
 	for _, name := range []string{"a", "b", "c"} {
 		// A lease so long that a busy machine does not look like one that stands still.
-		replicas[name] = startReplicaOf(t, s, name, shards, 10*time.Second, func(ctx context.Context, r *replica, shard helpers.Shard) error {
-			return helpers.NewFleet(informer, func(ctx context.Context, remote *helpers.Remote) error {
-				run := runs.begin(&fleetRun{key: remote.Key(), replica: r.name, remote: remote})
+		replicas[name] = startReplicaOf(t, s, name, shards, 10*time.Second, func(ctx context.Context, r *replica, shard fleet.Shard) error {
+			return fleet.New(informer, func(ctx context.Context, cluster *remote.Cluster) error {
+				run := runs.begin(&fleetRun{key: cluster.Key(), replica: r.name, cluster: cluster})
 				defer func() { runs.end(run, context.Cause(ctx)) }()
-				target, err := kubernetes.NewForConfigAndClient(remote.Config(), remote.HTTPClient())
+				target, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 				if err != nil {
 					return err
 				}
@@ -294,10 +295,10 @@ func TestFleetInShards(t *testing.T) {
 				defer watcher.Stop()
 				<-ctx.Done()
 				if r.cutOff.Load() {
-					<-remote.Done()
+					<-cluster.Done()
 				}
 				return ctx.Err()
-			}, shard.FleetOptions()...).Run(ctx)
+			}, shard.Options()...).Run(ctx)
 		})
 	}
 	// requireRunsBy waits until each data plane has a run, each replica as many shards, and
@@ -332,7 +333,7 @@ func TestFleetInShards(t *testing.T) {
 // shardOf returns the one shard to which a data plane belongs.
 func shardOf(key types.NamespacedName, count int) int {
 	for i := range count {
-		if (helpers.Shard{Index: i, Count: count}).Owns(key) {
+		if (fleet.Shard{Index: i, Count: count}).Owns(key) {
 			return i
 		}
 	}

@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package helpers
+package fleet
 
 import (
 	"context"
@@ -68,18 +68,18 @@ func TestShardsOwnEachDataPlaneOnce(t *testing.T) {
 	assert.Equal(t, "shard 2 of 16", Shard{Index: 2, Count: 16}.String())
 }
 
-func TestShardFleetOptions(t *testing.T) {
+func TestShardOptions(t *testing.T) {
 	shard := Shard{Index: 1, Count: 2, grace: 3 * time.Second}
-	o := newFleetOptions(shard.FleetOptions())
+	o := newOptions(shard.Options())
 	assert.Equal(t, 3*time.Second, o.grace, "no run goes on when another replica may lead")
-	assert.Equal(t, time.Second, newFleetOptions(append([]FleetOption{WithStopGrace(time.Second)}, shard.FleetOptions()...)).grace)
+	assert.Equal(t, time.Second, newOptions(append([]Option{WithStopGrace(time.Second)}, shard.Options()...)).grace)
 	selected := 0
 	for i := range 100 {
 		dp := &v1alpha1.DataPlane{}
 		dp.Name = fmt.Sprint("dp-", i)
 		if o.selects(dp, false) {
 			selected++
-			assert.True(t, shard.Owns(keyOf(dp)))
+			assert.True(t, shard.Owns(types.NamespacedName{Name: dp.Name}))
 		}
 	}
 	assert.InDelta(t, 50, selected, 20)

@@ -1,0 +1,23 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package fleet runs a function for each of many data planes, for as long as they exist:
+//
+//	f := fleet.New(informer, func(ctx context.Context, cluster *remote.Cluster) error {
+//		client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+//		if err != nil {
+//			return err // the Fleet tries again later
+//		}
+//		return watchWorkloads(ctx, cluster.Key(), client) // returns when ctx ends
+//	}, fleet.OnlyConnected())
+//	err := f.Run(ctx)
+//
+// [RunShards] divides the data planes among the replicas of a program, by Leases:
+//
+//	err := fleet.RunShards(ctx, config, func(ctx context.Context, shard fleet.Shard) error {
+//		return fleet.New(informer, work, shard.Options()...).Run(ctx)
+//	})
+//
+// [Fleet.Status] says what the Fleet does for each data plane, and [Hooks] feed metrics and
+// logs. The package logs nothing itself; client-go logs failed elections.
+package fleet

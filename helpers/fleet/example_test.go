@@ -1,0 +1,74 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func ExampleNew() {
+	var informer cache.SharedIndexInformer // of a generated informer factory
+
+	f := fleet.New(informer, func(ctx context.Context, cluster *remote.Cluster) error {
+		client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+		if err != nil {
+			return err
+		}
+		watcher, err := client.AppsV1().Deployments("").Watch(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err // there is another run soon
+		}
+		defer watcher.Stop()
+		for event := range watcher.ResultChan() {
+			fmt.Println(cluster.Key(), event.Type)
+		}
+		return errors.New("the watch has ended")
+	}, fleet.OnlyConnected(), fleet.WithBackoff(time.Second, time.Minute, time.Minute))
+
+	run := func(ctx context.Context) {
+		go func() {
+			<-ctx.Done()
+			fmt.Println(f.Status())
+		}()
+		if err := f.Run(ctx); err != nil {
+			fmt.Println(err)
+		}
+	}
+	_ = run
+}
+
+func ExampleRunShards() {
+	var (
+		config   *rest.Config // of the cluster that holds the DataPlanes and the Leases
+		informer cache.SharedIndexInformer
+		podName  string
+	)
+	run := func(ctx context.Context, work func(context.Context, *remote.Cluster) error) error {
+		config := rest.CopyConfig(config)
+		config.QPS = -1 // or else renewals would wait
+		leases, err := coordinationv1client.NewForConfig(config)
+		if err != nil {
+			return err
+		}
+		return fleet.RunShards(ctx, fleet.ShardsConfig{
+			Leases: leases, Namespace: "my-controller", Name: "my-controller",
+			Identity: podName, Count: 16,
+		}, func(ctx context.Context, shard fleet.Shard) error {
+			return fleet.New(informer, work, shard.Options()...).Run(ctx)
+		})
+	}
+	_ = run
+}

@@ -1,0 +1,303 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func TestFleetRunsOncePerDataPlane(t *testing.T) {
+	f := newFleetTest(t, false)
+	a, b := f.add("a"), f.add("b")
+	byName := map[string]*run{}
+	for range 2 {
+		r := f.next()
+		byName[r.cluster.Key().Name] = r
+	}
+	require.Len(t, byName, 2)
+	for name, r := range byName {
+		user, err := get(t.Context(), r.cluster, "/")
+		require.NoError(t, err)
+		assert.Equal(t, "user-of-"+name, user)
+	}
+	require.Equal(t, fleet.StateRunning, f.status("a").State)
+
+	f.modify(a, func(dp *v1alpha1.DataPlane) {
+		dp.Labels = map[string]string{"x": "y"}
+		dp.Spec.Gateway.PublicVirtualHost = "other.example.com"
+		dp.Generation++
+	})
+	f.modify(b, func(dp *v1alpha1.DataPlane) { dp.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} })
+	byName["a"].requireGoesOn(t)
+	byName["b"].requireGoesOn(t)
+	f.requireNoRun()
+
+	f.source.Delete(b.DeepCopy())
+	require.ErrorIs(t, byName["b"].cause(t), helpers.ErrDeleted)
+	testpki.Receive(t, byName["b"].cluster.Done())
+	byName["a"].requireGoesOn(t)
+	require.Eventually(t, func() bool { return len(f.fleet.Status().Planes) == 1 }, 10*time.Second, time.Millisecond)
+
+	cause := errors.New("enough")
+	f.stop(cause)
+	require.NoError(t, testpki.Receive(t, f.result))
+	require.ErrorIs(t, byName["a"].cause(t), fleet.ErrStopped)
+	require.ErrorIs(t, byName["a"].cause(t), cause)
+	require.Equal(t, fleet.StateStopped, f.status("a").State)
+	f.server.RequireNoConnections()
+}
+
+func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
+	for name, test := range map[string]struct {
+		opts   []fleet.Option
+		change func(f *fleetTest, dp *v1alpha1.DataPlane)
+		want   error
+		user   string
+	}{
+		"other credentials": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) { f.rotate(dp, "new") }, fleet.ErrCredentialsChanged, "new"},
+		"another object, which was not seen to come": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) {
+			f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID = "uid-2" })
+		}, helpers.ErrReplaced, "user-of-a"},
+		"deleted and recreated": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) {
+			f.source.Delete(dp.DeepCopy())
+			again := dp.DeepCopy()
+			again.UID = "uid-2"
+			f.source.Add(again)
+		}, nil, "user-of-a"}, // the cause depends on what the informer sees
+		"as RestartOn says": {
+			[]fleet.Option{fleet.WithRestartOn(func(before, after *v1alpha1.DataPlane) bool {
+				return before.Spec.Gateway != after.Spec.Gateway
+			})},
+			func(f *fleetTest, dp *v1alpha1.DataPlane) {
+				f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Spec.Gateway.PublicVirtualHost = "other.example.com" })
+			}, fleet.ErrDataPlaneChanged, "user-of-a",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleetTest(t, true, test.opts...)
+			dp := f.add("a")
+			first := f.next()
+			test.change(f, dp)
+			cause := first.cause(t)
+			if test.want != nil {
+				require.ErrorIs(t, cause, test.want)
+			}
+			f.requireNoRun() // before the first has returned
+			f.requireState("a", fleet.StateStopping)
+			_, err := get(t.Context(), first.cluster, "/")
+			require.NoError(t, err, "what a run does at its end still has its connection")
+			first.end <- context.Canceled
+			second := f.next()
+			testpki.Receive(t, first.cluster.Done())
+			user, err := get(t.Context(), second.cluster, "/")
+			require.NoError(t, err)
+			assert.Equal(t, test.user, user)
+			assert.Equal(t, 1, f.status("a").Restarts)
+			second.requireGoesOn(t)
+			f.stop(nil)
+			second.end <- nil
+			require.NoError(t, f.ended())
+		})
+	}
+}
+
+func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {
+	f := newFleetTest(t, false)
+	dp := f.add("a")
+	r := f.next()
+	r.end <- nil
+	f.requireState("a", fleet.StateDone)
+	testpki.Receive(t, r.cluster.Done())
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
+	f.requireNoRun()
+	f.rotate(dp, "new")
+	f.next()
+}
+
+func TestFleetGivesUpARunThatDoesNotReturn(t *testing.T) {
+	f := newFleetTest(t, true, fleet.WithStopGrace(100*time.Millisecond))
+	dp := f.add("a")
+	first := f.next()
+	f.rotate(dp, "new")
+	second := f.next()
+	_, err := get(t.Context(), first.cluster, "/")
+	require.ErrorIs(t, err, remote.ErrClosed)
+	status := f.status("a")
+	assert.Equal(t, 1, status.Overdue)
+	assert.Equal(t, "run did not return in time: credentials of the data plane have changed", status.LastError)
+	first.end <- nil
+	require.Eventually(t, func() bool { return f.status("a").Overdue == 0 }, 10*time.Second, time.Millisecond)
+	second.requireGoesOn(t)
+
+	f.source.Delete(dp.DeepCopy())
+	require.ErrorIs(t, second.cause(t), helpers.ErrDeleted)
+	f.requireState("a", fleet.StateGone)
+	err = f.ended()
+	require.ErrorIs(t, err, fleet.ErrOverdue)
+	require.EqualError(t, err, "fleet: run did not return in time: default/a")
+	second.end <- nil
+}
+
+func TestFleetConnectsAsItsRemoteOptionsSay(t *testing.T) {
+	f := newFleetTest(t, false, fleet.WithRemoteOptions(remote.Options{
+		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+			config, err := helpers.RESTConfigFor(dp)
+			if err == nil {
+				config.UserAgent = "my-controller"
+			}
+			return config, err
+		},
+	}))
+	f.add("a")
+	assert.Equal(t, "my-controller", f.next().cluster.Config().UserAgent)
+}
+
+func TestFleetLeavesNothing(t *testing.T) {
+	server, s := testpki.NewServer(t, testpki.WhoAmI), newSource(t)
+	before := runtime.NumGoroutine()
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	all.Add(20)
+	f := fleet.New(s.informer, func(ctx context.Context, c *remote.Cluster) error {
+		_, err := get(ctx, c, "/")
+		assert.NoError(t, err)
+		all.Done()
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	for i := range 20 {
+		s.Add(server.DataPlane(fmt.Sprint("dp-", i), "user"))
+	}
+	all.Wait()
+	require.EqualError(t, f.Run(ctx), "fleet runs already")
+	stop()
+	require.NoError(t, testpki.Receive(t, result))
+	server.RequireNoConnections()
+	testpki.RequireGoroutines(t, before)
+
+	all.Add(20) // it can be run again
+	ctx, stop = context.WithCancel(t.Context())
+	go func() { result <- f.Run(ctx) }()
+	all.Wait()
+	stop()
+	require.NoError(t, testpki.Receive(t, result))
+	testpki.RequireGoroutines(t, before)
+}
+
+// An event may be under way while Run ends, and go on when the Fleet runs again.
+func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
+	server, s := testpki.NewServer(t, testpki.WhoAmI), newSource(t)
+	filtering, filtered, began := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
+	f := fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error {
+		began <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}, fleet.WithFilter(func(*v1alpha1.DataPlane, helpers.Report) bool {
+		filtering <- struct{}{}
+		<-filtered
+		return true
+	}))
+	run := func() (end func()) {
+		ctx, stop := context.WithCancel(t.Context())
+		result := make(chan error, 1)
+		go func() { result <- f.Run(ctx) }()
+		return func() {
+			stop()
+			require.NoError(t, testpki.Receive(t, result))
+		}
+	}
+	end := run()
+	s.Add(server.DataPlane("a", "user"))
+	testpki.Receive(t, filtering)
+	end()
+
+	end = run()
+	testpki.Receive(t, filtering)
+	filtered <- struct{}{} // to one of the two
+	select {
+	case <-began: // to that of the second
+	case <-time.After(50 * time.Millisecond):
+	}
+	filtered <- struct{}{}
+	require.Eventually(t, func() bool {
+		planes := f.Status().Planes
+		return len(planes) == 1 && planes[0].State == fleet.StateRunning
+	}, 10*time.Second, time.Millisecond)
+	end()
+}
+
+func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
+	informer := cache.NewSharedIndexInformer(&cache.ListWatch{}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+	stopped := make(chan struct{})
+	close(stopped)
+	informer.Run(stopped)
+	f := fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil })
+	for range 2 {
+		require.ErrorContains(t, f.Run(t.Context()), "fleet: watch data planes: ")
+	}
+}
+
+func TestFleetStatusForPeopleAndTools(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0).UTC()
+	status := fleet.Status{Planes: []fleet.PlaneStatus{
+		{Namespace: "default", Name: "a", UID: "uid-1", State: fleet.StateRunning, RunningSince: now.Add(-90 * time.Second)},
+		{
+			Namespace: "default", Name: "b", State: fleet.StateRetrying, Restarts: 3, LastError: "dial tcp:\nrefused",
+			LastErrorTime: now.Add(-5 * time.Second), NextRetry: now.Add(8 * time.Second), Overdue: 1,
+		},
+		{Name: "c", State: fleet.StateDone},
+	}}
+	assert.Equal(t, "3 data planes, 1 Running, 1 Retrying, 1 Done", status.String())
+	data, err := json.Marshal(status)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"planes": [
+		{"namespace": "default", "name": "a", "uid": "uid-1", "state": "Running", "runningSince": "2023-11-14T22:11:50Z", "restarts": 0},
+		{"namespace": "default", "name": "b", "state": "Retrying", "restarts": 3, "lastError": "dial tcp:\nrefused",
+			"lastErrorTime": "2023-11-14T22:13:15Z", "nextRetry": "2023-11-14T22:13:28Z", "overdue": 1},
+		{"name": "c", "state": "Done", "restarts": 0}
+	]}`, string(data))
+	assert.Equal(t, "0 data planes", fleet.Status{}.String())
+}
+
+func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
+	var f *fleet.Fleet
+	s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
+	began := make(chan struct{}, 10)
+	f = fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { began <- struct{}{}; <-ctx.Done(); return nil },
+		fleet.WithFilter(func(*v1alpha1.DataPlane, helpers.Report) bool { f.Status(); return true }),
+		fleet.WithRestartOn(func(_, _ *v1alpha1.DataPlane) bool { return false }),
+		fleet.WithRestartOn(func(_, _ *v1alpha1.DataPlane) bool { f.Status(); return true }))
+	ctx, stop := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	dp := server.DataPlane("a", "user")
+	s.Add(dp.DeepCopy())
+	testpki.Receive(t, began)
+	dp.Labels = map[string]string{"x": "y"}
+	s.Modify(dp.DeepCopy())
+	testpki.Receive(t, began)
+	stop()
+	require.NoError(t, testpki.Receive(t, result))
+}

@@ -1,0 +1,211 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+	cachetesting "k8s.io/client-go/tools/cache/testing"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+// source is what an informer lists and watches.
+type source struct {
+	*cachetesting.FakeControllerSource
+	informer cache.SharedIndexInformer
+}
+
+// IsWatchListSemanticsUnSupported tells a client-go that would stream lists.
+func (*source) IsWatchListSemanticsUnSupported() bool { return true }
+
+func newSource(t testing.TB) *source {
+	t.Helper()
+	s := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
+	s.informer = cache.NewSharedIndexInformer(s, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.informer.Run(stop)
+	}()
+	t.Cleanup(func() {
+		close(stop)
+		<-stopped
+		s.Shutdown()
+	})
+	require.True(t, cache.WaitForCacheSync(stop, s.informer.HasSynced))
+	return s
+}
+
+// run is one call of a fleet's function, as a test sees it.
+type run struct {
+	ctx     context.Context
+	cluster *remote.Cluster
+	end     chan error // what it returns
+}
+
+func (r *run) cause(t testing.TB) error {
+	t.Helper()
+	testpki.Receive(t, r.ctx.Done())
+	return context.Cause(r.ctx)
+}
+
+func (r *run) requireGoesOn(t testing.TB) {
+	t.Helper()
+	select {
+	case <-r.ctx.Done():
+		require.FailNow(t, "the run was ended", "%v", context.Cause(r.ctx))
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// fleetTest is a fleet whose runs do what the test says.
+type fleetTest struct {
+	t      *testing.T
+	server *testpki.Server
+	source *source
+	fleet  *fleet.Fleet
+	runs   chan *run
+	stop   context.CancelCauseFunc
+	result chan error
+}
+
+// newFleetTest runs a fleet. Its runs end with their context unless heedless.
+func newFleetTest(t *testing.T, heedless bool, opts ...fleet.Option) *fleetTest {
+	t.Helper()
+	f := &fleetTest{
+		t: t, server: testpki.NewServer(t, testpki.WhoAmI), source: newSource(t),
+		runs: make(chan *run, 100), result: make(chan error, 1),
+	}
+	opts = append([]fleet.Option{fleet.WithBackoff(time.Millisecond, 10*time.Millisecond, time.Minute)}, opts...)
+	f.fleet = fleet.New(f.source.informer, func(ctx context.Context, c *remote.Cluster) error {
+		this := &run{ctx, c, make(chan error)}
+		f.runs <- this
+		if heedless {
+			return <-this.end
+		}
+		select {
+		case err := <-this.end:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, opts...)
+	ctx, stop := context.WithCancelCause(t.Context())
+	f.stop = stop
+	go func() { f.result <- f.fleet.Run(ctx) }()
+	t.Cleanup(func() { stop(nil) })
+	return f
+}
+
+func (f *fleetTest) next() *run {
+	f.t.Helper()
+	return testpki.Receive(f.t, f.runs)
+}
+
+func (f *fleetTest) requireNoRun() {
+	f.t.Helper()
+	select {
+	case r := <-f.runs:
+		require.FailNow(f.t, "a run began", "for %s", r.cluster.Key())
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// add adds a data plane of the test's server.
+func (f *fleetTest) add(name string, edits ...func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
+	f.t.Helper()
+	dp := f.server.DataPlane(name, "user-of-"+name)
+	for _, edit := range edits {
+		edit(dp)
+	}
+	f.source.Add(dp.DeepCopy())
+	return dp
+}
+
+func (f *fleetTest) modify(dp *v1alpha1.DataPlane, edit func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
+	f.t.Helper()
+	dp = dp.DeepCopy()
+	edit(dp)
+	f.source.Modify(dp.DeepCopy())
+	return dp
+}
+
+func (f *fleetTest) rotate(dp *v1alpha1.DataPlane, user string) *v1alpha1.DataPlane {
+	f.t.Helper()
+	return f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Spec.KubernetesCluster.Credentials = f.server.DataPlane(dp.Name, user).Spec.KubernetesCluster.Credentials
+		dp.Generation++
+	})
+}
+
+func (f *fleetTest) status(name string) fleet.PlaneStatus {
+	for _, plane := range f.fleet.Status().Planes {
+		if plane.Name == name {
+			return plane
+		}
+	}
+	return fleet.PlaneStatus{}
+}
+
+func (f *fleetTest) requireState(name string, state fleet.State) {
+	f.t.Helper()
+	require.Eventually(f.t, func() bool { return f.status(name).State == state }, 10*time.Second, time.Millisecond,
+		"%s is not %s", name, state)
+}
+
+// ended stops the fleet and returns what Run has.
+func (f *fleetTest) ended() error {
+	f.t.Helper()
+	f.stop(nil)
+	return testpki.Receive(f.t, f.result)
+}
+
+// get returns the body of the answer to a GET.
+func get(ctx context.Context, c *remote.Cluster, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Config().Host+path, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := c.HTTPClient().Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
+}
+
+func connected(status metav1.ConditionStatus, observed int64) metav1.Condition {
+	return metav1.Condition{
+		Type: v1alpha1.DataPlaneConditionConnected, Status: status, ObservedGeneration: observed, Reason: "Tested",
+	}
+}
+
+// withECDSA gives a server a certificate with which handshakes take less than with RSA.
+func withECDSA(t testing.TB) func(*httptest.Server) {
+	t.Helper()
+	a, key := testpki.New(t), testpki.ECDSAKey(t)
+	cert := a.Issue(key, func(template *x509.Certificate) {
+		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	})
+	return func(s *httptest.Server) {
+		s.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}
+	}
+}

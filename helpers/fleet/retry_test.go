@@ -1,0 +1,196 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func TestFleetRetriesErrors(t *testing.T) {
+	type ended struct {
+		err        error
+		ran, retry time.Duration
+	}
+	var starts, removed atomic.Int64
+	ends := make(chan ended, 100)
+	f := newFleetTest(t, false, fleet.WithBackoff(8*time.Millisecond, 64*time.Millisecond, time.Hour), fleet.WithHooks(fleet.Hooks{
+		OnStart:  func(types.NamespacedName) { starts.Add(1) },
+		OnEnd:    func(_ types.NamespacedName, err error, ran, retry time.Duration) { ends <- ended{err, ran, retry} },
+		OnRemove: func(types.NamespacedName) { removed.Add(1) },
+	}))
+	dp := f.add("a")
+	failure := errors.New("no route")
+	for i := range 6 {
+		f.next().end <- failure
+		end := testpki.Receive(t, ends)
+		require.ErrorIs(t, end.err, failure)
+		longest := min(8*time.Millisecond<<i, 64*time.Millisecond)
+		require.GreaterOrEqual(t, end.retry, longest/2)
+		require.LessOrEqual(t, end.retry, longest)
+	}
+	r := f.next()
+	status := f.status("a")
+	assert.Equal(t, fleet.StateRunning, status.State)
+	assert.Equal(t, 6, status.Restarts)
+	assert.Equal(t, "no route", status.LastError)
+	assert.WithinDuration(t, time.Now(), status.LastErrorTime, time.Minute)
+	assert.WithinDuration(t, time.Now(), status.RunningSince, time.Minute)
+	assert.Zero(t, status.NextRetry)
+
+	f.rotate(dp, "new") // which forgets the failures
+	require.ErrorIs(t, r.cause(t), fleet.ErrCredentialsChanged)
+	require.ErrorIs(t, testpki.Receive(t, ends).err, fleet.ErrCredentialsChanged)
+	f.next().end <- failure
+	assert.LessOrEqual(t, testpki.Receive(t, ends).retry, 8*time.Millisecond)
+
+	r = f.next()
+	f.source.Delete(dp.DeepCopy())
+	require.ErrorIs(t, r.cause(t), helpers.ErrDeleted)
+	require.ErrorIs(t, testpki.Receive(t, ends).err, helpers.ErrDeleted)
+	require.Eventually(t, func() bool { return removed.Load() == 1 }, 10*time.Second, time.Millisecond)
+	assert.EqualValues(t, 9, starts.Load())
+}
+
+func TestFleetForgetsFailuresAfterRunningWell(t *testing.T) {
+	retries := make(chan time.Duration, 10)
+	f := newFleetTest(t, false, fleet.WithBackoff(time.Microsecond, time.Hour, 0), fleet.WithHooks(fleet.Hooks{
+		OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry },
+	}))
+	f.add("a")
+	for range 8 {
+		f.next().end <- errors.New("again")
+		require.LessOrEqual(t, testpki.Receive(t, retries), time.Microsecond)
+	}
+}
+
+func TestFleetWaitsBetweenRetries(t *testing.T) {
+	f := newFleetTest(t, false, fleet.WithBackoff(time.Hour, time.Hour, time.Hour))
+	dp := f.add("a")
+	f.next().end <- errors.New("down")
+	f.requireState("a", fleet.StateRetrying)
+	assert.WithinDuration(t, time.Now().Add(45*time.Minute), f.status("a").NextRetry, 16*time.Minute)
+	f.requireNoRun()
+	f.rotate(dp, "new")
+	f.next() // at once
+}
+
+func TestFleetSurvivesPanics(t *testing.T) {
+	boom := errors.New("boom")
+	for name, test := range map[string]struct {
+		do   func()
+		want string
+		is   error
+	}{
+		"a panic":             {func() { panic("boom") }, "run panicked: boom", nil},
+		"a panic of an error": {func() { panic(boom) }, "run panicked: boom", boom},
+		"the goroutine ends":  {runtime.Goexit, "run has ended its goroutine without returning", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ends := make(chan error, 1)
+			s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
+			f := fleet.New(s.informer, func(context.Context, *remote.Cluster) error { test.do(); return nil },
+				fleet.WithBackoff(time.Hour, time.Hour, 0),
+				fleet.WithHooks(fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			result := make(chan error, 1)
+			go func() { result <- f.Run(ctx) }()
+			s.Add(server.DataPlane("a", "user"))
+			err := testpki.Receive(t, ends)
+			require.EqualError(t, err, test.want)
+			var panicked *fleet.PanicError
+			if errors.As(err, &panicked) {
+				assert.Contains(t, string(panicked.Stack), "retry_test.go")
+			}
+			if test.is != nil {
+				require.ErrorIs(t, err, test.is)
+			}
+			stop()
+			require.NoError(t, testpki.Receive(t, result))
+		})
+	}
+}
+
+func TestFleetDoesNotRetryCredentialsThatCannotBeUsed(t *testing.T) {
+	ends := make(chan error, 10)
+	f := newFleetTest(t, false, fleet.WithHooks(fleet.Hooks{
+		OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err },
+	}))
+	dp := f.add("a", func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials.ClientKey = "c2VjcmV0" })
+	require.ErrorIs(t, testpki.Receive(t, ends), helpers.ErrInvalidCredentials)
+	f.requireState("a", fleet.StateFailed)
+	assert.Contains(t, f.status("a").LastError, "spec.kubernetesCluster.credentials.clientKey")
+	assert.NotContains(t, f.status("a").LastError, "c2VjcmV0")
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
+	f.requireNoRun()
+	assert.Empty(t, ends)
+	f.rotate(dp, "mended")
+	f.next()
+}
+
+// A run may run a Fleet of its own, whose error is that of any run.
+func TestFleetRetriesOverdueOfAnother(t *testing.T) {
+	f := newFleetTest(t, false, fleet.WithBackoff(time.Hour, time.Hour, time.Hour))
+	f.add("a")
+	f.next().end <- fmt.Errorf("inner: %w", fleet.ErrOverdue)
+	f.requireState("a", fleet.StateRetrying)
+	f.requireNoRun()
+}
+
+func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
+	ends := make(chan error, 10)
+	s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
+	f := fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); panic("too late") },
+		fleet.WithHooks(fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
+	ctx, stop := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	s.Add(server.DataPlane("a", "user"))
+	require.Eventually(t, func() bool { return len(f.Status().Planes) == 1 && f.Status().Planes[0].State == fleet.StateRunning },
+		10*time.Second, time.Millisecond)
+	stop()
+	require.NoError(t, testpki.Receive(t, result))
+	err := testpki.Receive(t, ends)
+	require.ErrorIs(t, err, fleet.ErrStopped)
+	require.ErrorContains(t, err, "run panicked: too late")
+	assert.Equal(t, "run panicked: too late", f.Status().Planes[0].LastError)
+}
+
+func TestFleetCountsRunningWellFromTheStart(t *testing.T) {
+	t.Parallel()
+	retries := make(chan time.Duration, 10)
+	const initial, resetAfter = 20 * time.Millisecond, 2 * time.Second
+	f := newFleetTest(t, false, fleet.WithBackoff(initial, time.Hour, resetAfter), fleet.WithHooks(fleet.Hooks{
+		OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry },
+	}))
+	f.add("a")
+	f.next().end <- errors.New("first")
+	testpki.Receive(t, retries)
+	r := f.next()
+	time.Sleep(resetAfter)
+	fleet.MarkStarted(r.ctx)
+	r.end <- errors.New("second, though after long")
+	require.GreaterOrEqual(t, testpki.Receive(t, retries), initial)
+	r = f.next()
+	fleet.MarkStarted(r.ctx)
+	time.Sleep(resetAfter)
+	r.end <- errors.New("first, after running well")
+	require.LessOrEqual(t, testpki.Receive(t, retries), initial)
+}

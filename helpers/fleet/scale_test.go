@@ -1,0 +1,139 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
+	const limit, planes = 2, 6
+	f := newFleetTest(t, false, fleet.WithStartLimit(limit, time.Hour))
+	for i := range planes {
+		f.add(fmt.Sprint("dp-", i))
+	}
+	running := []*run{f.next(), f.next()}
+	f.requireNoRun()
+	count := func(state fleet.State) (n int) {
+		for _, plane := range f.fleet.Status().Planes {
+			if plane.State == state {
+				n++
+			}
+		}
+		return n
+	}
+	assert.Equal(t, limit, count(fleet.StateRunning))
+	assert.Equal(t, planes-limit, count(fleet.StateStarting))
+
+	fleet.MarkStarted(running[0].ctx)
+	fleet.MarkStarted(running[0].ctx) // a second time is nothing
+	fleet.MarkStarted(t.Context())
+	running = append(running, f.next())
+	f.requireNoRun()
+	running[1].end <- errors.New("could not start")
+	running = append(running, f.next()) // its turn comes again after the others'
+	f.requireNoRun()
+	require.NoError(t, f.ended())
+	require.ErrorIs(t, running[0].cause(t), fleet.ErrStopped)
+}
+
+// A cluster that does not answer keeps others from starting for no longer than allowed.
+func TestFleetStartsOthersWhenOneIsDead(t *testing.T) {
+	f := newFleetTest(t, false, fleet.WithStartLimit(1, 10*time.Millisecond))
+	for i := range 5 {
+		f.add(fmt.Sprint("dp-", i))
+	}
+	for range 5 {
+		f.next()
+	}
+}
+
+// A cluster that accepts connections and says nothing costs others no more than it must.
+func TestFleetOfAThousandOfWhichATenthIsDead(t *testing.T) {
+	const planes = 1000
+	server, s := testpki.NewServer(t, testpki.WhoAmI, withECDSA(t)), newSource(t)
+	deadURL, dead := newDeadServer(t)
+	key := testpki.ECDSAKey(t)
+	cert := server.Clients.Issue(key)
+	for i := range planes {
+		dp := server.DataPlaneWith(fmt.Sprint("dp-", i), cert, key)
+		if i%10 == 0 {
+			dp.Spec.KubernetesCluster.Credentials.APIServerURL = deadURL
+		}
+		s.Add(dp)
+	}
+	require.Eventually(t, func() bool { return len(s.informer.GetStore().ListKeys()) == planes }, time.Minute, time.Millisecond)
+	before := runtime.NumGoroutine()
+	var working atomic.Int64
+	f := fleet.New(s.informer, func(ctx context.Context, c *remote.Cluster) error {
+		if _, err := get(ctx, c, "/"); err != nil {
+			return err
+		}
+		fleet.MarkStarted(ctx)
+		working.Add(1)
+		<-ctx.Done()
+		return ctx.Err()
+	}, fleet.WithStartLimit(50, 100*time.Millisecond))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	for deadline := time.Now().Add(time.Minute); working.Load() < planes*9/10; time.Sleep(time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "%d work; %s", working.Load(), f.Status())
+	}
+	require.Equal(t, planes*9/10, server.Open())
+	stop()
+	require.NoError(t, testpki.Receive(t, result))
+	server.RequireNoConnections()
+	require.Positive(t, dead.accepted.Load())
+	require.Eventually(t, func() bool { return dead.open.Load() == 0 }, 10*time.Second, time.Millisecond)
+	testpki.RequireGoroutines(t, before)
+}
+
+// deadServer counts the connections that it accepts, and says nothing.
+type deadServer struct{ accepted, open atomic.Int64 }
+
+func newDeadServer(t testing.TB) (url string, _ *deadServer) {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &deadServer{}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			s.accepted.Add(1)
+			s.open.Add(1)
+			go func() {
+				_, _ = io.Copy(io.Discard, conn) // until the client closes it
+				_ = conn.Close()
+				s.open.Add(-1)
+			}()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = listener.Close()
+		<-stopped
+	})
+	return "https://" + listener.Addr().String(), s
+}

@@ -1,0 +1,74 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+)
+
+func TestFleetFilters(t *testing.T) {
+	selector, err := labels.Parse("tier=gold")
+	require.NoError(t, err)
+	gold := func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"tier": "gold"} }
+	setConnected := func(status metav1.ConditionStatus) func(*v1alpha1.DataPlane) {
+		return func(dp *v1alpha1.DataPlane) {
+			gold(dp)
+			dp.Status.Conditions = []metav1.Condition{connected(status, dp.Generation)}
+		}
+	}
+	f := newFleetTest(t, false, fleet.WithSelector(selector), fleet.OnlyConnected(),
+		fleet.WithFilter(func(dp *v1alpha1.DataPlane, r helpers.Report) bool { return r.Name == dp.Name && dp.Name != "never" }))
+	f.add("never", setConnected(metav1.ConditionTrue))
+	f.add("silver", setConnected(metav1.ConditionTrue), func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
+	dp := f.add("a", gold)
+	f.requireNoRun()
+	assert.Empty(t, f.fleet.Status().Planes)
+
+	dp = f.modify(dp, setConnected(metav1.ConditionTrue))
+	r := f.next()
+	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Generation++ }) // nobody has looked since
+	r.requireGoesOn(t)
+	dp = f.modify(dp, setConnected(metav1.ConditionFalse))
+	require.ErrorIs(t, r.cause(t), fleet.ErrNotSelected)
+	f.requireState("a", fleet.StateNotSelected)
+	dp = f.modify(dp, setConnected(metav1.ConditionUnknown))
+	f.requireNoRun()
+	dp = f.modify(dp, setConnected(metav1.ConditionTrue))
+	r = f.next()
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
+	require.ErrorIs(t, r.cause(t), fleet.ErrNotSelected)
+}
+
+func TestFleetRemembersWhatIsDoneWhileNotSelected(t *testing.T) {
+	f := newFleetTest(t, false, fleet.WithFilter(func(dp *v1alpha1.DataPlane, _ helpers.Report) bool { return dp.Labels == nil }))
+	dp := f.add("a")
+	f.next().end <- nil
+	f.requireState("a", fleet.StateDone)
+	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
+	f.requireState("a", fleet.StateNotSelected)
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
+	f.requireState("a", fleet.StateDone)
+	f.requireNoRun()
+}
+
+// Another object of the name is not connected because the one before was.
+func TestFleetOnlyConnectedAsksEveryObject(t *testing.T) {
+	f := newFleetTest(t, false, fleet.OnlyConnected())
+	dp := f.add("a", func(dp *v1alpha1.DataPlane) {
+		dp.Status.Conditions = []metav1.Condition{connected(metav1.ConditionTrue, 1)}
+	})
+	r := f.next()
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID, dp.Status.Conditions = "uid-2", nil })
+	require.ErrorIs(t, r.cause(t), helpers.ErrReplaced)
+	f.requireNoRun()
+}
