@@ -172,8 +172,7 @@ func (r *Report) index(conditionType string) int {
 // of a [Verdict] are its rules, and the first that applies decides.
 //
 // Of several conditions of the type, which a CRD with an atomic list allows, the one with
-// the highest observed generation counts, and the worst of those: False before Unknown
-// before True. Other tools read the first in the list.
+// the worst verdict counts: False before Unknown before True.
 func EvaluateCondition(dp *v1alpha1.DataPlane, conditionType string, opts ...EvaluateOption) (v Verdict) {
 	o := newEvaluateOptions(opts)
 	o.evaluate(dp, conditionType, &v)
@@ -200,30 +199,26 @@ func (o *evaluateOptions) evaluate(dp *v1alpha1.DataPlane, conditionType string,
 	}
 }
 
-// read finds the condition of a type that counts, and judges it.
+// read judges the conditions of a type, and takes the worst verdict.
 func (o *evaluateOptions) read(dp *v1alpha1.DataPlane, conditionType string, v *Verdict) {
 	v.Type, v.Status, v.Code = conditionType, metav1.ConditionUnknown, CodeNotReported
 	if dp == nil {
 		v.Code = CodeNoObject
 		return
 	}
-	var counts *metav1.Condition
+	found := false
 	for i := range dp.Status.Conditions {
-		switch c := &dp.Status.Conditions[i]; {
-		case c.Type != conditionType:
-		case counts == nil:
-			counts = c
-		default:
-			v.Duplicated = true
-			if a, b := o.observed(c), o.observed(counts); a > b || a == b && worse(c.Status, counts.Status) {
-				counts = c
-			}
+		c := &dp.Status.Conditions[i]
+		if c.Type != conditionType {
+			continue
 		}
-	}
-	if counts != nil {
-		v.Status, v.Code = o.judge(dp, counts)
-		v.Reported, v.Reason, v.Message = counts.Status, counts.Reason, counts.Message
-		v.ObservedGeneration, v.LastTransitionTime = o.observed(counts), counts.LastTransitionTime
+		status, code := o.judge(dp, c)
+		if !found || worse(status, v.Status) {
+			v.Status, v.Code = status, code
+			v.Reported, v.Reason, v.Message = c.Status, c.Reason, c.Message
+			v.ObservedGeneration, v.LastTransitionTime = o.observed(c), c.LastTransitionTime
+		}
+		v.Duplicated, found = found, true
 	}
 }
 

@@ -135,7 +135,7 @@ func TestEvaluateCondition(t *testing.T) {
 			want: unknown, code: helpers.CodeUnverified,
 		},
 
-		"duplicates: the worst of the newest": {
+		"duplicates: the worst": {
 			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 2), condition(ready, unknown, 2)},
 			want: no, code: helpers.CodeCurrent, duplicated: true,
 		},
@@ -147,11 +147,11 @@ func TestEvaluateCondition(t *testing.T) {
 			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, "Maybe", 2)},
 			want: unknown, code: helpers.CodeInvalidStatus, duplicated: true,
 		},
-		"duplicates: an older one doesn't count": {
-			generation: 2, conditions: conditions{condition(ready, no, 1), condition(ready, yes, 2), condition(ready, no, 0)},
-			want: yes, code: helpers.CodeCurrent, duplicated: true,
+		"duplicates: one of an earlier generation is Unknown": {
+			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
+			want: unknown, code: helpers.CodeStale, duplicated: true,
 		},
-		"duplicates: StatusGenerationOnly does not rank by generation": {
+		"duplicates: StatusGenerationOnly knows no earlier one": {
 			generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
 			opts: options{helpers.StatusGenerationOnly()}, want: no, code: helpers.CodeCurrent, duplicated: true,
 		},

@@ -30,8 +30,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
@@ -188,8 +188,8 @@ func benchmarkInformerHeap(b *testing.B, count, size int) {
 	}{
 		{"dynamic", dynamic, nil},
 		{"typed", typed, nil},
-		{"typed-StripManagedFields", typed, helpers.StripManagedFields},
-		{"typed-DropSecrets", typed, helpers.DropSecrets},
+		{"typed-StripManagedFields", typed, informer.StripManagedFields},
+		{"typed-DropSecrets", typed, informer.DropSecrets},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			var total, rounds float64

@@ -138,7 +138,7 @@ func testEventHandlerCutOff(t *testing.T, s *space) {
 
 func (s *space) setCondition(t *testing.T, name, conditionType string, status metav1.ConditionStatus) {
 	t.Helper()
-	_, err := helpers.PatchConditions(t.Context(), s.typed, s.get(t, name),
+	_, err := s.patchConditions(t, s.get(t, name),
 		metav1.Condition{Type: conditionType, Status: status, Reason: "Tested"})
 	require.NoError(t, err)
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
@@ -298,7 +299,7 @@ func (c *chaos) newFleet() (*fleet.Fleet, cache.SharedIndexInformer) {
 func (s *space) informer(t *testing.T) cache.SharedIndexInformer {
 	t.Helper()
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(s.openchoreo, 0,
-		openchoreoinformers.WithNamespace(s.namespace), openchoreoinformers.WithTransform(helpers.StripManagedFields))
+		openchoreoinformers.WithNamespace(s.namespace), openchoreoinformers.WithTransform(informer.StripManagedFields))
 	informer := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
 	factory.Start(t.Context().Done())
 	t.Cleanup(factory.Shutdown)

@@ -169,7 +169,7 @@ func testAgreementOnDuplicates(t *testing.T, s *space) {
 		{name: "true twice", conditions: list(2, 2), ready: true, waited: true},
 		{name: "true, then false", conditions: list(2, -2), waited: true},
 		{name: "false, then true", conditions: list(-2, 2)},
-		{name: "true, then an earlier false", conditions: list(2, -1), ready: true, waited: true},
+		{name: "true, then an earlier false", conditions: list(2, -1), waited: true},
 		{name: "an earlier false, then true", conditions: list(-1, 2)},
 		{name: "an earlier true, then true", conditions: list(1, 2)},
 		{name: "an earlier true, then false", conditions: list(1, -2)},
@@ -229,7 +229,7 @@ func testNoVerdictIsTrueUnlessKubectlWaits(t *testing.T, s *space) {
 		dp = s.setStatus(t, name, func(status *openchoreov1alpha1.DataPlaneStatus) {
 			status.ObservedGeneration = random.Int64N(3)
 			for range random.IntN(5) {
-				condition := newCondition(pick("Ready", "Ready", "ready", "Connected", "connected", "GatewayProvisioned", "Created"),
+				condition := newCondition(pick("Ready", "Ready", "Connected", "GatewayProvisioned", "Created"),
 					metav1.ConditionStatus(pick("True", "True", "True", "False", "Unknown")))
 				condition.ObservedGeneration = random.Int64N(3)
 				status.Conditions = append(status.Conditions, condition)

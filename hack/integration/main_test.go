@@ -38,6 +38,7 @@ import (
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
 const (
@@ -187,6 +188,10 @@ func (s *space) setStatus(t *testing.T, name string, edit func(*openchoreov1alph
 	updated, err := s.typed.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	return updated
+}
+
+func (s *space) patchConditions(t *testing.T, dp *openchoreov1alpha1.DataPlane, conditions ...metav1.Condition) (*openchoreov1alpha1.DataPlane, error) {
+	return helpers.PatchConditions(t.Context(), s.typed, dp, conditions, helpers.PatchOptions{})
 }
 
 // grant lets a user do something with a resource in the namespace. The API server takes

@@ -36,7 +36,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		edited := dp.DeepCopy() // of before Created, so that the first try conflicts
 		edited.Spec.Registry.Prefix = "not to be written"
 		before := edited.DeepCopy()
-		patched, err := helpers.PatchConditions(t.Context(), s.typed, edited,
+		patched, err := s.patchConditions(t, edited,
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"},
 			metav1.Condition{Type: "Connected", Status: metav1.ConditionFalse, Reason: "Tested"})
 		require.NoError(t, err)
@@ -48,7 +48,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		assert.Equal(t, helpers.CodeCurrent, report.Verdict("Ready").Code)
 		assert.Equal(t, metav1.ConditionFalse, report.Verdict("Connected").Status)
 
-		again, err := helpers.PatchConditions(t.Context(), s.typed, patched,
+		again, err := s.patchConditions(t, patched,
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 		require.NoError(t, err)
 		assert.Equal(t, patched.ResourceVersion, again.ResourceVersion, "nothing to change, nothing sent")
@@ -60,7 +60,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		changed.Spec.Registry.Prefix = "docker.io/other"
 		_, err := s.typed.Update(t.Context(), changed, metav1.UpdateOptions{})
 		require.NoError(t, err)
-		patched, err := helpers.PatchConditions(t.Context(), s.typed, old,
+		patched, err := s.patchConditions(t, old,
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 		require.NoError(t, err)
 		assert.Equal(t, helpers.CodeStale, helpers.EvaluateCondition(patched, "Ready").Code)
@@ -69,11 +69,11 @@ func testPatchConditions(t *testing.T, p *plane) {
 		s := p.space(t)
 		old := s.create(t, newDataPlane("prod"))
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-		_, err := helpers.PatchConditions(t.Context(), s.typed, old,
+		_, err := s.patchConditions(t, old,
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 		require.True(t, apierrors.IsNotFound(err), "%v", err)
 		s.create(t, newDataPlane("prod"))
-		_, err = helpers.PatchConditions(t.Context(), s.typed, old,
+		_, err = s.patchConditions(t, old,
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 		require.ErrorIs(t, err, helpers.ErrReplaced)
 		assert.Empty(t, s.get(t, "prod").Status.Conditions)
@@ -84,9 +84,62 @@ func testPatchConditions(t *testing.T, p *plane) {
 		for i := range message {
 			message[i] = '語'
 		}
-		_, err := helpers.PatchConditions(t.Context(), s.typed, s.create(t, newDataPlane("prod")),
+		_, err := s.patchConditions(t, s.create(t, newDataPlane("prod")),
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested", Message: string(message)})
 		require.NoError(t, err)
+	})
+	t.Run("a condition of a later generation is kept", func(t *testing.T) {
+		s := p.space(t)
+		old := s.create(t, newDataPlane("prod"))
+		changed := old.DeepCopy()
+		changed.Spec.Registry.Prefix = "docker.io/other"
+		changed, err := s.typed.Update(t.Context(), changed, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		_, err = s.patchConditions(t, changed, metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: "Newer"})
+		require.NoError(t, err)
+		patched, err := s.patchConditions(t, old, metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Older"})
+		require.NoError(t, err)
+		assert.Equal(t, "Newer", helpers.EvaluateCondition(patched, "Ready").Reason)
+	})
+	t.Run("what a lagging cache has is not what is stored", func(t *testing.T) {
+		s := p.space(t)
+		ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"}
+		cached, err := s.patchConditions(t, s.create(t, newDataPlane("prod")), ready)
+		require.NoError(t, err)
+		_, err = s.patchConditions(t, cached, metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: "Another"})
+		require.NoError(t, err)
+		_, err = s.patchConditions(t, cached, ready)
+		require.NoError(t, err)
+		assert.True(t, helpers.IsReady(s.get(t, "prod")))
+	})
+	t.Run("the generation of the whole status, on request, and dry", func(t *testing.T) {
+		s := p.space(t)
+		dp := s.create(t, newDataPlane("prod"))
+		dp = s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) { status.ObservedGeneration = 1 })
+		dp.Spec.Registry.Prefix = "docker.io/other"
+		dp, err := s.typed.Update(t.Context(), dp, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		ready := []metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"}}
+		patched, err := helpers.PatchConditions(t.Context(), s.typed, dp, ready, helpers.PatchOptions{})
+		require.NoError(t, err)
+		assert.Equal(t, helpers.CodeStale, helpers.EvaluateCondition(patched, "Ready").Code)
+		patched, err = helpers.PatchConditions(t.Context(), s.typed, dp, ready, helpers.PatchOptions{ObserveGeneration: true, DryRun: true})
+		require.NoError(t, err)
+		assert.True(t, helpers.IsReady(patched))
+		assert.False(t, helpers.IsReady(s.get(t, "prod")), "not stored")
+		_, err = helpers.PatchConditions(t.Context(), s.typed, dp, ready, helpers.PatchOptions{ObserveGeneration: true, FieldManager: "tester"})
+		require.NoError(t, err)
+		stored := s.get(t, "prod")
+		assert.True(t, helpers.IsReady(stored))
+		assert.Contains(t, managersOf(stored), "tester")
+	})
+	t.Run("a condition in memory without a time", func(t *testing.T) {
+		s := p.space(t)
+		dp := s.create(t, newDataPlane("prod"))
+		dp.Status.Conditions = []metav1.Condition{{Type: "Connected", Status: metav1.ConditionTrue, Reason: "ByHand"}}
+		patched, err := s.patchConditions(t, dp, metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
+		require.NoError(t, err)
+		assert.True(t, helpers.IsReady(patched))
 	})
 	t.Run("two writers at once lose nothing", func(t *testing.T) {
 		const rounds = 500
@@ -110,7 +163,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 				own, other := conditionTypes[i], conditionTypes[1-i]
 				for round := int64(1); round <= rounds; round++ {
 					before := written[1-i].Load()
-					patched, err := helpers.PatchConditions(t.Context(), s.typed, dp, metav1.Condition{
+					patched, err := s.patchConditions(t, dp, metav1.Condition{
 						Type: own, Status: metav1.ConditionTrue, Reason: "Tested", Message: fmt.Sprint("round ", round),
 					})
 					// What the other had written before must be there, or later.
@@ -157,7 +210,7 @@ func testLaterMergePatch(t *testing.T, s *space, object *unstructured.Unstructur
 	require.NoError(t, err)
 	_, err = s.typed.Patch(t.Context(), "later", types.MergePatchType, patch, metav1.PatchOptions{})
 	require.NoError(t, err)
-	_, err = helpers.PatchConditions(t.Context(), s.typed, s.get(t, "later"),
+	_, err = s.patchConditions(t, s.get(t, "later"),
 		metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 	require.NoError(t, err)
 
@@ -173,4 +226,12 @@ func testLaterMergePatch(t *testing.T, s *space, object *unstructured.Unstructur
 		}
 	}
 	assert.True(t, helpers.IsReady(s.get(t, "later")))
+}
+
+func managersOf(dp *openchoreov1alpha1.DataPlane) []string {
+	var managers []string
+	for _, entry := range dp.ManagedFields {
+		managers = append(managers, entry.Manager)
+	}
+	return managers
 }

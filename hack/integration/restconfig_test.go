@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
@@ -114,6 +115,26 @@ func TestRESTConfigForVerifiesTheAPIServer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// CredentialsFor makes a DataPlane of a kubeconfig, and RESTConfigFor is that user then.
+func TestCredentialsForAKubeconfig(t *testing.T) {
+	s := shared.space(t)
+	kubeconfig, err := addUser(t, shared, "registered-agent").Kubeconfig()
+	require.NoError(t, err)
+	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	require.NoError(t, err)
+	dp := newDataPlane("prod")
+	dp.Spec.KubernetesCluster.Credentials, err = helpers.CredentialsFor(config)
+	require.NoError(t, err)
+	stored := s.create(t, dp)
+	config, err = helpers.RESTConfigFor(stored)
+	require.NoError(t, err)
+	target, err := kubernetes.NewForConfig(config)
+	require.NoError(t, err)
+	user, err := whoAmI(t.Context(), target)
+	require.NoError(t, err)
+	assert.Equal(t, "registered-agent", user)
 }
 
 func askVersion(config *rest.Config) error {

@@ -182,7 +182,7 @@ func TestDataPlaneWithoutSecrets(t *testing.T) {
 	require.NoError(t, err, "the DataPlane with its secrets can be connected to")
 
 	before := dropped.DeepCopy()
-	patched, err := helpers.PatchConditions(t.Context(), s.typed, dropped,
+	patched, err := s.patchConditions(t, dropped,
 		metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 	require.NoError(t, err)
 	assertSame(t, before, dropped, "the cache's own")

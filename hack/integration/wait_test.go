@@ -63,7 +63,7 @@ func goesOn(t *testing.T, result <-chan error) {
 
 func (s *space) setReady(t *testing.T, status metav1.ConditionStatus, observed int64) *openchoreov1alpha1.DataPlane {
 	t.Helper()
-	patched, err := helpers.PatchConditions(t.Context(), s.typed, s.get(t, "prod"), metav1.Condition{
+	patched, err := s.patchConditions(t, s.get(t, "prod"), metav1.Condition{
 		Type: "Ready", Status: status, Reason: "AgentUnreachable", Message: "dial tcp: refused", ObservedGeneration: observed,
 	})
 	require.NoError(t, err)
@@ -325,7 +325,7 @@ func TestWaitForOutlastsTheAPIServer(t *testing.T) {
 func (s *space) flip(t *testing.T, name string, statuses ...metav1.ConditionStatus) {
 	t.Helper()
 	for _, status := range statuses {
-		_, err := helpers.PatchConditions(t.Context(), s.typed, s.get(t, name),
+		_, err := s.patchConditions(t, s.get(t, name),
 			metav1.Condition{Type: "Ready", Status: status, Reason: "Flipped"})
 		require.NoError(t, err)
 	}
