@@ -5,6 +5,7 @@ package informer_test
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -132,8 +133,8 @@ func TestHandlerIsSafeForConcurrentUse(t *testing.T) {
 	})
 	var group sync.WaitGroup
 	for i := range 8 {
-		dp := state(types.UID(fmt.Sprint(i)), metav1.ConditionTrue)
-		dp.Name = fmt.Sprint(i)
+		dp := state("1", metav1.ConditionTrue)
+		dp.Name = strconv.Itoa(i)
 		group.Add(1)
 		go func() {
 			defer group.Done()
