@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -150,8 +149,7 @@ func requireCredentials(dp *v1alpha1.DataPlane) error {
 	if !hasCredentials(dp) {
 		return ErrNoCredentials
 	}
-	creds := dp.Spec.KubernetesCluster.Credentials
-	if slices.Contains([]string{creds.CACert, creds.ClientCert, creds.ClientKey}, v1alpha1.Redacted) {
+	if credentialsDropped(dp) {
 		return ErrSecretsDropped
 	}
 	return nil

@@ -12,14 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -339,45 +337,6 @@ func TestRESTConfigForWithoutCredentials(t *testing.T) {
 			require.ErrorIs(t, err, helpers.ErrNoCredentials)
 			assert.NotErrorIs(t, err, helpers.ErrInvalidCredentials)
 		})
-	}
-}
-
-func TestKubeconfigForIsWhatClientcmdReads(t *testing.T) {
-	dp := testpki.DataPlane(t)
-	kubeconfig, err := helpers.KubeconfigFor(dp)
-	require.NoError(t, err)
-	data, err := clientcmd.Write(*kubeconfig)
-	require.NoError(t, err)
-	read, err := clientcmd.RESTConfigFromKubeConfig(data)
-	require.NoError(t, err)
-	want, err := helpers.RESTConfigFor(dp)
-	require.NoError(t, err)
-	assert.Equal(t, want.Host, read.Host)
-	assert.Equal(t, want.TLSClientConfig, read.TLSClientConfig)
-	assert.Equal(t, "default/production-dataplane", kubeconfig.CurrentContext)
-
-	_, err = helpers.KubeconfigFor(nil)
-	require.ErrorIs(t, err, helpers.ErrNoCredentials)
-}
-
-func TestKubeconfigsOfTwoNamespacesCanBeMerged(t *testing.T) {
-	one, other := testpki.DataPlane(t), testpki.DataPlane(t)
-	other.Namespace, other.Spec.KubernetesCluster.Credentials.APIServerURL = "other", "https://other.example.com"
-	rules := clientcmd.ClientConfigLoadingRules{}
-	for _, dp := range []*v1alpha1.DataPlane{one, other} {
-		kubeconfig, err := helpers.KubeconfigFor(dp)
-		require.NoError(t, err)
-		file := filepath.Join(t.TempDir(), "kubeconfig")
-		require.NoError(t, clientcmd.WriteToFile(*kubeconfig, file))
-		rules.Precedence = append(rules.Precedence, file)
-	}
-	merged, err := rules.Load()
-	require.NoError(t, err)
-	for _, dp := range []*v1alpha1.DataPlane{one, other} {
-		config, err := clientcmd.NewNonInteractiveClientConfig(*merged, dp.Namespace+"/"+dp.Name, nil, nil).ClientConfig()
-		require.NoError(t, err)
-		assert.Equal(t, dp.Spec.KubernetesCluster.Credentials.APIServerURL, config.Host)
-		assert.Equal(t, dp.Spec.KubernetesCluster.Credentials.ClientKey, testpki.Encode(config.KeyData))
 	}
 }
 
