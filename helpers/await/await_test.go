@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -132,7 +133,7 @@ var (
 	forbidden    = apierrors.NewForbidden(v1alpha1.Resource("dataplanes"), "prod", errors.New("no role found"))
 	unauthorized = apierrors.NewUnauthorized("who are you?")
 	expired      = apierrors.NewResourceExpired("too old")
-	refused      = errors.New("connection refused")
+	errRefused   = errors.New("connection refused")
 	silent       = []stream{{}}
 )
 
@@ -216,8 +217,10 @@ func TestEvents(t *testing.T) {
 		},
 		"resource versions that can't be compared are looked up": {
 			gets: []answer{
-				{dp: seen("b", "x", "False")}, {dp: seen("b", "x", "False")},
-				{dp: seen("b", "y", "False")}, {dp: seen("b", "z", "True")},
+				{dp: seen("b", "x", "False")},
+				{dp: seen("b", "x", "False")},
+				{dp: seen("b", "y", "False")},
+				{dp: seen("b", "z", "True")},
 			},
 			events: []watch.Event{
 				{Type: watch.Modified, Object: seen("b", "w", "True")},
@@ -319,7 +322,7 @@ func TestUID(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			opts := append(test.opts, await.UID("a"))
+			opts := append(slices.Clone(test.opts), await.UID("a"))
 			s := &script{gets: []answer{test.get}, watches: silent}
 			_, err := await.For(s.context(t), s, "prod", ready, opts...)
 			require.ErrorIs(t, err, test.err)
@@ -390,7 +393,7 @@ func TestErrorText(t *testing.T) {
 			want:   `Ready=False (Tested: as tested)` + nothingElse + `: hopeless`,
 		},
 		"the last error": {
-			script: &script{gets: []answer{{dp: seen("b", "20", "False")}}, watches: []stream{{err: refused}, {}}},
+			script: &script{gets: []answer{{dp: seen("b", "20", "False")}}, watches: []stream{{err: errRefused}, {}}},
 			want:   `Ready=False (Tested: as tested)` + nothingElse + `; last error: connection refused: context canceled: script is over`,
 		},
 		"the error that ended a watch": {
@@ -401,7 +404,7 @@ func TestErrorText(t *testing.T) {
 			want: `Ready=False (Tested: as tested)` + nothingElse + `; last error: too old: context canceled: script is over`,
 		},
 		"an unreachable API server": {
-			script: &script{gets: []answer{{err: refused}}},
+			script: &script{gets: []answer{{err: errRefused}}},
 			want:   `last error: connection refused: context canceled: script is over`,
 		},
 		"a missing object, once": {
@@ -491,9 +494,9 @@ func TestErrorIs(t *testing.T) {
 	}
 	t.Run("an error that passed", func(t *testing.T) {
 		t.Parallel()
-		s := &script{gets: []answer{{err: refused}, {dp: seen("b", "20", "False")}}, watches: silent}
+		s := &script{gets: []answer{{err: errRefused}, {dp: seen("b", "20", "False")}}, watches: silent}
 		_, err := await.For(s.context(t), s, "prod", ready)
-		require.ErrorIs(t, err, refused)
+		require.ErrorIs(t, err, errRefused)
 	})
 	t.Run("no timeout of a request that passed", func(t *testing.T) {
 		t.Parallel()
@@ -530,7 +533,7 @@ func TestFailOnEndsAWaitForDeletion(t *testing.T) {
 // A load balancer may end watches every few seconds. No news must wait for a backoff then.
 func TestWatchesThatEndAreNoFailures(t *testing.T) {
 	t.Parallel()
-	failing, long := stream{err: refused}, stream{life: 5100 * time.Millisecond}
+	failing, long := stream{err: errRefused}, stream{life: 5100 * time.Millisecond}
 	s := &script{
 		gets:    []answer{{dp: seen("b", "20", "False")}},
 		watches: []stream{failing, failing, failing, failing, long, {}},

@@ -60,7 +60,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.ConfigFor == nil {
-		o.ConfigFor = func(dp *v1alpha1.DataPlane) (*rest.Config, error) { return helpers.RESTConfigFor(dp) }
+		o.ConfigFor = helpers.RESTConfigFor
 	}
 	for _, limit := range []struct {
 		value       *time.Duration

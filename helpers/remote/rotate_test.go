@@ -225,7 +225,7 @@ func TestTheOldKeySignsNothingAfterUpdate(t *testing.T) {
 		default:
 		}
 		<-hold
-		return nil, nil //nolint:nilnil // the usual configuration
+		return nil, nil // the usual configuration
 	}
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
 	user := make(chan string, 1)

@@ -141,12 +141,19 @@ func TestLogsIdentifyDataPlanes(t *testing.T) {
 		value      interface{ MarshalLog() any }
 		json, text string
 	}{
-		"DataPlane": {dp, object,
-			`value.namespace=default value.name=prod value.generation=4 value.conditions="[Ready=True Connected=False]"`},
-		"*DataPlane": {&dp, object,
-			`value.namespace=default value.name=prod value.generation=4 value.conditions="[Ready=True Connected=False]"`},
-		"DataPlaneList": {v1alpha1.DataPlaneList{Items: []v1alpha1.DataPlane{dp, dp}}, `["default/prod","default/prod"]`,
-			`value="[default/prod default/prod]"`},
+		"DataPlane": {
+			dp, object,
+			`value.namespace=default value.name=prod value.generation=4 value.conditions="[Ready=True Connected=False]"`,
+		},
+		"*DataPlane": {
+			&dp, object,
+			`value.namespace=default value.name=prod value.generation=4 value.conditions="[Ready=True Connected=False]"`,
+		},
+		"DataPlaneList": {
+			v1alpha1.DataPlaneList{Items: []v1alpha1.DataPlane{dp, dp}},
+			`["default/prod","default/prod"]`,
+			`value="[default/prod default/prod]"`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, `{"level":"INFO","msg":"x","value":`+test.json+"}\nlevel=INFO msg=x "+test.text+"\n", logged(test.value))
