@@ -3,40 +3,44 @@
 
 // Package dataplanesdk documents the DataPlane SDK: Go clients for the DataPlane
 // resource of OpenChoreo (openchoreo.dev/v1alpha1), and helpers that connect to the
-// clusters that DataPlanes describe. The package itself holds nothing; import what
-// you need of these:
+// clusters that DataPlanes describe. The package itself is empty. Import these:
 //
-//   - apis/openchoreo/v1alpha1: the types, on k8s.io/apimachinery alone.
-//   - apis/openchoreo/crds: the CustomResourceDefinition, as bytes.
-//   - clientset/versioned: the typed client, and a fake of it for tests.
-//   - informers/externalversions and listers: a cache of DataPlanes that a watch
-//     keeps up to date.
-//   - applyconfigurations: what server-side apply takes.
-//   - helpers: connections to data planes, what their conditions say, waiting for that,
-//     and running something in every data plane.
+//   - apis/openchoreo/v1alpha1: the types; depends on k8s.io/apimachinery only.
+//   - apis/openchoreo/crds: the CustomResourceDefinition as bytes.
+//   - clientset/versioned: the typed client, and a fake for tests.
+//   - informers/externalversions and listers: a cache of DataPlanes that a watch keeps
+//     up to date.
+//   - applyconfigurations: the input of server-side apply.
+//   - helpers: from a DataPlane to a rest.Config and back, conditions, patches.
+//   - helpers/await: waiting for conditions or deletion.
+//   - helpers/remote: connections to data planes that outlive their credentials.
+//   - helpers/fleet: a function for every data plane, in one process or many.
+//   - helpers/informer: a typed event handler and transforms.
+//   - helpers/fieldset: changed fields and their managers.
+//   - helpers/registry: image names and pull secrets.
+//   - helpers/observer: an HTTP client for the observer.
 //
 // # Reading
 //
 //	client, err := openchoreoclient.NewForConfig(config)
 //	dataPlane, err := client.OpenChoreoV1alpha1().DataPlanes("default").Get(ctx, "prod", metav1.GetOptions{})
 //
-// A program that reads more than once or that waits for changes should read from a
-// cache:
+// Programs that read often or wait for changes read from a cache:
 //
 //	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
 //	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
-//	dataPlanes.Informer().AddEventHandler(handler)
+//	dataPlanes.Informer().AddEventHandler(informer.Handler(informer.Funcs{OnReady: onReady}))
 //	factory.Start(ctx.Done())
 //	factory.WaitForCacheSync(ctx.Done())
 //	dataPlane, err := dataPlanes.Lister().DataPlanes("default").Get("prod")
 //
-// What a lister returns belongs to the cache: copy it with DeepCopy before changing
+// The objects of a lister belong to the cache: copy one with DeepCopy before you modify
 // it.
 //
 // # Writing
 //
-// Server-side apply changes the fields that you name and leaves all others alone, also
-// those that this module doesn't know:
+// Server-side apply changes only the fields that you name. It keeps fields that this
+// module doesn't know:
 //
 //	prod := openchoreoapply.DataPlane("prod", "default").
 //		WithSpec(openchoreoapply.DataPlaneSpec().
@@ -44,49 +48,60 @@
 //	_, err = client.OpenChoreoV1alpha1().DataPlanes("default").Apply(ctx, prod,
 //		metav1.ApplyOptions{FieldManager: "my-controller"})
 //
-// It fails with a conflict when another manager owns a field and wants another value.
-// Update, by contrast, replaces the whole object by what the Go type can hold. Later
-// releases of OpenChoreo add fields under the same API version, which an Update
-// through this module would erase: don't Update objects of a release that you
-// don't know.
+// It fails with a conflict if another manager owns a field and its value differs.
+//
+// Update replaces the whole object by the fields that the Go types have. Later releases
+// of OpenChoreo add fields under the same API version, and an Update of their objects
+// erases those. Controllers write conditions with helpers.PatchConditions.
+//
+// # Readiness
+//
+//	if helpers.IsReady(dataPlane) {
+//
+// IsReady reads the condition Ready and is false if it describes an earlier generation of
+// the object. No release of OpenChoreo up to v1.2.3 writes Ready, Connected or
+// GatewayProvisioned; its only lasting condition is Created. If no controller of yours
+// writes Ready, pass helpers.ReadyFrom("Created").
 //
 // # Connecting to a data plane
 //
 //	config, err := helpers.RESTConfigFor(dataPlane)
 //	target, err := kubernetes.NewForConfig(config)
 //
-// That is for a program that ends. One that stays, while credentials are rotated and
-// data planes come and go, keeps its clients in a cache:
+// Use this in short-lived programs. Long-running programs keep clients in a
+// remote.Cache, which follows rotations of credentials:
 //
-//	clients := helpers.NewClientCache(func(r *helpers.Remote) (kubernetes.Interface, error) {
-//		return kubernetes.NewForConfigAndClient(r.Config(), r.HTTPClient())
-//	})
+//	clients := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+//		func(cluster *remote.Cluster) (kubernetes.Interface, error) {
+//			return kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+//		}, remote.Options{})
 //	defer clients.Close()
-//	target, err := clients.Get(dataPlane)
+//	target, err := clients.Get(types.NamespacedName{Namespace: "default", Name: "prod"})
 //
-// One that does something in every data plane all the time, such as to watch it, leaves
-// to helpers.Fleet when to start, end and repeat that:
+// A fleet.Fleet calls a function for each data plane while it exists:
 //
-//	fleet := helpers.NewFleet(dataPlanes.Informer(), func(ctx context.Context, r *helpers.Remote) error {
-//		return watchWorkloads(ctx, r) // until ctx ends
-//	})
-//	err := fleet.Run(ctx)
+//	err := fleet.New(dataPlanes.Informer(), func(ctx context.Context, cluster *remote.Cluster) error {
+//		return watchWorkloads(ctx, cluster) // until ctx ends
+//	}).Run(ctx)
+//
+// RESTConfigFor needs the credentials that OpenChoreo v0.3 stores in a DataPlane. The data
+// planes of v0.9 and later are reached through OpenChoreo's cluster gateway, without
+// watches: see helpers.GatewayConfigFor.
 //
 // # Testing
 //
-// Use fake.NewClientset, which tracks field managers and so supports Apply. It is
-// not an API server: it neither validates, nor sets generations, nor keeps spec and
-// status apart. NewSimpleClientset supports less and is there for compatibility.
+// Use fake.NewClientset, which tracks field managers and so supports Apply. It is not an
+// API server: it doesn't validate, doesn't set generations, and doesn't separate spec
+// from status. NewSimpleClientset exists for compatibility and doesn't support Apply.
 //
 // # Versions
 //
-// One release works with every client-go from 0.33 to 0.37: the module requires
-// 0.33, and Go's minimal version selection takes the version that your own go.mod
-// asks for.
+// One release works with client-go 0.33 to 0.37: the module requires 0.33, and Go uses
+// the version in your own go.mod if that is higher.
 //
 // # Security
 //
-// A DataPlane holds a client key and a password in plain sight. Whoever may get,
-// list or watch DataPlanes may act in the clusters they describe. Formatting and
-// logging one hides both; JSON and YAML are the wire format and show them.
+// A DataPlane contains a client key and a password in plain text. Everyone who may get,
+// list or watch DataPlanes can act in the clusters that they describe. Formatting or
+// logging a DataPlane hides both; JSON and YAML are the wire format and show them.
 package dataplanesdk

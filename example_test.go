@@ -11,13 +11,13 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
@@ -44,8 +44,8 @@ func run(ctx context.Context) error {
 	}
 	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
 
-	// Server-side apply: sets one field, leaves all others alone, and creates nothing
-	// here, since a DataPlane without the required fields is refused.
+	// Server-side apply sets one field and leaves all others alone. It can't create a
+	// DataPlane here: the API server rejects one without its required fields.
 	applied, err := dataPlanes.Apply(ctx,
 		openchoreoapply.DataPlane("production-dataplane", "default").
 			WithSpec(openchoreoapply.DataPlaneSpec().
@@ -56,6 +56,9 @@ func run(ctx context.Context) error {
 	}
 	fmt.Println("applied: pull secret is", applied.Spec.Registry.SecretRef)
 
+	// OpenChoreo itself writes the condition Created, but no Ready.
+	readyFrom := helpers.ReadyFrom("Created")
+
 	// List.
 	list, err := dataPlanes.List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -63,31 +66,23 @@ func run(ctx context.Context) error {
 	}
 	for i := range list.Items {
 		dp := &list.Items[i]
-		fmt.Printf("listed: %s, cluster %s, ready %t\n", dp.Name, dp.Spec.KubernetesCluster.Name, helpers.IsReady(dp))
+		fmt.Printf("listed: %s, cluster %s, ready %t\n", dp.Name, dp.Spec.KubernetesCluster.Name, helpers.IsReady(dp, readyFrom))
 		if err := countConfigMaps(ctx, dp); err != nil {
 			fmt.Println("remote:", err) // names the fields at fault, never a value
 		}
 	}
 
 	// Watch: an informer keeps a cache up to date until ctx ends.
-	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0, openchoreoinformers.WithNamespace("default"))
-	informer := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
-	show := func(event string, obj any) {
-		if dp, ok := obj.(*openchoreov1alpha1.DataPlane); ok {
-			ready := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady)
-			fmt.Printf("%s: %s, ready %s (%s)\n", event, dp.Name, ready.Status, ready.Code)
-		}
+	show := func(event string, dp *openchoreov1alpha1.DataPlane) {
+		ready := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady, readyFrom)
+		fmt.Printf("%s: %s, ready %s (%s)\n", event, dp.Name, ready.Status, ready.Code)
 	}
-	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { show("added", obj) },
-		UpdateFunc: func(_, obj any) { show("updated", obj) },
-		DeleteFunc: func(obj any) {
-			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok { // the watch was interrupted
-				obj = last.Obj
-			}
-			show("deleted", obj)
-		},
-	}); err != nil {
+	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0, openchoreoinformers.WithNamespace("default"))
+	if _, err := factory.OpenChoreo().V1alpha1().DataPlanes().Informer().AddEventHandler(informer.Handler(informer.Funcs{
+		OnAdd:    func(dp *openchoreov1alpha1.DataPlane, _ bool) { show("added", dp) },
+		OnUpdate: func(_, dp *openchoreov1alpha1.DataPlane) { show("updated", dp) },
+		OnDelete: func(dp *openchoreov1alpha1.DataPlane) { show("deleted", dp) },
+	})); err != nil {
 		return err
 	}
 	factory.Start(ctx.Done())

@@ -5,6 +5,8 @@ package dataplanesdk_test
 
 import (
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -12,15 +14,41 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The README's main.go is the example of this package, which the compiler checks.
-func TestREADMEShowsTheExample(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	example, err := os.ReadFile("example_test.go")
-	require.NoError(t, err)
-
-	_, program, found := strings.Cut(string(example), "\n\n") // after the header
+// The compiler checks the examples of this package, so it checks the README as well: its
+// main.go is example_test.go, and its other Go code is part of an example's body.
+func TestREADMEShowsTheExamples(t *testing.T) {
+	_, program, found := strings.Cut(readFile(t, "example_test.go"), "\n\n") // after the header
 	require.True(t, found)
 	program = strings.NewReplacer("package dataplanesdk_test", "package main", "func Example()", "func main()").Replace(program)
-	assert.Contains(t, string(readme), "```go\n"+program+"```\n")
+
+	files, err := filepath.Glob("example_*_test.go")
+	require.NoError(t, err)
+	var examples strings.Builder
+	for _, file := range files {
+		examples.WriteString(unindent(readFile(t, file)))
+	}
+
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readFile(t, "README.md"), -1)
+	require.NotEmpty(t, blocks)
+	programs := 0
+	for _, block := range blocks {
+		if strings.HasPrefix(block[1], "package main\n") {
+			programs++
+			assert.Equal(t, program, block[1])
+			continue
+		}
+		assert.True(t, strings.Contains(examples.String(), unindent(block[1])), "no example has this code:\n%s", block[1])
+	}
+	assert.Equal(t, 1, programs, "programs in the README")
+}
+
+var indentation = regexp.MustCompile(`(?m)^\t+`)
+
+func unindent(code string) string { return indentation.ReplaceAllString(code, "") }
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	require.NoError(t, err)
+	return string(data)
 }
