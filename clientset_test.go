@@ -22,8 +22,8 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// These tests are about the fake clientset and what is generated around it. What an
-// API server does is tested on one, in hack/integration.
+// These tests cover the fake clientset and the other generated packages. Tests on a real
+// API server are in hack/integration.
 
 func newDataPlane(name string) *openchoreov1alpha1.DataPlane {
 	return &openchoreov1alpha1.DataPlane{
@@ -53,7 +53,7 @@ func TestFakeApplyKeepsFieldManagersApart(t *testing.T) {
 	client := fake.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
 
 	_, err := client.Apply(t.Context(), registryPrefix("docker.io/one"), applyAs("one"))
-	require.NoError(t, err, "apply creates what is not there")
+	require.NoError(t, err, "apply creates a missing object")
 
 	_, err = client.Apply(t.Context(), registryPrefix("docker.io/two"), applyAs("two"))
 	require.True(t, apierrors.IsConflict(err), err)
@@ -72,12 +72,12 @@ func TestFakeApplyKeepsFieldManagersApart(t *testing.T) {
 	assert.Equal(t, "docker.io/two", forced.Spec.Registry.Prefix)
 }
 
-func TestFakeExtractGivesWhatAManagerApplied(t *testing.T) {
+func TestFakeExtractReturnsTheFieldsOfAManager(t *testing.T) {
 	client := fake.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
 	_, err := client.Apply(t.Context(), registryPrefix("docker.io/myorg"), applyAs("one"))
 	require.NoError(t, err)
-	// The fake files what ApplyStatus sets under the main resource, so that a
-	// manager of both would lose the one by the other: not so on an API server.
+	// The fake records ApplyStatus as an apply of the main resource: if one manager applies
+	// both, the second apply removes the first's fields. An API server keeps them apart.
 	dp, err := client.ApplyStatus(t.Context(), readyStatus(metav1.ConditionTrue), applyAs("one-status"))
 	require.NoError(t, err)
 
@@ -106,16 +106,16 @@ func TestExtractKeepsSubresourcesApart(t *testing.T) {
 
 	extracted, err := openchoreoapply.ExtractDataPlane(dp, "one")
 	require.NoError(t, err)
-	assert.Equal(t, registryPrefix("docker.io/myorg"), extracted, "neither what it only updated, nor the status")
+	assert.Equal(t, registryPrefix("docker.io/myorg"), extracted, "no fields of updates or of the status")
 
 	status, err := openchoreoapply.ExtractDataPlaneStatus(dp, "one")
 	require.NoError(t, err)
 	assert.Equal(t, openchoreoapply.DataPlane("prod", "default").WithStatus(openchoreoapply.DataPlaneStatus().
 		WithConditions(applymetav1.Condition().WithType("Ready").WithStatus(metav1.ConditionTrue))), status,
-		"the key of a list entry comes along though the manager does not own it")
+		"the key of a list entry is included though the manager doesn't own it")
 }
 
-func TestExtractRefusesManagedFieldsThatAreNone(t *testing.T) {
+func TestExtractRefusesInvalidManagedFields(t *testing.T) {
 	dp := newDataPlane("prod")
 	dp.ManagedFields = []metav1.ManagedFieldsEntry{managed("one", "", metav1.ManagedFieldsOperationApply, `{"f:spec":1}`)}
 	_, err := openchoreoapply.ExtractDataPlane(dp, "one")
@@ -123,8 +123,8 @@ func TestExtractRefusesManagedFieldsThatAreNone(t *testing.T) {
 
 	nothing := openchoreoapply.DataPlane("prod", "default")
 	for name, fields := range map[string]*metav1.FieldsV1{
-		"no fields":                       nil,
-		"fields that are no longer there": managed("", "", "", `{"f:spec":{"f:observer":{"f:url":{}}}}`).FieldsV1,
+		"no fields":                   nil,
+		"fields that no longer exist": managed("", "", "", `{"f:spec":{"f:observer":{"f:url":{}}}}`).FieldsV1,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dp.ManagedFields[0].FieldsV1 = fields
@@ -177,8 +177,8 @@ func TestFakeWatch(t *testing.T) {
 	}
 }
 
-// From client-go 0.35 on, an informer on a fake that doesn't say that it can't stream
-// lists never syncs.
+// From client-go 0.35 on, an informer never syncs on a fake that doesn't declare that it
+// can't stream lists.
 func TestInformerOnFakeSyncsAndFollows(t *testing.T) {
 	for name, client := range map[string]*fake.Clientset{
 		"NewClientset":       fake.NewClientset(newDataPlane("prod")),
@@ -216,9 +216,9 @@ func TestInformerOnFakeSyncsAndFollows(t *testing.T) {
 	}
 }
 
-// controller-runtime and apimachinery 0.34 ask for these methods, which generators
-// write from 0.34 on.
-func TestApplyConfigurationTellsWhatItIs(t *testing.T) {
+// controller-runtime and apimachinery 0.34 need these methods, which only generators from
+// 0.34 on write.
+func TestApplyConfigurationHasTheMethodsOfLaterGenerators(t *testing.T) {
 	var _ interface{ IsApplyConfiguration() } = openchoreoapply.DataPlane("", "")
 	prod := openchoreoapply.DataPlane("prod", "default")
 	assert.Equal(t, "prod", *prod.GetName())
@@ -244,7 +244,7 @@ func receive(t *testing.T, from <-chan string) string {
 	case value := <-from:
 		return value
 	case <-time.After(10 * time.Second):
-		t.Fatal("nothing came within 10 s")
+		t.Fatal("nothing received within 10 s")
 		return ""
 	}
 }

@@ -1,12 +1,16 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package crds holds the CustomResourceDefinition of DataPlane, for tests and
-// tools that install it. It depends on the standard library alone.
+// Package crds has the CustomResourceDefinition of DataPlane, for tests and tools
+// that install it:
 //
-// Clusters that run OpenChoreo already serve this resource, some of them in a
-// later shape; replacing a definition there is the business of whoever runs
-// OpenChoreo, not of a program that uses this module.
+//	crd := &apiextensionsv1.CustomResourceDefinition{}
+//	err := yaml.Unmarshal(crds.DataPlane(), crd)
+//
+// It depends on the standard library only.
+//
+// Don't replace the definition in a cluster that runs OpenChoreo: its release may
+// serve a later shape of the resource.
 package crds
 
 import (

@@ -3,13 +3,17 @@
 
 package v1alpha1
 
-// Condition types of a DataPlane. All three are of positive polarity: True is the
-// healthy state. Which controller writes them, and with which reasons, is up to
-// the installation; a reason or message is for people and never decides anything.
+// Condition types of a DataPlane. True is the healthy state of each. Reasons and
+// messages are for people; don't decide by them.
+//
+// OpenChoreo itself, up to v1.2.3, writes none of them: it writes Created, and
+// Finalizing during deletion. Another controller must write them, for example
+// with helpers.PatchConditions. See helpers.ReadyFrom for installations without
+// one.
 const (
 	// DataPlaneConditionReady is True when the data plane may accept workloads.
-	// Its writer weighs everything that matters for that; readers do not
-	// derive it from the other two conditions.
+	// Its controller decides that; readers don't derive it from the other two
+	// conditions.
 	DataPlaneConditionReady = "Ready"
 
 	// DataPlaneConditionConnected is True when the API server of the target
@@ -21,11 +25,11 @@ const (
 	DataPlaneConditionGatewayProvisioned = "GatewayProvisioned"
 )
 
-// Annotations that OpenChoreo sets on its resources for people to read.
+// Annotations of OpenChoreo's resources, for people to read.
 const (
-	// AnnotationDisplayName holds the name to show in place of metadata.name.
+	// AnnotationDisplayName is shown instead of metadata.name.
 	AnnotationDisplayName = "openchoreo.dev/display-name"
 
-	// AnnotationDescription holds a sentence or two on what the resource is for.
+	// AnnotationDescription describes the resource in a sentence or two.
 	AnnotationDescription = "openchoreo.dev/description"
 )
