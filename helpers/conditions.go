@@ -303,7 +303,7 @@ func RequireObserved() EvaluateOption {
 
 // StatusGenerationOnly ignores the observed generation of each condition and reads only
 // status.observedGeneration. Use it for controllers that keep only the latter up to date,
-// as OpenChoreo does from v0.12 on.
+// as OpenChoreo does from v0.14 on.
 func StatusGenerationOnly() EvaluateOption {
 	return func(o evaluateOptions) evaluateOptions {
 		o.statusOnly = true
