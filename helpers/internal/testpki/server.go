@@ -44,7 +44,10 @@ func NewServer(t testing.TB, handler http.HandlerFunc, edits ...func(*httptest.S
 	pool.AddCert(s.Clients.Cert)
 	s.Server = httptest.NewUnstartedServer(handler)
 	s.EnableHTTP2 = true
-	s.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12}
+	s.TLS = &tls.Config{
+		Certificates: []tls.Certificate{s.Clients.serverCertificate()},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12,
+	}
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.Config.ConnState = func(conn net.Conn, state http.ConnState) {
 		s.mu.Lock()
@@ -66,6 +69,18 @@ func NewServer(t testing.TB, handler http.HandlerFunc, edits ...func(*httptest.S
 		s.Close()
 	})
 	return s
+}
+
+// serverCertificate returns one for loopback and example.com, as httptest has. Its handshakes
+// are faster, since its key is not RSA.
+func (a *Authority) serverCertificate() tls.Certificate {
+	key := ECDSAKey(a.t)
+	cert := a.Issue(key, func(template *x509.Certificate) {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		template.DNSNames = []string{"example.com"}
+		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	})
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
 // DataPlane returns one with the certificate of a user of the server.
