@@ -48,10 +48,11 @@ var (
 // request is one for the next session.
 func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Response, error) {
 	r := &request{session: s, kind: kindOf(req, s.basePath), began: time.Now(), caller: req.Context()}
+	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	if !s.enter(r) {
+		r.cancel(nil)
 		return nil, errRetired
 	}
-	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	r.startLimit()
 	req = req.WithContext(httptrace.WithClientTrace(r.ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { r.sent.Store(true) },
