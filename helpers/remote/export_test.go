@@ -1,0 +1,20 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"net/http"
+	"time"
+)
+
+// WithTimes sets what users have no need to change.
+func (o Options) WithTimes(ping, handshake time.Duration) Options {
+	o.pingAfter, o.pingTimeout, o.handshakeTimeout = ping, ping, handshake
+	return o
+}
+
+// KindOf says what ends a request to a server whose URL has this path.
+func KindOf(req *http.Request, basePath string) string {
+	return [...]string{unary: "unary", watch: "watch", lasting: "lasting"}[kindOf(req, basePath)]
+}
