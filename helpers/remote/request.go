@@ -49,11 +49,12 @@ var (
 func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Response, error) {
 	r := &request{session: s, kind: kindOf(req, s.basePath), began: time.Now(), caller: req.Context()}
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
+	r.startLimit()
 	if !s.enter(r) {
+		r.stopLimit()
 		r.cancel(nil)
 		return nil, errRetired
 	}
-	r.startLimit()
 	req = req.WithContext(httptrace.WithClientTrace(r.ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { r.sent.Store(true) },
 	}))
@@ -106,7 +107,7 @@ func (r *request) answer(resp *http.Response) bool {
 	return true
 }
 
-// stop ends the request from this side.
+// stop ends the request from this side, whether or not the caller closes its body.
 func (r *request) stop() {
 	s := r.session
 	s.mu.Lock()
@@ -122,6 +123,7 @@ func (r *request) stop() {
 	if stream != nil { // which heeds no context
 		_ = stream.Close()
 	}
+	r.end()
 }
 
 // explain says why this side has ended the request, where net/http only says that the
