@@ -1,0 +1,186 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+// newEchoServer returns a server that upgrades connections, greets by the user's name, and
+// sends back what it gets. A line "bye" ends the connection.
+func newEchoServer(t testing.TB) *testpki.Server {
+	t.Helper()
+	return testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			testpki.WhoAmI(w, r)
+			return
+		}
+		conn, buffered, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"+
+			r.TLS.PeerCertificates[0].Subject.CommonName+"\n")
+		for {
+			line, err := buffered.ReadString('\n')
+			if err != nil || line == "bye\n" {
+				return
+			}
+			_, _ = io.WriteString(conn, line)
+		}
+	}, func(s *httptest.Server) { s.EnableHTTP2 = false })
+}
+
+// stream is an upgraded connection to an echo server.
+type stream struct {
+	t testing.TB
+	io.ReadWriteCloser
+	reader *bufio.Reader
+}
+
+func newStream(t testing.TB, c *remote.Cluster, user string) *stream {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.Config().Host+"/api/v1/namespaces/x/pods/y/exec", nil)
+	require.NoError(t, err)
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", "echo")
+	resp, err := c.HTTPClient().Do(req)
+	require.NoError(t, err)
+	body, ok := resp.Body.(io.ReadWriteCloser)
+	require.True(t, ok, "%T", resp.Body)
+	t.Cleanup(func() { _ = body.Close() })
+	s := &stream{t, body, bufio.NewReader(body)}
+	s.requireLine(user + "\n")
+	return s
+}
+
+func (s *stream) requireLine(want string) {
+	s.t.Helper()
+	line, err := s.reader.ReadString('\n')
+	require.NoError(s.t, err)
+	assert.Equal(s.t, want, line)
+}
+
+func (s *stream) requireEcho() {
+	s.t.Helper()
+	_, err := io.WriteString(s, "hello\n")
+	require.NoError(s.t, err)
+	s.requireLine("hello\n")
+}
+
+func (s *stream) requireEnd(want error) {
+	s.t.Helper()
+	_, err := s.reader.ReadString('\n')
+	require.ErrorIs(s.t, err, want)
+	if want != io.EOF { //nolint:errorlint // this very value
+		_, err = io.WriteString(s, "hello\n")
+		require.ErrorIs(s.t, err, want)
+	}
+}
+
+func TestUpgradedStreamsOutliveARotationByTheGrace(t *testing.T) {
+	t.Parallel()
+	const grace = 3 * time.Second
+	server := newEchoServer(t)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{
+		CloseGrace: grace, StallTimeout: 50 * time.Millisecond, // which is for others
+	})
+	old := newStream(t, c, "alice")
+	began := time.Now()
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	old.requireEcho()
+	fresh := newStream(t, c, "bob")
+	old.requireEnd(remote.ErrRotated)
+	assert.GreaterOrEqual(t, time.Since(began), grace)
+	fresh.requireEcho()
+}
+
+func TestAnUpgradedStreamThatEndsFreesTheOldConnections(t *testing.T) {
+	server := newEchoServer(t)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+	require.NoError(t, c.Probe(t.Context())) // a connection that is idle from then on
+	s, other := newStream(t, c, "alice"), newStream(t, c, "alice")
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	_, err := io.WriteString(s, "bye\n")
+	require.NoError(t, err)
+	s.requireEnd(io.EOF)
+	require.NoError(t, s.Close())
+	require.NoError(t, other.Close())
+	server.RequireNoConnections()
+}
+
+func TestCloseEndsUpgradedStreamsAtOnce(t *testing.T) {
+	server := newEchoServer(t)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+	old := newStream(t, c, "alice")
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	fresh := newStream(t, c, "bob")
+	c.Close()
+	old.requireEnd(remote.ErrClosed)
+	fresh.requireEnd(remote.ErrClosed)
+}
+
+func TestRedirectsAreRefused(t *testing.T) {
+	elsewhere := testpki.NewServer(t, testpki.WhoAmI)
+	for _, code := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		for _, target := range []string{elsewhere.URL, "http://" + elsewhere.Listener.Addr().String()} {
+			server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, target+"/login?token=hunter2", code)
+			})
+			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+			client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
+			require.NoError(t, err)
+			configMaps := client.CoreV1().ConfigMaps("x")
+			for _, request := range []func(ctx context.Context) error{
+				c.Probe,
+				func(ctx context.Context) error {
+					_, err := configMaps.Create(ctx, &corev1.ConfigMap{}, metav1.CreateOptions{})
+					return err
+				},
+				func(ctx context.Context) error {
+					_, err := configMaps.Watch(ctx, metav1.ListOptions{})
+					return err
+				},
+				func(ctx context.Context) error {
+					_, err := client.CoreV1().Pods("x").GetLogs("y", &corev1.PodLogOptions{Follow: true}).Stream(ctx)
+					return err
+				},
+			} {
+				err := request(t.Context())
+				assertClassified(t, remote.ReachabilityRedirected, err)
+				assert.NotContains(t, err.Error(), "hunter2", "what the server wants shown is not")
+			}
+		}
+	}
+	assert.Zero(t, elsewhere.Accepted())
+}
+
+func TestAProxiedServiceMayRedirectItsClient(t *testing.T) {
+	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/login", http.StatusFound)
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	resp, err := open(t.Context(), c, "/api/v1/namespaces/x/services/y/proxy/")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	assert.Equal(t, http.StatusFound, resp.StatusCode)
+	assert.True(t, strings.HasSuffix(resp.Header.Get("Location"), "/login"))
+}
