@@ -96,7 +96,7 @@ func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
 			return none, fmt.Errorf("data plane %s: %w", key, ErrClosed)
 		}
 		e.updating.Lock()
-		client, err := c.update(key, e)
+		client, err := c.update(key, e, true)
 		if !errors.Is(err, errGone) {
 			return client, err
 		}
@@ -106,13 +106,14 @@ func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
 // errGone says that an entry was removed before its lock was taken.
 var errGone = errors.New("entry was removed")
 
-// serves says whether the client is for dp as it is.
+// serves says whether the client is for dp as it is, and was not closed by the caller.
 func (e *entry[T]) serves(dp *v1alpha1.DataPlane) bool {
-	return e.resourceVersion != "" && e.resourceVersion == dp.ResourceVersion && e.uid == dp.UID
+	return e.resourceVersion != "" && e.resourceVersion == dp.ResourceVersion && e.uid == dp.UID && e.cluster.ctx.Err() == nil
 }
 
 // update brings a client up to date, and gives up the entry's lock, which the caller has.
-func (c *Cache[T]) update(key types.NamespacedName, e *entry[T]) (T, error) {
+// Where there is none to go on with, it builds one if it may.
+func (c *Cache[T]) update(key types.NamespacedName, e *entry[T], mayBuild bool) (T, error) {
 	locked := true
 	defer func() {
 		if locked { // build has panicked
@@ -120,7 +121,7 @@ func (c *Cache[T]) update(key types.NamespacedName, e *entry[T]) (T, error) {
 		}
 	}()
 	for {
-		client, err := c.renew(key, e)
+		client, err := c.renew(key, e, mayBuild)
 		c.mu.Lock()
 		if again := e.changed; !again {
 			e.updating.Unlock()
@@ -135,7 +136,7 @@ func (c *Cache[T]) update(key types.NamespacedName, e *entry[T]) (T, error) {
 
 // renew brings a client up to date once. It reads the DataPlane under the entry's lock, so
 // that of two callers the later never has the older object.
-func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T]) (T, error) {
+func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (T, error) {
 	var none T
 	c.mu.Lock()
 	gone := c.entries[key] != e
@@ -150,6 +151,9 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T]) (T, error) {
 		}
 		return none, err
 	}
+	if e.serves(dp) { // by the caller that had the lock before
+		return e.client, nil
+	}
 	cluster, client := e.cluster, e.client
 	if cluster != nil {
 		err = cluster.Update(dp)
@@ -158,12 +162,12 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T]) (T, error) {
 			cluster, client, err = nil, none, nil
 		}
 	}
-	if cluster == nil {
+	if cluster == nil && mayBuild {
 		cluster, client, err = c.newClient(dp)
 	}
 	version := dp.ResourceVersion
-	if err != nil {
-		client, version = none, ""
+	if err != nil || cluster == nil {
+		version = "" // and keep a client, which goes on when the credentials can be used again
 	}
 	c.mu.Lock()
 	closed := c.closed
@@ -177,7 +181,10 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T]) (T, error) {
 		}
 		return none, fmt.Errorf("data plane %s: %w", key, ErrClosed)
 	}
-	return client, err
+	if err != nil {
+		return none, err
+	}
+	return client, nil
 }
 
 // newClient returns nothing but the error when there is one.
@@ -187,11 +194,17 @@ func (c *Cache[T]) newClient(dp *v1alpha1.DataPlane) (*Cluster, T, error) {
 	if err != nil {
 		return nil, none, err
 	}
+	built := false
+	defer func() {
+		if !built { // also when build panics
+			cluster.startClose()
+		}
+	}()
 	client, err := c.build(cluster)
 	if err != nil {
-		cluster.startClose()
 		return nil, none, cluster.wrap(err)
 	}
+	built = true
 	return cluster, client, nil
 }
 
@@ -211,7 +224,7 @@ func (c *Cache[T]) remove(key types.NamespacedName, e *entry[T]) {
 
 // Handler returns what an informer of DataPlanes calls so that what Get does is done at
 // once for the clients that are there: new credentials take effect, and clients of
-// DataPlanes that are gone are closed. It never waits for a build.
+// DataPlanes that are gone are closed. It builds nothing, and never waits for a build.
 func (c *Cache[T]) Handler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc:    c.handle,
@@ -238,7 +251,7 @@ func (c *Cache[T]) handle(obj any) {
 	}
 	c.mu.Unlock()
 	if locked {
-		_, _ = c.update(key, e) // the next Get returns the error
+		_, _ = c.update(key, e, false) // the next Get returns the error
 	}
 }
 
