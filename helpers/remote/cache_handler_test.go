@@ -139,26 +139,39 @@ func TestASlowBuildHoldsUpNobodyElse(t *testing.T) {
 	recreated.UID = "uid-2"
 	f.set(recreated)
 	h := f.Handler()
-	others := make(chan struct{})
+	soon(t, func() { h.OnUpdate(dp, recreated) }) // builds nothing
 	result := make(chan *client, 1)
 	go func() {
-		defer close(others)
-		h.OnUpdate(dp, recreated) // builds nothing
-		go func() { result <- f.mustGet(prod) }()
-		<-building
-		for i := range 3 {
-			f.set(server.DataPlane(keyOf(i).Name, "alice"))
-			f.mustGet(keyOf(i))
-		}
-		rotated := server.DataPlane("prod", "bob")
-		rotated.UID = "uid-2"
-		f.set(rotated)
-		h.OnUpdate(recreated, rotated)
-		f.Len()
+		c, err := f.Get(prod)
+		assert.NoError(t, err)
+		result <- c
 	}()
-	testpki.Receive(t, others)
+	testpki.Receive(t, building)
+	for i := range 3 {
+		f.set(server.DataPlane(keyOf(i).Name, "alice"))
+		soon(t, func() {
+			_, err := f.Get(keyOf(i))
+			assert.NoError(t, err)
+		})
+	}
+	rotated := server.DataPlane("prod", "bob")
+	rotated.UID = "uid-2"
+	f.set(rotated)
+	soon(t, func() { h.OnUpdate(recreated, rotated) })
+	soon(t, func() { assert.Equal(t, 3, f.Len()) })
 	close(release)
 	f.requireUser("bob", testpki.Receive(t, result))
+}
+
+// soon requires that something returns without waiting.
+func soon(t testing.TB, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	testpki.Receive(t, done)
 }
 
 func TestADataPlaneThatGoesDuringItsBuild(t *testing.T) {

@@ -150,12 +150,8 @@ func newLimiter(config *rest.Config) flowcontrol.RateLimiter {
 
 // newTransport returns a transport that dials by dial.
 func (o Options) newTransport(config *rest.Config, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
-	proxy := config.Proxy
-	if proxy == nil {
-		proxy = http.ProxyFromEnvironment
-	}
 	return &http.Transport{
-		Proxy:                  proxy,
+		Proxy:                  config.Proxy,
 		OnProxyConnectResponse: checkProxyResponse,
 		DialContext:            dial,
 		DisableCompression:     config.DisableCompression,

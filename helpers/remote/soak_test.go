@@ -51,7 +51,7 @@ func TestRotatingForeverLeavesNothing(t *testing.T) {
 	planes := []*v1alpha1.DataPlane{server.DataPlane("prod", "user-0"), server.DataPlane("prod", "user-1")}
 	// The ping timer of HTTP/2 keeps what is left of a closed connection until it fires,
 	// which takes 30 s by default.
-	c := newCluster(t, planes[0], remote.Options{CloseGrace: 100 * time.Millisecond}.WithTimes(100*time.Millisecond, 0))
+	c := newCluster(t, planes[0], remote.Options{CloseGrace: 200 * time.Millisecond}.WithTimes(100*time.Millisecond, 0))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	const watchers = 4
