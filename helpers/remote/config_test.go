@@ -151,13 +151,13 @@ func connectProxy(t *testing.T, status int) (proxy *url.URL, used *atomic.Int32)
 		if !assert.NoError(t, err) {
 			return
 		}
-		w.WriteHeader(http.StatusOK)
-		in, _, err := w.(http.Hijacker).Hijack()
+		in, buffered, err := w.(http.Hijacker).Hijack()
 		if !assert.NoError(t, err) {
 			return
 		}
+		_, _ = io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
 		go func() {
-			_, _ = io.Copy(out, in)
+			_, _ = io.Copy(out, buffered)
 			_ = out.Close()
 		}()
 		_, _ = io.Copy(in, out)

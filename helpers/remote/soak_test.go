@@ -51,7 +51,7 @@ func TestRotatingForeverLeavesNothing(t *testing.T) {
 	planes := []*v1alpha1.DataPlane{server.DataPlane("prod", "user-0"), server.DataPlane("prod", "user-1")}
 	// The ping timer of HTTP/2 keeps what is left of a closed connection until it fires,
 	// which takes 30 s by default.
-	c := newCluster(t, planes[0], remote.Options{CloseGrace: 200 * time.Millisecond}.WithTimes(100*time.Millisecond, 0))
+	c := newCluster(t, planes[0], remote.Options{CloseGrace: 200 * time.Millisecond}.WithTimes(time.Second, 0))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	const watchers = 4
@@ -100,7 +100,9 @@ func TestRotatingForeverLeavesNothing(t *testing.T) {
 		return limit()
 	}
 	onlyWatches := func() bool { return server.Open() <= watchers }
-	rotate(200)
+	for opened.Load() < 3*watchers {
+		rotate(10)
+	}
 	require.True(t, settled(onlyWatches))
 	goroutines, start := runtime.NumGoroutine(), heap()
 	rotate(rotations)
@@ -110,7 +112,6 @@ func TestRotatingForeverLeavesNothing(t *testing.T) {
 	assert.True(t, settled(func() bool { return heap()-start <= slack }), "the heap has grown by %d B", heap()-start)
 	assert.LessOrEqual(t, entries.Load(), cached, "client-go's own cache is not used") // 0.36 and later collect
 	t.Logf("%d rotations have ended and opened %d watches", rotations, opened.Load())
-	assert.Greater(t, opened.Load(), int64(2*watchers))
 
 	stop()
 	running.Wait()
