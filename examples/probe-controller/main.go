@@ -61,7 +61,7 @@ func main() {
 	var o options
 	var kubeconfig, kubeContext string
 	flag.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the DataPlanes (default: the cluster of the Pod, or else a demonstration)")
-	flag.StringVar(&kubeContext, "context", "", "`name` of a context in the kubeconfig, which is kubectl's own unless --kubeconfig is given")
+	flag.StringVar(&kubeContext, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
 	flag.StringVar(&o.namespace, "namespace", "", "probe the DataPlanes of one `namespace` (default: of all)")
 	flag.IntVar(&o.workers, "workers", 16, "how many probes may run at once; a cluster that does not answer takes one for 5 s")
 	flag.DurationVar(&o.interval, "interval", 30*time.Second, "time between probes of a cluster that answers")
