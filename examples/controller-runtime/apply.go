@@ -12,9 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// apply makes the fields that configuration names what it says, and the controller their
-// owner, whoever owned them before. It may change the configuration, to what the API server
-// has then, secrets included.
+// apply applies configuration and takes the ownership of its fields from other managers. It
+// may overwrite configuration with the object on the API server, secrets included.
 func apply(ctx context.Context, c client.Client, configuration runtime.ApplyConfiguration) error {
 	return c.Apply(ctx, configuration, fieldOwner, client.ForceOwnership)
 }

@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// apply does what it does in apply.go. The clients of controller-runtime v0.21 have no
-// method for it, but can patch. configuration is a pointer to an apply configuration.
+// apply is the same as in apply.go. Clients of controller-runtime v0.21 have no method Apply,
+// but can patch. configuration is a pointer to an apply configuration.
 func apply(ctx context.Context, c client.Client, configuration any) error {
 	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(configuration)
 	if err != nil {

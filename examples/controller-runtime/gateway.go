@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,34 +23,34 @@ import (
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 const (
-	// fieldOwner is who owns what the controller applies, in every cluster.
+	// fieldOwner owns the fields that the controller applies, in every cluster.
 	fieldOwner = client.FieldOwner("gateway-example")
 	userAgent  = string(fieldOwner) + "/v1"
-	// finalizer keeps a deleted DataPlane, and with it the credentials of its cluster,
-	// until the controller has cleaned up there.
+	// finalizer keeps a deleted DataPlane, and so the credentials of its cluster, until the
+	// controller has cleaned up there.
 	finalizer = "openchoreo.dev/gateway-example"
-	// targetNamespace is where the config maps are in target clusters.
+	// targetNamespace is the namespace of the config maps in target clusters.
 	targetNamespace = "default"
-	// resync is how often the config maps are put right again.
+	// resync is the time between corrections of a config map.
 	resync = 10 * time.Minute
 )
 
-// gatewayReconciler keeps a config map with the virtual hosts of each DataPlane in the
-// cluster that the DataPlane describes. It leaves one behind in a cluster that a DataPlane
-// described before, since the credentials for that are gone.
+// gatewayReconciler keeps a config map with the virtual hosts of each DataPlane in its cluster.
+// If a DataPlane moves to another cluster, the config map in the old one stays, because the
+// credentials for it are gone.
 type gatewayReconciler struct {
-	client     client.Client                       // of the management cluster; reads from the manager's cache
-	dataPlanes openchoreotyped.DataPlanesGetter    // of the same, without the cache
-	targets    *helpers.ClientCache[client.Client] // of the clusters that DataPlanes describe
+	client     client.Client                    // of the management cluster; reads from the manager's cache
+	dataPlanes openchoreotyped.DataPlanesGetter // of the management cluster; reads from the API server
+	targets    *remote.Cache[client.Client]     // of the clusters of DataPlanes
 }
 
-// unseen drops updates of DataPlanes whose present generation the controller has reported
-// on. So it is not woken by its own reports, and what it reported as failed is tried again
-// by the queue, ever less often. The generation changes with the spec, the credentials
-// being a part of it, and when the object is deleted.
+// unseen drops updates of DataPlanes whose current generation the controller has reported on.
+// Its own reports therefore don't wake it, and failures are retried by the queue, with
+// backoff. The generation changes with the spec, credentials included, and on deletion.
 var unseen = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	dp, ok := e.ObjectNew.(*openchoreov1alpha1.DataPlane)
 	verdict := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionGatewayProvisioned)
@@ -62,9 +61,6 @@ var unseen = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 func (r *gatewayReconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	dp := &openchoreov1alpha1.DataPlane{}
 	if err := r.client.Get(ctx, req.NamespacedName, dp); err != nil {
-		if apierrors.IsNotFound(err) {
-			r.targets.Forget(req.NamespacedName)
-		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if !dp.DeletionTimestamp.IsZero() {
@@ -86,13 +82,13 @@ func (r *gatewayReconciler) Reconcile(ctx context.Context, req reconcile.Request
 }
 
 func (r *gatewayReconciler) provision(ctx context.Context, dp *openchoreov1alpha1.DataPlane) error {
-	target, err := r.targets.Get(dp)
+	target, err := r.targets.Get(client.ObjectKeyFromObject(dp))
 	if err != nil {
 		return err
 	}
 	if !controllerutil.ContainsFinalizer(dp, finalizer) {
-		// Finalizers are a set of which each manager owns its own. The UID is that of the
-		// object that is meant: should it be gone, this makes no other.
+		// Finalizers are a set, in which each manager owns its own. With the UID, the apply
+		// can't create another object if this one is gone.
 		if err := apply(ctx, r.client, openchoreoapply.DataPlane(dp.Name, dp.Namespace).
 			WithUID(dp.UID).
 			WithFinalizers(finalizer)); err != nil {
@@ -116,12 +112,12 @@ func (r *gatewayReconciler) release(ctx context.Context, dp *openchoreov1alpha1.
 		return errors.Join(err, reportErr)
 	}
 	switch {
-	case isUnusable(err): // to wait would not help
-		log.FromContext(ctx).Error(err, "config map stays", "configMap", configMapName(dp))
+	case isUnusable(err): // retries would not help
+		log.FromContext(ctx).Error(err, "config map can't be removed", "configMap", configMapName(dp))
 	case err != nil:
 		return err
 	}
-	// What was applied before and is not named any more is removed: the finalizer.
+	// This apply lacks the finalizer, so it removes it.
 	if err := apply(ctx, r.client, openchoreoapply.DataPlane(dp.Name, dp.Namespace).WithUID(dp.UID)); err != nil {
 		return err
 	}
@@ -130,7 +126,7 @@ func (r *gatewayReconciler) release(ctx context.Context, dp *openchoreov1alpha1.
 }
 
 func (r *gatewayReconciler) deleteConfigMap(ctx context.Context, dp *openchoreov1alpha1.DataPlane) error {
-	target, err := r.targets.Get(dp)
+	target, err := r.targets.Get(client.ObjectKeyFromObject(dp))
 	if err != nil {
 		return err
 	}
@@ -157,12 +153,12 @@ func (r *gatewayReconciler) releaseAll(ctx context.Context, namespace string) er
 	return errors.Join(errs...)
 }
 
-// report writes the condition GatewayProvisioned: True with the reason when the gateway is
-// configured, else False, with a reason that tells what err is if there is one.
+// report writes the condition GatewayProvisioned: True if the gateway is configured, and
+// otherwise False, with a reason for err if there is one.
 //
-// It doesn't apply the status. Where conditions are an atomic list, as in OpenChoreo v0.3,
-// who applies one of them owns all, and takes away those of others. PatchConditions keeps
-// them on every release.
+// It doesn't apply the status. Where conditions are an atomic list, as in OpenChoreo v0.3, an
+// apply of one condition removes those of others. PatchConditions keeps them on every
+// release.
 func (r *gatewayReconciler) report(ctx context.Context, dp *openchoreov1alpha1.DataPlane, reason string, err error) error {
 	condition := metav1.Condition{
 		Type:   openchoreov1alpha1.DataPlaneConditionGatewayProvisioned,
@@ -176,29 +172,30 @@ func (r *gatewayReconciler) report(ctx context.Context, dp *openchoreov1alpha1.D
 		condition.Status = metav1.ConditionTrue
 		condition.Message = fmt.Sprintf("config map %s/%s holds the virtual hosts", targetNamespace, configMapName(dp))
 	}
-	_, err = helpers.PatchConditions(ctx, r.dataPlanes.DataPlanes(dp.Namespace), dp, condition)
+	_, err = helpers.PatchConditions(ctx, r.dataPlanes.DataPlanes(dp.Namespace), dp, []metav1.Condition{condition},
+		helpers.PatchOptions{FieldManager: string(fieldOwner)})
 	return err
 }
 
 func reasonFor(err error) string {
-	switch reachability := helpers.Classify(err); {
+	switch reachability := remote.Classify(err); {
 	case errors.Is(err, helpers.ErrNoCredentials):
 		return "NoCredentials"
 	case errors.Is(err, helpers.ErrInvalidCredentials):
 		return "InvalidCredentials"
-	case reachability == helpers.Reachable || reachability == helpers.Unknown:
+	case reachability == remote.ReachabilityReachable || reachability == remote.ReachabilityUnknown:
 		return "Failed"
 	default:
 		return string(reachability) // such as Forbidden or Timeout
 	}
 }
 
-// isUnusable reports whether nothing but another spec helps.
+// isUnusable reports whether the DataPlane must be changed before a retry can succeed.
 func isUnusable(err error) bool {
 	return errors.Is(err, helpers.ErrNoCredentials) || errors.Is(err, helpers.ErrInvalidCredentials)
 }
 
-// configMapName tells DataPlanes that describe the same cluster apart.
+// configMapName is unique among DataPlanes with the same cluster.
 func configMapName(dp *openchoreov1alpha1.DataPlane) string {
 	return "gateway." + dp.Namespace + "." + dp.Name
 }

@@ -2,20 +2,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command controller-runtime is a controller on sigs.k8s.io/controller-runtime, v0.21 or
-// later, that uses the DataPlane SDK: its types in the manager's scheme and cache, its
-// apply configurations with the manager's client, its typed client beside that one, and
-// its client cache for the clusters that DataPlanes describe.
+// later, that uses the DataPlane SDK: its types in the manager's scheme and cache, its apply
+// configurations with the manager's client, its typed client for conditions, and a
+// remote.Cache of clients for the clusters of the DataPlanes.
 //
 //	go -C examples run ./controller-runtime
 //
-// For each DataPlane, the controller keeps a config map in the target cluster, from which
-// a gateway there could read its virtual hosts, and says in the condition
-// GatewayProvisioned how that went.
+// For each DataPlane, the controller keeps a config map with its virtual hosts in the target
+// cluster, for a gateway to read, and writes the result to the condition GatewayProvisioned.
 //
-// It starts a management and a target cluster on this machine, plays what happens in the
-// life of a DataPlane, and removes all of it. With --kubeconfig or --context, it does its
-// work for the DataPlanes of an existing cluster instead, those of one namespace, until
-// Ctrl-C; then it takes back what it has written, there and in the target clusters.
+// The program starts a management and a target cluster on this machine, changes a DataPlane
+// from its creation to its deletion, and removes the clusters. With --kubeconfig or --context,
+// it runs the controller for the DataPlanes of one namespace of an existing cluster, until
+// Ctrl-C; then it removes everything that it has written, there and in the target clusters.
 package main
 
 import (
@@ -28,6 +27,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -43,6 +43,8 @@ import (
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 func main() {
@@ -74,18 +76,21 @@ func run(ctx context.Context, flags *demo.Flags) (err error) {
 		return err
 	}
 
-	// Clients of the clusters that DataPlanes describe. Each lives as long as the
-	// credentials that it was built from.
-	targets := helpers.NewClientCache(func(remote *helpers.Remote) (client.Client, error) {
-		return client.New(remote.Config(), client.Options{HTTPClient: remote.HTTPClient(), Scheme: scheme})
-	}, helpers.WithUserAgent(userAgent))
-	defer targets.Close()
-
 	mgr, err := newManager(clusters.Management, clusters.Namespace, scheme, logger)
 	if err != nil {
 		return err
 	}
-	// The typed client, on the connections of the manager's own.
+	targets := newTargets(mgr.GetClient(), scheme)
+	defer targets.Close()
+	// The manager's informer tells the cache of new credentials and of deletions.
+	dataPlanes, err := mgr.GetCache().GetInformer(ctx, &openchoreov1alpha1.DataPlane{})
+	if err != nil {
+		return err
+	}
+	if _, err := dataPlanes.AddEventHandler(targets.Handler()); err != nil {
+		return err
+	}
+	// The typed client shares the connections of the manager's client.
 	typed, err := openchoreoclient.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return err
@@ -98,8 +103,8 @@ func run(ctx context.Context, flags *demo.Flags) (err error) {
 	if flags.Existing() {
 		fmt.Printf("watching DataPlanes in namespace %s; Ctrl-C ends it\n", clusters.Namespace)
 		err := mgr.Start(ctx)
-		// An example leaves nothing behind. A controller of yours ends here, and goes on
-		// where it was when it starts again.
+		// An example leaves nothing behind. Your controller returns here, and continues when it
+		// starts again.
 		return errors.Join(err, gateways.releaseAll(context.WithoutCancel(ctx), clusters.Namespace))
 	}
 
@@ -115,16 +120,38 @@ func run(ctx context.Context, flags *demo.Flags) (err error) {
 	return mgr.Start(ctx)
 }
 
+// newTargets returns a cache of clients for the clusters of DataPlanes, which reader reads.
+func newTargets(reader client.Reader, scheme *runtime.Scheme) *remote.Cache[client.Client] {
+	get := func(key types.NamespacedName) (*openchoreov1alpha1.DataPlane, error) {
+		dp := &openchoreov1alpha1.DataPlane{}
+		return dp, reader.Get(context.Background(), key, dp) // from memory
+	}
+	build := func(cluster *remote.Cluster) (client.Client, error) {
+		return client.New(cluster.Config(), client.Options{HTTPClient: cluster.HTTPClient(), Scheme: scheme})
+	}
+	return remote.NewCache(get, build, remote.Options{ConfigFor: configFor})
+}
+
+// configFor returns the configuration of the connection to a data plane.
+func configFor(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+	config, err := helpers.RESTConfigFor(dp)
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = userAgent
+	return config, nil
+}
+
 func newManager(config *rest.Config, namespace string, scheme *runtime.Scheme, logger logr.Logger) (manager.Manager, error) {
 	config = rest.CopyConfig(config)
 	config.UserAgent = userAgent
 	return ctrl.NewManager(config, manager.Options{
 		Scheme: scheme,
-		Logger: logger.V(1), // what it says of itself is for debugging; errors appear all the same
+		Logger: logger.V(1), // for debugging; errors are logged anyway
 		Cache: cache.Options{
-			DefaultTransform: helpers.StripManagedFields,
+			DefaultTransform: informer.StripManagedFields,
 			ByObject: map[client.Object]cache.ByObject{
-				// A controller that connects nowhere would have Transform: helpers.DropSecrets.
+				// A controller that makes no connections would set Transform: informer.DropSecrets.
 				&openchoreov1alpha1.DataPlane{}: {Namespaces: map[string]cache.Config{namespace: {}}},
 			},
 		},
@@ -136,7 +163,7 @@ func (r *gatewayReconciler) setUp(mgr manager.Manager, logger logr.Logger) error
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("gateway").
 		For(&openchoreov1alpha1.DataPlane{}, builder.WithPredicates(unseen)).
-		// A cluster that doesn't answer holds a worker until it times out.
+		// A cluster that doesn't answer holds a worker until the timeout.
 		WithOptions(controller.Options{MaxConcurrentReconciles: 10}).
 		WithLogConstructor(func(req *reconcile.Request) logr.Logger {
 			if req == nil {

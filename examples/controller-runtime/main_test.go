@@ -26,6 +26,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 )
 
 func TestMain(m *testing.M) { demotest.Main(m, "controller-runtime", &program) }
@@ -37,14 +39,14 @@ func TestStory(t *testing.T) {
 	p := demotest.Start(t, program)
 	require.Zero(t, p.Wait(), p)
 	for _, want := range []string{
-		"GatewayProvisioned is True (Configured) of generation 1",
+		"GatewayProvisioned is True (Configured) for generation 1",
 		"target-1 has config map default/gateway.default.production, written by gateway-example by Apply",
 		"publicVirtualHost: www.example.com",
-		"GatewayProvisioned is False (Forbidden) of generation 3",
-		"GatewayProvisioned is True (Configured) of generation 4",
+		"GatewayProvisioned is False (Forbidden) for generation 3",
+		"GatewayProvisioned is True (Configured) for generation 4",
 		"DataPlane production is gone",
 		"target-1 has no config map default/gateway.default.production",
-		"That is all",
+		"Done: ",
 	} {
 		assert.Contains(t, p.Stdout(), want)
 	}
@@ -79,7 +81,7 @@ func TestController(t *testing.T) {
 
 			stored := e.get(t, dp)
 			assert.Equal(t, []string{finalizer}, stored.Finalizers)
-			owners, err := helpers.FieldManagers(stored, ".metadata.finalizers")
+			owners, err := fieldset.Managers(stored, ".metadata.finalizers")
 			require.NoError(t, err)
 			assert.Equal(t, []string{"gateway-example"}, owners)
 		}
@@ -90,9 +92,9 @@ func TestController(t *testing.T) {
 		before := configMap.DeepCopy()
 		configMap.Data["theirs"] = "stays"
 		require.NoError(t, e.client(t, e.Targets[0]).Patch(t.Context(), configMap, client.MergeFrom(before)))
-		_, err := helpers.PatchConditions(t.Context(), e.dataPlanes, e.get(t, production), metav1.Condition{
+		_, err := helpers.PatchConditions(t.Context(), e.dataPlanes, e.get(t, production), []metav1.Condition{{
 			Type: openchoreov1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue, Reason: "Theirs",
-		})
+		}}, helpers.PatchOptions{})
 		require.NoError(t, err)
 
 		e.change(t, production, func(dp *openchoreov1alpha1.DataPlane) { dp.Spec.Gateway.PublicVirtualHost = "www.example.com" })
@@ -110,7 +112,7 @@ func TestController(t *testing.T) {
 				dp.Spec.KubernetesCluster.Credentials = of.Spec.KubernetesCluster.Credentials
 			}
 		}
-		// The earlier user still may write: only the new credentials can be refused.
+		// The earlier user may still write: only the new credentials can be refused.
 		e.change(t, production, credentials(e.DataPlane(t.Context(), e.Targets[0], "nobody")))
 		dp := e.waitUntil(t, production, metav1.ConditionFalse, "Forbidden")
 		assert.Contains(t, helpers.EvaluateCondition(dp, gatewayProvisioned).Message, `User "nobody" cannot patch resource "configmaps"`)
@@ -123,7 +125,7 @@ func TestController(t *testing.T) {
 		e.waitUntil(t, production, metav1.ConditionTrue, "Configured")
 	})
 
-	t.Run("puts things right that happened while it did not run", func(t *testing.T) {
+	t.Run("corrects changes that happened while it did not run", func(t *testing.T) {
 		p.Kill()
 		configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: targetNamespace, Name: configMapName(production)}}
 		require.NoError(t, e.client(t, e.Targets[0]).Delete(t.Context(), configMap))
@@ -140,7 +142,7 @@ func TestController(t *testing.T) {
 		e.configMap(t, e.Targets[1], other)
 	})
 
-	t.Run("keeps nobody waiting whose cluster can't be reached any more", func(t *testing.T) {
+	t.Run("doesn't delay a deletion if the cluster can't be reached any more", func(t *testing.T) {
 		lost := e.create(e.Targets[0], "lost")
 		e.waitUntil(t, lost, metav1.ConditionTrue, "Configured")
 		e.change(t, lost, func(dp *openchoreov1alpha1.DataPlane) {
@@ -152,7 +154,7 @@ func TestController(t *testing.T) {
 		e.configMap(t, e.Targets[0], lost)
 	})
 
-	t.Run("takes back what it has written when it ends", func(t *testing.T) {
+	t.Run("removes everything that it has written when it ends", func(t *testing.T) {
 		p.Signal(os.Interrupt)
 		assert.Equal(t, 130, p.Wait(), p)
 		p.LeavesNothing()
@@ -276,17 +278,17 @@ func (e *environment) change(t *testing.T, dp *openchoreov1alpha1.DataPlane, mut
 // waitUntil returns the DataPlane once the controller has reported on its generation.
 func (e *environment) waitUntil(t *testing.T, dp *openchoreov1alpha1.DataPlane, status metav1.ConditionStatus, reason string) *openchoreov1alpha1.DataPlane {
 	t.Helper()
-	reached, err := helpers.WaitFor(timeLimited(t), e.dataPlanes, dp.Name, func(r helpers.Report) bool {
+	reached, err := await.For(timeLimited(t), e.dataPlanes, dp.Name, await.Match(string(status)+" "+reason, func(r helpers.Report) bool {
 		verdict := r.Verdict(gatewayProvisioned)
 		return verdict.Status == status && verdict.Reason == reason
-	}, helpers.MinGeneration(dp.Generation), helpers.Want(string(status)+" "+reason))
+	}), await.MinGeneration(dp.Generation))
 	require.NoError(t, err)
 	return reached
 }
 
 func (e *environment) waitUntilGone(t *testing.T, dp *openchoreov1alpha1.DataPlane) {
 	t.Helper()
-	require.NoError(t, helpers.WaitForDeletion(timeLimited(t), e.dataPlanes, dp.Name))
+	require.NoError(t, await.ForDeletion(timeLimited(t), e.dataPlanes, dp.Name))
 }
 
 // client returns a client of somebody who may do anything in a target cluster.

@@ -18,7 +18,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// Clients apply the status too since controller-runtime v0.23.
+// Clients can also apply the status since controller-runtime v0.23.
 func TestApplyStatus(t *testing.T) {
 	t.Parallel()
 	e := newEnvironment(t, 0)

@@ -19,23 +19,23 @@ import (
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 )
 
 const gatewayProvisioned = openchoreov1alpha1.DataPlaneConditionGatewayProvisioned
 
-// mayWrite is what the user of a DataPlane has to be allowed in the target cluster.
+// mayWrite are the rights that the user of a DataPlane needs in the target cluster.
 var mayWrite = rbacv1.PolicyRule{
 	APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create", "patch", "delete"},
 }
 
-// story does to a DataPlane what administrators do, and shows what the controller makes of
-// it.
+// story changes a DataPlane, as administrators do, and shows how the controller reacts.
 type story struct {
 	clusters   *demo.Clusters
 	client     client.Client // of the management cluster
 	dataPlanes openchoreotyped.DataPlaneInterface
 
-	target    client.Client // somebody who may look at everything in the target cluster
+	target    client.Client // of an administrator of the target cluster
 	dataPlane *openchoreov1alpha1.DataPlane
 }
 
@@ -47,11 +47,11 @@ func (s *story) play(ctx context.Context) (err error) {
 		title string
 		do    func(context.Context) error
 	}{
-		{"Somebody creates a DataPlane: the controller configures the gateway in its cluster", s.create},
+		{"A DataPlane is created: the controller configures the gateway in its cluster", s.create},
 		{"The public virtual host changes: the config map follows", s.changeHost},
-		{"The credentials are replaced by those of a user who may do nothing", s.rotateToNobody},
-		{"The credentials are replaced once more, by those of a user who may write config maps", s.rotate},
-		{"The DataPlane is deleted: what the controller made in its cluster goes before it", s.remove},
+		{"The credentials are replaced by those of a user without rights", s.rotateToNobody},
+		{"The credentials are replaced by those of a user who may write config maps", s.rotate},
+		{"The DataPlane is deleted: first, the controller removes the config map", s.remove},
 	} {
 		fmt.Printf("\n%d. %s\n", i+1, step.title)
 		bounded, cancel := context.WithTimeout(ctx, time.Minute)
@@ -64,7 +64,7 @@ func (s *story) play(ctx context.Context) (err error) {
 			return fmt.Errorf("step %d, %q: %w", i+1, step.title, err)
 		}
 	}
-	fmt.Println("\nThat is all: one controller followed a DataPlane from its creation to its end.")
+	fmt.Println("\nDone: the controller followed a DataPlane from its creation to its deletion.")
 	return nil
 }
 
@@ -92,7 +92,7 @@ func (s *story) rotate(ctx context.Context) error {
 	return s.rotateTo(ctx, "successor", metav1.ConditionTrue, mayWrite)
 }
 
-// rotateTo gives the DataPlane the credentials of a new user, who may do what rules say.
+// rotateTo gives the DataPlane the credentials of a new user with the rights in rules.
 func (s *story) rotateTo(ctx context.Context, user string, want metav1.ConditionStatus, rules ...rbacv1.PolicyRule) error {
 	other, err := s.clusters.DataPlane(ctx, s.clusters.Targets[0], user, rules...)
 	if err != nil {
@@ -107,15 +107,15 @@ func (s *story) remove(ctx context.Context) error {
 	if err := s.client.Delete(ctx, s.dataPlane); err != nil {
 		return err
 	}
-	if err := helpers.WaitForDeletion(ctx, s.dataPlanes, s.dataPlane.Name); err != nil {
+	if err := await.ForDeletion(ctx, s.dataPlanes, s.dataPlane.Name); err != nil {
 		return err
 	}
 	line("DataPlane %s is gone", s.dataPlane.Name)
 	return s.showConfigMap(ctx)
 }
 
-// change patches the spec with what differs, so that fields that the SDK doesn't know stay,
-// and waits until the controller has reported on it.
+// change patches the spec, which keeps fields that the SDK doesn't know, and waits for the
+// report of the controller.
 func (s *story) change(ctx context.Context, want metav1.ConditionStatus, mutate func(*openchoreov1alpha1.DataPlaneSpec)) error {
 	before := s.dataPlane.DeepCopy()
 	mutate(&s.dataPlane.Spec)
@@ -126,15 +126,15 @@ func (s *story) change(ctx context.Context, want metav1.ConditionStatus, mutate 
 }
 
 func (s *story) show(ctx context.Context, want metav1.ConditionStatus) error {
-	dp, err := helpers.WaitFor(ctx, s.dataPlanes, s.dataPlane.Name,
-		func(r helpers.Report) bool { return r.Verdict(gatewayProvisioned).Status == want },
-		helpers.MinGeneration(s.dataPlane.Generation), helpers.Want(gatewayProvisioned+"="+string(want)))
+	dp, err := await.For(ctx, s.dataPlanes, s.dataPlane.Name, await.Match(gatewayProvisioned+"="+string(want),
+		func(r helpers.Report) bool { return r.Verdict(gatewayProvisioned).Status == want }),
+		await.MinGeneration(s.dataPlane.Generation))
 	if err != nil {
 		return err
 	}
 	s.dataPlane = dp
 	verdict := helpers.EvaluateCondition(dp, gatewayProvisioned)
-	line("%s is %s (%s) of generation %d: %s",
+	line("%s is %s (%s) for generation %d: %s",
 		gatewayProvisioned, verdict.Status, verdict.Reason, verdict.ObservedGeneration, verdict.Message)
 	return s.showConfigMap(ctx)
 }

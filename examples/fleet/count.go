@@ -20,37 +20,38 @@ import (
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 const (
-	// syncTimeout is how long a cache may take to fill.
+	// syncTimeout limits how long a cache may take to fill.
 	syncTimeout = 2 * time.Minute
-	// After so many probes in a row have failed, a run ends.
+	// A run ends after probeFailures failed probes in a row.
 	probePeriod   = 2 * time.Second
 	probeFailures = 2
 )
 
-// counter counts Deployments, and reports each number when it knows it.
+// counter counts Deployments and reports each change.
 type counter struct{ report func(Event) }
 
-// run counts those of one data plane until ctx ends, or until that does not work. It is
-// what a Fleet runs.
+// run counts the Deployments of one data plane until ctx ends or an error occurs. A Fleet calls
+// it for each data plane.
 //
-// The informer asks for metadata: API servers leave out spec and status then, which are
-// nearly all of what a Deployment takes to send and to keep.
-func (c *counter) run(ctx context.Context, r *helpers.Remote) error {
-	if err := r.Probe(ctx); err != nil {
+// The informer asks for metadata only. The API server then leaves out spec and status, which
+// are most of the size of a Deployment.
+func (c *counter) run(ctx context.Context, cluster *remote.Cluster) error {
+	if err := cluster.Probe(ctx); err != nil {
 		return err
 	}
-	client, err := metadata.NewForConfigAndClient(r.Config(), r.HTTPClient())
+	client, err := metadata.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 	if err != nil {
 		return err
 	}
 	informer := metadatainformer.NewFilteredMetadataInformer(client,
 		appsv1.SchemeGroupVersion.WithResource("deployments"), metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
 
-	// Whatever goes wrong ends ctx; then everything that is started here ends.
+	// Every failure ends ctx, and with it all goroutines of this run.
 	var started sync.WaitGroup
 	defer started.Wait()
 	ctx, fail := context.WithCancelCause(ctx)
@@ -59,9 +60,9 @@ func (c *counter) run(ctx context.Context, r *helpers.Remote) error {
 	if err := informer.SetTransform(nameOnly); err != nil {
 		return err
 	}
-	// An informer tries again for ever by itself. So that the Fleet knows, shows why and
-	// waits longer each time, the run ends instead. It costs little: an informer calls this
-	// when it is about to list anew.
+	// By itself, an informer retries for ever. The run ends instead, so that the Fleet shows
+	// the error and waits longer each time. That costs little, because an informer calls this
+	// function only before it lists again.
 	if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		if !isUsual(err) {
 			fail(fmt.Errorf("watching Deployments: %w", err))
@@ -75,7 +76,7 @@ func (c *counter) run(ctx context.Context, r *helpers.Remote) error {
 		number.Add(n)
 		select {
 		case changed <- struct{}{}:
-		default: // that is known already
+		default: // a change is already pending
 		}
 	}
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -87,21 +88,21 @@ func (c *counter) run(ctx context.Context, r *helpers.Remote) error {
 	}
 
 	started.Go(func() { informer.RunWithContext(ctx) })
-	started.Go(func() { fail(probe(ctx, r)) })
+	started.Go(func() { fail(probe(ctx, cluster)) })
 	late := time.AfterFunc(syncTimeout, func() { fail(fmt.Errorf("the cache has not filled within %s", syncTimeout)) })
 	defer late.Stop()
 	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) && late.Stop() {
-		helpers.MarkStarted(ctx)
-		c.reportChanges(ctx, r.Key().String(), &number, changed)
+		fleet.MarkStarted(ctx)
+		c.reportChanges(ctx, cluster.Key().String(), &number, changed)
 	}
 	return context.Cause(ctx)
 }
 
-// reportChanges reports a number now and whenever it has changed, until ctx ends.
+// reportChanges reports number now and after each change, until ctx ends.
 func (c *counter) reportChanges(ctx context.Context, dataPlane string, number *atomic.Int64, changed <-chan struct{}) {
 	for last := int64(-1); ; {
 		if n := number.Load(); n != last {
-			c.report(Event{DataPlane: dataPlane, State: helpers.FleetRunning, Deployments: n})
+			c.report(Event{DataPlane: dataPlane, State: fleet.StateRunning, Deployments: n})
 			last = n
 		}
 		select {
@@ -112,9 +113,9 @@ func (c *counter) reportChanges(ctx context.Context, dataPlane string, number *a
 	}
 }
 
-// probe returns an error when the API server is away for a while. Of that an informer
-// tells nobody: it takes a refused connection for a restart, and tries again.
-func probe(ctx context.Context, r *helpers.Remote) error {
+// probe returns an error when the API server has been away for a while. An informer reports no
+// refused connection: it takes it for a restart, and retries.
+func probe(ctx context.Context, cluster *remote.Cluster) error {
 	ticker := time.NewTicker(probePeriod)
 	defer ticker.Stop()
 	for failures := 0; ; {
@@ -123,7 +124,7 @@ func probe(ctx context.Context, r *helpers.Remote) error {
 		case <-ctx.Done():
 			return nil
 		}
-		err := r.Probe(ctx)
+		err := cluster.Probe(ctx)
 		if err == nil {
 			failures = 0
 		} else if failures++; failures == probeFailures {
@@ -132,12 +133,12 @@ func probe(ctx context.Context, r *helpers.Remote) error {
 	}
 }
 
-// isUsual reports whether an informer lists anew for a reason that is no trouble.
+// isUsual reports whether an informer lists again for an ordinary reason.
 func isUsual(err error) bool {
 	return errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }
 
-// nameOnly keeps what a cache needs of an object.
+// nameOnly keeps only the parts of an object that a cache needs.
 func nameOnly(obj any) (any, error) {
 	object, err := meta.Accessor(obj)
 	if err != nil {

@@ -17,10 +17,10 @@ import (
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
-// replicas are processes that share the work.
+// replicas are processes that share the data planes.
 type replicas struct {
 	*stage
 	shards        int
@@ -28,7 +28,7 @@ type replicas struct {
 	alive         map[string]*process
 }
 
-// failover shows replicas at work, and kills one.
+// failover runs replicas, and kills one.
 func failover(ctx context.Context, clusters *demo.Clusters, o *options) error {
 	s, err := newStage(ctx, clusters)
 	if err != nil {
@@ -91,8 +91,8 @@ func failover(ctx context.Context, clusters *demo.Clusters, o *options) error {
 	return r.requireReleased(ctx)
 }
 
-// end ends a replica by a signal, and returns how long it takes the others to have taken
-// over its shards.
+// end ends a replica by a signal, and returns how long the others took to take over its
+// shards.
 func (r *replicas) end(ctx context.Context, name string, signal syscall.Signal) (time.Duration, error) {
 	since := time.Now()
 	if err := r.stop(ctx, name, signal); err != nil {
@@ -102,7 +102,7 @@ func (r *replicas) end(ctx context.Context, name string, signal syscall.Signal) 
 	return time.Since(since).Round(100 * time.Millisecond), err
 }
 
-// stop sends a replica a signal, and returns when it has ended.
+// stop ends a replica by a signal, and returns when it has ended.
 func (r *replicas) stop(ctx context.Context, name string, signal syscall.Signal) error {
 	p := r.alive[name]
 	p.expected.Store(true)
@@ -114,13 +114,13 @@ func (r *replicas) stop(ctx context.Context, name string, signal syscall.Signal)
 		delete(r.alive, name)
 		return nil
 	case <-time.After(patience):
-		return fmt.Errorf("%s does not end within %s of %s", name, patience, signal)
+		return fmt.Errorf("%s did not end within %s of %s", name, patience, signal)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// busiest returns which of the replicas runs most data planes.
+// busiest returns the replica that runs most data planes.
 func (r *replicas) busiest() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,8 +131,8 @@ func (r *replicas) busiest() string {
 	return slices.MaxFunc(slices.Sorted(maps.Keys(r.alive)), func(a, b string) int { return cmp.Compare(counts[a], counts[b]) })
 }
 
-// waitUntilShared waits until each shard is led by one replica, none of them leads more
-// than its share, and each data plane runs once. Then it prints who does what.
+// waitUntilShared waits until each shard has one leader, no replica leads more than its share,
+// and each data plane has one run. Then it prints the shards and data planes.
 func (r *replicas) waitUntilShared(ctx context.Context) error {
 	share := (r.shards + len(r.alive) - 1) / len(r.alive)
 	led := map[string][]string{}
@@ -144,7 +144,7 @@ func (r *replicas) waitUntilShared(ctx context.Context) error {
 			led[key.replica] = append(led[key.replica], strings.Fields(key.name)[1])
 		}
 		for key, event := range r.planes {
-			if event.State == helpers.FleetRunning {
+			if event.State == fleet.StateRunning {
 				planes[key.name] = true
 			}
 		}
@@ -167,7 +167,7 @@ func (r *replicas) waitUntilShared(ctx context.Context) error {
 	return nil
 }
 
-// requireReleased looks whether the Leases of all shards are free.
+// requireReleased returns an error unless the Leases of all shards are free.
 func (r *replicas) requireReleased(ctx context.Context) error {
 	leases, err := coordinationv1client.NewForConfig(r.Management)
 	if err != nil {

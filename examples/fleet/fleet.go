@@ -15,18 +15,22 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
 const (
-	// At most so many caches fill at once, and none counts as filling for longer.
+	// At most maxStarts caches fill at once. None counts as filling for longer than startTimeout.
 	maxStarts    = 50
 	startTimeout = 10 * time.Second
 )
 
-// sharding is this replica's part in the work; with no shards it has none to share.
+// sharding divides the data planes among replicas. With 0 shards, there is one replica.
 type sharding struct {
 	shards         int
 	replica        string
@@ -34,20 +38,20 @@ type sharding struct {
 	leaseDuration  time.Duration
 }
 
-// count counts in all data planes of a namespace, or in those of the shards that this
-// replica leads, until ctx ends.
-func count(ctx context.Context, config *rest.Config, namespace string, s sharding, report func(Event)) error {
+// count counts in all data planes of a namespace, or in those of the shards that this replica
+// leads, until ctx ends. It calls started with each Fleet that it runs.
+func count(ctx context.Context, config *rest.Config, namespace string, s sharding, report func(Event), started func(*fleet.Fleet)) error {
 	client, err := openchoreoclient.NewForConfig(config)
 	if err != nil {
 		return err
 	}
-	// An informer would try for ever, and say nothing.
+	// An informer would retry for ever and return no error.
 	if _, err := client.OpenChoreoV1alpha1().DataPlanes(namespace).List(ctx, metav1.ListOptions{Limit: 1}); err != nil {
 		return fmt.Errorf("listing DataPlanes: %w", err)
 	}
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0,
-		openchoreoinformers.WithNamespace(namespace), openchoreoinformers.WithTransform(helpers.StripManagedFields))
-	informer := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
+		openchoreoinformers.WithNamespace(namespace), openchoreoinformers.WithTransform(informer.StripManagedFields))
+	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // for as long as the Fleet runs
 	factory.Start(watching.Done())
 	defer func() {
@@ -55,15 +59,17 @@ func count(ctx context.Context, config *rest.Config, namespace string, s shardin
 		factory.Shutdown()
 	}()
 	if s.shards == 0 {
-		return runFleet(ctx, informer, report)
+		return runFleet(ctx, dataPlanes, report, started)
 	}
-	return runShards(ctx, config, s, informer, report)
+	return runShards(ctx, config, s, dataPlanes, report, started)
 }
 
 // runShards runs a Fleet for each shard that this replica leads.
-func runShards(ctx context.Context, config *rest.Config, s sharding, informer cache.SharedIndexInformer, report func(Event)) error {
+func runShards(ctx context.Context, config *rest.Config, s sharding, dataPlanes cache.SharedIndexInformer,
+	report func(Event), started func(*fleet.Fleet),
+) error {
 	config = rest.CopyConfig(config)
-	config.QPS = -1 // a renewal must not wait
+	config.QPS = -1 // renewals must not wait
 	leases, err := coordinationv1client.NewForConfig(config)
 	if err != nil {
 		return err
@@ -71,32 +77,34 @@ func runShards(ctx context.Context, config *rest.Config, s sharding, informer ca
 	if _, err := leases.Leases(s.leaseNamespace).List(ctx, metav1.ListOptions{Limit: 1}); err != nil {
 		return fmt.Errorf("listing leases: %w", err)
 	}
-	return helpers.RunShards(ctx, helpers.ShardsConfig{
+	return fleet.RunShards(ctx, fleet.ShardsConfig{
 		Leases:        leases,
 		Namespace:     s.leaseNamespace,
 		Name:          leaseName(s.shards),
 		Identity:      s.replica,
 		Count:         s.shards,
 		LeaseDuration: s.leaseDuration,
-	}, func(ctx context.Context, shard helpers.Shard) error {
+	}, func(ctx context.Context, shard fleet.Shard) error {
 		report(Event{Shard: shard.String(), State: leads})
-		defer report(Event{Shard: shard.String(), State: helpers.FleetStopped})
-		return runFleet(ctx, informer, report, shard.FleetOptions()...)
+		defer report(Event{Shard: shard.String(), State: fleet.StateStopped})
+		return runFleet(ctx, dataPlanes, report, started, shard.Options()...)
 	})
 }
 
-// leaseName is another for each number of shards, since it can't be changed under one name.
+// leaseName depends on the number of shards, which must not change under one name.
 func leaseName(shards int) string { return fmt.Sprintf("fleet-of-%d", shards) }
 
-// runFleet runs a Fleet until ctx ends, and reports what becomes of each data plane.
-func runFleet(ctx context.Context, informer cache.SharedIndexInformer, report func(Event), opts ...helpers.FleetOption) error {
+// runFleet runs a Fleet until ctx ends, and reports the state of each data plane.
+func runFleet(ctx context.Context, dataPlanes cache.SharedIndexInformer,
+	report func(Event), started func(*fleet.Fleet), opts ...fleet.Option,
+) error {
 	c := &counter{report: report}
-	fleet := helpers.NewFleet(informer, c.run, append([]helpers.FleetOption{
-		helpers.WithRemoteOptions(helpers.WithUserAgent("fleet")),
-		helpers.WithStartLimit(maxStarts, startTimeout),
-		helpers.WithFleetHooks(helpers.FleetHooks{
+	f := fleet.New(dataPlanes, c.run, append([]fleet.Option{
+		fleet.WithRemoteOptions(remote.Options{ConfigFor: configFor}),
+		fleet.WithStartLimit(maxStarts, startTimeout),
+		fleet.WithHooks(fleet.Hooks{
 			OnStart: func(key types.NamespacedName) {
-				report(Event{DataPlane: key.String(), State: helpers.FleetStarting})
+				report(Event{DataPlane: key.String(), State: fleet.StateStarting})
 			},
 			OnEnd: func(key types.NamespacedName, err error, _, retry time.Duration) {
 				if event, ok := endOf(key, err, retry); ok {
@@ -104,27 +112,39 @@ func runFleet(ctx context.Context, informer cache.SharedIndexInformer, report fu
 				}
 			},
 			OnRemove: func(key types.NamespacedName) {
-				report(Event{DataPlane: key.String(), State: helpers.FleetGone})
+				report(Event{DataPlane: key.String(), State: fleet.StateGone})
 			},
 		}),
 	}, opts...)...)
-	err := fleet.Run(ctx)
-	for _, plane := range fleet.Status().Planes {
+	started(f)
+	err := f.Run(ctx)
+	for _, plane := range f.Status().Planes {
 		report(Event{DataPlane: plane.Namespace + "/" + plane.Name, State: plane.State})
 	}
 	return err
 }
 
-// endOf returns what is to be said of the end of a run, unless something else will say it.
+// configFor returns the configuration of the connection to a data plane.
+func configFor(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+	config, err := helpers.RESTConfigFor(dp)
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = "fleet"
+	return config, nil
+}
+
+// endOf returns the event for the end of a run. It returns false if another event follows
+// anyway.
 func endOf(key types.NamespacedName, err error, retry time.Duration) (event Event, ok bool) {
-	event = Event{DataPlane: key.String(), State: helpers.FleetStarting}
+	event = Event{DataPlane: key.String(), State: fleet.StateStarting}
 	switch {
-	case errors.Is(err, helpers.ErrDeleted), errors.Is(err, helpers.ErrFleetStopped):
+	case errors.Is(err, helpers.ErrDeleted), errors.Is(err, fleet.ErrStopped):
 		return event, false
 	case errors.Is(err, helpers.ErrInvalidCredentials):
-		event.State = helpers.FleetFailed
+		event.State = fleet.StateFailed
 	case retry > 0:
-		event.State = helpers.FleetRetrying
+		event.State = fleet.StateRetrying
 	}
 	event.Reason = err.Error()
 	return event, true

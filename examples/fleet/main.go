@@ -6,23 +6,23 @@
 //
 //	go -C examples run ./fleet
 //
-// shows that on control planes which it starts on this machine and removes at the end:
-// what becomes of the count when credentials are rotated and when a cluster is away.
+// shows that on control planes that it starts on this machine and removes at the end, while
+// credentials are rotated and a cluster is away.
 //
 //	go -C examples run ./fleet --replicas 3
 //
-// divides the data planes among three processes, each of which leads some shards of them,
-// and kills one. With --kubeconfig or --context, or in a Pod, fleet counts for that
-// cluster until it gets a signal, and with -o json each line of its output is one [Event]:
+// divides the data planes among three processes, each of which leads some shards, and kills
+// one. With --kubeconfig or --context, or in a Pod, fleet works on that cluster until it gets
+// a signal. With -o json, each line of its output is one [Event]:
 //
 //	go -C examples run ./fleet --kubeconfig ~/.kube/config -A
 //
-// It needs the rights to list and watch dataplanes.openchoreo.dev there, and the users whom
-// the DataPlanes name need those to list and watch deployments.apps in their clusters.
+// It needs the rights to list and watch dataplanes.openchoreo.dev there. The users of the
+// DataPlanes need the rights to list and watch deployments.apps in their clusters.
 //
-// To share the work, run it several times with the same --shards. Each replica then also
-// needs to create, get, list, update and delete leases.coordination.k8s.io in the namespace
-// --lease-namespace. The host's name, which in a Pod is the Pod's, tells replicas apart.
+// To share the work, run several replicas with the same --shards. Each replica then also
+// needs the rights to create, get, list, update and delete leases.coordination.k8s.io in the
+// namespace --lease-namespace. Replicas are named after their hosts or Pods.
 package main
 
 import (
@@ -41,6 +41,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
 // options are the flags.
@@ -53,7 +54,7 @@ type options struct {
 	replicas int
 	untilEOF bool
 
-	inCluster *rest.Config // in a Pod, when no other cluster was named
+	inCluster *rest.Config // in a Pod, if the flags name no cluster
 }
 
 func main() {
@@ -65,9 +66,9 @@ func main() {
 	flag.IntVar(&o.shards, "shards", 0, "divide the data planes into `n` shards, for replicas to lead (default: don't)")
 	flag.StringVar(&o.replica, "replica", "", "`name` of this replica (default: the host's)")
 	flag.StringVar(&o.leaseNamespace, "lease-namespace", "", "`name` of the namespace of leases (default: that of DataPlanes)")
-	flag.DurationVar(&o.leaseDuration, "lease-duration", 0, "how long after its last sign of life a replica counts as dead (default 15s, with --replicas 3s)")
-	flag.IntVar(&o.replicas, "replicas", 0, "on clusters of the program's own, run `n` replicas as processes, and kill one")
-	flag.BoolVar(&o.untilEOF, "until-eof", false, "end when standard input does, so as not to outlive a parent process")
+	flag.DurationVar(&o.leaseDuration, "lease-duration", 0, "how long after its last renewal a replica counts as dead (default 15s, with --replicas 3s)")
+	flag.IntVar(&o.replicas, "replicas", 0, "start clusters, run `n` replicas as processes, and kill one")
+	flag.BoolVar(&o.untilEOF, "until-eof", false, "end when standard input ends, so that the program doesn't outlive its parent process")
 	flag.Parse()
 	if err := o.complete(); err != nil {
 		fmt.Fprintf(os.Stderr, "fleet: %v\n", err)
@@ -80,7 +81,7 @@ func main() {
 	os.Exit(demo.Main("fleet", o.run))
 }
 
-// complete checks the flags, and fills in what follows from others.
+// complete checks the flags and sets defaults.
 func (o *options) complete() error {
 	if !o.Existing() {
 		config, err := rest.InClusterConfig()
@@ -96,11 +97,11 @@ func (o *options) complete() error {
 	case o.output != "text" && o.output != "json":
 		return fmt.Errorf("output format %q: want text or json", o.output)
 	case o.replicas != 0 && (o.replicas < 2 || existing || o.replica != ""):
-		return errors.New("--replicas: want 2 at least, neither for an existing cluster nor in a replica")
+		return errors.New("--replicas: want at least 2, and no existing cluster or --replica")
 	case !existing && (o.all || o.output != "text" || o.replica != "" || o.shards != 0 && o.replicas == 0):
-		return errors.New("-A, -o, --replica and --shards: want --kubeconfig or --context as well")
+		return errors.New("-A, -o, --replica and --shards: want --kubeconfig or --context too")
 	case o.replica != "" && o.shards == 0:
-		return errors.New("--replica: want --shards as well")
+		return errors.New("--replica: want --shards too")
 	}
 	if o.shards != 0 && o.replica == "" {
 		hostname, err := os.Hostname()
@@ -132,7 +133,7 @@ func (o *options) run(ctx context.Context) (err error) {
 		return o.count(ctx, clusters.Management, clusters.Namespace)
 	}
 
-	// When nobody reads its output any more, a story goes on, and stops what it has started.
+	// If the reader of the output ends, a story goes on, so that it stops its clusters.
 	signal.Ignore(syscall.SIGPIPE)
 	clusters, err := demo.Start(ctx, &o.Flags, targets, os.Stdout)
 	if err != nil {
@@ -145,7 +146,7 @@ func (o *options) run(ctx context.Context) (err error) {
 	return story(ctx, clusters)
 }
 
-// count counts for an existing cluster until ctx ends.
+// count counts in the data planes of an existing cluster until ctx ends.
 func (o *options) count(ctx context.Context, config *rest.Config, namespace string) error {
 	if o.leaseNamespace == "" {
 		o.leaseNamespace = namespace
@@ -160,5 +161,5 @@ func (o *options) count(ctx context.Context, config *rest.Config, namespace stri
 	return count(ctx, config, namespace, o.sharding, func(event Event) {
 		event.Replica = o.replica
 		report(event)
-	})
+	}, func(*fleet.Fleet) {})
 }

@@ -25,11 +25,11 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
-// These tests run the program as a user does: built, as a process. They don't run at the
-// same time: a story takes three control planes.
+// These tests run the program as users do: built, as a process. They don't run in parallel,
+// because a story takes three control planes.
 
 var program string
 
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) { demotest.Main(m, "fleet", &program) }
 
 func TestStory(t *testing.T) {
 	p := demotest.Start(t, program)
-	for _, title := range []string{"the Fleet starts", "2 Deployments", "1 Deployment", "other credentials", "target-2 stops", "target-2 starts", "is deleted", "the Fleet ends"} {
+	for _, title := range []string{"the Fleet starts", "2 Deployments", "1 Deployment", "other credentials", "target-2 stops", "target-2 starts", "a DataPlane of target-1 is deleted", "the Fleet's own status", "the Fleet ends"} {
 		p.WaitFor(title)
 	}
 	require.Zero(t, p.Wait(), p)
@@ -58,6 +58,7 @@ func TestStory(t *testing.T) {
 		`target-1-b +Starting +credentials of the data plane have changed`,
 		`target-2-a +Retrying .*connection refused`,
 		`target-1-a +Gone`,
+		`default +target-2-a +Running +\S+ +\d+ +- +.*\d+s ago\)\n`,
 		`target-2-c +Stopped +\(all: 0 Deployments in 0 of 0 data planes\)\n$`,
 	} {
 		assert.Regexp(t, want, p.Stdout())
@@ -197,7 +198,7 @@ func TestExistingCluster(t *testing.T) {
 	t.Run("replicas", func(t *testing.T) {
 		args := []string{"--kubeconfig=" + replica, "--shards=4", "--lease-duration=5s", "-o=json"}
 		a := demotest.Start(t, program, append(args, "--replica=a")...)
-		waitForEvents(t, a, 2, func(e Event) bool { return e.State == helpers.FleetRunning && e.Replica == "a" && e.Deployments == 1 })
+		waitForEvents(t, a, 2, func(e Event) bool { return e.State == fleet.StateRunning && e.Replica == "a" && e.Deployments == 1 })
 		b := demotest.Start(t, program, append(args, "--replica=b")...)
 		waitForEvents(t, b, 2, func(e Event) bool { return e.Shard != "" && e.State == leads })
 		a.Signal(syscall.SIGTERM)
@@ -205,7 +206,7 @@ func TestExistingCluster(t *testing.T) {
 		planes := map[string]bool{}
 		waitForEvents(t, b, 2, func(e Event) bool {
 			planes[e.DataPlane] = true
-			return e.State == helpers.FleetRunning && e.Replica == "b"
+			return e.State == fleet.StateRunning && e.Replica == "b"
 		})
 		b.Signal(syscall.SIGTERM)
 		assert.Equal(t, 130, b.Wait())
@@ -257,7 +258,7 @@ func tables(p *demotest.Process) (result []table) {
 				t.sum = strings.TrimSpace(line)
 				break
 			}
-			if fields[1] == string(helpers.FleetRunning) {
+			if fields[1] == string(fleet.StateRunning) {
 				t.planes[fields[0]]++
 				t.replicas[fields[3]] = true
 			}

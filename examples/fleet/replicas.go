@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// stopTimeout is how long a replica may take to end once it should.
+// stopTimeout limits how long a replica may take to end.
 const stopTimeout = 20 * time.Second
 
 // process is a replica that runs as a child process.
 type process struct {
 	cmd      *exec.Cmd
-	expected atomic.Bool   // that it ends
-	ended    chan struct{} // closed when it has, and all is read that it has told
+	expected atomic.Bool   // whether it should end
+	ended    chan struct{} // closed when it has ended and its output is read
 }
 
-// startProcess runs this program as a replica, until ctx ends at the latest. The replica
-// also ends when this process is killed, since then the pipe to its standard input closes.
-// What it tells goes to the board. lost gets the error when it ends unexpectedly.
+// startProcess runs this program as a replica, until ctx ends at the latest. The replica also
+// ends when this process is killed, because that closes its standard input. Its events go to
+// the board. lost is called with the error if the replica ends unexpectedly.
 func startProcess(ctx context.Context, name string, args []string, b *board, lost func(error)) (*process, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -42,7 +42,7 @@ func startProcess(ctx context.Context, name string, args []string, b *board, los
 	if err != nil {
 		return nil, err
 	}
-	p.cmd.Cancel = stdin.Close // and no signal: Ctrl-C in a terminal sends one, and a second ends at once
+	p.cmd.Cancel = stdin.Close // no signal: Ctrl-C in a terminal already sends one, and a second one ends it at once
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -55,23 +55,23 @@ func startProcess(ctx context.Context, name string, args []string, b *board, los
 		err := errors.Join(read(stdout, b.report), p.cmd.Wait())
 		b.forget(name)
 		if !p.expected.Load() {
-			lost(fmt.Errorf("%s has ended: %w", name, cmp.Or(err, errors.New("with no error"))))
+			lost(fmt.Errorf("%s has ended: %w", name, cmp.Or(err, errors.New("no error"))))
 		}
 	}()
 	return p, nil
 }
 
-// read reports the events that a replica prints until it ends.
+// read reports the events of a replica until it ends.
 func read(stdout io.Reader, report func(Event)) error {
 	for decoder := json.NewDecoder(stdout); ; {
 		var event Event
 		err := decoder.Decode(&event)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // it may be killed while it prints
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // it may be killed while it writes
 			return nil
 		}
 		if err != nil {
-			_, _ = io.Copy(io.Discard, stdout) // it must be able to end
-			return fmt.Errorf("events of a replica: %w", err)
+			_, _ = io.Copy(io.Discard, stdout) // so that it can end
+			return fmt.Errorf("reading events of a replica: %w", err)
 		}
 		report(event)
 	}

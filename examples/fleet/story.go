@@ -19,7 +19,7 @@ import (
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
 const (
@@ -27,7 +27,7 @@ const (
 	planesPerTarget = 3
 )
 
-// stage is what a story plays on.
+// stage is the setting of a story.
 type stage struct {
 	*demo.Clusters
 	*board
@@ -41,7 +41,7 @@ func newStage(ctx context.Context, clusters *demo.Clusters) (*stage, error) {
 		return nil, err
 	}
 	s := &stage{Clusters: clusters, board: newBoard(os.Stdout), dataPlanes: client.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace)}
-	fmt.Printf("\n# %d DataPlanes, %d for each of %d clusters, whose Deployments each of them sees\n", targets*planesPerTarget, planesPerTarget, targets)
+	fmt.Printf("\n# %d DataPlanes, %d for each of %d clusters; each counts all Deployments of its cluster\n", targets*planesPerTarget, planesPerTarget, targets)
 	for _, target := range clusters.Targets {
 		for i := range planesPerTarget {
 			dp, err := clusters.DataPlane(ctx, target, planeName(target, i), mayCount)
@@ -53,7 +53,7 @@ func newStage(ctx context.Context, clusters *demo.Clusters) (*stage, error) {
 			}
 		}
 	}
-	fmt.Printf("look at them from elsewhere, as long as this lasts:\n  kubectl --kubeconfig %s get dataplanes,leases\n\n", clusters.Kubeconfig)
+	fmt.Printf("while this runs, look at them in another terminal:\n  kubectl --kubeconfig %s get dataplanes,leases\n\n", clusters.Kubeconfig)
 	return s, nil
 }
 
@@ -61,7 +61,7 @@ var mayCount = rbacv1.PolicyRule{APIGroups: []string{appsv1.GroupName}, Resource
 
 func planeName(target *demo.Target, i int) string { return fmt.Sprintf("%s-%c", target.Name, 'a'+i) }
 
-// story shows one Fleet at work.
+// story shows one Fleet.
 func story(ctx context.Context, clusters *demo.Clusters) error {
 	s, err := newStage(ctx, clusters)
 	if err != nil {
@@ -71,12 +71,16 @@ func story(ctx context.Context, clusters *demo.Clusters) error {
 	defer cancel(nil)
 	counting, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
+	fleets := make(chan *fleet.Fleet, 1)
 	go func() {
-		err := count(counting, clusters.Management, clusters.Namespace, sharding{}, s.report)
-		cancel(err) // nothing comes any more
+		err := count(counting, clusters.Management, clusters.Namespace, sharding{}, s.report, func(f *fleet.Fleet) { fleets <- f })
+		cancel(err) // no more events
 		ended <- err
 	}()
-	err = s.play(ctx)
+	if err = s.play(ctx); err == nil {
+		fmt.Printf("\n# the Fleet's own status\n\n%s", statusTable((<-fleets).Status(), time.Now()))
+		fmt.Print("\n# the Fleet ends\n\n")
+	}
 	stop()
 	if countErr := <-ended; countErr != nil {
 		return countErr
@@ -98,24 +102,24 @@ func (s *stage) play(ctx context.Context) error {
 			sum{0, planes, planes},
 		},
 		{
-			"2 Deployments come to target-1, and 1 to target-2",
+			"2 Deployments are created in target-1, and 1 in target-2",
 			func(ctx context.Context) error {
 				return createDeployments(ctx, map[*demo.Target][]string{first: {"shop", "cart"}, second: {"mail"}})
 			},
 			sum{planesPerTarget * (2 + 1), planes, planes},
 		},
 		{
-			"1 Deployment of target-1 goes",
+			"1 Deployment of target-1 is deleted",
 			func(ctx context.Context) error { return deleteDeployment(ctx, first, "cart") },
 			sum{planesPerTarget * (1 + 1), planes, planes},
 		},
 		{
-			"a data plane gets other credentials, and another run with them",
+			"a data plane gets other credentials: the Fleet starts another run",
 			s.rotate,
 			sum{planesPerTarget * (1 + 1), planes, planes},
 		},
 		{
-			"target-2 stops; meanwhile, another Deployment comes to target-1",
+			"target-2 stops; then another Deployment is created in target-1",
 			func(ctx context.Context) error {
 				if err := second.StopAPIServer(); err != nil {
 					return err
@@ -150,12 +154,10 @@ func (s *stage) play(ctx context.Context) error {
 		}
 		s.table()
 	}
-	fmt.Print("\n# the Fleet ends\n\n")
 	return nil
 }
 
-// rotate gives the user of a data plane another certificate, and waits for the run that
-// uses it.
+// rotate gives the user of a data plane another certificate, and waits for the run with it.
 func (s *stage) rotate(ctx context.Context) error {
 	target := s.Targets[0]
 	name := planeName(target, 1)
@@ -174,15 +176,15 @@ func (s *stage) rotate(ctx context.Context) error {
 	}
 	return s.wait(ctx, "another run for "+name, func() bool {
 		event := s.planes[subject{name: s.Namespace + "/" + name}]
-		return event.State == helpers.FleetRunning && event.Time.After(since)
+		return event.State == fleet.StateRunning && event.Time.After(since)
 	})
 }
 
-// waitUntilRetried waits until all data planes of a target wait for another run.
+// waitUntilRetried waits until the runs of all data planes of a target have failed.
 func (s *stage) waitUntilRetried(ctx context.Context, target *demo.Target) error {
-	return s.wait(ctx, "another run for the data planes of "+target.Name, func() bool {
+	return s.wait(ctx, "failed runs of the data planes of "+target.Name, func() bool {
 		for i := range planesPerTarget {
-			if s.planes[subject{name: s.Namespace + "/" + planeName(target, i)}].State != helpers.FleetRetrying {
+			if s.planes[subject{name: s.Namespace + "/" + planeName(target, i)}].State != fleet.StateRetrying {
 				return false
 			}
 		}

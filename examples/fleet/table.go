@@ -16,8 +16,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
-// statusTable returns a table for people, with a line for each data plane. Ages are those at
-// now.
+// statusTable returns a table with a line for each data plane. Ages are relative to now.
 func statusTable(status fleet.Status, now time.Time) string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
@@ -41,6 +40,6 @@ func statusTable(status fleet.Status, now time.Time) string {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", cmp.Or(p.Namespace, "-"), p.Name, state, running, p.Restarts, retry, lastError)
 	}
-	_ = w.Flush() // to a Builder, which takes everything
+	_ = w.Flush() // a Builder returns no error
 	return out.String()
 }

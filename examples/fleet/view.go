@@ -16,34 +16,33 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
-// Event says what has become of a data plane or of a shard.
+// Event is a change of the state of a data plane or of a shard.
 type Event struct {
 	// Time is when this program saw it.
 	Time time.Time `json:"time"`
-	// Replica is the one that tells it, if there are several.
+	// Replica is the replica that reports it, if there are several.
 	Replica string `json:"replica,omitempty"`
-	// Shard is which of them it is about, such as "shard 2 of 6", or else none.
+	// Shard is the shard that it is about, such as "shard 2 of 6", or empty.
 	Shard string `json:"shard,omitempty"`
-	// DataPlane is the namespace and name of the one that it is about, or else empty.
+	// DataPlane is the namespace and name of the data plane that it is about, or empty.
 	DataPlane string `json:"dataPlane,omitempty"`
-	// State of a data plane is what its Fleet does for it; that of a shard is Leading or
-	// Stopped.
-	State helpers.FleetState `json:"state"`
-	// Deployments is how many there are, of a data plane that is Running. In other states,
-	// it is not known.
+	// State is the state of a data plane in its Fleet. A shard is Leading or Stopped.
+	State fleet.State `json:"state"`
+	// Deployments is the number of Deployments while State is Running; it is unknown in
+	// other states.
 	Deployments int64 `json:"deployments"`
-	// Reason is why, of what has gone wrong or begins anew.
+	// Reason says why a run failed or starts again.
 	Reason string `json:"reason,omitempty"`
 }
 
-// patience is how long the stories wait for what must come. It takes far less.
+// patience is how long the stories wait for an event, which takes far less.
 const patience = 3 * time.Minute
 
 // leads is the state of a shard that the replica leads.
-const leads helpers.FleetState = "Leading"
+const leads fleet.State = "Leading"
 
 // jsonReport returns a function that prints events as JSON.
 func jsonReport(out io.Writer) func(Event) {
@@ -57,7 +56,7 @@ func jsonReport(out io.Writer) func(Event) {
 	}
 }
 
-// board is what is known of all data planes and shards. It prints what changes.
+// board keeps the latest event of each data plane and shard, and prints changes.
 type board struct {
 	out io.Writer
 
@@ -67,14 +66,14 @@ type board struct {
 	changed chan struct{} // closed, and replaced, at each change
 }
 
-// subject is what a replica has told about.
+// subject names a data plane or shard, and the replica that reports it.
 type subject struct{ replica, name string }
 
 func newBoard(out io.Writer) *board {
 	return &board{out: out, planes: map[subject]Event{}, shards: map[subject]Event{}, changed: make(chan struct{})}
 }
 
-// report takes in an event.
+// report stores and prints an event.
 func (b *board) report(event Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -85,13 +84,13 @@ func (b *board) report(event Event) {
 	}
 	_, is := known[key]
 	switch {
-	case event.State == helpers.FleetStopped, event.State == helpers.FleetGone:
+	case event.State == fleet.StateStopped, event.State == fleet.StateGone:
 		if !is {
 			return
 		}
 		delete(known, key)
-	case is && event.State == helpers.FleetStarting && event.Reason == "":
-		return // what is known counts until the run knows better
+	case is && event.State == fleet.StateStarting && event.Reason == "":
+		return // the last event counts until the run reports another
 	default:
 		known[key] = event
 	}
@@ -100,7 +99,7 @@ func (b *board) report(event Event) {
 	b.changed = make(chan struct{})
 }
 
-// forget drops all that a replica has told.
+// forget drops all events of a replica.
 func (b *board) forget(replica string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,7 +110,7 @@ func (b *board) forget(replica string) {
 	b.changed = make(chan struct{})
 }
 
-// print prints a line. The caller has the lock.
+// print prints a line. The caller holds the lock.
 func (b *board) print(event Event) {
 	line := event.Time.Format(time.TimeOnly) + "  "
 	if event.Replica != "" {
@@ -119,7 +118,7 @@ func (b *board) print(event Event) {
 	}
 	line += fmt.Sprintf("%-20s  %-8s", event.DataPlane+event.Shard, event.State)
 	switch {
-	case event.State == helpers.FleetRunning:
+	case event.State == fleet.StateRunning:
 		line += fmt.Sprintf("  %d", event.Deployments)
 	case event.Reason != "":
 		line += "  " + event.Reason
@@ -130,22 +129,22 @@ func (b *board) print(event Event) {
 	fmt.Fprintln(b.out, line)
 }
 
-// sum is what all data planes come to.
+// sum is the total over all data planes.
 type sum struct {
 	Deployments     int64
 	Running, Planes int
 }
 
-// String returns such as "7 Deployments in 3 of 4 data planes".
+// String returns text such as "7 Deployments in 3 of 4 data planes".
 func (s sum) String() string {
 	return fmt.Sprintf("%d Deployments in %d of %d data planes", s.Deployments, s.Running, s.Planes)
 }
 
-// sum adds up. The caller has the lock.
+// sum returns the total. The caller holds the lock.
 func (b *board) sum() sum {
 	s := sum{Planes: len(b.planes)}
 	for _, event := range b.planes {
-		if event.State == helpers.FleetRunning {
+		if event.State == fleet.StateRunning {
 			s.Running++
 			s.Deployments += event.Deployments
 		}
@@ -153,7 +152,7 @@ func (b *board) sum() sum {
 	return s
 }
 
-// table prints all that is known.
+// table prints the latest event of each data plane.
 func (b *board) table() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -164,7 +163,7 @@ func (b *board) table() {
 	fmt.Fprintln(w, "\n  DATA PLANE\tSTATE\tDEPLOYMENTS\tREPLICA")
 	for _, key := range keys {
 		event, number := b.planes[key], "-"
-		if event.State == helpers.FleetRunning {
+		if event.State == fleet.StateRunning {
 			number = strconv.FormatInt(event.Deployments, 10)
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", key.name, event.State, number, cmp.Or(key.replica, "-"))
@@ -173,9 +172,9 @@ func (b *board) table() {
 	fmt.Fprintf(b.out, "  %s\n", b.sum())
 }
 
-// wait waits until something holds, which is asked with the lock held.
+// wait waits until holds returns true. It calls holds with the lock held.
 func (b *board) wait(ctx context.Context, what string, holds func() bool) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("waited %s in vain for %s", patience, what))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("waited %s for %s", patience, what))
 	defer cancel()
 	for {
 		b.mu.Lock()

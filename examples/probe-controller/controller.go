@@ -24,24 +24,26 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions/openchoreo/v1alpha1"
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
 const (
-	// jitter spreads the probes of clusters that came together.
+	// jitter spreads the probes of clusters that were created together.
 	jitter = 0.2
-	// writeTimeout bounds the writing of a condition, retries included.
+	// writeTimeout limits the writing of a condition, with all retries.
 	writeTimeout = 10 * time.Second
-	// maxNote is what the API server takes as the note of an Event, in bytes.
+	// maxNote is the longest note of an Event that the API server accepts, in bytes.
 	maxNote = 1024
 )
 
-// controller probes data planes, and writes the condition Connected of each.
+// controller probes data planes and writes their condition Connected.
 type controller struct {
 	dataPlanes openchoreolisters.DataPlaneLister
 	client     openchoreotyped.DataPlanesGetter
-	remotes    *helpers.ClientCache[*helpers.Remote]
+	clusters   *remote.Cache[*remote.Cluster]
 	recorder   events.EventRecorder
 	metrics    *metrics
 	queue      workqueue.TypedRateLimitingInterface[cache.ObjectName]
@@ -50,18 +52,18 @@ type controller struct {
 }
 
 func newController(dataPlanes openchoreoinformers.DataPlaneInformer, client openchoreotyped.DataPlanesGetter,
-	remotes *helpers.ClientCache[*helpers.Remote], recorder events.EventRecorder, metrics *metrics, o options,
+	clusters *remote.Cache[*remote.Cluster], recorder events.EventRecorder, metrics *metrics, o options,
 ) (*controller, error) {
 	c := &controller{
-		dataPlanes: dataPlanes.Lister(), client: client, remotes: remotes, recorder: recorder, metrics: metrics, interval: o.interval,
+		dataPlanes: dataPlanes.Lister(), client: client, clusters: clusters, recorder: recorder, metrics: metrics, interval: o.interval,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[cache.ObjectName](o.minBackoff, o.maxBackoff),
 			workqueue.TypedRateLimitingQueueConfig[cache.ObjectName]{Name: "dataplanes", MetricsProvider: metrics.queue()}),
 	}
-	_, err := dataPlanes.Informer().AddEventHandler(helpers.EventHandler(helpers.EventHandlerFuncs{
+	_, err := dataPlanes.Informer().AddEventHandler(informer.Handler(informer.Funcs{
 		OnAdd: func(dp *openchoreov1alpha1.DataPlane, _ bool) { c.enqueue(dp) },
 		OnUpdate: func(before, after *openchoreov1alpha1.DataPlane) {
-			// A change of the status, such as our own, is no reason to probe.
+			// Changes of the status, such as those of this controller, need no probe.
 			if before.UID != after.UID || before.Generation != after.Generation {
 				c.enqueue(after)
 			}
@@ -70,15 +72,15 @@ func newController(dataPlanes openchoreoinformers.DataPlaneInformer, client open
 	return c, err
 }
 
-// enqueue has a data plane probed as soon as there is a worker. Without a leader, the queue
-// holds each data plane once.
+// enqueue adds a data plane to be probed by the next free worker. In a replica that doesn't
+// lead, each data plane waits once in the queue.
 func (c *controller) enqueue(dp *openchoreov1alpha1.DataPlane) {
 	key := cache.MetaObjectToName(dp)
-	c.queue.Forget(key) // how often the object failed as it was before
+	c.queue.Forget(key) // the failures of the object before this change
 	c.queue.Add(key)
 }
 
-// run works until ctx ends, and returns when all work has ended. It can run once.
+// run works until ctx ends, and returns when all workers have ended. Call it once.
 func (c *controller) run(ctx context.Context, workers int) {
 	c.leading.Store(true)
 	defer c.leading.Store(false)
@@ -103,10 +105,10 @@ func (c *controller) work(ctx context.Context) {
 	}
 }
 
-// process probes one data plane, writes down what came out, and says when to do it again.
+// process probes one data plane, reports the result and schedules the next probe.
 func (c *controller) process(ctx context.Context, key cache.ObjectName) {
 	dp, err := c.dataPlanes.DataPlanes(key.Namespace).Get(key.Name)
-	if err != nil { // a lister only fails when there is none
+	if err != nil { // a lister returns no other error than NotFound
 		c.queue.Forget(key)
 		return
 	}
@@ -117,7 +119,7 @@ func (c *controller) process(ctx context.Context, key cache.ObjectName) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		slog.Error("not probed, or not written down", "dataPlane", key, "err", err)
+		slog.Error("probe or report failed", "dataPlane", key, "err", err)
 		c.queue.AddRateLimited(key)
 	case connected.Status != metav1.ConditionTrue:
 		c.queue.AddRateLimited(key)
@@ -127,8 +129,9 @@ func (c *controller) process(ctx context.Context, key cache.ObjectName) {
 	}
 }
 
-// report writes the condition if it says something new, and then an Event. Another message
-// is nothing new: messages name ports, addresses and times, so that each probe has its own.
+// report writes the condition if its status, reason or generation is new, and records an Event
+// if its status or reason is. It ignores messages, since they name ports and times and so
+// differ from probe to probe.
 func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlane, connected metav1.Condition) error {
 	before := meta.FindStatusCondition(dp.Status.Conditions, connected.Type)
 	changed := before == nil || before.Status != connected.Status || before.Reason != connected.Reason
@@ -137,9 +140,10 @@ func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlan
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	_, err := helpers.PatchConditions(ctx, c.client.DataPlanes(dp.Namespace), dp, connected)
+	_, err := helpers.PatchConditions(ctx, c.client.DataPlanes(dp.Namespace), dp, []metav1.Condition{connected},
+		helpers.PatchOptions{FieldManager: name})
 	if apierrors.IsNotFound(err) || errors.Is(err, helpers.ErrReplaced) {
-		return nil // deleted meanwhile, which the informer tells
+		return nil // deleted meanwhile; the informer will report it
 	}
 	if err != nil || !changed {
 		return err

@@ -16,31 +16,31 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// The times that Kubernetes' own components have.
+// The times of Kubernetes' own components.
 const (
 	leaseDuration  = 15 * time.Second
 	renewDeadline  = 10 * time.Second
 	retryPeriod    = 2 * time.Second
-	leaseTolerance = 20 * time.Second // after which a leader without a lease is not healthy
+	leaseTolerance = 20 * time.Second // how long /healthz tolerates a Lease that isn't renewed
 )
 
-// lead runs work once this process has the lease. When ctx ends, it returns nil once work
-// has ended and the lease is released, so that another replica takes over at once. When the
-// lease is lost, that is an error after which the process must end: another one leads.
+// lead runs work while this process holds the Lease. When ctx ends, it waits for work,
+// releases the Lease, so that another replica takes over at once, and returns nil. If it
+// loses the Lease, it returns an error, and the process must end, because another one leads.
 func lead(ctx context.Context, config *rest.Config, namespace string, health *leaderelection.HealthzAdaptor, work func(context.Context)) error {
 	hostname, err := os.Hostname()
 	if err != nil {
 		return err
 	}
 	identity := hostname + "_" + string(uuid.NewUUID())
-	// This makes a client of its own: renewing the lease never waits for other requests.
+	// The lock has a client of its own, so that renewals never wait for other requests.
 	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, namespace, name,
 		resourcelock.ResourceLockConfig{Identity: identity}, config, renewDeadline)
 	if err != nil {
 		return err
 	}
 
-	// The lease is released when this context ends, which must be when work has ended.
+	// The end of this context releases the Lease; it must come after the end of work.
 	holding, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
@@ -67,7 +67,7 @@ func lead(ctx context.Context, config *rest.Config, namespace string, health *le
 	}
 	health.SetLeaderElection(elector)
 	defer context.AfterFunc(ctx, func() {
-		if !elector.IsLeader() { // and so there is no work
+		if !elector.IsLeader() { // work isn't running
 			release()
 		}
 	})()

@@ -1,21 +1,21 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command probe-controller is a controller to begin one's own with. It probes the cluster
-// of every DataPlane and says in the condition Connected, and in an Event whenever that
-// changes, how it went:
+// Command probe-controller is a template for controllers. It probes the cluster of every
+// DataPlane, writes the result to the condition Connected, and records an Event when the
+// result changes:
 //
 //	go -C examples run ./probe-controller
 //
-// shows that on control planes which it starts on this machine and removes at the end.
-// With --kubeconfig or --context, or in a Pod, it works on that cluster until it gets a
-// signal. To deploy it, build an image with any tool that builds Go, such as ko, put the
-// image's name into manifest.yaml, and
+// shows that on control planes that it starts on this machine and removes at the end. With
+// --kubeconfig or --context, or in a Pod, it works on that cluster until it gets a signal.
+// To deploy it, build an image with any tool that builds Go, such as ko, put the name of the
+// image into manifest.yaml, and run
 //
 //	kubectl apply -f examples/probe-controller/manifest.yaml
 //
-// Of several replicas one leads, which is the one that probes; the others are ready to
-// take over. Each serves /metrics, /healthz and /readyz.
+// Of several replicas, only the leader probes; the others are ready to take over. Each
+// serves /metrics, /healthz and /readyz.
 package main
 
 import (
@@ -38,17 +38,20 @@ import (
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/klog/v2"
 
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreoscheme "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/scheme"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// name is the controller's: in Events, metrics and requests, and of its lease.
+// name is the name of the controller in Events, metrics and requests, and of its Lease.
 const name = "probe-controller"
 
-// options are the flags that say how to work, on whichever cluster.
+// options are the flags that don't depend on the cluster.
 type options struct {
 	namespace              string
 	workers                int
@@ -61,12 +64,12 @@ func main() {
 	var o options
 	var kubeconfig, kubeContext string
 	flag.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the DataPlanes (default: the cluster of the Pod, or else a demonstration)")
-	flag.StringVar(&kubeContext, "context", "", "`name` of a context in the kubeconfig, which is kubectl's own unless --kubeconfig is given")
+	flag.StringVar(&kubeContext, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
 	flag.StringVar(&o.namespace, "namespace", "", "probe the DataPlanes of one `namespace` (default: of all)")
-	flag.IntVar(&o.workers, "workers", 16, "how many probes may run at once; a cluster that does not answer takes one for 5 s")
+	flag.IntVar(&o.workers, "workers", 16, "how many probes may run at once; a cluster that doesn't answer holds one for 5 s")
 	flag.DurationVar(&o.interval, "interval", 30*time.Second, "time between probes of a cluster that answers")
-	flag.DurationVar(&o.minBackoff, "min-backoff", 10*time.Second, "time until a cluster that doesn't is probed again; doubles with each failure")
-	flag.DurationVar(&o.maxBackoff, "max-backoff", 5*time.Minute, "longest of those times")
+	flag.DurationVar(&o.minBackoff, "min-backoff", 10*time.Second, "time between probes of a cluster that doesn't answer; doubles with each failure")
+	flag.DurationVar(&o.maxBackoff, "max-backoff", 5*time.Minute, "longest time between probes of a cluster that doesn't answer")
 	flag.StringVar(&o.listen, "listen", ":8080", "`address` to serve /metrics, /healthz and /readyz on")
 	flag.Parse()
 	if flag.NArg() > 0 || o.workers < 1 || o.interval <= 0 || o.minBackoff <= 0 || o.maxBackoff < o.minBackoff {
@@ -88,8 +91,8 @@ func main() {
 	}
 }
 
-// runOn runs the controller on the cluster that kubectl would take the flags for, or that
-// the Pod is in. The lease is in the namespace of the context or of the Pod.
+// runOn runs the controller on the cluster that kubectl would use with the same flags, or on
+// the cluster of the Pod. The Lease is in the namespace of the context or of the Pod.
 func runOn(ctx context.Context, kubeconfig, kubeContext string, o options) error {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
@@ -102,8 +105,18 @@ func runOn(ctx context.Context, kubeconfig, kubeContext string, o options) error
 	if err != nil {
 		return err
 	}
-	config.QPS, config.Burst = 50, 100 // client-go's 5 a second are few for the first probes of a fleet
+	config.QPS, config.Burst = 50, 100 // client-go's default of 5 is low for the first probes of a fleet
 	return run(ctx, rest.AddUserAgent(config, name), namespace, o)
+}
+
+// configFor returns the configuration of the connection to a data plane.
+func configFor(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+	config, err := helpers.RESTConfigFor(dp)
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = name
+	return config, nil
 }
 
 // run runs the controller until ctx ends, which is no error, or until another replica
@@ -120,19 +133,21 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 		return err
 	}
 
-	// Who connects needs the secrets of a DataPlane, and nobody here its managed fields.
+	// The probes need the secrets of DataPlanes; nothing needs their managed fields.
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0,
-		openchoreoinformers.WithNamespace(o.namespace), openchoreoinformers.WithTransform(helpers.StripManagedFields))
+		openchoreoinformers.WithNamespace(o.namespace), openchoreoinformers.WithTransform(informer.StripManagedFields))
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 
-	remotes := helpers.NewClientCache(func(r *helpers.Remote) (*helpers.Remote, error) { return r, nil },
-		helpers.WithUserAgent(name))
-	defer remotes.Close()
-	if _, err := dataPlanes.Informer().AddEventHandler(remotes.Handler()); err != nil {
+	// A controller that does more builds its clients here, such as a kubernetes.Clientset.
+	clusters := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+		func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil },
+		remote.Options{ConfigFor: configFor})
+	defer clusters.Close()
+	if _, err := dataPlanes.Informer().AddEventHandler(clusters.Handler()); err != nil {
 		return err
 	}
 
-	// Work that ends may still have something to record when ctx has ended.
+	// Workers may still record Events after ctx has ended.
 	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRecording()
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: kube.EventsV1()})
@@ -142,7 +157,7 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 	}
 
 	metrics := newMetrics()
-	c, err := newController(dataPlanes, client.OpenChoreoV1alpha1(), remotes,
+	c, err := newController(dataPlanes, client.OpenChoreoV1alpha1(), clusters,
 		broadcaster.NewRecorder(openchoreoscheme.Scheme, name), metrics, o)
 	if err != nil {
 		return err

@@ -71,7 +71,7 @@ func TestStory(t *testing.T) {
 func TestStoryEndsCleanlyWhenInterrupted(t *testing.T) {
 	t.Parallel()
 	p := demotest.Start(t, program)
-	p.WaitFor("what the first probes say")
+	p.WaitFor("results of the first probes")
 	p.Signal(os.Interrupt)
 	assert.Equal(t, 130, p.Wait(), p)
 	p.LeavesNothing()
@@ -88,8 +88,7 @@ func TestUsage(t *testing.T) {
 	assert.Contains(t, p.String(), "no such file")
 }
 
-// TestReplicas runs the program as the Deployment of the manifest would: with the rights of
-// its ServiceAccount, twice.
+// TestReplicas runs two replicas with the rights of the manifest's ServiceAccount.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	management, target := startCluster(t), startCluster(t)
@@ -235,7 +234,7 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// TestLifecycle runs one process on a cluster whose DataPlanes describe that very cluster.
+// TestLifecycle runs one process on a cluster whose DataPlanes describe that cluster.
 func TestLifecycle(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t)

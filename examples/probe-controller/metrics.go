@@ -16,8 +16,8 @@ import (
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
-// metrics are what the controller counts. A label is the reason of a condition or the name
-// of an object, never a text of somebody else's.
+// metrics are the metrics of the controller. Labels are reasons of conditions and names of
+// objects, never text of other programs.
 type metrics struct {
 	registry *prometheus.Registry
 	probes   *prometheus.CounterVec
@@ -32,19 +32,19 @@ func newMetrics() *metrics {
 		registry: registry,
 		probes: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "dataplane_probes_total",
-			Help: "Probes by what came out, also those that invalid credentials kept from being made.",
+			Help: "Probes by result, a value of remote.Reachability, InvalidCredentials or NoCredentials.",
 		}, []string{"result"}),
-		// A probe ends after 5 s, and the default buckets are right for that.
+		// A probe takes up to 5 s, which suits the default buckets.
 		duration: factory.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "dataplane_probe_duration_seconds",
-			Help: "How long probes took, by what came out.",
+			Help: "How long probes took, by result.",
 		}, []string{"result"}),
 	}
 }
 
-// dataPlaneCollector reads from the informer's cache what there is to say of each data
-// plane, so that nothing is said of one that is gone. Only the leader says it: otherwise
-// sums over replicas would be wrong.
+// dataPlaneCollector reads the informer's cache at each scrape, so that deleted data planes
+// have no metrics. Only the leader reports data planes; otherwise sums over replicas would be
+// wrong.
 type dataPlaneCollector struct {
 	dataPlanes openchoreolisters.DataPlaneLister
 	leading    func() bool
@@ -76,7 +76,7 @@ func (c *dataPlaneCollector) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	gauge(leaderDesc, 1)
-	dataPlanes, _ := c.dataPlanes.List(labels.Everything()) // a lister does not fail
+	dataPlanes, _ := c.dataPlanes.List(labels.Everything()) // a lister returns no error
 	for _, dp := range dataPlanes {
 		switch helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionConnected).Status {
 		case metav1.ConditionTrue:
@@ -90,21 +90,21 @@ func (c *dataPlaneCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// queue returns the metrics of a workqueue by the names that they have in Kubernetes.
+// queue returns the metrics of a workqueue, named as in Kubernetes.
 func (m *metrics) queue() workqueue.MetricsProvider { return queueMetrics{promauto.With(m.registry)} }
 
 type queueMetrics struct{ factory promauto.Factory }
 
 func (q queueMetrics) NewDepthMetric(queue string) workqueue.GaugeMetric {
-	return q.gauge(queue, "depth", "How many items wait.")
+	return q.gauge(queue, "depth", "Items that wait.")
 }
 
 func (q queueMetrics) NewAddsMetric(queue string) workqueue.CounterMetric {
-	return q.counter(queue, "adds_total", "How many items were added.")
+	return q.counter(queue, "adds_total", "Items that were added.")
 }
 
 func (q queueMetrics) NewRetriesMetric(queue string) workqueue.CounterMetric {
-	return q.counter(queue, "retries_total", "How many items were added again after a failure.")
+	return q.counter(queue, "retries_total", "Items that were added again after a failure.")
 }
 
 func (q queueMetrics) NewLatencyMetric(queue string) workqueue.HistogramMetric {
@@ -116,11 +116,11 @@ func (q queueMetrics) NewWorkDurationMetric(queue string) workqueue.HistogramMet
 }
 
 func (q queueMetrics) NewUnfinishedWorkSecondsMetric(queue string) workqueue.SettableGaugeMetric {
-	return q.gauge(queue, "unfinished_work_seconds", "How long the work that goes on has taken, all of it together.")
+	return q.gauge(queue, "unfinished_work_seconds", "How long all unfinished work has taken so far, in total.")
 }
 
 func (q queueMetrics) NewLongestRunningProcessorSecondsMetric(queue string) workqueue.SettableGaugeMetric {
-	return q.gauge(queue, "longest_running_processor_seconds", "How long the longest work that goes on has taken.")
+	return q.gauge(queue, "longest_running_processor_seconds", "How long the longest unfinished work has taken so far.")
 }
 
 func (q queueMetrics) gauge(queue, metric, help string) prometheus.Gauge {

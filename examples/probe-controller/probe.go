@@ -9,21 +9,23 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// Reasons of the condition Connected when there is nothing to connect with. All others
-// are values of helpers.Reachability.
+// The reasons of the condition Connected without usable credentials. All others are values of
+// remote.Reachability.
 const (
 	reasonInvalidCredentials = "InvalidCredentials"
 	reasonNoCredentials      = "NoCredentials"
 )
 
-// probe asks the cluster of a data plane whether it is ready, for 5 s at most, and returns
-// the condition Connected. The error is about what says nothing of the cluster: that ctx
-// has ended, or that the object has changed meanwhile.
+// probe asks the cluster of a data plane whether it is ready, for up to 5 s, and returns the
+// condition Connected. It returns an error if the result says nothing about the cluster: ctx
+// has ended, or the DataPlane was changed or deleted meanwhile.
 func (c *controller) probe(ctx context.Context, dp *openchoreov1alpha1.DataPlane) (connected metav1.Condition, err error) {
 	connected.Type = openchoreov1alpha1.DataPlaneConditionConnected
 	connected.Status = metav1.ConditionFalse
@@ -33,10 +35,10 @@ func (c *controller) probe(ctx context.Context, dp *openchoreov1alpha1.DataPlane
 		}
 	}()
 
-	remote, err := c.remotes.Get(dp)
+	cluster, err := c.clusters.Get(types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
 	switch {
 	case errors.Is(err, helpers.ErrNoCredentials):
-		// A later OpenChoreo release keeps them elsewhere: nobody here can tell.
+		// Later OpenChoreo releases keep no credentials in the spec.
 		connected.Status, connected.Reason, connected.Message = metav1.ConditionUnknown, reasonNoCredentials, err.Error()
 		return connected, nil
 	case errors.Is(err, helpers.ErrInvalidCredentials):
@@ -47,17 +49,17 @@ func (c *controller) probe(ctx context.Context, dp *openchoreov1alpha1.DataPlane
 	}
 
 	start := time.Now()
-	err = remote.Probe(ctx)
-	reachability := helpers.Classify(err)
+	err = cluster.Probe(ctx)
+	reachability := remote.Classify(err)
 	switch {
 	case ctx.Err() != nil:
 		return connected, ctx.Err()
-	case reachability == helpers.Closed: // other credentials have come
+	case errors.Is(err, remote.ErrRotated), reachability == remote.ReachabilityClosed:
 		return connected, err
 	case err == nil:
 		connected.Status, connected.Message = metav1.ConditionTrue, "the API server answers"
 	default:
-		connected.Message = err.Error() // which holds no secret
+		connected.Message = err.Error() // holds no secrets
 	}
 	connected.Reason = string(reachability)
 	c.metrics.duration.WithLabelValues(connected.Reason).Observe(time.Since(start).Seconds())

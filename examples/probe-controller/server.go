@@ -13,9 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// newServer serves the metrics, and what a kubelet asks: whether to restart the process,
-// which is when it holds the lease and can't renew it, and whether it is ready, which is
-// when the informer's cache has what the API server has. Followers are both.
+// newServer serves the metrics and the probes of the kubelet. /healthz fails if this replica
+// leads and can't renew its Lease; /readyz fails until the informer's cache is filled.
+// Replicas that don't lead pass both.
 func newServer(registry *prometheus.Registry, alive func(*http.Request) error, ready func() bool) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -36,7 +36,7 @@ func newServer(registry *prometheus.Registry, alive func(*http.Request) error, r
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 }
 
-// closeServer returns the error that the server ended with before it was closed.
+// closeServer returns the error of a server that ended before it was closed.
 func closeServer(server *http.Server, served <-chan error) error {
 	_ = server.Close()
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {

@@ -21,12 +21,14 @@ import (
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// story shows the controller at work on control planes of its own. A controller that
-// begins with a copy of this one does without this file.
+// story shows the controller on control planes of its own. Leave this file out when you copy
+// the controller.
 func story(ctx context.Context, o options) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Hour) // the first time, there is something to build
+	ctx, cancel := context.WithTimeout(ctx, time.Hour) // the first run builds the control planes
 	defer cancel()
 	clusters, err := demo.Start(ctx, &demo.Flags{}, 2, os.Stdout)
 	if err != nil {
@@ -45,14 +47,14 @@ func story(ctx context.Context, o options) (err error) {
 	if err := createDataPlanes(ctx, clusters, dataPlanes); err != nil {
 		return err
 	}
-	fmt.Printf("look at it from elsewhere, as long as it lasts:\n  kubectl --kubeconfig %s get dataplanes,events.events.k8s.io\n", clusters.Kubeconfig)
+	fmt.Printf("while this runs, look at it in another terminal:\n  kubectl --kubeconfig %s get dataplanes,events.events.k8s.io\n", clusters.Kubeconfig)
 
-	// Nobody wants to wait for what is a good pace for a fleet.
+	// Shorter times than a fleet needs, so that the story goes on.
 	o.interval, o.minBackoff, o.maxBackoff, o.listen = 2*time.Second, time.Second, 2*time.Second, "127.0.0.1:0"
 	controlling, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		defer cancel() // nothing comes any more
+		defer cancel() // nothing else will happen
 		ended <- run(controlling, clusters.Management, clusters.Namespace, o)
 	}()
 	err = watchIt(ctx, clusters, dataPlanes, core)
@@ -74,7 +76,7 @@ func createDataPlanes(ctx context.Context, clusters *demo.Clusters, dataPlanes o
 		{"production", first, func(*openchoreov1alpha1.APIServerCredentials) {}},
 		{"staging", second, func(*openchoreov1alpha1.APIServerCredentials) {}},
 		{"mixed-up", second, func(creds *openchoreov1alpha1.APIServerCredentials) {
-			creds.APIServerURL = first.URL() // whose certificate the CA of the second didn't sign
+			creds.APIServerURL = first.URL() // whose certificate isn't signed by the CA of the second
 		}},
 		{"cut-short", first, func(creds *openchoreov1alpha1.APIServerCredentials) {
 			creds.ClientKey = creds.ClientKey[:len(creds.ClientKey)/2+1]
@@ -93,14 +95,14 @@ func createDataPlanes(ctx context.Context, clusters *demo.Clusters, dataPlanes o
 }
 
 func watchIt(ctx context.Context, clusters *demo.Clusters, dataPlanes openchoreotyped.DataPlaneInterface, core kubernetes.Interface) error {
-	fmt.Println("\nwhat the first probes say:")
+	fmt.Println("\nresults of the first probes:")
 	for _, name := range []string{"production", "staging", "mixed-up", "cut-short"} {
 		if err := show(ctx, dataPlanes, name, func(v helpers.Verdict) bool { return v.Code == helpers.CodeCurrent }); err != nil {
 			return err
 		}
 	}
 
-	fmt.Println("\nthe API server of staging comes back:")
+	fmt.Println("\nthe API server of staging starts:")
 	if err := clusters.Targets[1].StartAPIServer(ctx); err != nil {
 		return err
 	}
@@ -108,28 +110,27 @@ func watchIt(ctx context.Context, clusters *demo.Clusters, dataPlanes openchoreo
 		return err
 	}
 
-	fmt.Println("\nwhat the Events say:")
+	fmt.Println("\nEvents:")
 	return showEvents(ctx, core, clusters.Namespace, "staging")
 }
 
-// show prints the condition Connected once it is as wanted.
+// show waits for a verdict on the condition Connected, and prints it.
 func show(ctx context.Context, dataPlanes openchoreotyped.DataPlaneInterface, name string, wanted func(helpers.Verdict) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	connected := func(r helpers.Report) helpers.Verdict {
-		return r.Verdict(openchoreov1alpha1.DataPlaneConditionConnected)
-	}
-	dp, err := helpers.WaitFor(ctx, dataPlanes, name, func(r helpers.Report) bool { return wanted(connected(r)) })
+	dp, err := await.For(ctx, dataPlanes, name, await.Match("the result of the next probe", func(r helpers.Report) bool {
+		return wanted(r.Verdict(openchoreov1alpha1.DataPlaneConditionConnected))
+	}))
 	if err != nil {
 		return err
 	}
-	verdict := connected(helpers.Evaluate(dp))
+	verdict := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionConnected)
 	fmt.Printf("  %-10s  %-5s  %-18s  %s\n", dp.Name, verdict.Status, verdict.Reason, verdict.Message)
 	return nil
 }
 
-// showEvents prints the Events of all data planes, once one says that a certain data plane
-// is connected: they come a moment after the conditions.
+// showEvents prints the Events of all data planes. It waits for the one that the data plane
+// connected is reachable, because Events come a moment after conditions.
 func showEvents(ctx context.Context, core kubernetes.Interface, namespace, connected string) error {
 	var list *eventsv1.EventList
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (found bool, err error) {
@@ -137,7 +138,7 @@ func showEvents(ctx context.Context, core kubernetes.Interface, namespace, conne
 			return false, err
 		}
 		for _, event := range list.Items {
-			found = found || event.Regarding.Name == connected && event.Reason == string(helpers.Reachable)
+			found = found || event.Regarding.Name == connected && event.Reason == string(remote.ReachabilityReachable)
 		}
 		return found, nil
 	})

@@ -15,10 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 )
 
-// create makes what undo is to remove at the end. An interrupt doesn't break the request
-// off: nobody would know then whether there is something to remove.
+// create calls do, and undo at the end. An interrupt doesn't cancel the request of do, because
+// then it would be unknown whether there is anything to remove.
 func (q *quickstart) create(ctx context.Context, do, undo func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -34,8 +35,8 @@ func (q *quickstart) create(ctx context.Context, do, undo func(context.Context) 
 
 func (q *quickstart) onCleanUp(undo func(context.Context) error) { q.undo = append(q.undo, undo) }
 
-// cleanUp removes what the steps created, the last first. One failure doesn't keep the
-// rest from being removed.
+// cleanUp removes everything that the steps created, in reverse order. It goes on after a
+// failure.
 func (q *quickstart) cleanUp() error {
 	var errs []error
 	for i := len(q.undo) - 1; i >= 0; i-- {
@@ -52,22 +53,16 @@ func (q *quickstart) deleteDataPlane(ctx context.Context) error {
 	if err := q.dataPlanes.Delete(ctx, dataPlaneName, metav1.DeleteOptions{}); err != nil {
 		return err
 	}
-	// A controller of an existing cluster may have put a finalizer on it.
-	return eventually(ctx, dataPlaneName+" to be gone", func(ctx context.Context) (bool, error) {
-		_, err := q.dataPlanes.Get(ctx, dataPlaneName, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return true, nil
-		}
-		return false, err
-	})
+	// A controller of an existing cluster may have added a finalizer.
+	return await.ForDeletion(ctx, q.dataPlanes, dataPlaneName)
 }
 
-// deleteCRD deletes the definition that the quickstart has created, unless there are
-// DataPlanes of others: they would go with it.
+// deleteCRD deletes the definition that the quickstart has created, unless there are other
+// DataPlanes, which would be deleted with it.
 func (q *quickstart) deleteCRD(ctx context.Context, uid types.UID) error {
 	left, err := q.listDataPlanes(ctx, metav1.NamespaceAll)
 	if err != nil {
-		return fmt.Errorf("%s stays, because others may use it: %w", crds.DataPlaneName, err)
+		return fmt.Errorf("%s stays, because it may be in use: %w", crds.DataPlaneName, err)
 	}
 	if len(left) > 0 {
 		return fmt.Errorf("%s stays, because of DataPlane %s/%s", crds.DataPlaneName, left[0].Namespace, left[0].Name)
@@ -75,7 +70,7 @@ func (q *quickstart) deleteCRD(ctx context.Context, uid types.UID) error {
 	return q.crds.Delete(ctx, crds.DataPlaneName, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 }
 
-// eventually asks ten times a second until done says so or fails.
+// eventually calls done ten times a second until it returns true or an error.
 func eventually(ctx context.Context, what string, done wait.ConditionWithContextFunc) error {
 	if err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, done); err != nil {
 		return fmt.Errorf("waiting for %s: %w", what, err)

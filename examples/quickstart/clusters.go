@@ -17,12 +17,12 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
-// existingCluster says which cluster of the user's to manage data planes from.
+// existingCluster names an existing management cluster.
 type existingCluster struct{ kubeconfig, context string }
 
 func (e existingCluster) given() bool { return e != existingCluster{} }
 
-// config does what kubectl does with the same two flags.
+// config loads the configuration that kubectl would use with the same flags.
 func (e existingCluster) config() (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = e.kubeconfig
@@ -38,7 +38,7 @@ func (q *quickstart) getClusters(ctx context.Context) error {
 			return err
 		}
 		// Starting a control plane takes time, and building one takes minutes.
-		if err := q.cluster(ctx, "management", config); err != nil {
+		if err := q.version(ctx, "management", config); err != nil {
 			return err
 		}
 		q.managementConfig, names = config, names[:1]
@@ -60,18 +60,18 @@ func (q *quickstart) getClusters(ctx context.Context) error {
 		return err
 	}
 
-	q.targetCluster = started[0]
+	q.targetPlane = started[0]
 	if !q.existing.given() {
 		q.managementConfig = started[1].Config()
-		if err := q.cluster(ctx, "management", q.managementConfig); err != nil {
+		if err := q.version(ctx, "management", q.managementConfig); err != nil {
 			return err
 		}
 	}
-	return q.cluster(ctx, "target", q.targetCluster.Config())
+	return q.version(ctx, "target", q.targetPlane.Config())
 }
 
-// cluster prints where a cluster is, once it has answered.
-func (p *printer) cluster(ctx context.Context, role string, config *rest.Config) error {
+// version prints the address and version of a cluster when it has answered.
+func (p *printer) version(ctx context.Context, role string, config *rest.Config) error {
 	config = rest.CopyConfig(config)
 	config.Timeout = 10 * time.Second
 	client, err := discovery.NewDiscoveryClientForConfig(config)

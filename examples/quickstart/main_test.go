@@ -88,7 +88,9 @@ func TestQuickstartTakesEveryStep(t *testing.T) {
 		"Ready               True     Current",
 		"Ready               Unknown  Stale",
 		"GatewayProvisioned  Unknown  NotReported",
-		"That is all",
+		`the same client is user "openchoreo-successor" now`,
+		"has seen ConfigMap workloads/farewell",
+		"Done: ",
 	} {
 		assert.Contains(t, r.String(), want)
 	}
@@ -104,7 +106,7 @@ func TestQuickstartEndsCleanlyWhenInterrupted(t *testing.T) {
 		"while the clusters start":  " 1. ",
 		"when the clusters are up":  "target ",
 		"while the user is at work": " 8. ",
-		"in the last step":          "10. ",
+		"in the last step":          "11. ",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -120,7 +122,7 @@ func TestQuickstartEndsCleanlyWhenInterrupted(t *testing.T) {
 				return
 			}
 			assert.Equal(t, 130, code, r)
-			assert.Contains(t, r.String(), "interrupted; everything that it started is stopped and removed")
+			assert.Contains(t, r.String(), "interrupted; everything is stopped and removed")
 			r.leavesNothing()
 		})
 	}
@@ -152,7 +154,7 @@ func TestQuickstartOnAnExistingCluster(t *testing.T) {
 			time.Sleep(200 * time.Millisecond) // a request that the interrupt ends has ended by then
 			slow.release()
 			assert.Equal(t, 130, r.wait(), r)
-			assert.Contains(t, r.String(), "interrupted; everything that it started is stopped and removed")
+			assert.Contains(t, r.String(), "interrupted; everything is stopped and removed")
 			r.leavesNothing()
 			existing.isAsBefore(t)
 		})
@@ -186,7 +188,7 @@ func TestQuickstartOnAClusterThatStopsAnswering(t *testing.T) {
 		slow.waitUntilHeld(t)
 		require.NoError(t, r.cmd.Process.Signal(os.Interrupt))
 		assert.Equal(t, -1, r.wait(), r)
-		assert.NotContains(t, r.String(), "everything that it started is stopped and removed")
+		assert.NotContains(t, r.String(), "everything is stopped and removed")
 		if runtime.GOOS == "linux" {
 			assert.Eventually(t, func() bool { return len(r.processes()) == 0 }, 10*time.Second, 10*time.Millisecond)
 		}
@@ -216,8 +218,8 @@ func TestQuickstartBesideAController(t *testing.T) {
 			require.NoError(t, existing.InstallCRDs(t.Context(), test.crd))
 			r := start(t, "--kubeconfig", existing.kubeconfig)
 			require.Zero(t, r.wait(), r)
-			assert.Contains(t, r.String(), "is there already; it stays as it is")
-			_, table, _ := strings.Cut(r.String(), " 9. ")
+			assert.Contains(t, r.String(), "exists already; the quickstart leaves it as it is")
+			_, table, _ := strings.Cut(r.String(), "10. ")
 			assert.Equal(t, 2, strings.Count(table, "DataPlaneCreated"), table)
 			r.leavesNothing()
 
@@ -273,7 +275,7 @@ func TestQuickstartKeepsADefinitionThatOthersMayUse(t *testing.T) {
 			{APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, Verbs: []string{"create", "get", "delete"}},
 		}))
 		assert.Equal(t, 1, r.wait(), r)
-		assert.Contains(t, r.String(), "cleaning up: dataplanes.openchoreo.dev stays, because others may use it: ")
+		assert.Contains(t, r.String(), "cleaning up: dataplanes.openchoreo.dev stays, because it may be in use: ")
 		r.leavesNothing()
 		_, err := existing.crds.Get(t.Context(), crds.DataPlaneName, metav1.GetOptions{})
 		require.NoError(t, err)

@@ -4,11 +4,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"time"
+	"text/tabwriter"
 
 	"k8s.io/apimachinery/pkg/version"
 
@@ -23,14 +24,25 @@ func (p *printer) title(text string) { fmt.Fprintf(p.out, "\n%s\n", text) }
 func (p *printer) step(number int, title string) { fmt.Fprintf(p.out, "\n%2d. %s\n", number, title) }
 
 func (p *printer) line(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	fmt.Fprintln(p.out, "      "+strings.ReplaceAll(text, "\n", "\n      "))
+	fmt.Fprintf(p.out, "      "+format+"\n", args...)
 }
 
-// table prints what the conditions of a DataPlane say.
+// table prints a line for each condition type.
 func (p *printer) table(report helpers.Report) {
-	for line := range strings.Lines(report.Table(time.Now())) {
-		p.line("%s", strings.TrimSuffix(line, "\n"))
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "CONDITION\tVERDICT\tCODE\tREPORTED\tOBSERVED\tREASON\tMESSAGE")
+	for _, v := range report.Verdicts {
+		observed := "-"
+		if v.ObservedGeneration > 0 {
+			observed = fmt.Sprintf("%d of %d", v.ObservedGeneration, report.Generation)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%q\n", v.Type, v.Status, v.Code,
+			cmp.Or(string(v.Reported), "-"), observed, cmp.Or(v.Reason, "-"), v.Message)
+	}
+	_ = w.Flush() // a Builder returns no error
+	for line := range strings.Lines(text.String()) {
+		p.line("%s", strings.TrimSpace(line))
 	}
 }
 

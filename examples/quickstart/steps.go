@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -15,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -24,10 +22,10 @@ import (
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/retry"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -36,6 +34,8 @@ import (
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
@@ -43,21 +43,22 @@ import (
 const (
 	// dataPlaneName is the object in the management cluster.
 	dataPlaneName = "production-dataplane"
-	// workloads is the namespace of the target cluster in which the DataPlane's user
-	// may work.
+	// workloads is the namespace of the target cluster that the DataPlane's users may change.
 	workloads = "workloads"
-	// fieldManager is who owns the fields that the quickstart applies.
+	// deployers is the group of the DataPlane's users in the target cluster.
+	deployers = "deployers"
+	// fieldManager owns the fields that the quickstart applies.
 	fieldManager = "quickstart"
 )
 
-// quickstart holds what one step leaves for the next.
+// quickstart holds the results of earlier steps.
 type quickstart struct {
 	*printer
 	existing existingCluster
-	patience time.Duration // for each step, and for each thing to remove
+	patience time.Duration // for each step and each removal
 
 	managementConfig *rest.Config
-	targetCluster    *controlplane.ControlPlane
+	targetPlane      *controlplane.ControlPlane
 
 	// Of the management cluster.
 	crds       dynamic.ResourceInterface
@@ -67,8 +68,9 @@ type quickstart struct {
 	lister     openchoreolisters.DataPlaneNamespaceLister
 
 	// Of the target cluster.
-	deployer *controlplane.User   // who the DataPlane is for
-	target   kubernetes.Interface // as that user
+	deployer *controlplane.User   // the first user of the DataPlane
+	cluster  *remote.Cluster      // the connection of the DataPlane
+	target   kubernetes.Interface // a client on that connection
 
 	undo []func(context.Context) error
 }
@@ -113,7 +115,7 @@ func (q *quickstart) installCRD(ctx context.Context) error {
 		return q.deleteCRD(ctx, crd.GetUID())
 	})
 	if apierrors.IsAlreadyExists(err) {
-		q.line("%s is there already; it stays as it is", crds.DataPlaneName)
+		q.line("%s exists already; the quickstart leaves it as it is", crds.DataPlaneName)
 		return nil
 	}
 	if err != nil {
@@ -126,8 +128,8 @@ func (q *quickstart) installCRD(ctx context.Context) error {
 	return nil
 }
 
-// listDataPlanes returns at least one DataPlane if there are any. It waits until the
-// API server serves them, which takes a moment after the definition was created.
+// listDataPlanes returns at least one DataPlane if there are any. It waits until the API
+// server serves them, which is a moment after the definition was created.
 func (q *quickstart) listDataPlanes(ctx context.Context, namespace string) ([]openchoreov1alpha1.DataPlane, error) {
 	var list *openchoreov1alpha1.DataPlaneList
 	err := eventually(ctx, "the API server to serve DataPlanes", func(ctx context.Context) (_ bool, err error) {
@@ -145,10 +147,10 @@ func (q *quickstart) listDataPlanes(ctx context.Context, namespace string) ([]op
 
 func (q *quickstart) addDeployer(ctx context.Context) error {
 	var err error
-	if q.deployer, err = q.targetCluster.AddUser("openchoreo-deployer"); err != nil {
+	if q.deployer, err = q.targetPlane.AddUser("openchoreo-deployer", deployers); err != nil {
 		return err
 	}
-	admin, err := kubernetes.NewForConfig(q.targetCluster.Config())
+	admin, err := kubernetes.NewForConfig(q.targetPlane.Config())
 	if err != nil {
 		return err
 	}
@@ -168,12 +170,13 @@ func (q *quickstart) addDeployer(ctx context.Context) error {
 	_, err = admin.RbacV1().RoleBindings(workloads).Create(ctx, &rbacv1.RoleBinding{
 		ObjectMeta: named,
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "deployer"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: q.deployer.Name}},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.GroupKind, APIGroup: rbacv1.GroupName, Name: deployers}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return err
 	}
-	q.line("user %q, by client certificate; may change config maps and deployments in namespace %q", q.deployer.Name, workloads)
+	q.line("user %q of group %q has a client certificate", q.deployer.Name, deployers)
+	q.line("the group may change config maps and deployments in namespace %q", workloads)
 	return nil
 }
 
@@ -181,14 +184,10 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(q.client, 0, openchoreoinformers.WithNamespace(q.namespace))
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 	q.lister = dataPlanes.Lister().DataPlanes(q.namespace)
-	arrived := make(chan string, 1)
-	if _, err := dataPlanes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(obj any) {
-			if dp, ok := obj.(*openchoreov1alpha1.DataPlane); ok && dp.Name == dataPlaneName {
-				arrived <- dp.Name
-			}
-		},
-	}); err != nil {
+	arrived := make(chan string, 10) // the namespace is new and has no others
+	if _, err := dataPlanes.Informer().AddEventHandler(informer.Handler(informer.Funcs{
+		OnAdd: func(dp *openchoreov1alpha1.DataPlane, _ bool) { arrived <- dp.Name },
+	})); err != nil {
 		return err
 	}
 	stop := make(chan struct{})
@@ -203,18 +202,16 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 	}
 	q.line("informer: synced, %d DataPlanes", len(dataPlanes.Informer().GetStore().ListKeys()))
 
-	encode := base64.StdEncoding.EncodeToString
+	credentials, err := helpers.CredentialsFor(q.deployer.Config())
+	if err != nil {
+		return err
+	}
 	dp := &openchoreov1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Name: dataPlaneName},
 		Spec: openchoreov1alpha1.DataPlaneSpec{
 			KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{
-				Name: "production-cluster",
-				Credentials: openchoreov1alpha1.APIServerCredentials{
-					APIServerURL: q.deployer.Server,
-					CACert:       encode(q.deployer.CA),
-					ClientCert:   encode(q.deployer.Certificate),
-					ClientKey:    encode(q.deployer.Key),
-				},
+				Name:        "production-cluster",
+				Credentials: credentials,
 			},
 			Registry: openchoreov1alpha1.Registry{Prefix: "docker.io/myorg"},
 			Gateway: openchoreov1alpha1.GatewaySpec{
@@ -227,16 +224,14 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 		dp, err = q.dataPlanes.Create(ctx, dp, metav1.CreateOptions{FieldManager: "operator"})
 		return err
 	}, q.deleteDataPlane); err != nil {
-		return fmt.Errorf("does the cluster serve the DataPlane of another OpenChoreo release? %w", err)
+		return fmt.Errorf("does the cluster serve DataPlanes of another OpenChoreo release? %w", err)
 	}
 	q.line("created:  %s/%s, generation %d", dp.Namespace, dp.Name, dp.Generation)
-	select {
-	case name := <-arrived:
-		q.line("informer: %s has arrived", name)
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the informer to see the DataPlane: %w", ctx.Err())
+	if err := waitFor(ctx, arrived, dataPlaneName); err != nil {
+		return err
 	}
+	q.line("informer: %s has arrived", dataPlaneName)
+	return nil
 }
 
 func (q *quickstart) readFromLister(context.Context) error {
@@ -248,7 +243,7 @@ func (q *quickstart) readFromLister(context.Context) error {
 	q.line("cluster   %s at %s", dp.Spec.KubernetesCluster.Name, creds.APIServerURL)
 	q.line("registry  %s", dp.Spec.Registry.Prefix)
 	q.line("gateway   %s, %s", dp.Spec.Gateway.PublicVirtualHost, dp.Spec.Gateway.OrganizationVirtualHost)
-	q.line("key       %d characters, which nobody should print", len(creds.ClientKey))
+	q.line("key       %d characters, never printed", len(creds.ClientKey))
 	return nil
 }
 
@@ -261,7 +256,7 @@ func (q *quickstart) apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.line("%s applied    spec.registry.secretRef=%s; the rest of the spec is as it was", fieldManager, applied.Spec.Registry.SecretRef)
+	q.line("%s applied    spec.registry.secretRef=%s; the rest of the spec has not changed", fieldManager, applied.Spec.Registry.SecretRef)
 
 	_, err = q.dataPlanes.Apply(ctx, secretRef("other-credentials"), metav1.ApplyOptions{FieldManager: "somebody-else"})
 	if !apierrors.IsConflict(err) {
@@ -282,19 +277,22 @@ func (q *quickstart) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := helpers.RESTConfigFor(dp)
+	if q.cluster, err = remote.NewCluster(dp, remote.Options{}); err != nil {
+		return err
+	}
+	q.onCleanUp(func(context.Context) error {
+		q.cluster.Close()
+		return nil
+	})
+	config := q.cluster.Config()
+	if q.target, err = kubernetes.NewForConfigAndClient(config, q.cluster.HTTPClient()); err != nil {
+		return err
+	}
+	user, err := q.currentUser(ctx)
 	if err != nil {
 		return err
 	}
-	config.UserAgent = "dataplane-sdk-quickstart"
-	if q.target, err = kubernetes.NewForConfig(config); err != nil {
-		return err
-	}
-	self, err := q.target.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
-	if err != nil {
-		return err
-	}
-	q.line("connected to %s as %q", config.Host, self.Status.UserInfo.Username)
+	q.line("connected to %s as %q", config.Host, user)
 
 	options := metav1.ApplyOptions{FieldManager: fieldManager}
 	configMap, err := q.target.CoreV1().ConfigMaps(workloads).Apply(ctx,
@@ -311,8 +309,16 @@ func (q *quickstart) deploy(ctx context.Context) error {
 	return nil
 }
 
-// greeter is a workload; no node runs it, but the API server takes it as it would
-// anywhere.
+// currentUser asks the target cluster which user it sees.
+func (q *quickstart) currentUser(ctx context.Context) (string, error) {
+	review, err := q.target.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return "", err
+	}
+	return review.Status.UserInfo.Username, nil
+}
+
+// greeter returns a workload. The target cluster stores it, but has no node to run it.
 func greeter(registry string) *applyappsv1.DeploymentApplyConfiguration {
 	labels := map[string]string{"app": "greeter"}
 	return applyappsv1.Deployment("greeter", workloads).WithSpec(applyappsv1.DeploymentSpec().
@@ -336,51 +342,122 @@ func (q *quickstart) tryForbidden(ctx context.Context) error {
 	return nil
 }
 
-func (q *quickstart) reportConditions(ctx context.Context) error {
-	var updated *openchoreov1alpha1.DataPlane
-	// Others may write conditions at the same time. Theirs stay, because an update of
-	// what somebody has changed meanwhile is a conflict.
-	if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		dp, err := q.dataPlanes.Get(ctx, dataPlaneName, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		meta.SetStatusCondition(&dp.Status.Conditions, metav1.Condition{
-			Type: openchoreov1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue, ObservedGeneration: dp.Generation,
-			Reason: "Deployed", Message: "the target cluster took a deployment",
-		})
-		meta.SetStatusCondition(&dp.Status.Conditions, metav1.Condition{
-			Type: openchoreov1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, ObservedGeneration: dp.Generation,
-			Reason: "Connected", Message: "may accept workloads",
-		})
-		dp.Status.ObservedGeneration = dp.Generation
-		updated, err = q.dataPlanes.UpdateStatus(ctx, dp, metav1.UpdateOptions{FieldManager: fieldManager})
-		return err
+// rotate replaces the credentials of the DataPlane while an informer watches the target cluster.
+func (q *quickstart) rotate(ctx context.Context) error {
+	factory := informers.NewSharedInformerFactoryWithOptions(q.target, 0, informers.WithNamespace(workloads))
+	configMaps := factory.Core().V1().ConfigMaps()
+	arrived := make(chan string, 10) // more than there are
+	if _, err := configMaps.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) { arrived <- obj.(*corev1.ConfigMap).Name },
 	}); err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(ctx)
+	factory.Start(watching.Done())
+	defer factory.Shutdown()
+	defer stop()
+	if err := waitFor(ctx, arrived, "greeting"); err != nil {
+		return err
+	}
+
+	successor, err := q.targetPlane.AddUser("openchoreo-successor", deployers)
+	if err != nil {
+		return err
+	}
+	credentials, err := helpers.CredentialsFor(successor.Config())
+	if err != nil {
+		return err
+	}
+	if _, err := q.dataPlanes.Apply(ctx, openchoreoapply.DataPlane(dataPlaneName, q.namespace).
+		WithSpec(openchoreoapply.DataPlaneSpec().WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
+			WithCredentials(openchoreoapply.APIServerCredentials().
+				WithClientCert(credentials.ClientCert).WithClientKey(credentials.ClientKey)))),
+		metav1.ApplyOptions{FieldManager: "rotator", Force: true}); err != nil {
+		return err
+	}
+	dp, err := q.waitForCache(ctx, func(dp *openchoreov1alpha1.DataPlane) bool {
+		return dp.Spec.KubernetesCluster.Credentials == credentials
+	})
+	if err != nil {
+		return err
+	}
+	// A remote.Cache calls this by itself when the informer sees new credentials.
+	if err := q.cluster.Update(dp); err != nil {
+		return err
+	}
+
+	user, err := q.currentUser(ctx)
+	if err != nil {
+		return err
+	}
+	if user != successor.Name {
+		return fmt.Errorf("the target cluster sees user %q after the rotation, not %q", user, successor.Name)
+	}
+	q.line("the same client is user %q now", user)
+	if _, err := q.target.CoreV1().ConfigMaps(workloads).Apply(ctx,
+		applycorev1.ConfigMap("farewell", workloads), metav1.ApplyOptions{FieldManager: fieldManager}); err != nil {
+		return err
+	}
+	if err := waitFor(ctx, arrived, "farewell"); err != nil {
+		return err
+	}
+	q.line("the informer goes on, and has seen ConfigMap %s/farewell", workloads)
+	return nil
+}
+
+// waitFor waits until a name arrives.
+func waitFor(ctx context.Context, arrived <-chan string, name string) error {
+	for {
+		select {
+		case got := <-arrived:
+			if got == name {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the informer to see %s: %w", name, ctx.Err())
+		}
+	}
+}
+
+func (q *quickstart) reportConditions(ctx context.Context) error {
+	dp, err := q.lister.Get(dataPlaneName)
+	if err != nil {
+		return err
+	}
+	// The patch keeps conditions of other controllers, and all fields that this program's
+	// types lack. An update of the status would erase those.
+	updated, err := helpers.PatchConditions(ctx, q.dataPlanes, dp, []metav1.Condition{
+		{
+			Type: openchoreov1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue,
+			Reason: "Deployed", Message: "the target cluster accepted a deployment",
+		},
+		{
+			Type: openchoreov1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue,
+			Reason: "Connected", Message: "may accept workloads",
+		},
+	}, helpers.PatchOptions{FieldManager: fieldManager, ObserveGeneration: true})
+	if err != nil {
 		return err
 	}
 	q.table(helpers.Evaluate(updated))
 	if !helpers.IsReady(updated) || !helpers.IsConnected(updated) || helpers.IsGatewayProvisioned(updated) {
-		return errors.New("want Ready and Connected, and nothing reported of the gateway")
+		return errors.New("want Ready and Connected, and no report on the gateway")
 	}
 	return nil
 }
 
 func (q *quickstart) outdateConditions(ctx context.Context) error {
+	const secretRef = "other-registry-credentials"
 	if _, err := q.dataPlanes.Apply(ctx, openchoreoapply.DataPlane(dataPlaneName, q.namespace).
-		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithSecretRef("rotated-credentials"))),
+		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithSecretRef(secretRef))),
 		metav1.ApplyOptions{FieldManager: fieldManager}); err != nil {
 		return err
 	}
-	// The informer's cache follows by itself.
-	var seen *openchoreov1alpha1.DataPlane
-	if err := eventually(ctx, "the informer to see the change", func(context.Context) (_ bool, err error) {
-		seen, err = q.lister.Get(dataPlaneName)
-		return err == nil && seen.Spec.Registry.SecretRef == "rotated-credentials", err
-	}); err != nil {
+	dp, err := q.waitForCache(ctx, func(dp *openchoreov1alpha1.DataPlane) bool { return dp.Spec.Registry.SecretRef == secretRef })
+	if err != nil {
 		return err
 	}
-	report := helpers.Evaluate(seen)
+	report := helpers.Evaluate(dp)
 	q.table(report)
 	if code := report.Verdict(openchoreov1alpha1.DataPlaneConditionReady).Code; code != helpers.CodeStale {
 		return fmt.Errorf("want Ready to be %s, got %s", helpers.CodeStale, code)
@@ -388,7 +465,16 @@ func (q *quickstart) outdateConditions(ctx context.Context) error {
 	return nil
 }
 
-// orNoError makes an error of the lack of one.
+// waitForCache waits until the informer's cache has a change, and returns the DataPlane.
+func (q *quickstart) waitForCache(ctx context.Context, changed func(*openchoreov1alpha1.DataPlane) bool) (dp *openchoreov1alpha1.DataPlane, err error) {
+	err = eventually(ctx, "the informer to see the change", func(context.Context) (_ bool, err error) {
+		dp, err = q.lister.Get(dataPlaneName)
+		return err == nil && changed(dp), err
+	})
+	return dp, err
+}
+
+// orNoError returns an error even if err is nil, for errors that were expected.
 func orNoError(err error) error {
 	if err == nil {
 		return errors.New("no error")

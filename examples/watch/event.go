@@ -14,45 +14,46 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 )
 
-// Event is what has happened to a DataPlane. It holds no secrets.
+// Event is a change of a DataPlane. It holds no secrets.
 type Event struct {
 	// Time is when this program saw it.
 	Time time.Time `json:"time"`
 	// Type is ADDED, MODIFIED or DELETED.
 	Type watch.EventType `json:"type"`
-	// Initial says of an ADDED DataPlane that it was there when the watch began.
+	// Initial reports whether an ADDED DataPlane existed when the watch began.
 	Initial bool `json:"initial,omitempty"`
 
 	Namespace string    `json:"namespace"`
 	Name      string    `json:"name"`
 	UID       types.UID `json:"uid"`
-	// ResourceVersion and what follows is of the DataPlane after the event, or of its
-	// last known state when it is DELETED.
+	// ResourceVersion and the fields below describe the DataPlane after the event, or the
+	// last known state of a DELETED one.
 	ResourceVersion string `json:"resourceVersion"`
 	Generation      int64  `json:"generation"`
 	// Cluster is the name of the target cluster.
 	Cluster string `json:"cluster"`
 	// Conditions holds Ready, Connected and GatewayProvisioned, reported or not, and then
-	// every other type that is there.
+	// all other reported types.
 	Conditions []helpers.Verdict `json:"conditions"`
 
-	// Transitions are the conditions of which something else holds than before.
+	// Transitions are the conditions whose verdict has changed.
 	Transitions []Transition `json:"transitions,omitempty"`
-	// Changes are the fields that differ, by path. The generation of a MODIFIED
-	// DataPlane is not among them. For an ADDED one, it is the spec as a whole.
+	// Changes are the fields that differ, by path, without metadata.generation. For an
+	// ADDED DataPlane, it is the whole spec.
 	Changes []Change `json:"changes,omitempty"`
 }
 
-// Transition is a condition type of which the verdict has changed.
+// Transition is a change of the verdict on a condition type.
 type Transition struct {
 	Type string `json:"type"`
 	From State  `json:"from"`
 	To   State  `json:"to"`
 }
 
-// State is what counts of a verdict.
+// State is the part of a verdict that a Transition compares.
 type State struct {
 	Status metav1.ConditionStatus `json:"status"`
 	Code   helpers.Code           `json:"code"`
@@ -72,9 +73,9 @@ type Change struct {
 	Path string `json:"path"`
 	// Type is added, modified or removed.
 	Type ChangeType `json:"type"`
-	// Managers are who owns the field. Nobody owns one that was removed; there it is who
-	// wrote the object, if its managed fields tell. What the API server sets itself, such
-	// as a deletionTimestamp, has none.
+	// Managers own the field. For a removed field, which has no owner, it is the manager
+	// that removed it, if the managed fields tell. Fields that the API server sets itself,
+	// such as deletionTimestamp, have none.
 	Managers []string `json:"managers,omitempty"`
 }
 
@@ -88,7 +89,7 @@ const (
 	Removed  ChangeType = "removed"
 )
 
-// newEvent leaves out what can be known only in comparison.
+// newEvent returns an event without transitions and changes.
 func newEvent(eventType watch.EventType, dp *openchoreov1alpha1.DataPlane) Event {
 	return Event{
 		Time:            time.Now(),
@@ -107,13 +108,13 @@ func added(dp *openchoreov1alpha1.DataPlane, initial bool) (Event, error) {
 	event := newEvent(watch.Added, dp)
 	event.Initial = initial
 	const spec = ".spec"
-	managers, err := helpers.FieldManagers(dp, spec)
+	managers, err := fieldset.Managers(dp, spec)
 	event.Changes = []Change{{Path: spec, Type: Added, Managers: managers}}
 	return event, err
 }
 
-// modified also says whether anything is different. single says that after was made of
-// before by one write.
+// modified also reports whether anything differs. single means that a single write turned
+// before into after.
 func modified(before, after *openchoreov1alpha1.DataPlane, single bool) (event Event, different bool, err error) {
 	event = newEvent(watch.Modified, after)
 	event.Transitions = transitions(helpers.Evaluate(before), helpers.Evaluate(after))
@@ -133,7 +134,7 @@ func transitions(before, after helpers.Report) []Transition {
 	for _, verdict := range after.Verdicts {
 		compare(verdict.Type)
 	}
-	for _, verdict := range before.Verdicts { // types that are gone
+	for _, verdict := range before.Verdicts { // types that are no longer reported
 		if !slices.ContainsFunc(after.Verdicts, func(v helpers.Verdict) bool { return v.Type == verdict.Type }) {
 			compare(verdict.Type)
 		}
@@ -142,7 +143,7 @@ func transitions(before, after helpers.Report) []Transition {
 }
 
 func changes(before, after *openchoreov1alpha1.DataPlane, single bool) ([]Change, error) {
-	fields, err := helpers.ChangedFields(before, after)
+	fields, err := fieldset.Changed(before, after)
 	if err != nil {
 		return nil, err
 	}
@@ -153,12 +154,12 @@ func changes(before, after *openchoreov1alpha1.DataPlane, single bool) ([]Change
 	}{{Added, fields.Added}, {Modified, fields.Modified}, {Removed, fields.Removed}} {
 		for _, path := range group.paths {
 			if path == ".metadata.generation" {
-				continue // counts the changes of the spec, which are here
+				continue // it only counts changes of the spec, which are listed
 			}
 			change := Change{Path: path, Type: group.changeType}
 			switch {
 			case change.Type != Removed:
-				if change.Managers, err = helpers.FieldManagers(after, path); err != nil {
+				if change.Managers, err = fieldset.Managers(after, path); err != nil {
 					return nil, err
 				}
 			case single:
@@ -171,11 +172,10 @@ func changes(before, after *openchoreov1alpha1.DataPlane, single bool) ([]Change
 	return result, nil
 }
 
-// writers returns who made after of before by a single write: the manager whose entry in
-// the managed fields has got another time. An API server leaves the times of everybody else
-// alone, also where they lose fields, and sets none for who applies what is there already.
-// So nobody is named when there is no such entry, as when a manager did nothing but take
-// fields away by an update, or wrote twice in a second, which is as fine as times are.
+// writers returns the manager whose single write turned before into after: its entry in the
+// managed fields has another time. The API server doesn't touch the times of other managers,
+// even if they lose fields. writers returns nil if no entry tells: if the manager only
+// removed fields by an update, or wrote twice within a second, the precision of the times.
 func writers(before, after *openchoreov1alpha1.DataPlane) []string {
 	type key struct {
 		manager, subresource, apiVersion string

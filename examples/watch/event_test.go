@@ -124,6 +124,6 @@ func TestTroubleIsToldOnce(t *testing.T) {
 	trouble.is(errors.New("anything"))
 	assert.Equal(t, "watch: interrupted, trying again: connection refused\n"+
 		"watch: interrupted, trying again: starting\n"+
-		"watch: goes on\n"+
+		"watch: resumed\n"+
 		"watch: interrupted, trying again: anything\n", stderr.String())
 }

@@ -1,23 +1,23 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command watch tells what happens to DataPlanes, as kubectl get dataplanes --watch does,
-// and what has changed each time: which conditions, which fields, and by whom.
+// Command watch prints each change of DataPlanes, like kubectl get dataplanes --watch, and
+// which conditions and fields have changed, and by which field manager.
 //
 //	go -C examples run ./watch
 //
-// starts a control plane on this machine, plays a story of several field managers on one
-// DataPlane, and removes the control plane when the story is over. With --kubeconfig or
-// --context, it watches an existing cluster until Ctrl-C, and writes nothing there:
+// starts a control plane on this machine, lets several field managers change one DataPlane,
+// and removes the control plane at the end. With --kubeconfig or --context, it watches an
+// existing cluster until Ctrl-C, and writes nothing there:
 //
 //	go -C examples run ./watch --kubeconfig ~/.kube/config -A
 //
-// With -o json, each line of its output is one [Event]; what is not an event goes to
-// standard error. A user needs the right to list and watch DataPlanes.
+// With -o json, each line of standard output is one [Event]; messages go to standard error.
+// The user needs the rights to list and watch DataPlanes.
 //
-// An update that changes no field, and a resync, are no events. Of fields it prints paths
-// and never values: that a client key was rotated is seen, and no key. It does not even
-// keep one in memory, see [hideSecrets].
+// Updates that change no field, and resyncs, are not printed. It prints the paths of fields
+// and never their values: you see that a client key was rotated, but no key. It keeps no key
+// in memory either, see [hideSecrets].
 package main
 
 import (
@@ -63,11 +63,11 @@ func main() {
 		os.Exit(2)
 	}
 
-	// What is worth telling about the watch, the program tells itself.
+	// The program itself reports errors of the watch.
 	klog.LogToStderr(false)
 	klog.SetOutput(io.Discard)
-	// A reader that goes away, as head does, makes the next write fail, which ends the
-	// program in order.
+	// If the reader of the output ends, as head does, the next write fails and the program
+	// ends in order.
 	signal.Ignore(syscall.SIGPIPE)
 
 	os.Exit(demo.Main("watch", func(ctx context.Context) error { return run(ctx, &flags, all, printer) }))

@@ -226,7 +226,7 @@ func TestGoesOnWhenTheAPIServerWasAway(t *testing.T) {
 	require.NoError(t, c.KillAPIServer())
 	p.WaitFor("watch: interrupted, trying again: ")
 	require.NoError(t, c.StartAPIServer(t.Context()))
-	p.WaitFor("watch: goes on")
+	p.WaitFor("watch: resumed")
 	dp.Spec.KubernetesCluster.Name = "renamed\x1b[31m"
 	_, err = c.in("default").Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "somebody"})
 	require.NoError(t, err)
@@ -241,7 +241,7 @@ func TestGoesOnWhenTheAPIServerWasAway(t *testing.T) {
 	p.WaitFor("DELETED")
 	p.WaitFor("the server could not find the requested resource")
 	require.NoError(t, c.InstallCRDs(t.Context(), crds.DataPlane()))
-	p.WaitForN("watch: goes on", 2)
+	p.WaitForN("watch: resumed", 2)
 	_, err = c.in("default").Create(t.Context(), newDataPlane("first"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	p.WaitForN("ADDED", 2)

@@ -16,7 +16,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// printFunc prints an event, or says why it can't.
+// printFunc prints an event.
 type printFunc func(Event) error
 
 // newJSONPrinter writes a line for each event.
@@ -26,8 +26,8 @@ func newJSONPrinter(out io.Writer) printFunc {
 	return func(event Event) error { return encoder.Encode(event) }
 }
 
-// newTextPrinter writes for people. In wide format there are also the target cluster, the
-// generation, and what the conditions give for a reason.
+// newTextPrinter writes for people. The wide format adds the target cluster, the generation,
+// and the reasons of conditions.
 func newTextPrinter(out io.Writer, wide bool) printFunc {
 	columns := []string{"TIME", "EVENT", "DATAPLANE", "READY", "CONNECTED", "GATEWAY"}
 	if wide {
@@ -66,7 +66,7 @@ func newTextPrinter(out io.Writer, wide bool) printFunc {
 	}
 }
 
-// row pads columns to what they usually take: what comes later can't be known yet.
+// row pads columns to their usual width, since later rows are not known yet.
 func row(columns []string) string {
 	var text strings.Builder
 	for i, width := range []int{8, 8, 28, 21, 21, 21, 10, 0}[:len(columns)] {
@@ -80,7 +80,7 @@ func state(event Event, conditionType string) string {
 	return State{verdict.Status, verdict.Code}.String()
 }
 
-// because returns what the writer of a condition says about it, if it is what counts.
+// because returns the reason and message of a condition that decided the verdict.
 func because(event Event, conditionType string) string {
 	verdict := helpers.Report{Verdicts: event.Conditions}.Verdict(conditionType)
 	switch {
@@ -121,7 +121,7 @@ func split(path string) (parent, name string) {
 	return path[:dot], path[dot:]
 }
 
-// printable makes one line of text that others wrote, without what controls a terminal.
+// printable replaces control characters, line breaks among them, in text of other programs.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsGraphic(r) {

@@ -14,11 +14,11 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// hideSecrets returns a transform for an informer that has to see when a secret changes,
-// which after helpers.DropSecrets it can't, and to know managed fields, which that drops
-// as well. In place of each secret there is a digest of it that nobody can check guesses
-// against: the key to it is random and stays in this process. So it is with annotations,
-// since tools keep copies of the whole object there.
+// hideSecrets returns a transform that replaces each secret by a digest. Use it in place of
+// informer.DropSecrets if the informer must see that a secret has changed, or needs managed
+// fields. The digest has a random key that never leaves the process, so nobody can check
+// guesses against it. Annotations are replaced too, because tools keep copies of the whole
+// object there.
 func hideSecrets() (cache.TransformFunc, error) {
 	key := make([]byte, sha256.Size)
 	if _, err := rand.Read(key); err != nil {

@@ -24,12 +24,11 @@ import (
 
 const dataPlaneName = "production-dataplane"
 
-// story is what several field managers do to a DataPlane, so that there is something to
-// watch.
+// story lets several field managers change a DataPlane, so that there is something to watch.
 type story struct {
 	namespace  string
 	dataPlanes openchoreotyped.DataPlaneInterface
-	handled    chan struct{} // gets one when the watcher is done with a change
+	handled    chan struct{} // receives one value when the watcher has handled a change
 	out        io.Writer
 
 	generation int64 // of the DataPlane
@@ -55,20 +54,20 @@ func (s *story) play(ctx context.Context) error {
 	}{
 		{"operator creates a DataPlane", s.create},
 		{"three controllers report conditions, each its own", s.observe},
-		{"platform-team names a pull secret, so what was observed before is out of date", s.apply("platform-team", "registry-credentials")},
-		{"audit applies the same, which changes nothing", s.apply("audit", "registry-credentials")},
+		{"platform-team sets a pull secret: all conditions become stale", s.apply("platform-team", "registry-credentials")},
+		{"audit applies the same value, which changes nothing", s.apply("audit", "registry-credentials")},
 		{"the controllers observe the new generation", s.observe},
 		{"rotator replaces the client certificate and its key", s.rotate},
 		{"the gateway fails", s.report("gateway-controller", openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionFalse, "NoAddress")},
-		{"audit lets go of the pull secret", s.apply("audit", "")},
-		{"platform-team does so too, which removes it", s.apply("platform-team", "")},
+		{"audit gives up the pull secret, which stays", s.apply("audit", "")},
+		{"platform-team gives it up too, which removes it", s.apply("platform-team", "")},
 		{"operator deletes the DataPlane", s.delete},
 	} {
 		fmt.Fprintf(s.out, "\n# %s\n", step.title)
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.title, err)
 		}
-		// For people to follow, and since the times in managed fields are in seconds.
+		// For people to follow, and because managed fields store whole seconds.
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
@@ -78,7 +77,7 @@ func (s *story) play(ctx context.Context) error {
 	return nil
 }
 
-// changed waits until the watcher has seen the change that a request made.
+// changed waits until the watcher has handled the change that a request made.
 func (s *story) changed(ctx context.Context, dp *openchoreov1alpha1.DataPlane, err error) error {
 	if err != nil {
 		return err
@@ -115,7 +114,7 @@ func (s *story) create(ctx context.Context) error {
 	return s.changed(ctx, dp, err)
 }
 
-// material looks like a credential; nobody connects with it here.
+// material returns what looks like a credential. Nothing connects with it.
 func material(kind string) string {
 	random := make([]byte, 64)
 	_, _ = rand.Read(random) // never fails
@@ -139,14 +138,14 @@ func (s *story) report(manager, conditionType string, status metav1.ConditionSta
 	return func(ctx context.Context) error {
 		dp, err := s.dataPlanes.ApplyStatus(ctx, openchoreoapply.DataPlane(dataPlaneName, s.namespace).
 			WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(applymetav1.Condition().
-				WithType(conditionType).WithStatus(status).WithReason(reason).WithMessage("a part of the story").
+				WithType(conditionType).WithStatus(status).WithReason(reason).WithMessage("set by the example").
 				WithObservedGeneration(s.generation).WithLastTransitionTime(metav1.Now()))),
 			metav1.ApplyOptions{FieldManager: manager})
 		return s.changed(ctx, dp, err)
 	}
 }
 
-// apply makes manager want a display name, and a pull secret or none.
+// apply makes manager apply a display name, and a pull secret unless secretRef is "".
 func (s *story) apply(manager, secretRef string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		wanted := openchoreoapply.DataPlane(dataPlaneName, s.namespace).

@@ -20,23 +20,25 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// watcher prints what happens to the DataPlanes of a namespace, or of all.
+// watcher prints the changes of the DataPlanes of one namespace or of all.
 type watcher struct {
 	config    *rest.Config
 	namespace string
 	print     printFunc
 	trouble   *trouble
-	handled   chan<- struct{} // gets one for each change, printed or not; nil for nobody
+	handled   chan<- struct{} // receives one value for each change, printed or not; may be nil
 
 	failed context.CancelCauseFunc // of run
-	lists  atomic.Int32            // how often the informer has asked for all DataPlanes
+	lists  atomic.Int32            // how often the informer has listed all DataPlanes
 }
 
-// run watches until meanwhile is over. That begins when all that was there is printed.
+// run watches until meanwhile returns. It calls meanwhile after it has printed all existing
+// DataPlanes.
 func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error) error {
 	ctx, w.failed = context.WithCancelCause(ctx)
 	defer w.failed(nil)
@@ -61,13 +63,13 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	}
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0,
 		openchoreoinformers.WithNamespace(w.namespace), openchoreoinformers.WithTransform(transform))
-	informer := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
-	if err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
+	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
+	if err := dataPlanes.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
 		w.watchError(ctx, err)
 	}); err != nil {
 		return err
 	}
-	registration, err := informer.AddEventHandler(w.handler(ctx))
+	registration, err := dataPlanes.AddEventHandler(w.handler(ctx))
 	if err != nil {
 		return err
 	}
@@ -85,8 +87,8 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	return err
 }
 
-// tryWatch does once what the informer does again and again however often it fails, so
-// that whoever may not do it, or asks the wrong cluster, learns that at once.
+// tryWatch lists and watches once. An informer would retry for ever; so a user without the
+// rights, or with the wrong cluster, gets an error at once.
 func (w *watcher) tryWatch(ctx context.Context) error {
 	client, err := openchoreoclient.NewForConfig(w.config)
 	if err != nil {
@@ -118,7 +120,7 @@ func (w *watcher) handler(ctx context.Context) cache.ResourceEventHandler {
 			}
 		}
 	}
-	return helpers.EventHandler(helpers.EventHandlerFuncs{
+	return informer.Handler(informer.Funcs{
 		OnAdd:    func(dp *openchoreov1alpha1.DataPlane, initial bool) { done(w.added(dp, initial)) },
 		OnUpdate: func(before, after *openchoreov1alpha1.DataPlane) { done(w.updated(before, after)) },
 		OnDelete: func(last *openchoreov1alpha1.DataPlane) { done(w.print(newEvent(watch.Deleted, last))) },
@@ -137,8 +139,8 @@ func (w *watcher) updated(before, after *openchoreov1alpha1.DataPlane) error {
 	if before.UID != after.UID { // deleted and created again while the watch was interrupted
 		return errors.Join(w.print(newEvent(watch.Deleted, before)), w.added(after, false))
 	}
-	// A watch tells of every write, and goes on where it was when its connection breaks. Only
-	// when the informer had to list anew, several writes can have come as one update.
+	// A watch sees every write, and resumes where it was when its connection breaks. Only
+	// after a new list can several writes come as one update.
 	event, different, err := modified(before, after, w.lists.Load() <= 1)
 	if !different || err != nil {
 		return err
@@ -146,7 +148,7 @@ func (w *watcher) updated(before, after *openchoreov1alpha1.DataPlane) error {
 	return w.print(event)
 }
 
-// watchError is called with why the informer lists or watches anew, which is not always an error.
+// watchError is called when the informer lists or watches again. Not every reason is an error.
 func (w *watcher) watchError(ctx context.Context, err error) {
 	if ctx.Err() != nil || errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 		return
@@ -154,18 +156,18 @@ func (w *watcher) watchError(ctx context.Context, err error) {
 	w.trouble.is(err)
 }
 
-// trouble says once what keeps the informer from watching, and when that is over.
+// trouble prints once why the informer can't watch, and when it can again.
 type trouble struct {
 	stderr io.Writer
 
 	mu   sync.Mutex
-	last helpers.Reachability // "" when there is none
+	last remote.Reachability // "" while the watch works
 }
 
 func (t *trouble) is(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if kind := helpers.Classify(err); kind != t.last {
+	if kind := remote.Classify(err); kind != t.last {
 		t.last = kind
 		fmt.Fprintf(t.stderr, "watch: interrupted, trying again: %v\n", err)
 	}
@@ -176,13 +178,12 @@ func (t *trouble) over() {
 	defer t.mu.Unlock()
 	if t.last != "" {
 		t.last = ""
-		fmt.Fprintln(t.stderr, "watch: goes on")
+		fmt.Fprintln(t.stderr, "watch: resumed")
 	}
 }
 
-// connection tells of what an informer keeps to itself: that the API server can't be
-// reached, which it just tries again, that it can be watched again, and that all has been
-// listed anew.
+// connection sees what an informer doesn't report: that the API server can't be reached,
+// that a watch has started again, and that all DataPlanes were listed again.
 type connection struct {
 	next    http.RoundTripper
 	watcher *watcher
@@ -191,7 +192,7 @@ type connection struct {
 // RoundTrip implements http.RoundTripper.
 func (c connection) RoundTrip(request *http.Request) (*http.Response, error) {
 	query := request.URL.Query()
-	// A later client-go may list by a watch that begins with all there is.
+	// Later versions of client-go may list by a watch with sendInitialEvents.
 	if (!query.Has("watch") && !query.Has("continue")) || query.Has("sendInitialEvents") {
 		c.watcher.lists.Add(1)
 	}

@@ -5,7 +5,6 @@ package demo
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"time"
@@ -18,11 +17,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// DataPlane returns a DataPlane that describes a target, for the caller to create: with
-// new credentials of a user who is named like it, and who may do there what rules say,
-// in every namespace. Called again, it gives the same user another certificate.
+// DataPlane returns a DataPlane for a target, for the caller to create. Its credentials are
+// new and belong to a user of the same name, whose rights in every namespace of the target
+// are rules. Another call gives the same user another certificate.
 func (c *Clusters) DataPlane(ctx context.Context, t *Target, name string, rules ...rbacv1.PolicyRule) (*openchoreov1alpha1.DataPlane, error) {
 	user, err := t.AddUser(name)
 	if err != nil {
@@ -31,18 +31,16 @@ func (c *Clusters) DataPlane(ctx context.Context, t *Target, name string, rules 
 	if err := t.grant(ctx, name, rules); err != nil {
 		return nil, fmt.Errorf("granting rights to user %s of %s: %w", name, t.Name, err)
 	}
-	encode := base64.StdEncoding.EncodeToString
+	credentials, err := helpers.CredentialsFor(user.Config())
+	if err != nil {
+		return nil, err
+	}
 	return &openchoreov1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name},
 		Spec: openchoreov1alpha1.DataPlaneSpec{
 			KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{
-				Name: t.Name,
-				Credentials: openchoreov1alpha1.APIServerCredentials{
-					APIServerURL: user.Server,
-					CACert:       encode(user.CA),
-					ClientCert:   encode(user.Certificate),
-					ClientKey:    encode(user.Key),
-				},
+				Name:        t.Name,
+				Credentials: credentials,
 			},
 			Registry: openchoreov1alpha1.Registry{Prefix: "docker.io/myorg"},
 			Gateway: openchoreov1alpha1.GatewaySpec{
@@ -53,8 +51,8 @@ func (c *Clusters) DataPlane(ctx context.Context, t *Target, name string, rules 
 	}, nil
 }
 
-// grant lets a user do what rules say and nothing else, and returns when the API server
-// has taken notice, which is a moment after it has stored them.
+// grant gives a user the rights in rules and no others. It returns when the API server
+// applies them, which is a moment after it has stored them.
 func (t *Target) grant(ctx context.Context, user string, rules []rbacv1.PolicyRule) error {
 	client, err := kubernetes.NewForConfig(t.Config())
 	if err != nil {
@@ -88,7 +86,7 @@ func (t *Target) grant(ctx context.Context, user string, rules []rbacv1.PolicyRu
 	return nil
 }
 
-// accessBy returns one of the things that a rule allows.
+// accessBy returns one access that a rule allows.
 func accessBy(rule rbacv1.PolicyRule) authorizationv1.SubjectAccessReviewSpec {
 	first := func(values []string) string {
 		if len(values) == 0 {

@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package demo gives an example the clusters that it runs on: control planes that it
-// starts and removes, or a cluster of the user's.
+// Package demo provides the clusters that an example runs on: control planes that it starts
+// and removes, or an existing cluster of the user.
 //
 //	func main() {
 //		var flags demo.Flags
@@ -43,17 +43,17 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
-// Clusters are what an example runs on. Start makes one; its owner must call Stop.
+// Clusters are the clusters of an example. The caller of Start must call Stop.
 type Clusters struct {
 	// Management is the cluster that stores DataPlanes.
 	Management *rest.Config
 	// Namespace is where the example's DataPlanes are. It exists.
 	Namespace string
-	// Targets are the clusters for DataPlanes to describe. An existing management cluster
-	// has DataPlanes of its own, and there are none.
+	// Targets are the clusters that DataPlanes describe. There are none for an existing
+	// management cluster, which has DataPlanes of its own.
 	Targets []*Target
-	// Kubeconfig is a file for child processes, and for the user to look with. For an
-	// existing cluster it is what --kubeconfig says, perhaps nothing; see Args.
+	// Kubeconfig is a file for child processes and for kubectl. For an existing cluster it is
+	// the value of --kubeconfig, which may be empty; see Args.
 	Kubeconfig string
 
 	context string
@@ -61,17 +61,17 @@ type Clusters struct {
 	dir     string
 }
 
-// Target is a cluster in which workloads are to run.
+// Target is a cluster for workloads.
 type Target struct {
 	*controlplane.ControlPlane
-	// Name tells the targets apart, such as "target-1".
+	// Name is unique among the targets, such as "target-1".
 	Name string
 }
 
-// Start returns the clusters to run on. Unless flags name an existing cluster, it starts
+// Start returns the clusters of an example. Unless flags name an existing cluster, it starts
 // a control plane that serves DataPlanes and n target control planes, all at once, and
-// says so on progress. Of an existing cluster it only checks that it serves DataPlanes.
-// ctx bounds the start, not the clusters.
+// reports that on progress. It only checks that an existing cluster serves DataPlanes. ctx
+// limits the start, not the life of the clusters.
 func Start(ctx context.Context, flags *Flags, n int, progress io.Writer) (*Clusters, error) {
 	if flags.Existing() {
 		return existing(ctx, flags)
@@ -83,7 +83,7 @@ func Start(ctx context.Context, flags *Flags, n int, progress io.Writer) (*Clust
 	return c, nil
 }
 
-// Stop stops and removes what Start has started, and nothing else.
+// Stop stops and removes everything that Start has started, and nothing else.
 func (c *Clusters) Stop() error {
 	errs := make([]error, len(c.started))
 	var wg sync.WaitGroup
@@ -100,8 +100,8 @@ func (c *Clusters) Stop() error {
 	return nil
 }
 
-// Args returns the arguments with which a child process that takes Flags, and kubectl,
-// reach the management cluster and the namespace.
+// Args returns the arguments for the management cluster and the namespace, for kubectl and
+// for a child process that takes Flags.
 func (c *Clusters) Args() []string {
 	args := []string{"--namespace=" + c.Namespace}
 	if c.Kubeconfig != "" {
@@ -114,7 +114,7 @@ func (c *Clusters) Args() []string {
 }
 
 func (c *Clusters) start(ctx context.Context, n int, progress io.Writer) error {
-	// The first time, this builds them, which takes minutes.
+	// The first call builds them, which takes minutes.
 	if _, err := controlplane.Binaries(ctx, progress); err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func existing(ctx context.Context, flags *Flags) (*Clusters, error) {
 	return &Clusters{Management: config, Namespace: flags.Namespace(), Kubeconfig: flags.kubeconfig, context: flags.context}, nil
 }
 
-// checkServed asks for what everybody may see, so that it needs no rights.
+// checkServed needs no rights, since every user may read discovery.
 func checkServed(ctx context.Context, config *rest.Config) error {
 	client, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {

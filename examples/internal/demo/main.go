@@ -14,11 +14,11 @@ import (
 
 var errStop = errors.New("stopping the clusters")
 
-// Main runs an example until it is done or interrupted, and returns its exit code: 0, 1
-// after an error, which it prints with name before it, or 130 when it was interrupted.
+// Main runs an example until it ends or is interrupted, and returns its exit code: 0 for
+// success, 1 for an error, which it prints after name, and 130 for an interrupt.
 //
-// The first signal (Ctrl-C, SIGTERM, SIGHUP) ends the context of run and nothing else, so
-// that run stops in order what it has started. A second one ends the program at once.
+// The first signal (Ctrl-C, SIGTERM, SIGHUP) only ends the context of run, so that run can
+// stop in order everything that it has started. A second one ends the program at once.
 func Main(name string, run func(ctx context.Context) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package demotest runs an example in its tests as a user does: built, as a process.
+// Package demotest runs an example in its tests as users do: built, as a process.
 package demotest
 
 import (
@@ -26,8 +26,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
-// Patience is how long to wait for what must come. It is far more than any of it takes,
-// for machines that do much else.
+// Patience is how long tests wait for an event. It is far longer than needed, for busy
+// machines.
 const Patience = time.Minute
 
 // Main is TestMain of an example: it builds the program in the working directory, sets
@@ -44,8 +44,8 @@ func Main(m *testing.M, name string, program *string) {
 	os.Exit(code)
 }
 
-// build gives the program the race detector with -race. What control planes run is built as
-// well, if need be, so that it is a part of no test.
+// build adds the race detector if the tests have it. It also builds the binaries of control
+// planes, if needed, so that no test has to.
 func build(name string) (path string, remove func(), err error) {
 	dir, err := os.MkdirTemp("", name+"-test-*")
 	if err != nil {
