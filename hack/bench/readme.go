@@ -51,6 +51,11 @@ var reasons = []reason{
 		why: "each rotation verifies the new credentials, and closes what was opened with the old ones",
 	},
 	{
+		row: "rotate-informers", metrics: []string{"time"}, subject: "client-go",
+		why: "new requests use the new credentials at once; watches are resumed at random within 3.75 s, so that not all ask the API " +
+			"server at the same time",
+	},
+	{
 		row: "program*", metrics: []string{"build", "build cpu", "binary", "modules built in"}, subject: "dynamic",
 		why: "every typed client imports client-go's discovery, which brings the types of all Kubernetes APIs",
 	},

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
 const (
@@ -100,9 +101,13 @@ func addUsers(_ context.Context, f *fixture, in *input) error {
 		if err != nil {
 			return err
 		}
-		in.DataPlanes = append(in.DataPlanes, newDataPlane(name, user.Server, user.CA, user.Certificate, user.Key))
+		in.DataPlanes = append(in.DataPlanes, dataPlaneOf(user))
 	}
 	return nil
+}
+
+func dataPlaneOf(user *controlplane.User) *openchoreov1alpha1.DataPlane {
+	return newDataPlane(user.Name, user.Server, user.CA, user.Certificate, user.Key)
 }
 
 func remoteName(i int) string { return fmt.Sprintf("dp-%04d", i) }

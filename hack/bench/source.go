@@ -53,9 +53,13 @@ func (s *source) set(dp *openchoreov1alpha1.DataPlane) error {
 }
 
 func (s *source) remove(dp *openchoreov1alpha1.DataPlane) error {
-	err := s.planes.Delete(dp)
-	s.handler.OnDelete(dp)
-	return err
+	if err := s.planes.Delete(dp); err != nil {
+		return err
+	}
+	last := *dp
+	last.ResourceVersion += "0" // to an API server, a deletion is a change
+	s.handler.OnDelete(&last)
+	return nil
 }
 
 func keyOf(dp *openchoreov1alpha1.DataPlane) types.NamespacedName {
