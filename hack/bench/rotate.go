@@ -39,18 +39,19 @@ const (
 	// rotateWritten is how many of the ConfigMaps are written, in turns, one every rotateInterval.
 	rotateWritten  = 10
 	rotateInterval = 500 * time.Millisecond
-	// rotateAsked is on how many data planes a client sends requests throughout.
+	// rotateAsked is how many data planes have a client that goes on to send requests, with a pause
+	// after each.
 	rotateAsked = 10
 	rotatePause = 50 * time.Millisecond
-	// rotateWindow is the time from the start of the rotation in which the costs are measured: the
-	// same for all, or longer for a rotation that takes longer.
+	// rotateWindow is how long the costs are measured from the start of the rotation, so that all
+	// subjects have the same traffic. A rotation that takes longer is measured to its end.
 	rotateWindow      = 20 * time.Second
 	rotateWindowQuick = 6 * time.Second
 	rotateLimit       = 3 * time.Minute
 )
 
-// rotateRows rotate the credentials of many connected data planes at once. All are users of
-// the one control plane.
+// rotateRows rotate the credentials of many connected data planes at once. Each data plane
+// is a user of the one control plane.
 func rotateRows() []row {
 	of := func(connect connectFunc, mustHold bool) func(context.Context, *input) (measureFunc, error) {
 		return func(_ context.Context, in *input) (measureFunc, error) {
@@ -101,7 +102,7 @@ func rotateRows() []row {
 	}}
 }
 
-// prepareRotation makes two certificates for each user, and what all may read.
+// prepareRotation makes two certificates for each user, and the ConfigMaps that all may read.
 func prepareRotation(ctx context.Context, f *fixture, in *input) error {
 	n := rotateCount
 	if in.Quick {
@@ -148,7 +149,7 @@ func prepareRotation(ctx context.Context, f *fixture, in *input) error {
 type rotation struct {
 	meter  meter
 	began  atomic.Bool
-	lists  atomic.Int64 // since it began
+	lists  atomic.Int64 // that were sent since it began
 	planes []*rotatedPlane
 }
 
@@ -158,13 +159,14 @@ type rotatedPlane struct {
 	first, next *openchoreov1alpha1.DataPlane
 	client      atomic.Pointer[kubernetes.Clientset]
 	synced      atomic.Pointer[cache.InformerSynced]
-	watches     atomic.Pointer[openchoreov1alpha1.DataPlane] // by the credentials of which
+	watches     atomic.Pointer[openchoreov1alpha1.DataPlane] // whose credentials the last watch has
 
 	mu   sync.Mutex
-	seen map[int]bool // the writes that were handled
+	seen map[int]bool // writes that came to a handler
 }
 
-// connectFunc connects to p.first, with an informer, and returns what goes over to p.next.
+// connectFunc connects with the credentials of p.first and starts an informer. rotate goes over to
+// those of p.next.
 type connectFunc func(ctx context.Context, p *rotatedPlane) (rotate func() error, err error)
 
 func connectSDK(ctx context.Context, p *rotatedPlane) (rotate func() error, err error) {
@@ -285,7 +287,7 @@ func measureRotation(ctx context.Context, in *input, connect connectFunc) (value
 		return nil, err
 	}
 	traffic := r.startTraffic(ctx, admin)
-	time.Sleep(time.Second) // some traffic comes before the rotation, and no watch is new
+	time.Sleep(2 * time.Second) // until no watch is new, which would have to last a little first
 
 	cpu, received, started := cpuTime(), r.meter.received.Load(), time.Now()
 	r.began.Store(true)
