@@ -192,9 +192,9 @@ func TestLags(t *testing.T) {
 	}
 }
 
-// informers returns results of informers whose figures are n objects times a slope, and
+// informerResults returns results of informers whose figures are n objects times a slope, and
 // something fixed.
-func informers(slope, fixed float64) *results {
+func informerResults(slope, fixed float64) *results {
 	r := &results{Environment: environment{Go: "go1.26.0", Cores: 2}}
 	for _, n := range []int{1000, 10_000} {
 		for _, row := range informerRows(n, everyRun) {
@@ -220,7 +220,7 @@ func informers(slope, fixed float64) *results {
 
 func TestScalePageExtendsTheLines(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "scale.md")
-	if err := writeScale(file, informers(2000, 1e6)); err != nil {
+	if err := writeScale(file, informerResults(2000, 1e6)); err != nil {
 		t.Fatal(err)
 	}
 	page, err := os.ReadFile(file)
@@ -244,7 +244,7 @@ func TestScalePageExtendsTheLines(t *testing.T) {
 
 func TestChart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "chart.svg")
-	if err := drawChart(file, informers(2000, 1e6)); err != nil {
+	if err := drawChart(file, informerResults(2000, 1e6)); err != nil {
 		t.Fatal(err)
 	}
 	chart, err := os.Open(file)

@@ -41,6 +41,8 @@ var charted = []struct{ row, metric, label string }{
 	{"client-get-8", "time", "Client of a data plane, 8 callers"},
 	{"remotes-up-down", "heap up", "1,000 clusters: heap"},
 	{"rotations", "sockets left", "1,000 rotations: sockets left"},
+	{"rotate-informers", "cpu", "Rotation under informers: CPU time"},
+	{"rotate-informers", "received", "Rotation under informers: received"},
 	{"program", "build", "Build of a small program"},
 	{"program", "binary", "Binary of a small program"},
 }

@@ -13,17 +13,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -34,21 +30,26 @@ import (
 func clientRows() []row {
 	const planes = 1000
 	get := func(callers int) row {
-		of := func(newCache func() clientSource) func(context.Context, *input) (measureFunc, error) {
+		of := func(newSource newSource) func(context.Context, *input) (measureFunc, error) {
 			return func(context.Context, *input) (measureFunc, error) {
 				all, err := newDataPlanes(planes)
 				if err != nil {
 					return nil, err
 				}
-				clients := newCache()
-				for _, dp := range all {
-					if _, err := clients.get(dp); err != nil {
+				clients := newSource.start()
+				keys := make([]types.NamespacedName, planes)
+				for i, dp := range all {
+					keys[i] = keyOf(dp)
+					if err := clients.set(dp); err != nil {
+						return nil, err
+					}
+					if _, err := clients.get(keys[i]); err != nil {
 						return nil, err
 					}
 				}
 				var next atomic.Uint64
 				f := func() error {
-					_, err := clients.get(all[next.Add(1)%planes])
+					_, err := clients.get(keys[next.Add(1)%planes])
 					return err
 				}
 				return func(context.Context, func() (int, error)) (values, error) {
@@ -65,9 +66,12 @@ func clientRows() []row {
 			metrics: perCall,
 			rounds:  [2]int{3, 15},
 			subjects: []subject{
-				{name: "sdk", how: "helpers.ClientCache.Get, which compares UID and credentials", start: of(newSDKSource)},
-				{name: "mutex and map", how: "a read lock and a map by name, which compares nothing", start: of(newMapSource)},
-				{name: "client-go", how: "kubernetes.NewForConfig each time", start: of(newBareSource)},
+				{name: "sdk", how: "remote.Cache.Get with a lister", start: of(sdkSource)},
+				{
+					name: "mutex and map", how: "a lister, a mutex and a map by hand, which compare UID and resourceVersion",
+					start: of(mapSource),
+				},
+				{name: "client-go", how: "a lister, and kubernetes.NewForConfig each time", start: of(bareSource)},
 			},
 		}
 	}
@@ -148,72 +152,6 @@ func restConfigRow() row {
 	}
 }
 
-// clientSource is how a program comes by the clients of data planes.
-type clientSource struct {
-	get    func(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, error)
-	forget func(dp *openchoreov1alpha1.DataPlane) // the data plane is gone
-}
-
-func newSDKSource() clientSource {
-	clients := helpers.NewClientCache(func(r *helpers.Remote) (kubernetes.Interface, error) {
-		return kubernetes.NewForConfigAndClient(r.Config(), r.HTTPClient())
-	})
-	return clientSource{clients.Get, func(dp *openchoreov1alpha1.DataPlane) {
-		clients.Forget(types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
-	}}
-}
-
-// newMapSource returns the way of OpenChoreo: clients are kept by name, and are never
-// replaced or closed.
-func newMapSource() clientSource {
-	var mu sync.RWMutex
-	clients := map[string]kubernetes.Interface{}
-	return clientSource{func(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, error) {
-		key := dp.Namespace + "/" + dp.Name
-		mu.RLock()
-		client, ok := clients[key]
-		mu.RUnlock()
-		if ok {
-			return client, nil
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if client, ok := clients[key]; ok {
-			return client, nil
-		}
-		client, err := newBareClient(dp)
-		if err != nil {
-			return nil, err
-		}
-		clients[key] = client
-		return client, nil
-	}, func(*openchoreov1alpha1.DataPlane) {}}
-}
-
-// newBareSource returns what makes a client whenever one is asked for. client-go keeps
-// the connections of equal configurations together.
-func newBareSource() clientSource {
-	return clientSource{newBareClient, func(*openchoreov1alpha1.DataPlane) {}}
-}
-
-func newBareClient(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, error) {
-	config, err := decodedConfig(dp)
-	if err != nil {
-		return nil, err
-	}
-	return kubernetes.NewForConfig(config)
-}
-
-func decodedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
-	creds := dp.Spec.KubernetesCluster.Credentials
-	config := &rest.Config{Host: creds.APIServerURL, QPS: -1}
-	var errs [3]error
-	config.CAData, errs[0] = base64.StdEncoding.DecodeString(creds.CACert)
-	config.CertData, errs[1] = base64.StdEncoding.DecodeString(creds.ClientCert)
-	config.KeyData, errs[2] = base64.StdEncoding.DecodeString(creds.ClientKey)
-	return config, errors.Join(errs[:]...)
-}
-
 func kubeconfigOf(dp *openchoreov1alpha1.DataPlane) ([]byte, error) {
 	config, err := decodedConfig(dp)
 	if err != nil {
@@ -230,7 +168,7 @@ func kubeconfigOf(dp *openchoreov1alpha1.DataPlane) ([]byte, error) {
 // newDataPlane returns one as an API server returns it.
 func newDataPlane(name, url string, ca, cert, key []byte) *openchoreov1alpha1.DataPlane {
 	return &openchoreov1alpha1.DataPlane{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID("uid-of-" + name), Generation: 1},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID("uid-of-" + name), ResourceVersion: "1", Generation: 1},
 		Spec: openchoreov1alpha1.DataPlaneSpec{KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{
 			Name: name,
 			Credentials: openchoreov1alpha1.APIServerCredentials{

@@ -57,7 +57,7 @@ func evaluateRows() []row {
 				name:  "sdk, yes or no",
 				how:   "helpers.IsOperational, which asks the same of all three",
 				aside: true,
-				start: of(helpers.IsOperational),
+				start: of(func(dp *openchoreov1alpha1.DataPlane) bool { return helpers.IsOperational(dp) }),
 			},
 			{
 				name: "apimachinery",

@@ -14,7 +14,7 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 )
 
 // modes are how an informer comes by its objects. The gate is client-go's.
@@ -58,7 +58,7 @@ func informerRows(objects int, runs scope) []row {
 			subjects = append(subjects,
 				subject{
 					name: "sdk, DropSecrets", how: "as sdk, for a program that does not connect", aside: true, env: env,
-					start: of(startSDKCache, cacheOptions{transform: helpers.DropSecrets}, objects),
+					start: of(startSDKCache, cacheOptions{transform: informer.DropSecrets}, objects),
 				},
 				subject{
 					name: "sdk, one shard of 4", how: "as sdk, of a quarter of all objects by server-side sharding, alpha", aside: true, env: env,

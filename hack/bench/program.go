@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,17 @@ var (
 	//go:embed testdata/dynamic.go.txt
 	programDynamic []byte
 )
+
+// Programs that read a DataPlane, and send a request to its cluster if it is ready.
+var (
+	//go:embed testdata/helpers.go.txt
+	programHelpers []byte
+	//go:embed testdata/helpersfloor.go.txt
+	programHelpersFloor []byte
+)
+
+// helpersLimit is how large a program of package helpers may be on linux/amd64.
+const helpersLimit = 17_000_000
 
 const sdkModule = "github.com/openchoreo/dataplane-sdk-go"
 
@@ -54,6 +66,26 @@ func programRows() []row {
 			{name: "dynamic", how: "client-go's dynamic client", start: of(programDynamic, false, "k8s.io/client-go", "k8s.io/apimachinery")},
 		},
 	}
+	helpers := again
+	helpers.name = "program-helpers"
+	helpers.title = "a program that asks a data plane for its version, by a plain REST client, if it is ready"
+	limited := func(ctx context.Context, in *input) (measureFunc, error) {
+		measure, err := newProgram(ctx, in, programHelpers, false, []string{"k8s.io/client-go", "k8s.io/apimachinery"})
+		return func(ctx context.Context, drive func() (int, error)) (values, error) {
+			v, err := measure(ctx, drive)
+			if err == nil && runtime.GOOS+"/"+runtime.GOARCH == "linux/amd64" && v["binary"] > helpersLimit {
+				err = fmt.Errorf("the program has %.0f bytes, more than %d", v["binary"], helpersLimit)
+			}
+			return v, err
+		}, err
+	}
+	helpers.subjects = []subject{
+		{name: "sdk", how: "helpers.RESTConfigFor and IsReady", start: limited},
+		{
+			name: "floor", how: "the fields by hand, unverified", aside: true,
+			start: of(programHelpersFloor, false, "k8s.io/client-go", "k8s.io/apimachinery"),
+		},
+	}
 	first := again
 	first.name, first.title = "program-first", "the same, built with an empty build cache, which compiles Go's library too"
 	first.metrics = again.metrics[:2]
@@ -62,7 +94,7 @@ func programRows() []row {
 	for i := range first.subjects {
 		first.subjects[i].env = []string{emptyCache + "=true"}
 	}
-	return []row{again, first}
+	return []row{again, helpers, first}
 }
 
 // emptyCache is the variable that makes a program's builds begin with an empty build cache.
@@ -148,7 +180,7 @@ func newProgram(ctx context.Context, in *input, source []byte, copyTypes bool, m
 	}, nil
 }
 
-// copyTypesTo does what a user without the SDK would.
+// copyTypesTo does what a user without the SDK would: it copies the types, and no redaction.
 func copyTypesTo(dir, root string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
@@ -159,7 +191,7 @@ func copyTypesTo(dir, root string) error {
 		return err
 	}
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
+		if strings.HasSuffix(file, "_test.go") || filepath.Base(file) == "redaction.go" {
 			continue
 		}
 		data, err := os.ReadFile(file)

@@ -35,12 +35,8 @@ var reasons = []reason{
 			"least that does so takes %s",
 	},
 	{
-		row: "client-get-1", metrics: []string{"time"}, subject: "mutex and map",
-		why: "`ClientCache.Get` compares UID and credentials each time, and so notices when they change",
-	},
-	{
 		row: "remotes-*", metrics: []string{"heap up", "heap left"}, subject: "client-go",
-		why: "the cache keeps the clients; those of client-go are thrown away after a request, and their connections stay",
+		why: "the cache keeps the clients; `client-go` throws them away after a request, and their connections stay",
 	},
 	{
 		row: "remotes-*", metrics: []string{"up", "cpu"}, subject: "*",
@@ -48,7 +44,12 @@ var reasons = []reason{
 	},
 	{
 		row: "rotations", metrics: []string{"time", "cpu"}, subject: "*",
-		why: "each rotation verifies the new credentials, and closes what was opened with the old ones",
+		why: "each rotation verifies the new credentials and closes the old connection",
+	},
+	{
+		row: "rotate-informers", metrics: []string{"time"}, subject: "client-go",
+		why: "new requests use the new credentials at once; watches are resumed at random within 3.75 s, so that not all ask the API " +
+			"server at the same time",
 	},
 	{
 		row: "program*", metrics: []string{"build", "build cpu", "binary", "modules built in"}, subject: "dynamic",
@@ -56,15 +57,15 @@ var reasons = []reason{
 	},
 	{
 		row: "program", metrics: []string{"modules"}, subject: "dynamic",
-		why: "beside the SDK, what client-go 0.33 asked for, as this module does, and structured-merge-diff/v4",
+		why: "the SDK and the modules that it requires beside those of client-go",
 	},
 	{
 		row: "wait", metrics: []string{"cpu"}, subject: "floor",
-		why: "the object comes once more when the watch is open, so that no cache that lags can end a wait falsely",
+		why: "the watch sends the object once more, so that a cache that lags can't end a wait too early",
 	},
 	{
 		row: "wait", metrics: []string{"cpu"}, subject: "*", also: "floor",
-		why: "to open a watch costs more than a poll (a bare one: %s); polls repeat theirs every second or two, and are late",
+		why: "opening a watch costs more than one poll (the least: %s); polls go on every second or two, and are late",
 	},
 	{
 		row: "read-*", subject: "*",
@@ -147,7 +148,7 @@ const farFromFloor = 1.5
 // readmeText tells where a peer is ahead in every round, and what is far from the floor.
 func readmeText(r *results) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "\nMeasured with %s. Medians. Of what was measured more than once, the SDK was behind in every round here:\n\n",
+	fmt.Fprintf(&out, "\nMeasured with %s. Figures are medians. The SDK was slower or larger in every round of these rows:\n\n",
 		strings.Join(r.Environment.lines(), "; "))
 	fmt.Fprint(&out, "| row of `hack/bench.sh` | the SDK | ahead of it | because |\n|---|---|---|---|\n")
 	said := ""
@@ -167,7 +168,7 @@ func readmeText(r *results) string {
 			l.unit.format(l.sdk.Median), l.peer, l.unit.format(l.of.Median), once(why))
 	}
 	said = ""
-	fmt.Fprintf(&out, "\nAnd here it takes %g times as much as the least that the work takes, or more:\n\n", farFromFloor)
+	fmt.Fprintf(&out, "\nIn these rows, it takes at least %g times as much as the floor:\n\n", farFromFloor)
 	fmt.Fprint(&out, "| row | the SDK | floor | because |\n|---|---|---|---|\n")
 	for _, row := range r.Rows {
 		floor := row.subject("floor")
@@ -193,10 +194,10 @@ func readmeText(r *results) string {
 	}
 	if now, later := r.row("remotes-up-down"), r.row("remotes-later"); now != nil && later != nil {
 		const left = "heap left"
-		fmt.Fprintf(&out, "\nOf %d data planes that are forgotten, %s stay in memory at first, and %s after %s: Go's HTTP/2 holds a closed\n"+
+		fmt.Fprintf(&out, "\nAfter %d data planes are gone, %s of memory remain at first, and %s after %s: Go's HTTP/2 keeps a closed\n"+
 			"connection until the timer of its next ping.\n", remoteCount,
 			bytesUnit.format(now.Subjects[0].Figures[left].Median), bytesUnit.format(later.Subjects[0].Figures[left].Median), afterwards)
 	}
-	fmt.Fprint(&out, "\nWhere the rounds of both overlap, the table that the command prints says so.\n")
+	fmt.Fprint(&out, "\nRows whose rounds overlap, or that have a single round, are only in the table that the command prints.\n")
 	return out.String()
 }

@@ -7,12 +7,15 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strconv"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/workqueue"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
 const (
@@ -25,18 +28,18 @@ const (
 // remoteRows have a thousand users of the control plane, for a thousand clusters or for as
 // many credentials of one.
 func remoteRows() []row {
-	subjects := func(mapAside bool, measure func(ctx context.Context, in *input, source clientSource) (values, error)) []subject {
-		of := func(newSource func() clientSource) func(context.Context, *input) (measureFunc, error) {
+	subjects := func(measure func(ctx context.Context, in *input, clients *source) (values, error)) []subject {
+		of := func(newSource newSource) func(context.Context, *input) (measureFunc, error) {
 			return func(_ context.Context, in *input) (measureFunc, error) {
 				return func(ctx context.Context, _ func() (int, error)) (values, error) {
-					return measure(ctx, in, newSource())
+					return measure(ctx, in, newSource.start())
 				}, nil
 			}
 		}
 		return []subject{
-			{name: "sdk", how: "helpers.ClientCache, and Forget of those that are gone", start: of(newSDKSource)},
-			{name: "mutex and map", how: "a map by name, which neither replaces nor closes", aside: mapAside, start: of(newMapSource)},
-			{name: "client-go", how: "kubernetes.NewForConfig each time; it has no way to close", start: of(newBareSource)},
+			{name: "sdk", how: "remote.Cache with a lister and a handler", start: of(sdkSource)},
+			{name: "mutex and map", how: "a lister, a mutex and a map by hand, which replace clients but don't close them", start: of(mapSource)},
+			{name: "client-go", how: "a lister, and kubernetes.NewForConfig each time, which can't close", start: of(bareSource)},
 		}
 	}
 	upDown := row{
@@ -57,8 +60,8 @@ func remoteRows() []row {
 		fresh:   true,
 		rounds:  [2]int{2, 7},
 		prepare: addUsers,
-		subjects: subjects(false, func(ctx context.Context, in *input, source clientSource) (values, error) {
-			return upAndDown(ctx, in, source, 0)
+		subjects: subjects(func(ctx context.Context, in *input, clients *source) (values, error) {
+			return upAndDown(ctx, in, clients, 0)
 		}),
 	}
 	later := upDown
@@ -66,8 +69,8 @@ func remoteRows() []row {
 	later.title = fmt.Sprintf("the same; what is left after %s", afterwards)
 	later.metrics = upDown.metrics[6:] // the rest is in the other row
 	later.scope, later.rounds = fullRun, [2]int{1, 1}
-	later.subjects = subjects(false, func(ctx context.Context, in *input, source clientSource) (values, error) {
-		return upAndDown(ctx, in, source, afterwards)
+	later.subjects = subjects(func(ctx context.Context, in *input, clients *source) (values, error) {
+		return upAndDown(ctx, in, clients, afterwards)
 	})
 	return []row{
 		upDown, later,
@@ -86,7 +89,7 @@ func remoteRows() []row {
 			fresh:    true,
 			rounds:   [2]int{2, 7},
 			prepare:  addUsers,
-			subjects: subjects(true, rotate),
+			subjects: subjects(rotate),
 		},
 	}
 }
@@ -98,14 +101,18 @@ func addUsers(_ context.Context, f *fixture, in *input) error {
 		if err != nil {
 			return err
 		}
-		in.DataPlanes = append(in.DataPlanes, newDataPlane(name, user.Server, user.CA, user.Certificate, user.Key))
+		in.DataPlanes = append(in.DataPlanes, dataPlaneOf(user))
 	}
 	return nil
 }
 
+func dataPlaneOf(user *controlplane.User) *openchoreov1alpha1.DataPlane {
+	return newDataPlane(user.Name, user.Server, user.CA, user.Certificate, user.Key)
+}
+
 func remoteName(i int) string { return fmt.Sprintf("dp-%04d", i) }
 
-func upAndDown(ctx context.Context, in *input, source clientSource, wait time.Duration) (values, error) {
+func upAndDown(ctx context.Context, in *input, clients *source, wait time.Duration) (values, error) {
 	before, err := takeStock()
 	if err != nil {
 		return nil, err
@@ -115,12 +122,9 @@ func upAndDown(ctx context.Context, in *input, source clientSource, wait time.Du
 	defer cancel(nil)
 	workqueue.ParallelizeUntil(ctx, 8, len(in.DataPlanes), func(i int) {
 		dp := in.DataPlanes[i]
-		client, err := source.get(dp)
-		if err == nil {
-			var name string
-			if name, err = whoAmI(ctx, client); err == nil && name != dp.Name {
-				err = fmt.Errorf("%s is asked as %s", dp.Name, name)
-			}
+		name, err := clients.whoAmI(ctx, dp)
+		if err == nil && name != dp.Name {
+			err = fmt.Errorf("%s is asked as %s", dp.Name, name)
 		}
 		if err != nil {
 			cancel(err)
@@ -135,16 +139,18 @@ func upAndDown(ctx context.Context, in *input, source clientSource, wait time.Du
 	}
 	started = time.Now()
 	for _, dp := range in.DataPlanes {
-		source.forget(dp)
+		if err := clients.remove(dp); err != nil {
+			return nil, err
+		}
 	}
 	v["down"] = time.Since(started).Seconds()
 	time.Sleep(wait)
 	err = v.addStock(" left", before)
-	runtime.KeepAlive(source)
+	runtime.KeepAlive(clients)
 	return v, err
 }
 
-func rotate(ctx context.Context, in *input, source clientSource) (values, error) {
+func rotate(ctx context.Context, in *input, clients *source) (values, error) {
 	before, err := takeStock()
 	if err != nil {
 		return nil, err
@@ -153,13 +159,9 @@ func rotate(ctx context.Context, in *input, source clientSource) (values, error)
 	current := 0
 	for i, user := range in.DataPlanes {
 		dp := *in.DataPlanes[0]
-		dp.Generation = int64(i + 1)
+		dp.Generation, dp.ResourceVersion = int64(i+1), strconv.Itoa(i+1)
 		dp.Spec = user.Spec
-		client, err := source.get(&dp)
-		if err != nil {
-			return nil, err
-		}
-		name, err := whoAmI(ctx, client)
+		name, err := clients.whoAmI(ctx, &dp)
 		if err != nil {
 			return nil, err
 		}
@@ -172,11 +174,19 @@ func rotate(ctx context.Context, in *input, source clientSource) (values, error)
 		"as the new user": 100 * float64(current) / remoteCount,
 	}
 	err = v.addStock(" left", before)
-	runtime.KeepAlive(source)
+	runtime.KeepAlive(clients)
 	return v, err
 }
 
-func whoAmI(ctx context.Context, client kubernetes.Interface) (string, error) {
+// whoAmI asks a data plane that is new or has changed for the name of the user.
+func (s *source) whoAmI(ctx context.Context, dp *openchoreov1alpha1.DataPlane) (string, error) {
+	if err := s.set(dp); err != nil {
+		return "", err
+	}
+	client, err := s.get(keyOf(dp))
+	if err != nil {
+		return "", err
+	}
 	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {
 		return "", err

@@ -96,6 +96,7 @@ type input struct {
 	Profile    string                          `json:"profile,omitempty"` // the folder to write profiles to
 	Server     *server                         `json:"server,omitempty"`
 	DataPlanes []*openchoreov1alpha1.DataPlane `json:"dataPlanes,omitempty"`
+	Rotated    []*openchoreov1alpha1.DataPlane `json:"rotated,omitempty"` // DataPlanes with other credentials of the same users
 }
 
 func rows() []row {
@@ -103,6 +104,7 @@ func rows() []row {
 		evaluateRows(),
 		clientRows(),
 		remoteRows(),
+		rotateRows(),
 		programRows(),
 		writeRows(),
 		waitRows(),

@@ -26,7 +26,7 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 )
 
 const (
@@ -72,7 +72,7 @@ func waitRows() []row {
 		cleanup: func(ctx context.Context, f *fixture) error { return f.deleteAll(ctx, waitNamespace) },
 		drive:   makeReady,
 		subjects: []subject{
-			{name: "sdk", how: "helpers.WaitFor", start: of(waitSDK)},
+			{name: "sdk", how: "await.For", start: of(waitSDK)},
 			{name: "controller-runtime", how: fmt.Sprintf("client.Get in wait.PollUntilContextCancel, every %s", controllerPoll), start: of(pollControllerRuntime)},
 			{name: "kstatus", how: fmt.Sprintf("unstructured Get every %s, as the poller of cli-utils does by default", kstatusPoll), start: of(pollDynamic)},
 			{name: "kubectl", how: "kubectl wait --for=condition=Ready, a process each", start: of(waitKubectl)},
@@ -166,8 +166,8 @@ func waitSDK(in *input) (waiter, error) {
 		return nil, err
 	}
 	return func(ctx context.Context, name string, waiting func()) error {
-		_, err := helpers.WaitFor(ctx, openTeller{client.OpenChoreoV1alpha1().DataPlanes(waitNamespace), waiting}, name,
-			helpers.UntilTrue(openchoreov1alpha1.DataPlaneConditionReady))
+		_, err := await.For(ctx, openTeller{client.OpenChoreoV1alpha1().DataPlanes(waitNamespace), waiting}, name,
+			await.True(openchoreov1alpha1.DataPlaneConditionReady))
 		return err
 	}, nil
 }
@@ -175,12 +175,12 @@ func waitSDK(in *input) (waiter, error) {
 // openTeller calls opened when a watch is open: the API server has sent the headers of its
 // answer.
 type openTeller struct {
-	helpers.DataPlaneGetterWatcher
+	await.Client
 	opened func()
 }
 
 func (o openTeller) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-	watcher, err := o.DataPlaneGetterWatcher.Watch(ctx, opts)
+	watcher, err := o.Client.Watch(ctx, opts)
 	if err == nil {
 		o.opened()
 	}

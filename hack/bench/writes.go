@@ -282,7 +282,8 @@ func statusSDK(_ context.Context, in *input) (func() write, error) {
 					return err
 				}
 			}
-			current[caller], err = helpers.PatchConditions(ctx, objects, current[caller], condition(n))
+			current[caller], err = helpers.PatchConditions(ctx, objects, current[caller],
+				[]metav1.Condition{condition(n)}, helpers.PatchOptions{})
 			return err
 		}
 	}, nil
