@@ -169,7 +169,7 @@ func TestApply(t *testing.T) {
 	e := newEnvironment(t, 0)
 	dp := e.newDataPlane("applied")
 	creds := dp.Spec.KubernetesCluster.Credentials
-	// A new one for each call, since apply may change it.
+	// Each call needs a new one, since apply may overwrite it.
 	whole := func() *openchoreoapply.DataPlaneApplyConfiguration {
 		return openchoreoapply.DataPlane(dp.Name, dp.Namespace).WithSpec(openchoreoapply.DataPlaneSpec().
 			WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().WithName(dp.Spec.KubernetesCluster.Name).
@@ -186,7 +186,7 @@ func TestApply(t *testing.T) {
 	assert.Equal(t, "gateway-example", stored.ManagedFields[0].Manager)
 	assert.Equal(t, metav1.ManagedFieldsOperationApply, stored.ManagedFields[0].Operation)
 
-	// What was meant for another object changes none, and makes none.
+	// With the UID of another object, an apply changes and creates nothing.
 	err := apply(t.Context(), e.management, whole().WithUID("other"))
 	require.True(t, apierrors.IsInvalid(err), err)
 	require.NoError(t, e.management.Delete(t.Context(), dp))
@@ -202,7 +202,7 @@ func TestRefusesArguments(t *testing.T) {
 	assert.Equal(t, 2, p.Wait(), p)
 }
 
-// environment is where the controller runs as in a user's cluster.
+// environment is a set of clusters for the controller.
 type environment struct {
 	*demo.Clusters
 	t          *testing.T
@@ -235,7 +235,7 @@ func (e *environment) startController() *demotest.Process {
 	return p
 }
 
-// create makes a DataPlane of a user who may write config maps.
+// create creates a DataPlane whose user may write config maps.
 func (e *environment) create(target *demo.Target, name string) *openchoreov1alpha1.DataPlane {
 	e.t.Helper()
 	dp, err := e.DataPlane(e.t.Context(), target, name, mayWrite)
@@ -244,7 +244,7 @@ func (e *environment) create(target *demo.Target, name string) *openchoreov1alph
 	return dp
 }
 
-// newDataPlane returns a DataPlane of a cluster that isn't there.
+// newDataPlane returns a DataPlane of a cluster that doesn't exist.
 func (e *environment) newDataPlane(name string) *openchoreov1alpha1.DataPlane {
 	return &openchoreov1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: name},
@@ -291,7 +291,7 @@ func (e *environment) waitUntilGone(t *testing.T, dp *openchoreov1alpha1.DataPla
 	require.NoError(t, await.ForDeletion(timeLimited(t), e.dataPlanes, dp.Name))
 }
 
-// client returns a client of somebody who may do anything in a target cluster.
+// client returns a client of an administrator of a target cluster.
 func (e *environment) client(t *testing.T, target *demo.Target) client.Client {
 	t.Helper()
 	c, err := client.New(target.Config(), client.Options{Scheme: e.management.Scheme()})

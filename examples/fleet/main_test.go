@@ -83,7 +83,7 @@ func TestKilledReplica(t *testing.T) {
 		assert.LessOrEqual(t, len(table.replicas), 3-i)
 	}
 	killed := regexp.MustCompile(`# (replica-\d) is killed`).FindStringSubmatch(p.Stdout())[1]
-	assert.True(t, tables[0].replicas[killed], "it had something to do")
+	assert.True(t, tables[0].replicas[killed], "it ran data planes")
 	assert.False(t, tables[1].replicas[killed])
 	p.LeavesNothing()
 }
@@ -99,9 +99,9 @@ func TestInterruptEndsReplicas(t *testing.T) {
 
 func TestReplicasEndWithAKilledParent(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
-		t.Skip("only Linux tells of processes in /proc")
+		t.Skip("only Linux has /proc")
 	}
-	p := demotest.Start(t, program, "--replicas=3", "--lease-duration=20s") // for so long, nothing follows what is waited for
+	p := demotest.Start(t, program, "--replicas=3", "--lease-duration=20s") // long enough that nothing else is printed meanwhile
 	p.WaitFor("is killed")
 	kubeconfig := regexp.MustCompile(`--kubeconfig (\S+)`).FindStringSubmatch(p.Stdout())[1]
 	require.NotEmpty(t, processesOf(t, kubeconfig))
@@ -109,12 +109,12 @@ func TestReplicasEndWithAKilledParent(t *testing.T) {
 	require.Eventually(t, func() bool { return len(processesOf(t, kubeconfig)) == 0 }, demotest.Patience, 50*time.Millisecond)
 }
 
-// processesOf returns which processes name a file on their command line.
+// processesOf returns the processes whose command lines name a file.
 func processesOf(t *testing.T, file string) (found []string) {
 	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	require.NoError(t, err)
 	for _, path := range all {
-		// What can't be read has ended meanwhile.
+		// A process may have ended meanwhile.
 		if command, err := os.ReadFile(path); err == nil && strings.Contains(string(command), file) {
 			found = append(found, path)
 		}
@@ -140,7 +140,7 @@ func TestUsage(t *testing.T) {
 	assert.Contains(t, p.String(), "no such file")
 }
 
-// TestExistingCluster has one control plane for both: its DataPlanes describe itself.
+// TestExistingCluster uses one control plane, whose DataPlanes describe itself.
 func TestExistingCluster(t *testing.T) {
 	ctx := t.Context()
 	c := newCluster(t)
@@ -224,7 +224,7 @@ func TestExistingCluster(t *testing.T) {
 	})
 }
 
-// waitForEvents waits until a process has told n events.
+// waitForEvents waits until a process has printed n wanted events.
 func waitForEvents(t *testing.T, p *demotest.Process, n int, wanted func(Event) bool) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -242,7 +242,7 @@ func waitForEvents(t *testing.T, p *demotest.Process, n int, wanted func(Event) 
 	}, demotest.Patience, 10*time.Millisecond, p)
 }
 
-// table is one that the program has printed.
+// table is a table in the output.
 type table struct {
 	planes   map[string]int // lines of each that runs
 	replicas map[string]bool
@@ -268,7 +268,7 @@ func tables(p *demotest.Process) (result []table) {
 	return result
 }
 
-// cluster stores DataPlanes, which describe it.
+// cluster stores DataPlanes that describe itself.
 type cluster struct {
 	*demo.Clusters
 	*demo.Target
@@ -291,7 +291,7 @@ func newCluster(t *testing.T) *cluster {
 	}
 }
 
-// create creates a DataPlane of a user of its own.
+// create creates a DataPlane with a new user.
 func (c *cluster) create(t *testing.T, name string, rules ...rbacv1.PolicyRule) {
 	dp, err := c.DataPlane(t.Context(), c.Target, name, rules...)
 	require.NoError(t, err)
@@ -299,7 +299,7 @@ func (c *cluster) create(t *testing.T, name string, rules ...rbacv1.PolicyRule) 
 	require.NoError(t, err)
 }
 
-// kubeconfig writes a file for a user who may do no more than rules say.
+// kubeconfig writes a kubeconfig file for a user with the rights in rules.
 func (c *cluster) kubeconfig(t *testing.T, name string, rules ...rbacv1.PolicyRule) string {
 	_, err := c.DataPlane(t.Context(), c.Target, name, rules...) // grants it
 	require.NoError(t, err)

@@ -99,7 +99,7 @@ func TestReplicas(t *testing.T) {
 
 	const account = "system:serviceaccount:probe-controller:probe-controller"
 	kubeconfig := management.kubeconfig(t, "probe-controller", account, "system:serviceaccounts", "system:serviceaccounts:probe-controller")
-	t.Run("the manifest grants what the program needs and nothing else", func(t *testing.T) {
+	t.Run("the manifest grants the rights that the program needs and no others", func(t *testing.T) {
 		everywhere := []authorizationv1.ResourceRule{
 			{APIGroups: []string{"openchoreo.dev"}, Resources: []string{"dataplanes"}, Verbs: []string{"get", "list", "watch"}},
 			{APIGroups: []string{"openchoreo.dev"}, Resources: []string{"dataplanes/status"}, Verbs: []string{"patch"}},
@@ -125,7 +125,7 @@ func TestReplicas(t *testing.T) {
 	follower := startReplica(t, kubeconfig, quickly...)
 	follower.WaitFor("msg=following")
 
-	t.Run("verdicts become conditions and Events", func(t *testing.T) {
+	t.Run("results become conditions and Events", func(t *testing.T) {
 		for plane, want := range cases {
 			management.waitForConnected(t, plane, want.status, want.reason)
 		}
@@ -141,7 +141,7 @@ func TestReplicas(t *testing.T) {
 		leader.WaitFor("reason=Timeout")
 		log := leader.String()
 		assert.Less(t, strings.Index(log, "dataPlane=default/healthy"), strings.Index(log, "reason=Timeout"),
-			"a cluster that does not answer holds up no other")
+			"a cluster that doesn't answer delays no other")
 	})
 
 	t.Run("nothing is written while nothing changes", func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestReplicas(t *testing.T) {
 		assert.Len(t, management.listEvents(t), len(cases))
 	})
 
-	t.Run("the leader tells what it knows", func(t *testing.T) {
+	t.Run("the leader serves metrics of data planes", func(t *testing.T) {
 		assert.Equal(t, 1.0, leader.metric(t, "leader_election_master_status", "name", name))
 		for plane, want := range cases {
 			switch want.status {
@@ -183,7 +183,7 @@ func TestReplicas(t *testing.T) {
 		}
 	})
 
-	t.Run("a follower is healthy and ready, and says nothing of data planes", func(t *testing.T) {
+	t.Run("a follower is healthy and ready, and serves no metrics of data planes", func(t *testing.T) {
 		for _, replica := range []*replica{leader, follower} {
 			assert.Equal(t, http.StatusOK, replica.status(t, "/healthz"))
 			assert.Equal(t, http.StatusOK, replica.status(t, "/readyz"))
@@ -194,7 +194,7 @@ func TestReplicas(t *testing.T) {
 		}
 	})
 
-	t.Run("nothing is said of a data plane that is gone", func(t *testing.T) {
+	t.Run("a deleted data plane has no metrics", func(t *testing.T) {
 		require.NoError(t, management.dataPlanes.Delete(t.Context(), "cut-short", metav1.DeleteOptions{}))
 		require.Eventually(t, func() bool {
 			return leader.find(t, "dataplane_connected", "namespace", "default", "name", "cut-short") == nil
@@ -217,7 +217,7 @@ func TestReplicas(t *testing.T) {
 		management.waitForEvents(t, before+2) // at least: a server that starts may also be NotReady for a while
 	})
 
-	t.Run("replicas that are told to end do so, and give up the lease", func(t *testing.T) {
+	t.Run("replicas end after SIGTERM and release the Lease", func(t *testing.T) {
 		second := startReplica(t, kubeconfig, quickly...)
 		second.WaitFor("msg=following")
 		second.Signal(syscall.SIGTERM)
@@ -247,7 +247,7 @@ func TestLifecycle(t *testing.T) {
 	require.Eventually(t, func() bool { return p.status(t, "/readyz") == http.StatusOK }, demotest.Patience, tick)
 	p.WaitFor("msg=leading")
 
-	// A change of the spec is reason to probe at once, however long the waits are.
+	// A change of the spec is probed at once, even with long intervals.
 	dp := c.describe(t, c, "self")
 	good := dp.Spec.KubernetesCluster.Credentials.ClientKey
 	dp.Spec.KubernetesCluster.Credentials.ClientKey = "!"
@@ -261,7 +261,7 @@ func TestLifecycle(t *testing.T) {
 	c.waitForConnected(t, "self", metav1.ConditionTrue, "Reachable")
 	assert.Equal(t, int64(2), c.connected(t, "self").ObservedGeneration)
 
-	// Another replica has the lease: this one must not go on.
+	// Another replica holds the Lease: this one must end.
 	leases := c.core.CoordinationV1().Leases("default")
 	require.NoError(t, retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		lease, err := leases.Get(t.Context(), name, metav1.GetOptions{})
@@ -281,13 +281,13 @@ type verdict struct {
 	reason string
 }
 
-// createCases creates data planes and returns what a probe must say of each.
+// createCases creates data planes and returns the expected result for each.
 func createCases(t *testing.T, management, target *cluster) map[string]verdict {
 	encode := base64.StdEncoding.EncodeToString
 	other, err := management.AddUser("somebody-else")
 	require.NoError(t, err)
 	unready := startUnready(t)
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections are accepted, and nothing is said
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and never answers
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = silent.Close() })
 
@@ -327,8 +327,8 @@ func createCases(t *testing.T, management, target *cluster) map[string]verdict {
 	return cases
 }
 
-// startUnready starts a server that says of itself that it is not ready, each time in other
-// words, and in more of them than an Event takes.
+// startUnready starts a server that is never ready. Each of its messages is new, and longer
+// than an Event allows.
 func startUnready(t *testing.T) *httptest.Server {
 	var requests atomic.Int64
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -338,7 +338,7 @@ func startUnready(t *testing.T) *httptest.Server {
 	return server
 }
 
-// cluster is a control plane, and clients that may do anything in it.
+// cluster is a control plane with clients of an administrator.
 type cluster struct {
 	*controlplane.ControlPlane
 	core       kubernetes.Interface
@@ -360,7 +360,7 @@ func (c *cluster) installCRD(t *testing.T) {
 	require.NoError(t, c.InstallCRDs(t.Context(), crds.DataPlane()))
 }
 
-// kubeconfig writes a file for a user, who is in a namespace unless told otherwise.
+// kubeconfig writes a kubeconfig file for a user, with a default namespace.
 func (c *cluster) kubeconfig(t *testing.T, namespace, user string, groups ...string) string {
 	u, err := c.AddUser(user, groups...)
 	require.NoError(t, err)
@@ -374,7 +374,7 @@ func (c *cluster) kubeconfig(t *testing.T, namespace, user string, groups ...str
 	return path
 }
 
-// describe returns a DataPlane for a target, of a user with no rights there.
+// describe returns a DataPlane for a target. Its user has no rights there.
 func (c *cluster) describe(t *testing.T, target *cluster, name string) *openchoreov1alpha1.DataPlane {
 	clusters := &demo.Clusters{Namespace: "default"}
 	dp, err := clusters.DataPlane(t.Context(), &demo.Target{ControlPlane: target.ControlPlane, Name: "target"}, name)
@@ -437,8 +437,8 @@ func (c *cluster) leaseHolder(t *testing.T, namespace string) string {
 	return *lease.Spec.HolderIdentity
 }
 
-// requireRights waits until a user has exactly these rights in a namespace, beside those
-// to ask about oneself. The API server takes a moment to notice new ones.
+// requireRights waits until a user has exactly these rights in a namespace, apart from those
+// to review itself. The API server applies new rights after a moment.
 func requireRights(t *testing.T, kubeconfig, namespace string, want []authorizationv1.ResourceRule) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	require.NoError(t, err)
@@ -461,7 +461,7 @@ func requireRights(t *testing.T, kubeconfig, namespace string, want []authorizat
 	}, demotest.Patience, tick)
 }
 
-// replica is a process of the program that works on a cluster.
+// replica is a running process of the program.
 type replica struct {
 	*demotest.Process
 	address string

@@ -45,7 +45,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
-// These tests run the program as a user does: built, as a process of its own.
+// These tests run the program as users do: built, as a process.
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -195,8 +195,8 @@ func TestQuickstartOnAClusterThatStopsAnswering(t *testing.T) {
 	})
 }
 
-// A cluster with OpenChoreo has the definition already, in which the list of conditions
-// may be atomic, and a controller that writes to every DataPlane.
+// A cluster with OpenChoreo already has the definition, with an atomic list of conditions in
+// some releases, and a controller that writes to every DataPlane.
 func TestQuickstartBesideAController(t *testing.T) {
 	t.Parallel()
 	existing := newExistingCluster(t)
@@ -230,8 +230,8 @@ func TestQuickstartBesideAController(t *testing.T) {
 	}
 }
 
-// reconcileDataPlanes does until the end of the test what the controller of OpenChoreo
-// does: it puts a finalizer on DataPlanes, and writes a condition.
+// reconcileDataPlanes acts like OpenChoreo's controller until the end of the test: it adds a
+// finalizer to DataPlanes and writes a condition.
 func reconcileDataPlanes(t *testing.T, client openchoreotyped.DataPlanesGetter) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -245,7 +245,7 @@ func reconcileDataPlanes(t *testing.T, client openchoreotyped.DataPlanesGetter) 
 			if err != nil {
 				continue
 			}
-			// What fails is done again in the next round.
+			// The next round retries failures.
 			for i := range list.Items {
 				dp := &list.Items[i]
 				switch {
@@ -269,7 +269,7 @@ func TestQuickstartKeepsADefinitionThatOthersMayUse(t *testing.T) {
 	t.Parallel()
 	existing := newExistingCluster(t)
 
-	t.Run("because it may not list their DataPlanes", func(t *testing.T) {
+	t.Run("because it may not list DataPlanes", func(t *testing.T) {
 		r := start(t, "--kubeconfig", existing.kubeconfigOf(t, "installer", []rbacv1.PolicyRule{
 			{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"create", "delete"}},
 			{APIGroups: []string{"apiextensions.k8s.io"}, Resources: []string{"customresourcedefinitions"}, Verbs: []string{"create", "get", "delete"}},
@@ -283,7 +283,7 @@ func TestQuickstartKeepsADefinitionThatOthersMayUse(t *testing.T) {
 
 	require.NoError(t, existing.crds.Delete(t.Context(), crds.DataPlaneName, metav1.DeleteOptions{}))
 	existing.isAsBefore(t)
-	t.Run("because they have made DataPlanes meanwhile", func(t *testing.T) {
+	t.Run("because others have created DataPlanes meanwhile", func(t *testing.T) {
 		r := start(t, "--kubeconfig", existing.kubeconfig)
 		r.waitFor(" 2. ")
 		theirs := &openchoreov1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}}
@@ -336,7 +336,7 @@ func TestQuickstartAsksTheExistingClusterFirst(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(nil)
 	server.Close()
-	// With a folder that lacks them, nothing can be started.
+	// Without binaries in this folder, no control plane can start.
 	r := startWith(t, []string{controlplane.AssetsEnv + "=" + t.TempDir()}, "--kubeconfig", kubeconfigFor(t, server.URL))
 	assert.Equal(t, 1, r.wait(), r)
 	assert.Contains(t, r.String(), "management cluster at "+server.URL)
@@ -345,10 +345,10 @@ func TestQuickstartAsksTheExistingClusterFirst(t *testing.T) {
 	r.leavesNothing()
 }
 
-// existing is a cluster as users have one.
+// existing is an existing cluster.
 type existing struct {
 	*controlplane.ControlPlane
-	kubeconfig string // of somebody who may do anything
+	kubeconfig string // of an administrator
 	core       kubernetes.Interface
 	crds       dynamic.ResourceInterface
 	dataPlanes openchoreotyped.DataPlanesGetter
@@ -375,7 +375,7 @@ func newExistingCluster(t *testing.T) *existing {
 	return e
 }
 
-// kubeconfigOf returns the file of a new user who may do no more than rules say.
+// kubeconfigOf returns the kubeconfig file of a new user with the rights in rules.
 func (e *existing) kubeconfigOf(t *testing.T, name string, rules []rbacv1.PolicyRule) string {
 	t.Helper()
 	user, err := e.AddUser(name)
@@ -394,7 +394,7 @@ func (e *existing) kubeconfigOf(t *testing.T, name string, rules []rbacv1.Policy
 	return writeFile(t, data)
 }
 
-// isAsBefore requires that there is no definition and no namespace of the quickstart.
+// isAsBefore asserts that the definition and the namespace of the quickstart are gone.
 func (e *existing) isAsBefore(t *testing.T) {
 	t.Helper()
 	assert.Eventually(t, func() bool {
@@ -411,8 +411,8 @@ func (e *existing) isAsBefore(t *testing.T) {
 	}
 }
 
-// slowCluster is a proxy of a cluster. The first request of a kind reaches the cluster,
-// but its answer waits until it's released.
+// slowCluster is a proxy of a cluster. It holds back the answer to the first request that
+// matches, until release is called.
 type slowCluster struct {
 	kubeconfig string
 	held       chan struct{}
@@ -462,7 +462,7 @@ func (s *slowCluster) waitUntilHeld(t *testing.T) {
 	}
 }
 
-// kubeconfigFor returns the file of a cluster that asks for no credentials.
+// kubeconfigFor returns a kubeconfig file without credentials.
 func kubeconfigFor(t *testing.T, server string) string {
 	t.Helper()
 	config := clientcmdapi.NewConfig()
@@ -547,7 +547,7 @@ func (p *process) processes() []string {
 	require.NoError(p.t, err)
 	var found []string
 	for _, file := range files {
-		// What can't be read has ended meanwhile.
+		// A process may have ended meanwhile.
 		if command, err := os.ReadFile(file); err == nil && bytes.Contains(command, []byte(p.temp)) {
 			found = append(found, string(command))
 		}
@@ -555,7 +555,7 @@ func (p *process) processes() []string {
 	return found
 }
 
-// output collects what a process prints while others read it.
+// output stores the output of a process, for concurrent readers.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

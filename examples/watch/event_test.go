@@ -19,7 +19,7 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-func TestWritersAreNamedOnlyWhenKnown(t *testing.T) {
+func TestWriters(t *testing.T) {
 	t.Parallel()
 	at := func(seconds int64) *metav1.Time { return &metav1.Time{Time: time.Unix(seconds, 0)} }
 	entry := func(manager string, time *metav1.Time) metav1.ManagedFieldsEntry {
@@ -30,12 +30,12 @@ func TestWritersAreNamedOnlyWhenKnown(t *testing.T) {
 		after []metav1.ManagedFieldsEntry
 		want  []string
 	}{
-		"one has written":               {[]metav1.ManagedFieldsEntry{entry("a", at(3)), entry("b", at(2)), entry("c", nil)}, []string{"a"}},
-		"one who is new has written":    {append(before[:3:3], entry("d", at(2))), []string{"d"}},
-		"nobody left a trace":           {before, nil},
-		"one has joined, and no more":   {append(before[:3:3], entry("d", nil)), nil},
-		"one has lost what was its own": {before[1:], nil},
-		"two have written":              {[]metav1.ManagedFieldsEntry{entry("a", at(3)), entry("b", at(4))}, nil},
+		"one manager has written":            {[]metav1.ManagedFieldsEntry{entry("a", at(3)), entry("b", at(2)), entry("c", nil)}, []string{"a"}},
+		"a new manager has written":          {append(before[:3:3], entry("d", at(2))), []string{"d"}},
+		"no entry has changed":               {before, nil},
+		"a manager was added without a time": {append(before[:3:3], entry("d", nil)), nil},
+		"a manager has lost its fields":      {before[1:], nil},
+		"two managers have written":          {[]metav1.ManagedFieldsEntry{entry("a", at(3)), entry("b", at(4))}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,7 +47,7 @@ func TestWritersAreNamedOnlyWhenKnown(t *testing.T) {
 	}
 }
 
-func TestUpdatesThatAreMoreOrLessThanOne(t *testing.T) {
+func TestResyncsAndReplacements(t *testing.T) {
 	t.Parallel()
 	var events []watch.EventType
 	w := &watcher{print: func(event Event) error { events = append(events, event.Type); return nil }}
@@ -64,8 +64,8 @@ func TestUpdatesThatAreMoreOrLessThanOne(t *testing.T) {
 	assert.Equal(t, []watch.EventType{watch.Deleted, watch.Added}, events)
 }
 
-// An informer that has to list anew doesn't know what was in between.
-func TestNobodyIsNamedForARemovalAmongSeveralWrites(t *testing.T) {
+// After a new list, an informer can't tell the writes in between.
+func TestRemovalAmongSeveralWritesNamesNoManager(t *testing.T) {
 	t.Parallel()
 	at := func(seconds int64) []metav1.ManagedFieldsEntry {
 		return []metav1.ManagedFieldsEntry{{Manager: "team", Time: &metav1.Time{Time: time.Unix(seconds, 0)}}}
@@ -101,17 +101,17 @@ func TestSecretsAreHiddenAndSeenToChange(t *testing.T) {
 	assert.NotEqual(t, a.Spec.KubernetesCluster.Credentials.ClientKey, b.Spec.KubernetesCluster.Credentials.ClientKey)
 	assert.NotEqual(t, a.Annotations, b.Annotations)
 	assert.NotEmpty(t, a.ManagedFields)
-	assert.Empty(t, hidden("").Spec.KubernetesCluster.Credentials.ClientKey, "none is no secret")
+	assert.Empty(t, hidden("").Spec.KubernetesCluster.Credentials.ClientKey, "an empty field stays empty")
 
 	a.Spec.KubernetesCluster.Credentials.ClientKey = ""
 	a.Spec.Observer.Authentication.BasicAuth.Password = ""
 	want := newDataPlane("first")
 	want.Spec.KubernetesCluster.Credentials.ClientKey = ""
 	want.Spec.Observer.Authentication.BasicAuth.Password = ""
-	assert.Equal(t, want.Spec, a.Spec, "all else stays")
+	assert.Equal(t, want.Spec, a.Spec, "other fields stay")
 }
 
-func TestTroubleIsToldOnce(t *testing.T) {
+func TestTroubleIsPrintedOnce(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
 	trouble := &trouble{stderr: &stderr}

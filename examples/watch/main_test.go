@@ -35,7 +35,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// These tests run the program as a user does: built, as a process of its own.
+// These tests run the program as users do: built, as a process.
 
 var program string
 
@@ -87,7 +87,7 @@ func TestExistingCluster(t *testing.T) {
 	all := []string{"--kubeconfig", reader, "-A", "-o", "json"}
 	ctx := t.Context()
 
-	// An object of each namespace; the keys and the password are what must not appear.
+	// The output must not contain the key and the password of this object.
 	first, err := c.in("default").Create(ctx, newDataPlane("first"), metav1.CreateOptions{FieldManager: "operator"})
 	require.NoError(t, err)
 	p := demotest.Start(t, program, all...)
@@ -130,18 +130,17 @@ func TestExistingCluster(t *testing.T) {
 		Changes:     []Change{{displayName, Added, team}, {secretRef, Added, team}},
 	}.of(apply("team", "pull")))
 
-	// No change of any field is no event.
+	// A write that changes no field is no event.
 	same := apply("audit", "pull")
 	require.NotEqual(t, want[2].ResourceVersion, same.ResourceVersion)
 
-	// An update takes fields from their owners. Who only takes them away leaves no trace.
+	// A manager that only removes fields by an update leaves no trace.
 	same.Spec.Registry.SecretRef = ""
 	cleaned, err := c.in("default").Update(ctx, same, metav1.UpdateOptions{FieldManager: "cleaner"})
 	require.NoError(t, err)
 	want = append(want, Event{Type: watch.Modified, Changes: []Change{{secretRef, Removed, nil}}}.of(cleaned))
 
-	// Who lets go of a field that nobody else wants can be told, by the time in the managed
-	// fields, in seconds.
+	// If the only owner gives up a field, the managed fields tell, by a time in seconds.
 	again := apply("team", "pull again")
 	want = append(want, Event{Type: watch.Modified, Changes: []Change{{secretRef, Added, team}}}.of(again))
 	var latest int64
@@ -154,7 +153,7 @@ func TestExistingCluster(t *testing.T) {
 	gone := apply("team", "")
 	want = append(want, Event{Type: watch.Modified, Changes: []Change{{secretRef, Removed, team}}}.of(gone))
 
-	// Secrets are seen to change, and not seen.
+	// The output shows that secrets have changed, and no secrets.
 	creds := &gone.Spec.KubernetesCluster.Credentials
 	creds.ClientKey = "bmV3IGtleQ=="
 	gone.Spec.Observer.Authentication.BasicAuth.Password = "new password"
@@ -173,7 +172,7 @@ func TestExistingCluster(t *testing.T) {
 		{".metadata.annotations." + lastApplied, Added, []string{"kubectl-annotate"}},
 	}}.of(annotated))
 
-	// A finalizer keeps an object for a while after it was deleted.
+	// A finalizer delays the end of a deleted object.
 	second := newDataPlane("second")
 	second.Finalizers = []string{"example.com/wait"}
 	second, err = c.in("kube-public").Create(ctx, second, metav1.CreateOptions{FieldManager: "operator"})
@@ -231,11 +230,11 @@ func TestGoesOnWhenTheAPIServerWasAway(t *testing.T) {
 	_, err = c.in("default").Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "somebody"})
 	require.NoError(t, err)
 	p.WaitFor("modified .spec.kubernetesCluster.name by somebody\n")
-	assert.Contains(t, p.Stdout(), "  2           renamed [31m\n", "what controls a terminal is left out")
+	assert.Contains(t, p.Stdout(), "  2           renamed [31m\n", "control characters are replaced")
 	assert.Equal(t, 1, strings.Count(p.Stdout(), "ADDED"))
 	assert.Equal(t, 1, strings.Count(p.Stdout(), "MODIFIED"))
 
-	// Nobody serves DataPlanes for a while, in which the object goes.
+	// The definition is deleted, and with it the object.
 	_, _, err = c.Kubectl(t.Context(), "delete", "crd", crds.DataPlaneName)
 	require.NoError(t, err)
 	p.WaitFor("DELETED")
@@ -317,15 +316,15 @@ func TestEndsWhenNobodyReads(t *testing.T) {
 	assert.ErrorIs(t, w.run(t.Context(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), syscall.EPIPE)
 }
 
-// of fills in what an event tells of the object.
+// of adds the state of the object to an event.
 func (e Event) of(dp *openchoreov1alpha1.DataPlane) Event {
 	state := newEvent(e.Type, dp)
 	state.Initial, state.Transitions, state.Changes, state.Time = e.Initial, e.Transitions, e.Changes, time.Time{}
 	return state
 }
 
-// assertEvents compares with all that was printed. It leaves out the time, which must not
-// go backwards, and the resource version of a deletion, which nobody else is told.
+// assertEvents compares want with the output. It ignores the time, except that it must not go
+// backwards, and the resource version of a deletion, which the test can't know.
 func assertEvents(t *testing.T, want []Event, p *demotest.Process) {
 	t.Helper()
 	var got []Event
@@ -345,7 +344,7 @@ func assertEvents(t *testing.T, want []Event, p *demotest.Process) {
 	assert.Equal(t, want, got)
 }
 
-// cluster is a cluster as users have one, which serves DataPlanes.
+// cluster is a cluster that serves DataPlanes.
 type cluster struct {
 	*controlplane.ControlPlane
 	client openchoreoclient.Interface
@@ -379,7 +378,7 @@ func (c *cluster) kubeconfigOf(t *testing.T, name string, verbs ...string) strin
 	return writeFile(t, data)
 }
 
-// kubeconfigFor returns the file of a cluster that asks for no credentials.
+// kubeconfigFor returns a kubeconfig file without credentials.
 func kubeconfigFor(t *testing.T, server string) string {
 	t.Helper()
 	config := clientcmdapi.NewConfig()

@@ -73,8 +73,8 @@ func raceEnabled() bool {
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// Process is a run of a program, with a folder of its own for temporary files. When the
-// test ends, it is killed if it still runs, and must not have printed any secret.
+// Process is a run of a program, with its own folder for temporary files. At the end of the
+// test, it is killed if it still runs, and must not have printed any secret.
 type Process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
@@ -91,7 +91,7 @@ func Start(t testing.TB, path string, args ...string) *Process {
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.temp)
 	p.cmd.Stdout, p.cmd.Stderr = io.MultiWriter(&p.stdout, &p.both), &p.both
-	p.cmd.WaitDelay = Patience // for children of it that keep its output open
+	p.cmd.WaitDelay = Patience // for child processes that keep its output open
 	require.NoError(t, p.cmd.Start())
 	go func() {
 		defer close(p.done)
@@ -113,8 +113,8 @@ func (p *Process) WaitFor(text string) {
 	p.WaitForN(text, 1)
 }
 
-// WaitForN returns once the program has printed text n times. It fails at once when the
-// program has ended without.
+// WaitForN returns once the program has printed text n times. It fails if the program ends
+// before that.
 func (p *Process) WaitForN(text string, n int) {
 	p.t.Helper()
 	deadline := time.After(Patience)
@@ -140,8 +140,8 @@ func (p *Process) Signal(signal os.Signal) {
 	require.NoError(p.t, p.cmd.Process.Signal(signal), p)
 }
 
-// SignalUntilEnd sends a signal again and again until the program has ended: a program
-// that gives a signal its default effect back does so a moment after it has said so.
+// SignalUntilEnd repeats a signal until the program has ended: the program may restore the
+// default effect of the signal a moment later than its output suggests.
 func (p *Process) SignalUntilEnd(signal os.Signal) {
 	p.t.Helper()
 	require.Eventually(p.t, func() bool {
@@ -176,16 +176,15 @@ func (p *Process) Kill() {
 // Pid returns the id of the process.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// String returns all that the program has printed so far. Standard output and standard
-// error are two pipes: what came through the one may be before or after what was printed
-// to the other at about the same time.
+// String returns the output of the program so far. The order of lines that come at about the
+// same time from standard output and standard error is undefined.
 func (p *Process) String() string { return p.both.String() }
 
-// Stdout returns what the program has printed to its standard output so far.
+// Stdout returns the standard output of the program so far.
 func (p *Process) Stdout() string { return p.stdout.String() }
 
-// LeavesNothing requires of a program that has ended that it has removed its temporary
-// files, and on Linux that no process runs whose command line names one.
+// LeavesNothing asserts that a program that has ended has removed its temporary files and, on
+// Linux, that no process has one of them in its command line.
 func (p *Process) LeavesNothing() {
 	p.t.Helper()
 	entries, err := os.ReadDir(p.temp)
@@ -195,14 +194,14 @@ func (p *Process) LeavesNothing() {
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	require.NoError(p.t, err)
 	for _, file := range files {
-		// What can't be read has ended meanwhile.
+		// A process may have ended meanwhile.
 		if command, err := os.ReadFile(file); err == nil {
 			assert.NotContains(p.t, string(command), p.temp)
 		}
 	}
 }
 
-// output collects what a process prints while others read it.
+// output stores the output of a process, for concurrent readers.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
