@@ -18,9 +18,10 @@ import (
 )
 
 // Cache keeps a client of type T, which the caller chooses, for each of many data planes.
-// It reads a DataPlane at each Get: a client is built for a new one, gets new credentials
-// when they are rotated, and is closed when the DataPlane is gone. Data planes never
-// share connections, whatever their credentials.
+// Get reads the DataPlane: it builds a client for a new one, replaces the credentials of a
+// client when they have changed, and closes the client when the DataPlane is gone. Add its
+// Handler to an informer to have that done at once. Data planes never share connections,
+// whatever their credentials.
 //
 // All methods may be called at any time from any goroutine.
 type Cache[T any] struct {
@@ -46,10 +47,9 @@ type entry[T any] struct {
 
 // NewCache returns an empty cache.
 //
-// get reads a DataPlane from memory, see [FromLister]; it returns a NotFound error for one
-// that is gone, and must return what a caller of the Cache can see, or newer. build makes
-// a client of both Config and HTTPClient of a [Cluster]; it should not wait for the
-// network, and must not call the cache for the same data plane. The options are those of
+// get reads a DataPlane from memory, see [FromLister], and returns a NotFound error for one
+// that is gone. build makes a client of both Config and HTTPClient of a [Cluster]; it
+// should not wait for the network, and must not call the Cache. The options are those of
 // the Clusters.
 //
 // The caller must call Close when done.
@@ -64,36 +64,38 @@ func FromLister(lister listers.DataPlaneLister) func(types.NamespacedName) (*v1a
 	}
 }
 
-// Get returns the client of a data plane. It makes no request, and waits for nothing but
-// a build for the same data plane. A DataPlane that is being deleted is served as before,
-// since finalizers need its cluster.
+// Get returns the client of a data plane. It makes no request, and waits only while a
+// client for the same data plane is built. A DataPlane that is being deleted is served as
+// before, since finalizers need its cluster.
 //
 // A NotFound error means that the DataPlane is gone; its client is closed. Other errors of
-// reading it leave the client as it is. When the credentials can't be used, Get returns the
-// error of [NewCluster] or [Cluster.Update], and a client from before gets it from each
-// request; both go on when the credentials can be used again. No error of build is kept.
+// reading it don't concern the client. If the credentials can't be used, Get returns the
+// error of [NewCluster] or [Cluster.Update], and each request of a client from before fails
+// with it; both work again when the credentials can be used. No error of build is kept.
 // After Close, the error is [ErrClosed].
 func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
-	if dp, err := c.get(key); err == nil {
+	var none T
+	for {
+		dp, err := c.read(key)
 		c.mu.Lock()
-		if e := c.entries[key]; e != nil && e.serves(dp) {
+		e := c.entries[key]
+		switch {
+		case c.closed:
+			err = fmt.Errorf("data plane %s: %w", key, ErrClosed)
+		case e == nil && err != nil:
+		case e == nil:
+			e = &entry[T]{}
+			c.entries[key] = e
+		case err == nil && e.serves(dp):
 			client := e.client
 			c.mu.Unlock()
 			return client, nil
+		default:
+			err = nil // update reads again
 		}
 		c.mu.Unlock()
-	}
-	for {
-		c.mu.Lock()
-		e := c.entries[key]
-		if e == nil && !c.closed {
-			e = &entry[T]{}
-			c.entries[key] = e
-		}
-		c.mu.Unlock()
-		if e == nil {
-			var none T
-			return none, fmt.Errorf("data plane %s: %w", key, ErrClosed)
+		if err != nil {
+			return none, err
 		}
 		e.updating.Lock()
 		client, err := c.update(key, e, true)
@@ -101,6 +103,14 @@ func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
 			return client, err
 		}
 	}
+}
+
+func (c *Cache[T]) read(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
+	dp, err := c.get(key)
+	if dp == nil && err == nil {
+		err = apierrors.NewNotFound(v1alpha1.Resource("dataplanes"), key.Name)
+	}
+	return dp, err
 }
 
 // errGone says that an entry was removed before its lock was taken.
@@ -112,16 +122,20 @@ func (e *entry[T]) serves(dp *v1alpha1.DataPlane) bool {
 }
 
 // update brings a client up to date, and gives up the entry's lock, which the caller has.
-// Where there is none to go on with, it builds one if it may.
+// If there is no client to go on with, it builds one, provided that it may.
 func (c *Cache[T]) update(key types.NamespacedName, e *entry[T], mayBuild bool) (T, error) {
-	locked := true
+	rotated, locked := false, true
 	defer func() {
 		if locked { // build has panicked
 			e.updating.Unlock()
 		}
+		if rotated && c.options.OnRotate != nil { // which may call the cache
+			c.options.OnRotate(key)
+		}
 	}()
 	for {
-		client, err := c.renew(key, e, mayBuild)
+		client, changed, err := c.renew(key, e, mayBuild)
+		rotated = rotated || changed
 		c.mu.Lock()
 		if again := e.changed; !again {
 			e.updating.Unlock()
@@ -134,29 +148,29 @@ func (c *Cache[T]) update(key types.NamespacedName, e *entry[T], mayBuild bool) 
 	}
 }
 
-// renew brings a client up to date once. It reads the DataPlane under the entry's lock, so
+// renew brings a client up to date once. It reads the DataPlane with the entry locked, so
 // that of two callers the later never has the older object.
-func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (T, error) {
+func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (client T, rotated bool, err error) {
 	var none T
 	c.mu.Lock()
 	gone := c.entries[key] != e
 	c.mu.Unlock()
 	if gone {
-		return none, errGone
+		return none, false, errGone
 	}
-	dp, err := c.get(key)
+	dp, err := c.read(key)
 	if err != nil {
 		if e.cluster == nil || apierrors.IsNotFound(err) {
 			c.remove(key, e)
 		}
-		return none, err
+		return none, false, err
 	}
-	if e.serves(dp) { // by the caller that had the lock before
-		return e.client, nil
+	if mayBuild && e.serves(dp) { // since another caller has had the lock
+		return e.client, false, nil
 	}
 	cluster, client := e.cluster, e.client
 	if cluster != nil {
-		err = cluster.Update(dp)
+		rotated, err = cluster.update(dp)
 		if errors.Is(err, helpers.ErrReplaced) || errors.Is(err, ErrServerChanged) || errors.Is(err, ErrClosed) {
 			cluster.startClose()
 			cluster, client, err = nil, none, nil
@@ -167,7 +181,7 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 	}
 	version := dp.ResourceVersion
 	if err != nil || cluster == nil {
-		version = "" // and keep a client, which goes on when the credentials can be used again
+		version = "" // and keep a client, which works again when the credentials can be used
 	}
 	c.mu.Lock()
 	closed := c.closed
@@ -175,16 +189,17 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 		e.cluster, e.client, e.uid, e.resourceVersion = cluster, client, dp.UID, version
 	}
 	c.mu.Unlock()
-	if closed { // Close has not seen a cluster that is new
-		if cluster != nil {
-			cluster.startClose()
-		}
-		return none, fmt.Errorf("data plane %s: %w", key, ErrClosed)
+	switch {
+	case closed && cluster != nil: // Close has not seen a new one
+		cluster.startClose()
+		fallthrough
+	case closed:
+		err = fmt.Errorf("data plane %s: %w", key, ErrClosed)
 	}
 	if err != nil {
-		return none, err
+		return none, rotated, err
 	}
-	return client, nil
+	return client, rotated, nil
 }
 
 // newClient returns nothing but the error when there is one.
@@ -222,9 +237,10 @@ func (c *Cache[T]) remove(key types.NamespacedName, e *entry[T]) {
 	}
 }
 
-// Handler returns what an informer of DataPlanes calls so that what Get does is done at
-// once for the clients that are there: new credentials take effect, and clients of
-// DataPlanes that are gone are closed. It builds nothing, and never waits for a build.
+// Handler returns a handler for an informer of DataPlanes. It applies changes to existing
+// clients as soon as the informer sees them: new credentials take effect, and clients of
+// DataPlanes that are gone are closed. Without it, that waits for the next Get of the same
+// data plane. It never builds, nor waits for a build.
 func (c *Cache[T]) Handler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc:    c.handle,
@@ -239,12 +255,8 @@ func (c *Cache[T]) handle(obj any) {
 		return
 	}
 	key := types.NamespacedName{Namespace: name.Namespace, Name: name.Name}
-	dp, _ := obj.(*v1alpha1.DataPlane)
 	c.mu.Lock()
 	e := c.entries[key]
-	if e != nil && dp != nil && e.serves(dp) {
-		e = nil
-	}
 	locked := e != nil && e.updating.TryLock()
 	if e != nil && !locked {
 		e.changed = true // who has the lock looks again
@@ -269,7 +281,8 @@ func (c *Cache[T]) Len() int {
 }
 
 // Close closes all clients, and waits until the last of their requests has ended, for
-// Options.CloseGrace at most. Get fails from then on.
+// Options.CloseGrace at most. It doesn't wait for clients that were closed before. Get
+// fails from then on.
 func (c *Cache[T]) Close() {
 	c.mu.Lock()
 	c.closed = true

@@ -4,12 +4,12 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 
@@ -29,8 +29,8 @@ var (
 	// [Cluster] was made for. The connection can't go on: make a new one.
 	ErrServerChanged = errors.New("data plane has another API server")
 	// ErrRotated reports a request that was under way when the credentials were rotated,
-	// and had not ended when Options.CloseGrace was over. Watches don't get it: they end
-	// as if the API server had ended them.
+	// and had not ended when Options.CloseGrace was over. Watches don't get it: they end as
+	// if the API server had ended them.
 	ErrRotated = errors.New("credentials of data plane were rotated")
 )
 
@@ -52,16 +52,17 @@ type Cluster struct {
 	ctx    context.Context // ends when the Cluster is closed
 	cancel context.CancelFunc
 
+	server *url.URL // never changes
+
 	updating sync.Mutex // held by Update and Close
 	uid      types.UID
-	server   string
 
 	mu       sync.RWMutex
 	config   *rest.Config          // the newest that could be used
-	current  *session              // nil when there is a reason
-	reason   error                 // why no request is let through
-	sessions map[*session]struct{} // the current one, and those that have requests under way
-	left     sync.WaitGroup        // of sessions
+	current  *session              // nil if there is a reason
+	reason   error                 // why no request is accepted
+	sessions map[*session]struct{} // the current one, and those with requests under way
+	open     sync.WaitGroup        // counts sessions
 }
 
 // NewCluster returns a connection to the cluster of dp. It makes no request and starts no
@@ -89,21 +90,20 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 	return c, nil
 }
 
-// Update takes the credentials of dp in place of those that the Cluster has. dp must be
-// the DataPlane that the Cluster was made for, as it is now. Update makes no request; when
-// what Options.ConfigFor returns is the same as before, it does nothing. Functions in it,
-// such as WrapTransport, can't be compared: they are taken when something else changes.
+// Update replaces the credentials of the Cluster with those of dp, which must be the
+// DataPlane that the Cluster was made for, as it is now. It makes no request. If
+// Options.ConfigFor returns the same as before, it does nothing. Functions, such as
+// WrapTransport, can't be compared: new ones take effect when something else changes.
 //
-// New requests use the new credentials from the moment Update returns, and the old key
-// signs nothing any more. Requests under way may go on for Options.CloseGrace; what is left
-// then ends with [ErrRotated]. Watches end sooner, each at a random moment, in a way that
-// makes informers resume them without a list. The old connections are closed when the
-// last request on them has ended.
+// From the moment Update returns, new requests use the new credentials, and the old key
+// signs nothing. Requests under way may go on for Options.CloseGrace; those that are left
+// then fail with [ErrRotated]. Watches end within the grace too, but no sooner than
+// reflectors tolerate, which is 1.5 s; informers resume them without a list. The old
+// connections are closed when they are no longer used.
 //
-// After an error, no request is let through until another Update succeeds: they fail with
-// that error. It is [helpers.ErrReplaced] when dp is another object of the same name,
-// [ErrServerChanged] when it names another API server, [ErrClosed] after Close, or
-// that of [NewCluster].
+// If Update fails, all requests fail with its error until an Update succeeds. The error is
+// [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged] if it
+// has another API server, [ErrClosed] after Close, or one of those of [NewCluster].
 func (c *Cluster) Update(dp *v1alpha1.DataPlane) error {
 	rotated, err := c.update(dp)
 	if rotated && c.options.OnRotate != nil {
@@ -122,7 +122,7 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 	var next *session
 	if err == nil {
 		c.mu.RLock()
-		same := c.current != nil && sameConfig(c.config, config)
+		same := c.current != nil && sameConfig(c.config, config, c.server)
 		c.mu.RUnlock()
 		if same {
 			return false, nil
@@ -153,17 +153,22 @@ func (c *Cluster) configFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	case config == nil:
 		return nil, errors.New("ConfigFor returned no configuration")
 	}
-	config = rest.CopyConfig(config)
+	config = cloneConfig(config)
 	if err := checkConfig(config, c.options); err != nil {
 		return nil, err
 	}
+	// Contents are compared, not names of files.
+	if err := rest.LoadTLSFiles(config); err != nil {
+		return nil, err
+	}
+	config.CAFile, config.CertFile, config.KeyFile = "", "", ""
 	server, _, err := rest.DefaultServerUrlFor(config)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("server URL: %w", err)
-	case c.server == "":
-		c.server = server.String()
-	case c.server != server.String():
+	case c.server == nil:
+		c.server = server
+	case c.server.String() != server.String():
 		return nil, ErrServerChanged
 	}
 	if c.uid == "" && dp != nil {
@@ -184,7 +189,7 @@ func (c *Cluster) replace(next *session, reason error) {
 	if next != nil {
 		c.config = next.config
 		c.sessions[next] = struct{}{}
-		c.left.Add(1)
+		c.open.Add(1)
 	}
 	c.mu.Unlock()
 	switch {
@@ -203,23 +208,37 @@ func (c *Cluster) use() (*session, error) {
 	return c.current, c.reason
 }
 
-// wrap names the data plane in an error.
-func (c *Cluster) wrap(err error) error { return fmt.Errorf("data plane %s: %w", c.key, err) }
+// wrap names the data plane in an error, once.
+func (c *Cluster) wrap(err error) error {
+	var named *clusterError
+	if errors.As(err, &named) && named.key == c.key {
+		return err
+	}
+	return &clusterError{c.key, err}
+}
+
+type clusterError struct {
+	key types.NamespacedName
+	err error
+}
+
+func (e *clusterError) Error() string { return fmt.Sprintf("data plane %s: %v", e.key, e.err) }
+func (e *clusterError) Unwrap() error { return e.err }
 
 // Key returns namespace and name of the DataPlane.
 func (c *Cluster) Key() types.NamespacedName { return c.key }
 
 // Config returns a new configuration with the newest credentials, which the caller owns.
-// After an Update that failed, it has the last ones' server and no credentials. All
-// configurations of a Cluster share one rate limiter, with QPS and Burst of the first.
+// After an Update that failed, it has the server but no credentials. All configurations of
+// a Cluster share the rate limiter of the first.
 //
-// Beside HTTPClient, a client takes from it only what has to do with requests, such as
-// the rate limiter and content type. Changes of the rest, Impersonate and WrapTransport
-// among them, have no effect there: make them in Options.ConfigFor.
+// A client that is given HTTPClient too takes only what concerns requests from it, such as
+// the rate limiter and the content type. It ignores changes of the rest, Impersonate and
+// WrapTransport among them: make those in Options.ConfigFor.
 //
-// A client of Config alone, without HTTPClient, has connections that neither Update nor
-// Close reaches. SPDY and WebSocket clients, for exec, attach and port-forward, are made
-// so: make them anew for each use.
+// Update and Close don't reach the connections of a client that is made of Config alone.
+// SPDY and WebSocket clients, for exec, attach and port-forward, are such clients: make
+// them anew for each use.
 func (c *Cluster) Config() *rest.Config {
 	c.mu.RLock()
 	config, reason := c.config, c.reason
@@ -227,10 +246,7 @@ func (c *Cluster) Config() *rest.Config {
 	if reason != nil {
 		config = rest.AnonymousClientConfig(config)
 	}
-	config = rest.CopyConfig(config)
-	config.CAData = bytes.Clone(config.CAData)
-	config.CertData = bytes.Clone(config.CertData)
-	config.KeyData = bytes.Clone(config.KeyData)
+	config = cloneConfig(config)
 	config.RateLimiter = c.limiter
 	return config
 }
@@ -253,7 +269,7 @@ func (c *Cluster) Done() <-chan struct{} { return c.ctx.Done() }
 // returns when the last has ended; nothing is open then. A second call waits for the same.
 func (c *Cluster) Close() {
 	c.startClose()
-	c.left.Wait()
+	c.open.Wait()
 }
 
 // startClose is Close without the wait.
@@ -279,37 +295,31 @@ func (c *Cluster) String() string {
 // transport is the Cluster as its HTTP client sees it.
 type transport Cluster
 
-// RoundTrip sends a request by the current credentials, and by the next if those were
-// rotated before it was sent.
+// RoundTrip sends a request with the current credentials, and with the next ones if those
+// are replaced before it is sent.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	for body := req.Body; ; {
-		s, err := (*Cluster)(t).use()
-		if err != nil {
-			if body != nil {
-				_ = body.Close() // a RoundTripper must
-			}
-			return nil, err
-		}
-		resp, err := s.roundTrip(req, body)
-		if errors.Is(err, errRetired) {
-			continue
-		}
-		if !errors.Is(err, errNotSent) {
-			return resp, err
-		}
-		if body != nil && body != http.NoBody {
-			if req.GetBody == nil {
-				return nil, (*Cluster)(t).wrap(ErrRotated)
-			}
-			if body, err = req.GetBody(); err != nil {
-				return nil, err
+	c := (*Cluster)(t)
+	body := newUpload(req.Body)
+	for {
+		s, err := c.use()
+		if err == nil {
+			var resp *http.Response
+			if resp, err = s.roundTrip(req, body); err == nil {
+				return resp, nil
 			}
 		}
+		if errors.Is(err, errAgain) {
+			if body, err = body.again(req); err == nil {
+				continue
+			}
+			err = c.wrap(err)
+		}
+		body.finish()
+		return nil, err
 	}
 }
 
-// WrappedRoundTripper is how apimachinery's net package finds the transport, to close its
-// idle connections.
+// WrappedRoundTripper is how apimachinery's net package finds the transport.
 func (t *transport) WrappedRoundTripper() http.RoundTripper {
 	if s, _ := (*Cluster)(t).use(); s != nil {
 		return s.transport
@@ -317,11 +327,18 @@ func (t *transport) WrappedRoundTripper() http.RoundTripper {
 	return nil
 }
 
+// CloseIdleConnections is what http.Client's method of this name calls.
+func (t *transport) CloseIdleConnections() {
+	if s, _ := (*Cluster)(t).use(); s != nil {
+		s.transport.CloseIdleConnections()
+	}
+}
+
 // doNotFollow leaves redirects to the session, and those of proxied services to the caller.
 func doNotFollow(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// clusterLimiter lets requests of a Cluster that takes none fail at once, in place of
-// waiting for their turn.
+// clusterLimiter lets a request fail at once, without waiting for its turn, if the
+// Cluster accepts none, or is closed meanwhile.
 type clusterLimiter struct {
 	flowcontrol.RateLimiter
 	cluster *Cluster

@@ -14,7 +14,8 @@ func (o Options) WithTimes(ping, handshake time.Duration) Options {
 	return o
 }
 
-// KindOf says what ends a request to a server whose URL has this path.
+// KindOf tells the kind of a request to a server whose URL has this path.
 func KindOf(req *http.Request, basePath string) string {
-	return [...]string{unary: "unary", watch: "watch", lasting: "lasting"}[kindOf(req, basePath)]
+	kind, _ := kindOf(req, basePath)
+	return [...]string{unary: "unary", watch: "watch", lasting: "lasting"}[kind]
 }

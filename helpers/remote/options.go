@@ -4,13 +4,16 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"syscall"
 	"time"
 
@@ -23,25 +26,31 @@ import (
 )
 
 // Options change how a [Cluster] connects. The zero value is good for most programs. A
-// duration of 0 stands for its default, a negative one for none.
+// duration of 0 is its default; a negative one is no limit, or no grace.
 type Options struct {
 	// ConfigFor is the one place where a DataPlane becomes a connection; the default is
 	// [helpers.RESTConfigFor]. Set it to add what the spec doesn't hold, such as
 	// impersonation, a bearer token, a proxy, a server name or WrapTransport, or to
-	// connect through OpenChoreo's cluster gateway, see [helpers.GatewayConfigFor].
+	// connect through OpenChoreo's cluster gateway with [helpers.GatewayConfigFor].
 	//
-	// It must be quick, make no request, and return a configuration of its own for each
-	// call. Of that, ExecProvider, AuthProvider, Transport and Timeout are refused with an
-	// error that names them.
+	// It is called by NewCluster and Update. A [Cache] calls them when the DataPlane changes,
+	// and at each resync of the informer that its Handler is added to: what ConfigFor takes
+	// from elsewhere, such as a token from a Secret, takes effect then. A BearerTokenFile
+	// is read again by client-go.
+	//
+	// ConfigFor must be quick, must make no request, and must not call the Cluster or the
+	// Cache. ExecProvider, AuthProvider, Transport and Timeout are refused with an error
+	// that names the field.
 	ConfigFor func(*v1alpha1.DataPlane) (*rest.Config, error)
 
-	// StallTimeout ends a unary request that makes no progress: for which no byte has come
-	// or gone in this time. A long list over a slow network is not cut. The default is 30 s.
+	// StallTimeout ends a unary request if no byte has come from the API server, nor been
+	// given to the connection, for this long. A long list over a slow network is not cut.
+	// The default is 30 s.
 	StallTimeout time.Duration
-	// WatchStart ends a watch, or another request that lasts by nature, when there are no
-	// response headers after this time. Once started, they have no limit. The default is 30 s.
+	// WatchStart ends a watch, or another lasting request, if its response headers take
+	// longer than this. After them there is no limit. The default is 30 s.
 	WatchStart time.Duration
-	// DialTimeout limits the making of a TCP connection. The default is 10 s.
+	// DialTimeout limits how long a TCP connection may take. The default is 10 s.
 	DialTimeout time.Duration
 	// CloseGrace is how long requests under way may go on after Close or a rotation. The
 	// default is 5 s.
@@ -52,7 +61,7 @@ type Options struct {
 	// that the program can reach and its author should not. With a proxy, the address is
 	// the proxy's. See [net.Dialer.ControlContext].
 	DialControl func(ctx context.Context, network, address string, c syscall.RawConn) error
-	// OnRotate is called by Update after it has put new credentials in place.
+	// OnRotate is called after an Update that has put new credentials in place.
 	OnRotate func(key types.NamespacedName)
 
 	pingAfter, pingTimeout, handshakeTimeout time.Duration // for tests
@@ -101,27 +110,34 @@ func checkConfig(config *rest.Config, options Options) error {
 	return nil
 }
 
-// sameConfig compares what two configurations say, and the proxy that they choose for the
-// API server. Functions are not compared.
-func sameConfig(a, b *rest.Config) bool {
-	if proxyOf(a) != proxyOf(b) {
-		return false
-	}
-	withoutFunctions := func(config *rest.Config) *rest.Config {
-		config = rest.CopyConfig(config)
-		config.Proxy, config.WrapTransport, config.Dial = nil, nil, nil
-		config.RateLimiter, config.WarningHandler, config.WarningHandlerWithContext = nil, nil, nil
-		return config
-	}
-	return reflect.DeepEqual(withoutFunctions(a), withoutFunctions(b))
+// cloneConfig returns a copy that shares nothing that its owner could change.
+func cloneConfig(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.CAData, config.CertData, config.KeyData = bytes.Clone(config.CAData), bytes.Clone(config.CertData), bytes.Clone(config.KeyData)
+	config.NextProtos = slices.Clone(config.NextProtos)
+	config.Impersonate.Groups = slices.Clone(config.Impersonate.Groups)
+	config.Impersonate.Extra = maps.Clone(config.Impersonate.Extra)
+	return config
 }
 
-func proxyOf(config *rest.Config) string {
-	if config.Proxy == nil {
-		return ""
+// sameConfig compares what two configurations say about connections, and the proxies that
+// they choose for the server. Other functions are not compared.
+func sameConfig(a, b *rest.Config, server *url.URL) bool {
+	if proxyOf(a, server) != proxyOf(b, server) {
+		return false
 	}
-	server, _, err := rest.DefaultServerUrlFor(config)
-	if err != nil {
+	comparable := func(config *rest.Config) *rest.Config {
+		config = rest.CopyConfig(config)
+		config.Proxy, config.WrapTransport, config.Dial = nil, nil, nil
+		config.WarningHandler, config.WarningHandlerWithContext = nil, nil
+		config.RateLimiter, config.QPS, config.Burst = nil, 0, 0 // the first ones stay
+		return config
+	}
+	return reflect.DeepEqual(comparable(a), comparable(b))
+}
+
+func proxyOf(config *rest.Config, server *url.URL) string {
+	if config.Proxy == nil {
 		return ""
 	}
 	proxy, err := config.Proxy(&http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}})

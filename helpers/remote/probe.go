@@ -47,7 +47,7 @@ func (c *Cluster) Probe(ctx context.Context) error {
 }
 
 func (c *Cluster) get(ctx context.Context, path string) (status int, body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(c.server, "/")+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server.JoinPath(path).String(), nil)
 	if err != nil {
 		return 0, "", err
 	}

@@ -19,58 +19,63 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// request is a request under way, until the end of the body of its response, which it is.
+// request is a request under way until its response has ended, and the body of that.
 type request struct {
-	session *session
-	kind    kind
-	began   time.Time
-	caller  context.Context
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	limit   *time.Timer // nil for none
-	sent    atomic.Bool // it has got a connection
-	body    io.ReadCloser
-	once    sync.Once
+	session  *session
+	caller   context.Context
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	limit    *time.Timer // nil for none
+	once     sync.Once
+	kind     kind
+	readOnly bool // it is a GET or HEAD
+	initial  bool // it is a watch that begins with all objects
+	body     io.ReadCloser
+	lasts    bool // the body has no limit
 
 	answered atomic.Bool // there are response headers
-	upgraded io.Closer   // the connection, when it has left HTTP; of the session's lock
+	// Guarded by the session's lock.
+	unsent   bool      // it waits for a connection, and has sent nothing
+	busy     time.Time // when the request began; if initial, when the last events came
+	upgraded io.Closer // the connection, if it has left HTTP; written once
 }
 
-var (
-	// errRetired says that a request was not taken, and that its body was not touched.
-	errRetired = errors.New("session is retired")
-	// errNotSent says that nothing of a request was sent, or only the start of a watch, and
-	// that other credentials are in place by now.
-	errNotSent = errors.New("not sent before the credentials were rotated")
-)
+// errAgain says that a request may be sent again with the next credentials: that nothing
+// of it was sent, or that it is a watch without response headers.
+var errAgain = errors.New("the credentials were replaced before the request was sent")
 
-// roundTrip sends a request with the given body. After errRetired and errNotSent, the
-// request is one for the next session.
-func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Response, error) {
-	r := &request{session: s, kind: kindOf(req, s.basePath), began: time.Now(), caller: req.Context()}
+// roundTrip sends a request with a body of its own.
+func (s *session) roundTrip(req *http.Request, body *upload) (*http.Response, error) {
+	r := &request{session: s, busy: time.Now(), caller: req.Context()}
+	r.readOnly = req.Method == http.MethodGet || req.Method == http.MethodHead
+	r.kind, r.initial = kindOf(req, strings.TrimRight(s.cluster.server.Path, "/"))
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	r.startLimit()
 	if !s.enter(r) {
 		r.stopLimit()
 		r.cancel(nil)
-		return nil, errRetired
+		return nil, errAgain
 	}
 	req = req.WithContext(httptrace.WithClientTrace(r.ctx, &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { r.sent.Store(true) },
+		GetConn: func(string) { r.setUnsent(true) }, // also when net/http tries again, if that is safe
+		GotConn: func(httptrace.GotConnInfo) { r.setUnsent(false) },
 	}))
-	req.Body = body
-	if body != nil && body != http.NoBody && r.limit != nil {
-		req.Body = &upload{body, r}
+	if body != nil {
+		body.request = r
+		req.Body = body
 	}
 	resp, err := s.wrapped.RoundTrip(req)
 	if err == nil && !r.answer(resp) {
 		_ = resp.Body.Close()
-		err = errNotSent
+		err = errAgain
 	}
 	if err != nil {
 		err = r.explain(err)
 		r.end()
 		return nil, err
+	}
+	if resp.Body == http.NoBody {
+		r.end()
 	}
 	if isRedirect(resp) && r.kind == unary { // a proxied service may redirect its client
 		_ = resp.Body.Close()
@@ -83,10 +88,9 @@ func isRedirect(resp *http.Response) bool {
 	return resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != ""
 }
 
-// answer takes in the response headers. It returns false for a watch that was to end
-// before they came.
+// answer makes the request the body of its response. It returns false for a watch that is
+// to begin again.
 func (r *request) answer(resp *http.Response) bool {
-	r.stopLimit()
 	s := r.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,53 +98,75 @@ func (r *request) answer(resp *http.Response) bool {
 		return false
 	}
 	r.answered.Store(true)
-	r.body = resp.Body
-	if stream, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		r.upgraded = stream
-		resp.Body = &upgraded{r, stream}
-		if r.ctx.Err() != nil { // stop has come before
-			_ = stream.Close()
+	r.stopLimit()
+	r.body, r.lasts = resp.Body, r.kind != unary && resp.StatusCode < 300
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if stream, ok := resp.Body.(io.ReadWriteCloser); ok {
+			r.upgraded = stream
+			resp.Body = &upgraded{r, stream}
+			if r.ctx.Err() != nil { // it was stopped before
+				_ = stream.Close()
+			}
+			return true
 		}
-	} else {
+	}
+	if resp.Body != http.NoBody {
 		resp.Body = r
 	}
 	return true
 }
 
-// stop ends the request from this side, whether or not the caller closes its body.
-func (r *request) stop() {
-	s := r.session
-	s.mu.Lock()
-	reason, stream := s.reason, r.upgraded
-	if s.rotated && r.kind == watch {
-		reason = io.EOF
-		if !r.answered.Load() {
-			reason = errNotSent
-		}
-	}
-	s.mu.Unlock()
-	r.cancel(reason)
-	if stream != nil { // which heeds no context
-		_ = stream.Close()
-	}
-	r.end()
+func (r *request) setUnsent(unsent bool) {
+	r.session.mu.Lock()
+	defer r.session.mu.Unlock()
+	r.unsent = unsent
 }
 
-// explain says why this side has ended the request, where net/http only says that the
+// endWatch ends a watch as soon as reflectors accept its end.
+func (r *request) endWatch() {
+	s := r.session
+	s.mu.Lock()
+	wait := minWatch - time.Since(r.busy)
+	s.mu.Unlock()
+	if wait > 0 {
+		time.AfterFunc(wait, r.endWatch)
+		return
+	}
+	s.stop(func(other *request) bool { return other == r })
+}
+
+// cause returns the error of a request that ends because the session is retired. The
+// caller holds the session's lock.
+func (r *request) cause() error {
+	s := r.session
+	switch {
+	case !s.rotated:
+		return s.reason
+	case r.kind == watch && r.answered.Load():
+		return io.EOF
+	case r.kind == watch, r.unsent:
+		return errAgain
+	}
+	return s.reason
+}
+
+// explain says why this side has ended the request, where net/http only says that its
 // context has ended.
 func (r *request) explain(err error) error {
-	if cause := context.Cause(r.ctx); cause != nil && r.caller.Err() == nil && !errors.Is(cause, context.Canceled) {
-		return cause
+	if r.caller.Err() != nil {
+		return err
 	}
 	s := r.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	cause := context.Cause(r.ctx)
 	switch {
-	case r.caller.Err() != nil:
-	case s.rotated && !r.sent.Load():
-		return errNotSent
-	case s.ended || s.reason != nil && !r.sent.Load():
-		return s.reason
+	case errors.Is(cause, errAgain) && !r.readOnly: // it may have been sent since
+		return r.cause()
+	case cause != nil && !errors.Is(cause, context.Canceled):
+		return cause
+	case s.ended, s.reason != nil && r.unsent:
+		return r.cause()
 	}
 	return err
 }
@@ -156,11 +182,16 @@ func (r *request) end() {
 
 // Read reads the body of the response.
 func (r *request) Read(p []byte) (int, error) {
-	if r.kind == unary {
+	if !r.lasts {
 		r.progress()
 		defer r.stopLimit()
 	}
 	n, err := r.body.Read(p)
+	if r.initial {
+		r.session.mu.Lock()
+		r.busy = time.Now()
+		r.session.mu.Unlock()
+	}
 	switch {
 	case err == io.EOF: //nolint:errorlint // readers are told the end by this very value
 		r.end()
@@ -211,17 +242,61 @@ func (r *request) stopLimit() {
 	}
 }
 
-// upload is the body of a unary request; each piece that is sent is progress.
+// upload is the body of a request. It is kept open while the request may be sent again.
 type upload struct {
 	io.ReadCloser
 	request *request
+	read    atomic.Bool
 }
 
+// newUpload returns nil if there is no body.
+func newUpload(body io.ReadCloser) *upload {
+	if body == nil || body == http.NoBody {
+		return nil
+	}
+	return &upload{ReadCloser: body}
+}
+
+// Read counts as progress of the request.
 func (u *upload) Read(p []byte) (int, error) {
+	u.read.Store(true)
 	if u.request.kind == unary && !u.request.answered.Load() {
 		u.request.progress()
 	}
 	return u.ReadCloser.Read(p)
+}
+
+func (u *upload) Close() error {
+	s := u.request.session
+	s.mu.Lock()
+	unsent := u.request.unsent
+	s.mu.Unlock()
+	if unsent && !u.read.Load() {
+		return nil
+	}
+	return u.ReadCloser.Close()
+}
+
+// again returns the body to send again.
+func (u *upload) again(req *http.Request) (*upload, error) {
+	switch {
+	case u == nil || !u.read.Load():
+		return u, nil
+	case req.GetBody == nil:
+		return u, ErrRotated
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return u, err
+	}
+	u.finish()
+	return newUpload(body), nil
+}
+
+func (u *upload) finish() {
+	if u != nil {
+		_ = u.ReadCloser.Close()
+	}
 }
 
 // upgraded is a connection that has left HTTP and belongs to the caller.
@@ -253,16 +328,18 @@ func (u *upgraded) Close() error {
 	return err
 }
 
-// kind says what ends a request.
+// kind is how long a request is open.
 type kind int
 
 const (
-	unary   kind = iota // its response
-	watch               // somebody; informers go on where it was
-	lasting             // somebody: following a log, a stream to a container, a port or a service
+	unary   kind = iota // until its response has ended
+	watch               // until either side ends it; informers resume it
+	lasting             // until either side ends it: a followed log, or a stream to a container, port or service
 )
 
-func kindOf(req *http.Request, basePath string) kind {
+// kindOf tells the kind of a request to a server whose URL has the path basePath, and
+// whether it is a watch that begins with all objects.
+func kindOf(req *http.Request, basePath string) (_ kind, initial bool) {
 	parts := strings.Split(strings.Trim(strings.TrimPrefix(req.URL.Path, basePath), "/"), "/")
 	// Paths begin with /api/VERSION or /apis/GROUP/VERSION, and go on with the resource and
 	// the name, which namespaces/NAMESPACE may precede.
@@ -284,14 +361,14 @@ func kindOf(req *http.Request, basePath string) kind {
 	query := req.URL.Query()
 	switch {
 	case req.Header.Get("Upgrade") != "":
-		return lasting
+		return lasting, false
 	case subresource == "exec", subresource == "attach", subresource == "portforward", subresource == "proxy",
 		subresource == "log" && isTrue(query, "follow"):
-		return lasting
+		return lasting, false
 	case len(parts) > 0 && parts[0] == "watch", parts != nil && isTrue(query, "watch"):
-		return watch
+		return watch, isTrue(query, "sendInitialEvents")
 	}
-	return unary
+	return unary, false
 }
 
 // isTrue reads a parameter as API servers do.

@@ -9,12 +9,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,39 +20,33 @@ import (
 	"k8s.io/client-go/util/connrotation"
 )
 
-// session is what a Cluster has for one set of credentials: connections of its own, and
-// the requests on them. It is retired when the credentials are rotated or the Cluster is
-// closed, and ends with the last of its requests.
+// session is what a Cluster has for one set of credentials: connections, and the requests
+// on them. It is retired when the credentials are replaced, or when the Cluster accepts no
+// more requests, and ends with the last of its requests.
 type session struct {
 	cluster   *Cluster
 	config    *rest.Config
-	basePath  string // of the API server's URL
 	transport *http.Transport
-	wrapped   http.RoundTripper // the transport in what config wraps around it
+	wrapped   http.RoundTripper // the transport inside what config wraps around it
 	conns     *connrotation.Dialer
 
 	ctx    context.Context // of connections that are being made
 	cancel context.CancelFunc
 
-	// signing is held while the client's key signs a handshake, and written by retire.
+	// signing is held while the client's key signs, and while reason is set.
 	signing sync.RWMutex
 
 	mu       sync.Mutex
 	requests map[*request]struct{}
-	reason   error // why no request is taken; nil while they are. Written with signing held too.
-	rotated  bool  // that is because there are other credentials
-	deadline *time.Timer
+	reason   error // why the session is retired; nil while it isn't
+	rotated  bool  // the reason is that there are other credentials
+	timers   []*time.Timer
 	ended    bool
 }
 
 func (c *Cluster) newSession(config *rest.Config) (*session, error) {
 	s := &session{cluster: c, config: config, requests: map[*request]struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	server, _, err := rest.DefaultServerUrlFor(config)
-	if err != nil {
-		return nil, fmt.Errorf("server URL: %w", err)
-	}
-	s.basePath = strings.TrimRight(server.Path, "/")
 	tlsConfig, err := rest.TLSConfigFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("TLS configuration: %w", err)
@@ -123,63 +114,77 @@ func (k *guardedKey) Sign(random io.Reader, digest []byte, opts crypto.SignerOpt
 	return k.Signer.Sign(random, digest, opts)
 }
 
-// minWatch is how long a watch lasts at least: reflectors take an end within the first
-// second for a fault, and list again.
+// minWatch is how long a watch lasts at least. Reflectors take one that ends within its
+// first second, without an event, for a fault, and list again.
 const minWatch = 1500 * time.Millisecond
 
-// retire takes no more requests, and ends those under way: unary ones at the end of the
-// grace. When the credentials were rotated, watches end within the grace, as if the server
-// had ended them, and other lasting requests at its end; otherwise they end now.
+// retire refuses new requests. When the credentials were rotated, requests that were not
+// sent go on with the next session, watches end as if the API server had ended them, and
+// others may finish within the grace. Otherwise, only unary requests may.
 func (s *session) retire(reason error, rotated bool) {
 	grace := s.cluster.options.CloseGrace
 	s.signing.Lock()
 	s.mu.Lock()
 	s.reason, s.rotated = reason, rotated
-	if s.deadline == nil {
-		s.deadline = time.AfterFunc(grace, s.end)
+	if s.timers == nil {
+		s.timers = []*time.Timer{
+			time.AfterFunc(grace, func() { s.stop(func(r *request) bool { return r.kind != watch }) }),
+			time.AfterFunc(max(grace, minWatch), s.end),
+		}
 	}
-	idle := len(s.requests) == 0 || grace == 0
-	var now []*request
+	idle := len(s.requests) == 0
 	for r := range s.requests {
-		switch {
-		case r.kind == unary:
-		case !rotated, r.kind == watch && !r.answered.Load():
-			now = append(now, r)
-		case r.kind == watch:
-			s.endWatch(r)
+		if rotated && r.kind == watch && r.answered.Load() {
+			// At random, so that not all are resumed at once.
+			wait := rand.N(grace*3/4 + 1) //nolint:gosec // spreads load, hides nothing
+			time.AfterFunc(wait, r.endWatch)
 		}
 	}
 	s.mu.Unlock()
 	s.signing.Unlock()
-	for _, r := range now {
-		r.stop()
-	}
+	s.transport.CloseIdleConnections()
+	s.stop(func(r *request) bool {
+		if rotated {
+			return r.unsent || r.kind == watch && !r.answered.Load()
+		}
+		return r.kind != unary
+	})
 	if idle {
 		s.end()
 	}
 }
 
-// endWatch ends a watch within the grace, at random, so that not all are resumed at once.
-// The caller holds the lock.
-func (s *session) endWatch(r *request) {
-	grace := s.cluster.options.CloseGrace
-	wait := rand.N(grace*3/4 + 1) //nolint:gosec // spreads load, hides nothing
-	time.AfterFunc(max(wait, minWatch-time.Since(r.began)), r.stop)
+// stop ends the requests that are chosen, whether or not their callers close the bodies.
+func (s *session) stop(chosen func(*request) bool) {
+	var stopped []*request
+	s.mu.Lock()
+	for r := range s.requests {
+		if chosen(r) {
+			r.cancel(r.cause())
+			stopped = append(stopped, r)
+		}
+	}
+	s.mu.Unlock()
+	for _, r := range stopped {
+		if r.upgraded != nil { // which heeds no context
+			_ = r.upgraded.Close()
+		}
+		r.end()
+	}
 }
 
 // end ends all requests that are left, and closes the connections.
 func (s *session) end() {
+	s.stop(func(*request) bool { return true })
 	s.mu.Lock()
-	if s.ended {
-		s.mu.Unlock()
-		return
-	}
+	ended := s.ended
 	s.ended = true
-	s.deadline.Stop()
-	left := slices.Collect(maps.Keys(s.requests))
+	for _, timer := range s.timers {
+		timer.Stop()
+	}
 	s.mu.Unlock()
-	for _, r := range left {
-		r.stop()
+	if ended {
+		return
 	}
 	s.cancel()
 	s.transport.CloseIdleConnections()
@@ -187,10 +192,10 @@ func (s *session) end() {
 	s.cluster.mu.Lock()
 	delete(s.cluster.sessions, s)
 	s.cluster.mu.Unlock()
-	s.cluster.left.Done()
+	s.cluster.open.Done()
 }
 
-// enter takes in a request, unless the session is retired.
+// enter accepts a request, unless the session is retired.
 func (s *session) enter(r *request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,13 +205,16 @@ func (s *session) enter(r *request) bool {
 	return s.reason == nil
 }
 
-// leave takes note that a request has ended.
+// leave removes a request that has ended.
 func (s *session) leave(r *request) {
 	s.mu.Lock()
 	delete(s.requests, r)
-	last := s.reason != nil && len(s.requests) == 0
+	retired, last := s.reason != nil, len(s.requests) == 0
 	s.mu.Unlock()
-	if last {
+	switch {
+	case retired && last:
 		s.end()
+	case retired:
+		s.transport.CloseIdleConnections()
 	}
 }
