@@ -163,12 +163,18 @@ func (r *request) explain(err error) error {
 	switch {
 	case errors.Is(cause, errAgain) && !r.readOnly: // it may have been sent since
 		return r.cause()
-	case cause != nil && !errors.Is(cause, context.Canceled):
+	case r.cut():
 		return cause
 	case s.ended, s.reason != nil && r.unsent:
 		return r.cause()
 	}
 	return err
+}
+
+// cut says whether this side has ended the request.
+func (r *request) cut() bool {
+	cause := context.Cause(r.ctx)
+	return cause != nil && !errors.Is(cause, context.Canceled)
 }
 
 // end takes note that the request has ended.
@@ -193,7 +199,9 @@ func (r *request) Read(p []byte) (int, error) {
 		r.session.mu.Unlock()
 	}
 	switch {
-	case err == io.EOF: //nolint:errorlint // readers are told the end by this very value
+	// A server that sees a request cut may end its answer in good order, which is not the
+	// end of what it had to say.
+	case err == io.EOF && !r.cut(): //nolint:errorlint // readers are told the end by this very value
 		r.end()
 	case err != nil:
 		err = r.explain(err)
