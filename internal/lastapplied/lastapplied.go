@@ -4,5 +4,7 @@
 // Package lastapplied lists the annotations in which tools keep a copy of the whole object.
 package lastapplied
 
-// Annotations are the keys: kubectl apply's and kapp's.
-var Annotations = [...]string{"kubectl.kubernetes.io/last-applied-configuration", "kapp.k14s.io/original"}
+// Annotations are the keys: those of kubectl apply, kapp and Rancher.
+var Annotations = [...]string{
+	"kubectl.kubernetes.io/last-applied-configuration", "kapp.k14s.io/original", "objectset.rio.cattle.io/applied",
+}

@@ -6,10 +6,10 @@ package v1alpha1
 // Condition types of a DataPlane. True is the healthy state of each. Reasons and
 // messages are for people; don't decide by them.
 //
-// OpenChoreo itself, up to v1.2.3, writes none of them: it writes Created, and
-// Finalizing during deletion. Another controller must write them, for example
-// with helpers.PatchConditions. See helpers.ReadyFrom for installations without
-// one.
+// No release of OpenChoreo, up to v1.2.3, writes Ready, Connected or
+// GatewayProvisioned. Another controller must write them, for example with
+// helpers.PatchConditions. Without one, derive readiness from Created with
+// helpers.ReadyFrom.
 const (
 	// DataPlaneConditionReady is True when the data plane may accept workloads.
 	// Its controller decides that; readers don't derive it from the other two
@@ -23,6 +23,11 @@ const (
 	// DataPlaneConditionGatewayProvisioned is True when the gateway of the target
 	// cluster is configured for the virtual hosts in the spec.
 	DataPlaneConditionGatewayProvisioned = "GatewayProvisioned"
+
+	// DataPlaneConditionCreated is the condition that OpenChoreo itself writes: it
+	// is True when OpenChoreo has accepted the DataPlane. It says nothing about the
+	// target cluster.
+	DataPlaneConditionCreated = "Created"
 )
 
 // Annotations of OpenChoreo's resources, for people to read.

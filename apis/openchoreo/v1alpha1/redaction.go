@@ -21,16 +21,18 @@ const Redacted = "REDACTED"
 // Redacted returns a deep copy without secrets, to show or to send elsewhere, never to
 // write back. It replaces these by the constant [Redacted]: the client key and the
 // observer's password, user names and passwords in URLs, a certificate field that holds
-// anything but certificates, and the annotations in which kubectl apply and kapp keep a copy
-// of the object. It removes managed fields, which hold no values and are long. Empty fields
-// stay empty. It returns nil for nil.
+// anything but certificates, and the annotations in which kubectl apply, kapp and Rancher
+// keep a copy of the object. It removes managed fields, which hold no values and are long.
+// Empty fields stay empty. It returns nil for nil.
 //
 // Package fmt shows a DataPlane, its spec and what holds a secret in it as Redacted returns
-// them. Loggers of slog and logr show name, generation and conditions of a DataPlane. These
-// show secrets all the same:
+// them. Loggers (slog, logr, klog) show only name, generation and conditions of a DataPlane;
+// for a nil *DataPlane, slog shows "LogValue panicked". These still show secrets:
 //
 //   - JSON and YAML, which are the wire format, also when a logger marshals a slice or
-//     struct that contains a DataPlane;
+//     struct that contains a DataPlane, as klog does: log slices with klog.KObjSlice;
+//   - packages that read fields by reflection, such as go-cmp: compare DataPlanes with
+//     helpers/fieldset.Changed;
 //   - the verbs %w and %p of a value, and fields that another type doesn't export, since
 //     package fmt calls no method there. go vet reports both verbs.
 func (in *DataPlane) Redacted() *DataPlane {
@@ -113,9 +115,8 @@ func redactURL(value string) string {
 }
 
 // All types that hold a secret, at whatever depth, have these methods: Format for every verb
-// of package fmt, and the others for zap, logr and slog, which would write JSON. Receivers
-// are values, so that values are covered as well as pointers. The price is that slog shows
-// a nil pointer as a LogValue that panicked.
+// of package fmt, String for klog, and the others for zap, logr and slog, which would write
+// JSON. Receivers are values: with pointer receivers, logging a value would show secrets.
 
 // The plain types have no methods, so that formatting them calls none.
 type (
@@ -138,7 +139,8 @@ func (in DataPlane) Format(state fmt.State, verb rune) {
 	format(state, verb, plainDataPlane(*in.Redacted()))
 }
 
-func (in DataPlane) String() string { return fmt.Sprintf("%+v", in) }
+// String returns the name, the generation and the conditions.
+func (in DataPlane) String() string { return in.LogValue().String() }
 
 // MarshalLog implements logr.Marshaler. It returns the name, the generation and the
 // conditions.
@@ -168,7 +170,8 @@ func (in DataPlaneList) Format(state fmt.State, verb rune) {
 	format(state, verb, plainDataPlaneList(in))
 }
 
-func (in DataPlaneList) String() string { return fmt.Sprintf("%+v", in) }
+// String returns the names.
+func (in DataPlaneList) String() string { return in.LogValue().String() }
 
 // MarshalLog implements logr.Marshaler. It returns the names.
 func (in DataPlaneList) MarshalLog() any {
