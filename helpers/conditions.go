@@ -13,24 +13,26 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// IsReady reports whether dp may accept workloads: its Ready condition is True and up to
-// date, and dp is not being deleted. It returns false for nil.
+// IsReady reports whether dp may accept workloads: its Ready condition is True and not
+// stale, and dp is not being deleted. It returns false for nil. A condition without an
+// observed generation counts as it is, unless [RequireObserved] is passed; the same holds
+// for IsConnected and IsGatewayProvisioned.
 //
 // The controller that writes Ready weighs the other conditions; IsReady does not. No
-// release of OpenChoreo up to v1.2 writes Ready: on such an installation, use [ReadyFrom]
-// or a controller of your own that writes it.
+// release of OpenChoreo, up to v1.2.3, writes Ready, Connected or GatewayProvisioned: use
+// [ReadyFrom], or a controller of your own that writes them.
 func IsReady(dp *v1alpha1.DataPlane, opts ...EvaluateOption) bool {
 	return isTrue(dp, v1alpha1.DataPlaneConditionReady, opts)
 }
 
 // IsConnected reports whether the target cluster of dp answers: its Connected condition
-// is True and up to date. It returns false for nil.
+// is True and not stale. It returns false for nil.
 func IsConnected(dp *v1alpha1.DataPlane, opts ...EvaluateOption) bool {
 	return isTrue(dp, v1alpha1.DataPlaneConditionConnected, opts)
 }
 
 // IsGatewayProvisioned reports whether the gateway of dp is configured: its
-// GatewayProvisioned condition is True and up to date. It returns false for nil.
+// GatewayProvisioned condition is True and not stale. It returns false for nil.
 func IsGatewayProvisioned(dp *v1alpha1.DataPlane, opts ...EvaluateOption) bool {
 	return isTrue(dp, v1alpha1.DataPlaneConditionGatewayProvisioned, opts)
 }
@@ -48,7 +50,7 @@ func isTrue(dp *v1alpha1.DataPlane, conditionType string, opts []EvaluateOption)
 type Code string
 
 // The codes of a Verdict, in the order in which they are tried. An observed generation of
-// 0 is one that is not reported.
+// 0 means not reported.
 const (
 	// CodeNoObject means that the DataPlane is nil. Unknown.
 	CodeNoObject Code = "NoObject"
@@ -276,7 +278,9 @@ type evaluateOptions struct {
 
 func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 	for _, opt := range opts {
-		o = opt(o)
+		if opt != nil {
+			o = opt(o)
+		}
 	}
 	return o
 }
@@ -284,7 +288,8 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 // ReadyFrom derives Ready from other condition types while no Ready condition is
 // reported. Ready is then as the worst of them, False before Unknown before True; a type
 // that is not reported is Unknown. [Verdict].From names the type that decided. For
-// OpenChoreo itself, which writes Created and no Ready, use ReadyFrom("Created").
+// OpenChoreo itself, which writes no Ready, use
+// ReadyFrom(v1alpha1.DataPlaneConditionCreated).
 func ReadyFrom(conditionTypes ...string) EvaluateOption {
 	return func(o evaluateOptions) evaluateOptions {
 		o.readyFrom = conditionTypes

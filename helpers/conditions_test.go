@@ -22,7 +22,7 @@ const (
 	ready     = v1alpha1.DataPlaneConditionReady
 	connected = v1alpha1.DataPlaneConditionConnected
 	gateway   = v1alpha1.DataPlaneConditionGatewayProvisioned
-	created   = "Created" // what OpenChoreo writes
+	created   = v1alpha1.DataPlaneConditionCreated
 
 	yes     = metav1.ConditionTrue
 	no      = metav1.ConditionFalse
@@ -326,6 +326,11 @@ func TestEvaluateListsDefinedTypesFirstAndOthersByName(t *testing.T) {
 	data, err := json.Marshal(report.Verdict(gateway))
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"type":"GatewayProvisioned","status":"Unknown","code":"NotReported"}`, string(data))
+}
+
+func TestReadersAcceptNilOptions(t *testing.T) {
+	assert.True(t, helpers.IsReady(allTrue(), nil))
+	assert.False(t, helpers.IsReady(&v1alpha1.DataPlane{}, nil, helpers.RequireObserved()))
 }
 
 func TestReadersAcceptNil(t *testing.T) {

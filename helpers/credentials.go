@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,9 +25,10 @@ import (
 // are an error too.
 //
 // Warnings depend on the clock or concern something that works in part: a client
-// certificate that is expired or not valid yet, CAs that are all expired, a damaged
-// certificate beside a good one, an observer URL that isn't https, or a registry prefix
-// with a scheme.
+// certificate that is expired or not valid yet, CAs that are all expired, a certificate
+// that is ignored beside a good one, a private key in clientCert, or an observer URL that
+// isn't https. Of spec.registry.prefix, Validate checks only that it is set and has no
+// scheme.
 func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) {
 	if err := requireCredentials(dp); err != nil {
 		errs = append(errs, field.Required(field.NewPath(fieldCredentials), err.Error()))
@@ -45,9 +47,9 @@ func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) 
 	now := time.Now()
 	if data, err := decodeField(fieldCA, creds.CACert); err == nil {
 		usable, expired := 0, 0
-		for i, certificate := range certificates(data) {
+		for i, certificate := range certificates(fieldCA, data) {
 			if certificate == nil {
-				warn(fieldCA, "certificate %d can't be parsed and is ignored%s", i, pemHint(data))
+				warn(fieldCA, "certificate %d can't be used and is ignored%s", i+1, pemHint(data))
 				continue
 			}
 			usable++
@@ -60,14 +62,17 @@ func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) 
 		}
 	}
 	if data, err := decodeField(fieldCert, creds.ClientCert); err == nil {
-		for i, certificate := range certificates(data) {
+		if slices.ContainsFunc(pemBlocks(data), isPrivateKey) {
+			warn(fieldCert, keyDisclosed)
+		}
+		for i, certificate := range certificates(fieldCert, data) {
 			switch {
 			case certificate == nil:
-				warn(fieldCert, "certificate %d can't be parsed%s", i, pemHint(data))
+				warn(fieldCert, "certificate %d can't be used%s", i+1, pemHint(data))
 			case now.After(certificate.NotAfter):
-				warn(fieldCert, "certificate %d expired at %s", i, certificate.NotAfter.UTC().Format(time.RFC3339))
+				warn(fieldCert, "certificate %d expired at %s", i+1, certificate.NotAfter.UTC().Format(time.RFC3339))
 			case now.Before(certificate.NotBefore):
-				warn(fieldCert, "certificate %d is not valid before %s", i, certificate.NotBefore.UTC().Format(time.RFC3339))
+				warn(fieldCert, "certificate %d is not valid before %s", i+1, certificate.NotBefore.UTC().Format(time.RFC3339))
 			}
 		}
 	}
@@ -120,7 +125,7 @@ func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {
 		return time.Time{}, err
 	}
 	var earliest time.Time
-	for _, certificate := range certificates(data) {
+	for _, certificate := range certificates(fieldCert, data) {
 		if certificate != nil && (earliest.IsZero() || certificate.NotAfter.Before(earliest)) {
 			earliest = certificate.NotAfter
 		}

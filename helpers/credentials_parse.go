@@ -155,21 +155,41 @@ func pemBlocks(data []byte) []*pem.Block {
 
 func isPrivateKey(block *pem.Block) bool { return strings.HasSuffix(block.Type, blockPrivateKey) }
 
-// certificates returns all certificates in data, in order, and nil for each that can't
-// be parsed.
-func certificates(data []byte) []*x509.Certificate {
+// isUnusual reports a certificate as some OpenSSL commands write it: TRUSTED CERTIFICATE,
+// X509 CERTIFICATE, or with headers. crypto/x509 skips it; crypto/tls accepts the headers.
+func isUnusual(block *pem.Block) bool {
+	return strings.HasSuffix(block.Type, blockCertificate) && (block.Type != blockCertificate || len(block.Headers) > 0)
+}
+
+// certificates returns all certificates in a field, in order, and nil for each that Go
+// can't use.
+func certificates(field string, data []byte) []*x509.Certificate {
 	var list []*x509.Certificate
 	for _, block := range pemBlocks(data) {
-		if block.Type == blockCertificate {
-			certificate, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				certificate = nil
-			}
-			list = append(list, certificate)
+		if !strings.HasSuffix(block.Type, blockCertificate) {
+			continue
 		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil || block.Type != blockCertificate || field == fieldCA && isUnusual(block) {
+			certificate = nil
+		}
+		list = append(list, certificate)
 	}
 	return list
 }
+
+// onlyPEM returns the blocks of data that keep accepts, without headers.
+func onlyPEM(data []byte, keep func(*pem.Block) bool) []byte {
+	var kept []byte
+	for _, block := range pemBlocks(data) {
+		if block.Bytes != nil && keep(block) {
+			kept = append(kept, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
+	return kept
+}
+
+const keyDisclosed = "contains a private key, which does not belong there: consider that key disclosed"
 
 func invalidPEM(field, explanation string) error {
 	return fault(field, CredentialsReasonInvalidPEM, explanation)
@@ -180,25 +200,25 @@ func invalidPEM(field, explanation string) error {
 func checkCA(data []byte) error {
 	switch {
 	case slices.ContainsFunc(pemBlocks(data), isPrivateKey):
-		return invalidPEM(fieldCA, "contains a private key, which does not belong there: consider that key disclosed")
+		return invalidPEM(fieldCA, keyDisclosed)
 	case x509.NewCertPool().AppendCertsFromPEM(data):
 		return nil
-	case len(certificates(data)) == 0:
+	case len(certificates(fieldCA, data)) == 0:
 		return invalidPEM(fieldCA, "contains no PEM block CERTIFICATE"+pemHint(data))
 	}
-	return invalidPEM(fieldCA, "contains no certificate that can be parsed"+pemHint(data))
+	return invalidPEM(fieldCA, "contains no certificate that can be used"+pemHint(data))
 }
 
 // checkCert returns what is wrong with a client certificate on its own.
 func checkCert(data []byte) error {
-	chain := certificates(data)
+	chain := certificates(fieldCert, data)
 	switch {
 	case len(chain) == 0 && slices.ContainsFunc(pemBlocks(data), isPrivateKey):
 		return invalidPEM(fieldCert, "contains a private key and no certificate: are certificate and key swapped?")
 	case len(chain) == 0:
 		return invalidPEM(fieldCert, "contains no PEM block CERTIFICATE"+pemHint(data))
 	case chain[0] == nil:
-		return invalidPEM(fieldCert, "begins with a certificate that can't be parsed"+pemHint(data))
+		return invalidPEM(fieldCert, "begins with a certificate that can't be used"+pemHint(data))
 	}
 	return nil
 }
@@ -207,7 +227,7 @@ func checkCert(data []byte) error {
 func checkKey(data []byte) error {
 	blocks := pemBlocks(data)
 	switch i := slices.IndexFunc(blocks, isPrivateKey); {
-	case i < 0 && len(certificates(data)) > 0:
+	case i < 0 && len(certificates(fieldKey, data)) > 0:
 		return invalidPEM(fieldKey, "contains a certificate and no private key: are certificate and key swapped?")
 	case i < 0:
 		return invalidPEM(fieldKey, "contains no PEM block PRIVATE KEY"+pemHint(data))
@@ -240,6 +260,8 @@ func pemHint(data []byte) string {
 	case slices.ContainsFunc(pemBlocks(data), func(block *pem.Block) bool { return block.Bytes == nil }):
 		return ": BEGIN and END must each have a line of their own, without indentation or byte order mark," +
 			" and the text between must be base64"
+	case slices.ContainsFunc(pemBlocks(data), isUnusual):
+		return ": a certificate must be in a PEM block CERTIFICATE without headers"
 	}
 	return ""
 }

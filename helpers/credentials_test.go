@@ -37,6 +37,14 @@ func corrupt(block []byte) []byte {
 	return bytes.Replace(block, []byte("-----\n"), []byte("-----\n?"), 1)
 }
 
+func retyped(certificate []byte, kind string) []byte {
+	return bytes.ReplaceAll(certificate, []byte(" CERTIFICATE-"), []byte(" "+kind+"-"))
+}
+
+func withHeader(certificate []byte) []byte {
+	return bytes.Replace(certificate, []byte("-----\n"), []byte("-----\nSubject: x\n\n"), 1)
+}
+
 func soundDataPlane(t testing.TB) *v1alpha1.DataPlane {
 	dp := testpki.DataPlane(t)
 	dp.Spec.Registry.Prefix = "docker.io/myorg"
@@ -105,12 +113,20 @@ func TestValidateWarns(t *testing.T) {
 		edit func(*v1alpha1.DataPlaneSpec)
 		want string
 	}{
-		"expired client certificate":  {set(a.Issue(key, testpki.Expired)), fieldCert + ": certificate 0 expired at "},
-		"client certificate of later": {set(a.Issue(key, later)), fieldCert + ": certificate 0 is not valid before "},
+		"expired client certificate":  {set(a.Issue(key, testpki.Expired)), fieldCert + ": certificate 1 expired at "},
+		"client certificate of later": {set(a.Issue(key, later)), fieldCert + ": certificate 1 is not valid before "},
+		"a private key beside the client certificate": {func(s *v1alpha1.DataPlaneSpec) {
+			creds := &s.KubernetesCluster.Credentials
+			creds.ClientCert = testpki.Encode(append(testpki.Decode(creds.ClientCert), testpki.Decode(creds.ClientKey)...))
+		}, fieldCert + ": contains a private key, which does not belong there"},
+		"a client certificate that Go ignores": {func(s *v1alpha1.DataPlaneSpec) {
+			cert := &s.KubernetesCluster.Credentials.ClientCert
+			*cert = testpki.Encode(append(testpki.Decode(*cert), testpki.Block("TRUSTED CERTIFICATE", a.Cert.Raw)...))
+		}, fieldCert + ": certificate 2 can't be used: a certificate must be in a PEM block CERTIFICATE without headers"},
 		"one unusable CA": {func(s *v1alpha1.DataPlaneSpec) {
 			ca := &s.KubernetesCluster.Credentials.CACert
 			*ca = testpki.Encode(append(testpki.Decode(*ca), testpki.Block("CERTIFICATE", []byte("junk"))...))
-		}, fieldCA + ": certificate 1 can't be parsed and is ignored"},
+		}, fieldCA + ": certificate 2 can't be used and is ignored"},
 		"only expired CAs": {func(s *v1alpha1.DataPlaneSpec) {
 			s.KubernetesCluster.Credentials.CACert = testpki.Encode(testpki.Certificates(a.Issue(key, testpki.Expired)))
 		}, fieldCA + ": all certificates are expired"},
@@ -145,20 +161,24 @@ func TestValidateWarnsOfEachCertificateThatIsLost(t *testing.T) {
 	ca := func() []byte { return testpki.Certificates(testpki.New(t).Cert) }
 	one, two, three := ca(), ca(), ca()
 	hint := ": BEGIN and END must each have a line of their own, without indentation or byte order mark, and the text between must be base64"
+	unusual := ": a certificate must be in a PEM block CERTIFICATE without headers"
 	for name, test := range map[string]struct {
 		bundle []byte
-		lost   []int  // the indices of what is lost
+		lost   []int  // counted from 1
 		kept   []byte // what is left
 		hint   string
 	}{
 		"all sound":                       {bundle: slices.Concat(one, two, three), kept: slices.Concat(one, two, three)},
-		"two without a line break":        {bundle: slices.Concat(glue(one, two), three), lost: []int{0, 1}, kept: three, hint: hint},
-		"a byte order mark":               {bundle: slices.Concat([]byte(bom), one, two), lost: []int{0}, kept: two, hint: hint},
-		"an indented one":                 {bundle: slices.Concat(one, append(indent(two), '\n'), three), lost: []int{1}, kept: slices.Concat(one, three), hint: hint},
-		"a corrupt one":                   {bundle: slices.Concat(one, corrupt(two), three), lost: []int{1}, kept: slices.Concat(one, three), hint: hint},
-		"a cut one at the end":            {bundle: slices.Concat(one, two[:len(two)/2]), lost: []int{1}, kept: one, hint: hint},
-		"one that is no certificate":      {bundle: slices.Concat(one, testpki.Block("CERTIFICATE", []byte("junk")), two), lost: []int{1}, kept: slices.Concat(one, two)},
-		"several, numbered as they are":   {bundle: slices.Concat(corrupt(one), two, corrupt(one), corrupt(one), three), lost: []int{0, 2, 3}, kept: slices.Concat(two, three), hint: hint},
+		"two without a line break":        {bundle: slices.Concat(glue(one, two), three), lost: []int{1, 2}, kept: three, hint: hint},
+		"a byte order mark":               {bundle: slices.Concat([]byte(bom), one, two), lost: []int{1}, kept: two, hint: hint},
+		"an indented one":                 {bundle: slices.Concat(one, append(indent(two), '\n'), three), lost: []int{2}, kept: slices.Concat(one, three), hint: hint},
+		"a corrupt one":                   {bundle: slices.Concat(one, corrupt(two), three), lost: []int{2}, kept: slices.Concat(one, three), hint: hint},
+		"a cut one at the end":            {bundle: slices.Concat(one, two[:len(two)/2]), lost: []int{2}, kept: one, hint: hint},
+		"one that is no certificate":      {bundle: slices.Concat(one, testpki.Block("CERTIFICATE", []byte("junk")), two), lost: []int{2}, kept: slices.Concat(one, two)},
+		"several, numbered as they are":   {bundle: slices.Concat(corrupt(one), two, corrupt(one), corrupt(one), three), lost: []int{1, 3, 4}, kept: slices.Concat(two, three), hint: hint},
+		"one of OpenSSL's own kind":       {bundle: slices.Concat(one, retyped(two, "TRUSTED CERTIFICATE")), lost: []int{2}, kept: one, hint: unusual},
+		"one of an older kind":            {bundle: slices.Concat(retyped(one, "X509 CERTIFICATE"), two), lost: []int{1}, kept: two, hint: unusual},
+		"one with headers":                {bundle: slices.Concat(one, withHeader(two), three), lost: []int{2}, kept: slices.Concat(one, three), hint: unusual},
 		"a damaged block of another kind": {bundle: slices.Concat(one, corrupt(testpki.Block("X509 CRL", []byte("some text"))), two), kept: slices.Concat(one, two)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -168,7 +188,7 @@ func TestValidateWarnsOfEachCertificateThatIsLost(t *testing.T) {
 			assert.Empty(t, errs)
 			var want []string
 			for _, i := range test.lost {
-				want = append(want, fmt.Sprintf("%s: certificate %d can't be parsed and is ignored%s", fieldCA, i, test.hint))
+				want = append(want, fmt.Sprintf("%s: certificate %d can't be used and is ignored%s", fieldCA, i, test.hint))
 			}
 			assert.Equal(t, want, warnings)
 			used, kept := x509.NewCertPool(), x509.NewCertPool()
@@ -188,8 +208,8 @@ func TestValidateNumbersClientCertificatesAsTheyAre(t *testing.T) {
 	warnings, errs := helpers.Validate(dp)
 	assert.Empty(t, errs)
 	require.Len(t, warnings, 2)
-	assert.Contains(t, warnings[0], fieldCert+": certificate 1 can't be parsed: BEGIN and END must")
-	assert.Contains(t, warnings[1], fieldCert+": certificate 2 expired at ")
+	assert.Contains(t, warnings[0], fieldCert+": certificate 2 can't be used: BEGIN and END must")
+	assert.Contains(t, warnings[1], fieldCert+": certificate 3 expired at ")
 }
 
 func TestOneExpiredCAAmongOthersIsNoWarning(t *testing.T) {
@@ -282,9 +302,11 @@ func FuzzCredentials(f *testing.F) {
 			creds, err := helpers.CredentialsFor(config)
 			require.NoError(t, err)
 			dp.Spec.KubernetesCluster.Credentials = creds
-			again, err := helpers.RESTConfigFor(dp)
+			config, err = helpers.RESTConfigFor(dp)
 			require.NoError(t, err)
-			assert.Equal(t, config, again)
+			again, err := helpers.CredentialsFor(config)
+			require.NoError(t, err)
+			assert.Equal(t, creds, again)
 			assert.Equal(t, server, config.Host)
 			return
 		}

@@ -4,12 +4,14 @@
 package helpers_test
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,10 +38,23 @@ func TestCredentialsForIsTheInverseOfRESTConfigFor(t *testing.T) {
 			before := *config
 			creds, err := helpers.CredentialsFor(config)
 			require.NoError(t, err)
+			want.ClientKey = testpki.Encode(key.PEM[bytes.LastIndex(key.PEM, []byte("-----BEGIN ")):]) // without EC PARAMETERS
 			assert.Equal(t, *want, creds)
 			assert.Equal(t, before, *config, "the configuration stays as it is")
 		})
 	}
+}
+
+// kubeadm writes files that hold the certificate and the key.
+func TestCredentialsForKeepsThePrivateKeyOutOfTheCertificate(t *testing.T) {
+	dp := testpki.DataPlane(t)
+	config, err := helpers.RESTConfigFor(dp)
+	require.NoError(t, err)
+	both := slices.Concat([]byte("a comment\n"), config.CertData, config.KeyData)
+	config.CertData, config.KeyData = both, both
+	creds, err := helpers.CredentialsFor(config)
+	require.NoError(t, err)
+	assert.Equal(t, dp.Spec.KubernetesCluster.Credentials, creds)
 }
 
 func TestCredentialsForReadsAKubeconfig(t *testing.T) {

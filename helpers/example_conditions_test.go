@@ -44,8 +44,8 @@ func ExampleReadyFrom() {
 	dataPlane := &v1alpha1.DataPlane{Status: v1alpha1.DataPlaneStatus{
 		Conditions: []metav1.Condition{{Type: "Created", Status: "True", Reason: "DataPlaneCreated"}},
 	}}
-	fmt.Println(helpers.IsReady(dataPlane), helpers.IsReady(dataPlane, helpers.ReadyFrom("Created")))
-	fmt.Println(helpers.Evaluate(dataPlane, helpers.ReadyFrom("Created")).Verdict("Ready").From)
+	fmt.Println(helpers.IsReady(dataPlane), helpers.IsReady(dataPlane, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))
+	fmt.Println(helpers.Evaluate(dataPlane, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)).Verdict("Ready").From)
 	// Output:
 	// false true
 	// Created

@@ -22,9 +22,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
 )
 
-// StatusPatcher is the part of the typed client that [PatchConditions] uses.
+// StatusClient is the part of the typed client that [PatchConditions] uses.
 // OpenChoreoV1alpha1().DataPlanes(namespace) implements it.
-type StatusPatcher interface {
+type StatusClient interface {
 	Get(ctx context.Context, name string, opts metav1.GetOptions) (*v1alpha1.DataPlane, error)
 	Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions,
 		subresources ...string) (*v1alpha1.DataPlane, error)
@@ -56,8 +56,9 @@ type PatchOptions struct {
 // that change nothing cost one get.
 //
 // Errors are those of SetCondition and of the API server, [ErrReplaced] if the object was
-// recreated, and when ctx ends its error, its cause and the last conflict.
-func PatchConditions(ctx context.Context, client StatusPatcher, dp *v1alpha1.DataPlane, conditions []metav1.Condition,
+// recreated, and when ctx ends its error and its cause. An error after a conflict holds
+// the conflict too.
+func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.DataPlane, conditions []metav1.Condition,
 	opts PatchOptions,
 ) (*v1alpha1.DataPlane, error) {
 	if dp == nil {
@@ -111,12 +112,10 @@ func PatchConditions(ctx context.Context, client StatusPatcher, dp *v1alpha1.Dat
 	if err == nil {
 		return result, nil
 	}
-	// What ends ctx may come as its error or as its cause, without the conflict: join them.
-	if ctx.Err() != nil {
-		for _, also := range []error{context.Cause(ctx), ctx.Err(), conflict} {
-			if also != nil && !errors.Is(err, also) {
-				err = fmt.Errorf("%w: %w", err, also)
-			}
+	// Requests return either ctx's error or its cause. Join both with the last conflict.
+	for _, also := range []error{context.Cause(ctx), ctx.Err(), conflict} {
+		if also != nil && !errors.Is(err, also) {
+			err = fmt.Errorf("%w: %w", err, also)
 		}
 	}
 	return nil, fmt.Errorf("data plane %s/%s: %w", dp.Namespace, dp.Name, err)
@@ -124,7 +123,7 @@ func PatchConditions(ctx context.Context, client StatusPatcher, dp *v1alpha1.Dat
 
 // conditionsPatch returns nil if there is nothing to change.
 func conditionsPatch(current *v1alpha1.DataPlane, conditions []metav1.Condition, observed int64) ([]byte, error) {
-	// What observed more than the generation of the object is from before a restore.
+	// An observed generation above the object's is left over from before a restore.
 	supersedes := func(stored, observed int64) bool { return observed < stored && stored <= current.Generation }
 	list := current.Status.Conditions
 	for _, c := range conditions {

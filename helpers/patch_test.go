@@ -256,6 +256,23 @@ func TestPatchConditionsRefuses(t *testing.T) {
 	require.ErrorIs(t, err, helpers.ErrReplaced)
 	require.ErrorContains(t, err, "data plane default/prod: ")
 	assert.Empty(t, s.stored.Status.Conditions)
+	assert.True(t, apierrors.IsConflict(err), "the conflict that came before")
+
+	unreachable := errors.New("connection refused")
+	_, err = helpers.PatchConditions(t.Context(), failsAfterConflict{s, unreachable}, old, setReady(yes), helpers.PatchOptions{})
+	require.ErrorIs(t, err, unreachable)
+	require.True(t, apierrors.IsConflict(err))
+	require.ErrorContains(t, err, "data plane default/prod: connection refused: Operation cannot be fulfilled")
+}
+
+// failsAfterConflict answers the get that follows a conflict with an error.
+type failsAfterConflict struct {
+	*apiServer
+	err error
+}
+
+func (f failsAfterConflict) Get(context.Context, string, metav1.GetOptions) (*v1alpha1.DataPlane, error) {
+	return nil, f.err
 }
 
 func TestPatchConditionsTriesUntilTheContextEnds(t *testing.T) {

@@ -15,12 +15,15 @@ import (
 // String returns the report in one line, for a log or an error. It shows reasons and
 // messages as their controllers wrote them, cut to fit, and nothing of the spec.
 func (r Report) String() string {
-	return fmt.Sprintf("dataplane %s: %s", r.name(), r.Summary(time.Time{}))
+	return strings.TrimSpace("data plane "+r.name()) + ": " + r.Summary(time.Time{})
 }
 
 // Summary returns what String does, without the name, and with the age of each condition
 // at now. A zero now shows no ages.
 func (r Report) Summary(now time.Time) string {
+	if len(r.Verdicts) > 0 && r.Verdicts[0].Code == CodeNoObject {
+		return "no object"
+	}
 	var parts, others []string
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]
@@ -50,8 +53,6 @@ func (r Report) describe(v *Verdict, now time.Time) string {
 		text += " from " + oneLine(v.From)
 	}
 	switch {
-	case v.Code == CodeNoObject:
-		return text + ": no object"
 	case v.Code == CodeNotReported:
 		return text + " not reported"
 	case v.Reported == "": // Ready of an object that is being deleted

@@ -31,12 +31,12 @@ func unreachable() *v1alpha1.DataPlane {
 
 func TestReportInOneLine(t *testing.T) {
 	report := helpers.Evaluate(unreachable())
-	assert.Equal(t, "dataplane default/prod: Ready=False (AgentUnreachable: dial tcp: refused), observed generation 3 of 4 (stale); "+
+	assert.Equal(t, "data plane default/prod: Ready=False (AgentUnreachable: dial tcp: refused), observed generation 3 of 4 (stale); "+
 		"Connected not reported; GatewayProvisioned=True (Tested); other types: Created=True", report.String())
 	assert.Equal(t, "Ready=False (AgentUnreachable: dial tcp: refused) for 4m12s, observed generation 3 of 4 (stale); "+
 		"Connected not reported; GatewayProvisioned=True (Tested); other types: Created=True",
 		report.Summary(longAgo.Add(252*time.Second+time.Millisecond)))
-	assert.Equal(t, "dataplane : Ready: no object; Connected: no object; GatewayProvisioned: no object", helpers.Evaluate(nil).String())
+	assert.Equal(t, "data plane: no object", helpers.Evaluate(nil).String())
 }
 
 func TestReportSaysWhyAConditionDoesNotCount(t *testing.T) {

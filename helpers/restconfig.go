@@ -5,6 +5,7 @@ package helpers
 
 import (
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -66,7 +67,8 @@ func KubeconfigFor(dp *v1alpha1.DataPlane) (*clientcmdapi.Config, error) {
 // CredentialsFor returns the credentials of config as a DataPlane's spec holds them. It
 // is the inverse of [RESTConfigFor] and serves to register a cluster, for example from a
 // kubeconfig or from envtest. It reads CAFile, CertFile and KeyFile if the data isn't
-// inline, makes no request and doesn't modify config.
+// inline, makes no request and doesn't modify config. Of files that hold both certificate
+// and key, such as kubeadm's, each field gets only its part.
 //
 // [RESTConfigFor] accepts every result. The error joins one error for each rest.Config
 // field that is missing, invalid, or can't be stored in a DataPlane: tokens, passwords,
@@ -113,7 +115,7 @@ func CredentialsFor(config *rest.Config) (v1alpha1.APIServerCredentials, error) 
 		ClientKey:    encode(loaded.KeyData),
 	}
 	if loaded.Host != "" && !strings.Contains(loaded.Host, "://") {
-		creds.APIServerURL = "https://" + loaded.Host // as client-go completes host:port with TLS
+		creds.APIServerURL = "https://" + loaded.Host // client-go does the same when TLS is configured
 	}
 	_, faults := decodeCredentials(creds)
 	names := []string{"Host", "TLSClientConfig.CAData", "TLSClientConfig.CertData", "TLSClientConfig.KeyData"}
@@ -125,5 +127,7 @@ func CredentialsFor(config *rest.Config) (v1alpha1.APIServerCredentials, error) 
 	if len(errs) > 0 {
 		return none, errors.Join(errs...)
 	}
+	creds.ClientCert = encode(onlyPEM(loaded.CertData, func(block *pem.Block) bool { return block.Type == blockCertificate }))
+	creds.ClientKey = encode(onlyPEM(loaded.KeyData, isPrivateKey))
 	return creds, nil
 }

@@ -179,11 +179,11 @@ func TestRESTConfigForCredentials(t *testing.T) {
 		},
 		"a certificate that is none": {
 			edit:  func(c *creds) { c.ClientCert = testpki.Encode(testpki.Block("CERTIFICATE", []byte("hunter2"))) },
-			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "can't be parsed",
+			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "can't be used",
 		},
 		"a CA that is none": {
 			edit:  func(c *creds) { c.CACert = testpki.Encode(testpki.Block("CERTIFICATE", []byte("hunter2"))) },
-			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no certificate that can be parsed",
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no certificate that can be used",
 		},
 		"one usable CA of two": {
 			edit: func(c *creds) {
@@ -246,7 +246,7 @@ func TestRESTConfigForCredentials(t *testing.T) {
 			edit: func(c *creds) {
 				c.ClientCert = testpki.Encode([]byte(bom + string(testpki.Decode(c.ClientCert)) + string(testpki.Certificates(a.Cert))))
 			},
-			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "begins with a certificate that can't be parsed",
+			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "begins with a certificate that can't be used",
 		},
 		"a client certificate glued to an intermediate": {
 			edit: func(c *creds) {

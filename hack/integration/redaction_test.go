@@ -24,6 +24,7 @@ func TestLoggersShowNoSecret(t *testing.T) {
 	dp.Spec.Observer = &openchoreov1alpha1.ObserverAPI{}
 	dp.Spec.Observer.Authentication.BasicAuth.Password = "hunter2"
 	creds := dp.Spec.KubernetesCluster.Credentials
+	list := openchoreov1alpha1.DataPlaneList{Items: []openchoreov1alpha1.DataPlane{*dp}}
 
 	var out bytes.Buffer
 	for name, logger := range map[string]logr.Logger{
@@ -33,7 +34,11 @@ func TestLoggersShowNoSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out.Reset()
-			list := openchoreov1alpha1.DataPlaneList{Items: []openchoreov1alpha1.DataPlane{*dp}}
+			for _, value := range []any{dp, *dp, &list, list} {
+				logger.Info("changed", "value", value)
+			}
+			assert.Contains(t, out.String(), dp.Name)
+			assert.NotContains(t, out.String(), creds.CACert, "certificates fill the log")
 			for _, value := range []any{dp, *dp, dp.Spec, &dp.Spec, creds, &creds, dp.Spec.Observer, list} {
 				logger.Info("changed", "value", value)
 				logger.WithValues("value", value).Error(fmt.Errorf("failed with %v", value), "failed")
