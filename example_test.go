@@ -57,7 +57,7 @@ func run(ctx context.Context) error {
 	fmt.Println("applied: pull secret is", applied.Spec.Registry.SecretRef)
 
 	// OpenChoreo itself writes the condition Created, but no Ready.
-	readyFrom := helpers.ReadyFrom("Created")
+	readyFrom := helpers.ReadyFrom(openchoreov1alpha1.DataPlaneConditionCreated)
 
 	// List.
 	list, err := dataPlanes.List(ctx, metav1.ListOptions{})

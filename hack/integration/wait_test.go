@@ -115,7 +115,7 @@ func TestWaitFor(t *testing.T) {
 		var waitErr *await.Error
 		require.ErrorAs(t, err, &waitErr)
 		assert.Equal(t, metav1.ConditionFalse, waitErr.Last.Verdict("Ready").Status)
-		assert.Regexp(t, `^dataplane `+s.namespace+`/prod: waited \S+ for Ready=True: `+
+		assert.Regexp(t, `^data plane `+s.namespace+`/prod: waited \S+ for Ready=True: `+
 			`Ready=False \(AgentUnreachable: dial tcp: refused\)( for \d+s)?; Connected not reported; GatewayProvisioned not reported; `+
 			`other types: Created=True: context deadline exceeded$`, err.Error())
 

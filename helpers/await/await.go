@@ -15,11 +15,12 @@
 //
 // When a wait fails, its error says what was missing and why:
 //
-//	dataplane default/prod: waited 30s for Ready=True: Ready=False (AgentUnreachable: dial tcp: refused) for 4m12s;
+//	data plane default/prod: waited 30s for Ready=True: Ready=False (AgentUnreachable: dial tcp: refused) for 4m12s;
 //	Connected not reported; GatewayProvisioned=True; other types: Created=True: context deadline exceeded
 //
 // OpenChoreo itself sets Created, but not Ready, Connected or GatewayProvisioned. Where no
-// other controller sets Ready, add await.Evaluate(helpers.ReadyFrom("Created")).
+// other controller sets Ready, add
+// await.Evaluate(helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)).
 package await
 
 import (
@@ -45,7 +46,8 @@ type Client interface {
 	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
 }
 
-// For waits until a DataPlane is as until says, and returns it. Only ctx limits the wait.
+// For waits until a DataPlane is as until says, and returns it. An object that is being
+// deleted never is. Only ctx limits the wait.
 //
 // For gets the object first, so it returns at once if there is nothing to wait for. Then
 // it watches the object, or gets it every two seconds if watching is forbidden. It retries
@@ -73,7 +75,7 @@ func For(ctx context.Context, client Client, name string, until Until, opts ...O
 // FollowReplacement have no effect.
 func ForDeletion(ctx context.Context, client Client, name string, opts ...Option) error {
 	w := newWaiter(client, name, Until{want: "deletion"}, opts)
-	w.forDeletion = true
+	w.forDeletion, w.minGeneration = true, 0
 	_, err := w.run(ctx)
 	return err
 }
@@ -186,7 +188,7 @@ func (e *Error) Error() string {
 	if e.LastErr != nil && !errors.Is(e.cause, e.LastErr) {
 		details = append(details, fmt.Sprintf("last error: %v", e.LastErr))
 	}
-	text := fmt.Sprintf("dataplane %s: waited %s for %s",
+	text := fmt.Sprintf("data plane %s: waited %s for %s",
 		strings.TrimPrefix(e.Key.String(), "/"), e.Elapsed.Round(time.Millisecond), e.Want)
 	if len(details) > 0 {
 		text += ": " + strings.Join(details, "; ")

@@ -274,6 +274,46 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+func TestObjectBeingDeletedIsNotWhatIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	connected := func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[0].Type = "Connected" }
+	deleting := seen("b", "20", "True", connected, terminating)
+	for name, until := range map[string]await.Until{
+		"a condition": await.True("Connected"),
+		"existence":   {},
+		"a function":  await.Match("anything", func(helpers.Report) bool { return true }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &script{gets: []answer{{dp: deleting}}, watches: silent}
+			_, err := await.For(s.context(t), s, "prod", until)
+			require.ErrorIs(t, err, helpers.ErrDeleted)
+
+			s = &script{gets: []answer{{dp: deleting}}, watches: []stream{{events: []watch.Event{
+				{Type: watch.Deleted, Object: seen("b", "21", "True", connected, terminating)},
+				{Type: watch.Added, Object: seen("c", "22", "True", connected)},
+			}}}}
+			dp, err := await.For(s.context(t), s, "prod", until, await.FollowReplacement())
+			require.NoError(t, err)
+			assert.EqualValues(t, "c", dp.UID)
+		})
+	}
+}
+
+func TestFailOnIgnoresEarlierGenerations(t *testing.T) {
+	t.Parallel()
+	s := &script{
+		gets: []answer{{dp: seen("b", "20", "False")}},
+		watches: []stream{{events: []watch.Event{
+			{Type: watch.Modified, Object: seen("b", "21", "False", func(dp *v1alpha1.DataPlane) { dp.Generation = 5 })},
+		}}},
+	}
+	_, err := await.For(s.context(t), s, "prod", ready, await.MinGeneration(5), await.FailOn(func(report helpers.Report) error {
+		return fmt.Errorf("failed at generation %d", report.Generation)
+	}))
+	require.ErrorContains(t, err, ": failed at generation 5")
+}
+
 // An object that is created again starts at generation 1.
 func TestMinGenerationIsOfTheFirstObject(t *testing.T) {
 	t.Parallel()
@@ -440,10 +480,10 @@ func TestErrorText(t *testing.T) {
 			var awaitErr *await.Error
 			require.ErrorAs(t, err, &awaitErr)
 			awaitErr.Elapsed, awaitErr.Key.Namespace = 30*time.Second, "default"
-			assert.Equal(t, "dataplane default/prod: waited 30s for Ready=True: "+test.want, err.Error())
+			assert.Equal(t, "data plane default/prod: waited 30s for Ready=True: "+test.want, err.Error())
 		})
 	}
-	assert.Equal(t, "dataplane prod: waited 0s for it",
+	assert.Equal(t, "data plane prod: waited 0s for it",
 		(&await.Error{Key: types.NamespacedName{Name: "prod"}, Want: "it"}).Error(), "made by hand")
 }
 
@@ -526,8 +566,9 @@ func TestFailOnEndsAWaitForDeletion(t *testing.T) {
 			return hopeless
 		}
 		return nil
-	}))
+	}), await.MinGeneration(5)) // which has no effect
 	require.ErrorIs(t, err, hopeless)
+	require.NotContains(t, err.Error(), "generation")
 }
 
 // A load balancer may end watches every few seconds. No news must wait for a backoff then.

@@ -65,7 +65,7 @@ func ExampleError() {
 	// Output:
 	// Stale
 	// true
-	// dataplane default/prod: waited 30s for Ready=True: Ready=True (Reconciled), observed generation 1 of 2 (stale); Connected=False (AgentUnreachable: dial tcp: refused) for 72h0m0s; GatewayProvisioned not reported; other types: Created=True: context deadline exceeded
+	// data plane default/prod: waited 30s for Ready=True: Ready=True (Reconciled), observed generation 1 of 2 (stale); Connected=False (AgentUnreachable: dial tcp: refused) for 72h0m0s; GatewayProvisioned not reported; other types: Created=True: context deadline exceeded
 }
 
 // OpenChoreo's own controller sets Created and no other condition.

@@ -230,21 +230,24 @@ func (w *waiter) look(dp *v1alpha1.DataPlane) error {
 	w.pinned, w.uid, w.version = true, dp.UID, dp.ResourceVersion
 	w.object, w.last = dp, helpers.Evaluate(dp, w.evaluate...)
 
-	current := dp.Generation >= w.minGeneration
 	switch {
 	case w.forDeletion:
-	case current && (w.until.met == nil || w.until.met(w.last)):
-		return errMet
-	case dp.DeletionTimestamp != nil && !w.followReplacement:
+	case dp.DeletionTimestamp != nil && w.followReplacement:
+		return nil
+	case dp.DeletionTimestamp != nil:
 		return fmt.Errorf("%w or is being deleted", helpers.ErrDeleted)
+	case dp.Generation < w.minGeneration:
+		return nil
+	case w.until.met == nil || w.until.met(w.last):
+		return errMet
 	}
-	if current && w.failOn != nil {
+	if w.failOn != nil {
 		return w.failOn(w.last)
 	}
 	return nil
 }
 
-// gone takes in that there is no object, of which err tells.
+// gone records that the object doesn't exist. err says how that is known.
 func (w *waiter) gone(err error) error {
 	w.lastErr = err
 	switch {
