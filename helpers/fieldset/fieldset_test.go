@@ -5,8 +5,6 @@ package fieldset_test
 
 import (
 	"fmt"
-	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -147,15 +145,4 @@ func TestManagersRefuses(t *testing.T) {
 	dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{broken}}}
 	_, err = fieldset.Managers(dp, ".spec")
 	require.ErrorContains(t, err, `managed fields of "broken"`)
-}
-
-// Importers get the schema, and neither client-go nor the apply configurations.
-func TestDependencies(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", ".").Output()
-	require.NoError(t, err)
-	for _, dependency := range strings.Fields(string(out)) {
-		assert.NotContains(t, dependency, "k8s.io/client-go")
-		assert.NotContains(t, dependency, "k8s.io/api/")
-		assert.NotContains(t, dependency, "/applyconfigurations")
-	}
 }

@@ -15,8 +15,6 @@
 package informer
 
 import (
-	"sync"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
@@ -46,7 +44,8 @@ type Funcs struct {
 
 // Handler returns an event handler for one informer of DataPlanes. It calls typed
 // functions, also for objects that were deleted while the watch was interrupted, and tells
-// when readiness changes. [helpers.IsReady] decides that, with the given options.
+// when readiness changes. [helpers.IsReady] decides that, with the given options. Add it
+// once: it isn't safe for concurrent use, and an informer calls it from one goroutine.
 //
 // Readiness is evaluated at each event. An option that depends on time, such as
 // [helpers.StableFor], therefore needs an informer with a resync period: OnReady is called
@@ -55,15 +54,14 @@ type Funcs struct {
 // A DataPlane that was deleted and recreated while the watch was interrupted comes as one
 // update; if it was ready, OnNotReady is called in between. Handler ignores other objects.
 func Handler(funcs Funcs, opts ...helpers.EvaluateOption) cache.ResourceEventHandler {
-	return &handler{funcs: funcs, opts: opts, ready: map[types.NamespacedName]struct{}{}}
+	return &handler{funcs: funcs, opts: opts, ready: map[types.NamespacedName]bool{}}
 }
 
 type handler struct {
 	funcs Funcs
 	opts  []helpers.EvaluateOption
 
-	mu    sync.Mutex
-	ready map[types.NamespacedName]struct{} // those that were, when last evaluated
+	ready map[types.NamespacedName]bool // the DataPlanes that were ready at the last event
 }
 
 // OnAdd implements cache.ResourceEventHandler.
@@ -112,14 +110,12 @@ func (h *handler) OnDelete(obj any) {
 // setReady remembers whether dp is ready, and calls OnReady or OnNotReady if that is new.
 func (h *handler) setReady(dp *v1alpha1.DataPlane, ready bool) {
 	key := types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
-	h.mu.Lock()
-	_, was := h.ready[key]
+	was := h.ready[key]
 	if ready {
-		h.ready[key] = struct{}{}
+		h.ready[key] = true
 	} else {
 		delete(h.ready, key)
 	}
-	h.mu.Unlock()
 	switch {
 	case ready && !was && h.funcs.OnReady != nil:
 		h.funcs.OnReady(dp)

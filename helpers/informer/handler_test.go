@@ -5,9 +5,6 @@ package informer_test
 
 import (
 	"fmt"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,29 +120,4 @@ func TestHandlerReadsReadyByItsOptions(t *testing.T) {
 	h := informer.Handler(record(&got), helpers.RequireObserved())
 	h.OnAdd(state("1", metav1.ConditionTrue), false)
 	assert.Equal(t, []string{"add false"}, got)
-}
-
-func TestHandlerIsSafeForConcurrentUse(t *testing.T) {
-	var up, down atomic.Int32
-	h := informer.Handler(informer.Funcs{
-		OnReady:    func(*v1alpha1.DataPlane) { up.Add(1) },
-		OnNotReady: func(*v1alpha1.DataPlane) { down.Add(1) },
-	})
-	var group sync.WaitGroup
-	for i := range 8 {
-		dp := state("1", metav1.ConditionTrue)
-		dp.Name = strconv.Itoa(i)
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			for range 100 {
-				h.OnAdd(dp, false)
-				h.OnUpdate(dp, dp)
-				h.OnDelete(dp)
-			}
-		}()
-	}
-	group.Wait()
-	assert.EqualValues(t, 800, up.Load())
-	assert.EqualValues(t, 800, down.Load())
 }

@@ -41,7 +41,9 @@ func StripManagedFields(obj any) (any, error) {
 //   - [v1alpha1.Redacted] replaces the client key, the observer's password, and user
 //     information in URLs. It also replaces the certificates, which are of no use without
 //     the key and take most of the space.
-//   - The annotations in which kubectl apply and kapp keep a copy of the object are removed.
+//   - The annotations in which kubectl apply, kapp and Rancher keep a copy of the object are
+//     removed, and from dynamic objects spec.kubernetesCluster.auth, in which OpenChoreo v0.4
+//     to v0.8 keeps credentials.
 //
 // It works with typed, dynamic and metadata informers. It takes all objects of a metadata
 // informer for DataPlanes, since those don't always tell their kind. From other kinds, it
@@ -55,8 +57,10 @@ func DropSecrets(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *v1alpha1.DataPlane:
 		if o != nil {
+			*o = *o.Redacted()
 			dropAnnotations(o.Annotations)
-			dropTyped(&o.Spec)
+			creds := &o.Spec.KubernetesCluster.Credentials
+			creds.CACert, creds.ClientCert = redact(creds.CACert), redact(creds.ClientCert)
 		}
 	case *metav1.PartialObjectMetadata:
 		if o != nil {
@@ -76,18 +80,6 @@ func dropAnnotations[T any](annotations map[string]T) {
 	}
 }
 
-func dropTyped(spec *v1alpha1.DataPlaneSpec) {
-	creds := &spec.KubernetesCluster.Credentials
-	for _, value := range []*string{&creds.CACert, &creds.ClientCert, &creds.ClientKey} {
-		*value = redact(*value)
-	}
-	creds.APIServerURL = redactURL(creds.APIServerURL)
-	if observer := spec.Observer; observer != nil {
-		observer.Authentication.BasicAuth.Password = redact(observer.Authentication.BasicAuth.Password)
-		observer.URL = redactURL(observer.URL)
-	}
-}
-
 // dropUnstructured replaces what is in the place of a secret, whatever its type.
 func dropUnstructured(object map[string]any) {
 	at := func(path ...string) map[string]any {
@@ -103,6 +95,7 @@ func dropUnstructured(object map[string]any) {
 		}
 	}
 	dropAnnotations(at("metadata", "annotations"))
+	delete(at("spec", "kubernetesCluster"), "auth")
 	creds, observer := at("spec", "kubernetesCluster", "credentials"), at("spec", "observer")
 	for _, name := range []string{"caCert", "clientCert", "clientKey"} {
 		replace(creds, name, redact)

@@ -102,7 +102,7 @@ func TestDropSecretsOfUntypedObjectsDropsValuesOfAnyType(t *testing.T) {
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "DataPlane",
 		"metadata": map[string]any{"annotations": map[string]any{lastapplied.Annotations[0]: int64(1)}},
 		"spec": map[string]any{
-			"kubernetesCluster": map[string]any{"credentials": map[string]any{
+			"kubernetesCluster": map[string]any{"auth": "hunter2", "credentials": map[string]any{
 				"apiServerURL": []any{"hunter2"}, "caCert": nil, "clientCert": "", "clientKey": map[string]any{"a": "hunter2"},
 			}},
 			"observer": map[string]any{"url": "https://hun ter2@x", "authentication": "x"},
@@ -120,6 +120,25 @@ func TestDropSecretsOfUntypedObjectsDropsValuesOfAnyType(t *testing.T) {
 			"observer": map[string]any{"url": v1alpha1.Redacted, "authentication": "x"},
 		},
 	}, object)
+}
+
+func TestDropSecretsOfUntypedObjectsOfLaterReleases(t *testing.T) {
+	object := func(cluster map[string]any) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "DataPlane",
+			"spec": map[string]any{"kubernetesCluster": cluster},
+		}}
+	}
+	value := map[string]any{"value": "hunter2"}
+	got, err := informer.DropSecrets(object(map[string]any{ // v0.4 to v0.8
+		"server": "https://host:6443", "tls": map[string]any{"ca": value},
+		"auth": map[string]any{"mTLS": map[string]any{"clientKey": value}, "bearerToken": value},
+	}))
+	require.NoError(t, err)
+	assert.Equal(t, object(map[string]any{"server": "https://host:6443", "tls": map[string]any{"ca": value}}), got)
+	got, err = informer.DropSecrets(object(nil))
+	require.NoError(t, err)
+	assert.Equal(t, object(nil), got)
 }
 
 func TestDataPlaneWithoutSecretsIsRefused(t *testing.T) {

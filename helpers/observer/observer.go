@@ -50,8 +50,6 @@ type Options struct {
 	// as [net.Dialer.ControlContext] is; if it returns an error, the client doesn't connect.
 	// With a proxy, the address is the proxy's.
 	DialControl func(ctx context.Context, network, address string, c syscall.RawConn) error
-	// UserAgent is sent with requests that have none.
-	UserAgent string
 }
 
 // ClientFor returns a client for the observer of dp, and the observer's base URL, to which
@@ -76,7 +74,7 @@ func ClientFor(dp *v1alpha1.DataPlane, opts Options) (*http.Client, *url.URL, er
 	}
 	return &http.Client{
 		Transport: &transport{
-			next: opts.transport(base.Scheme), scheme: base.Scheme, host: base.Host, userAgent: opts.UserAgent,
+			next: opts.transport(base.Scheme), scheme: base.Scheme, host: base.Host,
 			// A closure, so that formatting the transport doesn't show the password.
 			authenticate: func(req *http.Request) { req.SetBasicAuth(auth.Username, auth.Password) },
 		},
@@ -131,9 +129,9 @@ func (o Options) transport(scheme string) *http.Transport {
 
 // transport adds credentials to requests for one origin.
 type transport struct {
-	next                    *http.Transport
-	scheme, host, userAgent string
-	authenticate            func(*http.Request)
+	next         *http.Transport
+	scheme, host string
+	authenticate func(*http.Request)
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -141,9 +139,6 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context()) // A RoundTripper must not modify its request.
 	if req.URL.Scheme == t.scheme && req.URL.Host == t.host && (req.Host == "" || req.Host == t.host) {
 		t.authenticate(req)
-	}
-	if t.userAgent != "" && req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", t.userAgent)
 	}
 	return t.next.RoundTrip(req)
 }
