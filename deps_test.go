@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"internal/lastapplied":     {},
 	"internal/schema":          {},
 
-	"helpers":          {"apis/openchoreo/v1alpha1", "internal/lastapplied"},
+	"helpers":          {"apis/openchoreo/v1alpha1"},
 	"helpers/await":    {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/fieldset": {"apis/openchoreo/v1alpha1", "internal/schema"},
 	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/remote"},

@@ -4,12 +4,12 @@
 package helpers
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
 )
 
 // StatusClient is the part of the typed client that [PatchConditions] uses.
@@ -167,8 +166,6 @@ func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 		return nil, errors.New("metadata.resourceVersion: must be set: before must come from an API server")
 	case before.Namespace != after.Namespace || before.Name != after.Name || before.UID != after.UID:
 		return nil, errors.New("metadata: namespace, name and uid must be the same before and after")
-	case secretsDropped(before) || secretsDropped(after):
-		return nil, ErrSecretsDropped
 	}
 	original, modified := before.DeepCopy(), after.DeepCopy()
 	original.ResourceVersion, modified.ResourceVersion = "", before.ResourceVersion // a change, so the patch holds it
@@ -180,22 +177,16 @@ func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if secretsDropped(from) || secretsDropped(to) {
+		return nil, ErrSecretsDropped
+	}
 	return jsonmergepatch.CreateThreeWayJSONMergePatch(from, to, from)
 }
 
-// secretsDropped reports whether dp holds the marker that [v1alpha1.DataPlane.Redacted]
-// leaves in the place of a secret.
-func secretsDropped(dp *v1alpha1.DataPlane) bool {
-	values := []string{dp.Spec.KubernetesCluster.Credentials.APIServerURL}
-	if observer := dp.Spec.Observer; observer != nil {
-		values = append(values, observer.URL, observer.Authentication.BasicAuth.Password)
-	}
-	for _, annotation := range lastapplied.Annotations {
-		values = append(values, dp.Annotations[annotation])
-	}
-	return credentialsDropped(dp) || slices.ContainsFunc(values, func(value string) bool {
-		return value == v1alpha1.Redacted || strings.Contains(value, "//"+v1alpha1.Redacted+"@")
-	})
+// secretsDropped reports whether the JSON of an object holds the marker that
+// [v1alpha1.DataPlane.Redacted] leaves in the place of a secret.
+func secretsDropped(object []byte) bool {
+	return bytes.Contains(object, []byte(`"`+v1alpha1.Redacted+`"`)) || bytes.Contains(object, []byte("//"+v1alpha1.Redacted+"@"))
 }
 
 func credentialsDropped(dp *v1alpha1.DataPlane) bool {

@@ -232,11 +232,9 @@ func (w *waiter) look(dp *v1alpha1.DataPlane) error {
 
 	switch {
 	case w.forDeletion:
-	case dp.DeletionTimestamp != nil && w.followReplacement:
-		return nil
-	case dp.DeletionTimestamp != nil:
+	case dp.DeletionTimestamp != nil && !w.followReplacement:
 		return fmt.Errorf("%w or is being deleted", helpers.ErrDeleted)
-	case dp.Generation < w.minGeneration:
+	case dp.DeletionTimestamp != nil, dp.Generation < w.minGeneration:
 		return nil
 	case w.until.met == nil || w.until.met(w.last):
 		return errMet

@@ -15,7 +15,6 @@
 package informer
 
 import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
@@ -73,7 +72,7 @@ func (h *handler) OnAdd(obj any, initial bool) {
 	if h.funcs.OnAdd != nil {
 		h.funcs.OnAdd(dp, initial)
 	}
-	h.setReady(dp, h.isReady(dp))
+	h.setReady(dp, helpers.IsReady(dp, h.opts...))
 }
 
 // OnUpdate implements cache.ResourceEventHandler.
@@ -89,7 +88,7 @@ func (h *handler) OnUpdate(oldObj, newObj any) {
 	if before.UID != after.UID {
 		h.setReady(before, false)
 	}
-	h.setReady(after, h.isReady(after))
+	h.setReady(after, helpers.IsReady(after, h.opts...))
 }
 
 // OnDelete implements cache.ResourceEventHandler.
@@ -122,9 +121,4 @@ func (h *handler) setReady(dp *v1alpha1.DataPlane, ready bool) {
 	case was && !ready && h.funcs.OnNotReady != nil:
 		h.funcs.OnNotReady(dp)
 	}
-}
-
-func (h *handler) isReady(dp *v1alpha1.DataPlane) bool {
-	verdict := helpers.EvaluateCondition(dp, v1alpha1.DataPlaneConditionReady, h.opts...)
-	return verdict.Status == metav1.ConditionTrue
 }
