@@ -113,8 +113,8 @@ func TestValidateWarns(t *testing.T) {
 		edit func(*v1alpha1.DataPlaneSpec)
 		want string
 	}{
-		"expired client certificate":  {set(a.Issue(key, testpki.Expired)), fieldCert + ": certificate 1 expired at "},
-		"client certificate of later": {set(a.Issue(key, later)), fieldCert + ": certificate 1 is not valid before "},
+		"expired client certificate":       {set(a.Issue(key, testpki.Expired)), fieldCert + ": certificate 1 expired at "},
+		"client certificate not valid yet": {set(a.Issue(key, later)), fieldCert + ": certificate 1 is not valid before "},
 		"a private key beside the client certificate": {func(s *v1alpha1.DataPlaneSpec) {
 			creds := &s.KubernetesCluster.Credentials
 			creds.ClientCert = testpki.Encode(append(testpki.Decode(creds.ClientCert), testpki.Decode(creds.ClientKey)...))
@@ -130,9 +130,9 @@ func TestValidateWarns(t *testing.T) {
 		"only expired CAs": {func(s *v1alpha1.DataPlaneSpec) {
 			s.KubernetesCluster.Credentials.CACert = testpki.Encode(testpki.Certificates(a.Issue(key, testpki.Expired)))
 		}, fieldCA + ": all certificates are expired"},
-		"observer without TLS":   {observer("http://observer"), "spec.observer.url: must use https"},
-		"observer that is none":  {observer("observer"), "spec.observer.url: must start with https://"},
-		"observer with password": {observer("https://a:hunter2@b"), "spec.observer.url: must not contain a user name"},
+		"observer without TLS":      {observer("http://observer"), "spec.observer.url: must use https"},
+		"observer without a scheme": {observer("observer"), "spec.observer.url: must start with https://"},
+		"observer with password":    {observer("https://a:hunter2@b"), "spec.observer.url: must not contain a user name"},
 		"registry with scheme": {
 			func(s *v1alpha1.DataPlaneSpec) { s.Registry.Prefix = "https://docker.io" },
 			"spec.registry.prefix: must be a registry without a scheme",
@@ -156,29 +156,29 @@ func TestValidateWarns(t *testing.T) {
 	}
 }
 
-// encoding/pem skips what it can't read in silence, and client-go with it.
-func TestValidateWarnsOfEachCertificateThatIsLost(t *testing.T) {
+// encoding/pem, and so client-go, silently skips blocks that it can't read.
+func TestValidateWarnsOfEachCertificateThatIsIgnored(t *testing.T) {
 	ca := func() []byte { return testpki.Certificates(testpki.New(t).Cert) }
 	one, two, three := ca(), ca(), ca()
 	hint := ": BEGIN and END must each have a line of their own, without indentation or byte order mark, and the text between must be base64"
 	unusual := ": a certificate must be in a PEM block CERTIFICATE without headers"
 	for name, test := range map[string]struct {
-		bundle []byte
-		lost   []int  // counted from 1
-		kept   []byte // what is left
-		hint   string
+		bundle  []byte
+		ignored []int  // counted from 1
+		kept    []byte // what is left
+		hint    string
 	}{
 		"all sound":                       {bundle: slices.Concat(one, two, three), kept: slices.Concat(one, two, three)},
-		"two without a line break":        {bundle: slices.Concat(glue(one, two), three), lost: []int{1, 2}, kept: three, hint: hint},
-		"a byte order mark":               {bundle: slices.Concat([]byte(bom), one, two), lost: []int{1}, kept: two, hint: hint},
-		"an indented one":                 {bundle: slices.Concat(one, append(indent(two), '\n'), three), lost: []int{2}, kept: slices.Concat(one, three), hint: hint},
-		"a corrupt one":                   {bundle: slices.Concat(one, corrupt(two), three), lost: []int{2}, kept: slices.Concat(one, three), hint: hint},
-		"a cut one at the end":            {bundle: slices.Concat(one, two[:len(two)/2]), lost: []int{2}, kept: one, hint: hint},
-		"one that is no certificate":      {bundle: slices.Concat(one, testpki.Block("CERTIFICATE", []byte("junk")), two), lost: []int{2}, kept: slices.Concat(one, two)},
-		"several, numbered as they are":   {bundle: slices.Concat(corrupt(one), two, corrupt(one), corrupt(one), three), lost: []int{1, 3, 4}, kept: slices.Concat(two, three), hint: hint},
-		"one of OpenSSL's own kind":       {bundle: slices.Concat(one, retyped(two, "TRUSTED CERTIFICATE")), lost: []int{2}, kept: one, hint: unusual},
-		"one of an older kind":            {bundle: slices.Concat(retyped(one, "X509 CERTIFICATE"), two), lost: []int{1}, kept: two, hint: unusual},
-		"one with headers":                {bundle: slices.Concat(one, withHeader(two), three), lost: []int{2}, kept: slices.Concat(one, three), hint: unusual},
+		"two without a line break":        {bundle: slices.Concat(glue(one, two), three), ignored: []int{1, 2}, kept: three, hint: hint},
+		"a byte order mark":               {bundle: slices.Concat([]byte(bom), one, two), ignored: []int{1}, kept: two, hint: hint},
+		"an indented one":                 {bundle: slices.Concat(one, append(indent(two), '\n'), three), ignored: []int{2}, kept: slices.Concat(one, three), hint: hint},
+		"a corrupt one":                   {bundle: slices.Concat(one, corrupt(two), three), ignored: []int{2}, kept: slices.Concat(one, three), hint: hint},
+		"a cut one at the end":            {bundle: slices.Concat(one, two[:len(two)/2]), ignored: []int{2}, kept: one, hint: hint},
+		"one that is no certificate":      {bundle: slices.Concat(one, testpki.Block("CERTIFICATE", []byte("junk")), two), ignored: []int{2}, kept: slices.Concat(one, two)},
+		"several, numbered as they are":   {bundle: slices.Concat(corrupt(one), two, corrupt(one), corrupt(one), three), ignored: []int{1, 3, 4}, kept: slices.Concat(two, three), hint: hint},
+		"one of OpenSSL's own kind":       {bundle: slices.Concat(one, retyped(two, "TRUSTED CERTIFICATE")), ignored: []int{2}, kept: one, hint: unusual},
+		"one of an older kind":            {bundle: slices.Concat(retyped(one, "X509 CERTIFICATE"), two), ignored: []int{1}, kept: two, hint: unusual},
+		"one with headers":                {bundle: slices.Concat(one, withHeader(two), three), ignored: []int{2}, kept: slices.Concat(one, three), hint: unusual},
 		"a damaged block of another kind": {bundle: slices.Concat(one, corrupt(testpki.Block("X509 CRL", []byte("some text"))), two), kept: slices.Concat(one, two)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -187,14 +187,14 @@ func TestValidateWarnsOfEachCertificateThatIsLost(t *testing.T) {
 			warnings, errs := helpers.Validate(dp)
 			assert.Empty(t, errs)
 			var want []string
-			for _, i := range test.lost {
+			for _, i := range test.ignored {
 				want = append(want, fmt.Sprintf("%s: certificate %d can't be used and is ignored%s", fieldCA, i, test.hint))
 			}
 			assert.Equal(t, want, warnings)
 			used, kept := x509.NewCertPool(), x509.NewCertPool()
 			used.AppendCertsFromPEM(test.bundle)
 			kept.AppendCertsFromPEM(test.kept)
-			assert.True(t, kept.Equal(used), "crypto/x509 must lose the same ones")
+			assert.True(t, kept.Equal(used), "crypto/x509 must ignore the same ones")
 		})
 	}
 }
@@ -260,7 +260,7 @@ func TestFingerprint(t *testing.T) {
 		func(c *v1alpha1.APIServerCredentials) { c.CACert += "\n" },
 		func(c *v1alpha1.APIServerCredentials) { c.ClientCert += "\n" },
 		func(c *v1alpha1.APIServerCredentials) { c.ClientKey += "\n" },
-		// What moves from one value into the next.
+		// A character that moves from one value to the next.
 		func(c *v1alpha1.APIServerCredentials) {
 			c.CACert, c.ClientCert = c.CACert[:len(c.CACert)-1], c.CACert[len(c.CACert)-1:]+c.ClientCert
 		},

@@ -130,7 +130,7 @@ func TestPatchConditions(t *testing.T) {
 		"sends nothing that is there": {
 			before: withConditions(1, condition(ready, yes, 1)), set: []metav1.Condition{condition(ready, yes, 0)}, gets: 1,
 		},
-		"looks whether a cache lags that shows the condition": {
+		"gets the object if a cache that may lag shows the condition": {
 			before: withConditions(1, condition(ready, yes, 1)), set: []metav1.Condition{condition(ready, yes, 0)}, gets: 1, patches: 1,
 			meanwhile: func(stored *dataPlane) { stored.Status.Conditions[0].Status = no },
 			check:     func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
@@ -164,7 +164,7 @@ func TestPatchConditions(t *testing.T) {
 				assert.Equal(t, []metav1.Condition{condition(ready, yes, 5)}, result.Status.Conditions)
 			},
 		},
-		"replaces one of before a restore": {
+		"replaces a condition left over from before a restore": {
 			before: withConditions(2, condition(ready, yes, 7)), set: setReady(yes), patches: 1,
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
 		},
@@ -199,7 +199,7 @@ func TestPatchConditions(t *testing.T) {
 				assert.EqualValues(t, 5, result.Status.ObservedGeneration)
 			},
 		},
-		"ObserveGeneration replaces one of before a restore": {
+		"ObserveGeneration replaces one left over from before a restore": {
 			before: &dataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: v1alpha1.DataPlaneStatus{ObservedGeneration: 9}},
 			set:    setReady(yes), opts: helpers.PatchOptions{ObserveGeneration: true}, patches: 1,
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
@@ -367,7 +367,7 @@ func TestMergePatchHoldsTheDifference(t *testing.T) {
 	assert.JSONEq(t, `{"metadata": {"resourceVersion": "7"}}`, string(patch))
 }
 
-func TestMergePatchRefusesWhatIsNotOneObject(t *testing.T) {
+func TestMergePatchRefusesDifferentObjects(t *testing.T) {
 	sound := testpki.DataPlane(t)
 	sound.ResourceVersion = "7"
 	with := func(edit func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
@@ -393,7 +393,7 @@ func TestMergePatchRefusesWhatIsNotOneObject(t *testing.T) {
 }
 
 // Each field holds something to redact, alone, so that nothing else gives it away.
-func TestMergePatchRefusesRedacted(t *testing.T) {
+func TestMergePatchRefusesRedactedObjects(t *testing.T) {
 	observer := func(edit func(*v1alpha1.ObserverAPI)) func(*v1alpha1.DataPlane) {
 		return func(dp *v1alpha1.DataPlane) {
 			dp.Spec.Observer = &v1alpha1.ObserverAPI{}

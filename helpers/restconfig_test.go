@@ -177,11 +177,11 @@ func TestRESTConfigForCredentials(t *testing.T) {
 			edit:  func(c *creds) { c.CACert = testpki.Encode([]byte("hunter2")) },
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no PEM block CERTIFICATE",
 		},
-		"a certificate that is none": {
+		"a block that is no certificate": {
 			edit:  func(c *creds) { c.ClientCert = testpki.Encode(testpki.Block("CERTIFICATE", []byte("hunter2"))) },
 			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "can't be used",
 		},
-		"a CA that is none": {
+		"a CA block that is no certificate": {
 			edit:  func(c *creds) { c.CACert = testpki.Encode(testpki.Block("CERTIFICATE", []byte("hunter2"))) },
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no certificate that can be used",
 		},

@@ -315,7 +315,7 @@ func TestFailOnIgnoresEarlierGenerations(t *testing.T) {
 }
 
 // An object that is created again starts at generation 1.
-func TestMinGenerationIsOfTheFirstObject(t *testing.T) {
+func TestMinGenerationAppliesToTheFirstObject(t *testing.T) {
 	t.Parallel()
 	former, next := seen("a", "20", "True"), seen("b", "30", "True", firstGeneration)
 	opts := []await.Option{await.MinGeneration(5), await.FollowReplacement()}
@@ -353,12 +353,12 @@ func TestUID(t *testing.T) {
 		err      error // of For
 		deletion error // of ForDeletion
 	}{
-		"the object is there":                        {get: answer{dp: seen("a", "20", "True")}, deletion: errOver},
-		"it was replaced":                            {get: answer{dp: seen("b", "20", "True")}, err: helpers.ErrReplaced},
-		"it was replaced by one that is followed":    {get: answer{dp: seen("b", "20", "True")}, opts: []await.Option{await.FollowReplacement()}},
-		"it was deleted":                             {get: answer{err: notFound}, err: helpers.ErrDeleted},
-		"it was deleted and won't come again":        {get: answer{err: notFound}, opts: []await.Option{await.AllowMissing()}, err: helpers.ErrDeleted},
-		"it was deleted, and a replacement may come": {get: answer{err: notFound}, opts: []await.Option{await.FollowReplacement()}, err: errOver},
+		"the object is there": {get: answer{dp: seen("a", "20", "True")}, deletion: errOver},
+		"it was replaced":     {get: answer{dp: seen("b", "20", "True")}, err: helpers.ErrReplaced},
+		"it was replaced, and replacements are followed": {get: answer{dp: seen("b", "20", "True")}, opts: []await.Option{await.FollowReplacement()}},
+		"it was deleted": {get: answer{err: notFound}, err: helpers.ErrDeleted},
+		"it was deleted, and AllowMissing is set":       {get: answer{err: notFound}, opts: []await.Option{await.AllowMissing()}, err: helpers.ErrDeleted},
+		"it was deleted, and replacements are followed": {get: answer{err: notFound}, opts: []await.Option{await.FollowReplacement()}, err: errOver},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -456,12 +456,12 @@ func TestErrorText(t *testing.T) {
 			opts:   []await.Option{await.AllowMissing()},
 			want:   `last error: dataplanes.openchoreo.dev "prod" not found: context canceled: script is over`,
 		},
-		"nothing of a missing object that has come": {
+		"no NotFound of an object that was created later": {
 			script: &script{gets: []answer{{err: notFound}, {dp: seen("b", "20", "False")}}, watches: silent},
 			opts:   []await.Option{await.AllowMissing()},
 			want:   `Ready=False (Tested: as tested)` + nothingElse + `: context canceled: script is over`,
 		},
-		"nothing of a former object": {
+		"no conditions of a former object": {
 			script: &script{
 				gets:    []answer{{dp: seen("b", "20", "True", terminating)}},
 				watches: []stream{{events: []watch.Event{{Type: watch.Deleted, Object: seen("b", "21", "True")}}}},
@@ -549,7 +549,7 @@ func TestErrorIs(t *testing.T) {
 	})
 }
 
-func TestForReturnsWhatIsMetThoughContextHasEnded(t *testing.T) {
+func TestForSucceedsAtOnceEvenIfTheContextHasEnded(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -94,7 +94,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-func TestHandlerTellsOfReadinessThatTimeBrings(t *testing.T) {
+func TestHandlerReportsReadinessThatDependsOnTime(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	up := state("1", metav1.ConditionTrue)
 	up.Status.Conditions[0].LastTransitionTime = metav1.NewTime(now)

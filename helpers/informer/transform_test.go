@@ -84,7 +84,7 @@ func TestDropSecrets(t *testing.T) {
 		"a nil DataPlane":                   {(*v1alpha1.DataPlane)(nil), (*v1alpha1.DataPlane)(nil)},
 		"a nil untyped object":              {(*unstructured.Unstructured)(nil), (*unstructured.Unstructured)(nil)},
 		"nil metadata":                      {(*metav1.PartialObjectMetadata)(nil), (*metav1.PartialObjectMetadata)(nil)},
-		"a deletion that no watch has seen": {cache.DeletedFinalStateUnknown{Key: "x"}, cache.DeletedFinalStateUnknown{Key: "x"}},
+		"a deletion that the watch missed":  {cache.DeletedFinalStateUnknown{Key: "x"}, cache.DeletedFinalStateUnknown{Key: "x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := informer.DropSecrets(test.in)
@@ -97,7 +97,7 @@ func TestDropSecrets(t *testing.T) {
 	}
 }
 
-func TestDropSecretsOfUntypedObjectsDropsValuesOfAnyType(t *testing.T) {
+func TestDropSecretsReplacesUntypedValuesOfAnyType(t *testing.T) {
 	object := map[string]any{
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "DataPlane",
 		"metadata": map[string]any{"annotations": map[string]any{lastapplied.Annotations[0]: int64(1)}},
@@ -122,7 +122,7 @@ func TestDropSecretsOfUntypedObjectsDropsValuesOfAnyType(t *testing.T) {
 	}, object)
 }
 
-func TestDropSecretsOfUntypedObjectsOfLaterReleases(t *testing.T) {
+func TestDropSecretsRemovesCredentialsOfLaterReleases(t *testing.T) {
 	object := func(cluster map[string]any) *unstructured.Unstructured {
 		return &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "DataPlane",
