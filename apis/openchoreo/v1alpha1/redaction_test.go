@@ -31,6 +31,8 @@ func secretDataPlane() v1alpha1.DataPlane {
 	return v1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Name: "prod", Namespace: "default", Annotations: map[string]string{
 			"kubectl.kubernetes.io/last-applied-configuration": `{"spec":{"clientKey":"` + secretKey + `"}}`,
+			"kapp.k14s.io/original":                            secretKey,
+			"objectset.rio.cattle.io/applied":                  secretKey, // Rancher
 			"openchoreo.dev/display-name":                      "Production",
 		}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}},
 		Spec: v1alpha1.DataPlaneSpec{
@@ -188,7 +190,11 @@ func TestRedactedKeepsEverythingElse(t *testing.T) {
 	assert.Equal(t, *before, dp, "the object itself must not be changed")
 
 	before.ManagedFields = nil
-	before.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = v1alpha1.Redacted
+	for _, annotation := range []string{
+		"kubectl.kubernetes.io/last-applied-configuration", "kapp.k14s.io/original", "objectset.rio.cattle.io/applied",
+	} {
+		before.Annotations[annotation] = v1alpha1.Redacted
+	}
 	creds := &before.Spec.KubernetesCluster.Credentials
 	creds.APIServerURL, creds.ClientKey = "https://REDACTED@host:6443", v1alpha1.Redacted
 	before.Spec.Observer.Authentication.BasicAuth.Password = v1alpha1.Redacted
