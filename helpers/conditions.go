@@ -113,61 +113,71 @@ type Report struct {
 	Generation int64 `json:"generation,omitempty"`
 	// ObservedGeneration is status.observedGeneration; 0 if not reported.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Verdicts holds Ready, Connected and GatewayProvisioned, reported or not, in this
-	// order, and then all other reported types by name.
-	Verdicts []Verdict `json:"verdicts"`
-}
-
-// definedConditions are the types that the API defines, in the order of a report.
-var definedConditions = [...]string{
-	v1alpha1.DataPlaneConditionReady,
-	v1alpha1.DataPlaneConditionConnected,
-	v1alpha1.DataPlaneConditionGatewayProvisioned,
+	// Ready, Connected and GatewayProvisioned are always there, reported or not.
+	Ready              Verdict `json:"ready"`
+	Connected          Verdict `json:"connected"`
+	GatewayProvisioned Verdict `json:"gatewayProvisioned"`
+	// Others are all other reported types, by name.
+	Others []Verdict `json:"others,omitempty"`
 }
 
 // Evaluate reads all conditions of dp. For nil, every verdict is Unknown with
-// [CodeNoObject]. Types other than the three that the API defines are listed, but decide
-// nothing, except for [ReadyFrom].
+// [CodeNoObject]. Types other than the three that the API defines decide nothing, except
+// for [ReadyFrom].
 func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) Report {
 	o := newEvaluateOptions(opts)
 	var report Report
-	var conditions []metav1.Condition
-	if dp != nil {
-		report.Namespace, report.Name = dp.Namespace, dp.Name
-		report.Generation, report.ObservedGeneration = dp.Generation, dp.Status.ObservedGeneration
-		conditions = dp.Status.Conditions
+	o.evaluate(dp, v1alpha1.DataPlaneConditionReady, &report.Ready)
+	o.evaluate(dp, v1alpha1.DataPlaneConditionConnected, &report.Connected)
+	o.evaluate(dp, v1alpha1.DataPlaneConditionGatewayProvisioned, &report.GatewayProvisioned)
+	if dp == nil {
+		return report
 	}
-	// One allocation is enough unless several of the defined types are missing.
-	report.Verdicts = make([]Verdict, len(definedConditions), max(len(definedConditions)+1, len(conditions)))
-	for i, conditionType := range definedConditions {
-		o.evaluate(dp, conditionType, &report.Verdicts[i])
-	}
-	for i := range conditions {
-		if conditionType := conditions[i].Type; report.index(conditionType) < 0 {
-			report.Verdicts = append(report.Verdicts, Verdict{})
-			o.evaluate(dp, conditionType, &report.Verdicts[len(report.Verdicts)-1])
+	report.Namespace, report.Name = dp.Namespace, dp.Name
+	report.Generation, report.ObservedGeneration = dp.Generation, dp.Status.ObservedGeneration
+	for i := range dp.Status.Conditions {
+		conditionType := dp.Status.Conditions[i].Type
+		if report.find(conditionType) == nil {
+			if report.Others == nil {
+				report.Others = make([]Verdict, 0, len(dp.Status.Conditions)-i)
+			}
+			report.Others = append(report.Others, Verdict{})
+			o.evaluate(dp, conditionType, &report.Others[len(report.Others)-1])
 		}
 	}
-	slices.SortFunc(report.Verdicts[len(definedConditions):], func(a, b Verdict) int { return cmp.Compare(a.Type, b.Type) })
+	slices.SortFunc(report.Others, func(a, b Verdict) int { return cmp.Compare(a.Type, b.Type) })
 	return report
+}
+
+// Verdicts returns all verdicts: Ready, Connected, GatewayProvisioned, and the others.
+func (r Report) Verdicts() []Verdict {
+	return append([]Verdict{r.Ready, r.Connected, r.GatewayProvisioned}, r.Others...)
 }
 
 // Verdict returns the verdict on a condition type. A type that is not in the report is
 // Unknown with [CodeNotReported].
 func (r Report) Verdict(conditionType string) Verdict {
-	if i := r.index(conditionType); i >= 0 {
-		return r.Verdicts[i]
+	if v := r.find(conditionType); v != nil {
+		return *v
 	}
 	return Verdict{Type: conditionType, Status: metav1.ConditionUnknown, Code: CodeNotReported}
 }
 
-func (r *Report) index(conditionType string) int {
-	for i := range r.Verdicts {
-		if r.Verdicts[i].Type == conditionType {
-			return i
+func (r *Report) find(conditionType string) *Verdict {
+	switch conditionType {
+	case r.Ready.Type:
+		return &r.Ready
+	case r.Connected.Type:
+		return &r.Connected
+	case r.GatewayProvisioned.Type:
+		return &r.GatewayProvisioned
+	}
+	for i := range r.Others {
+		if r.Others[i].Type == conditionType {
+			return &r.Others[i]
 		}
 	}
-	return -1
+	return nil
 }
 
 // EvaluateCondition reads the conditions of one type of dp, which may be nil. The codes
@@ -287,9 +297,11 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 
 // ReadyFrom derives Ready from other condition types while no Ready condition is
 // reported. Ready is then as the worst of them, False before Unknown before True; a type
-// that is not reported is Unknown. [Verdict].From names the type that decided. For
-// OpenChoreo itself, which writes no Ready, use
-// ReadyFrom(v1alpha1.DataPlaneConditionCreated).
+// that is not reported is Unknown. [Verdict].From names the type that decided.
+//
+// OpenChoreo itself writes no Ready: use ReadyFrom(v1alpha1.DataPlaneConditionCreated)
+// there, with [StatusGenerationOnly] from v0.14 on. Created means that OpenChoreo has
+// accepted the DataPlane, not that its cluster answers; remote.Cluster.Probe asks that.
 func ReadyFrom(conditionTypes ...string) EvaluateOption {
 	return func(o evaluateOptions) evaluateOptions {
 		o.readyFrom = conditionTypes
@@ -308,7 +320,8 @@ func RequireObserved() EvaluateOption {
 
 // StatusGenerationOnly ignores the observed generation of each condition and reads only
 // status.observedGeneration. Use it for controllers that keep only the latter up to date,
-// as OpenChoreo does from v0.14 on.
+// as OpenChoreo does from v0.14 on. OpenChoreo v0.3 to v0.11 keeps only the former:
+// without this option, both are read correctly as far as they are reported.
 func StatusGenerationOnly() EvaluateOption {
 	return func(o evaluateOptions) evaluateOptions {
 		o.statusOnly = true

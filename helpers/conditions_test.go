@@ -313,7 +313,7 @@ func TestEvaluateListsDefinedTypesFirstAndOthersByName(t *testing.T) {
 	assert.EqualValues(t, 4, report.Generation)
 	assert.EqualValues(t, 4, report.ObservedGeneration)
 	var order []string
-	for _, verdict := range report.Verdicts {
+	for _, verdict := range report.Verdicts() {
 		order = append(order, verdict.Type)
 	}
 	assert.Equal(t, []string{ready, connected, gateway, created, "Finalizing"}, order)
@@ -339,8 +339,8 @@ func TestReadersAcceptNil(t *testing.T) {
 	assert.False(t, helpers.IsGatewayProvisioned(nil))
 	assert.False(t, helpers.IsOperational(nil))
 	report := helpers.Evaluate(nil)
-	assert.Len(t, report.Verdicts, 3)
-	for _, verdict := range report.Verdicts {
+	assert.Len(t, report.Verdicts(), 3)
+	for _, verdict := range report.Verdicts() {
 		assert.Equal(t, helpers.CodeNoObject, verdict.Code)
 		assert.Equal(t, unknown, verdict.Status)
 	}
@@ -370,7 +370,7 @@ func BenchmarkConditions(b *testing.B) {
 	}
 	evaluate := func(dp *v1alpha1.DataPlane) bool {
 		report := helpers.Evaluate(dp)
-		return report.Verdicts[0].Status == yes && report.Verdicts[1].Status == yes && report.Verdicts[2].Status == yes
+		return report.Ready.Status == yes && report.Connected.Status == yes && report.GatewayProvisioned.Status == yes
 	}
 	for _, bench := range []struct {
 		name string

@@ -22,7 +22,7 @@ func ExampleEvaluate() {
 			{Type: "Connected", Status: "True", ObservedGeneration: 2, Reason: "Probed"},
 		}},
 	}
-	for _, verdict := range helpers.Evaluate(dataPlane).Verdicts {
+	for _, verdict := range helpers.Evaluate(dataPlane).Verdicts() {
 		fmt.Println(verdict.Type, verdict.Status, verdict.Code)
 	}
 	// Output:

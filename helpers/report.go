@@ -21,17 +21,13 @@ func (r Report) String() string {
 // Summary returns what String does, without the name, and with the age of each condition
 // at now. A zero now shows no ages.
 func (r Report) Summary(now time.Time) string {
-	if len(r.Verdicts) > 0 && r.Verdicts[0].Code == CodeNoObject {
+	if r.Ready.Code == CodeNoObject {
 		return "no object"
 	}
-	var parts, others []string
-	for i := range r.Verdicts {
-		v := &r.Verdicts[i]
-		if i < len(definedConditions) {
-			parts = append(parts, r.describe(v, now))
-		} else {
-			others = append(others, fmt.Sprintf("%s=%s", oneLine(v.Type), oneLine(string(v.Reported))))
-		}
+	parts := []string{r.describe(&r.Ready, now), r.describe(&r.Connected, now), r.describe(&r.GatewayProvisioned, now)}
+	var others []string
+	for i := range r.Others {
+		others = append(others, fmt.Sprintf("%s=%s", oneLine(r.Others[i].Type), oneLine(string(r.Others[i].Reported))))
 	}
 	if len(others) > 0 {
 		parts = append(parts, "other types: "+strings.Join(others, ", "))
@@ -122,8 +118,7 @@ func (r Report) MarshalLog() any { return plainReport(r) }
 // generation, and a group for each condition type.
 func (r Report) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.String("dataplane", r.name()), slog.Int64("generation", r.Generation)}
-	for i := range r.Verdicts {
-		v := &r.Verdicts[i]
+	for _, v := range r.Verdicts() {
 		attrs = append(attrs, slog.Group(v.Type, "status", v.Status, "code", v.Code, "from", v.From,
 			"reported", v.Reported, "reason", v.Reason, "message", v.Message))
 	}

@@ -32,7 +32,7 @@ func (p *printer) table(report helpers.Report) {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CONDITION\tVERDICT\tCODE\tREPORTED\tOBSERVED\tREASON\tMESSAGE")
-	for _, v := range report.Verdicts {
+	for _, v := range report.Verdicts() {
 		observed := "-"
 		if v.ObservedGeneration > 0 {
 			observed = fmt.Sprintf("%d of %d", v.ObservedGeneration, report.Generation)

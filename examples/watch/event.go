@@ -100,7 +100,7 @@ func newEvent(eventType watch.EventType, dp *openchoreov1alpha1.DataPlane) Event
 		ResourceVersion: dp.ResourceVersion,
 		Generation:      dp.Generation,
 		Cluster:         dp.Spec.KubernetesCluster.Name,
-		Conditions:      helpers.Evaluate(dp).Verdicts,
+		Conditions:      helpers.Evaluate(dp).Verdicts(),
 	}
 }
 
@@ -131,11 +131,11 @@ func transitions(before, after helpers.Report) []Transition {
 			result = append(result, t)
 		}
 	}
-	for _, verdict := range after.Verdicts {
+	for _, verdict := range after.Verdicts() {
 		compare(verdict.Type)
 	}
-	for _, verdict := range before.Verdicts { // types that are no longer reported
-		if !slices.ContainsFunc(after.Verdicts, func(v helpers.Verdict) bool { return v.Type == verdict.Type }) {
+	for _, verdict := range before.Verdicts() { // types that are no longer reported
+		if !slices.ContainsFunc(after.Verdicts(), func(v helpers.Verdict) bool { return v.Type == verdict.Type }) {
 			compare(verdict.Type)
 		}
 	}

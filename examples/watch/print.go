@@ -75,14 +75,24 @@ func row(columns []string) string {
 	return strings.TrimRight(text.String(), " ") + "\n"
 }
 
+// verdict is the zero Verdict for a type that is not in the event.
+func (e *Event) verdict(conditionType string) helpers.Verdict {
+	for _, verdict := range e.Conditions {
+		if verdict.Type == conditionType {
+			return verdict
+		}
+	}
+	return helpers.Verdict{}
+}
+
 func state(event Event, conditionType string) string {
-	verdict := helpers.Report{Verdicts: event.Conditions}.Verdict(conditionType)
+	verdict := event.verdict(conditionType)
 	return State{verdict.Status, verdict.Code}.String()
 }
 
 // because returns the reason and message of a condition that decided the verdict.
 func because(event Event, conditionType string) string {
-	verdict := helpers.Report{Verdicts: event.Conditions}.Verdict(conditionType)
+	verdict := event.verdict(conditionType)
 	switch {
 	case verdict.Code != helpers.CodeCurrent && verdict.Code != helpers.CodeUnverified:
 		return ""

@@ -235,7 +235,7 @@ func testNoVerdictIsTrueUnlessKubectlWaits(t *testing.T, s *space) {
 				status.Conditions = append(status.Conditions, condition)
 			}
 		})
-		for _, verdict := range helpers.Evaluate(dp).Verdicts[:3] {
+		for _, verdict := range helpers.Evaluate(dp).Verdicts()[:3] {
 			if verdict.Status != metav1.ConditionTrue {
 				continue
 			}

@@ -4,14 +4,18 @@
 // Package await waits for the conditions of a DataPlane, or for its deletion:
 //
 //	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
-//	updated, err := dataPlanes.Update(ctx, dp, metav1.UpdateOptions{})
+//	patch, err := helpers.MergePatch(before, after)
+//	if err != nil {
+//		return err
+//	}
+//	patched, err := dataPlanes.Patch(ctx, after.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 //	if err != nil {
 //		return err
 //	}
 //	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 //	defer cancel()
-//	ready, err := await.For(ctx, dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady),
-//		await.UID(updated.UID), await.MinGeneration(updated.Generation))
+//	ready, err := await.For(ctx, dataPlanes, after.Name, await.True(v1alpha1.DataPlaneConditionReady),
+//		await.UID(patched.UID), await.MinGeneration(patched.Generation))
 //
 // When a wait fails, its error says what was missing and why:
 //
@@ -154,7 +158,7 @@ func Evaluate(opts ...helpers.EvaluateOption) Option {
 // errors.Is and errors.As look into the reason why the wait ended and into LastErr. They
 // leave out a LastErr that is a timeout or a cancellation itself, so that
 // context.DeadlineExceeded and context.Canceled always refer to the context of the wait.
-// If that context has a cause, they find both.
+// They find the error of that context and its cause.
 type Error struct {
 	// Key names the DataPlane. The namespace is empty if no object was seen.
 	Key types.NamespacedName
@@ -162,10 +166,11 @@ type Error struct {
 	UID types.UID
 	// Want says what was waited for, such as "Ready=True" or "deletion".
 	Want string
-	// Last is the last report of the object; the zero Report if there is no object.
+	// Last is the last report of the object, by the options of [Evaluate]; the zero Report
+	// if there is no object.
 	Last helpers.Report
-	// LastErr is the last error of a request, even if later requests succeeded; nil if there
-	// was none. NotFound or ErrDeleted is kept only while there is no object.
+	// LastErr is the last error of a request, even if later requests succeeded, so it may
+	// not be why the wait failed; nil if there was none. NotFound or ErrDeleted is kept only while there is no object.
 	LastErr error
 	// Elapsed is how long the wait took.
 	Elapsed time.Duration
@@ -179,7 +184,7 @@ type Error struct {
 // wrote them, and nothing of the spec.
 func (e *Error) Error() string {
 	var details []string
-	if len(e.Last.Verdicts) > 0 {
+	if e.Last.Ready.Code != "" {
 		if e.Last.Generation < e.minGeneration {
 			details = append(details, fmt.Sprintf("generation %d, want %d or later", e.Last.Generation, e.minGeneration))
 		}

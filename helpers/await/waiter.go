@@ -164,7 +164,7 @@ func (w *waiter) remember(ctx context.Context, err error) {
 func (w *waiter) follow(ctx context.Context, watcher watch.Interface) error {
 	for {
 		var settle <-chan time.Time
-		if slices.ContainsFunc(w.last.Verdicts, func(v helpers.Verdict) bool { return v.Code == helpers.CodeUnsettled }) {
+		if slices.ContainsFunc(w.last.Verdicts(), func(v helpers.Verdict) bool { return v.Code == helpers.CodeUnsettled }) {
 			settle = time.After(settleInterval)
 		}
 		select {

@@ -9,8 +9,8 @@
 //		return err
 //	}
 //	_, err := dataPlanes.AddEventHandler(informer.Handler(informer.Funcs{
-//		OnReady:    func(dp *v1alpha1.DataPlane) { queue.Add(dp.Name) },
-//		OnNotReady: func(dp *v1alpha1.DataPlane) { queue.Add(dp.Name) },
+//		OnReady:    func(dp *v1alpha1.DataPlane) { queue.Add(cache.MetaObjectToName(dp)) },
+//		OnNotReady: func(dp *v1alpha1.DataPlane) { queue.Add(cache.MetaObjectToName(dp)) },
 //	}))
 package informer
 
@@ -34,7 +34,8 @@ type Funcs struct {
 	// the last one there was.
 	OnDelete func(last *v1alpha1.DataPlane)
 
-	// OnReady is called after OnAdd or OnUpdate if a DataPlane has become ready.
+	// OnReady is called after OnAdd or OnUpdate if a DataPlane has become ready, or is ready
+	// when the informer first sees it.
 	OnReady func(dp *v1alpha1.DataPlane)
 	// OnNotReady is called after OnUpdate if a DataPlane has stopped being ready, and after
 	// OnDelete, with the last known state, if it was ready.

@@ -6,21 +6,26 @@
 //
 // A [Cache] keeps one client for each data plane:
 //
+//	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 //	clients := remote.NewCache(
-//		remote.FromLister(factory.OpenChoreo().V1alpha1().DataPlanes().Lister()),
+//		remote.FromLister(dataPlanes.Lister()),
 //		func(c *remote.Cluster) (kubernetes.Interface, error) {
 //			return kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 //		}, remote.Options{})
 //	defer clients.Close()
-//	informer.AddEventHandler(clients.Handler())
+//	if _, err := dataPlanes.Informer().AddEventHandler(clients.Handler()); err != nil {
+//		return err
+//	}
+//	factory.Start(ctx.Done())
+//	factory.WaitForCacheSync(ctx.Done())
 //	client, err := clients.Get(types.NamespacedName{Namespace: "default", Name: "production"})
 //
 // A [Cluster] is a single connection. When the credentials of its DataPlane change,
-// [Cluster.Update] puts the new ones in their place: clients and informers that were made
-// of the Cluster go on, and their watches resume where they were, without a new list.
+// [Cluster.Update] replaces them: clients and informers made from the Cluster keep working,
+// and their watches resume where they were, without a new list.
 //
 // [Cluster.Probe] asks the API server whether it is ready, and [Classify] says what the
 // error of any request tells about the way to it.
 //
-// The package starts no goroutine and makes no request of its own.
+// The package starts no background goroutine, and makes no request except in Probe.
 package remote
