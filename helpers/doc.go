@@ -14,7 +14,7 @@
 //	}
 //	client, err := kubernetes.NewForConfig(config)
 //
-// Which function connects depends on the release of OpenChoreo. Up to v0.3, DataPlanes hold
+// Which function connects depends on the release of OpenChoreo. In v0.3, DataPlanes hold
 // credentials: use [RESTConfigFor] in short-lived programs and package remote in
 // long-running ones. From v0.9 on they hold none: use [GatewayConfigFor]. No release up to
 // v1.2 writes the conditions Ready, Connected and GatewayProvisioned; see [ReadyFrom].
