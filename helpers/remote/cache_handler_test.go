@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -283,7 +284,7 @@ func TestACacheUnderRace(t *testing.T) {
 	variants := make([]*v1alpha1.DataPlane, 4)
 	for i := range variants {
 		variants[i] = server.DataPlane("x", fmt.Sprint("user-", i))
-		variants[i].UID = types.UID(fmt.Sprint(i / 2))
+		variants[i].UID = types.UID(strconv.Itoa(i / 2))
 	}
 	bad := variants[0].DeepCopy()
 	bad.Spec.KubernetesCluster.Credentials.ClientKey = "?"

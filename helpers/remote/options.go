@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -72,22 +73,24 @@ func (o Options) withDefaults() Options {
 		o.ConfigFor = helpers.RESTConfigFor
 	}
 	for _, limit := range []struct {
-		value       *time.Duration
-		defaultTime time.Duration
+		value             *time.Duration
+		defaultTime, none time.Duration
 	}{
-		{&o.StallTimeout, 30 * time.Second},
-		{&o.WatchStart, 30 * time.Second},
-		{&o.DialTimeout, 10 * time.Second},
-		{&o.CloseGrace, 5 * time.Second},
-		{&o.handshakeTimeout, 10 * time.Second},
+		{&o.StallTimeout, 30 * time.Second, math.MaxInt64},
+		{&o.WatchStart, 30 * time.Second, math.MaxInt64},
+		{&o.DialTimeout, 10 * time.Second, 0},
+		{&o.CloseGrace, 5 * time.Second, 0},
+		{&o.handshakeTimeout, 10 * time.Second, 0},
 		// A peer that is gone without a word is found out after the sum of these.
-		{&o.pingAfter, 30 * time.Second},
-		{&o.pingTimeout, 15 * time.Second},
+		{&o.pingAfter, 30 * time.Second, 0},
+		{&o.pingTimeout, 15 * time.Second, 0},
 	} {
-		if *limit.value == 0 {
+		switch {
+		case *limit.value == 0:
 			*limit.value = limit.defaultTime
+		case *limit.value < 0:
+			*limit.value = limit.none
 		}
-		*limit.value = max(*limit.value, 0)
 	}
 	return o
 }
@@ -117,6 +120,9 @@ func cloneConfig(config *rest.Config) *rest.Config {
 	config.NextProtos = slices.Clone(config.NextProtos)
 	config.Impersonate.Groups = slices.Clone(config.Impersonate.Groups)
 	config.Impersonate.Extra = maps.Clone(config.Impersonate.Extra)
+	for key, values := range config.Impersonate.Extra {
+		config.Impersonate.Extra[key] = slices.Clone(values)
+	}
 	return config
 }
 
@@ -126,14 +132,14 @@ func sameConfig(a, b *rest.Config, server *url.URL) bool {
 	if proxyOf(a, server) != proxyOf(b, server) {
 		return false
 	}
-	comparable := func(config *rest.Config) *rest.Config {
+	connection := func(config *rest.Config) *rest.Config {
 		config = rest.CopyConfig(config)
 		config.Proxy, config.WrapTransport, config.Dial = nil, nil, nil
 		config.WarningHandler, config.WarningHandlerWithContext = nil, nil
 		config.RateLimiter, config.QPS, config.Burst = nil, 0, 0 // the first ones stay
 		return config
 	}
-	return reflect.DeepEqual(comparable(a), comparable(b))
+	return reflect.DeepEqual(connection(a), connection(b))
 }
 
 func proxyOf(config *rest.Config, server *url.URL) string {

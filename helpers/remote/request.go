@@ -5,39 +5,36 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // request is a request under way until its response has ended, and the body of that.
 type request struct {
-	session  *session
-	caller   context.Context
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	limit    *time.Timer // nil for none
-	once     sync.Once
-	kind     kind
-	readOnly bool // it is a GET or HEAD
-	initial  bool // it is a watch that begins with all objects
-	body     io.ReadCloser
-	lasts    bool // the body has no limit
+	session *session
+	caller  context.Context
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	limit   *time.Timer
+	once    sync.Once
+	kind    kind
+	initial bool // it is a watch that begins with all objects
+	body    io.ReadCloser
+	lasts   bool // the body has no limit
 
 	answered atomic.Bool // there are response headers
 	// Guarded by the session's lock.
-	unsent   bool      // it waits for a connection, and has sent nothing
-	busy     time.Time // when the request began; if initial, when the last events came
-	upgraded io.Closer // the connection, if it has left HTTP; written once
+	unsent bool      // it waits for a connection, and has sent nothing
+	busy   time.Time // when the request began; if initial, when the last events came
 }
 
 // errAgain says that a request may be sent again with the next credentials: that nothing
@@ -47,18 +44,17 @@ var errAgain = errors.New("the credentials were replaced before the request was 
 // roundTrip sends a request with a body of its own.
 func (s *session) roundTrip(req *http.Request, body *upload) (*http.Response, error) {
 	r := &request{session: s, busy: time.Now(), caller: req.Context()}
-	r.readOnly = req.Method == http.MethodGet || req.Method == http.MethodHead
 	r.kind, r.initial = kindOf(req, strings.TrimRight(s.cluster.server.Path, "/"))
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	r.startLimit()
 	if !s.enter(r) {
-		r.stopLimit()
+		r.limit.Stop()
 		r.cancel(nil)
 		return nil, errAgain
 	}
 	req = req.WithContext(httptrace.WithClientTrace(r.ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { r.setUnsent(true) }, // also when net/http tries again, if that is safe
-		GotConn: func(httptrace.GotConnInfo) { r.setUnsent(false) },
+		GetConn: func(string) { r.wait() }, // also when net/http tries again, if that is safe
+		GotConn: func(info httptrace.GotConnInfo) { r.start(info.Conn) },
 	}))
 	if body != nil {
 		body.request = r
@@ -98,28 +94,41 @@ func (r *request) answer(resp *http.Response) bool {
 		return false
 	}
 	r.answered.Store(true)
-	r.stopLimit()
+	r.limit.Stop()
 	r.body, r.lasts = resp.Body, r.kind != unary && resp.StatusCode < 300
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		if stream, ok := resp.Body.(io.ReadWriteCloser); ok {
-			r.upgraded = stream
-			resp.Body = &upgraded{r, stream}
-			if r.ctx.Err() != nil { // it was stopped before
-				_ = stream.Close()
-			}
-			return true
-		}
-	}
-	if resp.Body != http.NoBody {
+	stream, ok := resp.Body.(io.ReadWriteCloser)
+	switch {
+	case ok && resp.StatusCode == http.StatusSwitchingProtocols:
+		// The connection has left HTTP, and heeds no context.
+		keep := context.AfterFunc(r.ctx, func() { _ = stream.Close() })
+		resp.Body = &upgraded{r, stream, keep}
+	case resp.Body != http.NoBody:
 		resp.Body = r
 	}
 	return true
 }
 
-func (r *request) setUnsent(unsent bool) {
+// wait takes note that the request waits for a connection.
+func (r *request) wait() {
 	r.session.mu.Lock()
 	defer r.session.mu.Unlock()
-	r.unsent = unsent
+	r.unsent = true
+}
+
+// start takes note that the request goes out on a connection, unless it was stopped while
+// it waited: HTTP/2 sends nothing then, and HTTP/1 can't on a connection that is closed.
+func (r *request) start(conn net.Conn) {
+	r.session.mu.Lock()
+	stopped := r.unsent && r.ctx.Err() != nil
+	if !stopped {
+		r.unsent = false
+	}
+	r.session.mu.Unlock()
+	tlsConn, ok := conn.(*tls.Conn)
+	http2 := ok && tlsConn.ConnectionState().NegotiatedProtocol == "h2"
+	if stopped && !http2 {
+		_ = conn.Close()
+	}
 }
 
 // endWatch ends a watch as soon as reflectors accept its end.
@@ -161,7 +170,7 @@ func (r *request) explain(err error) error {
 	defer s.mu.Unlock()
 	cause := context.Cause(r.ctx)
 	switch {
-	case errors.Is(cause, errAgain) && !r.readOnly: // it may have been sent since
+	case errors.Is(cause, errAgain):
 		return r.cause()
 	case r.cut():
 		return cause
@@ -180,7 +189,7 @@ func (r *request) cut() bool {
 // end takes note that the request has ended.
 func (r *request) end() {
 	r.once.Do(func() {
-		r.stopLimit()
+		r.limit.Stop()
 		r.cancel(nil)
 		r.session.leave(r)
 	})
@@ -190,7 +199,7 @@ func (r *request) end() {
 func (r *request) Read(p []byte) (int, error) {
 	if !r.lasts {
 		r.progress()
-		defer r.stopLimit()
+		defer r.limit.Stop()
 	}
 	n, err := r.body.Read(p)
 	if r.initial {
@@ -227,90 +236,28 @@ func (e *limitError) Is(target error) bool { return target == context.DeadlineEx
 
 // startLimit begins the limit of a request that has no response yet.
 func (r *request) startLimit() {
-	limit, text := r.session.cluster.options.StallTimeout, "request made no progress for %s"
+	c := r.session.cluster
+	limit := c.options.StallTimeout
 	if r.kind != unary {
-		limit, text = r.session.cluster.options.WatchStart, "no response headers within %s"
+		limit = c.options.WatchStart
 	}
-	if limit > 0 {
-		err := &limitError{r.session.cluster.wrap(fmt.Errorf(text, limit)).Error()}
-		r.limit = time.AfterFunc(limit, func() { r.cancel(err) })
-	}
+	r.limit = time.AfterFunc(limit, func() {
+		err := fmt.Errorf("request made no progress for %s", c.options.StallTimeout)
+		if r.kind != unary && !r.answered.Load() {
+			err = fmt.Errorf("no response headers within %s", c.options.WatchStart)
+		}
+		r.cancel(&limitError{c.wrap(err).Error()})
+	})
 }
 
-// progress begins the limit of a unary request anew.
-func (r *request) progress() {
-	if r.limit != nil {
-		r.limit.Reset(r.session.cluster.options.StallTimeout)
-	}
-}
-
-func (r *request) stopLimit() {
-	if r.limit != nil {
-		r.limit.Stop()
-	}
-}
-
-// upload is the body of a request. It is kept open while the request may be sent again.
-type upload struct {
-	io.ReadCloser
-	request *request
-	read    atomic.Bool
-}
-
-// newUpload returns nil if there is no body.
-func newUpload(body io.ReadCloser) *upload {
-	if body == nil || body == http.NoBody {
-		return nil
-	}
-	return &upload{ReadCloser: body}
-}
-
-// Read counts as progress of the request.
-func (u *upload) Read(p []byte) (int, error) {
-	u.read.Store(true)
-	if u.request.kind == unary && !u.request.answered.Load() {
-		u.request.progress()
-	}
-	return u.ReadCloser.Read(p)
-}
-
-func (u *upload) Close() error {
-	s := u.request.session
-	s.mu.Lock()
-	unsent := u.request.unsent
-	s.mu.Unlock()
-	if unsent && !u.read.Load() {
-		return nil
-	}
-	return u.ReadCloser.Close()
-}
-
-// again returns the body to send again.
-func (u *upload) again(req *http.Request) (*upload, error) {
-	switch {
-	case u == nil || !u.read.Load():
-		return u, nil
-	case req.GetBody == nil:
-		return u, ErrRotated
-	}
-	body, err := req.GetBody()
-	if err != nil {
-		return u, err
-	}
-	u.finish()
-	return newUpload(body), nil
-}
-
-func (u *upload) finish() {
-	if u != nil {
-		_ = u.ReadCloser.Close()
-	}
-}
+// progress begins the limit anew.
+func (r *request) progress() { r.limit.Reset(r.session.cluster.options.StallTimeout) }
 
 // upgraded is a connection that has left HTTP and belongs to the caller.
 type upgraded struct {
 	request *request
 	io.ReadWriteCloser
+	keep func() bool // keeps the end of the request's context from closing the connection
 }
 
 func (u *upgraded) Read(p []byte) (int, error) {
@@ -330,57 +277,10 @@ func (u *upgraded) explain(err error) error {
 	return u.request.explain(err)
 }
 
-func (u *upgraded) Close() error {
-	err := u.ReadWriteCloser.Close()
+func (u *upgraded) Close() (err error) {
+	if u.keep() {
+		err = u.ReadWriteCloser.Close()
+	}
 	u.request.end()
 	return err
-}
-
-// kind is how long a request is open.
-type kind int
-
-const (
-	unary   kind = iota // until its response has ended
-	watch               // until either side ends it; informers resume it
-	lasting             // until either side ends it: a followed log, or a stream to a container, port or service
-)
-
-// kindOf tells the kind of a request to a server whose URL has the path basePath, and
-// whether it is a watch that begins with all objects.
-func kindOf(req *http.Request, basePath string) (_ kind, initial bool) {
-	parts := strings.Split(strings.Trim(strings.TrimPrefix(req.URL.Path, basePath), "/"), "/")
-	// Paths begin with /api/VERSION or /apis/GROUP/VERSION, and go on with the resource and
-	// the name, which namespaces/NAMESPACE may precede.
-	switch {
-	case len(parts) > 2 && parts[0] == "api":
-		parts = parts[2:]
-	case len(parts) > 3 && parts[0] == "apis":
-		parts = parts[3:]
-	default:
-		parts = nil
-	}
-	subresource := ""
-	switch {
-	case len(parts) > 4 && parts[0] == "namespaces":
-		subresource = parts[4]
-	case len(parts) > 2 && parts[0] != "namespaces":
-		subresource = parts[2]
-	}
-	query := req.URL.Query()
-	switch {
-	case req.Header.Get("Upgrade") != "":
-		return lasting, false
-	case subresource == "exec", subresource == "attach", subresource == "portforward", subresource == "proxy",
-		subresource == "log" && isTrue(query, "follow"):
-		return lasting, false
-	case len(parts) > 0 && parts[0] == "watch", parts != nil && isTrue(query, "watch"):
-		return watch, isTrue(query, "sendInitialEvents")
-	}
-	return unary, false
-}
-
-// isTrue reads a parameter as API servers do.
-func isTrue(query url.Values, name string) (value bool) {
-	values := query[name]
-	return runtime.Convert_Slice_string_To_bool(&values, &value, nil) == nil && value
 }

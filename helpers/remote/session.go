@@ -136,7 +136,7 @@ func (s *session) retire(reason error, rotated bool) {
 	for r := range s.requests {
 		if rotated && r.kind == watch && r.answered.Load() {
 			// At random, so that not all are resumed at once.
-			wait := rand.N(grace*3/4 + 1) //nolint:gosec // spreads load, hides nothing
+			wait := rand.N(grace - grace/4 + 1) //nolint:gosec // spreads load, hides nothing
 			time.AfterFunc(wait, r.endWatch)
 		}
 	}
@@ -166,9 +166,6 @@ func (s *session) stop(chosen func(*request) bool) {
 	}
 	s.mu.Unlock()
 	for _, r := range stopped {
-		if r.upgraded != nil { // which heeds no context
-			_ = r.upgraded.Close()
-		}
 		r.end()
 	}
 }

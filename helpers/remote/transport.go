@@ -1,0 +1,78 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"k8s.io/client-go/util/flowcontrol"
+)
+
+// transport is the Cluster as its HTTP client sees it.
+type transport Cluster
+
+// RoundTrip sends a request with the current credentials, and with the next ones if those
+// are replaced before it is sent.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := (*Cluster)(t)
+	body := newUpload(req.Body)
+	for {
+		s, err := c.use()
+		if err == nil {
+			var resp *http.Response
+			if resp, err = s.roundTrip(req, body); err == nil {
+				return resp, nil
+			}
+		}
+		if errors.Is(err, errAgain) {
+			if body, err = body.again(req); err == nil {
+				continue
+			}
+			err = c.wrap(err)
+		}
+		body.finish()
+		return nil, err
+	}
+}
+
+// WrappedRoundTripper is how apimachinery's net package finds the transport.
+func (t *transport) WrappedRoundTripper() http.RoundTripper {
+	if s, _ := (*Cluster)(t).use(); s != nil {
+		return s.transport
+	}
+	return nil
+}
+
+// CloseIdleConnections is what http.Client's method of this name calls.
+func (t *transport) CloseIdleConnections() {
+	if s, _ := (*Cluster)(t).use(); s != nil {
+		s.transport.CloseIdleConnections()
+	}
+}
+
+// doNotFollow leaves redirects to the session, and those of proxied services to the caller.
+func doNotFollow(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// clusterLimiter lets a request fail at once, without waiting for its turn, if the
+// Cluster accepts none, or is closed meanwhile.
+type clusterLimiter struct {
+	flowcontrol.RateLimiter
+	cluster *Cluster
+}
+
+func (l *clusterLimiter) Wait(ctx context.Context) error {
+	if _, err := l.cluster.use(); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.cluster.ctx, cancel)()
+	err := l.RateLimiter.Wait(waiting)
+	if err != nil && ctx.Err() == nil && l.cluster.ctx.Err() != nil {
+		return l.cluster.wrap(ErrClosed)
+	}
+	return err
+}
