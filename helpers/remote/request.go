@@ -41,8 +41,8 @@ type request struct {
 // of it was sent, or that it is a watch without response headers.
 var errAgain = errors.New("the credentials were replaced before the request was sent")
 
-// roundTrip sends a request with a body of its own.
-func (s *session) roundTrip(req *http.Request, body *upload) (*http.Response, error) {
+// roundTrip sends a request with a body of its own, and closes that.
+func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Response, error) {
 	r := &request{session: s, busy: time.Now(), caller: req.Context()}
 	r.kind, r.initial = kindOf(req, strings.TrimRight(s.cluster.server.Path, "/"))
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
@@ -50,15 +50,16 @@ func (s *session) roundTrip(req *http.Request, body *upload) (*http.Response, er
 	if !s.enter(r) {
 		r.limit.Stop()
 		r.cancel(nil)
+		closeBody(body)
 		return nil, errAgain
 	}
 	req = req.WithContext(httptrace.WithClientTrace(r.ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { r.wait() }, // also when net/http tries again, if that is safe
 		GotConn: func(info httptrace.GotConnInfo) { r.start(info.Conn) },
 	}))
-	if body != nil {
-		body.request = r
-		req.Body = body
+	req.Body = body
+	if body != nil && body != http.NoBody {
+		req.Body = &upload{body, r}
 	}
 	resp, err := s.wrapped.RoundTrip(req)
 	if err == nil && !r.answer(resp) {
@@ -252,6 +253,19 @@ func (r *request) startLimit() {
 
 // progress begins the limit anew.
 func (r *request) progress() { r.limit.Reset(r.session.cluster.options.StallTimeout) }
+
+// upload is the body of a request, each piece of which is progress.
+type upload struct {
+	io.ReadCloser
+	request *request
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	if u.request.kind == unary && !u.request.answered.Load() {
+		u.request.progress()
+	}
+	return u.ReadCloser.Read(p)
+}
 
 // upgraded is a connection that has left HTTP and belongs to the caller.
 type upgraded struct {

@@ -6,6 +6,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 
 	"k8s.io/client-go/util/flowcontrol"
@@ -15,26 +16,34 @@ import (
 type transport Cluster
 
 // RoundTrip sends a request with the current credentials, and with the next ones if those
-// are replaced before it is sent.
+// are replaced before it is sent. A body can be sent again only if there is a GetBody.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := (*Cluster)(t)
-	body := newUpload(req.Body)
-	for {
+	for body := req.Body; ; {
 		s, err := c.use()
-		if err == nil {
-			var resp *http.Response
-			if resp, err = s.roundTrip(req, body); err == nil {
-				return resp, nil
-			}
+		if err != nil {
+			closeBody(body)
+			return nil, err
 		}
-		if errors.Is(err, errAgain) {
-			if body, err = body.again(req); err == nil {
-				continue
-			}
-			err = c.wrap(err)
+		resp, err := s.roundTrip(req, body)
+		if !errors.Is(err, errAgain) {
+			return resp, err
 		}
-		body.finish()
-		return nil, err
+		if body == nil || body == http.NoBody {
+			continue
+		}
+		if req.GetBody == nil {
+			return nil, c.wrap(ErrRotated)
+		}
+		if body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func closeBody(body io.Closer) {
+	if body != nil {
+		_ = body.Close()
 	}
 }
 
