@@ -114,8 +114,8 @@ func testPatchConditions(t *testing.T, p *plane) {
 	})
 	t.Run("the generation of the whole status, on request, and dry", func(t *testing.T) {
 		s := p.space(t)
-		dp := s.create(t, newDataPlane("prod"))
-		dp = s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) { status.ObservedGeneration = 1 })
+		s.create(t, newDataPlane("prod"))
+		dp := s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) { status.ObservedGeneration = 1 })
 		dp.Spec.Registry.Prefix = "docker.io/other"
 		dp, err := s.typed.Update(t.Context(), dp, metav1.UpdateOptions{})
 		require.NoError(t, err)
