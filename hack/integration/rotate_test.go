@@ -301,7 +301,7 @@ func TestInformerOutlivesRefusedCredentials(t *testing.T) {
 	for name, bad := range map[string]*openchoreov1alpha1.DataPlane{"refused": refused, "unusable": unusable} {
 		err := c.Update(bad)
 		assert.Equal(t, name == "unusable", err != nil, "%v", err)
-		time.Sleep(500 * time.Millisecond) // beyond the grace
+		time.Sleep(2 * time.Second) // beyond the grace, and what a watch lasts at least
 		_, err = s.kubernetes.CoreV1().ConfigMaps(s.namespace).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 		time.Sleep(time.Second)
