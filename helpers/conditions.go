@@ -138,9 +138,6 @@ func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) Report {
 	for i := range dp.Status.Conditions {
 		conditionType := dp.Status.Conditions[i].Type
 		if report.find(conditionType) == nil {
-			if report.Others == nil {
-				report.Others = make([]Verdict, 0, len(dp.Status.Conditions)-i)
-			}
 			report.Others = append(report.Others, Verdict{})
 			o.evaluate(dp, conditionType, &report.Others[len(report.Others)-1])
 		}
