@@ -45,8 +45,8 @@ func BenchmarkFleet(b *testing.B) {
 	require.Eventually(b, func() bool { return len(s.informer.GetStore().ListKeys()) == planes }, time.Minute, time.Millisecond)
 
 	type work func(ctx context.Context, c *remote.Cluster) error
-	withFleet := func(opts ...fleet.Option) func(ctx context.Context, work work) error {
-		return func(ctx context.Context, work work) error { return fleet.New(s.informer, work, opts...).Run(ctx) }
+	withFleet := func(opts fleet.Options) func(ctx context.Context, work work) error {
+		return func(ctx context.Context, work work) error { return fleet.New(s.informer, work, opts).Run(ctx) }
 	}
 	withoutFleet := func(ctx context.Context, work work) error {
 		var running sync.WaitGroup
@@ -70,8 +70,8 @@ func BenchmarkFleet(b *testing.B) {
 		run  func(ctx context.Context, work work) error
 	}{
 		{"floor", withoutFleet},
-		{"sdk", withFleet()},
-		{"sdk-50-start-at-once", withFleet(fleet.WithStartLimit(50, time.Second))},
+		{"sdk", withFleet(fleet.Options{})},
+		{"sdk-50-start-at-once", withFleet(fleet.Options{StartLimit: 50, StartTimeout: time.Second})},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			var rounds, started, stopped, heap, goroutines, serving float64

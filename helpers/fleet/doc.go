@@ -9,15 +9,10 @@
 //			return err // the Fleet tries again later
 //		}
 //		return watchWorkloads(ctx, cluster.Key(), client) // returns when ctx ends
-//	}, fleet.OnlyConnected())
+//	}, fleet.Options{})
 //	err := f.Run(ctx)
 //
-// [RunShards] divides the data planes among the replicas of a program, by Leases:
-//
-//	err := fleet.RunShards(ctx, config, func(ctx context.Context, shard fleet.Shard) error {
-//		return fleet.New(informer, work, shard.Options()...).Run(ctx)
-//	})
-//
+// [RunShards] divides the data planes among the replicas of a program, by Leases.
 // [Fleet.Status] says what the Fleet does for each data plane, and [Hooks] feed metrics and
 // logs. The package logs nothing itself; client-go logs failed elections.
 package fleet

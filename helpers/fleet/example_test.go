@@ -36,7 +36,7 @@ func ExampleNew() {
 			fmt.Println(cluster.Key(), event.Type)
 		}
 		return errors.New("the watch has ended")
-	}, fleet.OnlyConnected(), fleet.WithBackoff(time.Second, time.Minute, time.Minute))
+	}, fleet.Options{Backoff: fleet.Backoff{Limit: time.Minute}})
 
 	run := func(ctx context.Context) {
 		go func() {
@@ -67,7 +67,7 @@ func ExampleRunShards() {
 			Leases: leases, Namespace: "my-controller", Name: "my-controller",
 			Identity: podName, Count: 16,
 		}, func(ctx context.Context, shard fleet.Shard) error {
-			return fleet.New(informer, work, shard.Options()...).Run(ctx)
+			return fleet.New(informer, work, shard.Restrict(fleet.Options{})).Run(ctx)
 		})
 	}
 	_ = run

@@ -29,25 +29,24 @@ import (
 //     finalizers, the run goes on;
 //   - with [helpers.ErrReplaced] when another object has its name;
 //   - with [ErrCredentialsChanged] when its credentials change, or with
-//     [ErrDataPlaneChanged] when [WithRestartOn] asks for it; a new run follows;
-//   - with [ErrNotSelected] when a filter no longer selects it;
+//     [ErrDataPlaneChanged] when Options.RestartOn asks for it; a new run follows;
+//   - with [ErrNotSelected] when Options.Filter no longer selects it;
 //   - with [ErrStopped], and the cause of Run's own context, when that has ended.
 //
-// A run must return when its context ends. If it doesn't within the grace of
-// [WithStopGrace], the Fleet gives it up: it closes the run's Cluster, so that the run can't
-// reach the data plane, and goes on without it. Two runs for one data plane never have an
-// open Cluster at the same time.
+// A run must return when its context ends. If it doesn't within Options.StopGrace, the Fleet
+// gives it up: it closes the run's Cluster, so that the run can't reach the data plane, and
+// goes on without it. Two runs for one data plane never have an open Cluster at the same time.
 //
-// When a run returns an error, the Fleet waits, see [WithBackoff], and starts another. A
-// panic counts as an error, a [*PanicError]. When a run returns nil, the data plane is done:
-// there is no other run until the DataPlane changes in one of the ways above. The same holds
-// when a Cluster can't be made of the DataPlane; its error is in the [Status].
+// When a run returns an error, the Fleet waits, see [Backoff], and starts another. A panic
+// counts as an error, a [*PanicError]. When a run returns nil, the data plane is done: there
+// is no other run until the DataPlane changes in one of the ways above. The same holds when a
+// Cluster can't be made of the DataPlane; its error is in the [Status].
 //
-// Runs don't wait for each other, unless [WithStartLimit] makes them.
+// Runs don't wait for each other, unless Options.StartLimit makes them.
 type Fleet struct {
 	informer cache.SharedIndexInformer
 	run      func(context.Context, *remote.Cluster) error
-	options  options
+	options  Options
 	starting chan struct{} // holds one for each run that starts, when that is limited
 
 	mu      sync.Mutex
@@ -62,9 +61,9 @@ var (
 	// ErrCredentialsChanged reports that a DataPlane has other credentials, or another API
 	// server.
 	ErrCredentialsChanged = errors.New("credentials of the data plane have changed")
-	// ErrDataPlaneChanged reports a change that WithRestartOn asks for.
+	// ErrDataPlaneChanged reports a change for which Options.RestartOn returned true.
 	ErrDataPlaneChanged = errors.New("data plane has changed")
-	// ErrNotSelected reports that a filter of the Fleet no longer selects the DataPlane.
+	// ErrNotSelected reports that Options.Filter no longer selects the DataPlane.
 	ErrNotSelected = errors.New("data plane is no longer selected")
 	// ErrStopped reports that the context of Run has ended.
 	ErrStopped = errors.New("fleet is stopped")
@@ -94,10 +93,10 @@ func (e *PanicError) Unwrap() error {
 // many goroutines at once and must not be nil. The caller starts the informer and keeps it
 // running while the Fleet runs. The informer must keep the credentials of its objects, so
 // don't drop secrets from them.
-func New(informer cache.SharedIndexInformer, run func(context.Context, *remote.Cluster) error, opts ...Option) *Fleet {
-	f := &Fleet{informer: informer, run: run, options: newOptions(opts)}
-	if f.options.maxStarts > 0 {
-		f.starting = make(chan struct{}, f.options.maxStarts)
+func New(informer cache.SharedIndexInformer, run func(context.Context, *remote.Cluster) error, opts Options) *Fleet {
+	f := &Fleet{informer: informer, run: run, options: opts.withDefaults()}
+	if opts.StartLimit > 0 {
+		f.starting = make(chan struct{}, opts.StartLimit)
 	}
 	return f
 }
@@ -172,8 +171,8 @@ func (f *Fleet) observe(runs context.Context, obj any) {
 		before, wasSelected = m.dp, m.selected
 	}
 	f.mu.Unlock()
-	selected := dp != nil && f.options.selects(dp, wasSelected)
-	changed := before != nil && before != dp && f.options.restarts(before, dp)
+	selected := dp != nil && (f.options.Filter == nil || f.options.Filter(dp, wasSelected))
+	changed := before != nil && before != dp && f.options.RestartOn != nil && f.options.RestartOn(before, dp)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,18 +212,17 @@ func (f *Fleet) acquireStart(ctx context.Context) (started func(), _ error) {
 		return nil, context.Cause(ctx)
 	}
 	release := sync.OnceFunc(func() { <-f.starting })
-	if f.options.startTime <= 0 {
+	if f.options.StartTimeout < 0 {
 		return release, nil
 	}
-	timer := time.AfterFunc(f.options.startTime, release)
+	timer := time.AfterFunc(f.options.StartTimeout, release)
 	return func() { timer.Stop(); release() }, nil
 }
 
 type startedKey struct{}
 
 // MarkStarted tells the Fleet that the run with this context has done its initial work, such
-// as filling caches; see [WithStartLimit] and [WithBackoff]. It does nothing with another
-// context.
+// as filling caches; see Options.StartLimit and [Backoff]. It does nothing with another context.
 func MarkStarted(ctx context.Context) {
 	if started, ok := ctx.Value(startedKey{}).(func()); ok {
 		started()

@@ -27,7 +27,7 @@ import (
 )
 
 func TestFleetRunsOncePerDataPlane(t *testing.T) {
-	f := newFleetTest(t, false)
+	f := newFleetTest(t, false, fleet.Options{})
 	a, b := f.add("a"), f.add("b")
 	byName := map[string]*run{}
 	for range 2 {
@@ -69,32 +69,32 @@ func TestFleetRunsOncePerDataPlane(t *testing.T) {
 
 func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 	for name, test := range map[string]struct {
-		opts   []fleet.Option
+		opts   fleet.Options
 		change func(f *fleetTest, dp *v1alpha1.DataPlane)
 		want   error
 		user   string
 	}{
-		"other credentials": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) { f.rotate(dp, "new") }, fleet.ErrCredentialsChanged, "new"},
-		"another object, which was not seen to come": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) {
+		"other credentials": {fleet.Options{}, func(f *fleetTest, dp *v1alpha1.DataPlane) { f.rotate(dp, "new") }, fleet.ErrCredentialsChanged, "new"},
+		"another object, which was not seen to come": {fleet.Options{}, func(f *fleetTest, dp *v1alpha1.DataPlane) {
 			f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID = "uid-2" })
 		}, helpers.ErrReplaced, "user-of-a"},
-		"deleted and recreated": {nil, func(f *fleetTest, dp *v1alpha1.DataPlane) {
+		"deleted and recreated": {fleet.Options{}, func(f *fleetTest, dp *v1alpha1.DataPlane) {
 			f.source.Delete(dp.DeepCopy())
 			again := dp.DeepCopy()
 			again.UID = "uid-2"
 			f.source.Add(again)
 		}, nil, "user-of-a"}, // the cause depends on what the informer sees
 		"as RestartOn says": {
-			[]fleet.Option{fleet.WithRestartOn(func(before, after *v1alpha1.DataPlane) bool {
+			fleet.Options{RestartOn: func(before, after *v1alpha1.DataPlane) bool {
 				return before.Spec.Gateway != after.Spec.Gateway
-			})},
+			}},
 			func(f *fleetTest, dp *v1alpha1.DataPlane) {
 				f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Spec.Gateway.PublicVirtualHost = "other.example.com" })
 			}, fleet.ErrDataPlaneChanged, "user-of-a",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFleetTest(t, true, test.opts...)
+			f := newFleetTest(t, true, test.opts)
 			dp := f.add("a")
 			first := f.next()
 			test.change(f, dp)
@@ -122,7 +122,7 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 }
 
 func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {
-	f := newFleetTest(t, false)
+	f := newFleetTest(t, false, fleet.Options{})
 	dp := f.add("a")
 	r := f.next()
 	r.end <- nil
@@ -135,7 +135,7 @@ func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {
 }
 
 func TestFleetGivesUpARunThatDoesNotReturn(t *testing.T) {
-	f := newFleetTest(t, true, fleet.WithStopGrace(100*time.Millisecond))
+	f := newFleetTest(t, true, fleet.Options{StopGrace: 100 * time.Millisecond})
 	dp := f.add("a")
 	first := f.next()
 	f.rotate(dp, "new")
@@ -159,7 +159,7 @@ func TestFleetGivesUpARunThatDoesNotReturn(t *testing.T) {
 }
 
 func TestFleetConnectsAsItsRemoteOptionsSay(t *testing.T) {
-	f := newFleetTest(t, false, fleet.WithRemoteOptions(remote.Options{
+	f := newFleetTest(t, false, fleet.Options{Remote: remote.Options{
 		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 			config, err := helpers.RESTConfigFor(dp)
 			if err == nil {
@@ -167,7 +167,7 @@ func TestFleetConnectsAsItsRemoteOptionsSay(t *testing.T) {
 			}
 			return config, err
 		},
-	}))
+	}})
 	f.add("a")
 	assert.Equal(t, "my-controller", f.next().cluster.Config().UserAgent)
 }
@@ -184,7 +184,7 @@ func TestFleetLeavesNothing(t *testing.T) {
 		all.Done()
 		<-ctx.Done()
 		return ctx.Err()
-	})
+	}, fleet.Options{})
 	result := make(chan error, 1)
 	go func() { result <- f.Run(ctx) }()
 	for i := range 20 {
@@ -214,11 +214,11 @@ func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 		began <- struct{}{}
 		<-ctx.Done()
 		return ctx.Err()
-	}, fleet.WithFilter(func(*v1alpha1.DataPlane, helpers.Report) bool {
+	}, fleet.Options{Filter: func(*v1alpha1.DataPlane, bool) bool {
 		filtering <- struct{}{}
 		<-filtered
 		return true
-	}))
+	}})
 	run := func() (end func()) {
 		ctx, stop := context.WithCancel(t.Context())
 		result := make(chan error, 1)
@@ -253,7 +253,7 @@ func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
 	stopped := make(chan struct{})
 	close(stopped)
 	informer.Run(stopped)
-	f := fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil })
+	f := fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
 	for range 2 {
 		require.ErrorContains(t, f.Run(t.Context()), "fleet: watch data planes: ")
 	}
@@ -286,9 +286,10 @@ func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
 	s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
 	began := make(chan struct{}, 10)
 	f = fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { began <- struct{}{}; <-ctx.Done(); return nil },
-		fleet.WithFilter(func(*v1alpha1.DataPlane, helpers.Report) bool { f.Status(); return true }),
-		fleet.WithRestartOn(func(_, _ *v1alpha1.DataPlane) bool { return false }),
-		fleet.WithRestartOn(func(_, _ *v1alpha1.DataPlane) bool { f.Status(); return true }))
+		fleet.Options{
+			Filter:    func(*v1alpha1.DataPlane, bool) bool { f.Status(); return true },
+			RestartOn: func(_, _ *v1alpha1.DataPlane) bool { f.Status(); return true },
+		})
 	ctx, stop := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- f.Run(ctx) }()

@@ -86,13 +86,15 @@ type fleetTest struct {
 }
 
 // newFleetTest runs a fleet. Its runs end with their context unless heedless.
-func newFleetTest(t *testing.T, heedless bool, opts ...fleet.Option) *fleetTest {
+func newFleetTest(t *testing.T, heedless bool, opts fleet.Options) *fleetTest {
 	t.Helper()
 	f := &fleetTest{
 		t: t, server: testpki.NewServer(t, testpki.WhoAmI), source: newSource(t),
 		runs: make(chan *run, 100), result: make(chan error, 1),
 	}
-	opts = append([]fleet.Option{fleet.WithBackoff(time.Millisecond, 10*time.Millisecond, time.Minute)}, opts...)
+	if opts.Backoff == (fleet.Backoff{}) {
+		opts.Backoff = fleet.Backoff{Initial: time.Millisecond, Limit: 10 * time.Millisecond}
+	}
 	f.fleet = fleet.New(f.source.informer, func(ctx context.Context, c *remote.Cluster) error {
 		this := &run{ctx, c, make(chan error)}
 		f.runs <- this
@@ -105,7 +107,7 @@ func newFleetTest(t *testing.T, heedless bool, opts ...fleet.Option) *fleetTest 
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}, opts...)
+	}, opts)
 	ctx, stop := context.WithCancelCause(t.Context())
 	f.stop = stop
 	go func() { f.result <- f.fleet.Run(ctx) }()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime/debug"
 	"time"
 
@@ -25,10 +26,10 @@ type member struct {
 
 	dp       *v1alpha1.DataPlane // nil when it is gone
 	selected bool
-	revision int   // counts the changes that need another run
-	settled  int   // the revision that needs no other run
-	outcome  State // of that
-	failures int   // one after the other
+	revision int           // counts the changes that need another run
+	settled  int           // the revision that needs no other run
+	outcome  State         // of that
+	pause    time.Duration // after the failure before; 0 if there was none
 	retryAt  time.Time
 	cancel   context.CancelCauseFunc // of the run under way
 	starts   int
@@ -57,7 +58,7 @@ func (m *member) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause e
 		return nil
 	}
 	m.revision++
-	m.failures, m.retryAt = 0, time.Time{}
+	m.pause, m.retryAt = 0, time.Time{}
 	return cause
 }
 
@@ -112,7 +113,9 @@ func (m *member) due(runs context.Context) (*attempt, time.Duration) {
 	switch {
 	case m.dp == nil:
 		delete(f.members, m.key)
-		f.options.hooks.removed(m.key)
+		if f.options.Hooks.OnRemove != nil {
+			f.options.Hooks.OnRemove(m.key)
+		}
 		return nil, -1
 	case runs.Err() != nil:
 		m.status.State, m.status.NextRetry = StateStopped, time.Time{}
@@ -142,17 +145,28 @@ func (m *member) attempt(a *attempt) error {
 		return err
 	}
 	defer started()
-	cluster, err := remote.NewCluster(a.dp, f.options.remote)
+	cluster, err := remote.NewCluster(a.dp, f.options.Remote)
 	if err != nil {
 		a.invalid = true
 		return err
 	}
 	defer cluster.Close()
-	m.begin(a, time.Now())
-	f.options.hooks.start(m.key)
+	f.mu.Lock()
+	a.began = time.Now()
+	a.started = a.began
+	m.starts++
+	m.status.State, m.status.RunningSince, m.status.Restarts = StateRunning, a.began, m.starts-1
+	f.mu.Unlock()
+	if f.options.Hooks.OnStart != nil {
+		f.options.Hooks.OnStart(m.key)
+	}
 	marked := func() {
 		started()
-		m.markStarted(a, time.Now())
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if a.started.Equal(a.began) { // the first call
+			a.started = time.Now()
+		}
 	}
 	go m.call(context.WithValue(a.ctx, startedKey{}, marked), a, cluster)
 	select {
@@ -160,13 +174,13 @@ func (m *member) attempt(a *attempt) error {
 		return err
 	case <-a.ctx.Done():
 	}
-	m.stopping()
-	grace := time.NewTimer(f.options.grace)
-	defer grace.Stop()
+	f.mu.Lock()
+	m.status.State = StateStopping
+	f.mu.Unlock()
 	select {
 	case err := <-a.result:
 		return err
-	case <-grace.C:
+	case <-time.After(f.options.StopGrace):
 		return m.giveUp(a)
 	}
 }
@@ -231,23 +245,26 @@ func (m *member) conclude(a *attempt, err error) {
 		err = cause
 	case err == nil:
 		m.settle(a, StateDone)
-		m.failures = 0
+		m.pause = 0
 	case a.invalid:
 		m.settle(a, StateFailed)
 		m.fail(err)
 	default:
-		if !a.started.IsZero() && time.Since(a.started) >= f.options.resetAfter {
-			m.failures = 0
+		backoff := f.options.Backoff
+		if time.Since(a.started) >= backoff.ResetAfter {
+			m.pause = 0
 		}
-		m.failures++
-		retry = f.options.backoff(m.failures)
+		m.pause = max(0, min(max(2*m.pause, backoff.Initial), backoff.Limit))
+		retry = m.pause/2 + rand.N(max(m.pause/2, 1)) //nolint:gosec // spreads runs that failed together
 		m.retryAt = time.Now().Add(retry)
 		m.status.State, m.status.NextRetry = StateRetrying, m.retryAt
 		m.fail(err)
 	}
 	m.status.RunningSince = time.Time{}
 	f.mu.Unlock()
-	f.options.hooks.end(m.key, a, err, ran, retry)
+	if f.options.Hooks.OnEnd != nil && (a.invalid || !a.began.IsZero()) {
+		f.options.Hooks.OnEnd(m.key, err, ran, retry)
+	}
 }
 
 // settle needs the Fleet's lock.
@@ -255,30 +272,7 @@ func (m *member) settle(a *attempt, outcome State) {
 	m.settled, m.outcome, m.status.State = a.revision, outcome, outcome
 }
 
-func (m *member) begin(a *attempt, now time.Time) {
-	m.fleet.mu.Lock()
-	defer m.fleet.mu.Unlock()
-	a.began, a.started = now, now
-	m.starts++
-	m.status.State, m.status.RunningSince, m.status.Restarts = StateRunning, now, m.starts-1
-}
-
 // fail needs the Fleet's lock.
 func (m *member) fail(err error) {
 	m.status.LastError, m.status.LastErrorTime = err.Error(), time.Now()
-}
-
-// markStarted records the first call of MarkStarted.
-func (m *member) markStarted(a *attempt, now time.Time) {
-	m.fleet.mu.Lock()
-	defer m.fleet.mu.Unlock()
-	if a.started.Equal(a.began) {
-		a.started = now
-	}
-}
-
-func (m *member) stopping() {
-	m.fleet.mu.Lock()
-	defer m.fleet.mu.Unlock()
-	m.status.State = StateStopping
 }

@@ -30,11 +30,14 @@ func TestFleetRetriesErrors(t *testing.T) {
 	}
 	var starts, removed atomic.Int64
 	ends := make(chan ended, 100)
-	f := newFleetTest(t, false, fleet.WithBackoff(8*time.Millisecond, 64*time.Millisecond, time.Hour), fleet.WithHooks(fleet.Hooks{
-		OnStart:  func(types.NamespacedName) { starts.Add(1) },
-		OnEnd:    func(_ types.NamespacedName, err error, ran, retry time.Duration) { ends <- ended{err, ran, retry} },
-		OnRemove: func(types.NamespacedName) { removed.Add(1) },
-	}))
+	f := newFleetTest(t, false, fleet.Options{
+		Backoff: fleet.Backoff{Initial: 8 * time.Millisecond, Limit: 64 * time.Millisecond},
+		Hooks: fleet.Hooks{
+			OnStart:  func(types.NamespacedName) { starts.Add(1) },
+			OnEnd:    func(_ types.NamespacedName, err error, ran, retry time.Duration) { ends <- ended{err, ran, retry} },
+			OnRemove: func(types.NamespacedName) { removed.Add(1) },
+		},
+	})
 	dp := f.add("a")
 	failure := errors.New("no route")
 	for i := range 6 {
@@ -70,9 +73,10 @@ func TestFleetRetriesErrors(t *testing.T) {
 
 func TestFleetForgetsFailuresAfterRunningWell(t *testing.T) {
 	retries := make(chan time.Duration, 10)
-	f := newFleetTest(t, false, fleet.WithBackoff(time.Microsecond, time.Hour, 0), fleet.WithHooks(fleet.Hooks{
-		OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry },
-	}))
+	f := newFleetTest(t, false, fleet.Options{
+		Backoff: fleet.Backoff{Initial: time.Microsecond, Limit: time.Hour, ResetAfter: -1},
+		Hooks:   fleet.Hooks{OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry }},
+	})
 	f.add("a")
 	for range 8 {
 		f.next().end <- errors.New("again")
@@ -80,8 +84,43 @@ func TestFleetForgetsFailuresAfterRunningWell(t *testing.T) {
 	}
 }
 
+func TestFleetBackoffFieldsAreNoneIfNegativeAndDefaultIfZero(t *testing.T) {
+	for name, test := range map[string]struct {
+		backoff         fleet.Backoff
+		atLeast, atMost time.Duration
+	}{
+		"no field set":       {fleet.Backoff{}, 500 * time.Millisecond, time.Second},
+		"only Limit set":     {fleet.Backoff{Limit: time.Hour}, 500 * time.Millisecond, time.Second},
+		"only Initial set":   {fleet.Backoff{Initial: time.Hour}, 150 * time.Second, 5 * time.Minute},
+		"a negative Initial": {fleet.Backoff{Initial: -1}, 0, 0},
+		"a negative Limit":   {fleet.Backoff{Initial: time.Hour, Limit: -1}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			retries := make(chan time.Duration, 1)
+			s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			f := fleet.New(s.informer, func(context.Context, *remote.Cluster) error { return errors.New("down") }, fleet.Options{
+				Backoff: test.backoff,
+				Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) {
+					select {
+					case retries <- retry:
+						stop() // at the first failure
+					default:
+					}
+				}},
+			})
+			s.Add(server.DataPlane("a", "user"))
+			require.NoError(t, f.Run(ctx))
+			retry := testpki.Receive(t, retries)
+			assert.GreaterOrEqual(t, retry, test.atLeast)
+			assert.LessOrEqual(t, retry, test.atMost)
+		})
+	}
+}
+
 func TestFleetWaitsBetweenRetries(t *testing.T) {
-	f := newFleetTest(t, false, fleet.WithBackoff(time.Hour, time.Hour, time.Hour))
+	f := newFleetTest(t, false, fleet.Options{Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour}})
 	dp := f.add("a")
 	f.next().end <- errors.New("down")
 	f.requireState("a", fleet.StateRetrying)
@@ -106,8 +145,7 @@ func TestFleetSurvivesPanics(t *testing.T) {
 			ends := make(chan error, 1)
 			s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
 			f := fleet.New(s.informer, func(context.Context, *remote.Cluster) error { test.do(); return nil },
-				fleet.WithBackoff(time.Hour, time.Hour, 0),
-				fleet.WithHooks(fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
+				fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}})
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			result := make(chan error, 1)
@@ -130,9 +168,9 @@ func TestFleetSurvivesPanics(t *testing.T) {
 
 func TestFleetDoesNotRetryCredentialsThatCannotBeUsed(t *testing.T) {
 	ends := make(chan error, 10)
-	f := newFleetTest(t, false, fleet.WithHooks(fleet.Hooks{
+	f := newFleetTest(t, false, fleet.Options{Hooks: fleet.Hooks{
 		OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err },
-	}))
+	}})
 	dp := f.add("a", func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials.ClientKey = "c2VjcmV0" })
 	require.ErrorIs(t, testpki.Receive(t, ends), helpers.ErrInvalidCredentials)
 	f.requireState("a", fleet.StateFailed)
@@ -147,7 +185,7 @@ func TestFleetDoesNotRetryCredentialsThatCannotBeUsed(t *testing.T) {
 
 // A run may run a Fleet of its own, whose error is that of any run.
 func TestFleetRetriesOverdueOfAnother(t *testing.T) {
-	f := newFleetTest(t, false, fleet.WithBackoff(time.Hour, time.Hour, time.Hour))
+	f := newFleetTest(t, false, fleet.Options{Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour}})
 	f.add("a")
 	f.next().end <- fmt.Errorf("inner: %w", fleet.ErrOverdue)
 	f.requireState("a", fleet.StateRetrying)
@@ -158,7 +196,7 @@ func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
 	ends := make(chan error, 10)
 	s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
 	f := fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); panic("too late") },
-		fleet.WithHooks(fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}))
+		fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}})
 	ctx, stop := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- f.Run(ctx) }()
@@ -177,9 +215,10 @@ func TestFleetCountsRunningWellFromTheStart(t *testing.T) {
 	t.Parallel()
 	retries := make(chan time.Duration, 10)
 	const initial, resetAfter = 20 * time.Millisecond, 2 * time.Second
-	f := newFleetTest(t, false, fleet.WithBackoff(initial, time.Hour, resetAfter), fleet.WithHooks(fleet.Hooks{
-		OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry },
-	}))
+	f := newFleetTest(t, false, fleet.Options{
+		Backoff: fleet.Backoff{Initial: initial, Limit: time.Hour, ResetAfter: resetAfter},
+		Hooks:   fleet.Hooks{OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry }},
+	})
 	f.add("a")
 	f.next().end <- errors.New("first")
 	testpki.Receive(t, retries)

@@ -24,7 +24,7 @@ import (
 
 func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
 	const limit, planes = 2, 6
-	f := newFleetTest(t, false, fleet.WithStartLimit(limit, time.Hour))
+	f := newFleetTest(t, false, fleet.Options{StartLimit: limit, StartTimeout: -1})
 	for i := range planes {
 		f.add(fmt.Sprint("dp-", i))
 	}
@@ -55,7 +55,7 @@ func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
 
 // A cluster that does not answer keeps others from starting for no longer than allowed.
 func TestFleetStartsOthersWhenOneIsDead(t *testing.T) {
-	f := newFleetTest(t, false, fleet.WithStartLimit(1, 10*time.Millisecond))
+	f := newFleetTest(t, false, fleet.Options{StartLimit: 1, StartTimeout: 10 * time.Millisecond})
 	for i := range 5 {
 		f.add(fmt.Sprint("dp-", i))
 	}
@@ -89,7 +89,7 @@ func TestFleetOfAThousandOfWhichATenthIsDead(t *testing.T) {
 		working.Add(1)
 		<-ctx.Done()
 		return ctx.Err()
-	}, fleet.WithStartLimit(50, 100*time.Millisecond))
+	}, fleet.Options{StartLimit: 50, StartTimeout: 100 * time.Millisecond})
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	result := make(chan error, 1)

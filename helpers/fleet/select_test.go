@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -17,8 +16,7 @@ import (
 )
 
 func TestFleetFilters(t *testing.T) {
-	selector, err := labels.Parse("tier=gold")
-	require.NoError(t, err)
+	onlyConnected := fleet.OnlyConnected()
 	gold := func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"tier": "gold"} }
 	setConnected := func(status metav1.ConditionStatus) func(*v1alpha1.DataPlane) {
 		return func(dp *v1alpha1.DataPlane) {
@@ -26,9 +24,9 @@ func TestFleetFilters(t *testing.T) {
 			dp.Status.Conditions = []metav1.Condition{connected(status, dp.Generation)}
 		}
 	}
-	f := newFleetTest(t, false, fleet.WithSelector(selector), fleet.OnlyConnected(),
-		fleet.WithFilter(func(dp *v1alpha1.DataPlane, r helpers.Report) bool { return r.Name == dp.Name && dp.Name != "never" }))
-	f.add("never", setConnected(metav1.ConditionTrue))
+	f := newFleetTest(t, false, fleet.Options{Filter: func(dp *v1alpha1.DataPlane, selected bool) bool {
+		return dp.Labels["tier"] == "gold" && onlyConnected(dp, selected)
+	}})
 	f.add("silver", setConnected(metav1.ConditionTrue), func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
 	dp := f.add("a", gold)
 	f.requireNoRun()
@@ -50,7 +48,7 @@ func TestFleetFilters(t *testing.T) {
 }
 
 func TestFleetRemembersWhatIsDoneWhileNotSelected(t *testing.T) {
-	f := newFleetTest(t, false, fleet.WithFilter(func(dp *v1alpha1.DataPlane, _ helpers.Report) bool { return dp.Labels == nil }))
+	f := newFleetTest(t, false, fleet.Options{Filter: func(dp *v1alpha1.DataPlane, _ bool) bool { return dp.Labels == nil }})
 	dp := f.add("a")
 	f.next().end <- nil
 	f.requireState("a", fleet.StateDone)
@@ -63,7 +61,7 @@ func TestFleetRemembersWhatIsDoneWhileNotSelected(t *testing.T) {
 
 // Another object of the name is not connected because the one before was.
 func TestFleetOnlyConnectedAsksEveryObject(t *testing.T) {
-	f := newFleetTest(t, false, fleet.OnlyConnected())
+	f := newFleetTest(t, false, fleet.Options{Filter: fleet.OnlyConnected()})
 	dp := f.add("a", func(dp *v1alpha1.DataPlane) {
 		dp.Status.Conditions = []metav1.Condition{connected(metav1.ConditionTrue, 1)}
 	})

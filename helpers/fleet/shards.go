@@ -4,11 +4,11 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,7 +33,7 @@ var ErrShardLost = errors.New("replica no longer leads the shard")
 // RunShards waits for all runs to return, and returns.
 //
 //	err := fleet.RunShards(ctx, config, func(ctx context.Context, shard fleet.Shard) error {
-//		return fleet.New(informer, work, shard.Options()...).Run(ctx)
+//		return fleet.New(informer, work, shard.Restrict(fleet.Options{})).Run(ctx)
 //	})
 //
 // Replicas share the shards evenly: none leads two more than another. Each also renews a Lease
@@ -42,7 +42,7 @@ var ErrShardLost = errors.New("replica no longer leads the shard")
 // because ctx ends, the others take its shards at once. When it is killed or cut off, they take
 // them after LeaseDuration and about a quarter more.
 //
-// A replica that can't renew a Lease ends the run and, with [Shard.Options], closes its
+// A replica that can't renew a Lease ends the run and, with [Shard.Restrict], closes its
 // connections before another replica may lead the shard, see [ShardsConfig] for the times. A
 // tenth of LeaseDuration is left for clocks that differ in speed and for a process that
 // stalls. A process that is suspended for longer still believes it leads until it resumes, so
@@ -179,19 +179,15 @@ func (s Shard) Owns(key types.NamespacedName) bool {
 	return int(hash.Sum32()%uint32(s.Count)) == s.Index       //nolint:gosec // the count of Leases is no 2^31
 }
 
-// Options make a [Fleet] run only the data planes of the shard, and end its runs before
-// another replica may lead the shard: they add a filter and limit the grace. Pass them after
-// other options.
-func (s Shard) Options() []Option {
-	return []Option{
-		func(o *options) {
-			owns := func(dp *v1alpha1.DataPlane, _ bool) bool {
-				return s.Owns(types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
-			}
-			o.filters = slices.Insert(o.filters, 0, owns) // the cheapest first
-		},
-		func(o *options) { o.grace = min(o.grace, s.grace) },
+// Restrict returns options with which a [Fleet] runs only the data planes of the shard, and
+// ends its runs before another replica may lead the shard: it adds to Filter and limits StopGrace.
+func (s Shard) Restrict(o Options) Options {
+	filter := o.Filter
+	o.Filter = func(dp *v1alpha1.DataPlane, selected bool) bool {
+		return s.Owns(types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}) && (filter == nil || filter(dp, selected))
 	}
+	o.StopGrace = min(cmp.Or(o.StopGrace, defaultStopGrace), s.grace)
+	return o
 }
 
 // String returns "shard Index of Count".

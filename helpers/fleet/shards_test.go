@@ -68,16 +68,20 @@ func TestShardsOwnEachDataPlaneOnce(t *testing.T) {
 	assert.Equal(t, "shard 2 of 16", Shard{Index: 2, Count: 16}.String())
 }
 
-func TestShardOptions(t *testing.T) {
+func TestShardRestrictsAFleet(t *testing.T) {
 	shard := Shard{Index: 1, Count: 2, grace: 3 * time.Second}
-	o := newOptions(shard.Options())
-	assert.Equal(t, 3*time.Second, o.grace, "no run goes on when another replica may lead")
-	assert.Equal(t, time.Second, newOptions(append([]Option{WithStopGrace(time.Second)}, shard.Options()...)).grace)
+	o := shard.Restrict(Options{})
+	assert.Equal(t, 3*time.Second, o.StopGrace, "no run goes on when another replica may lead")
+	assert.Equal(t, time.Second, shard.Restrict(Options{StopGrace: time.Second}).StopGrace)
+	assert.Negative(t, shard.Restrict(Options{StopGrace: -1}).StopGrace)
+	assert.Equal(t, 10*time.Second, Shard{grace: time.Minute}.Restrict(Options{}).StopGrace)
+	none := shard.Restrict(Options{Filter: func(*v1alpha1.DataPlane, bool) bool { return false }})
 	selected := 0
 	for i := range 100 {
 		dp := &v1alpha1.DataPlane{}
 		dp.Name = fmt.Sprint("dp-", i)
-		if o.selects(dp, false) {
+		assert.False(t, none.Filter(dp, true))
+		if o.Filter(dp, false) {
 			selected++
 			assert.True(t, shard.Owns(types.NamespacedName{Name: dp.Name}))
 		}
