@@ -82,7 +82,7 @@
 //
 //	err := fleet.New(dataPlanes.Informer(), func(ctx context.Context, cluster *remote.Cluster) error {
 //		return watchWorkloads(ctx, cluster) // until ctx ends
-//	}).Run(ctx)
+//	}, fleet.Options{}).Run(ctx)
 //
 // RESTConfigFor needs the credentials that OpenChoreo v0.3 stores in a DataPlane. The data
 // planes of v0.9 and later are reached through OpenChoreo's cluster gateway, without

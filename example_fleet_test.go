@@ -29,7 +29,7 @@ func Example_fleet() {
 				return err
 			}
 			return watchPods(ctx, target) // until ctx ends; after an error, there is another run
-		})
+		}, fleet.Options{})
 		factory.Start(ctx.Done())
 		return all.Run(ctx)
 	}

@@ -59,7 +59,7 @@ func count(ctx context.Context, config *rest.Config, namespace string, s shardin
 		factory.Shutdown()
 	}()
 	if s.shards == 0 {
-		return runFleet(ctx, dataPlanes, report, started)
+		return runFleet(ctx, dataPlanes, report, started, fleetOptions(report))
 	}
 	return runShards(ctx, config, s, dataPlanes, report, started)
 }
@@ -87,22 +87,34 @@ func runShards(ctx context.Context, config *rest.Config, s sharding, dataPlanes 
 	}, func(ctx context.Context, shard fleet.Shard) error {
 		report(Event{Shard: shard.String(), State: leads})
 		defer report(Event{Shard: shard.String(), State: fleet.StateStopped})
-		return runFleet(ctx, dataPlanes, report, started, shard.Options()...)
+		return runFleet(ctx, dataPlanes, report, started, shard.Restrict(fleetOptions(report)))
 	})
 }
 
 // leaseName depends on the number of shards, which must not change under one name.
 func leaseName(shards int) string { return fmt.Sprintf("fleet-of-%d", shards) }
 
-// runFleet runs a Fleet until ctx ends, and reports the state of each data plane.
+// runFleet runs a Fleet until ctx ends, and reports the state that each data plane has then.
 func runFleet(ctx context.Context, dataPlanes cache.SharedIndexInformer,
-	report func(Event), started func(*fleet.Fleet), opts ...fleet.Option,
+	report func(Event), started func(*fleet.Fleet), opts fleet.Options,
 ) error {
 	c := &counter{report: report}
-	f := fleet.New(dataPlanes, c.run, append([]fleet.Option{
-		fleet.WithRemoteOptions(remote.Options{ConfigFor: configFor}),
-		fleet.WithStartLimit(maxStarts, startTimeout),
-		fleet.WithHooks(fleet.Hooks{
+	f := fleet.New(dataPlanes, c.run, opts)
+	started(f)
+	err := f.Run(ctx)
+	for _, plane := range f.Status().Planes {
+		report(Event{DataPlane: plane.Namespace + "/" + plane.Name, State: plane.State})
+	}
+	return err
+}
+
+// fleetOptions returns the options of a Fleet that reports what happens to each data plane.
+func fleetOptions(report func(Event)) fleet.Options {
+	return fleet.Options{
+		Remote:       remote.Options{ConfigFor: configFor},
+		StartLimit:   maxStarts,
+		StartTimeout: startTimeout,
+		Hooks: fleet.Hooks{
 			OnStart: func(key types.NamespacedName) {
 				report(Event{DataPlane: key.String(), State: fleet.StateStarting})
 			},
@@ -114,14 +126,8 @@ func runFleet(ctx context.Context, dataPlanes cache.SharedIndexInformer,
 			OnRemove: func(key types.NamespacedName) {
 				report(Event{DataPlane: key.String(), State: fleet.StateGone})
 			},
-		}),
-	}, opts...)...)
-	started(f)
-	err := f.Run(ctx)
-	for _, plane := range f.Status().Planes {
-		report(Event{DataPlane: plane.Namespace + "/" + plane.Name, State: plane.State})
+		},
 	}
-	return err
 }
 
 // configFor returns the configuration of the connection to a data plane.

@@ -266,12 +266,14 @@ func newChaos(t *testing.T) *chaos {
 
 func (c *chaos) newFleet() (*fleet.Fleet, cache.SharedIndexInformer) {
 	informer := c.space.informer(c.t)
-	f := fleet.New(informer, c.run,
-		fleet.WithRemoteOptions(remote.Options{DialControl: c.sockets.control}),
-		fleet.WithBackoff(50*time.Millisecond, time.Second, 10*time.Second),
-		fleet.WithStopGrace(chaosGrace),
-		fleet.WithStartLimit(chaosPlanes/2, time.Second),
-		fleet.WithHooks(fleet.Hooks{OnRemove: c.remove}))
+	f := fleet.New(informer, c.run, fleet.Options{
+		Remote:       remote.Options{DialControl: c.sockets.control},
+		Backoff:      fleet.Backoff{Initial: 50 * time.Millisecond, Limit: time.Second, ResetAfter: 10 * time.Second},
+		StopGrace:    chaosGrace,
+		StartLimit:   chaosPlanes / 2,
+		StartTimeout: time.Second,
+		Hooks:        fleet.Hooks{OnRemove: c.remove},
+	})
 	ended := func(uid types.UID) {
 		c.checks.Go(func() {
 			assert.Eventually(c.t, func() bool { return c.allCut(uid) }, chaosGrace+eventually, tick, "a run goes on for a data plane that is no more")

@@ -298,7 +298,7 @@ func TestFleetInShards(t *testing.T) {
 					<-cluster.Done()
 				}
 				return ctx.Err()
-			}, shard.Options()...).Run(ctx)
+			}, shard.Restrict(fleet.Options{})).Run(ctx)
 		})
 	}
 	// requireRunsBy waits until each data plane has a run, each replica as many shards, and
