@@ -104,6 +104,7 @@ func requireTimeout(t testing.TB, err error, says string) {
 }
 
 func TestARequestThatMakesNoProgressEnds(t *testing.T) {
+	t.Parallel()
 	const list, watch = "request made no progress for 200ms", "no response headers within 200ms"
 	for _, http2 := range []bool{true, false} {
 		server := testpki.NewServer(t, hang, func(s *httptest.Server) { s.EnableHTTP2 = http2 })

@@ -56,6 +56,7 @@ func (s *configMapServer) serve(w http.ResponseWriter, r *http.Request) {
 // Reflectors list again when a watch ends within a second of its start, or of the end of its
 // initial events, which these rotations come right after.
 func TestReflectorsListOnceThroughARotation(t *testing.T) {
+	t.Parallel()
 	const reflectors = 5
 	for name, test := range map[string]struct {
 		watchList bool

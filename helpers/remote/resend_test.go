@@ -108,7 +108,7 @@ func TestNoUnaryRequestFailsThroughRotations(t *testing.T) {
 				c := newCluster(t, planes[0], remote.Options{CloseGrace: time.Minute})
 				ctx, stop := context.WithCancel(t.Context())
 				var workers sync.WaitGroup
-				for range 8 {
+				for range 4 {
 					workers.Add(1)
 					go func() {
 						defer workers.Done()

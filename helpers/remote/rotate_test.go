@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,6 +25,13 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
+
+// Tests that are parallel wait more than they work, so that few processors are enough for many.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "16")
+	m.Run()
+}
 
 func newCluster(t testing.TB, dp *v1alpha1.DataPlane, options remote.Options) *remote.Cluster {
 	t.Helper()
@@ -91,6 +99,7 @@ func TestUpdateTakesEffectAtOnce(t *testing.T) {
 }
 
 func TestWatchesEndCleanlyAndOthersAtTheEndOfTheGrace(t *testing.T) {
+	t.Parallel()
 	const grace = 2 * time.Second
 	for _, http2 := range []bool{true, false} {
 		t.Run(fmt.Sprintf("http2=%t", http2), func(t *testing.T) {
