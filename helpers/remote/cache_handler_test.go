@@ -222,10 +222,10 @@ func TestCloseOfACacheClosesAll(t *testing.T) {
 	testpki.RequireGoroutines(t, goroutines)
 }
 
-// A thousand data planes, of which half are dead, with eight callers each: one build for
+// Hundreds of data planes, of which half are dead, with eight callers each: one build for
 // each, and those of the dead ones hang.
 func TestDeadClustersHoldUpNobody(t *testing.T) {
-	const planes, callers = 1000, 8
+	const planes, callers = 300, 8
 	goroutines := runtime.NumGoroutine()
 	server := testpki.NewServer(t, testpki.WhoAmI)
 	var configs atomic.Int32
@@ -296,7 +296,7 @@ func TestACacheUnderRace(t *testing.T) {
 		workers.Add(1)
 		go func() {
 			defer workers.Done()
-			for range 200 {
+			for range 50 {
 				key := keyOf(random.IntN(5))
 				dp := append(variants, bad)[random.IntN(len(variants)+1)].DeepCopy()
 				dp.Name = key.Name

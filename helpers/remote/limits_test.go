@@ -104,6 +104,7 @@ func requireTimeout(t testing.TB, err error, says string) {
 }
 
 func TestARequestThatMakesNoProgressEnds(t *testing.T) {
+	t.Parallel()
 	const list, watch = "request made no progress for 200ms", "no response headers within 200ms"
 	for _, http2 := range []bool{true, false} {
 		server := testpki.NewServer(t, hang, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
@@ -166,7 +167,7 @@ func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {
 	const limit = 50 * time.Millisecond
 	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
-		time.Sleep(40 * limit)
+		time.Sleep(20 * limit)
 		testpki.WhoAmI(w, r)
 	})
 	dp := server.DataPlane("prod", "alice")
@@ -180,7 +181,7 @@ func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {
 		"a list without limit":  {"/api/v1/pods", remote.Options{WatchStart: limit, StallTimeout: -1}},
 		"a watch without limit": {"/api/v1/pods?watch=true", remote.Options{WatchStart: -1, StallTimeout: limit}},
 		// Headers come at once.
-		"a watch that has started": {"/api/v1/pods?watch=true", remote.Options{WatchStart: 30 * limit, StallTimeout: limit}},
+		"a watch that has started": {"/api/v1/pods?watch=true", remote.Options{WatchStart: 15 * limit, StallTimeout: limit}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -193,7 +194,7 @@ func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {
 
 func TestProgressIsNotCut(t *testing.T) {
 	t.Parallel()
-	const limit, pause, pieces = time.Second, 200 * time.Millisecond, 20 // four times the limit in all
+	const limit, pause, pieces = time.Second, 200 * time.Millisecond, 10 // twice the limit in all
 	received := make(chan int64, 1)
 	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
@@ -293,6 +294,7 @@ func TestASlowHandshakeEndsInTime(t *testing.T) {
 }
 
 func TestABlackHoledConnectionIsFoundOut(t *testing.T) {
+	t.Parallel()
 	server := testpki.NewServer(t, hang)
 	var swallow atomic.Bool
 	pass := func(dst io.WriteCloser, src io.ReadCloser) {

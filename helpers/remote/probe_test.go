@@ -99,6 +99,7 @@ func listen(t *testing.T, serve func(net.Conn)) net.Listener {
 }
 
 func TestProbeTellsWhatIsInTheWay(t *testing.T) {
+	t.Parallel()
 	server := testpki.NewServer(t, testpki.WhoAmI)
 	dead := testpki.NewServer(t, testpki.WhoAmI)
 	dead.Close()

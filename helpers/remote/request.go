@@ -71,8 +71,9 @@ func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Respon
 		r.end()
 		return nil, err
 	}
-	if resp.Body == http.NoBody {
-		r.end()
+	if req.Method == http.MethodHead || r.body == http.NoBody { // which few callers close
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody
 	}
 	if isRedirect(resp) && r.kind == unary { // a proxied service may redirect its client
 		_ = resp.Body.Close()
@@ -98,13 +99,11 @@ func (r *request) answer(resp *http.Response) bool {
 	r.limit.Stop()
 	r.body, r.lasts = resp.Body, r.kind != unary && resp.StatusCode < 300
 	stream, ok := resp.Body.(io.ReadWriteCloser)
-	switch {
-	case ok && resp.StatusCode == http.StatusSwitchingProtocols:
+	resp.Body = r
+	if ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		// The connection has left HTTP, and heeds no context.
 		keep := context.AfterFunc(r.ctx, func() { _ = stream.Close() })
 		resp.Body = &upgraded{r, stream, keep}
-	case resp.Body != http.NoBody:
-		resp.Body = r
 	}
 	return true
 }

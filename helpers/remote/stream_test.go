@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -56,13 +57,18 @@ type stream struct {
 	reader *bufio.Reader
 }
 
-func newStream(t testing.TB, c *remote.Cluster, user string) *stream {
+func upgrade(ctx context.Context, t testing.TB, c *remote.Cluster) (*http.Response, error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.Config().Host+"/api/v1/namespaces/x/pods/y/exec", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Config().Host+"/api/v1/namespaces/x/pods/y/exec", nil)
 	require.NoError(t, err)
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", "echo")
-	resp, err := c.HTTPClient().Do(req)
+	return c.HTTPClient().Do(req)
+}
+
+func newStream(ctx context.Context, t testing.TB, c *remote.Cluster, user string) *stream {
+	t.Helper()
+	resp, err := upgrade(ctx, t, c)
 	require.NoError(t, err)
 	body, ok := resp.Body.(io.ReadWriteCloser)
 	require.True(t, ok, "%T", resp.Body)
@@ -98,16 +104,16 @@ func (s *stream) requireEnd(want error) {
 
 func TestUpgradedStreamsOutliveARotationByTheGrace(t *testing.T) {
 	t.Parallel()
-	const grace = 3 * time.Second
+	const grace = time.Second
 	server := newEchoServer(t)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{
 		CloseGrace: grace, StallTimeout: 50 * time.Millisecond, // which is for others
 	})
-	old := newStream(t, c, "alice")
+	old := newStream(t.Context(), t, c, "alice")
 	began := time.Now()
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
 	old.requireEcho()
-	fresh := newStream(t, c, "bob")
+	fresh := newStream(t.Context(), t, c, "bob")
 	old.requireEnd(remote.ErrRotated)
 	assert.GreaterOrEqual(t, time.Since(began), grace)
 	fresh.requireEcho()
@@ -117,7 +123,7 @@ func TestAnUpgradedStreamThatEndsFreesTheOldConnections(t *testing.T) {
 	server := newEchoServer(t)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
 	require.NoError(t, c.Probe(t.Context())) // a connection that is idle from then on
-	s, other := newStream(t, c, "alice"), newStream(t, c, "alice")
+	s, other := newStream(t.Context(), t, c, "alice"), newStream(t.Context(), t, c, "alice")
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
 	_, err := io.WriteString(s, "bye\n")
 	require.NoError(t, err)
@@ -130,12 +136,46 @@ func TestAnUpgradedStreamThatEndsFreesTheOldConnections(t *testing.T) {
 func TestCloseEndsUpgradedStreamsAtOnce(t *testing.T) {
 	server := newEchoServer(t)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
-	old := newStream(t, c, "alice")
+	old := newStream(t.Context(), t, c, "alice")
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
-	fresh := newStream(t, c, "bob")
+	fresh := newStream(t.Context(), t, c, "bob")
 	c.Close()
 	old.requireEnd(remote.ErrClosed)
 	fresh.requireEnd(remote.ErrClosed)
+}
+
+func TestAnUpgradedStreamEndsWithTheContextOfItsRequest(t *testing.T) {
+	server := newEchoServer(t)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+	ctx, cancel := context.WithCancel(t.Context())
+	s := newStream(ctx, t, c, "alice")
+	cancel()
+	s.requireEnd(net.ErrClosed)
+	require.NoError(t, s.Close())
+}
+
+// The server answers as the cluster is closed, so that the one may come before the other.
+func TestAConnectionThatIsUpgradedWhileTheClusterCloses(t *testing.T) {
+	for range 20 {
+		var c *remote.Cluster
+		server := testpki.NewServer(t, func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if !assert.NoError(t, err) {
+				return
+			}
+			go c.Close()
+			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+			_, _ = conn.Read(make([]byte, 1))
+			_ = conn.Close()
+		}, func(s *httptest.Server) { s.EnableHTTP2 = false })
+		c = newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+		resp, err := upgrade(t.Context(), t, c)
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+		}
+		require.ErrorIs(t, err, remote.ErrClosed)
+	}
 }
 
 func TestRedirectsAreRefused(t *testing.T) {

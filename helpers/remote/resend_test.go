@@ -1,0 +1,204 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func send(c *remote.Cluster, method, path string, body io.Reader) (string, error) {
+	req, err := http.NewRequest(method, c.Config().Host+path, body)
+	if err != nil {
+		return "", err
+	}
+	resp, err := c.HTTPClient().Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	return string(answer), err
+}
+
+// The connection with the first credentials never comes about.
+func TestARequestThatWasNotSentGoesOnWithTheNewCredentials(t *testing.T) {
+	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Header.Get("Authorization")+" ")
+		_, _ = io.Copy(w, r.Body)
+	})
+	mute := listen(t, nil).Addr().String()
+	dialMute := func(ctx context.Context) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp", mute) }
+	for name, test := range map[string]struct {
+		dial  func(context.Context) (net.Conn, error)
+		proxy bool
+	}{
+		"dial":          {dial: func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }},
+		"TLS handshake": {dial: dialMute},
+		"proxy":         {dial: dialMute, proxy: true},
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			t.Run(method+" waits for "+name, func(t *testing.T) {
+				token, dialed := "old", make(chan struct{}, 1)
+				dp := server.DataPlane("prod", "alice")
+				options := editConfig(func(config *rest.Config) {
+					config.BearerToken = token
+					if token != "old" {
+						return
+					}
+					if test.proxy {
+						config.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: mute})
+					}
+					config.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+						dialed <- struct{}{}
+						return test.dial(ctx)
+					}
+				})
+				options.CloseGrace = time.Minute
+				c := newCluster(t, dp, options)
+				done := make(chan result, 1)
+				go func() {
+					var body io.Reader
+					if method == http.MethodPost {
+						body = io.MultiReader(strings.NewReader("once")) // can't be read again
+					}
+					answer, err := send(c, method, "/", body)
+					done <- result{answer, err}
+				}()
+				testpki.Receive(t, dialed)
+				token = "new"
+				require.NoError(t, c.Update(dp))
+				answered := testpki.Receive(t, done)
+				require.NoError(t, answered.err)
+				want := map[string]string{http.MethodGet: "Bearer new ", http.MethodPost: "Bearer new once"}
+				assert.Equal(t, want[method], answered.body)
+			})
+		}
+	}
+}
+
+// Rotations come at every moment in the life of a connection.
+func TestNoUnaryRequestFailsThroughRotations(t *testing.T) {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		for _, http2 := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s http2=%t", method, http2), func(t *testing.T) {
+				server := testpki.NewServer(t, func(_ http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body)
+				}, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+				planes := []*v1alpha1.DataPlane{server.DataPlane("prod", "alice"), server.DataPlane("prod", "bob")}
+				c := newCluster(t, planes[0], remote.Options{CloseGrace: time.Minute})
+				ctx, stop := context.WithCancel(t.Context())
+				var workers sync.WaitGroup
+				for range 4 {
+					workers.Add(1)
+					go func() {
+						defer workers.Done()
+						for ctx.Err() == nil {
+							_, err := send(c, method, "/", strings.NewReader("x"))
+							if !assert.NoError(t, err) {
+								return
+							}
+						}
+					}()
+				}
+				for i := range 50 {
+					require.NoError(t, c.Update(planes[(i+1)%2]))
+					time.Sleep(time.Duration(i%8) * time.Millisecond)
+				}
+				stop()
+				workers.Wait()
+			})
+		}
+	}
+}
+
+// The server cuts the connection without an answer, after the credentials were rotated.
+func TestARequestThatWasSentIsOnlyRepeatedWhereThatIsSafe(t *testing.T) {
+	for name, test := range map[string]struct {
+		method, path string
+		wrap         func(http.RoundTripper) http.RoundTripper
+		want         int32
+	}{
+		"GET":                   {method: http.MethodGet, path: "/", want: 2},
+		"POST":                  {method: http.MethodPost, path: "/", want: 1},
+		"DELETE with watch":     {method: http.MethodDelete, path: "/api/v1/pods?watch=true", want: 1},
+		"POST, context is lost": {method: http.MethodPost, path: "/", wrap: dropContext, want: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c *remote.Cluster
+			var bob *v1alpha1.DataPlane
+			var sent atomic.Int32
+			server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/warm" || sent.Add(1) > 1 {
+					return
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+				assert.NoError(t, c.Update(bob))
+				conn, _, err := w.(http.Hijacker).Hijack()
+				if assert.NoError(t, err) {
+					_ = conn.Close()
+				}
+			}, func(s *httptest.Server) { s.EnableHTTP2 = false })
+			bob = server.DataPlane("prod", "bob")
+			c = newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
+				if test.wrap != nil {
+					config.Wrap(test.wrap)
+				}
+			}))
+			_, err := send(c, http.MethodGet, "/warm", nil) // net/http repeats on connections that it has used
+			require.NoError(t, err)
+			_, err = send(c, test.method, test.path, nil)
+			assert.Equal(t, test.want > 1, err == nil, "%v", err)
+			assert.Equal(t, test.want, sent.Load())
+		})
+	}
+}
+
+// dropContext gives requests a context of its own, as a wrapper with a limit may.
+func dropContext(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) { return next.RoundTrip(r.Clone(context.Background())) })
+}
+
+func TestABodyThatOutlastsTheGraceIsToldWhyThroughAnyWrapper(t *testing.T) {
+	for name, wrap := range map[string]func(http.RoundTripper) http.RoundTripper{
+		"that passes requests on": func(next http.RoundTripper) http.RoundTripper { return next },
+		"that drops contexts":     dropContext,
+		"that drops their ends": func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				return next.RoundTrip(r.WithContext(context.WithoutCancel(r.Context())))
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testpki.NewServer(t, streams)
+			options := editConfig(func(config *rest.Config) { config.Wrap(wrap) })
+			options.CloseGrace = 50 * time.Millisecond
+			c := newCluster(t, server.DataPlane("prod", "alice"), options)
+			resp, err := open(t.Context(), c, "/api/v1/namespaces/x/pods")
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+			_, err = io.ReadAll(resp.Body)
+			require.ErrorIs(t, err, remote.ErrRotated)
+		})
+	}
+}
