@@ -41,7 +41,7 @@ func ExampleNew() {
 	run := func(ctx context.Context) {
 		go func() {
 			<-ctx.Done()
-			fmt.Println(f.Status())
+			fmt.Println(len(f.Status().Planes), "data planes")
 		}()
 		if err := f.Run(ctx); err != nil {
 			fmt.Println(err)

@@ -5,9 +5,7 @@ package fleet
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -86,21 +84,4 @@ func (f *Fleet) Status() Status {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return status
-}
-
-// String counts the data planes in each state, in one line.
-func (s Status) String() string {
-	counts := map[State]int{}
-	for i := range s.Planes {
-		counts[s.Planes[i].State]++
-	}
-	var parts []string
-	for _, state := range []State{
-		StateStarting, StateRunning, StateStopping, StateRetrying, StateDone, StateFailed, StateNotSelected, StateStopped, StateGone,
-	} {
-		if counts[state] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", counts[state], state))
-		}
-	}
-	return strings.Join(append([]string{fmt.Sprintf("%d data planes", len(s.Planes))}, parts...), ", ")
 }
