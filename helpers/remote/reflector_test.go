@@ -6,6 +6,7 @@ package remote_test
 import (
 	"io"
 	"net/http"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -82,7 +83,10 @@ func TestReflectorsListOnceThroughARotation(t *testing.T) {
 			for range reflectors {
 				source := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "configmaps", "x", fields.Everything())
 				reflector := cache.NewReflector(source, &corev1.ConfigMap{}, cache.NewStore(cache.MetaNamespaceKeyFunc), 0)
-				reflector.UseWatchList = &test.watchList
+				// From client-go 0.35 on, it is the default and no field sets it.
+				if field := reflect.ValueOf(reflector).Elem().FieldByName("UseWatchList"); field.IsValid() {
+					field.Set(reflect.ValueOf(&test.watchList))
+				}
 				go reflector.RunWithContext(t.Context())
 			}
 			waitForWatches := func() {
