@@ -277,8 +277,8 @@ func (c *Cluster) startClose() {
 	c.updating.Lock()
 	defer c.updating.Unlock()
 	closed := c.wrap(ErrClosed)
-	c.cancel()
 	c.replace(nil, closed)
+	c.cancel() // Done says that requests are refused
 	c.mu.RLock()
 	sessions := slices.Collect(maps.Keys(c.sessions))
 	c.mu.RUnlock()

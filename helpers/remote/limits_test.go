@@ -18,7 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -131,35 +130,6 @@ func TestARequestThatMakesNoProgressEnds(t *testing.T) {
 			})
 		}
 	}
-}
-
-// bodyUntilCut ends in good order when the request is cut, as a server's answer may.
-type bodyUntilCut struct{ context.Context }
-
-func (b bodyUntilCut) Read([]byte) (int, error) { <-b.Done(); return 0, io.EOF }
-func (b bodyUntilCut) Close() error             { return nil }
-
-func TestAnAnswerThatWasCutIsNotTakenForAWholeOne(t *testing.T) {
-	options := editConfig(func(config *rest.Config) {
-		config.Wrap(func(http.RoundTripper) http.RoundTripper {
-			return roundTripper(func(req *http.Request) (*http.Response, error) {
-				return &http.Response{StatusCode: http.StatusOK, Body: bodyUntilCut{req.Context()}}, nil
-			})
-		})
-	})
-	options.StallTimeout = 50 * time.Millisecond
-	dp := testpki.DataPlane(t)
-	dp.Name = "prod"
-	_, err := get(t.Context(), newCluster(t, dp, options), "/api/v1/pods")
-	requireTimeout(t, err, "request made no progress for 50ms")
-
-	options.StallTimeout = time.Hour
-	c := newCluster(t, dp, options)
-	resp, err := open(t.Context(), c, "/api/v1/namespaces/x/pods/y/log?follow=true")
-	require.NoError(t, err)
-	c.Close()
-	_, err = io.ReadAll(resp.Body)
-	require.ErrorIs(t, err, remote.ErrClosed)
 }
 
 func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {

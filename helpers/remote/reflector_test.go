@@ -80,7 +80,8 @@ func TestReflectorsListOnceThroughARotation(t *testing.T) {
 			config.ContentType = "application/json"
 			client, err := kubernetes.NewForConfigAndClient(config, c.HTTPClient())
 			require.NoError(t, err)
-			for range reflectors {
+			all := make([]*cache.Reflector, reflectors)
+			for i := range all {
 				source := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "configmaps", "x", fields.Everything())
 				reflector := cache.NewReflector(source, &corev1.ConfigMap{}, cache.NewStore(cache.MetaNamespaceKeyFunc), 0)
 				// From client-go 0.35 on, it is the default and no field sets it.
@@ -88,10 +89,13 @@ func TestReflectorsListOnceThroughARotation(t *testing.T) {
 					field.Set(reflect.ValueOf(&test.watchList))
 				}
 				go reflector.RunWithContext(t.Context())
+				all[i] = reflector
 			}
 			waitForWatches := func() {
-				for range reflectors {
+				for _, reflector := range all {
 					testpki.Receive(t, served.watching)
+					synced := func() bool { return reflector.LastSyncResourceVersion() == "5" }
+					require.Eventually(t, synced, 10*time.Second, time.Millisecond)
 				}
 				time.Sleep(50 * time.Millisecond) // the response headers are under way
 			}

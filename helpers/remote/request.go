@@ -86,13 +86,14 @@ func isRedirect(resp *http.Response) bool {
 	return resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != ""
 }
 
-// answer makes the request the body of its response. It returns false for a watch that is
-// to begin again.
+// answer makes the request the body of its response. It returns false for a request that was
+// cut, and for a watch that is to begin again.
 func (r *request) answer(resp *http.Response) bool {
 	s := r.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.kind == watch && s.rotated {
+	r.unsent = false
+	if r.cut() || r.kind == watch && s.rotated {
 		return false
 	}
 	r.answered.Store(true)
@@ -162,8 +163,8 @@ func (r *request) cause() error {
 // explain says why this side has ended the request, where net/http only says that its
 // context has ended.
 func (r *request) explain(err error) error {
-	if r.caller.Err() != nil {
-		return err
+	if ended := r.caller.Err(); ended != nil {
+		return ended
 	}
 	s := r.session
 	s.mu.Lock()
@@ -180,10 +181,11 @@ func (r *request) explain(err error) error {
 	return err
 }
 
-// cut says whether this side has ended the request.
+// cut says whether this side has ended the request. A server that sees that may still end
+// its answer in good order, which is not the end of what it had to say.
 func (r *request) cut() bool {
 	cause := context.Cause(r.ctx)
-	return cause != nil && !errors.Is(cause, context.Canceled)
+	return r.caller.Err() != nil || cause != nil && !errors.Is(cause, context.Canceled)
 }
 
 // end takes note that the request has ended.
@@ -208,8 +210,6 @@ func (r *request) Read(p []byte) (int, error) {
 		r.session.mu.Unlock()
 	}
 	switch {
-	// A server that sees a request cut may end its answer in good order, which is not the
-	// end of what it had to say.
 	case err == io.EOF && !r.cut(): //nolint:errorlint // readers are told the end by this very value
 		r.end()
 	case err != nil:

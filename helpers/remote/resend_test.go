@@ -177,28 +177,3 @@ func TestARequestThatWasSentIsOnlyRepeatedWhereThatIsSafe(t *testing.T) {
 func dropContext(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) { return next.RoundTrip(r.Clone(context.Background())) })
 }
-
-func TestABodyThatOutlastsTheGraceIsToldWhyThroughAnyWrapper(t *testing.T) {
-	for name, wrap := range map[string]func(http.RoundTripper) http.RoundTripper{
-		"that passes requests on": func(next http.RoundTripper) http.RoundTripper { return next },
-		"that drops contexts":     dropContext,
-		"that drops their ends": func(next http.RoundTripper) http.RoundTripper {
-			return roundTripper(func(r *http.Request) (*http.Response, error) {
-				return next.RoundTrip(r.WithContext(context.WithoutCancel(r.Context())))
-			})
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := testpki.NewServer(t, streams)
-			options := editConfig(func(config *rest.Config) { config.Wrap(wrap) })
-			options.CloseGrace = 50 * time.Millisecond
-			c := newCluster(t, server.DataPlane("prod", "alice"), options)
-			resp, err := open(t.Context(), c, "/api/v1/namespaces/x/pods")
-			require.NoError(t, err)
-			defer resp.Body.Close()
-			require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
-			_, err = io.ReadAll(resp.Body)
-			require.ErrorIs(t, err, remote.ErrRotated)
-		})
-	}
-}

@@ -29,7 +29,7 @@ import (
 // Tests that are parallel wait more than they work, so that few processors are enough for many.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	_ = flag.Set("test.parallel", "16")
+	_ = flag.Set("test.parallel", "8")
 	m.Run()
 }
 

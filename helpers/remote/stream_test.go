@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -150,7 +149,7 @@ func TestAnUpgradedStreamEndsWithTheContextOfItsRequest(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := newStream(ctx, t, c, "alice")
 	cancel()
-	s.requireEnd(net.ErrClosed)
+	s.requireEnd(context.Canceled)
 	require.NoError(t, s.Close())
 }
 
