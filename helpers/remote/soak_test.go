@@ -31,7 +31,7 @@ func (m *transportCacheEntries) Observe(value int) { m.Store(int64(value)) }
 
 // Watches are open all the time: each is opened again when a rotation has ended it.
 func TestRotatingManyTimesLeavesNothing(t *testing.T) {
-	const rotations = 2000
+	const rotations = 10_000
 	entries, before := &transportCacheEntries{}, metrics.TransportCacheEntries
 	metrics.TransportCacheEntries = entries
 	t.Cleanup(func() { metrics.TransportCacheEntries = before })
