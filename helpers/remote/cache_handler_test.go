@@ -225,7 +225,7 @@ func TestCloseOfACacheClosesAll(t *testing.T) {
 // Hundreds of data planes, of which half are dead, with eight callers each: one build for
 // each, and those of the dead ones hang.
 func TestDeadClustersHoldUpNobody(t *testing.T) {
-	const planes, callers = 300, 8
+	const planes, callers = 1000, 8
 	goroutines := runtime.NumGoroutine()
 	server := testpki.NewServer(t, testpki.WhoAmI)
 	var configs atomic.Int32
