@@ -12,7 +12,7 @@
 //	}, fleet.Options{})
 //	err := f.Run(ctx)
 //
-// [RunShards] divides the data planes among the replicas of a program, by Leases.
+// Options.Sharding divides the data planes among the replicas of a program.
 // [Fleet.Status] says what the Fleet does for each data plane, and [Hooks] feed metrics and
 // logs. The package logs nothing itself; client-go logs failed elections.
 package fleet

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,25 +51,26 @@ func ExampleNew() {
 	_ = run
 }
 
-func ExampleRunShards() {
+// A program of which several replicas run, in Pods.
+func ExampleSharding() {
 	var (
 		config   *rest.Config // of the cluster that holds the DataPlanes and the Leases
 		informer cache.SharedIndexInformer
-		podName  string
+		work     func(context.Context, *remote.Cluster) error
 	)
-	run := func(ctx context.Context, work func(context.Context, *remote.Cluster) error) error {
+	run := func(ctx context.Context) error {
 		config := rest.CopyConfig(config)
-		config.QPS = -1 // or else renewals would wait
+		config.QPS = -1 // or else renewals could wait
 		leases, err := coordinationv1client.NewForConfig(config)
 		if err != nil {
 			return err
 		}
-		return fleet.RunShards(ctx, fleet.ShardsConfig{
-			Leases: leases, Namespace: "my-controller", Name: "my-controller",
-			Identity: podName, Count: 16,
-		}, func(ctx context.Context, shard fleet.Shard) error {
-			return fleet.New(informer, work, shard.Restrict(fleet.Options{})).Run(ctx)
-		})
+		return fleet.New(informer, work, fleet.Options{
+			Sharding: &fleet.Sharding{
+				Leases: leases, Namespace: "my-controller", Name: "my-controller",
+				Identity: os.Getenv("POD_NAME"), Shards: 16,
+			},
+		}).Run(ctx)
 	}
 	_ = run
 }

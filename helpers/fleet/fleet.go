@@ -22,25 +22,28 @@ import (
 
 // Fleet calls a function for each data plane of an informer. One such call is a run.
 //
-// Each run has its own [remote.Cluster], which is closed when the run has returned. The
+// Each run has its own [remote.Cluster]. When the credentials of the DataPlane change, the
+// run goes on, and the Cluster uses the new ones; if they can't be used, its requests fail
+// until the DataPlane is mended. The Cluster is closed when the run has returned. The
 // context of a run ends, with a cause that errors.Is finds,
 //
 //   - with [helpers.ErrDeleted] when the DataPlane is gone; while it only waits for
 //     finalizers, the run goes on;
 //   - with [helpers.ErrReplaced] when another object has its name;
-//   - with [ErrCredentialsChanged] when its credentials change, or with
+//   - with [remote.ErrServerChanged] when it has another API server, or with
 //     [ErrDataPlaneChanged] when Options.RestartOn asks for it; a new run follows;
 //   - with [ErrNotSelected] when Options.Filter no longer selects it;
-//   - with [ErrStopped], and the cause of Run's own context, when that has ended.
+//   - with [ErrShardLost] when another replica takes it over, see [Sharding];
+//   - with [ErrStopped], and the reason, when the Fleet ends.
 //
 // A run must return when its context ends. If it doesn't within Options.StopGrace, the Fleet
 // gives it up: it closes the run's Cluster, so that the run can't reach the data plane, and
 // goes on without it. Two runs for one data plane never have an open Cluster at the same time.
 //
-// When a run returns an error, the Fleet waits, see [Backoff], and starts another. A panic
-// counts as an error, a [*PanicError]. When a run returns nil, the data plane is done: there
-// is no other run until the DataPlane changes in one of the ways above. The same holds when a
-// Cluster can't be made of the DataPlane; its error is in the [Status].
+// When a run returns an error, or no Cluster can be made of the DataPlane, the Fleet waits,
+// see [Backoff], and tries again. A panic counts as an error, a [*PanicError]. When a run
+// returns nil, the data plane is done: there is no other run until the DataPlane is
+// replaced, has another API server, or Options.RestartOn asks for it.
 //
 // Runs don't wait for each other, unless Options.StartLimit makes them.
 type Fleet struct {
@@ -49,23 +52,27 @@ type Fleet struct {
 	options  Options
 	starting chan struct{} // holds one for each run that starts, when that is limited
 
+	observing sync.Mutex // held while an object is compared with the one before
+
 	mu      sync.Mutex
 	running bool
-	members map[types.NamespacedName]*member
+	fail    context.CancelCauseFunc // ends Run with an error
+	terms   map[int]*term           // by shard; without Sharding, all data planes are one
+	planes  map[types.NamespacedName]*plane
 	overdue map[types.NamespacedName]int // runs that were given up and have not returned
-	loops   sync.WaitGroup               // one for each member
+	replica *replica                     // nil without Sharding
 }
 
-// These end the context of a run, beside [helpers.ErrDeleted] and [helpers.ErrReplaced].
+// These end the context of a run, beside [helpers.ErrDeleted], [helpers.ErrReplaced] and
+// [remote.ErrServerChanged].
 var (
-	// ErrCredentialsChanged reports that a DataPlane has other credentials, or another API
-	// server.
-	ErrCredentialsChanged = errors.New("credentials of the data plane have changed")
 	// ErrDataPlaneChanged reports a change for which Options.RestartOn returned true.
 	ErrDataPlaneChanged = errors.New("data plane has changed")
 	// ErrNotSelected reports that Options.Filter no longer selects the DataPlane.
 	ErrNotSelected = errors.New("data plane is no longer selected")
-	// ErrStopped reports that the context of Run has ended.
+	// ErrShardLost reports that another replica runs the shard of the DataPlane, or may.
+	ErrShardLost = errors.New("replica no longer leads the shard")
+	// ErrStopped reports that the Fleet ends.
 	ErrStopped = errors.New("fleet is stopped")
 )
 
@@ -103,37 +110,54 @@ func New(informer cache.SharedIndexInformer, run func(context.Context, *remote.C
 
 // Run runs the Fleet until ctx ends. Then it ends all runs and returns when each has
 // returned or was given up. It returns nil, or an [ErrOverdue] that names the data planes
-// whose runs have not returned by then. A Fleet may be run again after Run has returned, not
-// before.
+// whose runs have not returned by then.
+//
+// It returns an error at once if the options are wrong, and ends with one if the informer
+// stops before ctx ends or holds objects of another type, or if a right that [Sharding]
+// needs is missing. A Fleet may be run again after Run has returned, not before.
 func (f *Fleet) Run(ctx context.Context) error {
+	if err := f.options.validate(); err != nil {
+		return fmt.Errorf("fleet: %w", err)
+	}
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	f.mu.Lock()
 	if f.running {
 		f.mu.Unlock()
-		return errors.New("fleet runs already")
+		return errors.New("fleet: runs already")
 	}
-	f.running = true
-	f.members, f.overdue = map[types.NamespacedName]*member{}, map[types.NamespacedName]int{}
+	f.running, f.fail = true, fail
+	f.planes, f.overdue = map[types.NamespacedName]*plane{}, map[types.NamespacedName]int{}
+	all := newTerm(0)
+	f.terms = map[int]*term{}
+	if f.options.Sharding == nil {
+		f.terms[0] = all
+	}
 	f.mu.Unlock()
 
-	runs, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stop(nil)
-	observe := func(obj any) { f.observe(runs, obj) }
 	registration, err := f.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: observe, UpdateFunc: func(_, obj any) { observe(obj) }, DeleteFunc: observe,
+		AddFunc: f.observe, UpdateFunc: func(_, obj any) { f.observe(obj) }, DeleteFunc: f.observe,
 	})
 	if err != nil {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.running = false
-		return fmt.Errorf("fleet: watch data planes: %w", err)
+		fail(fmt.Errorf("watch data planes: %w", err))
+	} else {
+		var watching sync.WaitGroup
+		watching.Add(1)
+		go func() {
+			defer watching.Done()
+			f.watchInformer(running)
+		}()
+		if f.options.Sharding != nil {
+			f.shard(running)
+		} else {
+			f.runAll(running, all)
+		}
+		watching.Wait()
+		err = f.informer.RemoveEventHandler(registration)
 	}
-	<-ctx.Done()
-	f.mu.Lock() // no loop begins after this
-	stop(fmt.Errorf("%w: %w", ErrStopped, context.Cause(ctx)))
-	f.mu.Unlock()
-	err = f.informer.RemoveEventHandler(registration)
-	f.loops.Wait()
-
+	if cause := context.Cause(running); !errors.Is(cause, context.Cause(ctx)) || ctx.Err() == nil {
+		err = errors.Join(cause, err)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.running = false
@@ -143,60 +167,147 @@ func (f *Fleet) Run(ctx context.Context) error {
 			names = append(names, key.String())
 		}
 		slices.Sort(names)
-		err = errors.Join(err, fmt.Errorf("fleet: %w: %s", ErrOverdue, strings.Join(names, ", ")))
+		err = errors.Join(err, fmt.Errorf("%w: %s", ErrOverdue, strings.Join(names, ", ")))
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("fleet: %w", err)
+	}
+	return nil
 }
 
-// observe updates a member to the object that the informer has now, which may be newer than
-// that of the event. The informer calls it for one event at a time, and perhaps still once
-// after Run has returned.
-func (f *Fleet) observe(runs context.Context, obj any) {
+// watchInformer ends Run when the informer has stopped, which no channel tells.
+func (f *Fleet) watchInformer(ctx context.Context) {
+	ticks := time.NewTicker(time.Second)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+			if f.informer.IsStopped() {
+				f.fail(errors.New("the informer has stopped"))
+			}
+		}
+	}
+}
+
+// runAll runs all data planes until ctx ends.
+func (f *Fleet) runAll(ctx context.Context, all *term) {
+	<-ctx.Done()
+	f.mu.Lock()
+	f.drop(all, stopped(ctx))
+	f.mu.Unlock()
+	all.planes.Wait()
+}
+
+func stopped(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", ErrStopped, context.Cause(ctx))
+}
+
+// term is a time in which the data planes of a shard have runs here.
+type term struct {
+	shard  int
+	ctx    context.Context // of its runs
+	end    context.CancelCauseFunc
+	giveUp chan struct{}  // closed when runs that have not returned are given up
+	planes sync.WaitGroup // one for each loop
+
+	// With Sharding and the Fleet's lock:
+	stop context.CancelFunc // ends the election that it lasts for
+	led  time.Time          // when that was won; zero before
+	cut  *time.Timer        // closes giveUp; nil while runs may take StopGrace
+}
+
+func newTerm(shard int) *term {
+	t := &term{shard: shard, giveUp: make(chan struct{})}
+	t.ctx, t.end = context.WithCancelCause(context.Background())
+	return t
+}
+
+// gain begins a term, unless it has ended.
+func (f *Fleet) gain(t *term) {
+	f.mu.Lock()
+	gained := t.ctx.Err() == nil
+	if gained {
+		f.terms[t.shard] = t
+	}
+	f.mu.Unlock()
+	if !gained {
+		return
+	}
+	for _, key := range f.informer.GetIndexer().ListKeys() {
+		if name, err := cache.ParseObjectName(key); err == nil {
+			f.look(name)
+		}
+	}
+}
+
+// drop ends a term: no run starts after it. It needs the lock.
+func (f *Fleet) drop(t *term, cause error) {
+	if f.terms[t.shard] == t {
+		delete(f.terms, t.shard)
+	}
+	t.end(cause)
+}
+
+// observe is called for an event of the informer.
+func (f *Fleet) observe(obj any) {
 	name, err := cache.DeletionHandlingObjectToName(obj)
 	if err != nil {
+		f.fail(fmt.Errorf("informer holds a %T: %w", obj, err))
 		return
 	}
+	f.look(name)
+}
+
+// look brings a plane up to date with what the informer has, which may be newer than an event.
+func (f *Fleet) look(name cache.ObjectName) {
+	f.observing.Lock()
+	defer f.observing.Unlock()
 	key := types.NamespacedName{Namespace: name.Namespace, Name: name.Name}
-	obj, _, err = f.informer.GetIndexer().GetByKey(name.String())
-	if err != nil {
+	obj, exists, err := f.informer.GetIndexer().GetByKey(name.String())
+	dp, ok := obj.(*v1alpha1.DataPlane)
+	if err != nil || exists && !ok {
+		f.fail(fmt.Errorf("informer holds a %T, not a *v1alpha1.DataPlane", obj))
 		return
 	}
-	dp, _ := obj.(*v1alpha1.DataPlane)
+	shard := f.options.shardOf(key)
 
 	// The options call functions of the user, so not with the lock held.
 	var before *v1alpha1.DataPlane
 	wasSelected := false
 	f.mu.Lock()
-	if m := f.members[key]; m != nil && m.dp != nil && dp != nil && m.dp.UID == dp.UID {
-		before, wasSelected = m.dp, m.selected
+	t := f.terms[shard]
+	if p := f.planes[key]; p != nil && p.dp != nil && dp != nil && p.dp.UID == dp.UID {
+		before, wasSelected = p.dp, p.selected
 	}
 	f.mu.Unlock()
+	if t == nil {
+		return
+	}
 	selected := dp != nil && (f.options.Filter == nil || f.options.Filter(dp, wasSelected))
 	changed := before != nil && before != dp && f.options.RestartOn != nil && f.options.RestartOn(before, dp)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if runs.Err() != nil {
+	if f.terms[shard] != t {
 		return
 	}
-	m := f.members[key]
-	if m == nil {
+	p := f.planes[key]
+	if p == nil {
 		if !selected {
 			return
 		}
-		m = &member{fleet: f, key: key, wake: make(chan struct{}, 1)}
-		f.members[key] = m
-		f.loops.Add(1)
-		go func() {
-			defer f.loops.Done()
-			m.loop(runs)
-		}()
+		p = &plane{fleet: f, term: t, key: key, wake: make(chan struct{}, 1)}
+		f.planes[key] = p
+		t.planes.Add(1)
+		go p.loop()
 	}
-	if cause := m.update(dp, selected, changed); cause != nil && m.cancel != nil {
-		m.cancel(cause)
+	if cause := p.update(dp, selected, changed); cause != nil && p.cancel != nil {
+		p.cancel(cause)
 	}
 	select {
-	case m.wake <- struct{}{}:
+	case p.wake <- struct{}{}:
 	default: // it is awake
 	}
 }

@@ -74,7 +74,19 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 		want   error
 		user   string
 	}{
-		"other credentials": {fleet.Options{}, func(f *fleetTest, dp *v1alpha1.DataPlane) { f.rotate(dp, "new") }, fleet.ErrCredentialsChanged, "new"},
+		"another API server": {fleet.Options{}, func(f *fleetTest, dp *v1alpha1.DataPlane) { f.move(dp) }, remote.ErrServerChanged, "user-of-a"},
+		"another API server, by ConfigFor": {
+			fleet.Options{Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+				config, err := helpers.RESTConfigFor(dp)
+				if err == nil {
+					config.Host += "/" + dp.Labels["path"]
+				}
+				return config, err
+			}}},
+			func(f *fleetTest, dp *v1alpha1.DataPlane) {
+				f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"path": "x"} })
+			}, remote.ErrServerChanged, "user-of-a",
+		},
 		"another object, which was not seen to come": {fleet.Options{}, func(f *fleetTest, dp *v1alpha1.DataPlane) {
 			f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID = "uid-2" })
 		}, helpers.ErrReplaced, "user-of-a"},
@@ -104,8 +116,10 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 			}
 			f.requireNoRun() // before the first has returned
 			f.requireState("a", fleet.StateStopping)
-			_, err := get(t.Context(), first.cluster, "/")
-			require.NoError(t, err, "what a run does at its end still has its connection")
+			if test.opts.Remote.ConfigFor == nil {
+				_, err := get(t.Context(), first.cluster, "/")
+				require.NoError(t, err, "what a run does at its end still has its connection")
+			}
 			first.end <- context.Canceled
 			second := f.next()
 			testpki.Receive(t, first.cluster.Done())
@@ -130,7 +144,10 @@ func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {
 	testpki.Receive(t, r.cluster.Done())
 	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
 	f.requireNoRun()
-	f.rotate(dp, "new")
+	f.requireState("a", fleet.StateDone)
+	dp = f.rotate(dp, "new")
+	f.requireNoRun()
+	f.move(dp)
 	f.next()
 }
 
@@ -138,13 +155,13 @@ func TestFleetGivesUpARunThatDoesNotReturn(t *testing.T) {
 	f := newFleetTest(t, true, fleet.Options{StopGrace: 100 * time.Millisecond})
 	dp := f.add("a")
 	first := f.next()
-	f.rotate(dp, "new")
+	dp = f.move(dp)
 	second := f.next()
 	_, err := get(t.Context(), first.cluster, "/")
 	require.ErrorIs(t, err, remote.ErrClosed)
 	status := f.status("a")
 	assert.Equal(t, 1, status.Overdue)
-	assert.Equal(t, "run did not return in time: credentials of the data plane have changed", status.LastError)
+	assert.Equal(t, "run did not return in time: data plane has another API server", status.LastError)
 	first.end <- nil
 	require.Eventually(t, func() bool { return f.status("a").Overdue == 0 }, 10*time.Second, time.Millisecond)
 	second.requireGoesOn(t)
@@ -191,7 +208,7 @@ func TestFleetLeavesNothing(t *testing.T) {
 		s.Add(server.DataPlane(fmt.Sprint("dp-", i), "user"))
 	}
 	all.Wait()
-	require.EqualError(t, f.Run(ctx), "fleet runs already")
+	require.EqualError(t, f.Run(ctx), "fleet: runs already")
 	stop()
 	require.NoError(t, testpki.Receive(t, result))
 	server.RequireNoConnections()
@@ -234,10 +251,11 @@ func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 	end()
 
 	end = run()
+	filtered <- struct{}{} // of the first
 	testpki.Receive(t, filtering)
-	filtered <- struct{}{} // to one of the two
 	select {
-	case <-began: // to that of the second
+	case <-began:
+		t.Error("an event of an earlier run has begun a run")
 	case <-time.After(50 * time.Millisecond):
 	}
 	filtered <- struct{}{}
@@ -271,7 +289,7 @@ func TestFleetStatusInJSON(t *testing.T) {
 	}}
 	data, err := json.Marshal(status)
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"planes": [
+	assert.JSONEq(t, `{"informerSynced": false, "planes": [
 		{"namespace": "default", "name": "a", "uid": "uid-1", "state": "Running", "runningSince": "2023-11-14T22:11:50Z", "restarts": 0},
 		{"namespace": "default", "name": "b", "state": "Retrying", "restarts": 3, "lastError": "dial tcp:\nrefused",
 			"lastErrorTime": "2023-11-14T22:13:15Z", "nextRetry": "2023-11-14T22:13:28Z", "overdue": 1},

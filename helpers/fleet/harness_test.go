@@ -156,6 +156,15 @@ func (f *fleetTest) rotate(dp *v1alpha1.DataPlane, user string) *v1alpha1.DataPl
 	})
 }
 
+// move gives a data plane another URL, of the same server.
+func (f *fleetTest) move(dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+	f.t.Helper()
+	return f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Spec.KubernetesCluster.Credentials.APIServerURL += "/"
+		dp.Generation++
+	})
+}
+
 func (f *fleetTest) status(name string) fleet.PlaneStatus {
 	for _, plane := range f.fleet.Status().Planes {
 		if plane.Name == name {

@@ -5,6 +5,8 @@ package fleet
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,45 +18,46 @@ import (
 )
 
 // Options change how a [Fleet] runs. The zero value is good for most programs. A duration of 0
-// is its default; a negative one is none: no wait, no grace, no limit. The functions are called
-// from many goroutines; they must be quick and must not change a DataPlane.
+// is its default. The functions are called from many goroutines; they must be quick and must
+// not change a DataPlane.
 type Options struct {
-	// Remote are the options of the Clusters. CloseGrace and OnRotate have no effect: a Cluster
-	// closes without a grace after its run, and its credentials don't change. If ConfigFor reads
-	// more of a DataPlane than its credentials, compare that in RestartOn.
+	// Remote are the options of the Clusters. If ConfigFor reads more of a DataPlane than its
+	// credentials, the Cluster follows that too.
 	Remote remote.Options
 	// Filter selects the data planes that have runs; the default is all. selected is whether the
 	// same object was selected before, so that a Filter can keep what it doesn't know about.
 	Filter func(dp *v1alpha1.DataPlane, selected bool) bool
-	// RestartOn replaces a run by a new one after an update for which it returns true. New
-	// credentials do so in any case.
+	// RestartOn replaces a run by a new one after an update for which it returns true.
 	RestartOn func(before, after *v1alpha1.DataPlane) bool
 	// Backoff is how long the Fleet waits after a run has failed.
 	Backoff Backoff
-	// StopGrace is how long a run may take to return after its context has ended. The default
-	// is 10 s.
+	// StopGrace is how long a run may take to return after its context has ended; negative for
+	// no grace. The default is 10 s.
 	StopGrace time.Duration
 	// StartLimit lets at most so many runs start at the same time, so that thousands of them
 	// don't fill their caches at once. A run counts as starting until it calls [MarkStarted] or
 	// returns, and for StartTimeout at most. The default, 0, is no limit.
 	StartLimit int
-	// StartTimeout keeps a cluster that doesn't answer from holding up the others. The default
-	// is 30 s.
+	// StartTimeout keeps a cluster that doesn't answer from holding up the others; negative for
+	// no limit. The default is 30 s.
 	StartTimeout time.Duration
 	// Hooks are for metrics and logs.
 	Hooks Hooks
+	// Sharding divides the data planes among the replicas of a program. The default is nil:
+	// this Fleet runs all of them.
+	Sharding *Sharding
 }
 
 // Backoff is how long a [Fleet] waits after a run has failed: about Initial after the first
 // failure, then twice as long after each, up to Limit. A failure counts as the first if the run
 // lasted for ResetAfter, which begins with its [MarkStarted] if it calls that. The defaults are
-// 1 s, 5 min and 1 min.
+// 1 s, 5 min and 1 min. New credentials end the wait.
 type Backoff struct {
 	Initial, Limit, ResetAfter time.Duration
 }
 
-// Hooks are called by a [Fleet]; each may be nil. Calls for one data plane come one after the
-// other, calls for different ones at the same time.
+// Hooks are called by a [Fleet]; each may be nil. Calls for one data plane, or one shard, come
+// one after the other, calls for different ones at the same time.
 type Hooks struct {
 	// OnStart is called before a run starts.
 	OnStart func(key types.NamespacedName)
@@ -63,21 +66,51 @@ type Hooks struct {
 	// joined with the error of a panic. retry is how long the Fleet waits before it tries again,
 	// or 0 if it doesn't.
 	OnEnd func(key types.NamespacedName, err error, ran, retry time.Duration)
-	// OnRemove is called when a DataPlane is gone and its run has ended: the time to remove its
-	// metrics. It isn't called when Run ends. It must not call the Fleet.
+	// OnRotate is called when a run goes on with new credentials, or, with an error, when these
+	// can't be used.
+	OnRotate func(key types.NamespacedName, err error)
+	// OnRemove is called when a DataPlane is gone, or another replica takes it over, and its run
+	// has ended: the time to remove its metrics. It isn't called when Run ends.
 	OnRemove func(key types.NamespacedName)
+	// OnShardGained is called when this replica leads a shard, before its runs start.
+	OnShardGained func(shard int)
+	// OnShardLost is called when this replica no longer leads a shard and its runs have ended.
+	// err wraps [ErrShardLost] or [ErrStopped].
+	OnShardLost func(shard int, err error)
 }
 
-const defaultStopGrace = 10 * time.Second
-
 func (o Options) withDefaults() Options {
-	o.Remote.CloseGrace = -1 // none
 	o.Backoff.Initial = cmp.Or(o.Backoff.Initial, time.Second)
-	o.Backoff.Limit = cmp.Or(o.Backoff.Limit, 5*time.Minute)
+	o.Backoff.Limit = cmp.Or(o.Backoff.Limit, max(5*time.Minute, o.Backoff.Initial))
 	o.Backoff.ResetAfter = cmp.Or(o.Backoff.ResetAfter, time.Minute)
-	o.StopGrace = cmp.Or(o.StopGrace, defaultStopGrace)
+	o.StopGrace = cmp.Or(o.StopGrace, 10*time.Second)
 	o.StartTimeout = cmp.Or(o.StartTimeout, 30*time.Second)
+	if o.Sharding != nil {
+		sharding := *o.Sharding
+		sharding.LeaseDuration = cmp.Or(sharding.LeaseDuration, 15*time.Second)
+		o.Sharding = &sharding
+	}
 	return o
+}
+
+func (o Options) validate() error {
+	var errs []error
+	if o.Backoff.Initial < 0 {
+		errs = append(errs, fmt.Errorf("Backoff.Initial: must not be negative, is %s", o.Backoff.Initial))
+	}
+	if o.Backoff.Limit < o.Backoff.Initial {
+		errs = append(errs, fmt.Errorf("Backoff.Limit: must not be less than Initial, %s, is %s", o.Backoff.Initial, o.Backoff.Limit))
+	}
+	if o.Backoff.ResetAfter < 0 {
+		errs = append(errs, fmt.Errorf("Backoff.ResetAfter: must not be negative, is %s", o.Backoff.ResetAfter))
+	}
+	if o.StartLimit < 0 {
+		errs = append(errs, fmt.Errorf("StartLimit: must not be negative, is %d", o.StartLimit))
+	}
+	if o.Sharding != nil {
+		errs = append(errs, o.Sharding.validate()...)
+	}
+	return errors.Join(errs...)
 }
 
 // OnlyConnected is a Filter for data planes whose Connected condition is True. A run goes on

@@ -57,9 +57,9 @@ func TestFleetRetriesErrors(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), status.RunningSince, time.Minute)
 	assert.Zero(t, status.NextRetry)
 
-	f.rotate(dp, "new") // which forgets the failures
-	require.ErrorIs(t, r.cause(t), fleet.ErrCredentialsChanged)
-	require.ErrorIs(t, testpki.Receive(t, ends).err, fleet.ErrCredentialsChanged)
+	f.move(dp) // which forgets the failures
+	require.ErrorIs(t, r.cause(t), remote.ErrServerChanged)
+	require.ErrorIs(t, testpki.Receive(t, ends).err, remote.ErrServerChanged)
 	f.next().end <- failure
 	assert.LessOrEqual(t, testpki.Receive(t, ends).retry, 8*time.Millisecond)
 
@@ -74,7 +74,7 @@ func TestFleetRetriesErrors(t *testing.T) {
 func TestFleetForgetsFailuresAfterRunningWell(t *testing.T) {
 	retries := make(chan time.Duration, 10)
 	f := newFleetTest(t, false, fleet.Options{
-		Backoff: fleet.Backoff{Initial: time.Microsecond, Limit: time.Hour, ResetAfter: -1},
+		Backoff: fleet.Backoff{Initial: time.Microsecond, Limit: time.Hour, ResetAfter: 1},
 		Hooks:   fleet.Hooks{OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry }},
 	})
 	f.add("a")
@@ -84,16 +84,14 @@ func TestFleetForgetsFailuresAfterRunningWell(t *testing.T) {
 	}
 }
 
-func TestFleetBackoffFieldsAreNoneIfNegativeAndDefaultIfZero(t *testing.T) {
+func TestFleetBackoffIsDefaultIfZero(t *testing.T) {
 	for name, test := range map[string]struct {
 		backoff         fleet.Backoff
 		atLeast, atMost time.Duration
 	}{
-		"no field set":       {fleet.Backoff{}, 500 * time.Millisecond, time.Second},
-		"only Limit set":     {fleet.Backoff{Limit: time.Hour}, 500 * time.Millisecond, time.Second},
-		"only Initial set":   {fleet.Backoff{Initial: time.Hour}, 150 * time.Second, 5 * time.Minute},
-		"a negative Initial": {fleet.Backoff{Initial: -1}, 0, 0},
-		"a negative Limit":   {fleet.Backoff{Initial: time.Hour, Limit: -1}, 0, 0},
+		"no field set":     {fleet.Backoff{}, 500 * time.Millisecond, time.Second},
+		"only Limit set":   {fleet.Backoff{Limit: time.Hour}, 500 * time.Millisecond, time.Second},
+		"only Initial set": {fleet.Backoff{Initial: time.Hour}, 30 * time.Minute, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			retries := make(chan time.Duration, 1)
@@ -116,6 +114,18 @@ func TestFleetBackoffFieldsAreNoneIfNegativeAndDefaultIfZero(t *testing.T) {
 			assert.GreaterOrEqual(t, retry, test.atLeast)
 			assert.LessOrEqual(t, retry, test.atMost)
 		})
+	}
+}
+
+func TestFleetRefusesOptionsThatAreWrong(t *testing.T) {
+	for want, options := range map[string]fleet.Options{
+		"fleet: Backoff.Initial: must not be negative, is -1ns":            {Backoff: fleet.Backoff{Initial: -1}},
+		"fleet: Backoff.Limit: must not be less than Initial, 1s, is -1ns": {Backoff: fleet.Backoff{Limit: -1}},
+		"fleet: Backoff.ResetAfter: must not be negative, is -1ns":         {Backoff: fleet.Backoff{ResetAfter: -1}},
+		"fleet: StartLimit: must not be negative, is -1":                   {StartLimit: -1},
+	} {
+		f := fleet.New(newSource(t).informer, func(context.Context, *remote.Cluster) error { return nil }, options)
+		require.EqualError(t, f.Run(t.Context()), want)
 	}
 }
 
@@ -166,14 +176,15 @@ func TestFleetSurvivesPanics(t *testing.T) {
 	}
 }
 
-func TestFleetDoesNotRetryCredentialsThatCannotBeUsed(t *testing.T) {
+func TestFleetWaitsForCredentialsThatCanBeUsed(t *testing.T) {
 	ends := make(chan error, 10)
-	f := newFleetTest(t, false, fleet.Options{Hooks: fleet.Hooks{
-		OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err },
-	}})
+	f := newFleetTest(t, false, fleet.Options{
+		Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
+		Hooks:   fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }},
+	})
 	dp := f.add("a", func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials.ClientKey = "c2VjcmV0" })
 	require.ErrorIs(t, testpki.Receive(t, ends), helpers.ErrInvalidCredentials)
-	f.requireState("a", fleet.StateFailed)
+	f.requireState("a", fleet.StateRetrying)
 	assert.Contains(t, f.status("a").LastError, "spec.kubernetesCluster.credentials.clientKey")
 	assert.NotContains(t, f.status("a").LastError, "c2VjcmV0")
 	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })

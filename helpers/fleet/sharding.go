@@ -4,318 +4,177 @@
 package fleet
 
 import (
-	"context"
-	"errors"
+	"cmp"
 	"fmt"
+	"hash/fnv"
+	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
-
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"k8s.io/client-go/rest"
 )
 
-// labelShards is on all Leases of one Name.
-const labelShards = v1alpha1.GroupName + "/shards"
-
-// sharding is one call of RunShards.
-type sharding struct {
-	ctx      context.Context // of RunShards
-	config   ShardsConfig
-	run      func(ctx context.Context, s Shard) error
-	fail     context.CancelCauseFunc
-	leases   coordinationv1client.LeaseInterface
-	identity string
-	shards   []*ledShard
-
-	mu      sync.Mutex
-	changed chan struct{} // closed, and replaced, when something below has changed
-	member  bool          // the others know that this replica lives
-	seen    map[string]observedLease
-	rounds  int // of looking at the Leases without a gap
-	looked  time.Time
-	lookErr error
-	most    int  // shards that this replica may lead
-	admits  bool // the API server has let it do what is needed
-	errs    []error
+// Sharding divides the data planes of a [Fleet] among the replicas of a program, each of
+// which runs a Fleet with the same Sharding but for Identity. Each data plane belongs to one
+// of the shards, by a hash of its namespace and name, and each shard is led by one replica at
+// a time, by client-go's leader election with a Lease.
+//
+// Each replica also renews a Lease of its own, by which the others see it. The shards are
+// shared evenly, so that no replica leads two more than another. When a replica joins, the
+// others end the runs of what exceeds their share, for which they have StopGrace, and then
+// let go of these shards. When a replica ends in order, the others take its shards at once.
+// When it is killed or cut off, they take them after LeaseDuration and a moment. A replica
+// that can't see the others for two thirds of LeaseDuration gives up all its shards.
+//
+// As client-go does by default, a replica that has not renewed the Lease of a shard for two
+// thirds of LeaseDuration no longer leads it, and ends its runs. Those that have not returned
+// after another fifth are given up, whatever StopGrace is, and their connections are closed.
+//
+// As with leader election in general, two replicas can lead a shard for a moment if clocks
+// run at different speeds, a process was suspended, answers of the API server take seconds,
+// or somebody edits a Lease. For strict exclusion, use a fencing check in the data plane,
+// such as resourceVersion.
+//
+// Shards must be the same in all replicas, because it decides which shard a data plane belongs
+// to. A replica with another number waits until those that it finds have ended, so that it can
+// be changed by a rolling update.
+//
+// When a right to Leases is missing for two thirds of LeaseDuration, Run ends with an error
+// that names it. What else fails is tried again, and is in [ShardingStatus].
+type Sharding struct {
+	// Leases is CoordinationV1() of a clientset. It needs the rights to get, list, create,
+	// update and delete Leases in Namespace. A client whose rate limit could delay renewals is
+	// refused, with the QPS that is needed. Use a client of its own, so that other requests
+	// don't delay them either.
+	Leases coordinationv1client.LeasesGetter
+	// Namespace is where the Leases are. A replica lists all Leases there every 2 s.
+	Namespace string
+	// Name and Shards begin the names of the Leases: Name-16-0, Name-16-1 and so on for 16
+	// shards, and Name-16-member- and a suffix for the replicas.
+	Name string
+	// Identity is the name of this replica for people, such as the name of its Pod.
+	Identity string
+	// Shards is the number of shards. Several times the number of replicas makes even shares.
+	Shards int
+	// LeaseDuration is how long the Lease of a shard is kept for a replica that is gone; whole
+	// seconds. The default is 15 s. A Lease is renewed after 2/15 of it.
+	LeaseDuration time.Duration
 }
 
-// enoughRounds is how often to look before a shard is taken, so that replicas that start,
-// or come back after an outage, at the same time have all been seen.
-const enoughRounds = 4
-
-// observedLease is a Lease and when it was first seen like this. As leaderelection does,
-// replicas trust their own clocks only.
-type observedLease struct {
-	*coordinationv1.Lease
-	since time.Time
+func (s *Sharding) validate() []error {
+	var errs []error
+	refuse := func(field string, problem any) {
+		errs = append(errs, fmt.Errorf("Sharding.%s: %v", field, problem))
+	}
+	if problems := validation.IsDNS1123Label(s.Namespace); len(problems) > 0 {
+		refuse("Namespace", problems)
+	}
+	if problems := validation.IsDNS1123Label(s.Name); len(problems) > 0 {
+		refuse("Name", problems)
+	}
+	if s.Identity == "" {
+		refuse("Identity", "is required")
+	}
+	if s.Shards < 1 {
+		refuse("Shards", fmt.Sprintf("must be at least 1, is %d", s.Shards))
+	}
+	if s.LeaseDuration < time.Second || s.LeaseDuration%time.Second != 0 {
+		refuse("LeaseDuration", fmt.Sprintf("must be whole seconds, is %s", s.LeaseDuration))
+	}
+	switch client, ok := s.Leases.(interface{ RESTClient() rest.Interface }); {
+	case s.Leases == nil:
+		refuse("Leases", "is required")
+	case ok && client.RESTClient() != nil && len(errs) == 0:
+		// A replica that leads all shards sends a request for each in a retry period, and two
+		// for itself. As many again are for what fails.
+		needed := float32(math.Ceil(2 * float64(s.Shards+2) / s.retryPeriod().Seconds()))
+		if limiter := client.RESTClient().GetRateLimiter(); limiter != nil && limiter.QPS() < needed {
+			refuse("Leases", fmt.Sprintf("renewals of %d shards could be late with a QPS of %v; set QPS in the rest.Config to %v or more, or to -1",
+				s.Shards, limiter.QPS(), needed))
+		}
+	}
+	return errs
 }
 
-func (l *observedLease) held() bool {
-	return !isReleased(l.Lease) && l.Spec.LeaseDurationSeconds != nil &&
-		time.Since(l.since) < time.Duration(*l.Spec.LeaseDurationSeconds)*time.Second
+// These are in the proportion of client-go's defaults, 15 s, 10 s and 2 s.
+func (s *Sharding) renewDeadline() time.Duration { return s.LeaseDuration * 10 / 15 }
+func (s *Sharding) retryPeriod() time.Duration   { return s.LeaseDuration * 2 / 15 }
+
+// lossGrace is how long runs may take to return after a Lease was lost.
+func (s *Sharding) lossGrace() time.Duration {
+	return s.LeaseDuration - s.renewDeadline() - s.retryPeriod()
 }
 
-func (s *sharding) shardName(i int) string { return fmt.Sprintf("%s-%d", s.config.Name, i) }
+func (s *Sharding) leaseName(shard int) string {
+	return fmt.Sprintf("%s-%d-%d", s.Name, s.Shards, shard)
+}
 
-// elect takes part in the election for a Lease, until ctx ends or the replica has led and
-// does so no longer.
-func (s *sharding) elect(ctx context.Context, name string, client coordinationv1client.LeasesGetter, lead func(elected context.Context)) {
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: s.config.Namespace, Name: name},
-			Client:     client,
-			LockConfig: resourcelock.ResourceLockConfig{Identity: s.identity},
-		},
-		Name:          name,
-		LeaseDuration: s.config.LeaseDuration, RenewDeadline: s.config.renewDeadline(), RetryPeriod: s.config.retryPeriod(),
-		ReleaseOnCancel: true, // see shardLeases
-		Callbacks:       leaderelection.LeaderCallbacks{OnStartedLeading: lead, OnStoppedLeading: func() {}},
+func (s *Sharding) memberName(suffix string) string {
+	return fmt.Sprintf("%s-%d-member-%s", s.Name, s.Shards, suffix)
+}
+
+// memberShards returns the number of shards of a replica from the name of its Lease, or ok
+// false if it isn't one of a replica of this program.
+func (s *Sharding) memberShards(lease string) (shards string, ok bool) {
+	rest, ok := strings.CutPrefix(lease, s.Name+"-")
+	shards, _, isMember := strings.Cut(rest, "-member-")
+	_, err := strconv.Atoi(shards)
+	return shards, ok && isMember && err == nil
+}
+
+// shardOf returns the shard of a data plane: the 32-bit FNV-1a hash of namespace/name, modulo
+// the number of shards. Replicas of different releases must agree: this never changes.
+func (o Options) shardOf(key types.NamespacedName) int {
+	if o.Sharding == nil {
+		return 0
+	}
+	return int(uint64(hash(key.String())) % uint64(o.Sharding.Shards)) //nolint:gosec // at least 1
+}
+
+// assign divides shards among replicas, of which each leads some, in ascending order. Each
+// replica keeps what it leads, up to its share. What is left goes to those with less than
+// their share, to the one with the highest hash for the shard. So few shards move, and all
+// replicas that see the same agree.
+func assign(shards int, leads map[string][]int) map[string][]int {
+	// Those that lead more than the others must, have one more if it does not come out even.
+	least := shards / len(leads)
+	replicas := slices.SortedFunc(maps.Keys(leads), func(a, b string) int {
+		return cmp.Or(cmp.Compare(min(len(leads[b]), least+1), min(len(leads[a]), least+1)), cmp.Compare(a, b))
 	})
-	if err != nil { // of the configuration, which is ours
-		s.end(fmt.Errorf("shards: %w", err))
-		return
-	}
-	elector.Run(ctx)
-}
-
-// end ends all runs for an error.
-func (s *sharding) end(err error) {
-	s.note(err)
-	s.fail(err)
-}
-
-func (s *sharding) note(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.errs = append(s.errs, err)
-}
-
-// beMember tells the other replicas that this one lives.
-func (s *sharding) beMember(ctx context.Context) {
-	for ctx.Err() == nil {
-		s.elect(ctx, s.config.memberName(), memberLeases{s}, func(elected context.Context) {
-			s.setMember(true)
-			<-elected.Done()
-			s.setMember(false)
-		})
-	}
-}
-
-func (s *sharding) setMember(member bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.member = member
-}
-
-// refresh looks at the Leases, works out the share, and gives up what is beyond it.
-func (s *sharding) refresh(ctx context.Context) {
-	request, cancel := context.WithTimeout(ctx, s.config.retryPeriod())
-	list, err := s.leases.List(request, metav1.ListOptions{
-		LabelSelector: labels.SelectorFromSet(labels.Set{labelShards: s.config.Name}).String(),
-	})
-	cancel()
-	if s.refused(err) {
-		return
-	}
-	for _, name := range s.take(list, err) {
-		request, cancel := context.WithTimeout(ctx, s.config.retryPeriod())
-		s.removeMember(request, name)
-		cancel()
-	}
-}
-
-// refused ends everything when the API server forbids what is needed and always has.
-func (s *sharding) refused(err error) bool {
-	s.mu.Lock()
-	admits := s.admits
-	s.mu.Unlock()
-	if admits || !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
-		return false
-	}
-	s.end(fmt.Errorf("shards: %w", err))
-	return true
-}
-
-// take takes in what refresh has got. It returns members that are dead for long.
-func (s *sharding) take(list *coordinationv1.LeaseList, err error) (dead []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer func() {
-		close(s.changed)
-		s.changed = make(chan struct{})
-	}()
-	now := time.Now()
-	if s.lookErr = err; err != nil {
-		return nil
-	}
-	if now.Sub(s.looked) > s.config.LeaseDuration/2 {
-		s.rounds = 0
-	}
-	s.rounds++
-	s.looked = now
-	seen := make(map[string]observedLease, len(list.Items))
-	for i := range list.Items {
-		lease := observedLease{&list.Items[i], now}
-		if before, ok := s.seen[lease.Name]; ok && before.ResourceVersion == lease.ResourceVersion {
-			lease.since = before.since
+	owner, room := make([]string, shards), map[string]int{}
+	for i, replica := range replicas {
+		room[replica] = least
+		if i < shards%len(leads) {
+			room[replica]++
 		}
-		seen[lease.Name] = lease
-		if strings.HasPrefix(lease.Name, s.config.memberPrefix()) && now.Sub(lease.since) > 10*s.config.LeaseDuration {
-			dead = append(dead, lease.Name)
+		kept := leads[replica][:min(len(leads[replica]), room[replica])]
+		for _, shard := range kept {
+			owner[shard] = replica
 		}
+		room[replica] -= len(kept)
 	}
-	s.seen = seen
-	s.divide()
-	return dead
+	assigned := map[string][]int{}
+	for shard := range shards {
+		if owner[shard] == "" {
+			replicas = slices.DeleteFunc(replicas, func(replica string) bool { return room[replica] == 0 })
+			owner[shard] = slices.MaxFunc(replicas, func(a, b string) int {
+				return cmp.Compare(hash(fmt.Sprintf("%s/%d", a, shard)), hash(fmt.Sprintf("%s/%d", b, shard)))
+			})
+			room[owner[shard]]--
+		}
+		assigned[owner[shard]] = append(assigned[owner[shard]], shard)
+	}
+	return assigned
 }
 
-// divide works out how many shards this replica may lead, and gives one up if it has more:
-// as many as all have, and one more if there are some left over that nobody lacks. The
-// caller has the lock.
-func (s *sharding) divide() {
-	led := map[string]int{s.identity: len(s.own(shardLed))} // by each replica that lives
-	for name, lease := range s.seen {
-		if strings.HasPrefix(name, s.config.memberPrefix()) && lease.held() && name != s.config.memberName() {
-			led[*lease.Spec.HolderIdentity] = 0
-		}
-	}
-	for i := range s.shards {
-		lease, ok := s.seen[s.shardName(i)]
-		if !ok || !lease.held() || *lease.Spec.HolderIdentity == s.identity {
-			continue
-		}
-		if _, lives := led[*lease.Spec.HolderIdentity]; lives {
-			led[*lease.Spec.HolderIdentity]++
-		}
-	}
-	least := s.config.Count / len(led)
-	s.most = least
-	if s.config.Count%len(led) != 0 {
-		s.most++
-	}
-	for identity, n := range led {
-		if identity != s.identity && n < least {
-			s.most = least
-		}
-	}
-	// One at a time, so that the work of most goes on; it counts until its run has returned.
-	if own := s.own(shardLed); len(own) > s.most && len(s.own(shardEnding)) == 0 {
-		last := own[len(own)-1]
-		last.state = shardEnding
-		last.cancel(ErrShardLost)
-	}
-}
-
-// removeMember deletes the Lease of a replica, unless it lives. What fails is left to the
-// next that looks.
-func (s *sharding) removeMember(ctx context.Context, name string) {
-	s.mu.Lock()
-	lease, ok := s.seen[name]
-	s.mu.Unlock()
-	if name == s.config.memberName() {
-		current, err := s.leases.Get(ctx, name, metav1.GetOptions{})
-		if err != nil || !isReleased(current) && *current.Spec.HolderIdentity != s.identity {
-			return // another process has it
-		}
-		lease.Lease, ok = current, true
-	}
-	if ok {
-		_ = s.leases.Delete(ctx, name, metav1.DeleteOptions{
-			Preconditions: &metav1.Preconditions{UID: &lease.UID, ResourceVersion: &lease.ResourceVersion},
-		})
-	}
-}
-
-// own returns the shards in some states. The caller has the lock.
-func (s *sharding) own(states ...shardState) []*ledShard {
-	var own []*ledShard
-	for _, shard := range s.shards {
-		if slices.Contains(states, shard.state) {
-			own = append(own, shard)
-		}
-	}
-	return own
-}
-
-// ledShard is what a replica has to do with one shard.
-type ledShard struct {
-	*sharding
-	shard Shard
-
-	// With the lock held:
-	state    shardState
-	cancel   context.CancelCauseFunc // of the election, and with it of the run
-	done     chan struct{}           // closed when the run has returned; nil when there is none
-	expiry   *time.Timer             // of what the last renewal allows; nil before there is one
-	acquired time.Time
-}
-
-type shardState int
-
-const (
-	shardForeign shardState = iota // another replica leads it, or none
-	shardClaimed                   // this replica may get it
-	shardLed                       // this replica leads it
-	shardEnding                    // this replica gives it up
-)
-
-// loop leads the shard again and again, until ctx ends.
-func (l *ledShard) loop(ctx context.Context) {
-	for ctx.Err() == nil {
-		election, cancel := context.WithCancelCause(ctx)
-		l.mu.Lock()
-		l.state, l.cancel, l.done, l.expiry = shardForeign, cancel, nil, nil
-		l.mu.Unlock()
-		l.elect(election, l.shardName(l.shard.Index), shardLeases{l}, func(elected context.Context) { l.lead(election, elected) })
-		<-l.stop()
-		cancel(nil)
-	}
-}
-
-// lead calls the function, unless the shard is lost by now.
-func (l *ledShard) lead(election, elected context.Context) {
-	l.mu.Lock()
-	if l.state == shardEnding || elected.Err() != nil {
-		l.mu.Unlock()
-		return
-	}
-	done := make(chan struct{})
-	l.state, l.done = shardLed, done
-	l.mu.Unlock()
-	defer close(done)
-	err := l.run(election, l.shard)
-	switch {
-	case election.Err() == nil && err != nil:
-		l.end(fmt.Errorf("%s: %w", l.shard, err))
-	case election.Err() == nil:
-		<-election.Done() // the shard is kept
-	case l.ctx.Err() != nil && err != nil && !errors.Is(err, context.Cause(election)) && !errors.Is(err, context.Canceled):
-		l.note(fmt.Errorf("%s: %w", l.shard, err))
-	}
-}
-
-// stop ends the run, and returns a channel that is closed when it has returned.
-func (l *ledShard) stop() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.state = shardEnding
-	l.cancel(ErrShardLost)
-	if l.expiry != nil {
-		l.expiry.Stop()
-	}
-	if l.done != nil {
-		return l.done
-	}
-	none := make(chan struct{})
-	close(none)
-	return none
+func hash(text string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(text)) // never fails
+	return h.Sum32()
 }

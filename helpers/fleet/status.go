@@ -13,8 +13,45 @@ import (
 
 // Status is what a [Fleet] does at one moment.
 type Status struct {
-	// Planes are the data planes that are or were selected, sorted by namespace and name.
+	// InformerSynced is whether the informer has listed the data planes. Before that, some or
+	// all have no run, and this replica takes no shard.
+	InformerSynced bool `json:"informerSynced"`
+	// Planes are the data planes that are or were selected, sorted by namespace and name. With
+	// Sharding, they are those of the shards that this replica leads.
 	Planes []PlaneStatus `json:"planes"`
+	// Sharding is nil without Options.Sharding.
+	Sharding *ShardingStatus `json:"sharding,omitempty"`
+}
+
+// ShardingStatus is how a replica takes part in a [Sharding].
+type ShardingStatus struct {
+	// Identity is this replica: Sharding.Identity and a suffix, which each process has for
+	// itself.
+	Identity string `json:"identity"`
+	// Joined is whether this replica takes part. If it is false, LastError says why.
+	Joined bool `json:"joined"`
+	// Replicas are the identities of the live replicas that this one sees, itself included.
+	Replicas []string `json:"replicas,omitempty"`
+	// Leads are the shards that this replica leads, also while it gives one up.
+	Leads []int `json:"leads,omitempty"`
+	// Wants are the shards that fall to this replica.
+	Wants []int `json:"wants,omitempty"`
+	// Waits are those that it wants and doesn't lead yet.
+	Waits []ShardWait `json:"waits,omitempty"`
+	// LastError is what keeps this replica from joining, or from seeing the others; empty if
+	// it last could.
+	LastError string `json:"lastError,omitempty"`
+}
+
+// ShardWait is a shard that a replica waits for.
+type ShardWait struct {
+	Shard int `json:"shard"`
+	// Lease is the name of the shard's Lease.
+	Lease string `json:"lease"`
+	// Holder is who holds the Lease, if anybody does. If it is none of the Replicas, it is
+	// one that has ended without letting go, and keeps the Lease for LeaseDuration, or another
+	// program, which uses a Lease of the same name.
+	Holder string `json:"holder,omitempty"`
 }
 
 // PlaneStatus is what a [Fleet] does for one DataPlane.
@@ -28,8 +65,8 @@ type PlaneStatus struct {
 	RunningSince time.Time `json:"runningSince,omitzero"`
 	// Restarts counts the runs after the first.
 	Restarts int `json:"restarts"`
-	// LastError is the last error of this or an earlier run, and LastErrorTime when it
-	// occurred.
+	// LastError is the last error of this or an earlier run, or of credentials that can't be
+	// used, and LastErrorTime when it occurred.
 	LastError     string    `json:"lastError,omitempty"`
 	LastErrorTime time.Time `json:"lastErrorTime,omitzero"`
 	// NextRetry is when the next run begins; zero unless State is StateRetrying.
@@ -49,13 +86,11 @@ const (
 	StateRunning State = "Running"
 	// StateStopping means that the context of a run has ended and the run hasn't returned.
 	StateStopping State = "Stopping"
-	// StateRetrying means that a run failed and the next one is due at NextRetry.
+	// StateRetrying means that a run failed, or that no Cluster could be made for one, and
+	// that the next attempt is due at NextRetry.
 	StateRetrying State = "Retrying"
 	// StateDone means that a run returned nil.
 	StateDone State = "Done"
-	// StateFailed means that no Cluster can be made of the DataPlane, for want of
-	// credentials that can be used.
-	StateFailed State = "Failed"
 	// StateNotSelected means that a filter no longer selects the DataPlane.
 	StateNotSelected State = "NotSelected"
 	// StateStopped means that the Fleet has ended.
@@ -65,19 +100,23 @@ const (
 )
 
 // Status returns what the Fleet does now or, after Run, did last. It may be called at any time
-// from any goroutine, except from [Hooks].OnRemove.
+// from any goroutine.
 func (f *Fleet) Status() Status {
+	status := Status{InformerSynced: f.informer.HasSynced()}
 	f.mu.Lock()
-	status := Status{Planes: make([]PlaneStatus, 0, len(f.members))}
-	for key, m := range f.members {
-		plane := m.status
+	status.Planes = make([]PlaneStatus, 0, len(f.planes))
+	for key, p := range f.planes {
+		plane := p.status
 		plane.Namespace, plane.Name, plane.Overdue = key.Namespace, key.Name, f.overdue[key]
 		status.Planes = append(status.Planes, plane)
 	}
 	for key, n := range f.overdue {
-		if f.members[key] == nil {
+		if f.planes[key] == nil {
 			status.Planes = append(status.Planes, PlaneStatus{Namespace: key.Namespace, Name: key.Name, State: StateGone, Overdue: n})
 		}
+	}
+	if f.replica != nil {
+		status.Sharding = f.replica.status()
 	}
 	f.mu.Unlock()
 	slices.SortFunc(status.Planes, func(a, b PlaneStatus) int {

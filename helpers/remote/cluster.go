@@ -272,8 +272,16 @@ func (c *Cluster) Close() {
 	c.open.Wait()
 }
 
-// startClose is Close without the wait.
-func (c *Cluster) startClose() {
+// Abort is Close without a grace: it cuts all requests. It may be called while Close waits.
+func (c *Cluster) Abort() {
+	for _, s := range c.startClose() {
+		s.end()
+	}
+	c.open.Wait()
+}
+
+// startClose is Close without the wait. It returns the sessions that have requests.
+func (c *Cluster) startClose() []*session {
 	c.updating.Lock()
 	defer c.updating.Unlock()
 	closed := c.wrap(ErrClosed)
@@ -285,6 +293,7 @@ func (c *Cluster) startClose() {
 	for _, s := range sessions {
 		s.retire(closed, false)
 	}
+	return sessions
 }
 
 // String names the DataPlane and the server, and shows no credentials.

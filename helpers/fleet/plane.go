@@ -1,0 +1,340 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+// plane is one DataPlane of a Fleet. What follows wake needs the Fleet's lock.
+type plane struct {
+	fleet *Fleet
+	term  *term
+	key   types.NamespacedName
+	wake  chan struct{}
+
+	dp       *v1alpha1.DataPlane // nil when it is gone
+	selected bool
+	revision int           // counts the changes that need another run
+	done     int           // the revision whose run has returned nil
+	pause    time.Duration // after the failure before; 0 if there was none
+	retryAt  time.Time
+	cancel   context.CancelCauseFunc // of the run under way
+	starts   int
+	status   PlaneStatus
+}
+
+// update takes in the newest object, and returns why a run for the one before must end.
+func (p *plane) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause error) {
+	before := p.dp
+	if selected && !p.selected {
+		p.retryAt = time.Time{}
+	}
+	p.dp, p.selected = dp, selected
+	if dp == nil {
+		return helpers.ErrDeleted
+	}
+	var old, current v1alpha1.APIServerCredentials
+	current = dp.Spec.KubernetesCluster.Credentials
+	if before != nil {
+		old = before.Spec.KubernetesCluster.Credentials
+	}
+	switch {
+	case before == nil || before.UID != dp.UID:
+		cause = helpers.ErrReplaced
+	case old.APIServerURL != current.APIServerURL:
+		cause = remote.ErrServerChanged
+	case changed:
+		cause = ErrDataPlaneChanged
+	}
+	if cause != nil {
+		p.revision++
+	}
+	if cause != nil || old != current { // there is no need to wait after an earlier failure
+		p.pause, p.retryAt = 0, time.Time{}
+	}
+	if cause == nil && !selected {
+		return ErrNotSelected
+	}
+	return cause
+}
+
+// loop makes one attempt after the other, until the DataPlane is gone or the term ends.
+func (p *plane) loop() {
+	defer p.term.planes.Done()
+	f := p.fleet
+	for {
+		if a := p.next(); a != nil {
+			p.conclude(a, p.attempt(a))
+			continue
+		}
+		f.mu.Lock()
+		removed := p.isRemoved()
+		f.mu.Unlock()
+		if !removed {
+			return // it stays in the Status
+		}
+		if f.options.Hooks.OnRemove != nil {
+			f.options.Hooks.OnRemove(p.key)
+		}
+		f.mu.Lock()
+		if removed = p.isRemoved(); removed { // or else it has come back meanwhile
+			delete(f.planes, p.key)
+		}
+		f.mu.Unlock()
+		if removed {
+			return
+		}
+	}
+}
+
+// isRemoved needs the Fleet's lock.
+func (p *plane) isRemoved() bool {
+	return p.dp == nil || errors.Is(context.Cause(p.term.ctx), ErrShardLost)
+}
+
+// attempt is one run, from when it is due.
+type attempt struct {
+	ctx      context.Context
+	dp       *v1alpha1.DataPlane // that the Cluster has the credentials of
+	revision int
+	began    time.Time // when the function was called; zero if it wasn't
+	started  time.Time // when it called MarkStarted, or else began
+	result   chan error
+	overdue  map[types.NamespacedName]int // where it is counted if it was given up; with the Fleet's lock
+}
+
+// next waits until a run is due. It returns nil when there will be none.
+func (p *plane) next() *attempt {
+	for {
+		a, pause := p.due()
+		if a != nil || pause < 0 {
+			return a
+		}
+		var timer <-chan time.Time
+		if pause > 0 {
+			timer = time.After(pause)
+		}
+		select {
+		case <-p.wake:
+		case <-timer:
+		case <-p.term.ctx.Done():
+		}
+	}
+}
+
+// due returns the run that is due, or else how long until one is: 0 if that needs a change,
+// and less than 0 if there will be none.
+func (p *plane) due() (*attempt, time.Duration) {
+	p.fleet.mu.Lock()
+	defer p.fleet.mu.Unlock()
+	pause := time.Until(p.retryAt)
+	p.status.NextRetry = time.Time{}
+	switch {
+	case p.dp == nil:
+		return nil, -1
+	case p.term.ctx.Err() != nil:
+		p.status.State = StateStopped
+		return nil, -1
+	case !p.selected:
+		p.status.State = StateNotSelected
+		return nil, 0
+	case p.done == p.revision:
+		p.status.State = StateDone
+		return nil, 0
+	case pause > 0:
+		p.status.State, p.status.NextRetry = StateRetrying, p.retryAt
+		return nil, pause
+	}
+	a := &attempt{dp: p.dp, revision: p.revision, result: make(chan error, 1)}
+	a.ctx, p.cancel = context.WithCancelCause(p.term.ctx)
+	p.status.UID, p.status.State = p.dp.UID, StateStarting
+	return a, 0
+}
+
+// attempt calls the function, and returns when that has returned or was given up.
+func (p *plane) attempt(a *attempt) error {
+	f := p.fleet
+	started, err := f.acquireStart(a.ctx)
+	if err != nil {
+		return err
+	}
+	defer started()
+	rotated := false
+	options := f.options.Remote
+	options.OnRotate = func(key types.NamespacedName) {
+		rotated = true
+		if f.options.Remote.OnRotate != nil {
+			f.options.Remote.OnRotate(key)
+		}
+	}
+	cluster, err := remote.NewCluster(a.dp, options)
+	if err != nil {
+		return err
+	}
+	defer cluster.Abort()
+	f.mu.Lock()
+	a.began = time.Now()
+	a.started = a.began
+	p.starts++
+	p.status.State, p.status.RunningSince, p.status.Restarts = StateRunning, a.began, p.starts-1
+	f.mu.Unlock()
+	if f.options.Hooks.OnStart != nil {
+		f.options.Hooks.OnStart(p.key)
+	}
+	marked := func() {
+		started()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if a.started.Equal(a.began) { // the first call
+			a.started = time.Now()
+		}
+	}
+	go p.call(context.WithValue(a.ctx, startedKey{}, marked), a, cluster)
+	for {
+		select {
+		case err := <-a.result:
+			return err
+		case <-p.wake:
+			rotated = false
+			err := p.rotate(a, cluster)
+			if (rotated || err != nil) && f.options.Hooks.OnRotate != nil {
+				f.options.Hooks.OnRotate(p.key, err)
+			}
+		case <-a.ctx.Done():
+			return p.stop(a)
+		}
+	}
+}
+
+// rotate gives the Cluster of a run the newest credentials.
+func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
+	f := p.fleet
+	f.mu.Lock()
+	dp := p.dp
+	goesOn := a.ctx.Err() == nil && dp != a.dp
+	f.mu.Unlock()
+	if !goesOn {
+		return nil
+	}
+	a.dp = dp
+	err := cluster.Update(dp)
+	if err == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if errors.Is(err, remote.ErrServerChanged) { // by what ConfigFor makes of it
+		p.revision++
+		p.cancel(err)
+		return nil
+	}
+	p.fail(err)
+	return err
+}
+
+// call calls the function, and sends its result, or an error if it doesn't return.
+func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
+	err := errors.New("run has ended its goroutine without returning")
+	defer func() {
+		if value := recover(); value != nil {
+			err = &PanicError{Value: value, Stack: debug.Stack()}
+		}
+		p.fleet.mu.Lock()
+		defer p.fleet.mu.Unlock()
+		a.result <- err
+		if a.overdue != nil {
+			if panicked := (*PanicError)(nil); errors.As(err, &panicked) {
+				p.fail(err)
+			}
+			if a.overdue[p.key]--; a.overdue[p.key] == 0 {
+				delete(a.overdue, p.key)
+			}
+		}
+	}()
+	err = p.fleet.run(ctx, cluster)
+}
+
+// stop waits for a run whose context has ended, and counts it as overdue if it doesn't
+// return in time.
+func (p *plane) stop(a *attempt) error {
+	f := p.fleet
+	f.mu.Lock()
+	p.status.State = StateStopping
+	f.mu.Unlock()
+	select {
+	case err := <-a.result:
+		return err
+	case <-time.After(f.options.StopGrace):
+	case <-p.term.giveUp:
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case err := <-a.result:
+		return err
+	default:
+	}
+	a.overdue = f.overdue // Run makes another
+	f.overdue[p.key]++
+	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(a.ctx))
+}
+
+// conclude records how a run ended.
+func (p *plane) conclude(a *attempt, err error) {
+	f := p.fleet
+	f.mu.Lock()
+	stopped, cause := a.ctx.Err() != nil, context.Cause(a.ctx)
+	p.cancel(nil)
+	p.cancel = nil
+	ran, retry := time.Duration(0), time.Duration(0)
+	if !a.began.IsZero() {
+		ran = time.Since(a.began)
+	}
+	var panicked *PanicError
+	switch {
+	case a.overdue != nil:
+		p.fail(err)
+	case stopped && errors.As(err, &panicked):
+		p.fail(err)
+		err = errors.Join(cause, err)
+	case stopped:
+		err = cause
+	case err == nil:
+		p.done, p.pause = a.revision, 0
+	default:
+		backoff := f.options.Backoff
+		if !a.began.IsZero() && time.Since(a.started) >= backoff.ResetAfter {
+			p.pause = 0
+		}
+		p.pause = min(max(2*p.pause, backoff.Initial), backoff.Limit)
+		retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
+		// Nothing else is known to be better now.
+		if p.revision == a.revision && p.dp.Spec.KubernetesCluster.Credentials == a.dp.Spec.KubernetesCluster.Credentials {
+			p.retryAt = time.Now().Add(retry)
+		}
+		p.fail(err)
+	}
+	p.status.RunningSince = time.Time{}
+	f.mu.Unlock()
+	if f.options.Hooks.OnEnd != nil && (!stopped || !a.began.IsZero()) {
+		f.options.Hooks.OnEnd(p.key, err, ran, retry)
+	}
+}
+
+// fail needs the Fleet's lock.
+func (p *plane) fail(err error) {
+	p.status.LastError, p.status.LastErrorTime = err.Error(), time.Now()
+}

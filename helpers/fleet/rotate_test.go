@@ -1,0 +1,66 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func TestFleetRunsLastThroughRotations(t *testing.T) {
+	type rotation struct {
+		key types.NamespacedName
+		err error
+	}
+	rotations, remotes := make(chan rotation, 10), make(chan types.NamespacedName, 10)
+	f := newFleetTest(t, false, fleet.Options{
+		Remote: remote.Options{OnRotate: func(key types.NamespacedName) { remotes <- key }},
+		Hooks:  fleet.Hooks{OnRotate: func(key types.NamespacedName, err error) { rotations <- rotation{key, err} }},
+	})
+	dp := f.add("a")
+	r := f.next()
+	key := types.NamespacedName{Namespace: "default", Name: "a"}
+	requireUser := func(want string) {
+		user, err := get(t.Context(), r.cluster, "/")
+		require.NoError(t, err)
+		require.Equal(t, want, user)
+	}
+	requireUser("user-of-a")
+	dp = f.rotate(dp, "second")
+	assert.Equal(t, rotation{key, nil}, testpki.Receive(t, rotations))
+	assert.Equal(t, key, testpki.Receive(t, remotes))
+	requireUser("second")
+
+	// Credentials that can't be used: never the old ones silently.
+	broken := f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials.ClientKey = "c2VjcmV0" })
+	require.ErrorIs(t, testpki.Receive(t, rotations).err, helpers.ErrInvalidCredentials)
+	_, err := get(t.Context(), r.cluster, "/")
+	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
+	assert.Equal(t, fleet.StateRunning, f.status("a").State)
+	assert.Contains(t, f.status("a").LastError, "spec.kubernetesCluster.credentials.clientKey")
+
+	f.rotate(broken, "third")
+	assert.Equal(t, rotation{key, nil}, testpki.Receive(t, rotations))
+	requireUser("third")
+	f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Labels = map[string]string{"x": "y"}
+		dp.Spec.KubernetesCluster.Credentials = f.server.DataPlane("a", "fourth").Spec.KubernetesCluster.Credentials
+	})
+	testpki.Receive(t, rotations)
+	requireUser("fourth")
+	r.requireGoesOn(t)
+	assert.Zero(t, f.status("a").Restarts)
+	require.NoError(t, f.ended())
+	require.ErrorIs(t, r.cause(t), fleet.ErrStopped)
+	assert.Empty(t, rotations, "an event without new credentials is no rotation")
+}
