@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -15,7 +16,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/rand"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/cache"
@@ -37,6 +38,7 @@ type replica struct {
 	leave     context.CancelFunc // lets go of the member Lease; nil without one
 	published time.Time          // when it got that; zero without
 	joined    bool               // then, a list has shown no replica with another number of shards
+	yields    time.Time          // until when it lets others come before, after it left
 	listed    time.Time          // when the last list was sent that succeeded
 	checked   time.Time          // when all rights were there
 	forbidden time.Time          // since when one is missing; zero if none is
@@ -66,7 +68,7 @@ func (l lease) expired() bool {
 
 // shard runs the data planes of the shards that fall to this replica until ctx ends.
 func (f *Fleet) shard(ctx context.Context) {
-	s, suffix := f.options.Sharding, rand.String(10)
+	s, suffix := f.options.Sharding, utilrand.String(10)
 	r := &replica{
 		Sharding: s, fleet: f, leases: s.Leases.Leases(s.Namespace),
 		identity: s.Identity + "_" + suffix, member: s.memberName(suffix),
@@ -146,7 +148,7 @@ func (r *replica) round(ctx context.Context) {
 	}
 }
 
-// look takes in all Leases, and deletes those of replicas that are gone for long.
+// look takes in all Leases, and deletes those of replicas that are gone.
 func (r *replica) look(ctx context.Context) error {
 	began := time.Now()
 	list, err := r.leases.List(ctx, metav1.ListOptions{})
@@ -160,7 +162,7 @@ func (r *replica) look(ctx context.Context) error {
 			l.since = before.since
 		}
 		seen[l.Name] = l
-		if _, ok := r.memberShards(l.Name); ok && time.Since(l.since) > 10*r.LeaseDuration {
+		if _, ok := r.memberShards(l.Name); ok && l.expired() {
 			_ = r.leases.Delete(ctx, l.Name, *metav1.NewRVDeletionPrecondition(l.ResourceVersion))
 		}
 	}
@@ -197,15 +199,16 @@ func (r *replica) join(ctx context.Context, began time.Time) {
 		}
 	}
 	switch {
-	case r.leave == nil && r.err == nil && ctx.Err() == nil:
+	case r.leave == nil && r.err == nil && ctx.Err() == nil && began.After(r.yields):
 		var member context.Context
 		member, r.leave = context.WithCancel(context.Background())
 		r.members.Add(1)
 		go r.attend(member)
 	case r.leave != nil && (r.err != nil && !r.joined || began.Sub(r.listed) > r.renewDeadline()):
 		r.leave()
+		r.yields = began.Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one comes before the other
 	case !r.published.IsZero() && r.published.Before(began):
-		r.joined = r.err == nil || r.joined
+		r.joined = true
 	}
 }
 
@@ -219,16 +222,23 @@ func (r *replica) attend(ctx context.Context) {
 		r.published = time.Now()
 		r.again()
 	})
+	f.mu.Lock()
+	r.leave()
+	r.published, r.joined, r.wants = time.Time{}, false, nil
+	terms := slices.Collect(maps.Values(r.terms))
+	for _, t := range terms {
+		r.end(t, ErrShardLost, time.Now().Add(r.lossGrace()))
+	}
+	f.mu.Unlock()
+	for _, t := range terms {
+		t.planes.Wait()
+	}
 	request, cancel := context.WithTimeout(context.Background(), r.retryPeriod())
 	defer cancel()
 	_ = r.leases.Delete(request, r.member, metav1.DeleteOptions{}) // or others do, later
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r.leave()
-	r.leave, r.published, r.joined, r.wants = nil, time.Time{}, false, nil
-	for _, t := range r.terms {
-		r.end(t, ErrShardLost, time.Now().Add(r.lossGrace()))
-	}
+	r.leave = nil
 }
 
 // share decides what this replica leads. It ends the terms of other shards, and returns the
