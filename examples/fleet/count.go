@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -25,22 +24,17 @@ import (
 )
 
 const (
-	// syncTimeout limits how long a cache may take to fill.
-	syncTimeout = 2 * time.Minute
 	// A run ends after probeFailures failed probes in a row.
 	probePeriod   = 2 * time.Second
 	probeFailures = 2
 )
 
-// counter counts Deployments and reports each change.
-type counter struct{ report func(Event) }
-
-// run counts the Deployments of one data plane until ctx ends or an error occurs. A Fleet calls
-// it for each data plane.
+// countDeployments calls report with the number of Deployments of a data plane, and again when
+// that changes, until ctx ends or an error occurs. A Fleet calls it for each data plane.
 //
 // The informer asks for metadata only. The API server then leaves out spec and status, which
 // are most of the size of a Deployment.
-func (c *counter) run(ctx context.Context, cluster *remote.Cluster) error {
+func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(int)) error {
 	if err := cluster.Probe(ctx); err != nil {
 		return err
 	}
@@ -70,13 +64,17 @@ func (c *counter) run(ctx context.Context, cluster *remote.Cluster) error {
 	}); err != nil {
 		return err
 	}
-	var number atomic.Int64
-	changed := make(chan struct{}, 1)
-	changeBy := func(n int64) {
-		number.Add(n)
-		select {
-		case changed <- struct{}{}:
-		default: // a change is already pending
+	var (
+		mu     sync.Mutex
+		number int
+		synced bool
+	)
+	changeBy := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		number += n
+		if synced && ctx.Err() == nil {
+			report(number)
 		}
 	}
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -89,28 +87,15 @@ func (c *counter) run(ctx context.Context, cluster *remote.Cluster) error {
 
 	started.Go(func() { informer.RunWithContext(ctx) })
 	started.Go(func() { fail(probe(ctx, cluster)) })
-	late := time.AfterFunc(syncTimeout, func() { fail(fmt.Errorf("the cache has not filled within %s", syncTimeout)) })
-	defer late.Stop()
-	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) && late.Stop() {
+	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
 		fleet.MarkStarted(ctx)
-		c.reportChanges(ctx, cluster.Key().String(), &number, changed)
+		mu.Lock()
+		synced = true
+		mu.Unlock()
+		changeBy(0)
+		<-ctx.Done()
 	}
 	return context.Cause(ctx)
-}
-
-// reportChanges reports number now and after each change, until ctx ends.
-func (c *counter) reportChanges(ctx context.Context, dataPlane string, number *atomic.Int64, changed <-chan struct{}) {
-	for last := int64(-1); ; {
-		if n := number.Load(); n != last {
-			c.report(Event{DataPlane: dataPlane, State: fleet.StateRunning, Deployments: n})
-			last = n
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // probe returns an error when the API server has been away for a while. An informer reports no
@@ -135,7 +120,7 @@ func probe(ctx context.Context, cluster *remote.Cluster) error {
 
 // isUsual reports whether an informer lists again for an ordinary reason.
 func isUsual(err error) bool {
-	return errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
+	return errors.Is(err, io.EOF) || errors.Is(err, remote.ErrRotated) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }
 
 // nameOnly keeps only the parts of an object that a cache needs.
