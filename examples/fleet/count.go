@@ -13,13 +13,13 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -42,7 +42,7 @@ func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(
 	if err != nil {
 		return err
 	}
-	informer := metadatainformer.NewFilteredMetadataInformer(client,
+	deployments := metadatainformer.NewFilteredMetadataInformer(client,
 		appsv1.SchemeGroupVersion.WithResource("deployments"), metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
 
 	// Every failure ends ctx, and with it all goroutines of this run.
@@ -51,13 +51,13 @@ func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
-	if err := informer.SetTransform(nameOnly); err != nil {
+	if err := deployments.SetTransform(informer.StripManagedFields); err != nil {
 		return err
 	}
 	// By itself, an informer retries for ever. The run ends instead, so that the Fleet shows
 	// the error and waits longer each time. That costs little, because an informer calls this
 	// function only before it lists again.
-	if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+	if err := deployments.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		if !isUsual(err) {
 			fail(fmt.Errorf("watching Deployments: %w", err))
 		}
@@ -77,7 +77,7 @@ func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(
 			report(number)
 		}
 	}
-	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	registration, err := deployments.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { changeBy(1) },
 		DeleteFunc: func(any) { changeBy(-1) },
 	})
@@ -85,7 +85,7 @@ func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(
 		return err
 	}
 
-	started.Go(func() { informer.RunWithContext(ctx) })
+	started.Go(func() { deployments.RunWithContext(ctx) })
 	started.Go(func() { fail(probe(ctx, cluster)) })
 	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
 		fleet.MarkStarted(ctx)
@@ -121,15 +121,4 @@ func probe(ctx context.Context, cluster *remote.Cluster) error {
 // isUsual reports whether an informer lists again for an ordinary reason.
 func isUsual(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, remote.ErrRotated) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
-}
-
-// nameOnly keeps only the parts of an object that a cache needs.
-func nameOnly(obj any) (any, error) {
-	object, err := meta.Accessor(obj)
-	if err != nil {
-		return nil, err
-	}
-	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		Namespace: object.GetNamespace(), Name: object.GetName(), ResourceVersion: object.GetResourceVersion(),
-	}}, nil
 }

@@ -14,19 +14,12 @@ import (
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
 
-	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
-)
-
-const (
-	// At most maxStarts caches fill at once. None counts as filling for longer than startTimeout.
-	maxStarts    = 50
-	startTimeout = 10 * time.Second
 )
 
 // counter is a Fleet that counts the Deployments of each data plane.
@@ -70,11 +63,9 @@ func newCounter(ctx context.Context, config *rest.Config, namespace string, shar
 			})
 		},
 		fleet.Options{
-			Remote:       remote.Options{ConfigFor: configFor},
-			StartLimit:   maxStarts,
-			StartTimeout: startTimeout,
-			Hooks:        hooks(report, c.metrics),
-			Sharding:     sharding,
+			StartLimit: 50, // caches that fill at the same time
+			Hooks:      hooks(report, c.metrics),
+			Sharding:   sharding,
 		})
 	c.metrics.addStatus(c.Status)
 	return c, nil
@@ -140,14 +131,4 @@ func stateAfter(err error, retry time.Duration) fleet.State {
 		return fleet.StateGone
 	}
 	return fleet.StateStarting // another run follows
-}
-
-// configFor returns the configuration of the connection to a data plane.
-func configFor(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
-	config, err := helpers.RESTConfigFor(dp)
-	if err != nil {
-		return nil, err
-	}
-	config.UserAgent = "fleet"
-	return config, nil
 }

@@ -6,7 +6,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -57,43 +56,45 @@ func replicaStory(ctx context.Context, clusters *demo.Clusters, o *options) erro
 		}
 	}()
 
-	if err := r.step(ctx, fmt.Sprintf("%d replicas share %d shards; a Lease lasts %s", o.replicas, shards, lease), func() error {
-		for range o.replicas {
-			if err := r.add(ctx); err != nil {
-				return err
-			}
+	var killed, suspended string
+	fmt.Printf("\n# %d replicas share %d shards; a Lease lasts %s\n\n", o.replicas, shards, lease)
+	for range o.replicas {
+		if err := r.add(ctx); err != nil {
+			return err
 		}
-		return nil
-	}); err != nil {
-		return err
 	}
-	killed := r.busiest()
-	if err := r.step(ctx, killed+" is killed (SIGKILL)", func() error {
-		return r.end(ctx, syscall.SIGKILL, killed)
-	}); err != nil {
-		return err
-	}
-	suspended := r.busiest()
-	if err := r.step(ctx, suspended+" is suspended (SIGSTOP)", func() error {
-		r.suspend(suspended)
-		return r.alive[suspended].signal(syscall.SIGSTOP)
-	}); err != nil {
-		return err
-	}
-	if err := r.step(ctx, suspended+" goes on (SIGCONT)", func() error {
-		r.suspend("")
-		return r.alive[suspended].signal(syscall.SIGCONT)
-	}); err != nil {
-		return err
-	}
-	if err := r.step(ctx, "another replica is added", func() error { return r.add(ctx) }); err != nil {
-		return err
-	}
-	ended := r.busiest()
-	if err := r.step(ctx, ended+" ends in order (SIGTERM)", func() error {
-		return r.end(ctx, syscall.SIGTERM, ended)
-	}); err != nil {
-		return err
+	for _, do := range []func() error{
+		func() error { return nil },
+		func() error {
+			killed = r.busiest()
+			fmt.Printf("\n# %s is killed (SIGKILL)\n\n", killed)
+			return r.end(ctx, syscall.SIGKILL, killed)
+		},
+		func() error {
+			suspended = r.busiest()
+			fmt.Printf("\n# %s is suspended (SIGSTOP)\n\n", suspended)
+			r.change(func() { r.suspended = suspended })
+			r.forget(suspended)
+			return r.alive[suspended].signal(syscall.SIGSTOP)
+		},
+		func() error {
+			fmt.Printf("\n# %s goes on (SIGCONT)\n\n", suspended)
+			r.change(func() { r.suspended = "" })
+			return r.alive[suspended].signal(syscall.SIGCONT)
+		},
+		func() error {
+			fmt.Print("\n# another replica is added\n\n")
+			return r.add(ctx)
+		},
+		func() error {
+			name := r.busiest()
+			fmt.Printf("\n# %s ends in order (SIGTERM)\n\n", name)
+			return r.end(ctx, syscall.SIGTERM, name)
+		},
+	} {
+		if err := r.step(ctx, do); err != nil {
+			return err
+		}
 	}
 
 	fmt.Printf("\n# the others delete the member Lease of %s, 10 times %s after its last renewal\n\n", killed, lease)
@@ -111,11 +112,10 @@ func replicaStory(ctx context.Context, clusters *demo.Clusters, o *options) erro
 	return nil
 }
 
-// step does something to the replicas, and creates a Deployment meanwhile. It waits until the
-// replicas share all shards evenly, each data plane has one run, and all Deployments are
-// counted. Then it prints how long that took and what has moved.
-func (r *replicas) step(ctx context.Context, title string, do func() error) error {
-	fmt.Printf("\n# %s\n\n", title)
+// step does something to the replicas, and creates a Deployment. It waits until the replicas
+// share all shards evenly, each data plane has one run, and all Deployments are counted. Then
+// it prints how long that took and what has moved.
+func (r *replicas) step(ctx context.Context, do func() error) error {
 	since := time.Now()
 	if err := do(); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (r *replicas) step(ctx context.Context, title string, do func() error) erro
 		return err
 	}
 	var owners map[string]string
-	if err := r.wait(ctx, title, func() bool {
+	if err := r.wait(ctx, "replicas to share all data planes", func() bool {
 		owners = r.shared()
 		return owners != nil
 	}); err != nil {
@@ -157,9 +157,6 @@ func (r *replicas) shared() map[string]string {
 		}
 	}
 	for k, event := range r.latest {
-		if k.replica == r.suspended {
-			continue
-		}
 		if owners[k.subject] != "" || event.DataPlane != "" && event.State != fleet.StateRunning {
 			return nil
 		}
@@ -228,26 +225,20 @@ func (r *replicas) waitForLeases(ctx context.Context, free, members int) error {
 	if err != nil {
 		return err
 	}
-	var gotFree, gotMembers int
-	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		leases, err := client.Leases(r.Namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return false, err
 		}
-		gotFree, gotMembers = 0, 0
+		gotFree, gotMembers := 0, 0
 		for i := range leases.Items {
 			switch lease := &leases.Items[i]; {
 			case strings.Contains(lease.Name, "-member-"):
 				gotMembers++
-			case lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "":
+			case *lease.Spec.HolderIdentity == "":
 				gotFree++
 			}
 		}
 		return gotFree == free && gotMembers == members, nil
 	})
-	if err != nil {
-		err = fmt.Errorf("want %d free Leases of shards and %d of members, got %d and %d: %w", free, members, gotFree, gotMembers,
-			errors.Join(err, context.Cause(ctx)))
-	}
-	return err
 }

@@ -19,7 +19,6 @@ import (
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
 const (
@@ -133,10 +132,7 @@ func (s *stage) play(ctx context.Context) error {
 				if err := second.StopAPIServer(); err != nil {
 					return err
 				}
-				if err := createDeployment(ctx, first, "cart"); err != nil {
-					return err
-				}
-				return s.waitUntilRetried(ctx, second)
+				return createDeployment(ctx, first, "cart")
 			},
 			sum{planesPerTarget * 3, planesPerTarget, planes},
 		},
@@ -179,18 +175,6 @@ func (s *stage) rotate(ctx context.Context, target *demo.Target, name string) er
 		return err
 	}
 	return s.wait(ctx, "a rotation", func() bool { return s.rotations == 1 })
-}
-
-// waitUntilRetried waits until the runs of all data planes of a target have failed.
-func (s *stage) waitUntilRetried(ctx context.Context, target *demo.Target) error {
-	return s.wait(ctx, "failed runs of the data planes of "+target.Name, func() bool {
-		for i := range planesPerTarget {
-			if s.latest[key{subject: s.Namespace + "/" + planeName(target, i)}].State != fleet.StateRetrying {
-				return false
-			}
-		}
-		return true
-	})
 }
 
 func createDeployment(ctx context.Context, target *demo.Target, name string) error {

@@ -72,7 +72,7 @@ type board struct {
 
 	mu        sync.Mutex
 	latest    map[key]Event
-	suspended string // the replica whose events don't count, if any
+	suspended string // the replica whose events are dropped, if any
 	rotations int
 	changed   chan struct{} // closed, and replaced, at each change
 }
@@ -87,6 +87,9 @@ func newBoard(out io.Writer) *board {
 // report stores and prints an event.
 func (b *board) report(event Event) {
 	b.change(func() {
+		if event.Replica != "" && event.Replica == b.suspended {
+			return
+		}
 		k := key{event.Replica, event.subject()}
 		_, known := b.latest[k]
 		switch event.State {
@@ -113,9 +116,6 @@ func (b *board) report(event Event) {
 func (b *board) forget(replica string) {
 	b.change(func() { maps.DeleteFunc(b.latest, func(k key, _ Event) bool { return k.replica == replica }) })
 }
-
-// suspend leaves out the events of a replica, until it is called with another.
-func (b *board) suspend(replica string) { b.change(func() { b.suspended = replica }) }
 
 // change calls f with the lock held, and wakes those that wait.
 func (b *board) change(f func()) {
@@ -155,8 +155,8 @@ func (s sum) String() string {
 
 // sum returns the total. The caller holds the lock.
 func (b *board) sum() (s sum) {
-	for k, event := range b.latest {
-		if event.DataPlane == "" || k.replica == b.suspended && k.replica != "" {
+	for _, event := range b.latest {
+		if event.DataPlane == "" {
 			continue
 		}
 		s.Planes++
@@ -176,7 +176,7 @@ func (b *board) table() {
 	fmt.Fprintln(w, "\n  DATA PLANE\tSTATE\tDEPLOYMENTS\tREPLICA")
 	for _, k := range slices.SortedFunc(maps.Keys(b.latest), func(x, y key) int { return cmp.Compare(x.subject, y.subject) }) {
 		event, number := b.latest[k], "-"
-		if event.DataPlane == "" || k.replica == b.suspended && k.replica != "" {
+		if event.DataPlane == "" {
 			continue
 		}
 		if event.State == fleet.StateRunning {
