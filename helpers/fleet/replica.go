@@ -175,9 +175,11 @@ func (r *replica) look(ctx context.Context) error {
 // check finds a right that is missing, by requests that change nothing.
 func (r *replica) check(ctx context.Context) error {
 	try, own := []string{metav1.DryRunAll}, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: r.member}}
+	outdated := own.DeepCopy()
+	outdated.ResourceVersion = "1" // or else it would be invalid, when the Lease exists
 	_, get := r.leases.Get(ctx, r.member, metav1.GetOptions{})
 	_, create := r.leases.Create(ctx, own, metav1.CreateOptions{DryRun: try})
-	_, update := r.leases.Update(ctx, own, metav1.UpdateOptions{DryRun: try})
+	_, update := r.leases.Update(ctx, outdated, metav1.UpdateOptions{DryRun: try})
 	remove := r.leases.Delete(ctx, r.member, metav1.DeleteOptions{DryRun: try})
 	for _, err := range []error{get, create, update, remove} {
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) {
