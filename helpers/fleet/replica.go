@@ -20,7 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/utils/ptr"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
 // replica is this process among those that share the data planes. In rounds, it looks at the
@@ -55,15 +55,18 @@ type lease struct {
 	since time.Time
 }
 
-func (l lease) holder() string {
+// record returns what the Lease says; nothing if there is none.
+func (l lease) record() resourcelock.LeaderElectionRecord {
 	if l.Lease == nil {
-		return ""
+		return resourcelock.LeaderElectionRecord{}
 	}
-	return ptr.Deref(l.Spec.HolderIdentity, "")
+	return *resourcelock.LeaseSpecToLeaderElectionRecord(&l.Spec)
 }
 
+func (l lease) holder() string { return l.record().HolderIdentity }
+
 func (l lease) expired() bool {
-	return time.Since(l.since) > time.Duration(ptr.Deref(l.Spec.LeaseDurationSeconds, 0))*time.Second
+	return time.Since(l.since) > time.Duration(l.record().LeaseDurationSeconds)*time.Second
 }
 
 // shard runs the data planes of the shards that fall to this replica until ctx ends.
@@ -81,14 +84,20 @@ func (f *Fleet) shard(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), f.informer.HasSynced) {
 		return
 	}
-	for done := ctx.Done(); ; {
-		f.mu.Lock()
-		last := len(r.terms) == 0 && ctx.Err() != nil
-		f.mu.Unlock()
+	done, deadline := ctx.Done(), time.Time{}
+	for {
 		r.round(ctx)
-		if last {
-			break
+		f.mu.Lock()
+		if ctx.Err() != nil && len(r.terms) == 0 {
+			if deadline.IsZero() {
+				deadline = time.Now().Add(s.renewDeadline())
+			}
+			if len(r.leads()[r.identity]) == 0 || time.Now().After(deadline) {
+				f.mu.Unlock()
+				break // it has let go of all Leases, or they expire
+			}
 		}
+		f.mu.Unlock()
 		select {
 		case <-time.After(wait.Jitter(s.retryPeriod(), 0.1)):
 		case <-r.wake:
@@ -135,9 +144,13 @@ func (r *replica) round(ctx context.Context) {
 	free := r.share(ctx, began)
 	f.mu.Unlock()
 	for _, l := range free {
-		l = lease{Lease: l.DeepCopy()}
-		l.Spec.HolderIdentity = ptr.To("")
-		_, _ = r.leases.Update(request, l.Lease, metav1.UpdateOptions{}) // or the next round does
+		freed := l.DeepCopy()
+		freed.Spec.HolderIdentity = new(string)
+		if freed, err := r.leases.Update(request, freed, metav1.UpdateOptions{}); err == nil { // or the next round does
+			f.mu.Lock()
+			r.seen[l.Name] = lease{freed, time.Now()}
+			f.mu.Unlock()
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -205,7 +218,7 @@ func (r *replica) join(ctx context.Context, began time.Time) {
 		var member context.Context
 		member, r.leave = context.WithCancel(context.Background())
 		r.members.Add(1)
-		go r.attend(member)
+		go r.attend(member) //nolint:gosec // it lasts longer than ctx
 	case r.leave != nil && (r.err != nil && !r.joined || began.Sub(r.listed) > r.renewDeadline()):
 		r.leave()
 		r.yields = began.Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one comes before the other
@@ -229,7 +242,7 @@ func (r *replica) attend(ctx context.Context) {
 	r.published, r.joined, r.wants = time.Time{}, false, nil
 	terms := slices.Collect(maps.Values(r.terms))
 	for _, t := range terms {
-		r.end(t, ErrShardLost, time.Now().Add(r.lossGrace()))
+		r.lose(t)
 	}
 	f.mu.Unlock()
 	for _, t := range terms {
@@ -255,7 +268,7 @@ func (r *replica) share(ctx context.Context, began time.Time) (free []lease) {
 	}
 	for shard, t := range r.terms {
 		if !slices.Contains(r.wants, shard) {
-			r.end(t, cause, time.Time{})
+			r.end(t, cause)
 		}
 	}
 	if r.err != nil {
@@ -265,7 +278,8 @@ func (r *replica) share(ctx context.Context, began time.Time) (free []lease) {
 		l, t := r.seen[r.leaseName(shard)], r.terms[shard]
 		switch holder := l.holder(); {
 		case t != nil && t.leads() && t.led.Before(began) && holder != r.identity:
-			r.end(t, ErrShardLost, began) // another has it, perhaps because this process was suspended
+			r.end(t, ErrShardLost) // another has it, perhaps because this process was suspended
+			t.cut()
 		case t == nil && holder == r.identity,
 			holder != "" && holder != r.identity && l.expired() && slices.Contains(r.wants, shard):
 			free = append(free, l)
