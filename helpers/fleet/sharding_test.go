@@ -801,3 +801,25 @@ func TestShardingRefusesWrongOptions(t *testing.T) {
 		require.ErrorContains(t, f.Run(t.Context()), test.want)
 	}
 }
+
+// docs/scale.md has these figures: a renewal of each Lease in each retry period, a list by
+// each replica about as often, and four requests by each to check its rights once in a lease
+// duration.
+func TestShardingRequests(t *testing.T) {
+	bubble(t, 16, 0, func(t *testing.T, p *program) {
+		replicas := []*replica{p.start("a"), p.start("b"), p.start("c"), p.start("d")}
+		time.Sleep(leaseDuration + moment)
+		p.requireShared(0, replicas...)
+		requests := func() int {
+			p.leases.mu.Lock()
+			defer p.leases.mu.Unlock()
+			return p.leases.requests
+		}
+		before := requests()
+		time.Sleep(10 * time.Minute)
+		perMinute := float64(requests()-before) / 10
+		t.Logf("%.0f requests for Leases a minute", perMinute)
+		assert.InDelta(t, (16+4)*30+4*(28.5+4*4), perMinute, 10)
+		p.end(replicas...)
+	})
+}
