@@ -7,18 +7,21 @@ import (
 	"context"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// begin takes part in the election for a shard, until its term ends. It needs the lock.
-func (r *replica) begin(shard int) {
+// begin takes part in the election for a shard, until its term ends. seen is the Lease, which
+// nobody holds. It needs the lock.
+func (r *replica) begin(shard int, seen lease) {
 	t := newTerm(shard)
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
 	r.terms[shard] = t
-	go r.run(ctx, t)
+	go r.run(ctx, t, seen)
 }
 
 // end ends the runs of a shard, and then the election, which renews the Lease until then. It
@@ -41,9 +44,15 @@ func (r *replica) lose(t *term) {
 }
 
 // run leads a shard once, until ctx ends or the Lease is lost.
-func (r *replica) run(ctx context.Context, t *term) {
+func (r *replica) run(ctx context.Context, t *term, seen lease) {
 	f := r.fleet
-	r.elect(ctx, r.leaseName(t.shard), func() { r.lead(t) })
+	if seen.expired() && seen.holder() != "" {
+		// An election would wait for as long again as it has waited for already.
+		freed := seen.DeepCopy()
+		freed.Spec.HolderIdentity = new(string)
+		_, _ = r.leases.Update(ctx, freed, metav1.UpdateOptions{}) // unless it was renewed
+	}
+	lock := r.elect(ctx, r.leaseName(t.shard), func() { r.lead(t) })
 	f.mu.Lock()
 	r.lose(t)
 	f.mu.Unlock()
@@ -51,22 +60,23 @@ func (r *replica) run(ctx context.Context, t *term) {
 	if t.leads() && f.options.Hooks.OnShardLost != nil {
 		f.options.Hooks.OnShardLost(t.shard, context.Cause(t.ctx))
 	}
+	r.release(lock)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(r.terms, t.shard)
-	r.again() // it frees the Lease
+	r.again()
 }
 
 // elect takes part in the election for a Lease, once, until ctx ends or the Lease is lost. It
 // doesn't release the Lease, because runs have not ended when it is lost.
-func (r *replica) elect(ctx context.Context, lease string, won func()) {
+func (r *replica) elect(ctx context.Context, lease string, won func()) resourcelock.Interface {
+	lock := &resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
+		Client:     r.Leases,
+		LockConfig: resourcelock.ResourceLockConfig{Identity: r.identity},
+	}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
-			Client:     r.Leases,
-			LockConfig: resourcelock.ResourceLockConfig{Identity: r.identity},
-		},
-		Name:          lease,
+		Lock: lock, Name: lease,
 		LeaseDuration: r.LeaseDuration, RenewDeadline: r.renewDeadline(), RetryPeriod: r.retryPeriod(),
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) { won() },
@@ -75,9 +85,26 @@ func (r *replica) elect(ctx context.Context, lease string, won func()) {
 	})
 	if err != nil { // validate has missed something
 		r.fleet.fail(err)
-		return
+	} else {
+		elector.Run(ctx)
 	}
-	elector.Run(ctx)
+	return lock
+}
+
+// release lets go of a Lease if this replica still has it. Otherwise, or if that can't be done
+// soon, it expires.
+func (r *replica) release(lock resourcelock.Interface) {
+	_ = wait.PollUntilContextTimeout(context.Background(), r.retryPeriod(), r.renewDeadline(), true, func(ctx context.Context) (bool, error) {
+		record, _, err := lock.Get(ctx)
+		if err != nil {
+			return apierrors.IsNotFound(err), nil
+		}
+		if record.HolderIdentity != r.identity {
+			return true, nil
+		}
+		record.HolderIdentity = ""
+		return lock.Update(ctx, *record) == nil, nil
+	})
 }
 
 // lead starts the runs of a shard.

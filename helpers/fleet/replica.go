@@ -84,20 +84,14 @@ func (f *Fleet) shard(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), f.informer.HasSynced) {
 		return
 	}
-	done, deadline := ctx.Done(), time.Time{}
-	for {
+	for done := ctx.Done(); ; {
 		r.round(ctx)
 		f.mu.Lock()
-		if ctx.Err() != nil && len(r.terms) == 0 {
-			if deadline.IsZero() {
-				deadline = time.Now().Add(s.renewDeadline())
-			}
-			if len(r.leads()[r.identity]) == 0 || time.Now().After(deadline) {
-				f.mu.Unlock()
-				break // it has let go of all Leases, or they expire
-			}
-		}
+		ended := ctx.Err() != nil && len(r.terms) == 0
 		f.mu.Unlock()
+		if ended {
+			break
+		}
 		select {
 		case <-time.After(wait.Jitter(s.retryPeriod(), 0.1)):
 		case <-r.wake:
@@ -131,6 +125,7 @@ func (r *replica) round(ctx context.Context) {
 	}
 	f := r.fleet
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	r.err = err
 	switch missing := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err); {
 	case !missing:
@@ -141,24 +136,7 @@ func (r *replica) round(ctx context.Context) {
 		f.fail(fmt.Errorf("Sharding.Leases: a right is missing: %w", err))
 	}
 	r.join(ctx, began)
-	free := r.share(ctx, began)
-	f.mu.Unlock()
-	for _, l := range free {
-		freed := l.DeepCopy()
-		freed.Spec.HolderIdentity = new(string)
-		if freed, err := r.leases.Update(request, freed, metav1.UpdateOptions{}); err == nil { // or the next round does
-			f.mu.Lock()
-			r.seen[l.Name] = lease{freed, time.Now()}
-			f.mu.Unlock()
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, shard := range r.wants {
-		if l := r.seen[r.leaseName(shard)]; r.terms[shard] == nil && (l.holder() == "" || l.expired()) {
-			r.begin(shard)
-		}
-	}
+	r.share(ctx, began)
 }
 
 // look takes in all Leases, and deletes those of replicas that are gone.
@@ -168,9 +146,9 @@ func (r *replica) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen := make(map[string]lease, len(list.Items))
+	now, seen := time.Now(), make(map[string]lease, len(list.Items))
 	for i := range list.Items {
-		l := lease{&list.Items[i], began}
+		l := lease{&list.Items[i], now}
 		if before := r.seen[l.Name]; before.Lease != nil && before.ResourceVersion == l.ResourceVersion {
 			l.since = before.since
 		}
@@ -256,9 +234,9 @@ func (r *replica) attend(ctx context.Context) {
 	r.leave = nil
 }
 
-// share decides what this replica leads. It ends the terms of other shards, and returns the
-// Leases that nobody holds any more. began is when they were listed. It needs the lock.
-func (r *replica) share(ctx context.Context, began time.Time) (free []lease) {
+// share decides what this replica leads. It ends the terms of other shards, and begins those
+// whose Leases nobody holds. began is when these were listed. It needs the lock.
+func (r *replica) share(ctx context.Context, began time.Time) {
 	cause := ErrShardLost
 	switch {
 	case ctx.Err() != nil:
@@ -270,22 +248,17 @@ func (r *replica) share(ctx context.Context, began time.Time) (free []lease) {
 		if !slices.Contains(r.wants, shard) {
 			r.end(t, cause)
 		}
-	}
-	if r.err != nil {
-		return nil
-	}
-	for shard := range r.Shards {
-		l, t := r.seen[r.leaseName(shard)], r.terms[shard]
-		switch holder := l.holder(); {
-		case t != nil && t.leads() && t.led.Before(began) && holder != r.identity:
+		if holder := r.seen[r.leaseName(shard)].holder(); r.err == nil && t.leads() && t.led.Before(began) && holder != r.identity {
 			r.end(t, ErrShardLost) // another has it, perhaps because this process was suspended
 			t.cut()
-		case t == nil && holder == r.identity,
-			holder != "" && holder != r.identity && l.expired() && slices.Contains(r.wants, shard):
-			free = append(free, l)
 		}
 	}
-	return free
+	for _, shard := range r.wants {
+		l := r.seen[r.leaseName(shard)]
+		if held := l.holder() != "" && l.holder() != r.identity && !l.expired(); !held && r.terms[shard] == nil {
+			r.begin(shard, l)
+		}
+	}
 }
 
 // leads returns which shards the live replicas lead. It needs the lock.
