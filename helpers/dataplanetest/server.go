@@ -165,6 +165,7 @@ func (s *Server) RotateServer() {
 	authority, key := pki.New(), pki.ECDSAKey()
 	cert := authority.Issue("kube-apiserver", key, func(template *x509.Certificate) {
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		template.DNSNames = []string{"localhost", "kubernetes.default.svc"}
 		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	})
 	s.mu.Lock()

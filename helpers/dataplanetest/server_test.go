@@ -179,9 +179,9 @@ func TestServerHangsUntilItIsCutOff(t *testing.T) {
 				hang.ServeHTTP(w, r)
 			}), func(s *httptest.Server) { s.EnableHTTP2 = http2 })
 			dp := dataplanetest.DataPlane("default", "prod", server.As("alice"))
-			result := make(chan error, 1)
+			dataPlanes, result := dataPlanesOf(t, dp), make(chan error, 1)
 			go func() {
-				_, err := dataPlanesOf(t, dp).Create(t.Context(), dp, metav1.CreateOptions{})
+				_, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
 				result <- err
 			}()
 			assert.Contains(t, receive(t, arrived), name)

@@ -93,6 +93,9 @@ func Block(blockType string, der []byte) []byte {
 // Encode returns standard base64.
 func Encode(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
 
+// Decode decodes standard base64.
+func Decode(value string) []byte { return must(base64.StdEncoding.DecodeString(value)) }
+
 func must[T any](value T, err error) T {
 	if err != nil {
 		panic(err)
