@@ -44,7 +44,6 @@ var mayImport = map[string][]string{
 		"helpers", "helpers/internal/pki",
 	},
 	"helpers/internal/pki":        {},
-	"helpers/internal/testpki":    {"apis/openchoreo/v1alpha1"},
 	"helpers/internal/testserver": {"apis/openchoreo/v1alpha1", "helpers/dataplanetest"},
 	"internal/behaviours": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
