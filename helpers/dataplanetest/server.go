@@ -77,9 +77,11 @@ func (s *Server) start() *httptest.Server {
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	user, ok := authenticate(r, s.clients)
+	clients, handler := s.clients, s.handler
+	s.mu.Unlock()
+	user, ok := authenticate(r, clients)
+	s.mu.Lock()
 	s.requests = append(s.requests, Request{User: user, Method: r.Method, URI: r.RequestURI})
-	handler := s.handler
 	s.mu.Unlock()
 	if !ok {
 		handler = Status(http.StatusUnauthorized)
