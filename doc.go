@@ -84,6 +84,9 @@
 //		return watchWorkloads(ctx, cluster) // until ctx ends
 //	}, fleet.Options{}).Run(ctx)
 //
+// The call goes on while credentials are rotated. fleet.Options.Sharding divides the data
+// planes among the replicas of a program.
+//
 // RESTConfigFor needs the credentials that OpenChoreo v0.3 stores in a DataPlane. The data
 // planes of v0.9 and later are reached through OpenChoreo's cluster gateway, without
 // watches: see helpers.GatewayConfigFor.

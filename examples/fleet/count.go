@@ -9,38 +9,32 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 const (
-	// syncTimeout limits how long a cache may take to fill.
-	syncTimeout = 2 * time.Minute
 	// A run ends after probeFailures failed probes in a row.
 	probePeriod   = 2 * time.Second
 	probeFailures = 2
 )
 
-// counter counts Deployments and reports each change.
-type counter struct{ report func(Event) }
-
-// run counts the Deployments of one data plane until ctx ends or an error occurs. A Fleet calls
-// it for each data plane.
+// countDeployments calls report with the number of Deployments of a data plane, and again when
+// that changes, until ctx ends or an error occurs. A Fleet calls it for each data plane.
 //
 // The informer asks for metadata only. The API server then leaves out spec and status, which
 // are most of the size of a Deployment.
-func (c *counter) run(ctx context.Context, cluster *remote.Cluster) error {
+func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(int)) error {
 	if err := cluster.Probe(ctx); err != nil {
 		return err
 	}
@@ -48,7 +42,7 @@ func (c *counter) run(ctx context.Context, cluster *remote.Cluster) error {
 	if err != nil {
 		return err
 	}
-	informer := metadatainformer.NewFilteredMetadataInformer(client,
+	deployments := metadatainformer.NewFilteredMetadataInformer(client,
 		appsv1.SchemeGroupVersion.WithResource("deployments"), metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
 
 	// Every failure ends ctx, and with it all goroutines of this run.
@@ -57,29 +51,33 @@ func (c *counter) run(ctx context.Context, cluster *remote.Cluster) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
-	if err := informer.SetTransform(nameOnly); err != nil {
+	if err := deployments.SetTransform(informer.StripManagedFields); err != nil {
 		return err
 	}
 	// By itself, an informer retries for ever. The run ends instead, so that the Fleet shows
 	// the error and waits longer each time. That costs little, because an informer calls this
 	// function only before it lists again.
-	if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+	if err := deployments.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		if !isUsual(err) {
 			fail(fmt.Errorf("watching Deployments: %w", err))
 		}
 	}); err != nil {
 		return err
 	}
-	var number atomic.Int64
-	changed := make(chan struct{}, 1)
-	changeBy := func(n int64) {
-		number.Add(n)
-		select {
-		case changed <- struct{}{}:
-		default: // a change is already pending
+	var (
+		mu     sync.Mutex
+		number int
+		synced bool
+	)
+	changeBy := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		number += n
+		if synced && ctx.Err() == nil {
+			report(number)
 		}
 	}
-	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	registration, err := deployments.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { changeBy(1) },
 		DeleteFunc: func(any) { changeBy(-1) },
 	})
@@ -87,30 +85,17 @@ func (c *counter) run(ctx context.Context, cluster *remote.Cluster) error {
 		return err
 	}
 
-	started.Go(func() { informer.RunWithContext(ctx) })
+	started.Go(func() { deployments.RunWithContext(ctx) })
 	started.Go(func() { fail(probe(ctx, cluster)) })
-	late := time.AfterFunc(syncTimeout, func() { fail(fmt.Errorf("the cache has not filled within %s", syncTimeout)) })
-	defer late.Stop()
-	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) && late.Stop() {
+	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
 		fleet.MarkStarted(ctx)
-		c.reportChanges(ctx, cluster.Key().String(), &number, changed)
+		mu.Lock()
+		synced = true
+		mu.Unlock()
+		changeBy(0)
+		<-ctx.Done()
 	}
 	return context.Cause(ctx)
-}
-
-// reportChanges reports number now and after each change, until ctx ends.
-func (c *counter) reportChanges(ctx context.Context, dataPlane string, number *atomic.Int64, changed <-chan struct{}) {
-	for last := int64(-1); ; {
-		if n := number.Load(); n != last {
-			c.report(Event{DataPlane: dataPlane, State: fleet.StateRunning, Deployments: n})
-			last = n
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // probe returns an error when the API server has been away for a while. An informer reports no
@@ -135,16 +120,5 @@ func probe(ctx context.Context, cluster *remote.Cluster) error {
 
 // isUsual reports whether an informer lists again for an ordinary reason.
 func isUsual(err error) bool {
-	return errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
-}
-
-// nameOnly keeps only the parts of an object that a cache needs.
-func nameOnly(obj any) (any, error) {
-	object, err := meta.Accessor(obj)
-	if err != nil {
-		return nil, err
-	}
-	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-		Namespace: object.GetNamespace(), Name: object.GetName(), ResourceVersion: object.GetResourceVersion(),
-	}}, nil
+	return errors.Is(err, io.EOF) || errors.Is(err, remote.ErrRotated) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }

@@ -11,9 +11,9 @@
 //
 //	go -C examples run ./fleet --replicas 3
 //
-// divides the data planes among three processes, each of which leads some shards, and kills
-// one. With --kubeconfig or --context, or in a Pod, fleet works on that cluster until it gets
-// a signal. With -o json, each line of its output is one [Event]:
+// divides the data planes among three processes, and shows what moves when one is killed,
+// suspended, added or ended. With --kubeconfig or --context, or in a Pod, fleet works on that
+// cluster until it gets a signal. With -o json, each line of its output is one [Event]:
 //
 //	go -C examples run ./fleet --kubeconfig ~/.kube/config -A
 //
@@ -21,8 +21,8 @@
 // DataPlanes need the rights to list and watch deployments.apps in their clusters.
 //
 // To share the work, run several replicas with the same --shards. Each replica then also
-// needs the rights to create, get, list, update and delete leases.coordination.k8s.io in the
-// namespace --lease-namespace. Replicas are named after their hosts or Pods.
+// needs the rights to get, list, create, update and delete leases.coordination.k8s.io in the
+// namespace of the DataPlanes.
 package main
 
 import (
@@ -47,9 +47,10 @@ import (
 // options are the flags.
 type options struct {
 	demo.Flags
-	sharding
+	sharding fleet.Sharding
 	all      bool
 	output   string
+	metrics  string
 	verbose  bool
 	replicas int
 	untilEOF bool
@@ -62,11 +63,11 @@ func main() {
 	o.Register(flag.CommandLine)
 	flag.BoolVar(&o.all, "A", false, "count for the DataPlanes of all namespaces")
 	flag.StringVar(&o.output, "o", "text", "output `format` with an existing cluster: text or json")
+	flag.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics at this `address`, such as 127.0.0.1:0 (default: don't)")
 	flag.BoolVar(&o.verbose, "v", false, "show the log of client-go")
-	flag.IntVar(&o.shards, "shards", 0, "divide the data planes into `n` shards, for replicas to lead (default: don't)")
-	flag.StringVar(&o.replica, "replica", "", "`name` of this replica (default: the host's)")
-	flag.StringVar(&o.leaseNamespace, "lease-namespace", "", "`name` of the namespace of leases (default: that of DataPlanes)")
-	flag.DurationVar(&o.leaseDuration, "lease-duration", 0, "how long after its last renewal a replica counts as dead (default 15s, with --replicas 3s)")
+	flag.IntVar(&o.sharding.Shards, "shards", 0, "divide the data planes into `n` shards, for replicas to lead (default: don't, with --replicas 4 for each)")
+	flag.StringVar(&o.sharding.Identity, "replica", "", "`name` of this replica (default: the host's)")
+	flag.DurationVar(&o.sharding.LeaseDuration, "lease-duration", 0, "how long after its last renewal a replica counts as dead (default 15s, with --replicas 3s)")
 	flag.IntVar(&o.replicas, "replicas", 0, "start clusters, run `n` replicas as processes, and kill one")
 	flag.BoolVar(&o.untilEOF, "until-eof", false, "end when standard input ends, so that the program doesn't outlive its parent process")
 	flag.Parse()
@@ -90,25 +91,25 @@ func (o *options) complete() error {
 		}
 		o.inCluster = config
 	}
-	existing := o.Existing() || o.inCluster != nil
+	existing, s := o.Existing() || o.inCluster != nil, &o.sharding
 	switch {
 	case flag.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case o.output != "text" && o.output != "json":
 		return fmt.Errorf("output format %q: want text or json", o.output)
-	case o.replicas != 0 && (o.replicas < 2 || existing || o.replica != ""):
-		return errors.New("--replicas: want at least 2, and no existing cluster or --replica")
-	case !existing && (o.all || o.output != "text" || o.replica != "" || o.shards != 0 && o.replicas == 0):
+	case o.replicas != 0 && (o.replicas < 3 || existing || s.Identity != ""):
+		return errors.New("--replicas: want at least 3, and no existing cluster or --replica")
+	case !existing && (o.all || o.output != "text" || s.Identity != "" || s.Shards != 0 && o.replicas == 0):
 		return errors.New("-A, -o, --replica and --shards: want --kubeconfig or --context too")
-	case o.replica != "" && o.shards == 0:
+	case s.Identity != "" && s.Shards == 0:
 		return errors.New("--replica: want --shards too")
 	}
-	if o.shards != 0 && o.replica == "" {
+	if s.Shards != 0 && s.Identity == "" {
 		hostname, err := os.Hostname()
 		if err != nil {
 			return err
 		}
-		o.replica = hostname
+		s.Identity = hostname
 	}
 	return nil
 }
@@ -141,15 +142,17 @@ func (o *options) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, clusters.Stop()) }()
 	if o.replicas > 0 {
-		return failover(ctx, clusters, o)
+		return replicaStory(ctx, clusters, o)
 	}
-	return story(ctx, clusters)
+	return story(ctx, clusters, o.metrics)
 }
 
 // count counts in the data planes of an existing cluster until ctx ends.
 func (o *options) count(ctx context.Context, config *rest.Config, namespace string) error {
-	if o.leaseNamespace == "" {
-		o.leaseNamespace = namespace
+	var sharding *fleet.Sharding
+	if o.sharding.Shards != 0 {
+		sharding = &o.sharding
+		sharding.Namespace, sharding.Name = namespace, "fleet"
 	}
 	if o.all {
 		namespace = metav1.NamespaceAll
@@ -158,8 +161,9 @@ func (o *options) count(ctx context.Context, config *rest.Config, namespace stri
 	if o.output == "json" {
 		report = jsonReport(os.Stdout)
 	}
-	return count(ctx, config, namespace, o.sharding, func(event Event) {
-		event.Replica = o.replica
-		report(event)
-	}, func(*fleet.Fleet) {})
+	c, err := newCounter(ctx, config, namespace, sharding, report)
+	if err != nil {
+		return err
+	}
+	return c.run(ctx, o.metrics)
 }

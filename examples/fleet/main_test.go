@@ -4,10 +4,16 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,7 +43,7 @@ func TestMain(m *testing.M) { demotest.Main(m, "fleet", &program) }
 
 func TestStory(t *testing.T) {
 	p := demotest.Start(t, program)
-	for _, title := range []string{"the Fleet starts", "2 Deployments", "1 Deployment", "other credentials", "target-2 stops", "target-2 starts", "a DataPlane of target-1 is deleted", "the Fleet's own status", "the Fleet ends"} {
+	for _, title := range []string{"the Fleet starts", "2 Deployments", "1 Deployment", "its run goes on", "target-2 stops", "target-2 starts", "a DataPlane of target-1 is deleted", "the Fleet's own status", "the Fleet ends"} {
 		p.WaitFor(title)
 	}
 	require.Zero(t, p.Wait(), p)
@@ -49,48 +55,89 @@ func TestStory(t *testing.T) {
 		"0 Deployments in 6 of 6 data planes",
 		"9 Deployments in 6 of 6 data planes",
 		"6 Deployments in 6 of 6 data planes",
-		"6 Deployments in 6 of 6 data planes",
-		"6 Deployments in 3 of 6 data planes",
 		"9 Deployments in 6 of 6 data planes",
-		"7 Deployments in 5 of 5 data planes",
+		"9 Deployments in 3 of 6 data planes",
+		"12 Deployments in 6 of 6 data planes",
+		"9 Deployments in 5 of 5 data planes",
 	}, sums)
 	for _, want := range []string{
-		`target-1-b +Starting +credentials of the data plane have changed`,
+		`target-1-b +Rotated`,
 		`target-2-a +Retrying .*connection refused`,
-		`target-1-a +Gone`,
-		`default +target-2-a +Running +\S+ +\d+ +- +.*\d+s ago\)\n`,
-		`target-2-c +Stopped +\(all: 0 Deployments in 0 of 0 data planes\)\n$`,
+		`target-1-a +Gone +data plane was deleted`,
+		`default +target-1-b +Running +\S+ +0 +-\n`,       // it goes on
+		`default +target-2-a +Running +\S+ +[1-9]\d* +\w`, // it had to start again
+		`Stopped +fleet is stopped.*\(all: 0 Deployments in 0 of 0 data planes\)\n$`,
 	} {
 		assert.Regexp(t, want, p.Stdout())
 	}
 	p.LeavesNothing()
 }
 
-func TestKilledReplica(t *testing.T) {
+func TestReplicas(t *testing.T) {
 	p := demotest.Start(t, program, "--replicas=3")
-	for _, text := range []string{"replicas share", "is killed", "after the kill", "after the signal", "are free"} {
-		p.WaitFor(text)
+	for _, title := range []string{"share 12 shards", "(SIGKILL)", "(SIGSTOP)", "(SIGCONT)", "is added", "(SIGTERM)", "the others delete", "all replicas end"} {
+		p.WaitFor(title)
 	}
 	require.Zero(t, p.Wait(), p)
+	assert.Regexp(t, `there are 2 member Leases, and 2 replicas\n`, p.Stdout())
+	assert.Regexp(t, `the Leases of all 12 shards are free, and there are no member Leases\n$`, p.Stdout())
+	subject := func(pattern string) string {
+		return regexp.MustCompile(`(?m)^# (replica-\d) ` + pattern).FindStringSubmatch(p.Stdout())[1]
+	}
+	killed, suspended, ended := subject("is killed"), subject("is suspended"), subject("ends")
+
 	tables := tables(p)
-	require.Len(t, tables, 3, p)
-	for i, table := range tables {
+	require.Len(t, tables, 6, p)
+	owners := map[string]string{}
+	for i, replicas := range []int{3, 2, 1, 2, 3, 2} {
+		table := tables[i]
 		assert.Equal(t, map[string]int{
 			"default/target-1-a": 1, "default/target-1-b": 1, "default/target-1-c": 1,
 			"default/target-2-a": 1, "default/target-2-b": 1, "default/target-2-c": 1,
 		}, table.planes, "table %d", i)
-		assert.Equal(t, "9 Deployments in 6 of 6 data planes", table.sum)
-		assert.LessOrEqual(t, len(table.replicas), 3-i)
+		assert.Equal(t, fmt.Sprintf("%d Deployments in 6 of 6 data planes", 3*(i+2)), table.sum)
+
+		// What it says to have moved is what leads from the owners before to those after.
+		for _, move := range table.moves {
+			for _, subject := range move.subjects {
+				assert.Equal(t, move.from, cmp.Or(owners[subject], "nobody"), "%s in step %d", subject, i)
+				owners[subject] = move.to
+			}
+		}
+		shards := map[string]int{}
+		for subject, owner := range owners {
+			if strings.HasPrefix(subject, "shard ") {
+				shards[owner]++
+			} else {
+				assert.Equal(t, table.owners[subject], owner, "%s in step %d", subject, i)
+			}
+		}
+		assert.Len(t, owners, 12+6)
+		assert.Len(t, shards, replicas, "replicas that lead shards in step %d", i)
+		for _, n := range shards {
+			assert.Equal(t, 12/replicas, n, "shards of a replica in step %d", i)
+		}
+		switch i {
+		case 1:
+			assert.NotContains(t, shards, killed)
+			assert.GreaterOrEqual(t, table.seconds, 3-0.4, "a Lease is kept for a replica that is gone") // it was renewed every 0.4 s
+		case 2:
+			assert.NotContains(t, shards, suspended)
+			assert.GreaterOrEqual(t, table.seconds, 3-0.4)
+		case 3:
+			assert.Contains(t, shards, suspended)
+		case 4:
+			assert.Contains(t, shards, "replica-4")
+		case 5:
+			assert.NotContains(t, shards, ended)
+		}
 	}
-	killed := regexp.MustCompile(`# (replica-\d) is killed`).FindStringSubmatch(p.Stdout())[1]
-	assert.True(t, tables[0].replicas[killed], "it ran data planes")
-	assert.False(t, tables[1].replicas[killed])
 	p.LeavesNothing()
 }
 
 func TestInterruptEndsReplicas(t *testing.T) {
 	p := demotest.Start(t, program, "--replicas=3", "--lease-duration=4s")
-	p.WaitFor("9 Deployments in 6 of 6 data planes")
+	p.WaitFor("(SIGSTOP)") // one of them can't react to it
 	p.Signal(os.Interrupt)
 	assert.Equal(t, 130, p.Wait(), p)
 	assert.NotContains(t, p.String(), "fleet: ", "an interrupt is no error")
@@ -128,7 +175,7 @@ func TestUsage(t *testing.T) {
 		{"-o=yaml"},
 		{"-A"},
 		{"--shards=2"},
-		{"--replicas=1"},
+		{"--replicas=2"},
 		{"--kubeconfig=x", "--replicas=3"},
 		{"--kubeconfig=x", "--replica=a"},
 	} {
@@ -154,19 +201,20 @@ func TestExistingCluster(t *testing.T) {
 	replica := c.kubeconfig(t, "replica", dataPlanes, leases)
 	c.create(t, "one", mayCount)
 	c.create(t, "two", mayCount)
-	require.NoError(t, createDeployments(ctx, map[*demo.Target][]string{c.Target: {"shop", "cart"}}))
+	require.NoError(t, createDeployment(ctx, c.Target, "shop"))
+	require.NoError(t, createDeployment(ctx, c.Target, "cart"))
 
 	t.Run("without the rights", func(t *testing.T) {
 		p := demotest.Start(t, program, "--kubeconfig="+nobody)
 		assert.Equal(t, 1, p.Wait())
 		assert.Contains(t, p.String(), "fleet: listing DataPlanes: dataplanes.openchoreo.dev is forbidden")
-		p = demotest.Start(t, program, "--kubeconfig="+reader, "--shards=2")
+		p = demotest.Start(t, program, "--kubeconfig="+reader, "--shards=2", "--lease-duration=2s")
 		assert.Equal(t, 1, p.Wait())
-		assert.Contains(t, p.String(), "fleet: listing leases: leases.coordination.k8s.io is forbidden")
+		assert.Contains(t, p.String(), `a right is missing: leases.coordination.k8s.io is forbidden: User "reader" cannot list resource "leases"`)
 	})
 
 	t.Run("alone", func(t *testing.T) {
-		p := demotest.Start(t, program, "--kubeconfig="+reader, "-A")
+		p := demotest.Start(t, program, "--kubeconfig="+reader, "-A", "--metrics=127.0.0.1:0")
 		p.WaitFor("4 Deployments in 2 of 2 data planes")
 
 		c.create(t, "cut-short", mayCount)
@@ -178,40 +226,62 @@ func TestExistingCluster(t *testing.T) {
 		require.NoError(t, err)
 		p.WaitFor("no-rights     Retrying")
 		assert.Regexp(t, `no-rights +Retrying .*User "no-rights" cannot list resource "deployments"`, p.Stdout())
-		p.WaitFor("cut-short     Failed")
-		assert.Regexp(t, `cut-short +Failed .*spec\.kubernetesCluster\.credentials\.clientKey`, p.Stdout())
+		p.WaitFor("cut-short     Retrying")
+		assert.Regexp(t, `cut-short +(Rotated|Retrying) .*spec\.kubernetesCluster\.credentials\.clientKey`, p.Stdout())
 
 		_, err = c.DataPlane(ctx, c.Target, "no-rights", mayCount) // grants them
 		require.NoError(t, err)
 		p.WaitFor("6 Deployments in 3 of 4 data planes")
 		require.NoError(t, deleteDeployment(ctx, c.Target, "cart"))
 		p.WaitFor("3 Deployments in 3 of 4 data planes")
+		waitForMetrics(t, p,
+			`fleet_running{name="cut-short",namespace="default"} 0`,
+			`fleet_running{name="no-rights",namespace="default"} 1`,
+			`fleet_running{name="one",namespace="default"} 1`)
+		assert.Regexp(t, `(?m)^fleet_retries_total\{name="no-rights",namespace="default"\} [1-9]`, metricsOf(t, p))
+		assert.Regexp(t, `(?m)^fleet_runs_ended_total\{outcome="failed"\} [1-9]`, metricsOf(t, p))
 		for _, name := range []string{"cut-short", "no-rights"} {
 			require.NoError(t, c.dataPlanes.Delete(ctx, name, metav1.DeleteOptions{}))
 		}
 		p.WaitFor("2 Deployments in 2 of 2 data planes")
+		waitForMetrics(t, p, "fleet_removed_total 2", `fleet_runs_ended_total{outcome="deleted"} 1`, "fleet_shards_led 0")
+		assert.NotContains(t, metricsOf(t, p), "no-rights")
+		assert.NotContains(t, metricsOf(t, p), "cut-short")
+
+		rotated, err := c.DataPlane(ctx, c.Target, "one", mayCount)
+		require.NoError(t, err)
+		dp, err = c.dataPlanes.Get(ctx, "one", metav1.GetOptions{})
+		require.NoError(t, err)
+		dp.Spec = rotated.Spec
+		_, err = c.dataPlanes.Update(ctx, dp, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		waitForMetrics(t, p, `fleet_rotations_total{name="one",namespace="default"} 1`, `fleet_running{name="one",namespace="default"} 1`)
 		p.Signal(os.Interrupt)
 		assert.Equal(t, 130, p.Wait())
 		p.LeavesNothing()
 	})
 
 	t.Run("replicas", func(t *testing.T) {
-		args := []string{"--kubeconfig=" + replica, "--shards=4", "--lease-duration=5s", "-o=json"}
+		args := []string{"--kubeconfig=" + replica, "--shards=4", "--lease-duration=5s", "-o=json", "--metrics=127.0.0.1:0"}
 		a := demotest.Start(t, program, append(args, "--replica=a")...)
 		waitForEvents(t, a, 2, func(e Event) bool { return e.State == fleet.StateRunning && e.Replica == "a" && e.Deployments == 1 })
 		b := demotest.Start(t, program, append(args, "--replica=b")...)
-		waitForEvents(t, b, 2, func(e Event) bool { return e.Shard != "" && e.State == leads })
+		waitForEvents(t, b, 2, func(e Event) bool { return e.Shard != nil && e.State == leading })
+		waitForMetrics(t, a, "fleet_shards_led 2")
+		waitForMetrics(t, b, "fleet_shards_led 2")
+		for _, name := range []string{"one", "two"} {
+			series := fmt.Sprintf(`fleet_running{name=%q,namespace="default"} 1`, name)
+			require.Eventually(t, func() bool {
+				return strings.Count(metricsOf(t, a)+metricsOf(t, b), series) == 1
+			}, demotest.Patience, 50*time.Millisecond, "each data plane has metrics at one replica")
+		}
 		a.Signal(syscall.SIGTERM)
 		assert.Equal(t, 130, a.Wait())
-		planes := map[string]bool{}
-		waitForEvents(t, b, 2, func(e Event) bool {
-			planes[e.DataPlane] = true
-			return e.State == fleet.StateRunning && e.Replica == "b"
-		})
+		waitForMetrics(t, b, `fleet_running{name="one",namespace="default"} 1`, `fleet_running{name="two",namespace="default"} 1`)
 		b.Signal(syscall.SIGTERM)
 		assert.Equal(t, 130, b.Wait())
 		text := demotest.Start(t, program, "--kubeconfig="+replica, "--shards=4", "--lease-duration=5s", "--replica=c")
-		text.WaitFor("c  shard 3 of 4          Leading")
+		text.WaitFor("c  shard 3               Leading")
 		text.WaitFor("2 Deployments in 2 of 2 data planes")
 		text.Signal(syscall.SIGTERM)
 		assert.Equal(t, 130, text.Wait())
@@ -222,6 +292,27 @@ func TestExistingCluster(t *testing.T) {
 			assert.Empty(t, *left.Items[i].Spec.HolderIdentity)
 		}
 	})
+}
+
+// metricsOf returns what a process serves at the address that it has printed.
+func metricsOf(t *testing.T, p *demotest.Process) string {
+	t.Helper()
+	url := regexp.MustCompile(`metrics: (\S+)`).FindStringSubmatch(p.String())[1]
+	response, err := http.Get(url)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return string(body)
+}
+
+// waitForMetrics waits until a process serves all these lines.
+func waitForMetrics(t *testing.T, p *demotest.Process, lines ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		metrics := metricsOf(t, p)
+		return !slices.ContainsFunc(lines, func(line string) bool { return !strings.Contains(metrics, line+"\n") })
+	}, demotest.Patience, 50*time.Millisecond, lines)
 }
 
 // waitForEvents waits until a process has printed n wanted events.
@@ -242,16 +333,24 @@ func waitForEvents(t *testing.T, p *demotest.Process, n int, wanted func(Event) 
 	}, demotest.Patience, 10*time.Millisecond, p)
 }
 
-// table is a table in the output.
+// table is a table in the output, with what comes right before it.
 type table struct {
-	planes   map[string]int // lines of each that runs
-	replicas map[string]bool
-	sum      string
+	planes  map[string]int    // lines of each that runs
+	owners  map[string]string // replicas of the data planes
+	sum     string
+	seconds float64 // that the step took
+	moves   []move
+}
+
+type move struct {
+	from, to string
+	subjects []string
 }
 
 func tables(p *demotest.Process) (result []table) {
-	for _, text := range strings.Split(p.Stdout(), "REPLICA\n")[1:] {
-		t := table{planes: map[string]int{}, replicas: map[string]bool{}}
+	parts := strings.Split(p.Stdout(), "REPLICA\n")
+	for i, text := range parts[1:] {
+		t := table{planes: map[string]int{}, owners: map[string]string{}}
 		for line := range strings.Lines(text) {
 			fields := strings.Fields(line)
 			if fields[1] == "Deployments" {
@@ -260,8 +359,15 @@ func tables(p *demotest.Process) (result []table) {
 			}
 			if fields[1] == string(fleet.StateRunning) {
 				t.planes[fields[0]]++
-				t.replicas[fields[3]] = true
+				t.owners[fields[0]] = fields[3]
 			}
+		}
+		step := parts[i][strings.LastIndex(parts[i], "\n# "):]
+		if took := regexp.MustCompile(`(\S+) s later, all data planes are counted`).FindStringSubmatch(step); took != nil {
+			t.seconds, _ = strconv.ParseFloat(took[1], 64)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^  from (\S+) to (\S+): (.+)$`).FindAllStringSubmatch(step, -1) {
+			t.moves = append(t.moves, move{m[1], m[2], strings.Split(m[3], ", ")})
 		}
 		result = append(result, t)
 	}

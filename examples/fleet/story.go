@@ -5,9 +5,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,7 +19,6 @@ import (
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
 const (
@@ -62,8 +61,12 @@ var mayCount = rbacv1.PolicyRule{APIGroups: []string{appsv1.GroupName}, Resource
 func planeName(target *demo.Target, i int) string { return fmt.Sprintf("%s-%c", target.Name, 'a'+i) }
 
 // story shows one Fleet.
-func story(ctx context.Context, clusters *demo.Clusters) error {
+func story(ctx context.Context, clusters *demo.Clusters, metricsAddress string) error {
 	s, err := newStage(ctx, clusters)
+	if err != nil {
+		return err
+	}
+	c, err := newCounter(ctx, clusters.Management, clusters.Namespace, nil, s.report)
 	if err != nil {
 		return err
 	}
@@ -71,14 +74,14 @@ func story(ctx context.Context, clusters *demo.Clusters) error {
 	defer cancel(nil)
 	counting, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	fleets := make(chan *fleet.Fleet, 1)
 	go func() {
-		err := count(counting, clusters.Management, clusters.Namespace, sharding{}, s.report, func(f *fleet.Fleet) { fleets <- f })
+		err := c.run(counting, metricsAddress)
 		cancel(err) // no more events
 		ended <- err
 	}()
 	if err = s.play(ctx); err == nil {
-		fmt.Printf("\n# the Fleet's own status\n\n%s", statusTable((<-fleets).Status(), time.Now()))
+		fmt.Print("\n# the Fleet's own status\n\n")
+		printStatus(s.out, c.Status())
 		fmt.Print("\n# the Fleet ends\n\n")
 	}
 	stop()
@@ -93,59 +96,59 @@ func (s *stage) play(ctx context.Context) error {
 	const planes = targets * planesPerTarget
 	for _, step := range []struct {
 		title string
-		do    func(context.Context) error
+		do    func() error
 		want  sum
 	}{
 		{
 			"the Fleet starts a run for each data plane",
-			func(context.Context) error { return nil },
+			func() error { return nil },
 			sum{0, planes, planes},
 		},
 		{
 			"2 Deployments are created in target-1, and 1 in target-2",
-			func(ctx context.Context) error {
-				return createDeployments(ctx, map[*demo.Target][]string{first: {"shop", "cart"}, second: {"mail"}})
+			func() error {
+				return errors.Join(createDeployment(ctx, first, "shop"), createDeployment(ctx, first, "cart"), createDeployment(ctx, second, "mail"))
 			},
 			sum{planesPerTarget * (2 + 1), planes, planes},
 		},
 		{
 			"1 Deployment of target-1 is deleted",
-			func(ctx context.Context) error { return deleteDeployment(ctx, first, "cart") },
+			func() error { return deleteDeployment(ctx, first, "cart") },
 			sum{planesPerTarget * (1 + 1), planes, planes},
 		},
 		{
-			"a data plane gets other credentials: the Fleet starts another run",
-			s.rotate,
-			sum{planesPerTarget * (1 + 1), planes, planes},
-		},
-		{
-			"target-2 stops; then another Deployment is created in target-1",
-			func(ctx context.Context) error {
-				if err := second.StopAPIServer(); err != nil {
+			"target-1-b gets other credentials, and its run goes on; then 1 Deployment is created in target-1",
+			func() error {
+				if err := s.rotate(ctx, first, planeName(first, 1)); err != nil {
 					return err
 				}
-				if err := createDeployments(ctx, map[*demo.Target][]string{first: {"cart"}}); err != nil {
-					return err
-				}
-				return s.waitUntilRetried(ctx, second)
+				return createDeployment(ctx, first, "pay")
 			},
-			sum{planesPerTarget * 2, planesPerTarget, planes},
-		},
-		{
-			"target-2 starts again",
-			func(ctx context.Context) error { return second.StartAPIServer(ctx) },
 			sum{planesPerTarget * (2 + 1), planes, planes},
 		},
 		{
-			"a DataPlane of target-1 is deleted",
-			func(ctx context.Context) error {
-				return s.dataPlanes.Delete(ctx, planeName(first, 0), metav1.DeleteOptions{})
+			"target-2 stops; then another Deployment is created in target-1",
+			func() error {
+				if err := second.StopAPIServer(); err != nil {
+					return err
+				}
+				return createDeployment(ctx, first, "cart")
 			},
-			sum{planesPerTarget*(2+1) - 2, planes - 1, planes - 1},
+			sum{planesPerTarget * 3, planesPerTarget, planes},
+		},
+		{
+			"target-2 starts again",
+			func() error { return second.StartAPIServer(ctx) },
+			sum{planesPerTarget * (3 + 1), planes, planes},
+		},
+		{
+			"a DataPlane of target-1 is deleted",
+			func() error { return s.dataPlanes.Delete(ctx, planeName(first, 0), metav1.DeleteOptions{}) },
+			sum{planesPerTarget*(3+1) - 3, planes - 1, planes - 1},
 		},
 	} {
 		fmt.Printf("\n# %s\n\n", step.title)
-		err := step.do(ctx)
+		err := step.do()
 		if err == nil {
 			err = s.wait(ctx, step.want.String(), func() bool { return s.sum() == step.want })
 		}
@@ -157,15 +160,12 @@ func (s *stage) play(ctx context.Context) error {
 	return nil
 }
 
-// rotate gives the user of a data plane another certificate, and waits for the run with it.
-func (s *stage) rotate(ctx context.Context) error {
-	target := s.Targets[0]
-	name := planeName(target, 1)
+// rotate gives the user of a data plane another certificate, and waits until its run has it.
+func (s *stage) rotate(ctx context.Context, target *demo.Target, name string) error {
 	dp, err := s.DataPlane(ctx, target, name, mayCount)
 	if err != nil {
 		return err
 	}
-	since := time.Now()
 	creds := dp.Spec.KubernetesCluster.Credentials
 	if _, err := s.dataPlanes.Apply(ctx, openchoreoapply.DataPlane(name, s.Namespace).
 		WithSpec(openchoreoapply.DataPlaneSpec().WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
@@ -174,47 +174,26 @@ func (s *stage) rotate(ctx context.Context) error {
 		metav1.ApplyOptions{FieldManager: "rotator", Force: true}); err != nil {
 		return err
 	}
-	return s.wait(ctx, "another run for "+name, func() bool {
-		event := s.planes[subject{name: s.Namespace + "/" + name}]
-		return event.State == fleet.StateRunning && event.Time.After(since)
-	})
+	return s.wait(ctx, "a rotation", func() bool { return s.rotations == 1 })
 }
 
-// waitUntilRetried waits until the runs of all data planes of a target have failed.
-func (s *stage) waitUntilRetried(ctx context.Context, target *demo.Target) error {
-	return s.wait(ctx, "failed runs of the data planes of "+target.Name, func() bool {
-		for i := range planesPerTarget {
-			if s.planes[subject{name: s.Namespace + "/" + planeName(target, i)}].State != fleet.StateRetrying {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-func createDeployments(ctx context.Context, names map[*demo.Target][]string) error {
-	for target, names := range names {
-		client, err := kubernetes.NewForConfig(target.Config())
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			labels := map[string]string{"app": name}
-			if _, err := client.AppsV1().Deployments(metav1.NamespaceDefault).Create(ctx, &appsv1.Deployment{
-				ObjectMeta: metav1.ObjectMeta{Name: name},
-				Spec: appsv1.DeploymentSpec{
-					Selector: &metav1.LabelSelector{MatchLabels: labels},
-					Template: corev1.PodTemplateSpec{
-						ObjectMeta: metav1.ObjectMeta{Labels: labels},
-						Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: name, Image: "registry.k8s.io/pause:3.10"}}},
-					},
-				},
-			}, metav1.CreateOptions{}); err != nil {
-				return err
-			}
-		}
+func createDeployment(ctx context.Context, target *demo.Target, name string) error {
+	client, err := kubernetes.NewForConfig(target.Config())
+	if err != nil {
+		return err
 	}
-	return nil
+	labels := map[string]string{"app": name}
+	_, err = client.AppsV1().Deployments(metav1.NamespaceDefault).Create(ctx, &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: name, Image: "registry.k8s.io/pause:3.10"}}},
+			},
+		},
+	}, metav1.CreateOptions{})
+	return err
 }
 
 func deleteDeployment(ctx context.Context, target *demo.Target, name string) error {

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -19,30 +20,40 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
-// Event is a change of the state of a data plane or of a shard.
+// Event is what happens to a data plane or a shard.
 type Event struct {
-	// Time is when this program saw it.
 	Time time.Time `json:"time"`
 	// Replica is the replica that reports it, if there are several.
 	Replica string `json:"replica,omitempty"`
-	// Shard is the shard that it is about, such as "shard 2 of 6", or empty.
-	Shard string `json:"shard,omitempty"`
+	// Shard is the shard that it is about; nil if it is about a data plane.
+	Shard *int `json:"shard,omitempty"`
 	// DataPlane is the namespace and name of the data plane that it is about, or empty.
 	DataPlane string `json:"dataPlane,omitempty"`
-	// State is the state of a data plane in its Fleet. A shard is Leading or Stopped.
+	// State is the state of a data plane in its Fleet, or Rotated when its run goes on with new
+	// credentials. A shard is Leading or Stopped.
 	State fleet.State `json:"state"`
 	// Deployments is the number of Deployments while State is Running; it is unknown in
 	// other states.
-	Deployments int64 `json:"deployments"`
-	// Reason says why a run failed or starts again.
+	Deployments int `json:"deployments"`
+	// Reason says why a run has ended, why the replica no longer leads the shard, or why it
+	// can't use new credentials.
 	Reason string `json:"reason,omitempty"`
 }
+
+const (
+	leading fleet.State = "Leading"
+	rotated fleet.State = "Rotated"
+)
 
 // patience is how long the stories wait for an event, which takes far less.
 const patience = 3 * time.Minute
 
-// leads is the state of a shard that the replica leads.
-const leads fleet.State = "Leading"
+func (e Event) subject() string {
+	if e.Shard != nil {
+		return fmt.Sprintf("shard %d", *e.Shard)
+	}
+	return e.DataPlane
+}
 
 // jsonReport returns a function that prints events as JSON.
 func jsonReport(out io.Writer) func(Event) {
@@ -51,61 +62,66 @@ func jsonReport(out io.Writer) func(Event) {
 	return func(event Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		event.Time = time.Now()
 		_ = encoder.Encode(event)
 	}
 }
 
-// board keeps the latest event of each data plane and shard, and prints changes.
+// board keeps the latest event of each data plane and shard, and prints events.
 type board struct {
 	out io.Writer
 
-	mu      sync.Mutex
-	planes  map[subject]Event
-	shards  map[subject]Event
-	changed chan struct{} // closed, and replaced, at each change
+	mu        sync.Mutex
+	latest    map[key]Event
+	suspended string // the replica whose events are dropped, if any
+	rotations int
+	changed   chan struct{} // closed, and replaced, at each change
 }
 
-// subject names a data plane or shard, and the replica that reports it.
-type subject struct{ replica, name string }
+// key names a data plane or shard, and the replica that reports it.
+type key struct{ replica, subject string }
 
 func newBoard(out io.Writer) *board {
-	return &board{out: out, planes: map[subject]Event{}, shards: map[subject]Event{}, changed: make(chan struct{})}
+	return &board{out: out, latest: map[key]Event{}, changed: make(chan struct{})}
 }
 
 // report stores and prints an event.
 func (b *board) report(event Event) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	event.Time = time.Now()
-	known, key := b.planes, subject{event.Replica, event.DataPlane}
-	if event.Shard != "" {
-		known, key = b.shards, subject{event.Replica, event.Shard}
-	}
-	_, is := known[key]
-	switch {
-	case event.State == fleet.StateStopped, event.State == fleet.StateGone:
-		if !is {
+	b.change(func() {
+		if event.Replica != "" && event.Replica == b.suspended {
 			return
 		}
-		delete(known, key)
-	case is && event.State == fleet.StateStarting && event.Reason == "":
-		return // the last event counts until the run reports another
-	default:
-		known[key] = event
-	}
-	b.print(event)
-	close(b.changed)
-	b.changed = make(chan struct{})
+		k := key{event.Replica, event.subject()}
+		_, known := b.latest[k]
+		switch event.State {
+		case fleet.StateStopped, fleet.StateGone:
+			if !known {
+				return
+			}
+			delete(b.latest, k)
+		case rotated:
+			b.rotations++
+		case fleet.StateStarting:
+			if known { // the last event counts until the run reports another
+				return
+			}
+			fallthrough
+		default:
+			b.latest[k] = event
+		}
+		b.print(event)
+	})
 }
 
 // forget drops all events of a replica.
 func (b *board) forget(replica string) {
+	b.change(func() { maps.DeleteFunc(b.latest, func(k key, _ Event) bool { return k.replica == replica }) })
+}
+
+// change calls f with the lock held, and wakes those that wait.
+func (b *board) change(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	of := func(key subject, _ Event) bool { return key.replica == replica }
-	maps.DeleteFunc(b.planes, of)
-	maps.DeleteFunc(b.shards, of)
+	f()
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
@@ -116,12 +132,12 @@ func (b *board) print(event Event) {
 	if event.Replica != "" {
 		line += event.Replica + "  "
 	}
-	line += fmt.Sprintf("%-20s  %-8s", event.DataPlane+event.Shard, event.State)
+	line += fmt.Sprintf("%-20s  %-8s", event.subject(), event.State)
 	switch {
 	case event.State == fleet.StateRunning:
 		line += fmt.Sprintf("  %d", event.Deployments)
 	case event.Reason != "":
-		line += "  " + event.Reason
+		line += "  " + oneLine(event.Reason)
 	}
 	if event.DataPlane != "" {
 		line += "  (all: " + b.sum().String() + ")"
@@ -130,10 +146,7 @@ func (b *board) print(event Event) {
 }
 
 // sum is the total over all data planes.
-type sum struct {
-	Deployments     int64
-	Running, Planes int
-}
+type sum struct{ Deployments, Running, Planes int }
 
 // String returns text such as "7 Deployments in 3 of 4 data planes".
 func (s sum) String() string {
@@ -141,9 +154,12 @@ func (s sum) String() string {
 }
 
 // sum returns the total. The caller holds the lock.
-func (b *board) sum() sum {
-	s := sum{Planes: len(b.planes)}
-	for _, event := range b.planes {
+func (b *board) sum() (s sum) {
+	for _, event := range b.latest {
+		if event.DataPlane == "" {
+			continue
+		}
+		s.Planes++
 		if event.State == fleet.StateRunning {
 			s.Running++
 			s.Deployments += event.Deployments
@@ -156,17 +172,17 @@ func (b *board) sum() sum {
 func (b *board) table() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	keys := slices.SortedFunc(maps.Keys(b.planes), func(x, y subject) int {
-		return cmp.Or(cmp.Compare(x.name, y.name), cmp.Compare(x.replica, y.replica))
-	})
 	w := tabwriter.NewWriter(b.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\n  DATA PLANE\tSTATE\tDEPLOYMENTS\tREPLICA")
-	for _, key := range keys {
-		event, number := b.planes[key], "-"
-		if event.State == fleet.StateRunning {
-			number = strconv.FormatInt(event.Deployments, 10)
+	for _, k := range slices.SortedFunc(maps.Keys(b.latest), func(x, y key) int { return cmp.Compare(x.subject, y.subject) }) {
+		event, number := b.latest[k], "-"
+		if event.DataPlane == "" {
+			continue
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", key.name, event.State, number, cmp.Or(key.replica, "-"))
+		if event.State == fleet.StateRunning {
+			number = strconv.Itoa(event.Deployments)
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", k.subject, event.State, number, cmp.Or(k.replica, "-"))
 	}
 	_ = w.Flush()
 	fmt.Fprintf(b.out, "  %s\n", b.sum())
@@ -189,4 +205,24 @@ func (b *board) wait(ctx context.Context, what string, holds func() bool) error 
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// printStatus prints what a Fleet says about its data planes.
+func printStatus(out io.Writer, status fleet.Status) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "  NAMESPACE\tNAME\tSTATE\tRUNNING SINCE\tRESTARTS\tLAST ERROR")
+	for _, p := range status.Planes {
+		since := "-"
+		if !p.RunningSince.IsZero() {
+			since = p.RunningSince.Format(time.TimeOnly)
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%d\t%s\n", p.Namespace, p.Name, p.State, since, p.Restarts, cmp.Or(oneLine(p.LastError), "-"))
+	}
+	_ = w.Flush()
+}
+
+// oneLine returns the beginning of an error, which may quote a long answer.
+func oneLine(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	return text[:min(len(text), 200)]
 }

@@ -52,6 +52,9 @@ const (
 var shared *plane
 
 func TestMain(m *testing.M) {
+	if os.Getenv(replicaEnv) != "" {
+		os.Exit(replicaMain())
+	}
 	os.Exit(run(m))
 }
 

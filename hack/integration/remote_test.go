@@ -54,18 +54,6 @@ func addUser(t *testing.T, p *plane, name string, groups ...string) *controlplan
 	return user
 }
 
-// allow lets a user read and watch the config maps of the namespace.
-func (s *space) allow(t *testing.T, user *controlplane.User) {
-	t.Helper()
-	s.grant(t, user.Name, "", "configmaps", "list", "watch")
-	target, err := kubernetes.NewForConfig(user.Config())
-	require.NoError(t, err)
-	require.EventuallyWithT(t, func(c *assert.CollectT) { // the API server takes a moment to notice
-		_, err := target.CoreV1().ConfigMaps(s.namespace).List(t.Context(), metav1.ListOptions{})
-		require.NoError(c, err)
-	}, eventually, tick)
-}
-
 func whoAmI(ctx context.Context, target kubernetes.Interface) (string, error) {
 	review, err := target.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {

@@ -7,335 +7,394 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
+	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// leads keeps account of who leads which shard, and fails when two do.
-type leads struct {
-	t  *testing.T
-	mu sync.Mutex
-	by map[int]string
+const shortLease = 3 * time.Second
+
+// event is the begin or the end of a run, or of a time in which a replica leads a shard.
+type event struct {
+	Time         time.Time
+	Replica, Key string // Key is a data plane or a shard
+	Ends         bool
+	Cause        string // of an end
 }
 
-func (l *leads) begin(shard fleet.Shard, replica string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if other, led := l.by[shard.Index]; led {
-		assert.Fail(l.t, "two lead at once", "%s: %s and %s", shard, other, replica)
+// newReplica returns a Fleet that tells record what begins and ends. Each run watches config
+// maps of its data plane, and those of stubborn ones until their connections are closed.
+func newReplica(informer cache.SharedIndexInformer, sharding fleet.Sharding, record func(event)) *fleet.Fleet {
+	sharding.Name = "test"
+	begin := func(key string) { record(event{Time: time.Now(), Replica: sharding.Identity, Key: key}) }
+	end := func(key string, cause error) {
+		record(event{Time: time.Now(), Replica: sharding.Identity, Key: key, Ends: true, Cause: fmt.Sprint(cause)})
 	}
-	l.by[shard.Index] = replica
-}
-
-func (l *leads) end(shard fleet.Shard) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.by, shard.Index)
-}
-
-func (l *leads) counts() map[string]int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	counts := map[string]int{}
-	for _, replica := range l.by {
-		counts[replica]++
-	}
-	return counts
-}
-
-// requireCounts waits until replicas lead so many shards each.
-func (l *leads) requireCounts(counts map[string]int) {
-	l.t.Helper()
-	require.EventuallyWithT(l.t, func(c *assert.CollectT) { assert.Equal(c, counts, l.counts()) }, eventually, tick)
-}
-
-// replica is one of a program, in this process.
-type replica struct {
-	name   string
-	cutOff atomic.Bool // from the API server
-	stop   context.CancelFunc
-	result chan error
-}
-
-const leaseDuration = 3 * time.Second
-
-// startReplica runs one that does nothing in its shards, and takes a while to return.
-func startReplica(t *testing.T, s *space, name string, count int, leads *leads, returns time.Duration) *replica {
-	t.Helper()
-	return startReplicaOf(t, s, name, count, leaseDuration, func(ctx context.Context, r *replica, shard fleet.Shard) error {
-		leads.begin(shard, r.name)
-		defer leads.end(shard)
-		<-ctx.Done()
-		time.Sleep(returns) // as a run may that has something to finish
-		return nil
-	})
-}
-
-// startReplicaOf runs one with the rights that the documentation names.
-func startReplicaOf(t *testing.T, s *space, name string, count int, lease time.Duration,
-	run func(ctx context.Context, r *replica, shard fleet.Shard) error,
-) *replica {
-	t.Helper()
-	user := addUser(t, s.plane, name+"-of-"+s.namespace)
-	s.grant(t, user.Name, coordinationv1.GroupName, "leases", "create", "list", "update", "get", "delete")
-	r := &replica{name: name, result: make(chan error, 1)}
-	config := user.Config()
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
-			if r.cutOff.Load() {
-				return nil, errors.New("cut off")
-			}
-			return next.RoundTrip(req)
-		})
-	})
-	ctx, stop := context.WithCancel(t.Context())
-	r.stop = stop
-	client, err := kubernetes.NewForConfig(config)
-	require.NoError(t, err)
-	require.EventuallyWithT(t, func(c *assert.CollectT) { // the API server takes a moment to notice
-		_, err := client.CoordinationV1().Leases(s.namespace).List(t.Context(), metav1.ListOptions{})
-		require.NoError(c, err)
-	}, eventually, tick)
-	go func() {
-		r.result <- fleet.RunShards(ctx, fleet.ShardsConfig{
-			Leases: client.CoordinationV1(), Namespace: s.namespace, Name: "test", Identity: name,
-			Count: count, LeaseDuration: lease,
-		}, func(ctx context.Context, shard fleet.Shard) error { return run(ctx, r, shard) })
-	}()
-	t.Cleanup(func() {
-		stop()
-		select {
-		case err := <-r.result:
-			require.NoError(t, err)
-		case <-time.After(eventually):
-			require.Fail(t, "RunShards does not return")
+	return fleet.New(informer, func(ctx context.Context, cluster *remote.Cluster) error {
+		key := cluster.Key()
+		begin(key.Name)
+		defer func() { end(key.Name, context.Cause(ctx)) }()
+		client, err := newClient(cluster)
+		if err != nil {
+			return err
 		}
+		watching := ctx
+		if strings.HasPrefix(key.Name, "stubborn") {
+			watching = context.WithoutCancel(ctx)
+		}
+		watcher, err := client.CoreV1().ConfigMaps(key.Namespace).Watch(watching, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		defer watcher.Stop()
+		for range watcher.ResultChan() {
+		}
+		return errors.New("the watch has ended")
+	}, fleet.Options{
+		StopGrace: time.Second, // more than there is when a Lease was lost
+		Sharding:  &sharding,
+		Hooks: fleet.Hooks{
+			OnShardGained: func(shard int) { begin(fmt.Sprint("shard ", shard)) },
+			OnShardLost:   func(shard int, err error) { end(fmt.Sprint("shard ", shard), err) },
+		},
 	})
+}
+
+// span is the time from the begin to the end of something; to is zero while it goes on.
+type span struct {
+	replica, key, cause string
+	from, to            time.Time
+}
+
+// history is what replicas have done.
+type history struct {
+	mu        sync.Mutex
+	spans     []*span
+	suspended []*span // replicas, as processes
+}
+
+func (h *history) record(e event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !e.Ends {
+		h.spans = append(h.spans, &span{replica: e.Replica, key: e.Key, from: e.Time})
+		return
+	}
+	for _, s := range h.spans {
+		if s.replica == e.Replica && s.key == e.Key && s.to.IsZero() {
+			s.to, s.cause = e.Time, e.Cause
+		}
+	}
+}
+
+// kill ends all that a replica does.
+func (h *history) kill(replica string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.spans {
+		if s.replica == replica && s.to.IsZero() {
+			s.to, s.cause = time.Now(), "killed"
+		}
+	}
+}
+
+// await waits until each shard and each of the data planes belongs to one of the replicas, and
+// these lead as many shards each as they should.
+func (h *history) await(t *testing.T, limit time.Duration, shards int, planes []string, replicas ...string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		by, led := map[string][]string{}, map[string]int{}
+		h.mu.Lock()
+		for _, s := range h.spans {
+			if s.to.IsZero() && slices.Contains(replicas, s.replica) {
+				by[s.key] = append(by[s.key], s.replica)
+				if strings.HasPrefix(s.key, "shard ") {
+					led[s.replica]++
+				}
+			}
+		}
+		h.mu.Unlock()
+		for _, plane := range planes {
+			require.Len(c, by[plane], 1, "replicas that run %s", plane)
+		}
+		require.Len(c, by, shards+len(planes))
+		for _, replica := range replicas {
+			require.InDelta(c, float64(shards)/float64(len(replicas)), led[replica], 0.99, "shards of %s", replica)
+		}
+	}, limit, tick)
+}
+
+// afterResume is how long what a suspended process did may go on after it was resumed, which no
+// leader election can prevent: a fifth of LeaseDuration for stubborn runs, and a second to notice.
+const afterResume = processLease/5 + time.Second
+
+// requireExclusive requires that no two replicas ran a data plane, or led a shard, at once.
+func (h *history) requireExclusive(t *testing.T) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var longest time.Duration
+	for i, a := range h.spans {
+		for _, b := range h.spans[i+1:] {
+			from, to := a.from, time.Now()
+			if b.from.After(from) {
+				from = b.from
+			}
+			for _, end := range []time.Time{a.to, b.to} {
+				if !end.IsZero() && end.Before(to) {
+					to = end
+				}
+			}
+			if a.key != b.key || !from.Before(to) {
+				continue
+			}
+			excused := false
+			for _, w := range h.suspended {
+				if (w.replica == a.replica || w.replica == b.replica) && !from.Before(w.from) && to.Before(w.to.Add(afterResume)) {
+					excused, longest = true, max(longest, to.Sub(w.to))
+				}
+			}
+			assert.True(t, excused, "%s and %s had %s at once for %s from %s; ended by %q and %q",
+				a.replica, b.replica, a.key, to.Sub(from), from, a.cause, b.cause)
+		}
+	}
+	t.Logf("%d runs and terms of shards; the longest went on for %s after its process was resumed", len(h.spans), longest)
+}
+
+// createPlanes makes data planes of the shared API server, and returns their names.
+func (s *space) createPlanes(t *testing.T, count int) (names []string) {
+	t.Helper()
+	credentials := credentialsOf(addUser(t, shared, "agent-of-"+s.namespace, "system:masters"))
+	for i := range count {
+		dp := newDataPlane(fmt.Sprint([]string{"stubborn-", "meek-"}[i%2], i/2))
+		dp.Spec.KubernetesCluster.Credentials = credentials
+		names = append(names, s.create(t, dp).Name)
+	}
+	return names
+}
+
+// replica is one in this process.
+type replica struct {
+	*fleet.Fleet
+	stop func()
+}
+
+// startReplica starts one that records to h. It may do with Leases what an admin may.
+func (s *space) startReplica(t *testing.T, h *history, identity string, shards int) *replica {
+	t.Helper()
+	f := newReplica(s.informer(t), fleet.Sharding{
+		Leases: s.kubernetes.CoordinationV1(), Namespace: s.namespace, Identity: identity, Shards: shards, LeaseDuration: shortLease,
+	}, h.record)
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	r := &replica{Fleet: f, stop: sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-result:
+			assert.NoError(t, err)
+		case <-time.After(eventually):
+			assert.Fail(t, "Run does not return")
+		}
+	})}
+	t.Cleanup(r.stop)
 	return r
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
+func (s *space) leases() coordinationv1client.LeaseInterface {
+	return s.kubernetes.CoordinationV1().Leases(s.namespace)
+}
 
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-func TestShardsAreSharedEvenly(t *testing.T) {
-	t.Parallel()
-	s := shared.space(t)
-	l := &leads{t: t, by: map[int]string{}}
-	const count = 6
-	a := startReplica(t, s, "a", count, l, 0)
-	l.requireCounts(map[string]int{"a": 6})
-	b := startReplica(t, s, "b", count, l, 0)
-	l.requireCounts(map[string]int{"a": 3, "b": 3})
-	startReplica(t, s, "c", count, l, 0)
-	l.requireCounts(map[string]int{"a": 2, "b": 2, "c": 2})
-
-	b.stop() // the others know at once
-	l.requireCounts(map[string]int{"a": 3, "c": 3})
-	leases, err := s.kubernetes.CoordinationV1().Leases(s.namespace).List(t.Context(), metav1.ListOptions{})
+// requireReleased requires that replicas have left nothing but Leases of shards that nobody
+// holds. One that was killed may have left its own.
+func (s *space) requireReleased(t *testing.T, killed string) {
+	t.Helper()
+	list, err := s.leases().List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
-	var names []string
-	for i := range leases.Items {
-		names = append(names, leases.Items[i].Name)
-		assert.Equal(t, "test", leases.Items[i].Labels["openchoreo.dev/shards"])
-	}
-	assert.ElementsMatch(t, []string{"test-0", "test-1", "test-2", "test-3", "test-4", "test-5", "test-member-a", "test-member-c"}, names)
-	a.stop()
-	l.requireCounts(map[string]int{"c": 6})
-}
-
-// A replica that can't reach the API server ends its runs before another may begin them,
-// also when they take all the time that they may.
-func TestShardsOfAReplicaThatIsCutOffMove(t *testing.T) {
-	t.Parallel()
-	s := shared.space(t)
-	l := &leads{t: t, by: map[int]string{}}
-	const grace = leaseDuration * 3 / 10
-	a := startReplica(t, s, "a", 4, l, grace)
-	startReplica(t, s, "b", 4, l, grace)
-	l.requireCounts(map[string]int{"a": 2, "b": 2})
-	a.cutOff.Store(true)
-	cut := time.Now()
-	l.requireCounts(map[string]int{"b": 4})
-	t.Logf("the shards moved in %.1f lease durations", time.Since(cut).Seconds()/leaseDuration.Seconds())
-	a.cutOff.Store(false)
-	l.requireCounts(map[string]int{"a": 2, "b": 2})
-}
-
-// Nobody has two more than another, also where the number of shards is no multiple of the
-// number of replicas.
-func TestShardsThatDoNotDivide(t *testing.T) {
-	t.Parallel()
-	s := shared.space(t)
-	l := &leads{t: t, by: map[int]string{}}
-	const count = 7
-	for i, name := range []string{"a", "b", "c", "d"} {
-		startReplica(t, s, name, count, l, 0)
-		replicas := i + 1
-		require.EventuallyWithT(t, func(c *assert.CollectT) {
-			counts, all := l.counts(), 0
-			assert.Len(c, counts, replicas)
-			for _, n := range counts {
-				all += n
-				assert.GreaterOrEqual(c, n, count/replicas)
-				assert.LessOrEqual(c, n, (count+replicas-1)/replicas)
-			}
-			assert.Equal(c, count, all)
-		}, eventually, tick)
-	}
-}
-
-// A Lease that somebody has given to another is nobody's for its time, and then is led again.
-func TestShardsWhoseLeaseIsEdited(t *testing.T) {
-	t.Parallel()
-	s := shared.space(t)
-	var begun, ended atomic.Int64
-	startReplicaOf(t, s, "a", 1, leaseDuration, func(ctx context.Context, _ *replica, _ fleet.Shard) error {
-		begun.Add(1)
-		<-ctx.Done()
-		if errors.Is(context.Cause(ctx), fleet.ErrShardLost) {
-			ended.Add(1)
+	require.NotEmpty(t, list.Items)
+	for i := range list.Items {
+		name, holder := list.Items[i].Name, *list.Items[i].Spec.HolderIdentity
+		if identity, _, _ := strings.Cut(holder, "_"); identity != killed {
+			assert.NotContains(t, name, "member")
+			assert.Empty(t, holder, "holder of %s", name)
 		}
-		return ctx.Err()
-	})
-	require.Eventually(t, func() bool { return begun.Load() == 1 }, eventually, tick)
-	_, err := s.kubernetes.CoordinationV1().Leases(s.namespace).Patch(t.Context(), "test-0", types.MergePatchType,
-		[]byte(`{"spec": {"holderIdentity": "somebody"}}`), metav1.PatchOptions{})
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return ended.Load() == 1 }, eventually, tick)
-	lease, err := s.kubernetes.CoordinationV1().Leases(s.namespace).Get(t.Context(), "test-0", metav1.GetOptions{})
-	require.NoError(t, err)
-	assert.Equal(t, "somebody", *lease.Spec.HolderIdentity, "it is not released by who doesn't hold it")
-	require.Eventually(t, func() bool { return begun.Load() == 2 }, eventually, tick)
+	}
 }
 
-func TestShardsNeedRights(t *testing.T) {
+func TestShardingNamesTheRightThatIsMissing(t *testing.T) {
 	t.Parallel()
-	s := shared.space(t)
-	client, err := kubernetes.NewForConfig(addUser(t, shared, "nobody-in-"+s.namespace).Config())
-	require.NoError(t, err)
-	err = fleet.RunShards(t.Context(), fleet.ShardsConfig{
-		Leases: client.CoordinationV1(), Namespace: s.namespace, Name: "test", Identity: "a", Count: 1, LeaseDuration: 2 * time.Second,
-	}, func(context.Context, fleet.Shard) error { return nil })
-	require.True(t, apierrors.IsForbidden(err), "%v", err)
-}
-
-func TestShardsEndWithAnErrorOfARun(t *testing.T) {
-	t.Parallel()
-	s := shared.space(t)
-	failure := errors.New("no more")
-	var begun sync.WaitGroup
-	begun.Add(3)
-	err := fleet.RunShards(t.Context(), fleet.ShardsConfig{
-		Leases: s.kubernetes.CoordinationV1(), Namespace: s.namespace, Name: "test", Identity: "a", Count: 3, LeaseDuration: 2 * time.Second,
-	}, func(ctx context.Context, shard fleet.Shard) error {
-		begun.Done()
-		if shard.Index == 1 {
-			begun.Wait()
-			return failure
+	rights := []string{"get", "list", "create", "update", "delete"}
+	// start lets a replica run with the rights of a user for as long as it may take to notice.
+	start := func(t *testing.T, s *space, user string, rights ...string) (*fleet.Fleet, func() error) {
+		t.Helper()
+		const lease = 2 * time.Second
+		leases := s.leasesAs(t, user, rights...)
+		f := newReplica(s.informer(t), fleet.Sharding{
+			Leases: leases, Namespace: s.namespace, Identity: "a", Shards: 2, LeaseDuration: lease,
+		}, func(event) {})
+		return f, func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*lease)
+			defer cancel()
+			return f.Run(ctx)
 		}
-		<-ctx.Done()
-		return context.Cause(ctx)
-	})
-	require.ErrorIs(t, err, failure)
-	require.EqualError(t, err, "shard 1 of 3: no more")
-	leases, err := s.kubernetes.CoordinationV1().Leases(s.namespace).List(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err)
-	require.Len(t, leases.Items, 3, "that of the replica is removed")
-	for i := range leases.Items {
-		assert.Empty(t, *leases.Items[i].Spec.HolderIdentity, "%s is not released", leases.Items[i].Name)
 	}
-}
-
-// Three replicas share data planes. One is cut off from the API server that has the Leases,
-// and not from the data planes, to which its runs cling: they lose them before the runs of
-// another replica begin.
-func TestFleetInShards(t *testing.T) {
-	t.Parallel()
-	s := shared.space(t)
-	user := addUser(t, shared, "agent-of-"+s.namespace)
-	s.allow(t, user)
-	const planes, shards = 30, 6
-	for i := range planes {
-		dp := newDataPlane(fmt.Sprint("dp-", i))
-		dp.Spec.KubernetesCluster.Credentials = credentialsOf(user)
-		s.create(t, dp)
+	requireMissing := func(t *testing.T, right string, err error) {
+		t.Helper()
+		require.ErrorContains(t, err, fmt.Sprintf("cannot %s resource %q", right, "leases"))
+		require.True(t, apierrors.IsForbidden(err), "%v", err)
 	}
-	informer := s.informer(t)
-	runs := &fleetRuns{t: t, over: map[types.UID]bool{}}
-	replicas := map[string]*replica{}
-	for _, name := range []string{"a", "b", "c"} {
-		// A lease so long that a busy machine does not look like one that stands still.
-		replicas[name] = startReplicaOf(t, s, name, shards, 10*time.Second, func(ctx context.Context, r *replica, shard fleet.Shard) error {
-			return fleet.New(informer, func(ctx context.Context, cluster *remote.Cluster) error {
-				run := runs.begin(&fleetRun{key: cluster.Key(), replica: r.name, cluster: cluster})
-				defer func() { runs.end(run, context.Cause(ctx)) }()
-				target, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-				if err != nil {
-					return err
-				}
-				watcher, err := target.CoreV1().ConfigMaps(s.namespace).Watch(ctx, metav1.ListOptions{})
-				if err != nil {
-					return err
-				}
-				defer watcher.Stop()
-				<-ctx.Done()
-				if r.cutOff.Load() {
-					<-cluster.Done()
-				}
-				return ctx.Err()
-			}, shard.Restrict(fleet.Options{})).Run(ctx)
+	for _, missing := range rights {
+		t.Run(missing, func(t *testing.T) {
+			t.Parallel()
+			s := shared.space(t)
+			others := slices.DeleteFunc(slices.Clone(rights), func(right string) bool { return right == missing })
+			f, run := start(t, s, "without-"+missing+"-in-"+s.namespace, others...)
+			requireMissing(t, missing, run())
+			require.Empty(t, f.Status().Sharding.Leads)
 		})
 	}
-	// requireRunsBy waits until each data plane has a run, each replica as many shards, and
-	// each shard all its data planes on one replica.
-	requireRunsBy := func(counts map[string]int) {
-		t.Helper()
-		require.EventuallyWithT(t, func(c *assert.CollectT) {
-			current := runs.current()
-			require.Len(c, current, planes)
-			by := map[int]string{}
-			for key, run := range current {
-				shard := shardOf(key, shards)
-				if by[shard] == "" {
-					by[shard] = run.replica
-				}
-				require.Equal(c, by[shard], run.replica)
-			}
-			led := map[string]int{}
-			for _, replica := range by {
-				led[replica]++
-			}
-			require.Equal(c, counts, led)
-		}, 2*eventually, tick)
-	}
-	requireRunsBy(map[string]int{"a": 2, "b": 2, "c": 2})
-	replicas["a"].cutOff.Store(true)
-	requireRunsBy(map[string]int{"b": 3, "c": 3})
-	replicas["a"].cutOff.Store(false)
-	requireRunsBy(map[string]int{"a": 2, "b": 2, "c": 2})
+	t.Run("update is taken away later", func(t *testing.T) {
+		t.Parallel()
+		s := shared.space(t)
+		user := "agent-in-" + s.namespace
+		f, run := start(t, s, user, rights...)
+		result := make(chan error, 1)
+		go func() { result <- run() }()
+		require.Eventually(t, func() bool {
+			sharding := f.Status().Sharding
+			return sharding != nil && len(sharding.Leads) == 2
+		}, eventually, tick)
+		role, err := s.kubernetes.RbacV1().Roles(s.namespace).Get(t.Context(), user, metav1.GetOptions{})
+		require.NoError(t, err)
+		role.Rules[0].Verbs = slices.DeleteFunc(role.Rules[0].Verbs, func(right string) bool { return right == "update" })
+		_, err = s.kubernetes.RbacV1().Roles(s.namespace).Update(t.Context(), role, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		requireMissing(t, "update", <-result)
+	})
 }
 
-// shardOf returns the one shard to which a data plane belongs.
-func shardOf(key types.NamespacedName, count int) int {
-	for i := range count {
-		if (fleet.Shard{Index: i, Count: count}).Owns(key) {
-			return i
+// leasesAs returns a client of a new user with rights to Leases, once the API server knows them.
+func (s *space) leasesAs(t *testing.T, name string, rights ...string) coordinationv1client.CoordinationV1Interface {
+	t.Helper()
+	s.grant(t, name, coordinationv1.GroupName, "leases", rights...)
+	client, err := kubernetes.NewForConfig(addUser(t, s.plane, name).Config())
+	require.NoError(t, err)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		review, err := client.AuthorizationV1().SelfSubjectRulesReviews().Create(t.Context(), &authorizationv1.SelfSubjectRulesReview{
+			Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: s.namespace},
+		}, metav1.CreateOptions{})
+		require.NoError(c, err)
+		require.Contains(c, review.Status.ResourceRules, authorizationv1.ResourceRule{
+			Verbs: rights, APIGroups: []string{coordinationv1.GroupName}, Resources: []string{"leases"},
+		})
+	}, eventually, tick)
+	return client.CoordinationV1()
+}
+
+// The Lease of a shard may be held by another program, or be edited.
+func TestShardWhoseLeaseSomebodyHolds(t *testing.T) {
+	t.Parallel()
+	s, h := shared.space(t), &history{}
+	planes := s.createPlanes(t, 8)
+	somebody := coordinationv1.LeaseSpec{
+		HolderIdentity: new("somebody"), LeaseDurationSeconds: new(int32(shortLease.Seconds())), RenewTime: new(metav1.NowMicro()),
+	}
+	_, err := s.leases().Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "test-2-0"}, Spec: somebody}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	patch := func(field string, value any) {
+		t.Helper()
+		_, err := s.leases().Patch(t.Context(), "test-2-0", types.MergePatchType,
+			fmt.Appendf(nil, `{"spec": {%q: %q}}`, field, value), metav1.PatchOptions{})
+		require.NoError(t, err)
+	}
+	renew := func() { patch("renewTime", time.Now().UTC().Format(metav1.RFC3339Micro)) }
+	r := s.startReplica(t, h, "a", 2)
+	requireWaits := func() {
+		t.Helper()
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			renew()
+			sharding := r.Status().Sharding
+			require.NotNil(c, sharding)
+			require.Equal(c, []int{1}, sharding.Leads)
+			require.Equal(c, []fleet.ShardWait{{Shard: 0, Lease: "test-2-0", Holder: "somebody"}}, sharding.Waits)
+		}, eventually, tick)
+	}
+	requireWaits()
+	for began := time.Now(); time.Since(began) < 2*shortLease; time.Sleep(tick) {
+		renew()
+		require.Equal(t, []int{1}, r.Status().Sharding.Leads)
+	}
+	h.await(t, eventually, 2, planes, "a")
+
+	edited := time.Now()
+	patch("holderIdentity", "somebody")
+	requireWaits() // and renews the Lease for somebody
+	h.await(t, eventually, 2, planes, "a")
+	r.stop()
+	ended := 0
+	for _, span := range h.spans {
+		if span.from.After(edited) {
+			assert.Greater(t, span.from.Sub(edited), shortLease, "%s begins before the Lease has expired", span.key)
+		} else if strings.Contains(span.cause, fleet.ErrShardLost.Error()) {
+			ended++
 		}
 	}
-	panic("it belongs to none")
+	assert.Greater(t, ended, 1, "the shard and its runs end")
+	h.requireExclusive(t)
+	s.requireReleased(t, "")
+}
+
+// Of replicas with different numbers of shards, those of one number work. The others wait.
+func TestShardsOfAnotherNumberWait(t *testing.T) {
+	t.Parallel()
+	s, h := shared.space(t), &history{}
+	planes := s.createPlanes(t, 8)
+	shards := map[string]int{"four": 4, "six": 6}
+	replicas := map[string]*replica{}
+	for name, count := range shards { // at the same time
+		replicas[name] = s.startReplica(t, h, name, count)
+	}
+	joined, waits := "", ""
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		joined, waits = "", ""
+		for name, r := range replicas {
+			switch sharding := r.Status().Sharding; {
+			case sharding == nil:
+			case sharding.Joined:
+				joined = name
+			case strings.Contains(sharding.LastError, "has another number of shards; waiting until it has ended"):
+				waits = name
+			}
+		}
+		require.NotEmpty(c, joined)
+		require.NotEmpty(c, waits)
+	}, eventually, tick)
+	t.Logf("the replica with %s shards has begun", joined)
+	h.await(t, eventually, shards[joined], planes, joined)
+	other := s.startReplica(t, h, "other", shards[joined])
+	h.await(t, eventually, shards[joined], planes, joined, "other")
+	replicas[joined].stop()
+	h.await(t, eventually, shards[joined], planes, "other")
+	require.False(t, replicas[waits].Status().Sharding.Joined)
+	other.stop()
+	h.await(t, eventually, shards[waits], planes, waits)
+	replicas[waits].stop()
+	h.requireExclusive(t)
+	s.requireReleased(t, "")
 }

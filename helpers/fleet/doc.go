@@ -14,5 +14,5 @@
 //
 // Options.Sharding divides the data planes among the replicas of a program.
 // [Fleet.Status] says what the Fleet does for each data plane, and [Hooks] feed metrics and
-// logs. The package logs nothing itself; client-go logs failed elections.
+// logs. The package logs nothing itself; client-go logs elections.
 package fleet

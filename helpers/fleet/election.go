@@ -21,19 +21,23 @@ func (r *replica) begin(shard int) {
 	go r.run(ctx, t)
 }
 
-// end ends the runs of a shard, and then the election, which renews the Lease until then. Runs
-// that have not returned by a time are given up, if it isn't zero. It needs the lock.
-func (r *replica) end(t *term, cause error, by time.Time) {
-	if t.ctx.Err() == nil {
-		r.fleet.drop(t, cause)
-		go func() {
-			t.planes.Wait()
-			t.stop()
-		}()
+// end ends the runs of a shard, and then the election, which renews the Lease until then. It
+// needs the lock.
+func (r *replica) end(t *term, cause error) {
+	if t.ctx.Err() != nil {
+		return
 	}
-	if !by.IsZero() && t.cut == nil {
-		t.cut = time.AfterFunc(time.Until(by), func() { close(t.giveUp) })
-	}
+	r.fleet.drop(t, cause)
+	go func() {
+		t.planes.Wait()
+		t.stop()
+	}()
+}
+
+// lose ends the runs of a shard whose Lease is no longer renewed. It needs the lock.
+func (r *replica) lose(t *term) {
+	r.end(t, ErrShardLost)
+	time.AfterFunc(r.LeaseDuration-r.renewDeadline()-r.retryPeriod(), t.cut)
 }
 
 // run leads a shard once, until ctx ends or the Lease is lost.
@@ -41,7 +45,7 @@ func (r *replica) run(ctx context.Context, t *term) {
 	f := r.fleet
 	r.elect(ctx, r.leaseName(t.shard), func() { r.lead(t) })
 	f.mu.Lock()
-	r.end(t, ErrShardLost, time.Now().Add(r.lossGrace()))
+	r.lose(t)
 	f.mu.Unlock()
 	t.planes.Wait()
 	if t.leads() && f.options.Hooks.OnShardLost != nil {
@@ -49,7 +53,6 @@ func (r *replica) run(ctx context.Context, t *term) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	t.cut.Stop()
 	delete(r.terms, t.shard)
 	r.again() // it frees the Lease
 }

@@ -210,16 +210,17 @@ type term struct {
 	ctx    context.Context // of its runs
 	end    context.CancelCauseFunc
 	giveUp chan struct{}  // closed when runs that have not returned are given up
+	cut    func()         // closes it
 	planes sync.WaitGroup // one for each loop
 
 	// With Sharding and the Fleet's lock:
 	stop context.CancelFunc // ends the election that it lasts for
 	led  time.Time          // when that was won; zero before
-	cut  *time.Timer        // closes giveUp; nil while runs may take StopGrace
 }
 
 func newTerm(shard int) *term {
 	t := &term{shard: shard, giveUp: make(chan struct{})}
+	t.cut = sync.OnceFunc(func() { close(t.giveUp) })
 	t.ctx, t.end = context.WithCancelCause(context.Background())
 	return t
 }

@@ -15,9 +15,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	cachetesting "k8s.io/client-go/tools/cache/testing"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -275,6 +277,29 @@ func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
 	for range 2 {
 		require.ErrorContains(t, f.Run(t.Context()), "fleet: watch data planes: ")
 	}
+}
+
+func TestFleetEndsWithItsInformer(t *testing.T) {
+	informer := cache.NewSharedIndexInformer(&source{FakeControllerSource: cachetesting.NewFakeControllerSource()}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+	stop := make(chan struct{})
+	go informer.Run(stop)
+	f := fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
+	result := make(chan error, 1)
+	go func() { result <- f.Run(t.Context()) }()
+	require.Eventually(t, func() bool { return f.Status().InformerSynced }, 10*time.Second, time.Millisecond)
+	close(stop)
+	require.EqualError(t, testserver.Receive(t, result), "fleet: the informer has stopped")
+}
+
+func TestFleetOfAnInformerOfAnotherType(t *testing.T) {
+	source := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
+	informer := cache.NewSharedIndexInformer(source, &corev1.ConfigMap{}, 0, cache.Indexers{})
+	source.Add(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}})
+	stop := make(chan struct{})
+	defer close(stop)
+	go informer.Run(stop)
+	f := fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
+	require.EqualError(t, f.Run(t.Context()), "fleet: informer holds a *v1.ConfigMap, not a *v1alpha1.DataPlane")
 }
 
 func TestFleetStatusInJSON(t *testing.T) {

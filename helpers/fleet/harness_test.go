@@ -33,7 +33,8 @@ func (*source) IsWatchListSemanticsUnSupported() bool { return true }
 func newSource(t testing.TB) *source {
 	t.Helper()
 	s := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
-	s.informer = cache.NewSharedIndexInformer(s, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+	// Without a resync period, a reflector waits on a global channel, which no synctest bubble can have.
+	s.informer = cache.NewSharedIndexInformer(s, &v1alpha1.DataPlane{}, 24*time.Hour, cache.Indexers{})
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)

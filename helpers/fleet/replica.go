@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -15,11 +16,11 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/rand"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/utils/ptr"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
 // replica is this process among those that share the data planes. In rounds, it looks at the
@@ -37,6 +38,7 @@ type replica struct {
 	leave     context.CancelFunc // lets go of the member Lease; nil without one
 	published time.Time          // when it got that; zero without
 	joined    bool               // then, a list has shown no replica with another number of shards
+	yields    time.Time          // until when it lets others come before, after it left
 	listed    time.Time          // when the last list was sent that succeeded
 	checked   time.Time          // when all rights were there
 	forbidden time.Time          // since when one is missing; zero if none is
@@ -53,20 +55,23 @@ type lease struct {
 	since time.Time
 }
 
-func (l lease) holder() string {
+// record returns what the Lease says; nothing if there is none.
+func (l lease) record() resourcelock.LeaderElectionRecord {
 	if l.Lease == nil {
-		return ""
+		return resourcelock.LeaderElectionRecord{}
 	}
-	return ptr.Deref(l.Spec.HolderIdentity, "")
+	return *resourcelock.LeaseSpecToLeaderElectionRecord(&l.Spec)
 }
 
+func (l lease) holder() string { return l.record().HolderIdentity }
+
 func (l lease) expired() bool {
-	return time.Since(l.since) > time.Duration(ptr.Deref(l.Spec.LeaseDurationSeconds, 0))*time.Second
+	return time.Since(l.since) > time.Duration(l.record().LeaseDurationSeconds)*time.Second
 }
 
 // shard runs the data planes of the shards that fall to this replica until ctx ends.
 func (f *Fleet) shard(ctx context.Context) {
-	s, suffix := f.options.Sharding, rand.String(10)
+	s, suffix := f.options.Sharding, utilrand.String(10)
 	r := &replica{
 		Sharding: s, fleet: f, leases: s.Leases.Leases(s.Namespace),
 		identity: s.Identity + "_" + suffix, member: s.memberName(suffix),
@@ -79,14 +84,20 @@ func (f *Fleet) shard(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), f.informer.HasSynced) {
 		return
 	}
-	for done := ctx.Done(); ; {
-		f.mu.Lock()
-		last := len(r.terms) == 0 && ctx.Err() != nil
-		f.mu.Unlock()
+	done, deadline := ctx.Done(), time.Time{}
+	for {
 		r.round(ctx)
-		if last {
-			break
+		f.mu.Lock()
+		if ctx.Err() != nil && len(r.terms) == 0 {
+			if deadline.IsZero() {
+				deadline = time.Now().Add(s.renewDeadline())
+			}
+			if len(r.leads()[r.identity]) == 0 || time.Now().After(deadline) {
+				f.mu.Unlock()
+				break // it has let go of all Leases, or they expire
+			}
 		}
+		f.mu.Unlock()
 		select {
 		case <-time.After(wait.Jitter(s.retryPeriod(), 0.1)):
 		case <-r.wake:
@@ -133,9 +144,13 @@ func (r *replica) round(ctx context.Context) {
 	free := r.share(ctx, began)
 	f.mu.Unlock()
 	for _, l := range free {
-		l = lease{Lease: l.DeepCopy()}
-		l.Spec.HolderIdentity = ptr.To("")
-		_, _ = r.leases.Update(request, l.Lease, metav1.UpdateOptions{}) // or the next round does
+		freed := l.DeepCopy()
+		freed.Spec.HolderIdentity = new(string)
+		if freed, err := r.leases.Update(request, freed, metav1.UpdateOptions{}); err == nil { // or the next round does
+			f.mu.Lock()
+			r.seen[l.Name] = lease{freed, time.Now()}
+			f.mu.Unlock()
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -146,7 +161,7 @@ func (r *replica) round(ctx context.Context) {
 	}
 }
 
-// look takes in all Leases, and deletes those of replicas that are gone for long.
+// look takes in all Leases, and deletes those of replicas that are gone.
 func (r *replica) look(ctx context.Context) error {
 	began := time.Now()
 	list, err := r.leases.List(ctx, metav1.ListOptions{})
@@ -160,7 +175,7 @@ func (r *replica) look(ctx context.Context) error {
 			l.since = before.since
 		}
 		seen[l.Name] = l
-		if _, ok := r.memberShards(l.Name); ok && time.Since(l.since) > 10*r.LeaseDuration {
+		if _, ok := r.memberShards(l.Name); ok && l.expired() {
 			_ = r.leases.Delete(ctx, l.Name, *metav1.NewRVDeletionPrecondition(l.ResourceVersion))
 		}
 	}
@@ -173,9 +188,11 @@ func (r *replica) look(ctx context.Context) error {
 // check finds a right that is missing, by requests that change nothing.
 func (r *replica) check(ctx context.Context) error {
 	try, own := []string{metav1.DryRunAll}, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: r.member}}
+	outdated := own.DeepCopy()
+	outdated.ResourceVersion = "1" // or else it would be invalid, when the Lease exists
 	_, get := r.leases.Get(ctx, r.member, metav1.GetOptions{})
 	_, create := r.leases.Create(ctx, own, metav1.CreateOptions{DryRun: try})
-	_, update := r.leases.Update(ctx, own, metav1.UpdateOptions{DryRun: try})
+	_, update := r.leases.Update(ctx, outdated, metav1.UpdateOptions{DryRun: try})
 	remove := r.leases.Delete(ctx, r.member, metav1.DeleteOptions{DryRun: try})
 	for _, err := range []error{get, create, update, remove} {
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) {
@@ -197,15 +214,16 @@ func (r *replica) join(ctx context.Context, began time.Time) {
 		}
 	}
 	switch {
-	case r.leave == nil && r.err == nil && ctx.Err() == nil:
+	case r.leave == nil && r.err == nil && ctx.Err() == nil && began.After(r.yields):
 		var member context.Context
 		member, r.leave = context.WithCancel(context.Background())
 		r.members.Add(1)
-		go r.attend(member)
+		go r.attend(member) //nolint:gosec // it lasts longer than ctx
 	case r.leave != nil && (r.err != nil && !r.joined || began.Sub(r.listed) > r.renewDeadline()):
 		r.leave()
+		r.yields = began.Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one comes before the other
 	case !r.published.IsZero() && r.published.Before(began):
-		r.joined = r.err == nil || r.joined
+		r.joined = true
 	}
 }
 
@@ -219,16 +237,23 @@ func (r *replica) attend(ctx context.Context) {
 		r.published = time.Now()
 		r.again()
 	})
+	f.mu.Lock()
+	r.leave()
+	r.published, r.joined, r.wants = time.Time{}, false, nil
+	terms := slices.Collect(maps.Values(r.terms))
+	for _, t := range terms {
+		r.lose(t)
+	}
+	f.mu.Unlock()
+	for _, t := range terms {
+		t.planes.Wait()
+	}
 	request, cancel := context.WithTimeout(context.Background(), r.retryPeriod())
 	defer cancel()
 	_ = r.leases.Delete(request, r.member, metav1.DeleteOptions{}) // or others do, later
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r.leave()
-	r.leave, r.published, r.joined, r.wants = nil, time.Time{}, false, nil
-	for _, t := range r.terms {
-		r.end(t, ErrShardLost, time.Now().Add(r.lossGrace()))
-	}
+	r.leave = nil
 }
 
 // share decides what this replica leads. It ends the terms of other shards, and returns the
@@ -243,7 +268,7 @@ func (r *replica) share(ctx context.Context, began time.Time) (free []lease) {
 	}
 	for shard, t := range r.terms {
 		if !slices.Contains(r.wants, shard) {
-			r.end(t, cause, time.Time{})
+			r.end(t, cause)
 		}
 	}
 	if r.err != nil {
@@ -253,7 +278,8 @@ func (r *replica) share(ctx context.Context, began time.Time) (free []lease) {
 		l, t := r.seen[r.leaseName(shard)], r.terms[shard]
 		switch holder := l.holder(); {
 		case t != nil && t.leads() && t.led.Before(began) && holder != r.identity:
-			r.end(t, ErrShardLost, began) // another has it, perhaps because this process was suspended
+			r.end(t, ErrShardLost) // another has it, perhaps because this process was suspended
+			t.cut()
 		case t == nil && holder == r.identity,
 			holder != "" && holder != r.identity && l.expired() && slices.Contains(r.wants, shard):
 			free = append(free, l)

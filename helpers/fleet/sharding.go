@@ -5,8 +5,9 @@ package fleet
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"math"
 	"slices"
@@ -70,7 +71,7 @@ type Sharding struct {
 func (s *Sharding) validate() []error {
 	var errs []error
 	refuse := func(field string, problem any) {
-		errs = append(errs, fmt.Errorf("Sharding.%s: %v", field, problem))
+		errs = append(errs, fmt.Errorf("%s: %v", "Sharding."+field, problem))
 	}
 	if problems := validation.IsDNS1123Label(s.Namespace); len(problems) > 0 {
 		refuse("Namespace", problems)
@@ -106,11 +107,6 @@ func (s *Sharding) validate() []error {
 func (s *Sharding) renewDeadline() time.Duration { return s.LeaseDuration * 10 / 15 }
 func (s *Sharding) retryPeriod() time.Duration   { return s.LeaseDuration * 2 / 15 }
 
-// lossGrace is how long runs may take to return after a Lease was lost.
-func (s *Sharding) lossGrace() time.Duration {
-	return s.LeaseDuration - s.renewDeadline() - s.retryPeriod()
-}
-
 func (s *Sharding) leaseName(shard int) string {
 	return fmt.Sprintf("%s-%d-%d", s.Name, s.Shards, shard)
 }
@@ -128,13 +124,19 @@ func (s *Sharding) memberShards(lease string) (shards string, ok bool) {
 	return shards, ok && isMember && err == nil
 }
 
-// shardOf returns the shard of a data plane: the 32-bit FNV-1a hash of namespace/name, modulo
-// the number of shards. Replicas of different releases must agree: this never changes.
+// shardOf returns the shard of a data plane: the hash of namespace/name, modulo the number of
+// shards. Replicas of different releases must agree: this never changes.
 func (o Options) shardOf(key types.NamespacedName) int {
 	if o.Sharding == nil {
 		return 0
 	}
-	return int(uint64(hash(key.String())) % uint64(o.Sharding.Shards)) //nolint:gosec // at least 1
+	return int(hash(key.String()) % uint64(o.Sharding.Shards)) //nolint:gosec // Shards is positive
+}
+
+// hash returns the first 8 bytes of the SHA-256 of a text.
+func hash(text string) uint64 {
+	sum := sha256.Sum256([]byte(text))
+	return binary.BigEndian.Uint64(sum[:])
 }
 
 // assign divides shards among replicas, of which each leads some, in ascending order. Each
@@ -171,10 +173,4 @@ func assign(shards int, leads map[string][]int) map[string][]int {
 		assigned[owner[shard]] = append(assigned[owner[shard]], shard)
 	}
 	return assigned
-}
-
-func hash(text string) uint32 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(text)) // never fails
-	return h.Sum32()
 }

@@ -114,6 +114,25 @@ func TestCloseLetsUnaryRequestsEndWithinTheGrace(t *testing.T) {
 	server.RequireNoConnections()
 }
 
+func TestAbortCutsWhatCloseWaitsFor(t *testing.T) {
+	h := newHold()
+	server := testserver.New(t, h.serve)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+	before := h.start(t, c)
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	after := h.start(t, c)
+	closed := make(chan struct{})
+	go func() { c.Close(); close(closed) }()
+	testserver.Receive(t, c.Done())
+	c.Abort()
+	server.RequireNoConnections()
+	testserver.Receive(t, closed)
+	for _, done := range []<-chan result{before, after} {
+		require.ErrorIs(t, testserver.Receive(t, done).err, remote.ErrClosed)
+	}
+	c.Abort() // again
+}
+
 func TestCloseCutsWhatOutlastsTheGrace(t *testing.T) {
 	for name, test := range map[string]struct {
 		path  string

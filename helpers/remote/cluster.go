@@ -272,7 +272,8 @@ func (c *Cluster) Close() {
 	c.open.Wait()
 }
 
-// Abort is Close without a grace: it cuts all requests. It may be called while Close waits.
+// Abort ends the connection like Close, but cuts all requests at once. It may be called while
+// Close waits, which then returns.
 func (c *Cluster) Abort() {
 	for _, s := range c.startClose() {
 		s.end()
