@@ -37,7 +37,18 @@ var mayImport = map[string][]string{
 	"helpers/registry": {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "listers/openchoreo/v1alpha1"},
 
-	"helpers/internal/testpki": {"apis/openchoreo/v1alpha1"}, // for tests only
+	// For tests only, so no other package may import them.
+	"helpers/dataplanetest": {
+		"apis/openchoreo/v1alpha1", "applyconfigurations", "clientset/versioned", "clientset/versioned/scheme",
+		"clientset/versioned/typed/openchoreo/v1alpha1", "clientset/versioned/typed/openchoreo/v1alpha1/fake",
+		"helpers", "helpers/internal/pki",
+	},
+	"helpers/internal/pki":        {},
+	"helpers/internal/testserver": {"apis/openchoreo/v1alpha1", "helpers/dataplanetest"},
+	"internal/behaviours": {
+		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
+		"clientset/versioned/typed/openchoreo/v1alpha1", "helpers/dataplanetest", "informers/externalversions",
+	},
 }
 
 var generated = []string{"applyconfigurations", "clientset", "informers", "listers"}
@@ -62,6 +73,7 @@ var dependencies = map[string]struct {
 	"apis/openchoreo/v1alpha1": {only: []string{"k8s.io/apimachinery"}},
 	"internal/schema":          {only: []string{"sigs.k8s.io/structured-merge-diff/v4"}},
 	"helpers/fieldset":         {only: []string{"k8s.io/apimachinery", "sigs.k8s.io/structured-merge-diff/v4"}},
+	"helpers/dataplanetest":    {never: []string{"github.com/stretchr/testify"}}, // users choose their own
 	"helpers":                  {never: heavy},
 	"helpers/await":            {never: heavy},
 }

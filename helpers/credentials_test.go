@@ -20,7 +20,8 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
 )
 
 const bom = "\ufeff"
@@ -45,24 +46,18 @@ func withHeader(certificate []byte) []byte {
 	return bytes.Replace(certificate, []byte("-----\n"), []byte("-----\nSubject: x\n\n"), 1)
 }
 
-func soundDataPlane(t testing.TB) *v1alpha1.DataPlane {
-	dp := testpki.DataPlane(t)
-	dp.Spec.Registry.Prefix = "docker.io/myorg"
-	return dp
-}
-
 func TestValidateSound(t *testing.T) {
-	warnings, errs := helpers.Validate(soundDataPlane(t))
+	warnings, errs := helpers.Validate(dataplanetest.DataPlane("default", "production-dataplane"))
 	assert.Empty(t, warnings)
 	assert.Empty(t, errs)
 }
 
 func TestValidateReportsEveryFaultWithItsField(t *testing.T) {
-	dp := soundDataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	creds := &dp.Spec.KubernetesCluster.Credentials
 	creds.APIServerURL = "https://user:hunter2@host"
 	creds.CACert = ""
-	creds.ClientCert = testpki.LongText(2 << 20)
+	creds.ClientCert = longText(2 << 20)
 	creds.ClientKey = "hunter2"
 	_, errs := helpers.Validate(dp)
 	require.Len(t, errs, 4)
@@ -96,14 +91,14 @@ func TestValidateWithoutCredentials(t *testing.T) {
 }
 
 func TestValidateWarns(t *testing.T) {
-	a, key := testpki.New(t), testpki.ECDSAKey(t)
+	a, key := pki.New(), pki.ECDSAKey()
 	later := func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
 	}
 	set := func(cert *x509.Certificate) func(*v1alpha1.DataPlaneSpec) {
 		return func(s *v1alpha1.DataPlaneSpec) {
-			s.KubernetesCluster.Credentials.ClientCert = testpki.Encode(testpki.Certificates(cert))
-			s.KubernetesCluster.Credentials.ClientKey = testpki.Encode(testpki.PKCS8(t, key))
+			s.KubernetesCluster.Credentials.ClientCert = pki.Encode(pki.Certificates(cert))
+			s.KubernetesCluster.Credentials.ClientKey = pki.Encode(pki.PKCS8(key))
 		}
 	}
 	observer := func(url string) func(*v1alpha1.DataPlaneSpec) {
@@ -113,22 +108,22 @@ func TestValidateWarns(t *testing.T) {
 		edit func(*v1alpha1.DataPlaneSpec)
 		want string
 	}{
-		"expired client certificate":       {set(a.Issue(key, testpki.Expired)), fieldCert + ": certificate 1 expired at "},
-		"client certificate not valid yet": {set(a.Issue(key, later)), fieldCert + ": certificate 1 is not valid before "},
+		"expired client certificate":       {set(a.Issue("alice", key, pki.Expired)), fieldCert + ": certificate 1 expired at "},
+		"client certificate not valid yet": {set(a.Issue("alice", key, later)), fieldCert + ": certificate 1 is not valid before "},
 		"a private key beside the client certificate": {func(s *v1alpha1.DataPlaneSpec) {
 			creds := &s.KubernetesCluster.Credentials
-			creds.ClientCert = testpki.Encode(append(testpki.Decode(creds.ClientCert), testpki.Decode(creds.ClientKey)...))
+			creds.ClientCert = pki.Encode(append(pki.Decode(creds.ClientCert), pki.Decode(creds.ClientKey)...))
 		}, fieldCert + ": contains a private key, which does not belong there"},
 		"a client certificate that Go ignores": {func(s *v1alpha1.DataPlaneSpec) {
 			cert := &s.KubernetesCluster.Credentials.ClientCert
-			*cert = testpki.Encode(append(testpki.Decode(*cert), testpki.Block("TRUSTED CERTIFICATE", a.Cert.Raw)...))
+			*cert = pki.Encode(append(pki.Decode(*cert), pki.Block("TRUSTED CERTIFICATE", a.Cert.Raw)...))
 		}, fieldCert + ": certificate 2 can't be used: a certificate must be in a PEM block CERTIFICATE without headers"},
 		"one unusable CA": {func(s *v1alpha1.DataPlaneSpec) {
 			ca := &s.KubernetesCluster.Credentials.CACert
-			*ca = testpki.Encode(append(testpki.Decode(*ca), testpki.Block("CERTIFICATE", []byte("junk"))...))
+			*ca = pki.Encode(append(pki.Decode(*ca), pki.Block("CERTIFICATE", []byte("junk"))...))
 		}, fieldCA + ": certificate 2 can't be used and is ignored"},
 		"only expired CAs": {func(s *v1alpha1.DataPlaneSpec) {
-			s.KubernetesCluster.Credentials.CACert = testpki.Encode(testpki.Certificates(a.Issue(key, testpki.Expired)))
+			s.KubernetesCluster.Credentials.CACert = pki.Encode(pki.Certificates(a.Issue("alice", key, pki.Expired)))
 		}, fieldCA + ": all certificates are expired"},
 		"observer without TLS":      {observer("http://observer"), "spec.observer.url: must use https"},
 		"observer without a scheme": {observer("observer"), "spec.observer.url: must start with https://"},
@@ -143,7 +138,7 @@ func TestValidateWarns(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dp := soundDataPlane(t)
+			dp := dataplanetest.DataPlane("default", "production-dataplane")
 			test.edit(&dp.Spec)
 			warnings, errs := helpers.Validate(dp)
 			assert.Empty(t, errs)
@@ -158,7 +153,7 @@ func TestValidateWarns(t *testing.T) {
 
 // encoding/pem, and so client-go, silently skips blocks that it can't read.
 func TestValidateWarnsOfEachCertificateThatIsIgnored(t *testing.T) {
-	ca := func() []byte { return testpki.Certificates(testpki.New(t).Cert) }
+	ca := func() []byte { return pki.Certificates(pki.New().Cert) }
 	one, two, three := ca(), ca(), ca()
 	hint := ": BEGIN and END must each have a line of their own, without indentation or byte order mark, and the text between must be base64"
 	unusual := ": a certificate must be in a PEM block CERTIFICATE without headers"
@@ -174,16 +169,16 @@ func TestValidateWarnsOfEachCertificateThatIsIgnored(t *testing.T) {
 		"an indented one":                 {bundle: slices.Concat(one, append(indent(two), '\n'), three), ignored: []int{2}, kept: slices.Concat(one, three), hint: hint},
 		"a corrupt one":                   {bundle: slices.Concat(one, corrupt(two), three), ignored: []int{2}, kept: slices.Concat(one, three), hint: hint},
 		"a cut one at the end":            {bundle: slices.Concat(one, two[:len(two)/2]), ignored: []int{2}, kept: one, hint: hint},
-		"one that is no certificate":      {bundle: slices.Concat(one, testpki.Block("CERTIFICATE", []byte("junk")), two), ignored: []int{2}, kept: slices.Concat(one, two)},
+		"one that is no certificate":      {bundle: slices.Concat(one, pki.Block("CERTIFICATE", []byte("junk")), two), ignored: []int{2}, kept: slices.Concat(one, two)},
 		"several, numbered as they are":   {bundle: slices.Concat(corrupt(one), two, corrupt(one), corrupt(one), three), ignored: []int{1, 3, 4}, kept: slices.Concat(two, three), hint: hint},
 		"one of OpenSSL's own kind":       {bundle: slices.Concat(one, retyped(two, "TRUSTED CERTIFICATE")), ignored: []int{2}, kept: one, hint: unusual},
 		"one of an older kind":            {bundle: slices.Concat(retyped(one, "X509 CERTIFICATE"), two), ignored: []int{1}, kept: two, hint: unusual},
 		"one with headers":                {bundle: slices.Concat(one, withHeader(two), three), ignored: []int{2}, kept: slices.Concat(one, three), hint: unusual},
-		"a damaged block of another kind": {bundle: slices.Concat(one, corrupt(testpki.Block("X509 CRL", []byte("some text"))), two), kept: slices.Concat(one, two)},
+		"a damaged block of another kind": {bundle: slices.Concat(one, corrupt(pki.Block("X509 CRL", []byte("some text"))), two), kept: slices.Concat(one, two)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dp := soundDataPlane(t)
-			dp.Spec.KubernetesCluster.Credentials.CACert = testpki.Encode(test.bundle)
+			dp := dataplanetest.DataPlane("default", "production-dataplane")
+			dp.Spec.KubernetesCluster.Credentials.CACert = pki.Encode(test.bundle)
 			warnings, errs := helpers.Validate(dp)
 			assert.Empty(t, errs)
 			var want []string
@@ -200,11 +195,11 @@ func TestValidateWarnsOfEachCertificateThatIsIgnored(t *testing.T) {
 }
 
 func TestValidateNumbersClientCertificatesAsTheyAre(t *testing.T) {
-	a, key := testpki.New(t), testpki.ECDSAKey(t)
-	dp := soundDataPlane(t)
-	dp.Spec.KubernetesCluster.Credentials.ClientKey = testpki.Encode(testpki.PKCS8(t, key))
-	dp.Spec.KubernetesCluster.Credentials.ClientCert = testpki.Encode(slices.Concat(testpki.Certificates(a.Issue(key)),
-		corrupt(testpki.Certificates(a.Cert)), testpki.Certificates(a.Issue(key, testpki.Expired))))
+	a, key := pki.New(), pki.ECDSAKey()
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
+	dp.Spec.KubernetesCluster.Credentials.ClientKey = pki.Encode(pki.PKCS8(key))
+	dp.Spec.KubernetesCluster.Credentials.ClientCert = pki.Encode(slices.Concat(pki.Certificates(a.Issue("alice", key)),
+		corrupt(pki.Certificates(a.Cert)), pki.Certificates(a.Issue("alice", key, pki.Expired))))
 	warnings, errs := helpers.Validate(dp)
 	assert.Empty(t, errs)
 	require.Len(t, warnings, 2)
@@ -213,20 +208,20 @@ func TestValidateNumbersClientCertificatesAsTheyAre(t *testing.T) {
 }
 
 func TestOneExpiredCAAmongOthersIsNoWarning(t *testing.T) {
-	dp := soundDataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	ca := &dp.Spec.KubernetesCluster.Credentials.CACert
-	*ca = testpki.Encode(append(testpki.Decode(*ca), testpki.Certificates(testpki.New(t).Issue(testpki.ECDSAKey(t), testpki.Expired))...))
+	*ca = pki.Encode(append(pki.Decode(*ca), pki.Certificates(pki.New().Issue("alice", pki.ECDSAKey(), pki.Expired))...))
 	warnings, errs := helpers.Validate(dp)
 	assert.Empty(t, warnings)
 	assert.Empty(t, errs)
 }
 
 func TestCertificateExpiryIsTheEarliestOfTheChain(t *testing.T) {
-	a, key := testpki.New(t), testpki.ECDSAKey(t)
-	leaf, intermediate := a.Issue(key), a.Issue(testpki.ECDSAKey(t), testpki.Expired)
-	dp := testpki.DataPlane(t)
+	a, key := pki.New(), pki.ECDSAKey()
+	leaf, intermediate := a.Issue("alice", key), a.Issue("alice", pki.ECDSAKey(), pki.Expired)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	creds := &dp.Spec.KubernetesCluster.Credentials
-	creds.ClientCert = testpki.Encode(testpki.Certificates(leaf, intermediate))
+	creds.ClientCert = pki.Encode(pki.Certificates(leaf, intermediate))
 	creds.ClientKey = "" // does not matter
 	expiry, err := helpers.CertificateExpiry(dp)
 	require.NoError(t, err)
@@ -235,7 +230,7 @@ func TestCertificateExpiryIsTheEarliestOfTheChain(t *testing.T) {
 	creds.ClientCert = "?"
 	_, err = helpers.CertificateExpiry(dp)
 	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
-	creds.ClientCert = testpki.Encode([]byte("?"))
+	creds.ClientCert = pki.Encode([]byte("?"))
 	_, err = helpers.CertificateExpiry(dp)
 	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
 	_, err = helpers.CertificateExpiry(nil)
@@ -245,7 +240,7 @@ func TestCertificateExpiryIsTheEarliestOfTheChain(t *testing.T) {
 }
 
 func TestFingerprint(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	fingerprint := helpers.Fingerprint(dp)
 	assert.Regexp(t, "^[0-9a-f]{64}$", fingerprint)
 
@@ -277,13 +272,13 @@ func TestFingerprint(t *testing.T) {
 // FuzzCredentials feeds the parser. What it accepts, client-go must be able to use, and
 // helpers.Validate must accept too; what it refuses must not be echoed.
 func FuzzCredentials(f *testing.F) {
-	dp := testpki.DataPlane(f)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	c := dp.Spec.KubernetesCluster.Credentials
 	f.Add(c.APIServerURL, c.CACert, c.ClientCert, c.ClientKey)
 	f.Add("http://host", c.ClientKey, c.ClientKey, c.ClientCert)
-	f.Add("https://user:password@host?query#fragment", string(testpki.Decode(c.CACert)), "", testpki.Encode([]byte(c.ClientKey)))
-	f.Add("https://[::1]:6443", testpki.Wrap(c.CACert, "\n"), base64.RawURLEncoding.EncodeToString(testpki.Decode(c.ClientCert)), c.ClientKey+"=")
-	f.Add("https://host/%2e%2e/", testpki.Encode(testpki.Block("CERTIFICATE", nil)), c.ClientCert, testpki.Encode(testpki.Block("ENCRYPTED PRIVATE KEY", nil)))
+	f.Add("https://user:password@host?query#fragment", string(pki.Decode(c.CACert)), "", pki.Encode([]byte(c.ClientKey)))
+	f.Add("https://[::1]:6443", wrap(c.CACert, "\n"), base64.RawURLEncoding.EncodeToString(pki.Decode(c.ClientCert)), c.ClientKey+"=")
+	f.Add("https://host/%2e%2e/", pki.Encode(pki.Block("CERTIFICATE", nil)), c.ClientCert, pki.Encode(pki.Block("ENCRYPTED PRIVATE KEY", nil)))
 	f.Fuzz(func(t *testing.T, server, ca, cert, key string) {
 		dp := &v1alpha1.DataPlane{}
 		dp.Spec.KubernetesCluster.Credentials = v1alpha1.APIServerCredentials{

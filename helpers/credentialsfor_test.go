@@ -23,22 +23,23 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
 )
 
 func TestCredentialsForIsTheInverseOfRESTConfigFor(t *testing.T) {
-	a := testpki.New(t)
-	for name, key := range testpki.Keys(t) {
+	a := pki.New()
+	for name, key := range privateKeys(t) {
 		t.Run(name, func(t *testing.T) {
-			dp := testpki.DataPlane(t)
+			dp := dataplanetest.DataPlane("default", "production-dataplane")
 			want := &dp.Spec.KubernetesCluster.Credentials
-			want.ClientCert, want.ClientKey = testpki.Encode(testpki.Certificates(a.Issue(key.Signer))), testpki.Encode(key.PEM)
+			want.ClientCert, want.ClientKey = pki.Encode(pki.Certificates(a.Issue("alice", key.Signer))), pki.Encode(key.PEM)
 			config, err := helpers.RESTConfigFor(dp)
 			require.NoError(t, err)
 			before := *config
 			creds, err := helpers.CredentialsFor(config)
 			require.NoError(t, err)
-			want.ClientKey = testpki.Encode(key.PEM[bytes.LastIndex(key.PEM, []byte("-----BEGIN ")):]) // without EC PARAMETERS
+			want.ClientKey = pki.Encode(key.PEM[bytes.LastIndex(key.PEM, []byte("-----BEGIN ")):]) // without EC PARAMETERS
 			assert.Equal(t, *want, creds)
 			assert.Equal(t, before, *config, "the configuration stays as it is")
 		})
@@ -47,7 +48,7 @@ func TestCredentialsForIsTheInverseOfRESTConfigFor(t *testing.T) {
 
 // kubeadm writes files that hold the certificate and the key.
 func TestCredentialsForKeepsThePrivateKeyOutOfTheCertificate(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	config, err := helpers.RESTConfigFor(dp)
 	require.NoError(t, err)
 	both := slices.Concat([]byte("a comment\n"), config.CertData, config.KeyData)
@@ -58,7 +59,7 @@ func TestCredentialsForKeepsThePrivateKeyOutOfTheCertificate(t *testing.T) {
 }
 
 func TestCredentialsForReadsAKubeconfig(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	kubeconfig, err := helpers.KubeconfigFor(dp)
 	require.NoError(t, err)
 	inline := filepath.Join(t.TempDir(), "kubeconfig")
@@ -96,7 +97,7 @@ func writeFile(t *testing.T, dir, name string, data []byte) string {
 }
 
 func TestCredentialsForIgnoresPreferencesOfTheClient(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	config, err := helpers.RESTConfigFor(dp)
 	require.NoError(t, err)
 	config.QPS, config.Burst, config.Timeout = 1, 2, time.Second
@@ -150,7 +151,7 @@ func TestCredentialsForRefusesWhatADataPlaneCannotHold(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config, err := helpers.RESTConfigFor(testpki.DataPlane(t))
+			config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "production-dataplane"))
 			require.NoError(t, err)
 			test.edit(config)
 			creds, err := helpers.CredentialsFor(config)

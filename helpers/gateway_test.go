@@ -19,7 +19,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
 )
 
 func agentDataPlane() *v1alpha1.DataPlane {
@@ -90,7 +90,7 @@ func newGateway(t *testing.T) *rest.Config {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(serveGateway))
 	t.Cleanup(server.Close)
-	return &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: testpki.Certificates(server.Certificate())}}
+	return &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: pki.Certificates(server.Certificate())}}
 }
 
 func codeOf(t *testing.T, err error) int32 {

@@ -13,11 +13,12 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
 )
 
 func TestKubeconfigForIsWhatClientcmdReads(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	kubeconfig, err := helpers.KubeconfigFor(dp)
 	require.NoError(t, err)
 	data, err := clientcmd.Write(*kubeconfig)
@@ -35,7 +36,7 @@ func TestKubeconfigForIsWhatClientcmdReads(t *testing.T) {
 }
 
 func TestKubeconfigsOfTwoNamespacesCanBeMerged(t *testing.T) {
-	one, other := testpki.DataPlane(t), testpki.DataPlane(t)
+	one, other := dataplanetest.DataPlane("default", "production-dataplane"), dataplanetest.DataPlane("default", "production-dataplane")
 	other.Namespace, other.Spec.KubernetesCluster.Credentials.APIServerURL = "other", "https://other.example.com"
 	rules := clientcmd.ClientConfigLoadingRules{}
 	for _, dp := range []*v1alpha1.DataPlane{one, other} {
@@ -51,6 +52,6 @@ func TestKubeconfigsOfTwoNamespacesCanBeMerged(t *testing.T) {
 		config, err := clientcmd.NewNonInteractiveClientConfig(*merged, dp.Namespace+"/"+dp.Name, nil, nil).ClientConfig()
 		require.NoError(t, err)
 		assert.Equal(t, dp.Spec.KubernetesCluster.Credentials.APIServerURL, config.Host)
-		assert.Equal(t, dp.Spec.KubernetesCluster.Credentials.ClientKey, testpki.Encode(config.KeyData))
+		assert.Equal(t, dp.Spec.KubernetesCluster.Credentials.ClientKey, pki.Encode(config.KeyData))
 	}
 }

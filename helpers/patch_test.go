@@ -22,7 +22,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
 )
 
@@ -335,7 +335,7 @@ func TestPatchConditionsOfAFake(t *testing.T) {
 	for name, client := range map[string]*fake.Clientset{"NewClientset": fake.NewClientset(), "NewSimpleClientset": fake.NewSimpleClientset()} {
 		t.Run(name, func(t *testing.T) {
 			dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
-			dp, err := dataPlanes.Create(t.Context(), testpki.DataPlane(t), metav1.CreateOptions{})
+			dp, err := dataPlanes.Create(t.Context(), dataplanetest.DataPlane("default", "production-dataplane"), metav1.CreateOptions{})
 			require.NoError(t, err)
 			for _, status := range []metav1.ConditionStatus{yes, no} {
 				patched, err := helpers.PatchConditions(t.Context(), dataPlanes, dp, setReady(status), helpers.PatchOptions{ObserveGeneration: true})
@@ -347,7 +347,7 @@ func TestPatchConditionsOfAFake(t *testing.T) {
 }
 
 func TestMergePatchHoldsTheDifference(t *testing.T) {
-	before := testpki.DataPlane(t)
+	before := dataplanetest.DataPlane("default", "production-dataplane")
 	before.ResourceVersion = "7"
 	before.Labels = map[string]string{"gone": "x", "stays": "x"}
 	after := before.DeepCopy()
@@ -368,7 +368,7 @@ func TestMergePatchHoldsTheDifference(t *testing.T) {
 }
 
 func TestMergePatchRefusesDifferentObjects(t *testing.T) {
-	sound := testpki.DataPlane(t)
+	sound := dataplanetest.DataPlane("default", "production-dataplane")
 	sound.ResourceVersion = "7"
 	with := func(edit func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
 		dp := sound.DeepCopy()

@@ -21,7 +21,9 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 )
 
 const (
@@ -32,7 +34,7 @@ const (
 )
 
 func TestRESTConfigForHoldsWhatTheSpecSays(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	before := dp.DeepCopy()
 
 	config, err := helpers.RESTConfigFor(dp)
@@ -40,9 +42,9 @@ func TestRESTConfigForHoldsWhatTheSpecSays(t *testing.T) {
 
 	creds := dp.Spec.KubernetesCluster.Credentials
 	assert.Equal(t, "https://k8s-api.example.com:6443", config.Host)
-	assert.Equal(t, creds.CACert, testpki.Encode(config.CAData))
-	assert.Equal(t, creds.ClientCert, testpki.Encode(config.CertData))
-	assert.Equal(t, creds.ClientKey, testpki.Encode(config.KeyData))
+	assert.Equal(t, creds.CACert, pki.Encode(config.CAData))
+	assert.Equal(t, creds.ClientCert, pki.Encode(config.CertData))
+	assert.Equal(t, creds.ClientKey, pki.Encode(config.KeyData))
 	assert.False(t, config.Insecure)
 	assert.Zero(t, config.Timeout, "a timeout would cut watches")
 	assert.EqualValues(t, 50, config.QPS)
@@ -55,7 +57,7 @@ func TestRESTConfigForHoldsWhatTheSpecSays(t *testing.T) {
 // The configuration is used here, not only looked at: the server must be verified
 // against the CA in the spec, and must see the client certificate of the spec.
 func TestRESTConfigForConnectsWithMutualTLS(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	dp := server.DataPlane("prod", "alice")
 	get := func() (string, error) {
 		config, err := helpers.RESTConfigFor(dp)
@@ -69,7 +71,7 @@ func TestRESTConfigForConnectsWithMutualTLS(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "alice", user)
 
-	dp.Spec.KubernetesCluster.Credentials.CACert = testpki.DataPlane(t).Spec.KubernetesCluster.Credentials.CACert
+	dp.Spec.KubernetesCluster.Credentials.CACert = dataplanetest.DataPlane("default", "production-dataplane").Spec.KubernetesCluster.Credentials.CACert
 	_, err = get()
 	var unknownAuthority x509.UnknownAuthorityError
 	require.ErrorAs(t, err, &unknownAuthority, "the CA in the spec did not sign the server's certificate")
@@ -110,10 +112,10 @@ func TestRESTConfigForServerURL(t *testing.T) {
 		"https://host:6443/a b":      helpers.CredentialsReasonInvalidURL,
 		"https://host\u00a0":         helpers.CredentialsReasonInvalidURL,
 
-		"https://host/" + testpki.LongText(2<<10): helpers.CredentialsReasonTooLarge,
+		"https://host/" + longText(2<<10): helpers.CredentialsReasonTooLarge,
 	} {
 		t.Run(fmt.Sprintf("%.40q", server), func(t *testing.T) {
-			dp := testpki.DataPlane(t)
+			dp := dataplanetest.DataPlane("default", "production-dataplane")
 			dp.Spec.KubernetesCluster.Credentials.APIServerURL = server
 			requireFault(t, dp, fieldServer, want, "hunter2")
 		})
@@ -121,7 +123,7 @@ func TestRESTConfigForServerURL(t *testing.T) {
 }
 
 func TestRESTConfigForCredentials(t *testing.T) {
-	a, other := testpki.New(t), testpki.ECDSAKey(t)
+	a, other := pki.New(), pki.ECDSAKey()
 	set := func(field *string, value string) { *field = value }
 	type creds = v1alpha1.APIServerCredentials
 
@@ -143,81 +145,81 @@ func TestRESTConfigForCredentials(t *testing.T) {
 			edit:  func(c *creds) { c.ClientCert = "" },
 			field: fieldCert, reason: helpers.CredentialsReasonRequired, says: "must be set",
 		},
-		"base64 wrapped with LF":   {edit: func(c *creds) { set(&c.CACert, testpki.Wrap(c.CACert, "\n")) }},
-		"base64 wrapped with CRLF": {edit: func(c *creds) { set(&c.ClientKey, testpki.Wrap(c.ClientKey, "\r\n")) }},
+		"base64 wrapped with LF":   {edit: func(c *creds) { set(&c.CACert, wrap(c.CACert, "\n")) }},
+		"base64 wrapped with CRLF": {edit: func(c *creds) { set(&c.ClientKey, wrap(c.ClientKey, "\r\n")) }},
 		"not base64": {
 			edit:  func(c *creds) { c.ClientKey = "hunter2!" },
 			field: fieldKey, reason: helpers.CredentialsReasonInvalidBase64, says: "at byte 7",
 		},
 		"raw PEM pasted": {
-			edit:  func(c *creds) { c.ClientCert = string(testpki.Decode(c.ClientCert)) },
+			edit:  func(c *creds) { c.ClientCert = string(pki.Decode(c.ClientCert)) },
 			field: fieldCert, reason: helpers.CredentialsReasonInvalidBase64, says: "the value is PEM itself; base64-encode it",
 		},
 		"base64 with spaces": {
-			edit:  func(c *creds) { c.CACert = testpki.Wrap(c.CACert, " ") },
+			edit:  func(c *creds) { c.CACert = wrap(c.CACert, " ") },
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidBase64, says: "remove spaces and tabs",
 		},
 		"URL-safe base64": {
 			edit: func(c *creds) {
-				c.CACert = base64.URLEncoding.EncodeToString(append(testpki.Decode(c.CACert), 0xff, 0xff, 0xfe, 0xff, 0xff))
+				c.CACert = base64.URLEncoding.EncodeToString(append(pki.Decode(c.CACert), 0xff, 0xff, 0xfe, 0xff, 0xff))
 			},
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidBase64, says: "URL-safe alphabet",
 		},
 		"unpadded base64": {
 			edit: func(c *creds) {
-				c.CACert = base64.RawStdEncoding.EncodeToString(testpki.Unaligned(testpki.Decode(c.CACert)))
+				c.CACert = base64.RawStdEncoding.EncodeToString(unaligned(pki.Decode(c.CACert)))
 			},
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidBase64, says: "padding with = is missing",
 		},
 		"base64 twice": {
-			edit:  func(c *creds) { c.ClientKey = testpki.Encode([]byte(c.ClientKey)) },
+			edit:  func(c *creds) { c.ClientKey = pki.Encode([]byte(c.ClientKey)) },
 			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "encoded twice",
 		},
 		"base64 of something else": {
-			edit:  func(c *creds) { c.CACert = testpki.Encode([]byte("hunter2")) },
+			edit:  func(c *creds) { c.CACert = pki.Encode([]byte("hunter2")) },
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no PEM block CERTIFICATE",
 		},
 		"a block that is no certificate": {
-			edit:  func(c *creds) { c.ClientCert = testpki.Encode(testpki.Block("CERTIFICATE", []byte("hunter2"))) },
+			edit:  func(c *creds) { c.ClientCert = pki.Encode(pki.Block("CERTIFICATE", []byte("hunter2"))) },
 			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "can't be used",
 		},
 		"a CA block that is no certificate": {
-			edit:  func(c *creds) { c.CACert = testpki.Encode(testpki.Block("CERTIFICATE", []byte("hunter2"))) },
+			edit:  func(c *creds) { c.CACert = pki.Encode(pki.Block("CERTIFICATE", []byte("hunter2"))) },
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no certificate that can be used",
 		},
 		"one usable CA of two": {
 			edit: func(c *creds) {
-				c.CACert = testpki.Encode(append(testpki.Block("CERTIFICATE", []byte("junk")), testpki.Decode(c.CACert)...))
+				c.CACert = pki.Encode(append(pki.Block("CERTIFICATE", []byte("junk")), pki.Decode(c.CACert)...))
 			},
 		},
 		"several CAs with text between": {
 			edit: func(c *creds) {
-				c.CACert = testpki.Encode([]byte("# first\n" + string(testpki.Certificates(a.Cert)) + "# second\n" + string(testpki.Decode(c.CACert)) + "end\n"))
+				c.CACert = pki.Encode([]byte("# first\n" + string(pki.Certificates(a.Cert)) + "# second\n" + string(pki.Decode(c.CACert)) + "end\n"))
 			},
 		},
 		"a private key among the CAs": {
 			edit: func(c *creds) {
-				c.CACert = testpki.Encode(append(testpki.Decode(c.CACert), testpki.Decode(c.ClientKey)...))
+				c.CACert = pki.Encode(append(pki.Decode(c.CACert), pki.Decode(c.ClientKey)...))
 			},
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "contains a private key",
 		},
 		"the key of another certificate": {
-			edit:  func(c *creds) { c.ClientKey = testpki.Encode(testpki.PKCS8(t, other)) },
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(pki.PKCS8(other)) },
 			field: fieldKey, reason: helpers.CredentialsReasonKeyMismatch, says: "not the private key of the client certificate",
 		},
 		"a key that is none": {
-			edit:  func(c *creds) { c.ClientKey = testpki.Encode(testpki.Block("PRIVATE KEY", []byte("hunter2"))) },
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(pki.Block("PRIVATE KEY", []byte("hunter2"))) },
 			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "no RSA, ECDSA or Ed25519 private key",
 		},
 		"an encrypted PKCS #8 key": {
 			edit: func(c *creds) {
-				c.ClientKey = testpki.Encode(testpki.Block("ENCRYPTED PRIVATE KEY", []byte("hunter2")))
+				c.ClientKey = pki.Encode(pki.Block("ENCRYPTED PRIVATE KEY", []byte("hunter2")))
 			},
 			field: fieldKey, reason: helpers.CredentialsReasonEncryptedKey, says: "passphrase",
 		},
 		"an encrypted key of RFC 1421": {
 			edit: func(c *creds) {
-				c.ClientKey = testpki.Encode(pem.EncodeToMemory(&pem.Block{
+				c.ClientKey = pki.Encode(pem.EncodeToMemory(&pem.Block{
 					Type: "RSA PRIVATE KEY", Bytes: []byte("hunter2"),
 					Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"},
 				}))
@@ -225,80 +227,80 @@ func TestRESTConfigForCredentials(t *testing.T) {
 			field: fieldKey, reason: helpers.CredentialsReasonEncryptedKey, says: "passphrase",
 		},
 		"a key of a kind that TLS has no use for": {
-			edit:  func(c *creds) { c.ClientKey = testpki.Encode(testpki.X25519(t)) },
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(x25519(t)) },
 			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "no RSA, ECDSA or Ed25519 private key",
 		},
 		"a key after a certificate": {
 			edit: func(c *creds) {
-				c.ClientKey = testpki.Encode(append(testpki.Decode(c.ClientCert), testpki.Decode(c.ClientKey)...))
+				c.ClientKey = pki.Encode(append(pki.Decode(c.ClientCert), pki.Decode(c.ClientKey)...))
 			},
 		},
 		"a certificate with intermediates": {
 			edit: func(c *creds) {
-				c.ClientCert = testpki.Encode(append(testpki.Decode(c.ClientCert), testpki.Certificates(a.Cert)...))
+				c.ClientCert = pki.Encode(append(pki.Decode(c.ClientCert), pki.Certificates(a.Cert)...))
 			},
 		},
 		"a client certificate after a byte order mark": {
-			edit:  func(c *creds) { c.ClientCert = testpki.Encode([]byte(bom + string(testpki.Decode(c.ClientCert)))) },
+			edit:  func(c *creds) { c.ClientCert = pki.Encode([]byte(bom + string(pki.Decode(c.ClientCert)))) },
 			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "without indentation or byte order mark",
 		},
 		"a client certificate and an intermediate after a byte order mark": {
 			edit: func(c *creds) {
-				c.ClientCert = testpki.Encode([]byte(bom + string(testpki.Decode(c.ClientCert)) + string(testpki.Certificates(a.Cert))))
+				c.ClientCert = pki.Encode([]byte(bom + string(pki.Decode(c.ClientCert)) + string(pki.Certificates(a.Cert))))
 			},
 			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "begins with a certificate that can't be used",
 		},
 		"a client certificate glued to an intermediate": {
 			edit: func(c *creds) {
-				c.ClientCert = testpki.Encode(glue(testpki.Decode(c.ClientCert), testpki.Certificates(a.Cert)))
+				c.ClientCert = pki.Encode(glue(pki.Decode(c.ClientCert), pki.Certificates(a.Cert)))
 			},
 			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "a line of their own",
 		},
 		"a damaged intermediate": {
 			edit: func(c *creds) {
-				c.ClientCert = testpki.Encode(append(testpki.Decode(c.ClientCert), corrupt(testpki.Certificates(a.Cert))...))
+				c.ClientCert = pki.Encode(append(pki.Decode(c.ClientCert), corrupt(pki.Certificates(a.Cert))...))
 			},
 		},
 		"a corrupt key": {
-			edit:  func(c *creds) { c.ClientKey = testpki.Encode(corrupt(testpki.Decode(c.ClientKey))) },
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(corrupt(pki.Decode(c.ClientKey))) },
 			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "the text between must be base64",
 		},
 		"an indented key": {
-			edit:  func(c *creds) { c.ClientKey = testpki.Encode(indent(testpki.Decode(c.ClientKey))) },
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(indent(pki.Decode(c.ClientKey))) },
 			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "without indentation",
 		},
 		"a corrupt private key among the CAs": {
 			edit: func(c *creds) {
-				c.CACert = testpki.Encode(append(testpki.Decode(c.CACert), corrupt(testpki.Decode(c.ClientKey))...))
+				c.CACert = pki.Encode(append(pki.Decode(c.CACert), corrupt(pki.Decode(c.ClientKey))...))
 			},
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "contains a private key",
 		},
 		"PEM with CRLF": {
 			edit: func(c *creds) {
 				for _, value := range []*string{&c.CACert, &c.ClientCert, &c.ClientKey} {
-					*value = testpki.Encode(bytes.ReplaceAll(testpki.Decode(*value), []byte("\n"), []byte("\r\n")))
+					*value = pki.Encode(bytes.ReplaceAll(pki.Decode(*value), []byte("\n"), []byte("\r\n")))
 				}
 			},
 		},
 		"much text around a CA, wrapped": {
 			edit: func(c *creds) {
-				ca := append(bytes.Repeat([]byte("#\n"), 150<<10), testpki.Decode(c.CACert)...)
-				c.CACert = testpki.Wrap(testpki.Encode(ca), "\r\n")
+				ca := append(bytes.Repeat([]byte("#\n"), 150<<10), pki.Decode(c.CACert)...)
+				c.CACert = wrap(pki.Encode(ca), "\r\n")
 			},
 		},
 		"an expired client certificate": {
 			edit: func(c *creds) {
-				c.ClientCert = testpki.Encode(testpki.Certificates(a.Issue(other, testpki.Expired)))
-				c.ClientKey = testpki.Encode(testpki.PKCS8(t, other))
+				c.ClientCert = pki.Encode(pki.Certificates(a.Issue("alice", other, pki.Expired)))
+				c.ClientKey = pki.Encode(pki.PKCS8(other))
 			},
 		},
 		"too long": {
-			edit:  func(c *creds) { c.ClientKey = testpki.LongText(512<<10 + 1) },
+			edit:  func(c *creds) { c.ClientKey = longText(512<<10 + 1) },
 			field: fieldKey, reason: helpers.CredentialsReasonTooLarge, says: "512 KiB",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dp := testpki.DataPlane(t)
+			dp := dataplanetest.DataPlane("default", "production-dataplane")
 			test.edit(&dp.Spec.KubernetesCluster.Credentials)
 			requireFault(t, dp, test.field, test.reason, "hunter2", test.says)
 		})
@@ -306,19 +308,19 @@ func TestRESTConfigForCredentials(t *testing.T) {
 }
 
 func TestRESTConfigForTakesEveryKindOfKey(t *testing.T) {
-	a := testpki.New(t)
-	for name, key := range testpki.Keys(t) {
+	a := pki.New()
+	for name, key := range privateKeys(t) {
 		t.Run(name, func(t *testing.T) {
-			dp := testpki.DataPlane(t)
-			dp.Spec.KubernetesCluster.Credentials.ClientCert = testpki.Encode(testpki.Certificates(a.Issue(key.Signer)))
-			dp.Spec.KubernetesCluster.Credentials.ClientKey = testpki.Encode(key.PEM)
+			dp := dataplanetest.DataPlane("default", "production-dataplane")
+			dp.Spec.KubernetesCluster.Credentials.ClientCert = pki.Encode(pki.Certificates(a.Issue("alice", key.Signer)))
+			dp.Spec.KubernetesCluster.Credentials.ClientKey = pki.Encode(key.PEM)
 			requireFault(t, dp, "", "", "")
 		})
 	}
 }
 
 func TestRESTConfigForReportsAllFaultsAtOnce(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	creds := &dp.Spec.KubernetesCluster.Credentials
 	creds.APIServerURL = "http://host"
 	creds.CACert = ""
@@ -342,7 +344,7 @@ func TestRESTConfigForWithoutCredentials(t *testing.T) {
 
 // BenchmarkRESTConfigFor against decoding and parsing the same material.
 func BenchmarkRESTConfigFor(b *testing.B) {
-	dp := testpki.DataPlane(b)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	b.Run("floor", func(b *testing.B) {
 		creds := dp.Spec.KubernetesCluster.Credentials
 		for b.Loop() {

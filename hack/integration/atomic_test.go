@@ -27,7 +27,7 @@ func TestAtomicConditions(t *testing.T) {
 		delete(conditions, "x-kubernetes-list-type")
 		delete(conditions, "x-kubernetes-list-map-keys")
 	}))
-	t.Run("reads and writes", func(t *testing.T) { testReadsAndWrites(t, p) })
+	t.Run("reads and writes", func(t *testing.T) { testReadsAndWrites(t, p, true) })
 	t.Run("duplicates of a type are stored and read", func(t *testing.T) { testDuplicates(t, p.space(t)) })
 	t.Run("extract works on an object with duplicates", func(t *testing.T) { testExtractWithDuplicates(t, p.space(t)) })
 	t.Run("a second manager of conditions conflicts and replaces all by force", func(t *testing.T) {
@@ -91,4 +91,15 @@ func testSecondManagerOfAtomicConditions(t *testing.T, s *space) {
 	_, err = s.typed.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	assert.Len(t, s.get(t, "prod").Status.Conditions, 2)
+}
+
+// requireApplyConflict asserts that err names the manager and the field of one conflict,
+// for people and for programs.
+func requireApplyConflict(t *testing.T, err error, manager, field string) {
+	t.Helper()
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	require.ErrorContains(t, err, `conflict with "`+manager+`"`)
+	require.ErrorContains(t, err, field)
+	require.True(t, apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict))
+	require.Equal(t, []string{field}, causeFields(err))
 }

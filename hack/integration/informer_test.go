@@ -10,9 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
@@ -23,32 +21,6 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
-
-func testInformer(t *testing.T, s *space) {
-	present := s.create(t, newDataPlane("present"))
-	f := s.follow(t, s.openchoreo)
-	assertSame(t, present, f.await(t, added, "present"))
-
-	created := s.create(t, newDataPlane("new"))
-	assertSame(t, created, f.await(t, added, "new"))
-	cached, err := f.lister.Get("new")
-	require.NoError(t, err)
-	assertSame(t, created, cached)
-	all, err := f.lister.List(labels.Everything())
-	require.NoError(t, err)
-	assert.Len(t, all, 2)
-
-	reported := s.setStatus(t, "new", report)
-	assertSame(t, reported, f.await(t, updated, "new"))
-	cached, err = f.lister.Get("new")
-	require.NoError(t, err)
-	assertSame(t, reported, cached)
-
-	require.NoError(t, s.typed.Delete(t.Context(), "new", metav1.DeleteOptions{}))
-	assert.Equal(t, reported.Status, f.await(t, deleted, "new").Status)
-	_, err = f.lister.Get("new")
-	require.True(t, apierrors.IsNotFound(err), "%v", err)
-}
 
 func TestAfterARestartOfTheAPIServer(t *testing.T) {
 	t.Parallel()

@@ -144,7 +144,7 @@ type space struct {
 	raw       dynamic.ResourceInterface
 }
 
-func (p *plane) space(t *testing.T) *space {
+func (p *plane) space(t testing.TB) *space {
 	t.Helper()
 	namespace, err := p.kubernetes.CoreV1().Namespaces().Create(t.Context(),
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}, metav1.CreateOptions{})
@@ -242,6 +242,15 @@ func newCondition(conditionType string, status metav1.ConditionStatus) metav1.Co
 	return metav1.Condition{
 		Type: conditionType, Status: status, Reason: "Tested", Message: "by hand",
 		LastTransitionTime: metav1.Unix(1_700_000_000, 0),
+	}
+}
+
+// report makes a status with Ready and Connected.
+func report(status *openchoreov1alpha1.DataPlaneStatus) {
+	status.ObservedGeneration = 1
+	status.Conditions = []metav1.Condition{
+		newCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),
+		newCondition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse),
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 )
 
 // hack/integration waits on real API servers. The scripts here give answers that those
@@ -618,13 +618,13 @@ func TestFakeClientset(t *testing.T) {
 		result <- err
 	}()
 	go func() { deletion <- await.ForDeletion(t.Context(), teller, "prod") }()
-	testpki.Receive(t, watching)
-	testpki.Receive(t, watching)
+	testserver.Receive(t, watching)
+	testserver.Receive(t, watching)
 	_, err := client.Update(t.Context(), seen("", "", "True"), metav1.UpdateOptions{})
 	require.NoError(t, err)
 	require.NoError(t, client.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-	require.ErrorIs(t, testpki.Receive(t, result), helpers.ErrDeleted)
-	require.NoError(t, testpki.Receive(t, deletion))
+	require.ErrorIs(t, testserver.Receive(t, result), helpers.ErrDeleted)
+	require.NoError(t, testserver.Receive(t, deletion))
 }
 
 // watchTeller tells of watches that have begun.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -33,9 +33,9 @@ import (
 func BenchmarkFleet(b *testing.B) {
 	const planes = 1000
 	s := newSource(b)
-	servers := make([]*testpki.Server, 10)
+	servers := make([]*testserver.Server, 10)
 	for i := range servers {
-		servers[i] = testpki.NewServer(b, testpki.WhoAmI, withECDSA(b))
+		servers[i] = testserver.New(b, testserver.WhoAmI)
 	}
 	all := make([]*v1alpha1.DataPlane, planes)
 	for i := range all {
@@ -103,7 +103,7 @@ func BenchmarkFleet(b *testing.B) {
 				require.NoError(b, <-result)
 				stopped += time.Since(begun).Seconds()
 				rounds++
-				testpki.RequireGoroutines(b, goroutinesBefore)
+				testserver.RequireGoroutines(b, goroutinesBefore)
 			}
 			b.ReportMetric(0, "ns/op") // of all that is between
 			b.ReportMetric(1000*started/rounds, "start-ms")

@@ -24,7 +24,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -56,13 +56,13 @@ func TestFleetRunsOncePerDataPlane(t *testing.T) {
 
 	f.source.Delete(b.DeepCopy())
 	require.ErrorIs(t, byName["b"].cause(t), helpers.ErrDeleted)
-	testpki.Receive(t, byName["b"].cluster.Done())
+	testserver.Receive(t, byName["b"].cluster.Done())
 	byName["a"].requireGoesOn(t)
 	require.Eventually(t, func() bool { return len(f.fleet.Status().Planes) == 1 }, 10*time.Second, time.Millisecond)
 
 	cause := errors.New("enough")
 	f.stop(cause)
-	require.NoError(t, testpki.Receive(t, f.result))
+	require.NoError(t, testserver.Receive(t, f.result))
 	require.ErrorIs(t, byName["a"].cause(t), fleet.ErrStopped)
 	require.ErrorIs(t, byName["a"].cause(t), cause)
 	require.Equal(t, fleet.StateStopped, f.status("a").State)
@@ -124,7 +124,7 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 			}
 			first.end <- context.Canceled
 			second := f.next()
-			testpki.Receive(t, first.cluster.Done())
+			testserver.Receive(t, first.cluster.Done())
 			user, err := get(t.Context(), second.cluster, "/")
 			require.NoError(t, err)
 			assert.Equal(t, test.user, user)
@@ -143,7 +143,7 @@ func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {
 	r := f.next()
 	r.end <- nil
 	f.requireState("a", fleet.StateDone)
-	testpki.Receive(t, r.cluster.Done())
+	testserver.Receive(t, r.cluster.Done())
 	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
 	f.requireNoRun()
 	f.requireState("a", fleet.StateDone)
@@ -192,7 +192,7 @@ func TestFleetConnectsAsItsRemoteOptionsSay(t *testing.T) {
 }
 
 func TestFleetLeavesNothing(t *testing.T) {
-	server, s := testpki.NewServer(t, testpki.WhoAmI), newSource(t)
+	server, s := testserver.New(t, testserver.WhoAmI), newSource(t)
 	before := runtime.NumGoroutine()
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -212,22 +212,22 @@ func TestFleetLeavesNothing(t *testing.T) {
 	all.Wait()
 	require.EqualError(t, f.Run(ctx), "fleet: runs already")
 	stop()
-	require.NoError(t, testpki.Receive(t, result))
+	require.NoError(t, testserver.Receive(t, result))
 	server.RequireNoConnections()
-	testpki.RequireGoroutines(t, before)
+	testserver.RequireGoroutines(t, before)
 
 	all.Add(20) // it can be run again
 	ctx, stop = context.WithCancel(t.Context())
 	go func() { result <- f.Run(ctx) }()
 	all.Wait()
 	stop()
-	require.NoError(t, testpki.Receive(t, result))
-	testpki.RequireGoroutines(t, before)
+	require.NoError(t, testserver.Receive(t, result))
+	testserver.RequireGoroutines(t, before)
 }
 
 // An event may be under way while Run ends, and go on when the Fleet runs again.
 func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
-	server, s := testpki.NewServer(t, testpki.WhoAmI), newSource(t)
+	server, s := testserver.New(t, testserver.WhoAmI), newSource(t)
 	filtering, filtered, began := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
 	f := fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error {
 		began <- struct{}{}
@@ -244,17 +244,17 @@ func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 		go func() { result <- f.Run(ctx) }()
 		return func() {
 			stop()
-			require.NoError(t, testpki.Receive(t, result))
+			require.NoError(t, testserver.Receive(t, result))
 		}
 	}
 	end := run()
 	s.Add(server.DataPlane("a", "user"))
-	testpki.Receive(t, filtering)
+	testserver.Receive(t, filtering)
 	end()
 
 	end = run()
 	filtered <- struct{}{} // of the first
-	testpki.Receive(t, filtering)
+	testserver.Receive(t, filtering)
 	select {
 	case <-began:
 		t.Error("an event of an earlier run has begun a run")
@@ -288,7 +288,7 @@ func TestFleetEndsWithItsInformer(t *testing.T) {
 	go func() { result <- f.Run(t.Context()) }()
 	require.Eventually(t, func() bool { return f.Status().InformerSynced }, 10*time.Second, time.Millisecond)
 	close(stop)
-	require.EqualError(t, testpki.Receive(t, result), "fleet: the informer has stopped")
+	require.EqualError(t, testserver.Receive(t, result), "fleet: the informer has stopped")
 }
 
 func TestFleetOfAnInformerOfAnotherType(t *testing.T) {
@@ -324,7 +324,7 @@ func TestFleetStatusInJSON(t *testing.T) {
 
 func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
 	var f *fleet.Fleet
-	s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
+	s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 	began := make(chan struct{}, 10)
 	f = fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { began <- struct{}{}; <-ctx.Done(); return nil },
 		fleet.Options{
@@ -336,10 +336,10 @@ func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
 	go func() { result <- f.Run(ctx) }()
 	dp := server.DataPlane("a", "user")
 	s.Add(dp.DeepCopy())
-	testpki.Receive(t, began)
+	testserver.Receive(t, began)
 	dp.Labels = map[string]string{"x": "y"}
 	s.Modify(dp.DeepCopy())
-	testpki.Receive(t, began)
+	testserver.Receive(t, began)
 	stop()
-	require.NoError(t, testpki.Receive(t, result))
+	require.NoError(t, testserver.Receive(t, result))
 }

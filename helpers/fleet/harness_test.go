@@ -5,12 +5,8 @@ package fleet_test
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -21,7 +17,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -62,7 +58,7 @@ type run struct {
 
 func (r *run) cause(t testing.TB) error {
 	t.Helper()
-	testpki.Receive(t, r.ctx.Done())
+	testserver.Receive(t, r.ctx.Done())
 	return context.Cause(r.ctx)
 }
 
@@ -78,7 +74,7 @@ func (r *run) requireGoesOn(t testing.TB) {
 // fleetTest is a fleet whose runs do what the test says.
 type fleetTest struct {
 	t      *testing.T
-	server *testpki.Server
+	server *testserver.Server
 	source *source
 	fleet  *fleet.Fleet
 	runs   chan *run
@@ -90,7 +86,7 @@ type fleetTest struct {
 func newFleetTest(t *testing.T, heedless bool, opts fleet.Options) *fleetTest {
 	t.Helper()
 	f := &fleetTest{
-		t: t, server: testpki.NewServer(t, testpki.WhoAmI), source: newSource(t),
+		t: t, server: testserver.New(t, testserver.WhoAmI), source: newSource(t),
 		runs: make(chan *run, 100), result: make(chan error, 1),
 	}
 	if opts.Backoff == (fleet.Backoff{}) {
@@ -118,7 +114,7 @@ func newFleetTest(t *testing.T, heedless bool, opts fleet.Options) *fleetTest {
 
 func (f *fleetTest) next() *run {
 	f.t.Helper()
-	return testpki.Receive(f.t, f.runs)
+	return testserver.Receive(f.t, f.runs)
 }
 
 func (f *fleetTest) requireNoRun() {
@@ -185,7 +181,7 @@ func (f *fleetTest) requireState(name string, state fleet.State) {
 func (f *fleetTest) ended() error {
 	f.t.Helper()
 	f.stop(nil)
-	return testpki.Receive(f.t, f.result)
+	return testserver.Receive(f.t, f.result)
 }
 
 // get returns the body of the answer to a GET.
@@ -206,18 +202,5 @@ func get(ctx context.Context, c *remote.Cluster, path string) (string, error) {
 func connected(status metav1.ConditionStatus, observed int64) metav1.Condition {
 	return metav1.Condition{
 		Type: v1alpha1.DataPlaneConditionConnected, Status: status, ObservedGeneration: observed, Reason: "Tested",
-	}
-}
-
-// withECDSA gives a server a certificate with which handshakes take less than with RSA.
-func withECDSA(t testing.TB) func(*httptest.Server) {
-	t.Helper()
-	a, key := testpki.New(t), testpki.ECDSAKey(t)
-	cert := a.Issue(key, func(template *x509.Certificate) {
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	})
-	return func(s *httptest.Server) {
-		s.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}
 	}
 }

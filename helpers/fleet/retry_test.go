@@ -19,7 +19,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -42,7 +42,7 @@ func TestFleetRetriesErrors(t *testing.T) {
 	failure := errors.New("no route")
 	for i := range 6 {
 		f.next().end <- failure
-		end := testpki.Receive(t, ends)
+		end := testserver.Receive(t, ends)
 		require.ErrorIs(t, end.err, failure)
 		longest := min(8*time.Millisecond<<i, 64*time.Millisecond)
 		require.GreaterOrEqual(t, end.retry, longest/2)
@@ -59,14 +59,14 @@ func TestFleetRetriesErrors(t *testing.T) {
 
 	f.move(dp) // which forgets the failures
 	require.ErrorIs(t, r.cause(t), remote.ErrServerChanged)
-	require.ErrorIs(t, testpki.Receive(t, ends).err, remote.ErrServerChanged)
+	require.ErrorIs(t, testserver.Receive(t, ends).err, remote.ErrServerChanged)
 	f.next().end <- failure
-	assert.LessOrEqual(t, testpki.Receive(t, ends).retry, 8*time.Millisecond)
+	assert.LessOrEqual(t, testserver.Receive(t, ends).retry, 8*time.Millisecond)
 
 	r = f.next()
 	f.source.Delete(dp.DeepCopy())
 	require.ErrorIs(t, r.cause(t), helpers.ErrDeleted)
-	require.ErrorIs(t, testpki.Receive(t, ends).err, helpers.ErrDeleted)
+	require.ErrorIs(t, testserver.Receive(t, ends).err, helpers.ErrDeleted)
 	require.Eventually(t, func() bool { return removed.Load() == 1 }, 10*time.Second, time.Millisecond)
 	assert.EqualValues(t, 9, starts.Load())
 }
@@ -80,7 +80,7 @@ func TestFleetForgetsFailuresAfterRunningWell(t *testing.T) {
 	f.add("a")
 	for range 8 {
 		f.next().end <- errors.New("again")
-		require.LessOrEqual(t, testpki.Receive(t, retries), time.Microsecond)
+		require.LessOrEqual(t, testserver.Receive(t, retries), time.Microsecond)
 	}
 }
 
@@ -95,7 +95,7 @@ func TestFleetBackoffIsDefaultIfZero(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			retries := make(chan time.Duration, 1)
-			s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
+			s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			f := fleet.New(s.informer, func(context.Context, *remote.Cluster) error { return errors.New("down") }, fleet.Options{
@@ -110,7 +110,7 @@ func TestFleetBackoffIsDefaultIfZero(t *testing.T) {
 			})
 			s.Add(server.DataPlane("a", "user"))
 			require.NoError(t, f.Run(ctx))
-			retry := testpki.Receive(t, retries)
+			retry := testserver.Receive(t, retries)
 			assert.GreaterOrEqual(t, retry, test.atLeast)
 			assert.LessOrEqual(t, retry, test.atMost)
 		})
@@ -153,7 +153,7 @@ func TestFleetSurvivesPanics(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ends := make(chan error, 1)
-			s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
+			s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 			f := fleet.New(s.informer, func(context.Context, *remote.Cluster) error { test.do(); return nil },
 				fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}})
 			ctx, stop := context.WithCancel(t.Context())
@@ -161,7 +161,7 @@ func TestFleetSurvivesPanics(t *testing.T) {
 			result := make(chan error, 1)
 			go func() { result <- f.Run(ctx) }()
 			s.Add(server.DataPlane("a", "user"))
-			err := testpki.Receive(t, ends)
+			err := testserver.Receive(t, ends)
 			require.EqualError(t, err, test.want)
 			var panicked *fleet.PanicError
 			if errors.As(err, &panicked) {
@@ -171,7 +171,7 @@ func TestFleetSurvivesPanics(t *testing.T) {
 				require.ErrorIs(t, err, test.is)
 			}
 			stop()
-			require.NoError(t, testpki.Receive(t, result))
+			require.NoError(t, testserver.Receive(t, result))
 		})
 	}
 }
@@ -183,7 +183,7 @@ func TestFleetWaitsForCredentialsThatCanBeUsed(t *testing.T) {
 		Hooks:   fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }},
 	})
 	dp := f.add("a", func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials.ClientKey = "c2VjcmV0" })
-	require.ErrorIs(t, testpki.Receive(t, ends), helpers.ErrInvalidCredentials)
+	require.ErrorIs(t, testserver.Receive(t, ends), helpers.ErrInvalidCredentials)
 	f.requireState("a", fleet.StateRetrying)
 	assert.Contains(t, f.status("a").LastError, "spec.kubernetesCluster.credentials.clientKey")
 	assert.NotContains(t, f.status("a").LastError, "c2VjcmV0")
@@ -205,7 +205,7 @@ func TestFleetRetriesOverdueOfAnother(t *testing.T) {
 
 func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
 	ends := make(chan error, 10)
-	s, server := newSource(t), testpki.NewServer(t, testpki.WhoAmI)
+	s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 	f := fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); panic("too late") },
 		fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}})
 	ctx, stop := context.WithCancel(t.Context())
@@ -215,8 +215,8 @@ func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
 	require.Eventually(t, func() bool { return len(f.Status().Planes) == 1 && f.Status().Planes[0].State == fleet.StateRunning },
 		10*time.Second, time.Millisecond)
 	stop()
-	require.NoError(t, testpki.Receive(t, result))
-	err := testpki.Receive(t, ends)
+	require.NoError(t, testserver.Receive(t, result))
+	err := testserver.Receive(t, ends)
 	require.ErrorIs(t, err, fleet.ErrStopped)
 	require.ErrorContains(t, err, "run panicked: too late")
 	assert.Equal(t, "run panicked: too late", f.Status().Planes[0].LastError)
@@ -232,15 +232,15 @@ func TestFleetCountsRunningWellFromTheStart(t *testing.T) {
 	})
 	f.add("a")
 	f.next().end <- errors.New("first")
-	testpki.Receive(t, retries)
+	testserver.Receive(t, retries)
 	r := f.next()
 	time.Sleep(resetAfter)
 	fleet.MarkStarted(r.ctx)
 	r.end <- errors.New("second, though after long")
-	require.GreaterOrEqual(t, testpki.Receive(t, retries), initial)
+	require.GreaterOrEqual(t, testserver.Receive(t, retries), initial)
 	r = f.next()
 	fleet.MarkStarted(r.ctx)
 	time.Sleep(resetAfter)
 	r.end <- errors.New("first, after running well")
-	require.LessOrEqual(t, testpki.Receive(t, retries), initial)
+	require.LessOrEqual(t, testserver.Receive(t, retries), initial)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -37,26 +37,26 @@ func TestFleetRunsLastThroughRotations(t *testing.T) {
 	}
 	requireUser("user-of-a")
 	dp = f.rotate(dp, "second")
-	assert.Equal(t, rotation{key, nil}, testpki.Receive(t, rotations))
-	assert.Equal(t, key, testpki.Receive(t, remotes))
+	assert.Equal(t, rotation{key, nil}, testserver.Receive(t, rotations))
+	assert.Equal(t, key, testserver.Receive(t, remotes))
 	requireUser("second")
 
 	// Credentials that can't be used: never the old ones silently.
 	broken := f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials.ClientKey = "c2VjcmV0" })
-	require.ErrorIs(t, testpki.Receive(t, rotations).err, helpers.ErrInvalidCredentials)
+	require.ErrorIs(t, testserver.Receive(t, rotations).err, helpers.ErrInvalidCredentials)
 	_, err := get(t.Context(), r.cluster, "/")
 	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
 	assert.Equal(t, fleet.StateRunning, f.status("a").State)
 	assert.Contains(t, f.status("a").LastError, "spec.kubernetesCluster.credentials.clientKey")
 
 	f.rotate(broken, "third")
-	assert.Equal(t, rotation{key, nil}, testpki.Receive(t, rotations))
+	assert.Equal(t, rotation{key, nil}, testserver.Receive(t, rotations))
 	requireUser("third")
 	f.modify(dp, func(dp *v1alpha1.DataPlane) {
 		dp.Labels = map[string]string{"x": "y"}
 		dp.Spec.KubernetesCluster.Credentials = f.server.DataPlane("a", "fourth").Spec.KubernetesCluster.Credentials
 	})
-	testpki.Receive(t, rotations)
+	testserver.Receive(t, rotations)
 	requireUser("fourth")
 	r.requireGoesOn(t)
 	assert.Zero(t, f.status("a").Restarts)

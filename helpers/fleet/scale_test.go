@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -67,12 +67,12 @@ func TestFleetStartsOthersWhenOneIsDead(t *testing.T) {
 // A cluster that accepts connections and says nothing costs others no more than it must.
 func TestFleetOfAThousandOfWhichATenthIsDead(t *testing.T) {
 	const planes = 1000
-	server, s := testpki.NewServer(t, testpki.WhoAmI, withECDSA(t)), newSource(t)
+	server, s := testserver.New(t, testserver.WhoAmI), newSource(t)
 	deadURL, dead := newDeadServer(t)
-	key := testpki.ECDSAKey(t)
-	cert := server.Clients.Issue(key)
+	template := server.DataPlane("template", "alice")
 	for i := range planes {
-		dp := server.DataPlaneWith(fmt.Sprint("dp-", i), cert, key)
+		dp := template.DeepCopy()
+		dp.Name = fmt.Sprint("dp-", i)
 		if i%10 == 0 {
 			dp.Spec.KubernetesCluster.Credentials.APIServerURL = deadURL
 		}
@@ -99,11 +99,11 @@ func TestFleetOfAThousandOfWhichATenthIsDead(t *testing.T) {
 	}
 	require.Equal(t, planes*9/10, server.Open())
 	stop()
-	require.NoError(t, testpki.Receive(t, result))
+	require.NoError(t, testserver.Receive(t, result))
 	server.RequireNoConnections()
 	require.Positive(t, dead.accepted.Load())
 	require.Eventually(t, func() bool { return dead.open.Load() == 0 }, 10*time.Second, time.Millisecond)
-	testpki.RequireGoroutines(t, before)
+	testserver.RequireGoroutines(t, before)
 }
 
 // deadServer counts the connections that it accepts, and says nothing.

@@ -16,15 +16,15 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
 	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
 )
 
 // secretive returns a DataPlane that holds a secret in every place that there is.
 func secretive(t *testing.T) *v1alpha1.DataPlane {
 	t.Helper()
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	dp.ResourceVersion = "1"
 	dp.Annotations = map[string]string{"stays": "x"}
 	for _, key := range lastapplied.Annotations {

@@ -20,10 +20,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/observer"
 )
 
@@ -185,13 +186,15 @@ func TestClientDials(t *testing.T) {
 }
 
 func TestClientHasConnectionsOfItsOwn(t *testing.T) {
-	server := testpki.NewServer(t, serveLogs)
-	key := testpki.ECDSAKey(t)
-	opts := direct(server.Server)
-	opts.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{server.Clients.Issue(key).Raw}, PrivateKey: key}}
+	server := testserver.New(t, serveLogs)
+	config, err := helpers.RESTConfigFor(server.DataPlane("prod", "alice"))
+	require.NoError(t, err)
+	opts := direct()
+	opts.TLS, err = rest.TLSConfigFor(config)
+	require.NoError(t, err)
 	clients := make([]*http.Client, 2)
 	for i := range clients {
-		client, base, err := observer.ClientFor(observedBy(server.URL), opts)
+		client, base, err := observer.ClientFor(observedBy(server.URL()), opts)
 		require.NoError(t, err)
 		for range 2 {
 			_, body := get(t, client, base.String())

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	listers "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
@@ -23,7 +23,7 @@ import (
 func BenchmarkCacheGet(b *testing.B) {
 	indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
 	lister := listerOf(indexer)
-	template := testpki.DataPlane(b)
+	template := dataplanetest.DataPlane("default", "production-dataplane")
 	keys := make([]types.NamespacedName, 1000)
 	for i := range keys {
 		keys[i] = keyOf(i)
@@ -105,7 +105,7 @@ func BenchmarkThousandClusters(b *testing.B) {
 		runtime.ReadMemStats(&stats)
 		return float64(stats.HeapAlloc)
 	}
-	dp := testpki.DataPlane(b)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	clusters := make([]*remote.Cluster, count)
 	var bytes float64
 	var goroutines int

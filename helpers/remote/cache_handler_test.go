@@ -23,7 +23,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -32,7 +32,7 @@ func keyOf(i int) types.NamespacedName {
 }
 
 func TestHandlerDoesAtOnceWhatGetDoes(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	dp := server.DataPlane("prod", "alice")
 	recreated := dp.DeepCopy()
 	recreated.UID = "uid-2"
@@ -124,7 +124,7 @@ func TestHandlerDoesAtOnceWhatGetDoes(t *testing.T) {
 }
 
 func TestASlowBuildHoldsUpNobodyElse(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	f := newFixture(t, remote.Options{})
 	dp := f.set(server.DataPlane("prod", "alice"))
 	f.mustGet(prod)
@@ -147,7 +147,7 @@ func TestASlowBuildHoldsUpNobodyElse(t *testing.T) {
 		assert.NoError(t, err)
 		result <- c
 	}()
-	testpki.Receive(t, building)
+	testserver.Receive(t, building)
 	for i := range 3 {
 		f.set(server.DataPlane(keyOf(i).Name, "alice"))
 		soon(t, func() {
@@ -161,7 +161,7 @@ func TestASlowBuildHoldsUpNobodyElse(t *testing.T) {
 	soon(t, func() { h.OnUpdate(recreated, rotated) })
 	soon(t, func() { assert.Equal(t, 3, f.Len()) })
 	close(release)
-	f.requireUser("bob", testpki.Receive(t, result))
+	f.requireUser("bob", testserver.Receive(t, result))
 }
 
 // soon requires that something returns without waiting.
@@ -172,11 +172,11 @@ func soon(t testing.TB, do func()) {
 		defer close(done)
 		do()
 	}()
-	testpki.Receive(t, done)
+	testserver.Receive(t, done)
 }
 
 func TestADataPlaneThatGoesDuringItsBuild(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	for name, end := range map[string]func(*fixture, *v1alpha1.DataPlane){
 		"deleted": func(f *fixture, dp *v1alpha1.DataPlane) {
 			assert.NoError(t, f.indexer.Delete(dp))
@@ -202,7 +202,7 @@ func TestADataPlaneThatGoesDuringItsBuild(t *testing.T) {
 
 func TestCloseOfACacheClosesAll(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	f := newFixture(t, remote.Options{})
 	for i := range 20 {
 		f.set(server.DataPlane(keyOf(i).Name, "alice"))
@@ -219,7 +219,7 @@ func TestCloseOfACacheClosesAll(t *testing.T) {
 	f.Handler().OnAdd(server.DataPlane("dp-0", "alice"), false)
 	server.RequireNoConnections()
 	server.Close()
-	testpki.RequireGoroutines(t, goroutines)
+	testserver.RequireGoroutines(t, goroutines)
 }
 
 // Hundreds of data planes, of which half are dead, with eight callers each: one build for
@@ -227,7 +227,7 @@ func TestCloseOfACacheClosesAll(t *testing.T) {
 func TestDeadClustersHoldUpNobody(t *testing.T) {
 	const planes, callers = 1000, 8
 	goroutines := runtime.NumGoroutine()
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	var configs atomic.Int32
 	options := editConfig(func(*rest.Config) { configs.Add(1) })
 	options.CloseGrace = -1
@@ -276,11 +276,11 @@ func TestDeadClustersHoldUpNobody(t *testing.T) {
 	f.Close()
 	server.RequireNoConnections()
 	server.Close()
-	testpki.RequireGoroutines(t, goroutines)
+	testserver.RequireGoroutines(t, goroutines)
 }
 
 func TestACacheUnderRace(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	variants := make([]*v1alpha1.DataPlane, 4)
 	for i := range variants {
 		variants[i] = server.DataPlane("x", fmt.Sprint("user-", i))

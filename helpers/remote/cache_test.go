@@ -19,7 +19,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	listers "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
@@ -115,7 +115,7 @@ func isClosed(c *client) bool {
 }
 
 func TestGetKeepsAClientThroughEveryChangeOfItsDataPlane(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	for _, versions := range []string{"with resource versions", "without"} {
 		t.Run(versions, func(t *testing.T) {
 			f := newFixture(t, remote.Options{})
@@ -152,7 +152,7 @@ func TestGetKeepsAClientThroughEveryChangeOfItsDataPlane(t *testing.T) {
 }
 
 func TestGetBuildsAnewForAnotherCluster(t *testing.T) {
-	server, other := testpki.NewServer(t, testpki.WhoAmI), testpki.NewServer(t, testpki.WhoAmI)
+	server, other := testserver.New(t, testserver.WhoAmI), testserver.New(t, testserver.WhoAmI)
 	recreated := server.DataPlane("prod", "bob")
 	recreated.UID = "uid-2"
 	for name, dp := range map[string]*v1alpha1.DataPlane{
@@ -175,7 +175,7 @@ func TestGetBuildsAnewForAnotherCluster(t *testing.T) {
 }
 
 func TestGetOfADataPlaneThatIsGone(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	f := newFixture(t, remote.Options{})
 	_, err := f.Get(prod)
 	require.True(t, apierrors.IsNotFound(err))
@@ -192,7 +192,7 @@ func TestGetOfADataPlaneThatIsGone(t *testing.T) {
 }
 
 func TestOtherErrorsOfReadingLeaveTheClient(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	f := newFixture(t, remote.Options{})
 	f.set(server.DataPlane("prod", "alice"))
 	before := f.mustGet(prod)
@@ -206,7 +206,7 @@ func TestOtherErrorsOfReadingLeaveTheClient(t *testing.T) {
 }
 
 func TestAClientWaitsForCredentialsThatCanBeUsed(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	f := newFixture(t, remote.Options{})
 	good := server.DataPlane("prod", "alice")
 	f.set(good.DeepCopy())
@@ -237,7 +237,7 @@ func TestAClientWaitsForCredentialsThatCanBeUsed(t *testing.T) {
 }
 
 func TestABuildThatFailsIsTriedAgain(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	for name, fail := range map[string]func(){"error": func() {}, "panic": func() { panic("in the caller's code") }} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, remote.Options{})
@@ -263,7 +263,7 @@ func TestABuildThatFailsIsTriedAgain(t *testing.T) {
 }
 
 func TestGetBuildsAnewWhenTheCallerHasClosedTheCluster(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	f := newFixture(t, remote.Options{})
 	f.set(server.DataPlane("prod", "alice"))
 	before := f.mustGet(prod)
@@ -272,7 +272,7 @@ func TestGetBuildsAnewWhenTheCallerHasClosedTheCluster(t *testing.T) {
 }
 
 func TestDataPlanesOfACacheShareNoConnection(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	f := newFixture(t, remote.Options{})
 	a := f.set(server.DataPlane("a", "alice"))
 	b := a.DeepCopy() // the same credentials

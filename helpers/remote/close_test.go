@@ -17,17 +17,17 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 func TestCloseRefusesNewRequests(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
 	require.NoError(t, c.Probe(t.Context()))
 	c.Close()
 	c.Close()
-	testpki.Receive(t, c.Done())
+	testserver.Receive(t, c.Done())
 	server.RequireNoConnections()
 	_, err := get(t.Context(), c, "/")
 	require.ErrorIs(t, err, remote.ErrClosed)
@@ -35,7 +35,7 @@ func TestCloseRefusesNewRequests(t *testing.T) {
 	assert.Contains(t, err.Error(), "data plane default/prod")
 	assertClassified(t, remote.ReachabilityClosed, c.Probe(t.Context()))
 	body := &closeRecorder{Reader: strings.NewReader("x")}
-	_, err = c.HTTPClient().Post(server.URL, "", body)
+	_, err = c.HTTPClient().Post(server.URL(), "", body)
 	require.ErrorIs(t, err, remote.ErrClosed)
 	assert.True(t, body.closed, "as a RoundTripper must")
 }
@@ -80,13 +80,13 @@ func (h *hold) start(t testing.TB, c *remote.Cluster) <-chan result {
 		body, err := get(context.Background(), c, "/slow")
 		done <- result{body, err}
 	}()
-	testpki.Receive(t, h.arrived)
+	testserver.Receive(t, h.arrived)
 	return done
 }
 
 func TestCloseLetsUnaryRequestsEndWithinTheGrace(t *testing.T) {
 	h := newHold()
-	server := testpki.NewServer(t, h.serve)
+	server := testserver.New(t, h.serve)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Minute})
 	// Also those of earlier rotations.
 	var results []<-chan result
@@ -96,7 +96,7 @@ func TestCloseLetsUnaryRequestsEndWithinTheGrace(t *testing.T) {
 	}
 	closed := make(chan struct{})
 	go func() { c.Close(); close(closed) }()
-	testpki.Receive(t, c.Done())
+	testserver.Receive(t, c.Done())
 	_, err := get(t.Context(), c, "/")
 	require.ErrorIs(t, err, remote.ErrClosed)
 	select {
@@ -106,29 +106,29 @@ func TestCloseLetsUnaryRequestsEndWithinTheGrace(t *testing.T) {
 	}
 	close(h.answer)
 	for i, done := range results {
-		result := testpki.Receive(t, done)
+		result := testserver.Receive(t, done)
 		require.NoError(t, result.err)
 		assert.Equal(t, fmt.Sprintf("user-%d", i), result.body, "each ends as who it began")
 	}
-	testpki.Receive(t, closed)
+	testserver.Receive(t, closed)
 	server.RequireNoConnections()
 }
 
 func TestAbortCutsWhatCloseWaitsFor(t *testing.T) {
 	h := newHold()
-	server := testpki.NewServer(t, h.serve)
+	server := testserver.New(t, h.serve)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
 	before := h.start(t, c)
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
 	after := h.start(t, c)
 	closed := make(chan struct{})
 	go func() { c.Close(); close(closed) }()
-	testpki.Receive(t, c.Done())
+	testserver.Receive(t, c.Done())
 	c.Abort()
 	server.RequireNoConnections()
-	testpki.Receive(t, closed)
+	testserver.Receive(t, closed)
 	for _, done := range []<-chan result{before, after} {
-		require.ErrorIs(t, testpki.Receive(t, done).err, remote.ErrClosed)
+		require.ErrorIs(t, testserver.Receive(t, done).err, remote.ErrClosed)
 	}
 	c.Abort() // again
 }
@@ -150,7 +150,7 @@ func TestCloseCutsWhatOutlastsTheGrace(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, rotated=%t, http2=%t", name, rotated, http2), func(t *testing.T) {
 					goroutines := runtime.NumGoroutine()
 					arrived := make(chan struct{}, 2)
-					server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+					server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 						arrived <- struct{}{}
 						hang(w, r)
 					}, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
@@ -161,16 +161,16 @@ func TestCloseCutsWhatOutlastsTheGrace(t *testing.T) {
 						_, err := get(context.Background(), c, test.path)
 						result <- err
 					}()
-					testpki.Receive(t, arrived)
+					testserver.Receive(t, arrived)
 					if rotated && test.grace == time.Hour {
 						require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
 					}
 					c.Close()
 					server.RequireNoConnections()
-					err := testpki.Receive(t, result)
+					err := testserver.Receive(t, result)
 					require.ErrorIs(t, err, remote.ErrClosed, "and not: context canceled")
 					server.Close()
-					testpki.RequireGoroutines(t, goroutines)
+					testserver.RequireGoroutines(t, goroutines)
 				})
 			}
 		}
@@ -179,7 +179,7 @@ func TestCloseCutsWhatOutlastsTheGrace(t *testing.T) {
 
 func TestCloseWhileConnectionsAreMade(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	for range 20 {
 		c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: -1})
 		result := make(chan error, 1)
@@ -188,11 +188,11 @@ func TestCloseWhileConnectionsAreMade(t *testing.T) {
 			result <- err
 		}()
 		c.Close()
-		if err := testpki.Receive(t, result); err != nil {
+		if err := testserver.Receive(t, result); err != nil {
 			require.ErrorIs(t, err, remote.ErrClosed)
 		}
 	}
 	server.RequireNoConnections()
 	server.Close()
-	testpki.RequireGoroutines(t, goroutines)
+	testserver.RequireGoroutines(t, goroutines)
 }

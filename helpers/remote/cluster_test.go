@@ -27,12 +27,14 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 func TestNewClusterRefusesCredentialsThatCannotBeUsed(t *testing.T) {
-	plain := testpki.DataPlane(t)
+	plain := dataplanetest.DataPlane("default", "production-dataplane")
 	plain.Spec.KubernetesCluster.Credentials.APIServerURL = "http://host"
 	for name, test := range map[string]struct {
 		dp   *v1alpha1.DataPlane
@@ -47,15 +49,15 @@ func TestNewClusterRefusesCredentialsThatCannotBeUsed(t *testing.T) {
 			require.ErrorIs(t, err, test.want)
 		})
 	}
-	c := newCluster(t, testpki.DataPlane(t), remote.Options{})
+	c := newCluster(t, dataplanetest.DataPlane("default", "production-dataplane"), remote.Options{})
 	require.ErrorIs(t, c.Update(nil), helpers.ErrNoCredentials)
-	other := testpki.DataPlane(t)
+	other := dataplanetest.DataPlane("default", "production-dataplane")
 	other.Name = "other"
 	require.EqualError(t, c.Update(other), "data plane default/production-dataplane: got data plane default/other")
 }
 
 func TestAClusterStartsNothingBeforeItIsUsed(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	dp := server.DataPlane("prod", "alice")
 	before, unchanged := runtime.NumGoroutine(), dp.DeepCopy()
 	clusters := make([]*remote.Cluster, 100)
@@ -72,7 +74,7 @@ func TestAClusterStartsNothingBeforeItIsUsed(t *testing.T) {
 }
 
 func TestEveryKindOfClientSharesTheConnection(t *testing.T) {
-	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case r.URL.Path == "/version":
@@ -110,7 +112,7 @@ func TestEveryKindOfClientSharesTheConnection(t *testing.T) {
 }
 
 func TestConfigIsCompleteAndTheCallers(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
 	config := c.Config()
 	assert.Equal(t, rest.DefaultKubernetesUserAgent(), config.UserAgent)
@@ -132,7 +134,7 @@ func TestConfigIsCompleteAndTheCallers(t *testing.T) {
 }
 
 func TestConfigHoldsTheNewestCredentials(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	token := "first"
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{
 		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
@@ -147,14 +149,14 @@ func TestConfigHoldsTheNewestCredentials(t *testing.T) {
 	token = "second"
 	require.NoError(t, c.Update(bob))
 	config := c.Config()
-	assert.Equal(t, bob.Spec.KubernetesCluster.Credentials.ClientKey, testpki.Encode(config.KeyData))
+	assert.Equal(t, bob.Spec.KubernetesCluster.Credentials.ClientKey, pki.Encode(config.KeyData))
 	assert.Equal(t, "second", config.BearerToken)
 	assert.Equal(t, "carol", config.Impersonate.UserName)
 
 	require.Error(t, c.Update(nil))
 	withoutCredentials := func() {
 		config := c.Config()
-		assert.Equal(t, server.URL, config.Host)
+		assert.Equal(t, server.URL(), config.Host)
 		assert.Empty(t, config.KeyData)
 		assert.Empty(t, config.CertData)
 		assert.Empty(t, config.BearerToken)
@@ -167,7 +169,7 @@ func TestConfigHoldsTheNewestCredentials(t *testing.T) {
 }
 
 func TestClustersOfTheSameCredentialsShareNoConnection(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	dp := server.DataPlane("a", "alice")
 	a, b := newCluster(t, dp, remote.Options{}), newCluster(t, dp, remote.Options{})
 	for _, c := range []*remote.Cluster{a, b} {
@@ -183,7 +185,7 @@ func TestClustersOfTheSameCredentialsShareNoConnection(t *testing.T) {
 }
 
 func TestCloseIdleConnectionsForReachesTheTransport(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
 	client := c.HTTPClient()
 	for _, user := range []string{"alice", "bob"} { // also after a rotation
@@ -201,7 +203,7 @@ func TestCloseIdleConnectionsForReachesTheTransport(t *testing.T) {
 }
 
 func TestHTTP2CanBeTurnedOff(t *testing.T) {
-	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
 	dp := server.DataPlane("prod", "alice")
 	proto, err := get(t.Context(), newCluster(t, dp, remote.Options{}), "/")
 	require.NoError(t, err)
@@ -213,7 +215,7 @@ func TestHTTP2CanBeTurnedOff(t *testing.T) {
 }
 
 func TestAClusterAndItsErrorsShowNoSecret(t *testing.T) {
-	server := testpki.NewServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	server := testserver.New(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
 	dp := server.DataPlane("prod", "alice")
 	const token = "hunter2"
 	c := newCluster(t, dp, remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
@@ -235,16 +237,16 @@ func TestAClusterAndItsErrorsShowNoSecret(t *testing.T) {
 			text := fmt.Sprintf(verb, value)
 			assert.NotContains(t, text, token, verb)
 			assert.NotContains(t, text, key[100:120], verb)
-			assert.NotContains(t, text, string(testpki.Decode(key))[60:100], verb)
-			assert.NotContains(t, text, fmt.Sprintf("%#v", testpki.Decode(key)[60:70])[8:60], verb)
+			assert.NotContains(t, text, string(pki.Decode(key))[60:100], verb)
+			assert.NotContains(t, text, fmt.Sprintf("%#v", pki.Decode(key)[60:70])[8:60], verb)
 		}
 	}
-	assert.Equal(t, "data plane default/prod at "+server.URL, c.String())
+	assert.Equal(t, "data plane default/prod at "+server.URL(), c.String())
 }
 
 // Everything at once, so that the race detector sees it.
 func TestUpdateWhileManyRequestsRun(t *testing.T) {
-	server := testpki.NewServer(t, streams)
+	server := testserver.New(t, streams)
 	first := server.DataPlane("prod", "user-0")
 	c := newCluster(t, first, remote.Options{CloseGrace: 20 * time.Second})
 	planes := []*v1alpha1.DataPlane{first, server.DataPlane("prod", "user-1"), server.DataPlane("prod", "user-2")}

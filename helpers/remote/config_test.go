@@ -29,7 +29,8 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -50,7 +51,7 @@ func echoHeader(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestWhatConfigForSetsTakesEffectAtOnce(t *testing.T) {
-	server := testpki.NewServer(t, echoHeader)
+	server := testserver.New(t, echoHeader)
 	tokens := t.TempDir()
 	for name, test := range map[string]struct {
 		set    func(config *rest.Config, value string)
@@ -134,7 +135,7 @@ func TestConfigForCanConnectThroughAGateway(t *testing.T) {
 
 	_, err = get(t.Context(), c, "/api/v1/pods?watch=true")
 	require.ErrorIs(t, err, context.DeadlineExceeded, "it is a watch behind the prefix too")
-	testpki.Receive(t, started)
+	testserver.Receive(t, started)
 }
 
 // connectProxy is an HTTP proxy that answers with a status, or connects.
@@ -170,7 +171,7 @@ func connectProxy(t *testing.T, status int) (proxy *url.URL, used *atomic.Int32)
 }
 
 func TestAProxyIsUsedAndCanBeChanged(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	first, usedFirst := connectProxy(t, http.StatusOK)
 	second, usedSecond := connectProxy(t, http.StatusOK)
 	proxy := first
@@ -189,7 +190,7 @@ func TestAProxyIsUsedAndCanBeChanged(t *testing.T) {
 }
 
 func TestAProxyThatRefusesIsTold(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	for _, status := range []int{http.StatusServiceUnavailable, http.StatusProxyAuthRequired, http.StatusForbidden} {
 		proxy, _ := connectProxy(t, status)
 		proxy.User = url.UserPassword("user", "hunter2")
@@ -204,7 +205,7 @@ func TestAProxyThatRefusesIsTold(t *testing.T) {
 }
 
 func TestConfigsShareOneRateLimiter(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	dp := server.DataPlane("prod", "alice")
 	given := flowcontrol.NewTokenBucketRateLimiter(7, 1)
 	for name, test := range map[string]struct {
@@ -233,7 +234,7 @@ func TestConfigsShareOneRateLimiter(t *testing.T) {
 }
 
 func TestWhatAClusterCannotHonourIsRefusedByName(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	dial := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("x") }
 	for field, edit := range map[string]func(*rest.Config){
 		"ExecProvider": func(config *rest.Config) { config.ExecProvider = &clientcmdapi.ExecConfig{Command: "x"} },
@@ -258,7 +259,7 @@ func denyAddress(context.Context, string, string, syscall.RawConn) error {
 }
 
 func TestDialOfConfigForIsUsedAndItsConnectionsAreClosed(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	var dialed atomic.Int32
 	c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
 		config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -286,7 +287,7 @@ func (l *stuckLimiter) Wait(ctx context.Context) error {
 }
 
 func TestARequestToAClosedClusterDoesNotWaitForTheRateLimiter(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	limiter := &stuckLimiter{RateLimiter: flowcontrol.NewFakeAlwaysRateLimiter(), waiting: make(chan struct{})}
 	c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) { config.RateLimiter = limiter }))
 	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
@@ -301,9 +302,9 @@ func TestARequestToAClosedClusterDoesNotWaitForTheRateLimiter(t *testing.T) {
 
 	result := make(chan error, 1)
 	go func() { result <- request(context.Background()) }()
-	testpki.Receive(t, limiter.waiting)
+	testserver.Receive(t, limiter.waiting)
 	c.Close()
-	require.ErrorIs(t, testpki.Receive(t, result), remote.ErrClosed, "one that waits when it is closed")
+	require.ErrorIs(t, testserver.Receive(t, result), remote.ErrClosed, "one that waits when it is closed")
 	go func() { result <- request(context.Background()) }()
-	require.ErrorIs(t, testpki.Receive(t, result), remote.ErrClosed, "one that comes later")
+	require.ErrorIs(t, testserver.Receive(t, result), remote.ErrClosed, "one that comes later")
 }

@@ -19,18 +19,20 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 func TestFilesOfCredentialsAreReadAgainByUpdate(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	files := t.TempDir()
 	ca, cert, key := filepath.Join(files, "ca"), filepath.Join(files, "cert"), filepath.Join(files, "key")
-	write := func(file, data string) { require.NoError(t, os.WriteFile(file, testpki.Decode(data), 0o600)) }
+	write := func(file, data string) { require.NoError(t, os.WriteFile(file, pki.Decode(data), 0o600)) }
 	dp := server.DataPlane("prod", "alice")
 	alice, bob := dp.Spec.KubernetesCluster.Credentials, server.DataPlane("prod", "bob").Spec.KubernetesCluster.Credentials
-	write(ca, testpki.DataPlane(t).Spec.KubernetesCluster.Credentials.CACert)
+	write(ca, dataplanetest.DataPlane("default", "production-dataplane").Spec.KubernetesCluster.Credentials.CACert)
 	write(cert, alice.ClientCert)
 	write(key, alice.ClientKey)
 	c := newCluster(t, dp, editConfig(func(config *rest.Config) {
@@ -53,7 +55,7 @@ func TestFilesOfCredentialsAreReadAgainByUpdate(t *testing.T) {
 }
 
 func TestNothingOfConfigIsShared(t *testing.T) {
-	server := testpki.NewServer(t, echoHeader)
+	server := testserver.New(t, echoHeader)
 	c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
 		config.Impersonate = rest.ImpersonationConfig{
 			UserName: "u", Groups: []string{"viewers"}, Extra: map[string][]string{"scope": {"view"}},
@@ -70,7 +72,7 @@ func TestNothingOfConfigIsShared(t *testing.T) {
 }
 
 func TestAnyGraceIsAccepted(t *testing.T) {
-	server := testpki.NewServer(t, streams)
+	server := testserver.New(t, streams)
 	for _, grace := range []time.Duration{math.MinInt64, -1, math.MaxInt64 / 2, math.MaxInt64} {
 		c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: grace})
 		resp, err := open(t.Context(), c, "/api/v1/configmaps?watch=true")
@@ -83,16 +85,16 @@ func TestAnyGraceIsAccepted(t *testing.T) {
 
 func TestConfigForMayLookAtTheCluster(t *testing.T) {
 	var c *remote.Cluster
-	c = newCluster(t, testpki.DataPlane(t), editConfig(func(config *rest.Config) {
+	c = newCluster(t, dataplanetest.DataPlane("default", "production-dataplane"), editConfig(func(config *rest.Config) {
 		if c != nil {
 			config.UserAgent = c.Config().UserAgent + c.Key().Name + c.String()
 		}
 	}))
-	soon(t, func() { assert.NoError(t, c.Update(testpki.DataPlane(t))) })
+	soon(t, func() { assert.NoError(t, c.Update(dataplanetest.DataPlane("default", "production-dataplane"))) })
 }
 
 func TestAResyncTakesWhatConfigForTakesFromElsewhere(t *testing.T) {
-	server := testpki.NewServer(t, echoHeader)
+	server := testserver.New(t, echoHeader)
 	token := "old"
 	f := newFixture(t, editConfig(func(config *rest.Config) { config.BearerToken = token }))
 	dp := f.set(server.DataPlane("prod", "alice"))
@@ -105,7 +107,7 @@ func TestAResyncTakesWhatConfigForTakesFromElsewhere(t *testing.T) {
 }
 
 func TestOnRotateMayUseTheCache(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	var f *fixture
 	rotations := 0
 	f = newFixture(t, remote.Options{OnRotate: func(key types.NamespacedName) {
@@ -120,7 +122,7 @@ func TestOnRotateMayUseTheCache(t *testing.T) {
 }
 
 func TestADataPlaneThatIsNilIsGone(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	dp.ResourceVersion = "1"
 	read := func(types.NamespacedName) (*v1alpha1.DataPlane, error) { return dp, nil }
 	c := remote.NewCache(read, func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil }, remote.Options{})
@@ -131,21 +133,21 @@ func TestADataPlaneThatIsNilIsGone(t *testing.T) {
 	dp = nil
 	_, err = c.Get(key)
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
-	testpki.Receive(t, built.Done())
+	testserver.Receive(t, built.Done())
 	assert.Zero(t, c.Len())
 }
 
 func TestCloseDoesNotWaitForResponsesWithoutABody(t *testing.T) {
-	server := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Minute})
-	_, err := c.HTTPClient().Head(server.URL) // few close the body of that
+	_, err := c.HTTPClient().Head(server.URL()) // few close the body of that
 	require.NoError(t, err)
 	soon(t, c.Close)
 }
 
 func TestOldConnectionsCloseAsTheyBecomeIdle(t *testing.T) {
 	h := newHold()
-	server := testpki.NewServer(t, h.serve, func(s *httptest.Server) { s.EnableHTTP2 = false })
+	server := testserver.New(t, h.serve, func(s *httptest.Server) { s.EnableHTTP2 = false })
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Minute})
 	var results []<-chan result
 	for range 3 {
@@ -158,12 +160,12 @@ func TestOldConnectionsCloseAsTheyBecomeIdle(t *testing.T) {
 		require.Eventually(t, func() bool { return server.Open() == left }, 10*time.Second, time.Millisecond)
 	}
 	for _, done := range results {
-		assert.NoError(t, testpki.Receive(t, done).err)
+		assert.NoError(t, testserver.Receive(t, done).err)
 	}
 }
 
 func TestTheBodyOfAWatchsErrorHasTheLimitOfAUnaryRequest(t *testing.T) {
-	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		w.(http.Flusher).Flush()
 		select {

@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -25,7 +26,7 @@ func (b bodyUntilCut) Read([]byte) (int, error) { <-b.Done(); return 0, io.EOF }
 func (b bodyUntilCut) Close() error             { return nil }
 
 func TestAnAnswerThatWasCutIsNotTakenForAWholeOne(t *testing.T) {
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	for name, test := range map[string]struct {
 		options remote.Options
 		cut     func(c *remote.Cluster, cancel context.CancelFunc)
@@ -64,11 +65,11 @@ func TestAnAnswerThatWasCutIsNotTakenForAWholeOne(t *testing.T) {
 					_, err := get(ctx, c, "/api/v1/pods")
 					result <- err
 				}()
-				testpki.Receive(t, sent)
+				testserver.Receive(t, sent)
 				if test.cut != nil {
 					test.cut(c, cancel)
 				}
-				require.ErrorIs(t, testpki.Receive(t, result), test.want)
+				require.ErrorIs(t, testserver.Receive(t, result), test.want)
 			})
 		}
 	}
@@ -85,7 +86,7 @@ func TestABodyThatOutlastsTheGraceIsToldWhyThroughAnyWrapper(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := testpki.NewServer(t, streams)
+			server := testserver.New(t, streams)
 			options := editConfig(func(config *rest.Config) { config.Wrap(wrap) })
 			options.CloseGrace = 50 * time.Millisecond
 			c := newCluster(t, server.DataPlane("prod", "alice"), options)

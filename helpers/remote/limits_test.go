@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,7 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -106,7 +108,7 @@ func TestARequestThatMakesNoProgressEnds(t *testing.T) {
 	t.Parallel()
 	const list, watch = "request made no progress for 200ms", "no response headers within 200ms"
 	for _, http2 := range []bool{true, false} {
-		server := testpki.NewServer(t, hang, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+		server := testserver.New(t, hang, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
 		dp := server.DataPlane("prod", "alice")
 		for path, says := range map[string]string{
 			"/api/v1/pods":                                list,
@@ -135,10 +137,10 @@ func TestARequestThatMakesNoProgressEnds(t *testing.T) {
 func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {
 	t.Parallel()
 	const limit = 50 * time.Millisecond
-	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		time.Sleep(20 * limit)
-		testpki.WhoAmI(w, r)
+		testserver.WhoAmI(w, r)
 	})
 	dp := server.DataPlane("prod", "alice")
 	for name, test := range map[string]struct {
@@ -166,7 +168,7 @@ func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {
 func TestProgressIsNotCut(t *testing.T) {
 	const limit, pause, pieces = 2 * time.Second, 300 * time.Millisecond, 10 // longer than the limit in all
 	received := make(chan int64, 1)
-	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			n, err := io.Copy(io.Discard, r.Body)
 			assert.NoError(t, err)
@@ -196,10 +198,10 @@ func TestProgressIsNotCut(t *testing.T) {
 			}
 			_ = out.Close()
 		}()
-		resp, err := c.HTTPClient().Post(server.URL+"/api/v1/pods", "", in)
+		resp, err := c.HTTPClient().Post(server.URL()+"/api/v1/pods", "", in)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
-		assert.EqualValues(t, pieces, testpki.Receive(t, received))
+		assert.EqualValues(t, pieces, testserver.Receive(t, received))
 	})
 	t.Run("a slow reader", func(t *testing.T) {
 		t.Parallel()
@@ -214,9 +216,9 @@ func TestProgressIsNotCut(t *testing.T) {
 
 func TestAnUploadThatTheServerDoesNotReadEnds(t *testing.T) {
 	t.Parallel()
-	server := testpki.NewServer(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	server := testserver.New(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{StallTimeout: 300 * time.Millisecond})
-	_, err := c.HTTPClient().Post(server.URL+"/api/v1/pods", "", bytes.NewReader(make([]byte, 32<<20)))
+	_, err := c.HTTPClient().Post(server.URL()+"/api/v1/pods", "", bytes.NewReader(make([]byte, 32<<20)))
 	requireTimeout(t, err, "request made no progress for 300ms")
 }
 
@@ -225,7 +227,7 @@ func TestAnUploadThatTheServerDoesNotReadEnds(t *testing.T) {
 func TestAnInformersWatchThatDoesNotStartIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	var tries atomic.Int32
-	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		if tries.Add(1) == 1 {
 			<-r.Context().Done()
 			return
@@ -241,7 +243,7 @@ func TestAnInformersWatchThatDoesNotStartIsTriedAgain(t *testing.T) {
 	watch, err := client.CoreV1().ConfigMaps("x").Watch(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	defer watch.Stop()
-	assert.EqualValues(t, "ADDED", testpki.Receive(t, watch.ResultChan()).Type)
+	assert.EqualValues(t, "ADDED", testserver.Receive(t, watch.ResultChan()).Type)
 }
 
 // A server that sends its part of the handshake byte by byte.
@@ -256,7 +258,7 @@ func TestASlowHandshakeEndsInTime(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	})
-	dp := testpki.DataPlane(t)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + listener.Addr().String()
 	_, err := get(t.Context(), newCluster(t, dp, remote.Options{}.WithTimes(0, 100*time.Millisecond)), "/")
 	require.ErrorContains(t, err, "TLS handshake timeout")
@@ -265,7 +267,7 @@ func TestASlowHandshakeEndsInTime(t *testing.T) {
 
 func TestABlackHoledConnectionIsFoundOut(t *testing.T) {
 	t.Parallel()
-	server := testpki.NewServer(t, hang)
+	server := testserver.New(t, hang)
 	var swallow atomic.Bool
 	pass := func(dst io.WriteCloser, src io.ReadCloser) {
 		defer dst.Close()
@@ -285,7 +287,7 @@ func TestABlackHoledConnectionIsFoundOut(t *testing.T) {
 		}
 	}
 	hole := listen(t, func(in net.Conn) {
-		out, err := net.Dial("tcp", server.Listener.Addr().String())
+		out, err := net.Dial("tcp", strings.TrimPrefix(server.URL(), "https://"))
 		if !assert.NoError(t, err) {
 			return
 		}
@@ -305,7 +307,7 @@ func TestABlackHoledConnectionIsFoundOut(t *testing.T) {
 		_, err := io.ReadAll(resp.Body)
 		result <- err
 	}()
-	err = testpki.Receive(t, result)
+	err = testserver.Receive(t, result)
 	require.Error(t, err, "the watch must not hang")
 	assertClassified(t, remote.ReachabilityTimeout, err)
 }

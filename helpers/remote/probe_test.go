@@ -29,7 +29,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -54,7 +55,7 @@ func TestProbe(t *testing.T) {
 		"something in between denies": {readyz: 407, want: remote.ReachabilityNotReady},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+			server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 				switch r.URL.Path {
 				case "/prefix/readyz":
 					w.WriteHeader(test.readyz)
@@ -100,10 +101,10 @@ func listen(t *testing.T, serve func(net.Conn)) net.Listener {
 
 func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 	t.Parallel()
-	server := testpki.NewServer(t, testpki.WhoAmI)
-	dead := testpki.NewServer(t, testpki.WhoAmI)
+	server := testserver.New(t, testserver.WhoAmI)
+	dead := testserver.New(t, testserver.WhoAmI)
 	dead.Close()
-	deadURL, err := url.Parse(dead.URL)
+	deadURL, err := url.Parse(dead.URL())
 	require.NoError(t, err)
 	mute := listen(t, nil)
 	reset := listen(t, func(conn net.Conn) {
@@ -114,7 +115,9 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
 	plain.Config.ErrorLog = log.New(io.Discard, "", 0)
-	key := testpki.ECDSAKey(t)
+	clients, key := pki.New(), pki.ECDSAKey()
+	strict := newStrictServer(t, clients)
+	strictCA := pki.Encode(pki.Certificates(strict.Certificate()))
 	serverName := func(name string) remote.Options {
 		return editConfig(func(config *rest.Config) { config.ServerName = name })
 	}
@@ -126,9 +129,9 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 		says       string
 	}{
 		"wrong CA": {
-			ca: testpki.Encode(testpki.Certificates(testpki.New(t).Cert)), want: remote.ReachabilityTLSFailure, says: "unknown authority",
+			ca: pki.Encode(pki.Certificates(pki.New().Cert)), want: remote.ReachabilityTLSFailure, says: "unknown authority",
 		},
-		"refused": {server: dead.URL, want: remote.ReachabilityRefused},
+		"refused": {server: dead.URL(), want: remote.ReachabilityRefused},
 		"no such name": {
 			server: "https://no-such-host.invalid", want: remote.ReachabilityDNSFailure, or: remote.ReachabilityTimeout,
 		},
@@ -138,7 +141,7 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 		"another name": {
 			options: serverName("other.example.org"), want: remote.ReachabilityTLSFailure, says: "other.example.org",
 		},
-		"name as told": {options: serverName("example.com"), want: remote.ReachabilityReachable},
+		"name as told": {options: serverName("kubernetes.default.svc"), want: remote.ReachabilityReachable},
 		"policy": {
 			options: remote.Options{DialControl: denyAddress}, want: remote.ReachabilityUnknown, says: "address is not allowed",
 		},
@@ -146,22 +149,24 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 			options: editConfig(func(config *rest.Config) { config.Proxy = http.ProxyURL(deadURL) }), want: remote.ReachabilityRefused,
 		},
 		"client expired": {
-			cert: server.Clients.Issue(key, testpki.Expired), want: remote.ReachabilityCertificateExpired, says: "client certificate expired at",
+			server: strict.URL, ca: strictCA, cert: clients.Issue("alice", key, pki.Expired),
+			want: remote.ReachabilityCertificateExpired, says: "client certificate expired at",
 		},
 		// In TLS 1.3, the server says so after the handshake, if it comes to that.
-		"unknown to server": {
-			cert: testpki.New(t).Issue(key), want: remote.ReachabilityTLSFailure, or: remote.ReachabilityRefused,
+		"refused by TLS": {
+			server: strict.URL, ca: strictCA, cert: pki.New().Issue("alice", key),
+			want: remote.ReachabilityTLSFailure, or: remote.ReachabilityRefused,
 		},
-		"all is well": {want: remote.ReachabilityReachable},
+		"unknown to server": {cert: pki.New().Issue("alice", key), want: remote.ReachabilityUnauthorized},
+		"all is well":       {want: remote.ReachabilityReachable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cert := test.cert
-			if cert == nil {
-				cert = server.Clients.Issue(key)
-			}
-			dp := server.DataPlaneWith("prod", cert, key)
+			dp := server.DataPlane("prod", "alice")
 			creds := &dp.Spec.KubernetesCluster.Credentials
+			if test.cert != nil {
+				creds.ClientCert, creds.ClientKey = pki.Encode(pki.Certificates(test.cert)), pki.Encode(pki.PKCS8(key))
+			}
 			if test.server != "" {
 				creds.APIServerURL = test.server
 			}
@@ -182,16 +187,30 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 	}
 }
 
+// newStrictServer starts a server whose TLS refuses clients, which that of API servers doesn't.
+func newStrictServer(t *testing.T, clients *pki.Authority) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(testserver.WhoAmI))
+	pool := x509.NewCertPool()
+	pool.AddCert(clients.Cert)
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
 func TestProbeTellsThatTheServersCertificateHasExpired(t *testing.T) {
-	a, key := testpki.New(t), testpki.ECDSAKey(t)
-	server := testpki.NewServer(t, testpki.WhoAmI, func(s *httptest.Server) {
-		certificate := a.Issue(key, testpki.Expired, func(c *x509.Certificate) {
+	a, key := pki.New(), pki.ECDSAKey()
+	server := testserver.New(t, testserver.WhoAmI, func(s *httptest.Server) {
+		certificate := a.Issue("alice", key, pki.Expired, func(c *x509.Certificate) {
 			c.ExtKeyUsage, c.IPAddresses = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, []net.IP{net.IPv4(127, 0, 0, 1)}
 		})
+		s.TLS.GetConfigForClient = nil
 		s.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{certificate.Raw}, PrivateKey: key}}
 	})
 	dp := server.DataPlane("prod", "alice")
-	dp.Spec.KubernetesCluster.Credentials.CACert = testpki.Encode(testpki.Certificates(a.Cert))
+	dp.Spec.KubernetesCluster.Credentials.CACert = pki.Encode(pki.Certificates(a.Cert))
 	assertClassified(t, remote.ReachabilityCertificateExpired, newCluster(t, dp, remote.Options{}).Probe(t.Context()))
 }
 
@@ -200,12 +219,13 @@ func TestProbeTellsThatTheServersCertificateHasExpired(t *testing.T) {
 func TestARevokedCertificateIsReplaced(t *testing.T) {
 	var revoked atomic.Value
 	revoked.Store("")
-	server := testpki.NewServer(t, testpki.WhoAmI, func(s *httptest.Server) {
-		s.TLS.VerifyPeerCertificate = func(_ [][]byte, chains [][]*x509.Certificate) error {
-			if chains[0][0].Subject.CommonName == revoked.Load() {
-				return errors.New("revoked")
+	server := testserver.New(t, testserver.WhoAmI, func(s *httptest.Server) {
+		s.TLS.VerifyPeerCertificate = func(certificates [][]byte, _ [][]*x509.Certificate) error {
+			certificate, err := x509.ParseCertificate(certificates[0])
+			if err == nil && certificate.Subject.CommonName == revoked.Load() {
+				err = errors.New("revoked")
 			}
-			return nil
+			return err
 		}
 	})
 	dp := server.DataPlane("prod", "alice")
@@ -213,7 +233,7 @@ func TestARevokedCertificateIsReplaced(t *testing.T) {
 	require.NoError(t, c.Probe(t.Context()))
 	revoked.Store("alice")
 	require.NoError(t, c.Probe(t.Context()), "over the connection that is open")
-	server.CloseClientConnections()
+	server.CutConnections()
 	var err error
 	require.Eventually(t, func() bool { err = c.Probe(t.Context()); return err != nil }, 10*time.Second, time.Millisecond)
 	assert.Contains(t, []remote.Reachability{remote.ReachabilityTLSFailure, remote.ReachabilityRefused}, remote.Classify(err), "%v", err)
@@ -223,7 +243,7 @@ func TestARevokedCertificateIsReplaced(t *testing.T) {
 
 func TestTheCallersContextStaysTheCallers(t *testing.T) {
 	arrived := make(chan struct{})
-	server := testpki.NewServer(t, func(_ http.ResponseWriter, r *http.Request) {
+	server := testserver.New(t, func(_ http.ResponseWriter, r *http.Request) {
 		close(arrived)
 		<-r.Context().Done()
 	})

@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -74,7 +74,7 @@ func TestReflectorsListOnceThroughARotation(t *testing.T) {
 			if test.watchList {
 				served.initialEvents = 1600 * time.Millisecond // longer than a watch lasts at least
 			}
-			server := testpki.NewServer(t, served.serve)
+			server := testserver.New(t, served.serve)
 			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: test.grace})
 			config := c.Config()
 			config.ContentType = "application/json"
@@ -93,7 +93,7 @@ func TestReflectorsListOnceThroughARotation(t *testing.T) {
 			}
 			waitForWatches := func() {
 				for _, reflector := range all {
-					testpki.Receive(t, served.watching)
+					testserver.Receive(t, served.watching)
 					synced := func() bool { return reflector.LastSyncResourceVersion() == "5" }
 					require.Eventually(t, synced, 10*time.Second, time.Millisecond)
 				}

@@ -22,7 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -42,7 +42,7 @@ func send(c *remote.Cluster, method, path string, body io.Reader) (string, error
 
 // The connection with the first credentials never comes about.
 func TestARequestThatWasNotSentGoesOnWithTheNewCredentials(t *testing.T) {
-	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Header.Get("Authorization")+" ")
 		_, _ = io.Copy(w, r.Body)
 	})
@@ -84,10 +84,10 @@ func TestARequestThatWasNotSentGoesOnWithTheNewCredentials(t *testing.T) {
 					answer, err := send(c, method, "/", body)
 					done <- result{answer, err}
 				}()
-				testpki.Receive(t, dialed)
+				testserver.Receive(t, dialed)
 				token = "new"
 				require.NoError(t, c.Update(dp))
-				answered := testpki.Receive(t, done)
+				answered := testserver.Receive(t, done)
 				require.NoError(t, answered.err)
 				want := map[string]string{http.MethodGet: "Bearer new ", http.MethodPost: "Bearer new once"}
 				assert.Equal(t, want[method], answered.body)
@@ -101,7 +101,7 @@ func TestNoUnaryRequestFailsThroughRotations(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		for _, http2 := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s http2=%t", method, http2), func(t *testing.T) {
-				server := testpki.NewServer(t, func(_ http.ResponseWriter, r *http.Request) {
+				server := testserver.New(t, func(_ http.ResponseWriter, r *http.Request) {
 					_, _ = io.Copy(io.Discard, r.Body)
 				}, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
 				planes := []*v1alpha1.DataPlane{server.DataPlane("prod", "alice"), server.DataPlane("prod", "bob")}
@@ -147,7 +147,7 @@ func TestARequestThatWasSentIsOnlyRepeatedWhereThatIsSafe(t *testing.T) {
 			var c *remote.Cluster
 			var bob *v1alpha1.DataPlane
 			var sent atomic.Int32
-			server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+			server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/warm" || sent.Add(1) > 1 {
 					return
 				}

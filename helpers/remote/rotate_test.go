@@ -22,7 +22,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -66,7 +66,7 @@ func open(ctx context.Context, c *remote.Cluster, path string) (*http.Response, 
 // streams serves paths that begin with /api: a line with the user's name, and then
 // nothing until the client has gone. Others answer with the user's name.
 func streams(w http.ResponseWriter, r *http.Request) {
-	testpki.WhoAmI(w, r)
+	testserver.WhoAmI(w, r)
 	if len(r.URL.Path) < 4 || r.URL.Path[:4] != "/api" {
 		return
 	}
@@ -76,7 +76,7 @@ func streams(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestUpdateTakesEffectAtOnce(t *testing.T) {
-	server := testpki.NewServer(t, streams)
+	server := testserver.New(t, streams)
 	rotations := 0
 	c := newCluster(t, server.DataPlane("prod", "user-0"), remote.Options{OnRotate: func(key types.NamespacedName) {
 		assert.Equal(t, "default/prod", key.String())
@@ -104,7 +104,7 @@ func TestWatchesEndCleanlyAndOthersAtTheEndOfTheGrace(t *testing.T) {
 	for _, http2 := range []bool{true, false} {
 		t.Run(fmt.Sprintf("http2=%t", http2), func(t *testing.T) {
 			t.Parallel()
-			server := testpki.NewServer(t, streams, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+			server := testserver.New(t, streams, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
 			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: grace})
 			read := func(path string) <-chan error {
 				resp, err := open(t.Context(), c, path)
@@ -125,9 +125,9 @@ func TestWatchesEndCleanlyAndOthersAtTheEndOfTheGrace(t *testing.T) {
 			followed := read("/api/v1/namespaces/x/pods/y/log?follow=true")
 			began := time.Now()
 			require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
-			assert.Equal(t, io.EOF, testpki.Receive(t, watched), "exactly what reflectors take for an end")
+			assert.Equal(t, io.EOF, testserver.Receive(t, watched), "exactly what reflectors take for an end")
 			assert.Greater(t, time.Since(opened), time.Second, "what is shorter is listed again")
-			err := testpki.Receive(t, followed)
+			err := testserver.Receive(t, followed)
 			assert.ErrorIs(t, err, remote.ErrRotated)
 			assert.GreaterOrEqual(t, time.Since(began), grace)
 			require.Eventually(t, func() bool { return server.Open() == 0 }, 5*time.Second, time.Millisecond)
@@ -137,13 +137,13 @@ func TestWatchesEndCleanlyAndOthersAtTheEndOfTheGrace(t *testing.T) {
 
 func TestAWatchThatHasNotStartedGoesOnWithTheNewCredentials(t *testing.T) {
 	arrived := make(chan struct{}, 2)
-	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
 		if r.TLS.PeerCertificates[0].Subject.CommonName == "alice" {
 			<-r.Context().Done()
 			return
 		}
-		testpki.WhoAmI(w, r)
+		testserver.WhoAmI(w, r)
 	})
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
 	body := make(chan string, 1)
@@ -152,13 +152,13 @@ func TestAWatchThatHasNotStartedGoesOnWithTheNewCredentials(t *testing.T) {
 		assert.NoError(t, err)
 		body <- text
 	}()
-	testpki.Receive(t, arrived)
+	testserver.Receive(t, arrived)
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
-	assert.Equal(t, "bob", testpki.Receive(t, body))
+	assert.Equal(t, "bob", testserver.Receive(t, body))
 }
 
 func TestCredentialsThatCannotBeUsedStopTheConnection(t *testing.T) {
-	server := testpki.NewServer(t, streams)
+	server := testserver.New(t, streams)
 	good := server.DataPlane("prod", "alice")
 	c := newCluster(t, good, remote.Options{})
 	resp, err := open(t.Context(), c, "/api/v1/configmaps?watch=true")
@@ -198,17 +198,19 @@ func TestCredentialsThatCannotBeUsedStopTheConnection(t *testing.T) {
 
 func TestTheOldKeySignsNothingAfterUpdate(t *testing.T) {
 	// The server holds handshakes up until the credentials are rotated.
-	server := testpki.NewServer(t, streams)
 	hold := make(chan struct{})
 	reached := make(chan struct{}, 1)
-	server.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		select {
-		case reached <- struct{}{}:
-		default:
+	server := testserver.New(t, streams, func(s *httptest.Server) {
+		usual := s.TLS.GetConfigForClient
+		s.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			select {
+			case reached <- struct{}{}:
+			default:
+			}
+			<-hold
+			return usual(hello)
 		}
-		<-hold
-		return nil, nil // the usual configuration
-	}
+	})
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
 	user := make(chan string, 1)
 	go func() {
@@ -216,8 +218,8 @@ func TestTheOldKeySignsNothingAfterUpdate(t *testing.T) {
 		assert.NoError(t, err)
 		user <- body
 	}()
-	testpki.Receive(t, reached)
+	testserver.Receive(t, reached)
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
 	close(hold)
-	assert.Equal(t, "bob", testpki.Receive(t, user), "a request that was not sent takes the new credentials")
+	assert.Equal(t, "bob", testserver.Receive(t, user), "a request that was not sent takes the new credentials")
 }

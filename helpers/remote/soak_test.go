@@ -20,7 +20,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -35,7 +35,7 @@ func TestRotatingManyTimesLeavesNothing(t *testing.T) {
 	entries, before := &transportCacheEntries{}, metrics.TransportCacheEntries
 	metrics.TransportCacheEntries = entries
 	t.Cleanup(func() { metrics.TransportCacheEntries = before })
-	server := testpki.NewServer(t, streams)
+	server := testserver.New(t, streams)
 	for range 2 { // the second is told of the first
 		plain, err := helpers.RESTConfigFor(server.DataPlane("plain", "alice"))
 		require.NoError(t, err)

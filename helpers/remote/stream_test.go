@@ -19,17 +19,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testpki"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 // newEchoServer returns a server that upgrades connections, greets by the user's name, and
 // sends back what it gets. A line "bye" ends the connection.
-func newEchoServer(t testing.TB) *testpki.Server {
+func newEchoServer(t testing.TB) *testserver.Server {
 	t.Helper()
-	return testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+	return testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "" {
-			testpki.WhoAmI(w, r)
+			testserver.WhoAmI(w, r)
 			return
 		}
 		conn, buffered, err := w.(http.Hijacker).Hijack()
@@ -157,7 +157,7 @@ func TestAnUpgradedStreamEndsWithTheContextOfItsRequest(t *testing.T) {
 func TestAConnectionThatIsUpgradedWhileTheClusterCloses(t *testing.T) {
 	for range 20 {
 		var c *remote.Cluster
-		server := testpki.NewServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		server := testserver.New(t, func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if !assert.NoError(t, err) {
 				return
@@ -178,10 +178,10 @@ func TestAConnectionThatIsUpgradedWhileTheClusterCloses(t *testing.T) {
 }
 
 func TestRedirectsAreRefused(t *testing.T) {
-	elsewhere := testpki.NewServer(t, testpki.WhoAmI)
+	elsewhere := testserver.New(t, testserver.WhoAmI)
 	for _, code := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
-		for _, target := range []string{elsewhere.URL, "http://" + elsewhere.Listener.Addr().String()} {
-			server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+		for _, target := range []string{elsewhere.URL(), strings.Replace(elsewhere.URL(), "https:", "http:", 1)} {
+			server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, target+"/login?token=hunter2", code)
 			})
 			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
@@ -213,7 +213,7 @@ func TestRedirectsAreRefused(t *testing.T) {
 }
 
 func TestAProxiedServiceMayRedirectItsClient(t *testing.T) {
-	server := testpki.NewServer(t, func(w http.ResponseWriter, r *http.Request) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/login", http.StatusFound)
 	})
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})

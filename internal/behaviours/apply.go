@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package integration
+package behaviours
 
 import (
 	"testing"
@@ -10,50 +10,51 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
-	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 )
 
 func testApply(t *testing.T, s *space) {
-	_, err := s.typed.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/myorg"), applyAs("one"))
-	require.True(t, apierrors.IsInvalid(err), "apply creates nothing without the required fields: %v", err)
+	_, err := s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod"), metav1.ApplyOptions{})
+	requireInvalid(t, err, "fieldManager")
 
-	applied, err := s.typed.Apply(t.Context(), applySpec(s.namespace, "prod"), applyAs("one"))
+	applied, err := s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod"), applyAs("one"))
 	require.NoError(t, err, "apply creates what is not there")
 	assert.Equal(t, newDataPlane("prod").Spec, applied.Spec)
 	assertSame(t, applied, s.get(t, "prod"))
 
-	again, err := s.typed.Apply(t.Context(), applySpec(s.namespace, "prod"), applyAs("one"))
+	again, err := s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod"), applyAs("one"))
 	require.NoError(t, err)
 	assertSame(t, applied, again, "the same again changes nothing")
 
-	_, err = s.typed.ApplyStatus(t.Context(), applyConditions(s.namespace, "absent"), applyAs("one"))
+	_, err = s.dataPlanes.ApplyStatus(t.Context(), applyConditions(s.namespace, "absent"), applyAs("one"))
 	require.True(t, apierrors.IsNotFound(err), "only the status of what is there can be applied: %v", err)
 }
 
 func testApplyConflict(t *testing.T, s *space) {
-	_, err := s.typed.Apply(t.Context(), applySpec(s.namespace, "prod"), applyAs("one"))
+	_, err := s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod"), applyAs("one"))
 	require.NoError(t, err)
 
-	_, err = s.typed.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/two"), applyAs("two"))
+	_, err = s.dataPlanes.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/two"), applyAs("two"))
 	requireApplyConflict(t, err, "one", ".spec.registry.prefix")
 	assert.Equal(t, "docker.io/myorg", s.get(t, "prod").Spec.Registry.Prefix)
 
-	_, err = s.typed.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/myorg"), applyAs("two"))
+	_, err = s.dataPlanes.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/myorg"), applyAs("two"))
 	require.NoError(t, err, "two managers may want the same value")
 
 	other := openchoreoapply.DataPlane("prod", s.namespace).WithSpec(openchoreoapply.DataPlaneSpec().
 		WithRegistry(openchoreoapply.Registry().WithSecretRef("registry-credentials")))
-	both, err := s.typed.Apply(t.Context(), other, applyAs("three"))
+	both, err := s.dataPlanes.Apply(t.Context(), other, applyAs("three"))
 	require.NoError(t, err, "another field is no conflict")
-	assert.Equal(t, openchoreov1alpha1.Registry{Prefix: "docker.io/myorg", SecretRef: "registry-credentials"}, both.Spec.Registry)
+	assert.Equal(t, v1alpha1.Registry{Prefix: "docker.io/myorg", SecretRef: "registry-credentials"}, both.Spec.Registry)
 
-	forced, err := s.typed.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/two"), applyByForce("two"))
+	forced, err := s.dataPlanes.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/two"), applyByForce("two"))
 	require.NoError(t, err)
-	assert.Equal(t, openchoreov1alpha1.Registry{Prefix: "docker.io/two", SecretRef: "registry-credentials"}, forced.Spec.Registry)
+	assert.Equal(t, v1alpha1.Registry{Prefix: "docker.io/two", SecretRef: "registry-credentials"}, forced.Spec.Registry)
 
-	_, err = s.typed.Apply(t.Context(), applySpec(s.namespace, "prod"), applyAs("one"))
+	_, err = s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod"), applyAs("one"))
 	requireApplyConflict(t, err, "two", ".spec.registry.prefix")
 }
 
@@ -68,34 +69,62 @@ func requireApplyConflict(t *testing.T, err error, manager, field string) {
 	require.Equal(t, []string{field}, causeFields(err))
 }
 
+func testApplyStale(t *testing.T, s *space) {
+	stale := s.create(t, newDataPlane("prod"))
+	current := s.setStatus(t, "prod", report)
+	_, err := s.dataPlanes.Apply(t.Context(),
+		applyPrefix(s.namespace, "prod", "docker.io/other").WithResourceVersion(stale.ResourceVersion), applyByForce("one"))
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	applied, err := s.dataPlanes.Apply(t.Context(),
+		applyPrefix(s.namespace, "prod", "docker.io/other").WithResourceVersion(current.ResourceVersion), applyByForce("one"))
+	require.NoError(t, err)
+	assert.Equal(t, "docker.io/other", applied.Spec.Registry.Prefix)
+}
+
 func testApplyRemoves(t *testing.T, s *space) {
-	withSecret := applySpec(s.namespace, "prod")
+	withSecret := applySpec(t, s.namespace, "prod")
 	withSecret.Spec.Registry.WithSecretRef("registry-credentials")
 	withSecret.WithLabels(map[string]string{"tier": "gold"})
-	applied, err := s.typed.Apply(t.Context(), withSecret, applyAs("one"))
+	applied, err := s.dataPlanes.Apply(t.Context(), withSecret, applyAs("one"))
 	require.NoError(t, err)
 	assert.Equal(t, "registry-credentials", applied.Spec.Registry.SecretRef)
 
-	applied, err = s.typed.Apply(t.Context(), applySpec(s.namespace, "prod"), applyAs("one"))
+	applied, err = s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod"), applyAs("one"))
 	require.NoError(t, err)
 	assert.Empty(t, applied.Spec.Registry.SecretRef)
 	assert.Empty(t, applied.Labels)
-	assert.NotContains(t, at(s.stored(t, "prod"), "spec", "registry"), "secretRef")
+}
+
+func testUpdateTakesFields(t *testing.T, s *space) {
+	dp, err := s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod"), applyAs("one"))
+	require.NoError(t, err)
+	dp.Spec.Registry.Prefix = "docker.io/other"
+	_, err = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "two"})
+	require.NoError(t, err)
+	_, err = s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod"), applyAs("one"))
+	requireApplyConflict(t, err, "two", ".spec.registry.prefix")
+
+	patch := []byte(`{"spec": {"gateway": {"publicVirtualHost": "www.example.com"}}}`)
+	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "three"})
+	require.NoError(t, err)
+	_, err = s.dataPlanes.Apply(t.Context(), openchoreoapply.DataPlane("prod", s.namespace).WithSpec(openchoreoapply.DataPlaneSpec().
+		WithGateway(openchoreoapply.GatewaySpec().WithPublicVirtualHost("api.example.com"))), applyAs("four"))
+	requireApplyConflict(t, err, "three", ".spec.gateway.publicVirtualHost")
 }
 
 func testExtract(t *testing.T, s *space) {
-	dp, err := s.typed.Apply(t.Context(), applySpec(s.namespace, "prod").WithLabels(map[string]string{"tier": "gold"}), applyAs("one"))
+	dp, err := s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod").WithLabels(map[string]string{"tier": "gold"}), applyAs("one"))
 	require.NoError(t, err)
 	dp.Spec.Registry.SecretRef = "registry-credentials"
-	_, err = s.typed.Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "two"})
+	_, err = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "two"})
 	require.NoError(t, err)
 
 	extracted, err := openchoreoapply.ExtractDataPlane(s.get(t, "prod"), "one")
 	require.NoError(t, err)
-	assert.Equal(t, applySpec(s.namespace, "prod").WithLabels(map[string]string{"tier": "gold"}), extracted)
+	assert.Equal(t, applySpec(t, s.namespace, "prod").WithLabels(map[string]string{"tier": "gold"}), extracted)
 
 	extracted.Spec.Gateway.WithPublicVirtualHost("www.example.com")
-	applied, err := s.typed.Apply(t.Context(), extracted, applyAs("one"))
+	applied, err := s.dataPlanes.Apply(t.Context(), extracted, applyAs("one"))
 	require.NoError(t, err)
 	want := newDataPlane("prod").Spec
 	want.Gateway.PublicVirtualHost = "www.example.com"
@@ -112,7 +141,7 @@ func testExtractStatus(t *testing.T, s *space) {
 	s.create(t, newDataPlane("prod"))
 	status := applyConditions(s.namespace, "prod", applyCondition("Ready", metav1.ConditionTrue), applyCondition("Connected", metav1.ConditionTrue))
 	status.Status.WithObservedGeneration(1)
-	dp, err := s.typed.ApplyStatus(t.Context(), status, applyAs("one"))
+	dp, err := s.dataPlanes.ApplyStatus(t.Context(), status, applyAs("one"))
 	require.NoError(t, err)
 
 	extracted, err := openchoreoapply.ExtractDataPlaneStatus(dp, "one")
@@ -121,61 +150,63 @@ func testExtractStatus(t *testing.T, s *space) {
 	require.Len(t, extracted.Status.Conditions, 2, "applying this takes conditions away")
 
 	extracted.Status.Conditions[0].WithStatus(metav1.ConditionFalse)
-	dp, err = s.typed.ApplyStatus(t.Context(), extracted, applyAs("one"))
+	dp, err = s.dataPlanes.ApplyStatus(t.Context(), extracted, applyAs("one"))
 	require.NoError(t, err)
-	assert.Equal(t, openchoreov1alpha1.DataPlaneStatus{
+	assert.Equal(t, v1alpha1.DataPlaneStatus{
 		ObservedGeneration: 1,
 		Conditions:         []metav1.Condition{newCondition("Ready", metav1.ConditionFalse), newCondition("Connected", metav1.ConditionTrue)},
 	}, dp.Status)
 }
 
 func testOneManagerOfBoth(t *testing.T, s *space) {
-	_, err := s.typed.Apply(t.Context(), applySpec(s.namespace, "prod"), applyAs("one"))
+	_, err := s.dataPlanes.Apply(t.Context(), applySpec(t, s.namespace, "prod"), applyAs("one"))
 	require.NoError(t, err)
 	status := openchoreoapply.DataPlane("prod", s.namespace).WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1))
-	dp, err := s.typed.ApplyStatus(t.Context(), status, applyAs("one"))
+	dp, err := s.dataPlanes.ApplyStatus(t.Context(), status, applyAs("one"))
 	require.NoError(t, err)
 	assert.Equal(t, newDataPlane("prod").Spec, dp.Spec)
 
 	extracted, err := openchoreoapply.ExtractDataPlane(dp, "one")
 	require.NoError(t, err)
-	assert.Equal(t, applySpec(s.namespace, "prod"), extracted)
+	assert.Equal(t, applySpec(t, s.namespace, "prod"), extracted)
 	extractedStatus, err := openchoreoapply.ExtractDataPlaneStatus(dp, "one")
 	require.NoError(t, err)
 	assert.Equal(t, status, extractedStatus)
 
 	// Applying the one doesn't take away the other.
 	extracted.Spec.Registry.WithPrefix("docker.io/other")
-	dp, err = s.typed.Apply(t.Context(), extracted, applyAs("one"))
+	dp, err = s.dataPlanes.Apply(t.Context(), extracted, applyAs("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, dp.Status.ObservedGeneration)
-	dp, err = s.typed.ApplyStatus(t.Context(), status.WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(2)), applyAs("one"))
+	dp, err = s.dataPlanes.ApplyStatus(t.Context(), status.WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(2)), applyAs("one"))
 	require.NoError(t, err)
 	assert.Equal(t, "docker.io/other", dp.Spec.Registry.Prefix)
 	assert.EqualValues(t, 2, dp.Status.ObservedGeneration)
 }
 
-func TestConditionsOfSeveralManagersMergeByType(t *testing.T) {
-	s := shared.space(t)
+func testMergedConditions(t *testing.T, s *space) {
+	if s.AtomicConditions {
+		t.Skip("they are one value")
+	}
 	s.create(t, newDataPlane("prod"))
-	ready := applyCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
-	connected := applyCondition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionTrue)
-	gateway := applyCondition(openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionTrue)
+	ready := applyCondition(v1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
+	connected := applyCondition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionTrue)
+	gateway := applyCondition(v1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionTrue)
 
-	_, err := s.typed.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", ready), applyAs("one"))
+	_, err := s.dataPlanes.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", ready), applyAs("one"))
 	require.NoError(t, err)
-	dp, err := s.typed.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", connected, gateway), applyAs("two"))
+	dp, err := s.dataPlanes.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", connected, gateway), applyAs("two"))
 	require.NoError(t, err)
 	assert.Len(t, dp.Status.Conditions, 3)
 	extracted, err := openchoreoapply.ExtractDataPlaneStatus(dp, "two")
 	require.NoError(t, err)
 	assertSameConfiguration(t, applyConditions(s.namespace, "prod", connected, gateway), extracted)
 
-	not := applyCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionFalse)
-	_, err = s.typed.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", connected, gateway, not), applyAs("two"))
+	not := applyCondition(v1alpha1.DataPlaneConditionReady, metav1.ConditionFalse)
+	_, err = s.dataPlanes.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", connected, gateway, not), applyAs("two"))
 	requireApplyConflict(t, err, "one", `.status.conditions[type="Ready"].status`)
 
-	dp, err = s.typed.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", connected), applyAs("two"))
+	dp, err = s.dataPlanes.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", connected), applyAs("two"))
 	require.NoError(t, err)
 	var types []string
 	for _, condition := range dp.Status.Conditions {

@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package integration
+package behaviours
 
 import (
 	"testing"
@@ -12,25 +12,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 )
-
-// report makes a status with Ready and Connected.
-func report(status *openchoreov1alpha1.DataPlaneStatus) {
-	status.ObservedGeneration = 1
-	status.Conditions = []metav1.Condition{
-		newCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),
-		newCondition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse),
-	}
-}
 
 func testCreateDropsStatus(t *testing.T, s *space) {
 	dp := newDataPlane("prod")
 	report(&dp.Status)
 	created := s.create(t, dp)
 	assert.Zero(t, created.Status)
-	assert.NotContains(t, s.stored(t, "prod"), "status")
 }
 
 func testUpdateLeavesStatus(t *testing.T, s *space) {
@@ -38,9 +28,9 @@ func testUpdateLeavesStatus(t *testing.T, s *space) {
 	dp := s.setStatus(t, "prod", report)
 	want := dp.Status.DeepCopy()
 
-	dp.Status = openchoreov1alpha1.DataPlaneStatus{ObservedGeneration: 9}
+	dp.Status = v1alpha1.DataPlaneStatus{ObservedGeneration: 9}
 	dp.Spec.Registry.Prefix = "docker.io/other"
-	updated, err := s.typed.Update(t.Context(), dp, metav1.UpdateOptions{})
+	updated, err := s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, "docker.io/other", updated.Spec.Registry.Prefix)
 	assert.Equal(t, *want, updated.Status)
@@ -52,7 +42,7 @@ func testUpdateStatusLeavesRest(t *testing.T, s *space) {
 	changed.Labels = map[string]string{"tier": "gold"}
 	changed.Spec.Registry.Prefix = "docker.io/other"
 	report(&changed.Status)
-	updated, err := s.typed.UpdateStatus(t.Context(), changed, metav1.UpdateOptions{})
+	updated, err := s.dataPlanes.UpdateStatus(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, changed.Status, updated.Status)
 	assert.Equal(t, dp.Spec, updated.Spec)
@@ -63,7 +53,7 @@ func testUpdateStatusLeavesRest(t *testing.T, s *space) {
 func testPatchStatus(t *testing.T, s *space) {
 	dp := s.create(t, newDataPlane("prod"))
 	patch := []byte(`{"spec": {"registry": {"prefix": "docker.io/other"}}, "status": {"observedGeneration": 1}}`)
-	patched, err := s.typed.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	patched, err := s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, patched.Status.ObservedGeneration)
 	assert.Equal(t, dp.Spec, patched.Spec)
@@ -73,7 +63,7 @@ func testStaleStatusUpdate(t *testing.T, s *space) {
 	stale := s.create(t, newDataPlane("prod"))
 	s.setStatus(t, "prod", report)
 	stale.Status.ObservedGeneration = 9
-	_, err := s.typed.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
+	_, err := s.dataPlanes.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 }
 
@@ -83,7 +73,7 @@ func testApplyLeavesStatus(t *testing.T, s *space) {
 
 	both := applyPrefix(s.namespace, "prod", "docker.io/other").
 		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(9))
-	applied, err := s.typed.Apply(t.Context(), both, applyByForce("one"))
+	applied, err := s.dataPlanes.Apply(t.Context(), both, applyByForce("one"))
 	require.NoError(t, err)
 	assert.Equal(t, "docker.io/other", applied.Spec.Registry.Prefix)
 	assert.Equal(t, want, applied.Status)
@@ -97,7 +87,7 @@ func testApplyStatusLeavesRest(t *testing.T, s *space) {
 	both := applyPrefix(s.namespace, "prod", "docker.io/other").
 		WithLabels(map[string]string{"tier": "gold"}).
 		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1))
-	applied, err := s.typed.ApplyStatus(t.Context(), both, applyByForce("one"))
+	applied, err := s.dataPlanes.ApplyStatus(t.Context(), both, applyByForce("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, applied.Status.ObservedGeneration)
 	assert.Equal(t, dp.Spec, applied.Spec)
@@ -113,8 +103,8 @@ func testGeneration(t *testing.T, s *space) {
 	require.EqualValues(t, 1, dp.Generation)
 
 	dp.Labels = map[string]string{"tier": "gold"}
-	dp.Annotations = map[string]string{openchoreov1alpha1.AnnotationDescription: "For customers."}
-	dp, err := s.typed.Update(t.Context(), dp, metav1.UpdateOptions{})
+	dp.Annotations = map[string]string{v1alpha1.AnnotationDescription: "For customers."}
+	dp, err := s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, dp.Generation, "after a change of metadata")
 
@@ -122,15 +112,15 @@ func testGeneration(t *testing.T, s *space) {
 	assert.EqualValues(t, 1, dp.Generation, "after a change of status")
 
 	dp.Spec.Registry.Prefix = "docker.io/other"
-	dp, err = s.typed.Update(t.Context(), dp, metav1.UpdateOptions{})
+	dp, err = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, dp.Generation, "after a change of spec")
 
-	dp, err = s.typed.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/other"), applyByForce("one"))
+	dp, err = s.dataPlanes.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/other"), applyByForce("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, dp.Generation, "after the same spec again")
 
-	dp, err = s.typed.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/third"), applyByForce("one"))
+	dp, err = s.dataPlanes.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/third"), applyByForce("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, dp.Generation, "after another spec was applied")
 }

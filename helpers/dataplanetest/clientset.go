@@ -1,0 +1,71 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest
+
+import (
+	"k8s.io/client-go/discovery"
+	fakediscovery "k8s.io/client-go/discovery/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1/fake"
+)
+
+// Clientset is the generated fake clientset, with objects that behave as on an API server:
+//
+//   - an object gets a UID, a creation time and a resource version, and a name for its
+//     generateName;
+//   - the generation counts changes of the spec, and the deletion;
+//   - create, update, patch and apply leave the status alone, and those of the status leave
+//     the rest alone;
+//   - a write with an old resource version conflicts, an update without one is invalid, and
+//     a write that changes nothing is none;
+//   - an object with finalizers gets a deletion timestamp, and goes with the last of them;
+//   - apply knows field managers, and conflicts, separately for the status;
+//   - lists and watches select by labels and by metadata.name; a watch goes on from the
+//     resource version of a list, however many events that are.
+//
+// The tests of this package and those on real API servers share one table of behaviours.
+//
+// It doesn't validate objects, has no admission, no defaults and no garbage collection,
+// lists without pages, forgets no event, and lets a watch go on until it is stopped, also
+// when its context ends.
+//
+// The embedded Fake records the actions of clients, and takes reactors for errors:
+//
+//	client.PrependReactor("update", "dataplanes/status", func(clienttesting.Action) (bool, runtime.Object, error) {
+//		return true, nil, apierrors.NewInternalError(errors.New("etcd is gone"))
+//	})
+type Clientset struct {
+	clienttesting.Fake
+}
+
+var _ openchoreoclient.Interface = &Clientset{}
+
+// NewClientset returns a clientset with objects. They are stored as they are, with their
+// status, generation and deletion timestamp. Only what is missing of UID, generation and
+// creation time is filled in, and each gets a resource version. It panics if two of them
+// have one name.
+func NewClientset(objects ...*v1alpha1.DataPlane) *Clientset {
+	store, c := newStore(objects), &Clientset{}
+	c.AddReactor("*", v1alpha1.Resource("dataplanes").Resource, store.react)
+	c.AddWatchReactor(v1alpha1.Resource("dataplanes").Resource, store.reactToWatch)
+	return c
+}
+
+// OpenChoreoV1alpha1 returns the client for DataPlanes.
+func (c *Clientset) OpenChoreoV1alpha1() openchoreotyped.OpenChoreoV1alpha1Interface {
+	return &fake.FakeOpenChoreoV1alpha1{Fake: &c.Fake}
+}
+
+// Discovery returns client-go's fake of discovery, which lists the Resources of the Fake.
+func (c *Clientset) Discovery() discovery.DiscoveryInterface {
+	return &fakediscovery.FakeDiscovery{Fake: &c.Fake}
+}
+
+// IsWatchListSemanticsUnSupported tells reflectors of client-go 0.35 and later to list and
+// then watch.
+func (c *Clientset) IsWatchListSemanticsUnSupported() bool { return true }

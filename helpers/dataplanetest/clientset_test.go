@@ -1,0 +1,99 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
+)
+
+// hack/integration runs the same table against real API servers.
+func TestClientsetBehavesLikeAnAPIServer(t *testing.T) {
+	spaces := 0
+	behaviours.Run(t, behaviours.Server{
+		Client: dataplanetest.NewClientset(),
+		NewNamespace: func(testing.TB) string {
+			spaces++
+			return fmt.Sprint("test-", spaces)
+		},
+	})
+}
+
+func TestClientsetStoresObjectsAsTheyAre(t *testing.T) {
+	dp := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale, dataplanetest.Deleted)
+	client := dataplanetest.NewClientset(dp, &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "empty"}})
+	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
+	stored, err := dataPlanes.Get(t.Context(), "prod", metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.NotEmpty(t, stored.ResourceVersion)
+	assert.Empty(t, dp.ResourceVersion, "the caller's object stays as it was")
+	stored.ResourceVersion = ""
+	assert.Equal(t, dp, stored)
+
+	empty, err := dataPlanes.Get(t.Context(), "empty", metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.NotEmpty(t, empty.UID)
+	assert.EqualValues(t, 1, empty.Generation)
+	assert.False(t, empty.CreationTimestamp.IsZero())
+
+	assert.PanicsWithValue(t, "two DataPlanes default/prod", func() { dataplanetest.NewClientset(dp, dp) })
+}
+
+func TestClientsetTakesReactorsAndRecordsActions(t *testing.T) {
+	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod"))
+	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
+	client.PrependReactor("update", "dataplanes/status", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewTooManyRequestsError("later")
+	})
+	dp, err := dataPlanes.Get(t.Context(), "prod", metav1.GetOptions{})
+	require.NoError(t, err)
+	_, err = dataPlanes.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
+	require.True(t, apierrors.IsTooManyRequests(err), "%v", err)
+	_, err = dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	_, err = dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{}`), metav1.PatchOptions{}, "scale")
+	require.True(t, apierrors.IsNotFound(err), "there is no such subresource: %v", err)
+
+	var verbs []string
+	for _, action := range client.Actions() {
+		verbs = append(verbs, action.GetVerb())
+	}
+	assert.Equal(t, []string{"get", "update", "update", "patch"}, verbs)
+}
+
+// The fake of client-go panics when there are more than 100 events that nobody has read.
+func TestWatchWaitsForItsReader(t *testing.T) {
+	dataPlanes := dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
+	watcher, err := dataPlanes.Watch(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	const count = 500
+	for i := range count {
+		dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("dp-", i)}}
+		_, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	for i := range count {
+		assert.Equal(t, fmt.Sprint("dp-", i), receive(t, watcher.ResultChan()).Object.(*v1alpha1.DataPlane).Name)
+	}
+	watcher.Stop()
+	watcher.Stop()
+	assert.Zero(t, receive(t, watcher.ResultChan()), "it ends")
+
+	_, err = dataPlanes.Watch(t.Context(), metav1.ListOptions{ResourceVersion: "later"})
+	require.True(t, apierrors.IsBadRequest(err), "%v", err)
+	_, err = dataPlanes.Watch(t.Context(), metav1.ListOptions{ResourceVersion: "1000000"})
+	require.True(t, apierrors.IsTimeout(err), "%v", err)
+}

@@ -1,0 +1,128 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest
+
+import (
+	"crypto/x509"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+)
+
+// DataPlane returns a DataPlane that helpers.Validate accepts, without a status, as if it
+// had just been created. Edits change it, in their order: those of this package, such as
+// [Ready], or a test's own.
+//
+// It has a client certificate and key of its own, valid for 23 hours, for an address that
+// doesn't exist; [Server.As] and [CredentialsFor] give it those of a server. Its UID is
+// made of namespace and name, so two DataPlanes of one name are the same object, unless an
+// edit gives one another UID. It has no resource version, so it can be created on a real API
+// server, too.
+func DataPlane(namespace, name string, edits ...func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
+	dp := &v1alpha1.DataPlane{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:         namespace,
+			Name:              name,
+			UID:               types.UID("uid-of-" + namespace + "-" + name),
+			Generation:        1,
+			CreationTimestamp: now(),
+		},
+		Spec: v1alpha1.DataPlaneSpec{
+			KubernetesCluster: v1alpha1.KubernetesClusterSpec{
+				Name:        name,
+				Credentials: issue(authority(), "alice", authority().Cert, "https://k8s-api.example.com:6443"),
+			},
+			Registry: v1alpha1.Registry{Prefix: "docker.io/myorg"},
+			Gateway: v1alpha1.GatewaySpec{
+				PublicVirtualHost:       "api.example.com",
+				OrganizationVirtualHost: "internal.example.com",
+			},
+		},
+	}
+	for _, edit := range edits {
+		edit(dp)
+	}
+	return dp
+}
+
+// authority signs for addresses that don't exist.
+var authority = sync.OnceValue(pki.New)
+
+func issue(clients *pki.Authority, user string, server *x509.Certificate, url string) v1alpha1.APIServerCredentials {
+	key := pki.ECDSAKey()
+	return v1alpha1.APIServerCredentials{
+		APIServerURL: url,
+		CACert:       pki.Encode(pki.Certificates(server)),
+		ClientCert:   pki.Encode(pki.Certificates(clients.Issue(user, key))),
+		ClientKey:    pki.Encode(pki.PKCS8(key)),
+	}
+}
+
+func now() metav1.Time { return metav1.NewTime(time.Now().Truncate(time.Second)) }
+
+// Ready is an edit that sets the condition Ready to True for the current generation.
+func Ready(dp *v1alpha1.DataPlane) {
+	Condition(v1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)(dp)
+}
+
+// Connected is an edit that sets the condition Connected to True for the current generation.
+func Connected(dp *v1alpha1.DataPlane) {
+	Condition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionTrue)(dp)
+}
+
+// Condition returns an edit that sets a condition for the current generation, from now on,
+// and status.observedGeneration to that generation. The reason is "Tested".
+func Condition(conditionType string, status metav1.ConditionStatus) func(*v1alpha1.DataPlane) {
+	return func(dp *v1alpha1.DataPlane) {
+		dp.Status.ObservedGeneration = dp.Generation
+		meta.SetStatusCondition(&dp.Status.Conditions, metav1.Condition{
+			Type: conditionType, Status: status, Reason: "Tested", ObservedGeneration: dp.Generation, LastTransitionTime: now(),
+		})
+	}
+}
+
+// Stale is an edit that makes the generation later than all that the status has observed,
+// as after a change of the spec that no controller has seen. Use it after the edits that set
+// conditions.
+func Stale(dp *v1alpha1.DataPlane) { dp.Generation++ }
+
+// Deleted is an edit that makes a DataPlane which was deleted and waits for a finalizer.
+func Deleted(dp *v1alpha1.DataPlane) {
+	if len(dp.Finalizers) == 0 {
+		dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}
+	}
+	markDeleted(dp)
+}
+
+func markDeleted(dp *v1alpha1.DataPlane) {
+	at, grace := now(), int64(0)
+	dp.DeletionTimestamp, dp.DeletionGracePeriodSeconds = &at, &grace
+	dp.Generation++ // as API servers do
+}
+
+// Later is an edit that leaves of a DataPlane what the types of this SDK can hold of one of
+// OpenChoreo v0.9 or later: no credentials and no registry, and the condition Created.
+func Later(dp *v1alpha1.DataPlane) {
+	dp.Spec = v1alpha1.DataPlaneSpec{Gateway: dp.Spec.Gateway}
+	Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue)(dp)
+}
+
+// CredentialsFor returns an edit that gives a DataPlane the address and credentials of a
+// config, such as that of an envtest environment. It panics if a DataPlane can't hold them;
+// helpers.CredentialsFor tells what it can.
+func CredentialsFor(config *rest.Config) func(*v1alpha1.DataPlane) {
+	credentials, err := helpers.CredentialsFor(config)
+	if err != nil {
+		panic(err)
+	}
+	return func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials = credentials }
+}

@@ -1,0 +1,79 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+)
+
+func TestDataPlaneIsValid(t *testing.T) {
+	dp := dataplanetest.DataPlane("default", "prod")
+	warnings, errs := helpers.Validate(dp)
+	assert.Empty(t, warnings)
+	assert.Empty(t, errs)
+	assert.Empty(t, dp.Status)
+
+	same := dataplanetest.DataPlane("default", "prod")
+	assert.Equal(t, dp.UID, same.UID)
+	assert.NotEqual(t, dp.Spec.KubernetesCluster.Credentials.ClientCert, same.Spec.KubernetesCluster.Credentials.ClientCert)
+	assert.NotEqual(t, dp.UID, dataplanetest.DataPlane("default", "other").UID)
+}
+
+func TestEditsMakeTheStatesThatHelpersTellApart(t *testing.T) {
+	type edits []func(*v1alpha1.DataPlane)
+	for name, test := range map[string]struct {
+		edits            edits
+		ready, connected bool
+		deleted, noCreds bool
+	}{
+		"new":                 {},
+		"ready":               {edits: edits{dataplanetest.Ready}, ready: true},
+		"connected":           {edits: edits{dataplanetest.Connected}, connected: true},
+		"ready and connected": {edits: edits{dataplanetest.Ready, dataplanetest.Connected}, ready: true, connected: true},
+		"not ready any more": {edits: edits{
+			dataplanetest.Ready, dataplanetest.Condition(v1alpha1.DataPlaneConditionReady, metav1.ConditionFalse),
+		}},
+		"ready but stale":   {edits: edits{dataplanetest.Ready, dataplanetest.Stale}},
+		"ready but deleted": {edits: edits{dataplanetest.Ready, dataplanetest.Deleted}, deleted: true},
+		"later OpenChoreo":  {edits: edits{dataplanetest.Later}, noCreds: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp := dataplanetest.DataPlane("default", "prod", test.edits...)
+			assert.Equal(t, test.ready, helpers.IsReady(dp))
+			assert.Equal(t, test.connected, helpers.IsConnected(dp))
+			assert.Equal(t, test.deleted, dp.DeletionTimestamp != nil && len(dp.Finalizers) > 0)
+			_, err := helpers.RESTConfigFor(dp)
+			if test.noCreds {
+				assert.ErrorIs(t, err, helpers.ErrNoCredentials)
+			} else {
+				assert.NoError(t, err)
+			}
+		})
+	}
+	created := dataplanetest.DataPlane("default", "prod", dataplanetest.Later)
+	assert.True(t, helpers.IsReady(created, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))
+}
+
+func TestCredentialsForAConfig(t *testing.T) {
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("alice")))
+	require.NoError(t, err)
+
+	dp := dataplanetest.DataPlane("default", "copy", dataplanetest.CredentialsFor(config))
+	status, err := get(t, dp, "/readyz")
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, status)
+	assert.Panics(t, func() { dataplanetest.CredentialsFor(&rest.Config{Host: "https://example.com", BearerToken: "token"}) })
+}

@@ -1,0 +1,27 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dataplanetest is for tests of programs that use DataPlanes. It needs no cluster,
+// no network beyond loopback, and no test framework.
+//
+// [DataPlane] makes objects with real certificates and keys, in the states that programs
+// must handle:
+//
+//	dp := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale)
+//
+// [NewClientset] is the management cluster: a fake of the generated clientset that keeps
+// objects as an API server does, with generations, conflicts, finalizers and a status of
+// its own. A [Server] is the cluster that a DataPlane describes: a TLS server that knows
+// its users by their client certificates and can fail in the ways that API servers fail.
+//
+//	server := dataplanetest.NewServer(nil)
+//	defer server.Close()
+//	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", server.As("alice")))
+//	reconcile(ctx, client, types.NamespacedName{Namespace: "default", Name: "prod"})
+//
+//	server.SetHandler(dataplanetest.Status(http.StatusServiceUnavailable))
+//	reconcile(ctx, client, types.NamespacedName{Namespace: "default", Name: "prod"})
+//
+// Functions of this package panic where a test can't go on, such as when there is no port
+// to listen on.
+package dataplanetest

@@ -1,0 +1,52 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Status returns a handler that answers a code of HTTP with a metav1.Status, as API servers
+// do, so that clients get an error such as apierrors.IsForbidden recognizes. There is no
+// Retry-After header; with one, client-go waits and tries again.
+func Status(code int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := apierrors.NewGenericServerResponse(code, strings.ToLower(r.Method), schema.GroupResource{}, "", "", 0, true).Status()
+		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(status)
+	})
+}
+
+// Hang returns a handler that answers nothing, not even headers, until the client gives up.
+func Hang() http.Handler {
+	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hang(r) })
+}
+
+// HangWatches returns a handler that begins to answer watches, and then sends nothing until
+// the client gives up. The next handler serves all other requests.
+func HangWatches(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("watch") == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = http.NewResponseController(w).Flush()
+		hang(r)
+	})
+}
+
+func hang(r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // with HTTP/1.1, the end of the connection isn't noticed before that
+	<-r.Context().Done()
+}

@@ -1,0 +1,199 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+)
+
+// Server is a stand-in for the API server of a data plane: a TLS server on loopback, for
+// HTTP/1.1 and HTTP/2, that knows its users by their client certificates. As an API server
+// does, it answers 401 to a request without a certificate that it accepts. Its methods may
+// be called at any time, from any goroutine.
+type Server struct {
+	edits []func(*httptest.Server)
+
+	mu       sync.Mutex
+	http     *httptest.Server
+	handler  http.Handler
+	clients  *pki.Authority
+	serving  *pki.Authority
+	cert     tls.Certificate
+	requests []Request
+}
+
+// Request is a request that a [Server] has received.
+type Request struct {
+	User   string // the common name of the client certificate; empty if the answer was 401
+	Method string
+	URI    string // path and query
+}
+
+// NewServer starts a server; see [Server.SetHandler]. The caller must close it.
+//
+// Edits change the underlying server before it starts, and again when it moves: for example,
+// one that sets EnableHTTP2 to false, so that requests are HTTP/1.1.
+func NewServer(handler http.Handler, edits ...func(*httptest.Server)) *Server {
+	s := &Server{edits: edits, clients: pki.New()}
+	s.RotateServer()
+	s.SetHandler(handler)
+	s.http = s.start()
+	return s
+}
+
+func (s *Server) start() *httptest.Server {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		ClientAuth: tls.RequestClientCert, // serve checks it, each time, so that a rotation takes effect at once
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			config := server.TLS.Clone()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			config.Certificates = []tls.Certificate{s.cert}
+			return config, nil
+		},
+	}
+	for _, edit := range s.edits {
+		edit(server)
+	}
+	server.StartTLS()
+	return server
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	clients, handler := s.clients, s.handler
+	s.mu.Unlock()
+	user, ok := authenticate(r, clients)
+	s.mu.Lock()
+	s.requests = append(s.requests, Request{User: user, Method: r.Method, URI: r.RequestURI})
+	s.mu.Unlock()
+	if !ok {
+		handler = Status(http.StatusUnauthorized)
+	}
+	handler.ServeHTTP(w, r)
+}
+
+func authenticate(r *http.Request, clients *pki.Authority) (user string, ok bool) {
+	if len(r.TLS.PeerCertificates) == 0 {
+		return "", false
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(clients.Cert)
+	cert := r.TLS.PeerCertificates[0]
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return "", false
+	}
+	return cert.Subject.CommonName, true
+}
+
+// Close ends the server and all requests to it. It returns when their handlers have.
+func (s *Server) Close() {
+	server := s.current()
+	server.CloseClientConnections()
+	server.Close()
+}
+
+func (s *Server) current() *httptest.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.http
+}
+
+// URL returns the server's address, such as https://127.0.0.1:40404.
+func (s *Server) URL() string { return s.current().URL }
+
+// As returns an edit, for [DataPlane] or an existing object, that sets the address of the
+// server and a new client certificate of a user of it. A second one rotates the credentials
+// while the server still accepts the first.
+func (s *Server) As(user string) func(*v1alpha1.DataPlane) {
+	return func(dp *v1alpha1.DataPlane) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		dp.Spec.KubernetesCluster.Credentials = issue(s.clients, user, s.serving.Cert, s.http.URL)
+	}
+}
+
+// SetHandler sets what answers the requests of known users from now on: any handler, or one
+// of [Status], [Hang] and [HangWatches]. With nil, the server is healthy and has nothing: it
+// answers 200 to /readyz, /livez and /healthz, and 404 to everything else.
+//
+// The user is r.TLS.PeerCertificates[0].Subject.CommonName.
+func (s *Server) SetHandler(handler http.Handler) {
+	if handler == nil {
+		handler = http.HandlerFunc(healthy)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handler = handler
+}
+
+func healthy(w http.ResponseWriter, r *http.Request) {
+	if slices.Contains([]string{"/readyz", "/livez", "/healthz"}, r.URL.Path) {
+		_, _ = io.WriteString(w, "ok")
+		return
+	}
+	Status(http.StatusNotFound).ServeHTTP(w, r)
+}
+
+// RotateClients replaces the authority that signs client certificates: all that were made
+// before are answered 401, also on connections that are open.
+func (s *Server) RotateClients() {
+	clients := pki.New()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients = clients
+}
+
+// RotateServer replaces the server's certificate and the authority that signed it, so that
+// a DataPlane made before can't verify new connections. Open connections stay;
+// [Server.CutConnections] ends them.
+func (s *Server) RotateServer() {
+	authority, key := pki.New(), pki.ECDSAKey()
+	cert := authority.Issue("kube-apiserver", key, func(template *x509.Certificate) {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		template.DNSNames = []string{"localhost", "kubernetes.default.svc"}
+		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving, s.cert = authority, tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+}
+
+// CutConnections closes all connections, in the middle of whatever they carry. The server
+// accepts new ones.
+func (s *Server) CutConnections() { s.current().CloseClientConnections() }
+
+// Move goes on at another address, which DataPlanes made before don't know. Connections to
+// the old one are cut, and new ones are refused.
+func (s *Server) Move() {
+	moved := s.start()
+	s.mu.Lock()
+	old := s.http
+	s.http = moved
+	s.mu.Unlock()
+	old.CloseClientConnections()
+	old.Close()
+}
+
+// Requests returns the requests that the server has received, in the order of their arrival.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}

@@ -1,0 +1,214 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+)
+
+func newServer(t *testing.T, handler http.Handler, edits ...func(*httptest.Server)) *dataplanetest.Server {
+	t.Helper()
+	server := dataplanetest.NewServer(handler, edits...)
+	t.Cleanup(server.Close)
+	return server
+}
+
+// httpClient returns a client with the credentials of a DataPlane and its own connections.
+func httpClient(t *testing.T, dp *v1alpha1.DataPlane) *http.Client {
+	t.Helper()
+	config, err := helpers.RESTConfigFor(dp)
+	require.NoError(t, err)
+	transport, err := rest.TransportFor(config)
+	require.NoError(t, err)
+	client := &http.Client{Transport: transport}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+func get(t *testing.T, dp *v1alpha1.DataPlane, path string) (status int, err error) {
+	t.Helper()
+	return getBy(t, httpClient(t, dp), dp, path)
+}
+
+func getBy(t *testing.T, client *http.Client, dp *v1alpha1.DataPlane, path string) (status int, err error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, dp.Spec.KubernetesCluster.Credentials.APIServerURL+path, nil)
+	require.NoError(t, err)
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+func receive[T any](t *testing.T, from <-chan T) (value T) {
+	t.Helper()
+	select {
+	case value = <-from:
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "nothing came")
+	}
+	return value
+}
+
+// dataPlanesOf returns a client for the DataPlanes that the server itself might have.
+func dataPlanesOf(t *testing.T, dp *v1alpha1.DataPlane) openchoreotyped.DataPlaneInterface {
+	t.Helper()
+	config, err := helpers.RESTConfigFor(dp)
+	require.NoError(t, err)
+	client, err := openchoreoclient.NewForConfig(config)
+	require.NoError(t, err)
+	return client.OpenChoreoV1alpha1().DataPlanes("default")
+}
+
+func TestServerKnowsWhoAsksWhat(t *testing.T) {
+	server := newServer(t, nil)
+	alice := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+	bob := alice.DeepCopy()
+	server.As("bob")(bob)
+	stranger := dataplanetest.DataPlane("default", "prod") // of another authority
+	stranger.Spec.KubernetesCluster.Credentials.APIServerURL = server.URL()
+	stranger.Spec.KubernetesCluster.Credentials.CACert = alice.Spec.KubernetesCluster.Credentials.CACert
+
+	for _, test := range []struct {
+		dp   *v1alpha1.DataPlane
+		path string
+		want int
+	}{
+		{alice, "/readyz", http.StatusOK},
+		{bob, "/api/v1/pods?limit=1", http.StatusNotFound},
+		{stranger, "/healthz", http.StatusUnauthorized},
+	} {
+		status, err := get(t, test.dp, test.path)
+		require.NoError(t, err)
+		assert.Equal(t, test.want, status)
+	}
+	assert.Equal(t, []dataplanetest.Request{
+		{User: "alice", Method: http.MethodGet, URI: "/readyz"},
+		{User: "bob", Method: http.MethodGet, URI: "/api/v1/pods?limit=1"},
+		{Method: http.MethodGet, URI: "/healthz"},
+	}, server.Requests())
+}
+
+func TestServerRefusesOldClientsAtOnce(t *testing.T) {
+	server := newServer(t, nil)
+	dp := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+	client := httpClient(t, dp)
+	status, err := getBy(t, client, dp, "/readyz")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, status)
+
+	server.RotateClients()
+	status, err = getBy(t, client, dp, "/readyz")
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusUnauthorized, status, "also over the same connection")
+	server.As("alice")(dp)
+	status, err = get(t, dp, "/readyz")
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, status)
+}
+
+func TestServerWithAnotherAuthorityIsNotTrusted(t *testing.T) {
+	server := newServer(t, nil)
+	dp := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+	server.RotateServer()
+	_, err := get(t, dp, "/readyz")
+	require.ErrorContains(t, err, "certificate")
+	server.As("alice")(dp)
+	status, err := get(t, dp, "/readyz")
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, status)
+}
+
+func TestServerMoves(t *testing.T) {
+	server := newServer(t, nil)
+	dp := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+	old := server.URL()
+	server.Move()
+	require.NotEqual(t, old, server.URL())
+	_, err := get(t, dp, "/readyz")
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	server.As("alice")(dp)
+	status, err := get(t, dp, "/readyz")
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, status)
+}
+
+func TestServerAnswersAsAPIServersDo(t *testing.T) {
+	server := newServer(t, nil)
+	dp := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+	for code, is := range map[int]func(error) bool{
+		http.StatusUnauthorized:       apierrors.IsUnauthorized,
+		http.StatusForbidden:          apierrors.IsForbidden,
+		http.StatusTooManyRequests:    apierrors.IsTooManyRequests,
+		http.StatusServiceUnavailable: apierrors.IsServiceUnavailable,
+	} {
+		server.SetHandler(dataplanetest.Status(code))
+		_, err := dataPlanesOf(t, dp).List(t.Context(), metav1.ListOptions{})
+		assert.True(t, is(err), "%d: %v", code, err)
+	}
+}
+
+func TestServerHangsUntilItIsCutOff(t *testing.T) {
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			arrived := make(chan string, 1)
+			hang := dataplanetest.Hang()
+			server := newServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				arrived <- r.Proto
+				hang.ServeHTTP(w, r)
+			}), func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+			dp := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+			dataPlanes, result := dataPlanesOf(t, dp), make(chan error, 1)
+			go func() {
+				_, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
+				result <- err
+			}()
+			assert.Contains(t, receive(t, arrived), name)
+			server.CutConnections()
+			require.Error(t, receive(t, result))
+
+			server.SetHandler(nil)
+			status, err := get(t, dp, "/readyz")
+			require.NoError(t, err, "new connections are accepted")
+			assert.Equal(t, http.StatusOK, status)
+		})
+	}
+}
+
+func TestServerHangsWithinWatches(t *testing.T) {
+	server := newServer(t, dataplanetest.HangWatches(dataplanetest.Status(http.StatusForbidden)))
+	dataPlanes := dataPlanesOf(t, dataplanetest.DataPlane("default", "prod", server.As("alice")))
+	_, err := dataPlanes.List(t.Context(), metav1.ListOptions{})
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+
+	watcher, err := dataPlanes.Watch(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err, "there are headers")
+	select {
+	case event := <-watcher.ResultChan():
+		require.Fail(t, "an event came", "%v", event)
+	default:
+	}
+	server.CutConnections()
+	receive(t, watcher.ResultChan())
+}

@@ -1,0 +1,110 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package testserver is a dataplanetest.Server that counts its connections, and what else
+// the tests of several packages under helpers wait for. Only tests import it.
+package testserver
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+)
+
+// Server knows what connections are open.
+type Server struct {
+	*dataplanetest.Server
+	t testing.TB
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	total int
+}
+
+// New starts a server, which ends with the test. Edits come before it starts.
+func New(t testing.TB, handler http.HandlerFunc, edits ...func(*httptest.Server)) *Server {
+	t.Helper()
+	s := &Server{t: t, conns: map[net.Conn]struct{}{}}
+	s.Server = dataplanetest.NewServer(handler, append(edits, s.count)...)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *Server) count(server *httptest.Server) {
+	server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		switch state {
+		case http.StateNew:
+			s.conns[conn] = struct{}{}
+			s.total++
+		case http.StateClosed, http.StateHijacked:
+			delete(s.conns, conn)
+		}
+	}
+}
+
+// DataPlane returns one with a new certificate of a user of the server.
+func (s *Server) DataPlane(name, user string) *v1alpha1.DataPlane {
+	return dataplanetest.DataPlane("default", name, s.As(user))
+}
+
+// Open counts the connections that are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Accepted counts the connections that there ever were.
+func (s *Server) Accepted() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
+}
+
+// RequireNoConnections waits until none is open.
+func (s *Server) RequireNoConnections() {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool { return s.Open() == 0 }, 10*time.Second, time.Millisecond, "connections are left open")
+}
+
+// WhoAmI answers with the name in the client certificate.
+func WhoAmI(w http.ResponseWriter, r *http.Request) {
+	_, _ = w.Write([]byte(r.TLS.PeerCertificates[0].Subject.CommonName))
+}
+
+// RequireGoroutines waits until there are no more goroutines than before. What ends
+// asynchronously in net/http gets the time that it takes.
+func RequireGoroutines(t testing.TB, before int) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > before { // not by Eventually, which starts one itself
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<20)
+			require.FailNow(t, "goroutines are left", "%s", stacks[:runtime.Stack(stacks, true)])
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Receive returns what comes from a channel, and fails when nothing does.
+func Receive[T any](t testing.TB, from <-chan T) T {
+	t.Helper()
+	select {
+	case value := <-from:
+		return value
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "nothing came within 10 s")
+		panic("unreachable")
+	}
+}

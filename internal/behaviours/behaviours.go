@@ -1,0 +1,256 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package behaviours is a table of how API servers treat DataPlanes. It runs against real
+// ones and against the fake of helpers/dataplanetest, so that the two can't drift apart.
+// Only tests import it.
+package behaviours
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+)
+
+// Server is what is tested.
+type Server struct {
+	Client openchoreoclient.Interface
+	// NewNamespace makes an empty namespace and returns its name.
+	NewNamespace func(testing.TB) string
+	// AtomicConditions means that the definition of DataPlane has the conditions as one
+	// value, as that of OpenChoreo v0.3, instead of a list that is merged by type.
+	AtomicConditions bool
+}
+
+// Run tests each behaviour in a namespace of its own.
+func Run(t *testing.T, server Server) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *space)
+	}{
+		{"create, get and list return what is stored", testCreateGetList},
+		{"create replaces what the server decides", testCreateReplaces},
+		{"create gives a name", testGenerateName},
+		{"what is absent is not found, what exists is not created again", testAbsentAndExisting},
+		{"update replaces spec and metadata", testUpdate},
+		{"update of a stale object conflicts", testStaleUpdate},
+		{"update of a replaced object conflicts", testUpdateReplaced},
+		{"update can't change what the server decides", testUpdateKeeps},
+		{"merge patch changes what it names", testMergePatch},
+		{"JSON patch changes what it names if its tests hold", testJSONPatch},
+		{"strategic merge patch is not supported", testStrategicMergePatch},
+		{"a dry run changes nothing", testDryRun},
+		{"delete removes the object if its preconditions hold", testDelete},
+		{"delete waits for finalizers", testFinalizers},
+		{"delete collection removes what is selected", testDeleteCollection},
+		{"list selects by label and name", testSelectors},
+
+		{"create drops the status", testCreateDropsStatus},
+		{"update leaves the status alone", testUpdateLeavesStatus},
+		{"status update leaves all but the status alone", testUpdateStatusLeavesRest},
+		{"status patch leaves all but the status alone", testPatchStatus},
+		{"stale status update conflicts", testStaleStatusUpdate},
+		{"apply leaves the status alone", testApplyLeavesStatus},
+		{"status apply leaves all but the status alone", testApplyStatusLeavesRest},
+		{"generation counts changes of the spec", testGeneration},
+
+		{"apply creates and changes", testApply},
+		{"apply of another's field conflicts unless forced", testApplyConflict},
+		{"apply of a stale object conflicts", testApplyStale},
+		{"apply removes what it no longer names", testApplyRemoves},
+		{"an update takes fields from those who applied them", testUpdateTakesFields},
+		{"extract gives what a manager applied", testExtract},
+		{"extract gives the status that a manager applied", testExtractStatus},
+		{"a manager of spec and status keeps them apart", testOneManagerOfBoth},
+		{"conditions of several managers merge by type", testMergedConditions},
+
+		{"watch sends what happened after its resource version, in order", testWatchFromResourceVersion},
+		{"watch without a resource version begins with what is there", testWatchFromNow},
+		{"watch sends only what is selected", testWatchSelects},
+		{"watch sends initial events and a bookmark", testWatchInitialEvents},
+		{"watch tells of each step of a deletion", testWatchDeletion},
+		{"informer follows", testInformer},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, server.space(t)) })
+	}
+}
+
+// space is a namespace of its own and a client for the DataPlanes in it.
+type space struct {
+	Server
+	namespace  string
+	dataPlanes openchoreotyped.DataPlaneInterface
+}
+
+func (s Server) space(t *testing.T) *space {
+	t.Helper()
+	namespace := s.NewNamespace(t)
+	return &space{s, namespace, s.Client.OpenChoreoV1alpha1().DataPlanes(namespace)}
+}
+
+func (s *space) create(t *testing.T, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+	t.Helper()
+	created, err := s.dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
+	require.NoError(t, err)
+	return created
+}
+
+func (s *space) get(t *testing.T, name string) *v1alpha1.DataPlane {
+	t.Helper()
+	dp, err := s.dataPlanes.Get(t.Context(), name, metav1.GetOptions{})
+	require.NoError(t, err)
+	return dp
+}
+
+// setStatus writes what edit makes of the status of an object.
+func (s *space) setStatus(t *testing.T, name string, edit func(*v1alpha1.DataPlaneStatus)) *v1alpha1.DataPlane {
+	t.Helper()
+	dp := s.get(t, name)
+	edit(&dp.Status)
+	updated, err := s.dataPlanes.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	return updated
+}
+
+// watch starts a watch that ends with the test.
+func (s *space) watch(t *testing.T, options metav1.ListOptions) watch.Interface {
+	t.Helper()
+	watcher, err := s.dataPlanes.Watch(t.Context(), options)
+	require.NoError(t, err)
+	t.Cleanup(watcher.Stop)
+	return watcher
+}
+
+// next returns the next event of a watch.
+func next(t *testing.T, watcher watch.Interface) (watch.EventType, *v1alpha1.DataPlane) {
+	t.Helper()
+	event := receive(t, watcher.ResultChan())
+	require.IsType(t, &v1alpha1.DataPlane{}, event.Object, "%s", event.Type)
+	return event.Type, event.Object.(*v1alpha1.DataPlane)
+}
+
+func receive[T any](t *testing.T, from <-chan T) (value T) {
+	t.Helper()
+	select {
+	case value, open := <-from:
+		require.True(t, open, "the channel is closed")
+		return value
+	case <-time.After(time.Minute):
+		require.FailNow(t, "nothing came")
+		return value
+	}
+}
+
+// spec is the same for all, without anything optional.
+var spec = dataplanetest.DataPlane("", "production-cluster").Spec
+
+func newDataPlane(name string) *v1alpha1.DataPlane {
+	return &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: *spec.DeepCopy()}
+}
+
+// report makes a status with Ready and Connected.
+func report(status *v1alpha1.DataPlaneStatus) {
+	status.ObservedGeneration = 1
+	status.Conditions = []metav1.Condition{
+		newCondition(v1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),
+		newCondition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse),
+	}
+}
+
+func newCondition(conditionType string, status metav1.ConditionStatus) metav1.Condition {
+	return metav1.Condition{
+		Type: conditionType, Status: status, Reason: "Tested", Message: "by hand",
+		LastTransitionTime: metav1.Unix(1_700_000_000, 0),
+	}
+}
+
+func applyCondition(conditionType string, status metav1.ConditionStatus) *applymetav1.ConditionApplyConfiguration {
+	return applymetav1.Condition().WithType(conditionType).WithStatus(status).
+		WithReason("Tested").WithMessage("by hand").WithLastTransitionTime(metav1.Unix(1_700_000_000, 0))
+}
+
+// applySpec returns an apply configuration of spec.
+func applySpec(t *testing.T, namespace, name string) *openchoreoapply.DataPlaneApplyConfiguration {
+	t.Helper()
+	configuration := openchoreoapply.DataPlaneSpec()
+	data, err := json.Marshal(spec)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(data, configuration))
+	return openchoreoapply.DataPlane(name, namespace).WithSpec(configuration)
+}
+
+func applyPrefix(namespace, name, prefix string) *openchoreoapply.DataPlaneApplyConfiguration {
+	return openchoreoapply.DataPlane(name, namespace).
+		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix(prefix)))
+}
+
+func applyConditions(namespace, name string, conditions ...*applymetav1.ConditionApplyConfiguration) *openchoreoapply.DataPlaneApplyConfiguration {
+	return openchoreoapply.DataPlane(name, namespace).
+		WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(conditions...))
+}
+
+func applyAs(manager string) metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: manager} }
+
+func applyByForce(manager string) metav1.ApplyOptions {
+	return metav1.ApplyOptions{FieldManager: manager, Force: true}
+}
+
+// assertSame compares without the TypeMeta, which client-go fills in or not according
+// to how an object came.
+func assertSame(t *testing.T, want, got *v1alpha1.DataPlane, msgAndArgs ...any) {
+	t.Helper()
+	want, got = want.DeepCopy(), got.DeepCopy()
+	want.TypeMeta, got.TypeMeta = metav1.TypeMeta{}, metav1.TypeMeta{}
+	assert.Equal(t, want, got, msgAndArgs...)
+}
+
+// assertSameConfiguration compares what two apply configurations send.
+func assertSameConfiguration(t *testing.T, want, got *openchoreoapply.DataPlaneApplyConfiguration) {
+	t.Helper()
+	wantJSON, err := json.Marshal(want)
+	require.NoError(t, err)
+	gotJSON, err := json.Marshal(got)
+	require.NoError(t, err)
+	assert.JSONEq(t, string(wantJSON), string(gotJSON))
+}
+
+// requireInvalid asserts that err names a field that is invalid.
+func requireInvalid(t *testing.T, err error, field string) {
+	t.Helper()
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	require.Equal(t, []string{field}, causeFields(err), "%v", err)
+}
+
+// causeFields returns the field paths that an error of the API server names.
+func causeFields(err error) (fields []string) {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && status.Status().Details != nil {
+		for _, cause := range status.Status().Details.Causes {
+			fields = append(fields, cause.Field)
+		}
+	}
+	return slices.Compact(fields)
+}
+
+func names(items []v1alpha1.DataPlane) []string {
+	result := make([]string, 0, len(items))
+	for i := range items {
+		result = append(result, items[i].Name)
+	}
+	return result
+}

@@ -1,0 +1,351 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviours
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+)
+
+func testCreateGetList(t *testing.T, s *space) {
+	want := newDataPlane("prod")
+	want.Labels = map[string]string{"tier": "gold"}
+	want.Annotations = map[string]string{v1alpha1.AnnotationDisplayName: "Production"}
+	want.Spec.Registry.SecretRef = "registry-credentials"
+	want.Spec.Observer = &v1alpha1.ObserverAPI{
+		URL: "https://observer.example.com",
+		Authentication: v1alpha1.ObserverAuthentication{
+			BasicAuth: v1alpha1.BasicAuthCredentials{Username: "admin", Password: "secretpassword"},
+		},
+	}
+	created := s.create(t, want)
+	assert.Equal(t, want.Spec, created.Spec)
+	assert.Equal(t, want.Labels, created.Labels)
+	assert.Equal(t, want.Annotations, created.Annotations)
+	assert.Equal(t, s.namespace, created.Namespace)
+	assert.EqualValues(t, 1, created.Generation)
+	assert.NotEmpty(t, created.UID)
+	assert.NotEmpty(t, created.ResourceVersion)
+	assert.False(t, created.CreationTimestamp.IsZero())
+	require.Len(t, created.ManagedFields, 1)
+	assert.NotEmpty(t, created.ManagedFields[0].Manager, "named after the program")
+
+	assertSame(t, created, s.get(t, "prod"))
+	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.Len(t, list.Items, 1)
+	assert.NotEmpty(t, list.ResourceVersion)
+	assertSame(t, created, &list.Items[0])
+}
+
+func testCreateReplaces(t *testing.T, s *space) {
+	versioned := newDataPlane("prod")
+	versioned.ResourceVersion = "1"
+	_, err := s.dataPlanes.Create(t.Context(), versioned, metav1.CreateOptions{})
+	require.ErrorContains(t, err, "resourceVersion should not be set on objects to be created")
+
+	long, zero := metav1.Unix(1_000_000_000, 0), int64(0)
+	dp := newDataPlane("prod")
+	dp.UID, dp.Generation, dp.CreationTimestamp = "mine", 7, long
+	dp.DeletionTimestamp, dp.DeletionGracePeriodSeconds = &long, &zero
+	created := s.create(t, dp)
+	assert.NotEqual(t, dp.UID, created.UID)
+	assert.EqualValues(t, 1, created.Generation)
+	assert.True(t, created.CreationTimestamp.After(long.Time))
+	assert.Nil(t, created.DeletionTimestamp)
+	assert.Nil(t, created.DeletionGracePeriodSeconds)
+
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+	assert.NotEqual(t, created.UID, s.create(t, newDataPlane("prod")).UID, "another object of the name")
+}
+
+func testGenerateName(t *testing.T, s *space) {
+	dp := newDataPlane("")
+	_, err := s.dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
+	requireInvalid(t, err, "metadata.name")
+
+	dp.GenerateName = "prod-"
+	first, second := s.create(t, dp), s.create(t, dp)
+	for _, created := range []*v1alpha1.DataPlane{first, second} {
+		assert.True(t, strings.HasPrefix(created.Name, "prod-"), created.Name)
+		assertSame(t, created, s.get(t, created.Name))
+	}
+	assert.NotEqual(t, first.Name, second.Name)
+}
+
+func testAbsentAndExisting(t *testing.T, s *space) {
+	absent := newDataPlane("absent")
+	absent.ResourceVersion = "1"
+	for name, call := range map[string]func() error{
+		"get": func() error {
+			_, err := s.dataPlanes.Get(t.Context(), "absent", metav1.GetOptions{})
+			return err
+		},
+		"update": func() error {
+			_, err := s.dataPlanes.Update(t.Context(), absent, metav1.UpdateOptions{})
+			return err
+		},
+		"status update": func() error {
+			_, err := s.dataPlanes.UpdateStatus(t.Context(), absent, metav1.UpdateOptions{})
+			return err
+		},
+		"patch": func() error {
+			_, err := s.dataPlanes.Patch(t.Context(), "absent", types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
+			return err
+		},
+		"delete": func() error {
+			return s.dataPlanes.Delete(t.Context(), "absent", metav1.DeleteOptions{})
+		},
+	} {
+		err := call()
+		require.True(t, apierrors.IsNotFound(err), "%s: %v", name, err)
+		require.ErrorContains(t, err, `dataplanes.openchoreo.dev "absent" not found`, name)
+	}
+
+	s.create(t, newDataPlane("prod"))
+	_, err := s.dataPlanes.Create(t.Context(), newDataPlane("prod"), metav1.CreateOptions{})
+	require.True(t, apierrors.IsAlreadyExists(err), "%v", err)
+
+	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"prod"}, names(list.Items))
+}
+
+func testUpdate(t *testing.T, s *space) {
+	dp := s.create(t, newDataPlane("prod"))
+	dp.Labels = map[string]string{"tier": "gold"}
+	dp.Spec.Registry.Prefix = "docker.io/other"
+	updated, err := s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, dp.Labels, updated.Labels)
+	assert.Equal(t, dp.Spec, updated.Spec)
+	assert.NotEqual(t, dp.ResourceVersion, updated.ResourceVersion)
+	assertSame(t, updated, s.get(t, "prod"))
+
+	again, err := s.dataPlanes.Update(t.Context(), updated, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, updated.ResourceVersion, again.ResourceVersion, "an update without a change writes nothing")
+}
+
+func testStaleUpdate(t *testing.T, s *space) {
+	stale := s.create(t, newDataPlane("prod"))
+	fresh := stale.DeepCopy()
+	fresh.Spec.Registry.Prefix = "docker.io/first"
+	_, err := s.dataPlanes.Update(t.Context(), fresh, metav1.UpdateOptions{})
+	require.NoError(t, err)
+
+	stale.Spec.Registry.Prefix = "docker.io/second"
+	_, err = s.dataPlanes.Update(t.Context(), stale, metav1.UpdateOptions{})
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	assert.Equal(t, "docker.io/first", s.get(t, "prod").Spec.Registry.Prefix)
+
+	stale.ResourceVersion = ""
+	_, err = s.dataPlanes.Update(t.Context(), stale, metav1.UpdateOptions{})
+	requireInvalid(t, err, "metadata.resourceVersion") // otherwise there'd be no telling
+	_, err = s.dataPlanes.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
+	requireInvalid(t, err, "metadata.resourceVersion")
+}
+
+func testUpdateReplaced(t *testing.T, s *space) {
+	old := s.create(t, newDataPlane("prod"))
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+	replacement := s.create(t, newDataPlane("prod"))
+	old.ResourceVersion = replacement.ResourceVersion
+	_, err := s.dataPlanes.Update(t.Context(), old, metav1.UpdateOptions{})
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	assert.ErrorContains(t, err, "UID in precondition: "+string(old.UID))
+	_, err = s.dataPlanes.UpdateStatus(t.Context(), old, metav1.UpdateOptions{})
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	assertSame(t, replacement, s.get(t, "prod"))
+}
+
+func testUpdateKeeps(t *testing.T, s *space) {
+	dp := s.create(t, newDataPlane("prod"))
+	changed := dp.DeepCopy()
+	changed.UID, changed.Generation, changed.CreationTimestamp, changed.ManagedFields = "", 7, metav1.Time{}, nil
+	updated, err := s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	assertSame(t, dp, updated)
+}
+
+func testMergePatch(t *testing.T, s *space) {
+	dp := newDataPlane("prod")
+	dp.Spec.Observer = &v1alpha1.ObserverAPI{URL: "https://observer.example.com"}
+	dp = s.create(t, dp)
+	want := dp.Spec.DeepCopy()
+	want.Registry.SecretRef = "registry-credentials"
+	want.Observer = nil
+	patched, err := s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType,
+		[]byte(`{"spec": {"registry": {"secretRef": "registry-credentials"}, "observer": null}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, *want, patched.Spec)
+	assertSame(t, patched, s.get(t, "prod"))
+
+	stale, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": dp.ResourceVersion},
+		"spec":     map[string]any{"registry": map[string]any{"prefix": "docker.io/other"}},
+	})
+	require.NoError(t, err)
+	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, stale, metav1.PatchOptions{})
+	require.True(t, apierrors.IsConflict(err), "a patch may ask for a resource version: %v", err)
+	assertSame(t, patched, s.get(t, "prod"))
+}
+
+func testJSONPatch(t *testing.T, s *space) {
+	dp := s.create(t, newDataPlane("prod"))
+	want := dp.Spec.DeepCopy()
+	want.Gateway.PublicVirtualHost = "www.example.com"
+	want.Registry.SecretRef = "registry-credentials"
+	patch := []byte(`[
+		{"op": "test", "path": "/spec/gateway/publicVirtualHost", "value": "api.example.com"},
+		{"op": "replace", "path": "/spec/gateway/publicVirtualHost", "value": "www.example.com"},
+		{"op": "add", "path": "/spec/registry/secretRef", "value": "registry-credentials"}
+	]`)
+	patched, err := s.dataPlanes.Patch(t.Context(), "prod", types.JSONPatchType, patch, metav1.PatchOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, *want, patched.Spec)
+
+	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.JSONPatchType, patch, metav1.PatchOptions{})
+	require.True(t, apierrors.IsInvalid(err), "the value is no longer what the patch tests for: %v", err)
+	assertSame(t, patched, s.get(t, "prod"))
+}
+
+func testStrategicMergePatch(t *testing.T, s *space) {
+	s.create(t, newDataPlane("prod"))
+	_, err := s.dataPlanes.Patch(t.Context(), "prod", types.StrategicMergePatchType, []byte(`{}`), metav1.PatchOptions{})
+	require.True(t, apierrors.IsUnsupportedMediaType(err), "%v", err)
+}
+
+func testDryRun(t *testing.T, s *space) {
+	dry := []string{metav1.DryRunAll}
+	_, err := s.dataPlanes.Create(t.Context(), newDataPlane("absent"), metav1.CreateOptions{DryRun: dry})
+	require.NoError(t, err)
+	_, err = s.dataPlanes.Get(t.Context(), "absent", metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+
+	dp := s.create(t, newDataPlane("prod"))
+	changed := dp.DeepCopy()
+	changed.Spec.Registry.Prefix = "docker.io/other"
+	changed, err = s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{DryRun: dry})
+	require.NoError(t, err)
+	assert.Equal(t, "docker.io/other", changed.Spec.Registry.Prefix, "it returns what would be")
+	assert.EqualValues(t, 2, changed.Generation)
+	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"labels": {"tier": "gold"}}}`),
+		metav1.PatchOptions{DryRun: dry})
+	require.NoError(t, err)
+	_, err = s.dataPlanes.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/other"),
+		metav1.ApplyOptions{FieldManager: "one", Force: true, DryRun: dry})
+	require.NoError(t, err)
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{DryRun: dry}))
+	assertSame(t, dp, s.get(t, "prod"))
+}
+
+func testDelete(t *testing.T, s *space) {
+	dp := s.create(t, newDataPlane("prod"))
+	other := types.UID("another")
+	err := s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &other}})
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	s.get(t, "prod")
+
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &dp.UID}}))
+	_, err = s.dataPlanes.Get(t.Context(), "prod", metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+}
+
+func testFinalizers(t *testing.T, s *space) {
+	dp := newDataPlane("prod")
+	dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup", "example.com/hold"}
+	dp = s.create(t, dp)
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+	deleting := s.get(t, "prod")
+	assert.False(t, deleting.DeletionTimestamp.IsZero())
+	assert.NotEqual(t, dp.ResourceVersion, deleting.ResourceVersion)
+	assert.EqualValues(t, 2, deleting.Generation, "a deletion is something to observe")
+
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+	assertSame(t, deleting, s.get(t, "prod"), "the second deletion changes nothing")
+	_, err := s.dataPlanes.Create(t.Context(), newDataPlane("prod"), metav1.CreateOptions{})
+	require.True(t, apierrors.IsAlreadyExists(err), "%v", err)
+
+	more := deleting.DeepCopy()
+	more.Finalizers = append(more.Finalizers, "example.com/late")
+	_, err = s.dataPlanes.Update(t.Context(), more, metav1.UpdateOptions{})
+	requireInvalid(t, err, "metadata.finalizers")
+
+	deleting = s.setStatus(t, "prod", report)
+	assert.NotEmpty(t, deleting.Status.Conditions)
+	kept := deleting.DeepCopy()
+	kept.DeletionTimestamp = nil
+	kept.Finalizers = []string{"example.com/hold"}
+	kept, err = s.dataPlanes.Update(t.Context(), kept, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, deleting.DeletionTimestamp, kept.DeletionTimestamp, "there is no way back")
+
+	last, err := s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"finalizers": null}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	assert.Empty(t, last.Finalizers)
+	_, err = s.dataPlanes.Get(t.Context(), "prod", metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+}
+
+func testDeleteCollection(t *testing.T, s *space) {
+	for _, name := range []string{"a", "b", "c"} {
+		dp := newDataPlane(name)
+		dp.Labels = map[string]string{"keep": strconv.FormatBool(name == "b")}
+		s.create(t, dp)
+	}
+	elsewhere := s.space(t)
+	dp := newDataPlane("a")
+	dp.Labels = map[string]string{"keep": "false"}
+	elsewhere.create(t, dp)
+
+	require.NoError(t, s.dataPlanes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "keep=false"}))
+	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"b"}, names(list.Items))
+	elsewhere.get(t, "a")
+}
+
+func testSelectors(t *testing.T, s *space) {
+	for name, tier := range map[string]string{"a": "gold", "b": "silver", "c": "gold", "d": ""} {
+		dp := newDataPlane(name)
+		if tier != "" {
+			dp.Labels = map[string]string{"tier": tier}
+		}
+		s.create(t, dp)
+	}
+	for _, test := range []struct {
+		options metav1.ListOptions
+		want    []string
+	}{
+		{metav1.ListOptions{LabelSelector: "tier=gold"}, []string{"a", "c"}},
+		{metav1.ListOptions{LabelSelector: "tier in (gold, silver),tier!=silver"}, []string{"a", "c"}},
+		{metav1.ListOptions{LabelSelector: "!tier"}, []string{"d"}},
+		{metav1.ListOptions{FieldSelector: "metadata.name=b"}, []string{"b"}},
+		{metav1.ListOptions{FieldSelector: "metadata.name!=b,metadata.namespace=" + s.namespace}, []string{"a", "c", "d"}},
+		{metav1.ListOptions{FieldSelector: "metadata.name=a", LabelSelector: "tier=silver"}, []string{}},
+	} {
+		list, err := s.dataPlanes.List(t.Context(), test.options)
+		require.NoError(t, err, "%v", test.options)
+		assert.Equal(t, test.want, names(list.Items), "%v", test.options)
+	}
+	everywhere, err := s.Client.OpenChoreoV1alpha1().DataPlanes(metav1.NamespaceAll).
+		List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.namespace=" + s.namespace})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "b", "c", "d"}, names(everywhere.Items))
+	_, err = s.dataPlanes.List(t.Context(), metav1.ListOptions{FieldSelector: "spec.registry.prefix=docker.io/myorg"})
+	require.True(t, apierrors.IsBadRequest(err), "no other field can be selected: %v", err)
+	_, err = s.dataPlanes.Watch(t.Context(), metav1.ListOptions{FieldSelector: "spec.registry.prefix=docker.io/myorg"})
+	require.True(t, apierrors.IsBadRequest(err), "%v", err)
+}

@@ -1,0 +1,169 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviours
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+)
+
+func testWatchFromResourceVersion(t *testing.T, s *space) {
+	s.create(t, newDataPlane("before"))
+	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+
+	created := s.create(t, newDataPlane("after"))
+	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	reported := s.setStatus(t, "after", report)
+	changed := s.get(t, "before")
+	changed.Spec.Registry.Prefix = "docker.io/other"
+	changed, err = s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "before", metav1.DeleteOptions{}))
+
+	for _, want := range []struct {
+		event  watch.EventType
+		object *v1alpha1.DataPlane
+	}{
+		{watch.Added, created},
+		{watch.Modified, reported},
+		{watch.Modified, changed},
+	} {
+		event, dp := next(t, watcher)
+		assert.Equal(t, want.event, event)
+		assertSame(t, want.object, dp)
+	}
+	event, last := next(t, watcher)
+	assert.Equal(t, watch.Deleted, event)
+	assert.Equal(t, changed.UID, last.UID)
+	assert.Equal(t, changed.Spec, last.Spec, "with the last state")
+	assert.NotEqual(t, changed.ResourceVersion, last.ResourceVersion, "at the resource version of the deletion")
+}
+
+func testWatchSelects(t *testing.T, s *space) {
+	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	byName := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion, FieldSelector: "metadata.name=prod"})
+	byLabel := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion, LabelSelector: "tier=gold"})
+
+	s.create(t, newDataPlane("other"))
+	dp := newDataPlane("prod")
+	dp.Labels = map[string]string{"tier": "gold"}
+	dp = s.create(t, dp)
+	for _, watcher := range []watch.Interface{byName, byLabel} {
+		event, got := next(t, watcher)
+		assert.Equal(t, watch.Added, event)
+		assertSame(t, dp, got)
+	}
+
+	dp.Labels = nil
+	dp, err = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	event, got := next(t, byName)
+	assert.Equal(t, watch.Modified, event)
+	assertSame(t, dp, got)
+	event, got = next(t, byLabel)
+	assert.Equal(t, watch.Deleted, event, "it's no longer selected")
+	assert.Equal(t, "prod", got.Name)
+}
+
+func testWatchInitialEvents(t *testing.T, s *space) {
+	first, second := s.create(t, newDataPlane("a")), s.create(t, newDataPlane("b"))
+	yes := true
+	watcher := s.watch(t, metav1.ListOptions{
+		SendInitialEvents: &yes, AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+	})
+	for _, want := range []*v1alpha1.DataPlane{first, second} {
+		event, dp := next(t, watcher)
+		assert.Equal(t, watch.Added, event)
+		assertSame(t, want, dp)
+	}
+	event, bookmark := next(t, watcher)
+	assert.Equal(t, watch.Bookmark, event)
+	assert.Equal(t, "true", bookmark.Annotations[metav1.InitialEventsAnnotationKey])
+	assert.NotEmpty(t, bookmark.ResourceVersion)
+
+	// A bookmark is where another watch can go on.
+	third := s.create(t, newDataPlane("c"))
+	event, dp := next(t, s.watch(t, metav1.ListOptions{ResourceVersion: bookmark.ResourceVersion}))
+	assert.Equal(t, watch.Added, event)
+	assertSame(t, third, dp)
+}
+
+func testWatchFromNow(t *testing.T, s *space) {
+	first := s.create(t, newDataPlane("a"))
+	for _, version := range []string{"", "0"} {
+		watcher := s.watch(t, metav1.ListOptions{ResourceVersion: version})
+		event, dp := next(t, watcher)
+		assert.Equal(t, watch.Added, event)
+		assert.Equal(t, first.Name, dp.Name)
+		second := s.create(t, newDataPlane("b"))
+		event, dp = next(t, watcher)
+		assert.Equal(t, watch.Added, event)
+		assertSame(t, second, dp)
+		require.NoError(t, s.dataPlanes.Delete(t.Context(), "b", metav1.DeleteOptions{}))
+		event, _ = next(t, watcher)
+		assert.Equal(t, watch.Deleted, event)
+	}
+}
+
+func testWatchDeletion(t *testing.T, s *space) {
+	dp := newDataPlane("prod")
+	dp.Finalizers = []string{"example.com/hold"}
+	dp = s.create(t, dp)
+	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: dp.ResourceVersion})
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+	event, deleting := next(t, watcher)
+	assert.Equal(t, watch.Modified, event)
+	assert.NotNil(t, deleting.DeletionTimestamp)
+
+	released := deleting.DeepCopy()
+	released.Finalizers = nil
+	_, err := s.dataPlanes.Update(t.Context(), released, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	event, last := next(t, watcher)
+	assert.Equal(t, watch.Deleted, event)
+	assert.Equal(t, deleting.Finalizers, last.Finalizers, "with the last state that was stored")
+	assert.NotEqual(t, deleting.ResourceVersion, last.ResourceVersion)
+}
+
+func testInformer(t *testing.T, s *space) {
+	present := s.create(t, newDataPlane("present"))
+	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(s.Client, 0, openchoreoinformers.WithNamespace(s.namespace))
+	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
+	added, updated, deleted := make(chan *v1alpha1.DataPlane, 2), make(chan *v1alpha1.DataPlane, 1), make(chan *v1alpha1.DataPlane, 1)
+	_, err := dataPlanes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { added <- obj.(*v1alpha1.DataPlane) },
+		UpdateFunc: func(_, obj any) { updated <- obj.(*v1alpha1.DataPlane) },
+		DeleteFunc: func(obj any) { deleted <- obj.(*v1alpha1.DataPlane) },
+	})
+	require.NoError(t, err)
+	stop := make(chan struct{})
+	factory.Start(stop)
+	defer factory.Shutdown()
+	defer close(stop)
+
+	assertSame(t, present, receive(t, added))
+	created := s.create(t, newDataPlane("new"))
+	assertSame(t, created, receive(t, added))
+	cached, err := dataPlanes.Lister().DataPlanes(s.namespace).Get("new")
+	require.NoError(t, err)
+	assertSame(t, created, cached)
+
+	reported := s.setStatus(t, "new", report)
+	assertSame(t, reported, receive(t, updated))
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "new", metav1.DeleteOptions{}))
+	assert.Equal(t, reported.Status, receive(t, deleted).Status)
+	_, err = dataPlanes.Lister().DataPlanes(s.namespace).Get("new")
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+}
