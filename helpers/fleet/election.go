@@ -16,11 +16,11 @@ import (
 
 // begin takes part in the election for a shard, until its term ends. seen is the Lease, which
 // nobody holds. It needs the lock.
-func (r *replica) begin(shard int, seen lease) {
-	t := newTerm(shard)
-	ctx, stop := context.WithCancel(context.Background())
-	t.stop = stop
+func (r *replica) begin(ctx context.Context, shard int, seen lease) {
+	t := newTerm(ctx, shard)
+	ctx, t.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.terms[shard] = t
+	r.work.Add(1)
 	go r.run(ctx, t, seen)
 }
 
@@ -45,6 +45,7 @@ func (r *replica) lose(t *term) {
 
 // run leads a shard once, until ctx ends or the Lease is lost.
 func (r *replica) run(ctx context.Context, t *term, seen lease) {
+	defer r.work.Done()
 	f := r.fleet
 	if seen.expired() && seen.holder() != "" {
 		// An election would wait for as long again as it has waited for already.
@@ -57,10 +58,14 @@ func (r *replica) run(ctx context.Context, t *term, seen lease) {
 	r.lose(t)
 	f.mu.Unlock()
 	t.planes.Wait()
-	if t.leads() && f.options.Hooks.OnShardLost != nil {
+	f.mu.Lock()
+	led := t.leads()
+	t.led = time.Time{}
+	f.mu.Unlock()
+	if led && f.options.Hooks.OnShardLost != nil {
 		f.options.Hooks.OnShardLost(t.shard, context.Cause(t.ctx))
 	}
-	r.release(lock)
+	r.release(ctx, lock)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(r.terms, t.shard)
@@ -93,8 +98,8 @@ func (r *replica) elect(ctx context.Context, lease string, won func()) resourcel
 
 // release lets go of a Lease if this replica still has it. Otherwise, or if that can't be done
 // soon, it expires.
-func (r *replica) release(lock resourcelock.Interface) {
-	_ = wait.PollUntilContextTimeout(context.Background(), r.retryPeriod(), r.renewDeadline(), true, func(ctx context.Context) (bool, error) {
+func (r *replica) release(ctx context.Context, lock resourcelock.Interface) {
+	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), r.retryPeriod(), r.renewDeadline(), true, func(ctx context.Context) (bool, error) {
 		record, _, err := lock.Get(ctx)
 		if err != nil {
 			return apierrors.IsNotFound(err), nil

@@ -128,7 +128,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	f.running, f.fail = true, fail
 	f.planes, f.overdue = map[types.NamespacedName]*plane{}, map[types.NamespacedName]int{}
-	all := newTerm(0)
+	all := newTerm(ctx, 0)
 	f.terms = map[int]*term{}
 	if f.options.Sharding == nil {
 		f.terms[0] = all
@@ -140,6 +140,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	})
 	if err != nil {
 		fail(fmt.Errorf("watch data planes: %w", err))
+		err = nil
 	} else {
 		var watching sync.WaitGroup
 		watching.Add(1)
@@ -218,10 +219,11 @@ type term struct {
 	led  time.Time          // when that was won; zero before
 }
 
-func newTerm(shard int) *term {
+// newTerm returns a term that ends by itself, and not with ctx.
+func newTerm(ctx context.Context, shard int) *term {
 	t := &term{shard: shard, giveUp: make(chan struct{})}
 	t.cut = sync.OnceFunc(func() { close(t.giveUp) })
-	t.ctx, t.end = context.WithCancelCause(context.Background())
+	t.ctx, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	return t
 }
 

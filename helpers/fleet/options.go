@@ -63,8 +63,8 @@ type Hooks struct {
 	OnStart func(key types.NamespacedName)
 	// OnEnd is called after a run has ended, and with a ran of 0 when no Cluster could be made
 	// for one. err is what the run returned. If its context had ended, err is the cause of that,
-	// joined with the error of a panic. retry is how long the Fleet waits before it tries again,
-	// or 0 if it doesn't.
+	// joined with the error of a panic. retry is how long the Fleet waits before it tries again;
+	// 0 if it doesn't wait.
 	OnEnd func(key types.NamespacedName, err error, ran, retry time.Duration)
 	// OnRotate is called when a run goes on with new credentials, or, with an error, when these
 	// can't be used.

@@ -81,21 +81,19 @@ func (p *plane) loop() {
 			continue
 		}
 		f.mu.Lock()
-		removed := p.isRemoved()
+		removed, stopped := p.isRemoved(), p.term.ctx.Err() != nil
 		f.mu.Unlock()
-		if !removed {
-			return // it stays in the Status
-		}
-		if f.options.Hooks.OnRemove != nil {
+		if removed && f.options.Hooks.OnRemove != nil {
 			f.options.Hooks.OnRemove(p.key)
 		}
 		f.mu.Lock()
-		if removed = p.isRemoved(); removed { // or else it has come back meanwhile
+		removed = removed && p.isRemoved() // or else it has come back meanwhile
+		if removed {
 			delete(f.planes, p.key)
 		}
 		f.mu.Unlock()
-		if removed {
-			return
+		if removed || stopped {
+			return // one that has stopped stays in the Status
 		}
 	}
 }
@@ -113,6 +111,7 @@ type attempt struct {
 	began    time.Time // when the function was called; zero if it wasn't
 	started  time.Time // when it called MarkStarted, or else began
 	result   chan error
+	refused  string                       // the error of credentials that can't be used
 	overdue  map[types.NamespacedName]int // where it is counted if it was given up; with the Fleet's lock
 }
 
@@ -140,28 +139,37 @@ func (p *plane) next() *attempt {
 func (p *plane) due() (*attempt, time.Duration) {
 	p.fleet.mu.Lock()
 	defer p.fleet.mu.Unlock()
-	pause := time.Until(p.retryAt)
-	p.status.NextRetry = time.Time{}
+	p.settle()
 	switch {
-	case p.dp == nil:
+	case p.dp == nil || p.status.State == StateStopped:
 		return nil, -1
-	case p.term.ctx.Err() != nil:
-		p.status.State = StateStopped
-		return nil, -1
-	case !p.selected:
-		p.status.State = StateNotSelected
+	case p.status.State == StateRetrying:
+		return nil, max(time.Until(p.retryAt), 1) // it may have come meanwhile
+	case p.status.State != StateStarting:
 		return nil, 0
-	case p.done == p.revision:
-		p.status.State = StateDone
-		return nil, 0
-	case pause > 0:
-		p.status.State, p.status.NextRetry = StateRetrying, p.retryAt
-		return nil, pause
 	}
 	a := &attempt{dp: p.dp, revision: p.revision, result: make(chan error, 1)}
 	a.ctx, p.cancel = context.WithCancelCause(p.term.ctx)
-	p.status.UID, p.status.State = p.dp.UID, StateStarting
+	p.status.UID = p.dp.UID
 	return a, 0
+}
+
+// settle updates the status while there is no run. It needs the Fleet's lock.
+func (p *plane) settle() {
+	p.status.NextRetry = time.Time{}
+	switch {
+	case p.dp == nil:
+	case p.term.ctx.Err() != nil:
+		p.status.State = StateStopped
+	case !p.selected:
+		p.status.State = StateNotSelected
+	case p.done == p.revision:
+		p.status.State = StateDone
+	case time.Until(p.retryAt) > 0:
+		p.status.State, p.status.NextRetry = StateRetrying, p.retryAt
+	default:
+		p.status.State = StateStarting
+	}
 }
 
 // attempt calls the function, and returns when that has returned or was given up.
@@ -185,6 +193,9 @@ func (p *plane) attempt(a *attempt) error {
 		return err
 	}
 	defer cluster.Abort()
+	if a.ctx.Err() != nil {
+		return context.Cause(a.ctx)
+	}
 	f.mu.Lock()
 	a.began = time.Now()
 	a.started = a.began
@@ -232,16 +243,22 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	a.dp = dp
 	err := cluster.Update(dp)
 	if err == nil {
+		a.refused = ""
 		return nil
 	}
+	serverChanged, text := errors.Is(err, remote.ErrServerChanged), err.Error()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if errors.Is(err, remote.ErrServerChanged) { // by what ConfigFor makes of it
+	switch {
+	case serverChanged: // by what ConfigFor makes of it
 		p.revision++
 		p.cancel(err)
 		return nil
+	case text == a.refused: // as before
+		return nil
 	}
-	p.fail(err)
+	a.refused = text
+	p.fail(text)
 	return err
 }
 
@@ -252,12 +269,17 @@ func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
 		if value := recover(); value != nil {
 			err = &PanicError{Value: value, Stack: debug.Stack()}
 		}
+		panicked := (*PanicError)(nil)
+		text := ""
+		if errors.As(err, &panicked) {
+			text = err.Error()
+		}
 		p.fleet.mu.Lock()
 		defer p.fleet.mu.Unlock()
 		a.result <- err
 		if a.overdue != nil {
-			if panicked := (*PanicError)(nil); errors.As(err, &panicked) {
-				p.fail(err)
+			if panicked != nil {
+				p.fail(text)
 			}
 			if a.overdue[p.key]--; a.overdue[p.key] == 0 {
 				delete(a.overdue, p.key)
@@ -294,7 +316,11 @@ func (p *plane) stop(a *attempt) error {
 
 // conclude records how a run ended.
 func (p *plane) conclude(a *attempt, err error) {
-	f := p.fleet
+	f, panicked, text := p.fleet, (*PanicError)(nil), ""
+	if err != nil {
+		errors.As(err, &panicked)
+		text = err.Error() // it may be of the user, so not with the lock held
+	}
 	f.mu.Lock()
 	stopped, cause := a.ctx.Err() != nil, context.Cause(a.ctx)
 	p.cancel(nil)
@@ -303,31 +329,31 @@ func (p *plane) conclude(a *attempt, err error) {
 	if !a.began.IsZero() {
 		ran = time.Since(a.began)
 	}
-	var panicked *PanicError
 	switch {
 	case a.overdue != nil:
-		p.fail(err)
-	case stopped && errors.As(err, &panicked):
-		p.fail(err)
+		p.fail(text)
+	case stopped && panicked != nil:
+		p.fail(text)
 		err = errors.Join(cause, err)
 	case stopped:
 		err = cause
 	case err == nil:
 		p.done, p.pause = a.revision, 0
 	default:
+		p.fail(text)
 		backoff := f.options.Backoff
 		if !a.began.IsZero() && time.Since(a.started) >= backoff.ResetAfter {
 			p.pause = 0
 		}
 		p.pause = min(max(2*p.pause, backoff.Initial), backoff.Limit)
-		retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
-		// Nothing else is known to be better now.
+		// Nothing is known that could be better now.
 		if p.revision == a.revision && p.dp.Spec.KubernetesCluster.Credentials == a.dp.Spec.KubernetesCluster.Credentials {
+			retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
 			p.retryAt = time.Now().Add(retry)
 		}
-		p.fail(err)
 	}
 	p.status.RunningSince = time.Time{}
+	p.settle()
 	f.mu.Unlock()
 	if f.options.Hooks.OnEnd != nil && (!stopped || !a.began.IsZero()) {
 		f.options.Hooks.OnEnd(p.key, err, ran, retry)
@@ -335,6 +361,6 @@ func (p *plane) conclude(a *attempt, err error) {
 }
 
 // fail needs the Fleet's lock.
-func (p *plane) fail(err error) {
-	p.status.LastError, p.status.LastErrorTime = err.Error(), time.Now()
+func (p *plane) fail(text string) {
+	p.status.LastError, p.status.LastErrorTime = text, time.Now()
 }

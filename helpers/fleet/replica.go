@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -32,7 +31,8 @@ type replica struct {
 	identity string // unique to this process
 	member   string // the name of the Lease by which others see it
 	wake     chan struct{}
-	members  sync.WaitGroup // for the time that it holds that
+	work     sync.WaitGroup // its goroutines
+	checked  time.Time      // when all rights were there
 
 	// With the Fleet's lock:
 	leave     context.CancelFunc // lets go of the member Lease; nil without one
@@ -40,8 +40,7 @@ type replica struct {
 	joined    bool               // then, a list has shown no replica with another number of shards
 	yields    time.Time          // until when it lets others come before, after it left
 	listed    time.Time          // when the last list was sent that succeeded
-	checked   time.Time          // when all rights were there
-	forbidden time.Time          // since when one is missing; zero if none is
+	forbidden time.Time          // since when a right is missing; zero if none is
 	err       error              // of the last round
 	seen      map[string]lease
 	terms     map[int]*term
@@ -84,27 +83,19 @@ func (f *Fleet) shard(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), f.informer.HasSynced) {
 		return
 	}
-	for done := ctx.Done(); ; {
+	for ctx.Err() == nil {
 		r.round(ctx)
-		f.mu.Lock()
-		ended := ctx.Err() != nil && len(r.terms) == 0
-		f.mu.Unlock()
-		if ended {
-			break
-		}
 		select {
 		case <-time.After(wait.Jitter(s.retryPeriod(), 0.1)):
 		case <-r.wake:
-		case <-done:
-			done = nil // the others must see this replica until its runs have ended
+		case <-ctx.Done():
 		}
 	}
 	f.mu.Lock()
-	if r.leave != nil {
-		r.leave()
-	}
+	r.wants = nil
+	r.share(ctx, stopped(ctx))
 	f.mu.Unlock()
-	r.members.Wait()
+	r.work.Wait()
 }
 
 // again has the next round follow at once.
@@ -116,16 +107,20 @@ func (r *replica) again() {
 }
 
 func (r *replica) round(ctx context.Context) {
-	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.renewDeadline()/2)
+	request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
 	defer cancel()
 	began := time.Now()
 	err := r.look(request)
-	if err == nil && began.Sub(r.checked) > r.LeaseDuration {
+	listed := err == nil
+	if listed && began.Sub(r.checked) > r.LeaseDuration {
 		err = r.check(request)
 	}
 	f := r.fleet
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
 	r.err = err
 	switch missing := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err); {
 	case !missing:
@@ -135,13 +130,24 @@ func (r *replica) round(ctx context.Context) {
 	case began.Sub(r.forbidden) > r.renewDeadline():
 		f.fail(fmt.Errorf("Sharding.Leases: a right is missing: %w", err))
 	}
-	r.join(ctx, began)
-	r.share(ctx, began)
+	if listed {
+		r.listed = began
+		r.join(ctx)
+	} else if r.leave != nil && began.Sub(r.listed) > r.renewDeadline() {
+		r.leave() // it can't see the others
+	}
+	switch {
+	case !r.joined:
+		r.wants = nil
+	case listed:
+		r.wants = assign(r.Shards, r.leads())[r.identity]
+		r.cutUsurped(began)
+	}
+	r.share(ctx, ErrShardLost)
 }
 
 // look takes in all Leases, and deletes those of replicas that are gone.
 func (r *replica) look(ctx context.Context) error {
-	began := time.Now()
 	list, err := r.leases.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
@@ -153,13 +159,13 @@ func (r *replica) look(ctx context.Context) error {
 			l.since = before.since
 		}
 		seen[l.Name] = l
-		if _, ok := r.memberShards(l.Name); ok && l.expired() {
+		if _, member, _ := r.parse(l.Name); member && l.expired() {
 			_ = r.leases.Delete(ctx, l.Name, *metav1.NewRVDeletionPrecondition(l.ResourceVersion))
 		}
 	}
 	r.fleet.mu.Lock()
 	defer r.fleet.mu.Unlock()
-	r.seen, r.listed = seen, began
+	r.seen = seen
 	return nil
 }
 
@@ -181,33 +187,37 @@ func (r *replica) check(ctx context.Context) error {
 	return nil
 }
 
-// join takes part if no replica has another number of shards, and gives up if this one can't
-// see the others. Of two that begin at once, one at least sees the other in the list that
-// follows its own Lease, and lets go of that. began is when the Leases were listed. It needs
-// the lock.
-func (r *replica) join(ctx context.Context, began time.Time) {
+// join takes part if nobody has shards of another number. Of two that begin at once, one at
+// least sees the other in the list that follows its own member Lease, and lets go of that.
+// It needs the lock.
+func (r *replica) join(ctx context.Context) {
+	var foreign error
 	for name, l := range r.seen {
-		if shards, ok := r.memberShards(name); r.err == nil && !r.joined && ok && shards != strconv.Itoa(r.Shards) && !l.expired() {
-			r.err = fmt.Errorf("replica %s has another number of shards; waiting until it has ended", l.holder())
+		if shards, _, ok := r.parse(name); ok && shards != r.Shards && l.holder() != "" && !l.expired() {
+			foreign = fmt.Errorf("replica %s has another number of shards; waiting until it has ended", l.holder())
 		}
 	}
 	switch {
-	case r.leave == nil && r.err == nil && ctx.Err() == nil && began.After(r.yields):
+	case r.joined:
+	case foreign != nil:
+		r.err = foreign
+		if r.leave != nil {
+			r.leave()
+			r.yields = time.Now().Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one comes before the other
+		}
+	case r.leave == nil && !r.checked.IsZero() && time.Now().After(r.yields):
 		var member context.Context
-		member, r.leave = context.WithCancel(context.Background())
-		r.members.Add(1)
-		go r.attend(member) //nolint:gosec // it lasts longer than ctx
-	case r.leave != nil && (r.err != nil && !r.joined || began.Sub(r.listed) > r.renewDeadline()):
-		r.leave()
-		r.yields = began.Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one comes before the other
-	case !r.published.IsZero() && r.published.Before(began):
+		member, r.leave = context.WithCancel(ctx)
+		r.work.Add(1)
+		go r.attend(member)
+	case !r.published.IsZero() && r.published.Before(r.listed):
 		r.joined = true
 	}
 }
 
-// attend holds the member Lease until ctx ends or it is lost, and then gives up all shards.
+// attend holds the member Lease until ctx ends or it is lost.
 func (r *replica) attend(ctx context.Context) {
-	defer r.members.Done()
+	defer r.work.Done()
 	f := r.fleet
 	r.elect(ctx, r.member, func() {
 		f.mu.Lock()
@@ -215,48 +225,39 @@ func (r *replica) attend(ctx context.Context) {
 		r.published = time.Now()
 		r.again()
 	})
-	f.mu.Lock()
-	r.leave()
-	r.published, r.joined, r.wants = time.Time{}, false, nil
-	terms := slices.Collect(maps.Values(r.terms))
-	for _, t := range terms {
-		r.lose(t)
-	}
-	f.mu.Unlock()
-	for _, t := range terms {
-		t.planes.Wait()
-	}
-	request, cancel := context.WithTimeout(context.Background(), r.retryPeriod())
+	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.retryPeriod())
 	defer cancel()
 	_ = r.leases.Delete(request, r.member, metav1.DeleteOptions{}) // or others do, later
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r.leave = nil
+	r.leave()
+	r.leave, r.published, r.joined = nil, time.Time{}, false
+	r.again()
 }
 
-// share decides what this replica leads. It ends the terms of other shards, and begins those
-// whose Leases nobody holds. began is when these were listed. It needs the lock.
-func (r *replica) share(ctx context.Context, began time.Time) {
-	cause := ErrShardLost
-	switch {
-	case ctx.Err() != nil:
-		r.wants, cause = nil, stopped(ctx)
-	case r.joined && r.err == nil:
-		r.wants = assign(r.Shards, r.leads())[r.identity]
-	}
+// share ends the terms of shards that this replica doesn't want, and begins those that it
+// wants and nobody holds. It needs the lock.
+func (r *replica) share(ctx context.Context, cause error) {
 	for shard, t := range r.terms {
 		if !slices.Contains(r.wants, shard) {
 			r.end(t, cause)
-		}
-		if holder := r.seen[r.leaseName(shard)].holder(); r.err == nil && t.leads() && t.led.Before(began) && holder != r.identity {
-			r.end(t, ErrShardLost) // another has it, perhaps because this process was suspended
-			t.cut()
 		}
 	}
 	for _, shard := range r.wants {
 		l := r.seen[r.leaseName(shard)]
 		if held := l.holder() != "" && l.holder() != r.identity && !l.expired(); !held && r.terms[shard] == nil {
-			r.begin(shard, l)
+			r.begin(ctx, shard, l)
+		}
+	}
+}
+
+// cutUsurped cuts off the runs of shards that another replica leads, perhaps because this
+// process was suspended. began is when the Leases were listed. It needs the lock.
+func (r *replica) cutUsurped(began time.Time) {
+	for shard, t := range r.terms {
+		if t.leads() && t.led.Before(began) && r.seen[r.leaseName(shard)].holder() != r.identity {
+			r.end(t, ErrShardLost)
+			t.cut()
 		}
 	}
 }
@@ -265,7 +266,7 @@ func (r *replica) share(ctx context.Context, began time.Time) {
 func (r *replica) leads() map[string][]int {
 	leads := map[string][]int{r.identity: nil}
 	for name, l := range r.seen {
-		if shards, ok := r.memberShards(name); ok && shards == strconv.Itoa(r.Shards) && !l.expired() {
+		if shards, member, _ := r.parse(name); member && shards == r.Shards && !l.expired() {
 			leads[l.holder()] = nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/flowcontrol"
 )
 
 // Sharding divides the data planes of a [Fleet] among the replicas of a program, each of
@@ -95,7 +97,9 @@ func (s *Sharding) validate() []error {
 		// A replica that leads all shards sends a request for each in a retry period, and two
 		// for itself. As many again are for what fails.
 		needed := float32(math.Ceil(2 * float64(s.Shards+2) / s.retryPeriod().Seconds()))
-		if limiter := client.RESTClient().GetRateLimiter(); limiter != nil && limiter.QPS() < needed {
+		if limiter := client.RESTClient().GetRateLimiter(); limiter != nil && limiter.QPS() < needed &&
+			// This one never waits, but says 1.
+			reflect.TypeOf(limiter) != reflect.TypeOf(flowcontrol.NewFakeAlwaysRateLimiter()) {
 			refuse("Leases", fmt.Sprintf("renewals of %d shards could be late with a QPS of %v; set QPS in the rest.Config to %v or more, or to -1",
 				s.Shards, limiter.QPS(), needed))
 		}
@@ -115,13 +119,17 @@ func (s *Sharding) memberName(suffix string) string {
 	return fmt.Sprintf("%s-%d-member-%s", s.Name, s.Shards, suffix)
 }
 
-// memberShards returns the number of shards of a replica from the name of its Lease, or ok
-// false if it isn't one of a replica of this program.
-func (s *Sharding) memberShards(lease string) (shards string, ok bool) {
-	rest, ok := strings.CutPrefix(lease, s.Name+"-")
-	shards, _, isMember := strings.Cut(rest, "-member-")
-	_, err := strconv.Atoi(shards)
-	return shards, ok && isMember && err == nil
+// parse returns the number of shards that the name of a Lease tells, and whether it is the
+// Lease of a replica and not of a shard, or ok false if it is none of this program.
+func (s *Sharding) parse(name string) (shards int, member, ok bool) {
+	rest, ours := strings.CutPrefix(name, s.Name+"-")
+	number, rest, _ := strings.Cut(rest, "-")
+	shards, err := strconv.Atoi(number)
+	member = strings.HasPrefix(rest, "member-")
+	if _, notShard := strconv.Atoi(rest); !ours || err != nil || notShard != nil && !member {
+		return 0, false, false
+	}
+	return shards, member, true
 }
 
 // shardOf returns the shard of a data plane: the hash of namespace/name, modulo the number of

@@ -656,7 +656,7 @@ func TestShardingWithAnotherNumberOfShardsAfterALoss(t *testing.T) {
 			a := p.startWith("a", func(_ context.Context, cluster *remote.Cluster) error {
 				<-cluster.Done()
 				return nil
-			}, func(o *fleet.Options) { o.StopGrace = time.Hour })
+			}, func(o *fleet.Options) { o.StopGrace = leaseDuration })
 			a.clings = true
 			time.Sleep(moment)
 			b := p.start("b", func(o *fleet.Options) { o.Sharding.Shards = 8 })
@@ -667,7 +667,7 @@ func TestShardingWithAnotherNumberOfShardsAfterALoss(t *testing.T) {
 				}
 				return fault{}
 			})
-			time.Sleep(2 * leaseDuration)
+			time.Sleep(4 * leaseDuration)
 			require.Len(t, b.sharding().Leads, 8)
 			require.Len(t, p.current(), 12)
 			p.requireNoOverlap(0)

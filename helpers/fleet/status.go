@@ -117,6 +117,8 @@ func (f *Fleet) Status() Status {
 	}
 	if f.replica != nil {
 		status.Sharding = f.replica.status()
+	} else if f.options.Sharding != nil {
+		status.Sharding = &ShardingStatus{}
 	}
 	f.mu.Unlock()
 	slices.SortFunc(status.Planes, func(a, b PlaneStatus) int {

@@ -1,0 +1,421 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build go1.25
+
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/flowcontrol"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func someConfig(*v1alpha1.DataPlane) (*rest.Config, error) {
+	return &rest.Config{Host: "https://127.0.0.1:1", BearerToken: "token"}, nil
+}
+
+func untilEnd(ctx context.Context, _ *remote.Cluster) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// slowError holds the Fleet's lock while its text is asked for.
+type slowError struct{ asked, told chan struct{} }
+
+func (e *slowError) Error() string {
+	e.asked <- struct{}{}
+	<-e.told
+	return "slow"
+}
+
+// A data plane that is deleted and created again has a run, also when it comes back just when
+// the Fleet has seen that it was gone: between the calls of due and isRemoved.
+func TestADataPlaneThatComesBackHasARun(t *testing.T) {
+	for range 20 {
+		comesBack(t)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func comesBack(t *testing.T) {
+	t.Helper()
+	s := newSource(t)
+	e := &slowError{make(chan struct{}), make(chan struct{})}
+	ended, goOn := make(chan struct{}), make(chan struct{})
+	back, filtered := make(chan struct{}), make(chan struct{})
+	fail, runs := make(chan struct{}), make(chan types.NamespacedName, 10)
+	var once sync.Once
+	var f *fleet.Fleet
+	f = fleet.New(s.informer, func(_ context.Context, c *remote.Cluster) error {
+		runs <- c.Key()
+		if c.Key().Name == "a" {
+			return nil
+		}
+		<-fail
+		return e
+	}, fleet.Options{
+		Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
+		Remote:  remote.Options{ConfigFor: someConfig},
+		Filter: func(dp *v1alpha1.DataPlane, _ bool) bool {
+			if dp.UID == "2" {
+				close(back)
+				<-filtered
+			}
+			return true
+		},
+		Hooks: fleet.Hooks{OnEnd: func(key types.NamespacedName, _ error, _, _ time.Duration) {
+			if key.Name == "a" {
+				once.Do(func() {
+					close(ended)
+					<-goOn
+				})
+				return
+			}
+			// Who has waited for a mutex for 1 ms and finds it locked gets it in turn from then on.
+			for since := time.Now(); time.Since(since) < 5*time.Millisecond; {
+				f.Status()
+			}
+		}},
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	plane := func(name, uid string) *v1alpha1.DataPlane {
+		dp := &v1alpha1.DataPlane{}
+		dp.Namespace, dp.Name, dp.UID = "default", name, types.UID(uid)
+		return dp
+	}
+	s.Add(plane("x", "0"))
+	<-runs
+	s.Add(plane("a", "1"))
+	<-runs
+	<-ended
+	s.Delete(plane("a", "1"))
+	time.Sleep(20 * time.Millisecond) // until the Fleet has it
+	s.Add(plane("a", "2"))
+	<-back // the Fleet knows that a is gone, and is about to know that it is back
+	close(fail)
+	<-e.asked // the lock is held
+	close(goOn)
+	time.Sleep(5 * time.Millisecond) // until due waits for the lock
+	close(filtered)
+	time.Sleep(5 * time.Millisecond) // until look waits for it
+	for range 4 {
+		go f.Status()
+	}
+	time.Sleep(time.Millisecond)
+	close(e.told)
+	select {
+	case <-runs:
+	case <-time.After(5 * time.Second):
+		assert.Fail(t, "the data plane that came back has no run", "%+v", f.Status().Planes)
+	}
+	stop()
+	require.NoError(t, <-result)
+}
+
+// The text of an error may be made of the Fleet's Status: no lock is held when it is asked for.
+func TestTheTextOfAnErrorIsNotAskedForWithTheLock(t *testing.T) {
+	s := newSource(t)
+	e := &slowError{make(chan struct{}), make(chan struct{})}
+	f := fleet.New(s.informer, func(context.Context, *remote.Cluster) error { return e },
+		fleet.Options{Remote: remote.Options{ConfigFor: someConfig}})
+	ctx, stop := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	s.Add(&v1alpha1.DataPlane{})
+	<-e.asked
+	status := make(chan fleet.Status, 1)
+	go func() { status <- f.Status() }()
+	select {
+	case <-status:
+	case <-time.After(time.Second):
+		assert.Fail(t, "Status waits for the text of an error")
+	}
+	close(e.told)
+	stop()
+	require.NoError(t, <-result)
+}
+
+// A replica that ends in order lets the others have each shard as soon as its runs have ended.
+// One run that takes long doesn't hold up the other shards.
+func TestAReplicaThatEndsHandsOverEachShardAtOnce(t *testing.T) {
+	bubble(t, 8, 40, func(t *testing.T, p *program) {
+		var slow atomic.Bool
+		a := p.startWith("a", func(ctx context.Context, _ *remote.Cluster) error {
+			<-ctx.Done()
+			if slow.CompareAndSwap(false, true) { // only one of them
+				time.Sleep(10 * time.Minute)
+			}
+			return ctx.Err()
+		}, func(o *fleet.Options) { o.StopGrace = time.Hour })
+		b := p.start("b")
+		time.Sleep(moment)
+		p.requireShared(40, a, b)
+		a.stop()
+		time.Sleep(5 * time.Minute)
+		assert.GreaterOrEqual(t, len(b.sharding().Leads), 7, "only one shard has a run that hasn't ended: %+v", b.sharding())
+		require.NoError(t, <-a.result)
+		time.Sleep(moment)
+		p.requireShared(40, b)
+		p.end(b)
+	})
+}
+
+// When ctx ends, the contexts of the runs end, whatever the API server does.
+func TestRunsEndAtOnceWithoutTheAPIServer(t *testing.T) {
+	bubble(t, 4, 12, func(t *testing.T, p *program) {
+		a := p.start("a")
+		time.Sleep(moment)
+		p.requireShared(12, a)
+		a.client.setFault(func(string) fault { return fault{after: time.Hour} })
+		time.Sleep(retryPeriod / 2)
+		a.stop()
+		since := time.Now()
+		for len(p.current()) > 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		assert.Less(t, time.Since(since), time.Second, "until the contexts of the runs ended")
+		require.NoError(t, <-a.result)
+		assert.Less(t, time.Since(since), leaseDuration, "until Run returned, without any run to wait for")
+	})
+}
+
+// A Lease is kept for LeaseDuration after it was seen, not after it was asked for, as in
+// client-go, whose observedTime is that of the answer.
+func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
+	for range 10 { // rounds begin at random times
+		bubble(t, 4, 12, func(t *testing.T, p *program) {
+			a := p.startWith("a", func(_ context.Context, cluster *remote.Cluster) error {
+				<-cluster.Done()
+				return nil
+			}, func(o *fleet.Options) { o.StopGrace = time.Hour })
+			a.clings = true
+			time.Sleep(moment)
+			b := p.start("b")
+			time.Sleep(moment)
+			const slow = 4 * time.Second
+			lists := 0
+			b.client.setFault(func(verb string) fault {
+				if verb != "list" {
+					return fault{}
+				}
+				if lists++; lists == 3 { // a is cut off when this is carried out
+					time.AfterFunc(slow-time.Millisecond, func() { a.client.setFault(cutOff) })
+				}
+				return fault{before: slow}
+			})
+			time.Sleep(3 * leaseDuration)
+			a.stop()
+			require.NoError(t, <-a.result)
+			p.end(b)
+			p.requireNoOverlap(0)
+		})
+	}
+}
+
+type valueKey struct{}
+
+// The context of a run has the values of that of Run, such as a logger.
+func TestRunsHaveTheValuesOfTheContextOfRun(t *testing.T) {
+	s := newSource(t)
+	values := make(chan any, 1)
+	f := fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error {
+		values <- ctx.Value(valueKey{})
+		return nil
+	}, fleet.Options{Remote: remote.Options{ConfigFor: someConfig}})
+	ctx, stop := context.WithCancel(context.WithValue(t.Context(), valueKey{}, "logger"))
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	s.Add(&v1alpha1.DataPlane{})
+	assert.Equal(t, "logger", testserver.Receive(t, values))
+	stop()
+	require.NoError(t, testserver.Receive(t, result))
+}
+
+// A hook that is called when something has ended finds that in Status.
+func TestStatusInHooks(t *testing.T) {
+	t.Run("OnEnd", func(t *testing.T) {
+		var f *fleetTest
+		statuses := make(chan fleet.PlaneStatus, 10)
+		ready := make(chan struct{})
+		f = newFleetTest(t, false, fleet.Options{
+			Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
+			Hooks: fleet.Hooks{OnEnd: func(types.NamespacedName, error, time.Duration, time.Duration) {
+				<-ready
+				statuses <- f.status("a")
+			}},
+		})
+		close(ready)
+		f.add("a")
+		f.next().end <- errors.New("no route")
+		assert.Equal(t, fleet.StateRetrying, testserver.Receive(t, statuses).State)
+		require.NoError(t, f.ended())
+	})
+	t.Run("OnShardLost", func(t *testing.T) {
+		bubble(t, 1, 1, func(t *testing.T, p *program) {
+			var a *replica
+			leads := make(chan []int, 1)
+			a = p.start("a", func(o *fleet.Options) {
+				o.Hooks.OnShardLost = func(int, error) { leads <- a.sharding().Leads }
+			})
+			time.Sleep(moment)
+			p.end(a)
+			assert.Empty(t, <-leads)
+		})
+	})
+}
+
+// The retry that OnEnd is told of is the one that follows.
+func TestOnEndIsToldTheTruthAboutTheRetry(t *testing.T) {
+	var calls atomic.Int64
+	making, made := make(chan struct{}), make(chan struct{})
+	retries := make(chan time.Duration, 10)
+	f := newFleetTest(t, false, fleet.Options{
+		Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
+		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+			if calls.Add(1) == 1 {
+				close(making)
+				<-made
+				return nil, errors.New("bad credentials")
+			}
+			return someConfig(dp)
+		}},
+		Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) { retries <- retry }},
+	})
+	dp := f.add("a")
+	<-making
+	f.rotate(dp, "other")
+	time.Sleep(50 * time.Millisecond) // until the Fleet has it
+	close(made)
+	retry := testserver.Receive(t, retries)
+	f.next() // it begins at once
+	assert.Zero(t, retry, "there was no wait")
+	require.NoError(t, f.ended())
+}
+
+// OnRotate reports credentials that can't be used once, not for each update of the object.
+func TestOnRotateReportsBadCredentialsOnce(t *testing.T) {
+	var reports atomic.Int64
+	f := newFleetTest(t, false, fleet.Options{Hooks: fleet.Hooks{
+		OnRotate: func(types.NamespacedName, error) { reports.Add(1) },
+	}})
+	dp := f.add("a")
+	f.next()
+	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Spec.KubernetesCluster.Credentials.ClientCert = "bad"
+	})
+	require.Eventually(t, func() bool { return reports.Load() > 0 }, 10*time.Second, time.Millisecond)
+	for i := range 5 { // such as a controller that writes its heartbeat into the status
+		dp = f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Annotations = map[string]string{"heartbeat": strconv.Itoa(i)} })
+		time.Sleep(20 * time.Millisecond)
+	}
+	assert.EqualValues(t, 1, reports.Load())
+	require.NoError(t, f.ended())
+}
+
+// client-go's limiter that never waits says that its QPS is 1.
+func TestShardingTakesAClientThatNeverWaits(t *testing.T) {
+	client, err := kubernetes.NewForConfig(&rest.Config{
+		Host: "https://127.0.0.1:1", RateLimiter: flowcontrol.NewFakeAlwaysRateLimiter(),
+	})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	require.NoError(t, fleet.New(newSource(t).informer, untilEnd, fleet.Options{Sharding: &fleet.Sharding{
+		Leases: client.CoordinationV1(), Namespace: "system", Name: "test", Identity: "a", Shards: 8,
+	}}).Run(ctx))
+}
+
+// "Sharding is nil without Options.Sharding": with it, a metrics endpoint need not check.
+func TestStatusHasShardingBeforeRun(t *testing.T) {
+	f := fleet.New(newSource(t).informer, untilEnd, fleet.Options{Sharding: &fleet.Sharding{}})
+	assert.NotNil(t, f.Status().Sharding)
+}
+
+// What is wrong with a request that a replica doesn't need now doesn't keep it from taking
+// over shards: no Lease must be created for that.
+func TestAReplicaTakesOverWhileNoLeaseCanBeCreated(t *testing.T) {
+	bubble(t, 4, 12, func(t *testing.T, p *program) {
+		a, b := p.start("a"), p.start("b")
+		time.Sleep(moment)
+		p.requireShared(12, a, b)
+		a.client.setFault(func(verb string) fault {
+			if verb == "create" {
+				return fault{err: apierrors.NewInternalError(errors.New("failed calling webhook"))}
+			}
+			return fault{}
+		})
+		time.Sleep(leaseDuration)
+		b.kill()
+		time.Sleep(3 * leaseDuration)
+		synctest.Wait()
+		assert.Len(t, a.sharding().Leads, 4, "%+v", a.sharding())
+		a.client.setFault(nil)
+		time.Sleep(moment)
+		p.end(a)
+	})
+}
+
+// An error is in the text of the error once.
+func TestTheErrorOfAStoppedInformerIsSaidOnce(t *testing.T) {
+	stop := make(chan struct{})
+	s := newSource(t)
+	informer := cache.NewSharedIndexInformer(s, &v1alpha1.DataPlane{}, time.Hour, cache.Indexers{})
+	close(stop)
+	informer.Run(stop)
+	err := fleet.New(informer, untilEnd, fleet.Options{}).Run(t.Context())
+	require.Error(t, err)
+	assert.Equal(t, 1, strings.Count(err.Error(), "stopped already"), err.Error())
+}
+
+// No run begins with a context that has ended.
+func TestNoRunBeginsAfterItsContextHasEnded(t *testing.T) {
+	making, made := make(chan struct{}), make(chan struct{})
+	var started atomic.Int64
+	removed := make(chan struct{}, 1)
+	f := newFleetTest(t, false, fleet.Options{
+		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+			close(making)
+			<-made
+			return someConfig(dp)
+		}},
+		Hooks: fleet.Hooks{
+			OnStart:  func(types.NamespacedName) { started.Add(1) },
+			OnRemove: func(types.NamespacedName) { removed <- struct{}{} },
+		},
+	})
+	dp := f.add("a")
+	<-making
+	f.source.Delete(dp.DeepCopy())
+	require.Eventually(t, func() bool { return len(f.source.informer.GetIndexer().ListKeys()) == 0 }, 10*time.Second, time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // until the Fleet has it
+	close(made)
+	testserver.Receive(t, removed)
+	assert.Zero(t, started.Load())
+	assert.Empty(t, f.runs)
+	require.NoError(t, f.ended())
+}
