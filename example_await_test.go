@@ -25,7 +25,6 @@ func Example_await() {
 	defer cancel()
 	dp, err := await.For(ctx, dataPlanes, "prod", await.True("Ready"),
 		await.Evaluate(helpers.ReadyFrom("Created"))) // only if nobody writes Ready
-
 	if err != nil {
 		fmt.Println(err)
 		return
