@@ -14,9 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The compiler checks the examples of this package, so it checks the README as well: its
-// main.go is example_test.go, and its other Go code is part of an example's body.
-func TestREADMEShowsTheExamples(t *testing.T) {
+// The compiler checks the examples of this package, so it checks the README and the pages in
+// docs as well: the README's main.go is example_test.go, and all other Go code is part of an
+// example's body.
+func TestREADMEAndDocsShowTheExamples(t *testing.T) {
 	_, program, found := strings.Cut(readFile(t, "example_test.go"), "\n\n") // after the header
 	require.True(t, found)
 	program = strings.NewReplacer("package dataplanesdk_test", "package main", "func Example()", "func main()").Replace(program)
@@ -28,17 +29,20 @@ func TestREADMEShowsTheExamples(t *testing.T) {
 		examples.WriteString(unindent(readFile(t, file)))
 	}
 
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readFile(t, "README.md"), -1)
-	require.NotEmpty(t, blocks)
+	pages, err := filepath.Glob("docs/*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, pages)
 	programs := 0
-	for _, block := range blocks {
-		if strings.HasPrefix(block[1], "package main\n") {
-			programs++
-			assert.Equal(t, program, block[1])
-			continue
-		}
-		if !strings.Contains(examples.String(), unindent(block[1])) {
-			t.Errorf("no example has this code:\n%s", block[1])
+	for _, page := range append(pages, "README.md") {
+		for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readFile(t, page), -1) {
+			if strings.HasPrefix(block[1], "package main\n") {
+				programs++
+				assert.Equal(t, program, block[1], page)
+				continue
+			}
+			if !strings.Contains(examples.String(), unindent(block[1])) {
+				t.Errorf("%s: no example has this code:\n%s", page, block[1])
+			}
 		}
 	}
 	assert.Equal(t, 1, programs, "programs in the README")

@@ -10,10 +10,10 @@
 #   ./hack/bench.sh --rows 'read|wait'       the rows that match
 #   ./hack/bench.sh --list                   what rows there are, and what they compare
 #   ./hack/bench.sh --docs                   everything, and writes docs/bench.json,
-#                                            docs/bench.svg, docs/scale.md and what
-#                                            README.md says of them
+#                                            docs/bench.svg, docs/scale.md and the tables
+#                                            of docs/benchmarks.md
 #
-# --json, --svg, --scale and --readme write these to files of their own; --from takes the
+# --json, --svg, --scale and --page write these to files of their own; --from takes the
 # results of a file that --json has written, and measures nothing.
 #
 # Needs Go. The machine should have nothing else to do; the table says when it had.
@@ -32,7 +32,7 @@ arguments=()
 for argument; do
   if [[ $argument == --docs ]]; then
     mkdir -p "$root/docs"
-    arguments+=(--json "$root/docs/bench.json" --svg "$root/docs/bench.svg" --scale "$root/docs/scale.md" --readme "$root/README.md")
+    arguments+=(--json "$root/docs/bench.json" --svg "$root/docs/bench.svg" --scale "$root/docs/scale.md" --page "$root/docs/benchmarks.md")
   else
     arguments+=("$argument")
   fi

@@ -40,4 +40,6 @@
 //   - fieldset tells which fields changed and who manages them.
 //   - registry makes image names and lists pull secrets.
 //   - observer makes the HTTP client of the observer.
+//
+// What OpenChoreo writes, and what to do about each code: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 package helpers

@@ -278,7 +278,7 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// What docs and the README say is what the results say that are beside them.
+// The pages in docs are written from the results beside them.
 func TestDocsAreWrittenFromTheResults(t *testing.T) {
 	root := filepath.Join("..", "..")
 	r, err := readResults(filepath.Join(root, "docs", "bench.json"))
@@ -289,15 +289,15 @@ func TestDocsAreWrittenFromTheResults(t *testing.T) {
 		t.Error("the results are those of a quick run, or of a busy machine")
 	}
 	dir := t.TempDir()
-	c := &config{scale: filepath.Join(dir, "scale.md"), svg: filepath.Join(dir, "bench.svg"), readme: filepath.Join(dir, "README.md")}
-	readme := readFile(t, filepath.Join(root, "README.md"))
-	if err := os.WriteFile(c.readme, []byte(readme), 0o600); err != nil {
+	c := &config{scale: filepath.Join(dir, "scale.md"), svg: filepath.Join(dir, "bench.svg"), page: filepath.Join(dir, "benchmarks.md")}
+	page := readFile(t, filepath.Join(root, "docs", "benchmarks.md"))
+	if err := os.WriteFile(c.page, []byte(page), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.write(r); err != nil {
 		t.Fatal(err)
 	}
-	for written, kept := range map[string]string{c.readme: "README.md", c.svg: "docs/bench.svg", c.scale: "docs/scale.md"} {
+	for written, kept := range map[string]string{c.page: "docs/benchmarks.md", c.svg: "docs/bench.svg", c.scale: "docs/scale.md"} {
 		if readFile(t, written) != readFile(t, filepath.Join(root, filepath.FromSlash(kept))) {
 			t.Errorf("%s is not of docs/bench.json: run ./hack/bench.sh --docs --from docs/bench.json", kept)
 		}
@@ -313,7 +313,7 @@ func readFile(t *testing.T, file string) string {
 	return string(data)
 }
 
-func TestReadmeTextTellsWhereTheSDKIsBehind(t *testing.T) {
+func TestPageTellsWhereTheSDKIsBehind(t *testing.T) {
 	row := row{
 		name: "conditions", metrics: perCall,
 		subjects: []subject{{name: "sdk"}, {name: "sdk, yes or no", aside: true}, {name: "apimachinery"}, {name: "other"}, {name: "floor", aside: true}},
@@ -325,9 +325,9 @@ func TestReadmeTextTellsWhereTheSDKIsBehind(t *testing.T) {
 		{{"allocs": 1}},
 		{{"time": 50e-9, "allocs": 2, "allocated": 0}},
 	})
-	text := readmeText(&results{Rows: []*result{r}})
+	text := pageText(&results{Rows: []*result{r}})
 	for _, want := range []string{
-		"| `conditions`, time | 100 ns | apimachinery: 10.0 ns | a report weighs",
+		"| `conditions`, time | 100 ns | apimachinery: 10.0 ns | nothing beside a request",
 		"which only answers, takes 30.0 ns |",
 		"| `conditions`, allocs | 2 | other: 1 | not explained |",
 		"| `conditions`, time | 100 ns | 50.0 ns | not explained |",
@@ -340,22 +340,22 @@ func TestReadmeTextTellsWhereTheSDKIsBehind(t *testing.T) {
 		t.Errorf("text names what is no more than the floor:\n%s", text)
 	}
 
-	file := filepath.Join(t.TempDir(), "README.md")
-	if err := os.WriteFile(file, []byte("before\n"+readmeBegin+"old\n"+readmeEnd+"after\n"), 0o600); err != nil {
+	file := filepath.Join(t.TempDir(), "page.md")
+	if err := os.WriteFile(file, []byte("before\n"+pageBegin+"old\n"+pageEnd+"after\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second changes nothing
-		if err := updateReadme(file, &results{Rows: []*result{r}}); err != nil {
+		if err := updatePage(file, &results{Rows: []*result{r}}); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := readFile(t, file), "before\n"+readmeBegin+text+readmeEnd+"after\n"; got != want {
-			t.Errorf("README is %q, want %q", got, want)
+		if got, want := readFile(t, file), "before\n"+pageBegin+text+pageEnd+"after\n"; got != want {
+			t.Errorf("page is %q, want %q", got, want)
 		}
 	}
 	if err := os.WriteFile(file, []byte("no marks\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := updateReadme(file, &results{}); err == nil {
-		t.Error("a README without marks was written")
+	if err := updatePage(file, &results{}); err == nil {
+		t.Error("a page without marks was written")
 	}
 }

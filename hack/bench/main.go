@@ -44,7 +44,7 @@ type config struct {
 	quick, list            bool
 	rows                   *regexp.Regexp
 	from, json, svg, scale string
-	readme                 string
+	page                   string
 	profile                string
 	root                   string
 }
@@ -68,7 +68,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	flags.StringVar(&c.json, "json", "", "write the results to a `file`")
 	flags.StringVar(&c.svg, "svg", "", "draw the chart to a `file`")
 	flags.StringVar(&c.scale, "scale", "", "write the page that extends the results to 100,000 DataPlanes to a `file`")
-	flags.StringVar(&c.readme, "readme", "", "write where others are ahead of the SDK into a `file`, between its marks")
+	flags.StringVar(&c.page, "page", "", "write where others are ahead of the SDK into a `file`, between its marks")
 	flags.StringVar(&c.profile, "profile", "", "write CPU and heap profiles of each subject to a `folder`; they cost time themselves")
 	flags.StringVar(&c.root, "root", filepath.Join("..", ".."), "`folder` of the SDK")
 	if err := flags.Parse(args); err != nil {
@@ -176,9 +176,9 @@ func (c *config) write(r *results) error {
 			return fmt.Errorf("scale: %w", err)
 		}
 	}
-	if c.readme != "" {
-		if err := updateReadme(c.readme, r); err != nil {
-			return fmt.Errorf("readme: %w", err)
+	if c.page != "" {
+		if err := updatePage(c.page, r); err != nil {
+			return fmt.Errorf("page: %w", err)
 		}
 	}
 	return nil

@@ -25,6 +25,8 @@
 // OpenChoreo itself sets Created, but not Ready, Connected or GatewayProvisioned. Where no
 // other controller sets Ready, add
 // await.Evaluate(helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)).
+//
+// What OpenChoreo writes, and what to do about each code: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 package await
 
 import (

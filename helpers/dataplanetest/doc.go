@@ -24,4 +24,6 @@
 //
 // Functions of this package panic where a test can't go on, such as when there is no port
 // to listen on.
+//
+// What to test with which of them: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/testing.md
 package dataplanetest

@@ -15,4 +15,6 @@
 // Options.Sharding divides the data planes among the replicas of a program.
 // [Fleet.Status] says what the Fleet does for each data plane, and [Hooks] feed metrics and
 // logs. The package logs nothing itself; client-go logs elections.
+//
+// What 100,000 data planes take: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/scale.md
 package fleet

@@ -28,4 +28,6 @@
 // error of any request tells about the way to it.
 //
 // The package starts no background goroutine, and makes no request except in Probe.
+//
+// Rotation, time limits, proxies and threat model: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/connecting.md
 package remote

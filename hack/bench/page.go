@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// reason says why something is ahead of the SDK, or the SDK far from the floor.
+// reason says what a user notices where something is ahead of the SDK, or the SDK far from the
+// floor, and why.
 type reason struct {
 	row, subject string   // patterns of path.Match
 	metrics      []string // all if there are none
@@ -20,73 +21,77 @@ type reason struct {
 	also string
 }
 
-// reasons are of what is not mended. The first that matches counts. The README says of what
-// has none that it is not explained. How client-go reads JSON is what a CPU profile shows
-// (--profile): nearly nine tenths of an informer's time until it has synced.
+// reasons explain the rows of the page in docs: what the SDK does more, and what a user
+// feels of it. The first that matches counts. The page says of a row without one that it is not
+// explained. A CPU profile (--profile) shows that decoding JSON takes nearly nine tenths of
+// an informer's time until it has synced.
 var reasons = []reason{
 	{
 		row: "conditions", subject: "apimachinery", also: "sdk, yes or no",
-		why: "a report weighs generations, duplicates and deletion, and keeps all that a wait's error tells; `IsOperational`, " +
-			"which only answers, takes %s",
+		why: "nothing beside a request: a report also compares generations and explains each verdict. `IsOperational`, which only " +
+			"answers, takes %s",
 	},
 	{
 		row: "rest-config", subject: "unverified", also: "floor",
-		why: "`RESTConfigFor` parses certificates and key, so that an error names the field at fault before there is a request; the " +
-			"least that does so takes %s",
+		why: "an error that names the field before there is a request: `RESTConfigFor` parses certificates and key. The least that " +
+			"does so takes %s. A `remote.Cache` pays it when credentials change",
 	},
 	{
 		row: "remotes-*", metrics: []string{"heap up", "heap left"}, subject: "client-go",
-		why: "the cache keeps the clients; `client-go` throws them away after a request, and their connections stay",
+		why: "memory for each data plane: the cache keeps its clients; `client-go` throws each away, and its connections stay open",
 	},
 	{
 		row: "remotes-*", metrics: []string{"up", "cpu"}, subject: "*",
-		why: "each data plane has a transport of its own, which can be closed, and its credentials are verified",
+		why: "a first connection that takes longer: each data plane has a transport that can be closed, and its credentials are verified",
 	},
 	{
 		row: "rotations", metrics: []string{"time", "cpu"}, subject: "*",
-		why: "each rotation verifies the new credentials and closes the old connection",
+		why: "nothing at the pace of real rotations: each one verifies the new credentials and closes the old connection",
 	},
 	{
 		row: "rotate-informers", metrics: []string{"time"}, subject: "client-go",
-		why: "new requests use the new credentials at once; watches are resumed at random within 3.75 s, so that not all ask the API " +
-			"server at the same time",
+		why: "watches that use the new credentials seconds later: they resume at random within 3.75 s, so that not all ask the API " +
+			"server at the same time. Other requests use them at once",
 	},
 	{
 		row: "program*", metrics: []string{"build", "build cpu", "binary", "modules built in"}, subject: "dynamic",
-		why: "every typed client imports client-go's discovery, which brings the types of all Kubernetes APIs",
+		why: "longer builds and larger binaries: every typed client imports client-go's discovery, which brings the types of all " +
+			"Kubernetes APIs",
 	},
 	{
 		row: "program", metrics: []string{"modules"}, subject: "dynamic",
-		why: "the SDK and the modules that it requires beside those of client-go",
+		why: "a longer `go.sum`: the SDK, and the modules that it requires beside those of client-go",
 	},
 	{
 		row: "wait", metrics: []string{"cpu"}, subject: "floor",
-		why: "the watch sends the object once more, so that a cache that lags can't end a wait too early",
+		why: "nothing: the watch sends the object once more, so that a cache that lags can't end a wait too early",
 	},
 	{
 		row: "wait", metrics: []string{"cpu"}, subject: "*", also: "floor",
-		why: "opening a watch costs more than one poll (the least: %s); polls go on every second or two, and are late",
+		why: "nothing unless waits are many and short: opening a watch costs more than one poll (the least: %s). Polls repeat every " +
+			"second or two, and notice late",
 	},
 	{
 		row: "read-*", subject: "*",
-		why: "`lister.DataPlanes(namespace)` allocates, unless the compiler can tell which lister it is, as with the dynamic one here; " +
-			"keep what it returns where that matters",
+		why: "a little garbage in loops over many objects: `lister.DataPlanes(namespace)` allocates, except where the compiler can " +
+			"tell which lister it is. Call it once, before the loop",
 	},
 	{
 		row: "informer-*", subject: "floor",
-		why: "client-go decodes the JSON of each object, in several passes; the floor throws it away",
+		why: "time at the start of a program: client-go decodes the JSON of each object, in several passes; the floor throws it away",
 	},
 	{
 		row: "latency-*", metrics: []string{"cpu per event"}, subject: "floor",
-		why: "client-go decodes the JSON of each event, in several passes; the floor looks for an annotation only",
+		why: "CPU time for each write by anybody: client-go decodes the JSON of each event, in several passes; the floor only looks " +
+			"for an annotation",
 	},
 	{
 		row: "apply", metrics: []string{"cpu"}, subject: "floor",
-		why: "the answer is decoded, which the floor throws away",
+		why: "the stored object as a Go value: the SDK decodes the answer, which the floor throws away",
 	},
 	{
 		row: "status", metrics: []string{"cpu"}, subject: "floor",
-		why: "the answer is decoded, in which the floor looks for the resource version only",
+		why: "the stored object as a Go value: the SDK decodes the answer, in which the floor looks for the resource version only",
 	},
 }
 
@@ -124,33 +129,34 @@ func (r *reason) text(row *result, metric string, u unit) string {
 }
 
 const (
-	readmeBegin = "<!-- Written by hack/bench.sh --docs from here: -->\n"
-	readmeEnd   = "<!-- to here. -->\n"
+	pageBegin = "<!-- Written by hack/bench.sh --docs from here: -->\n"
+	pageEnd   = "<!-- to here. -->\n"
 )
 
-// updateReadme writes what is behind between the marks in a file.
-func updateReadme(file string, r *results) error {
+// updatePage writes the tables of the page between its marks.
+func updatePage(file string, r *results) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	before, rest, begins := strings.Cut(string(data), readmeBegin)
-	_, after, ends := strings.Cut(rest, readmeEnd)
+	before, rest, begins := strings.Cut(string(data), pageBegin)
+	_, after, ends := strings.Cut(rest, pageEnd)
 	if !begins || !ends {
-		return fmt.Errorf("%s has no marks %q and %q", file, strings.TrimSpace(readmeBegin), strings.TrimSpace(readmeEnd))
+		return fmt.Errorf("%s has no marks %q and %q", file, strings.TrimSpace(pageBegin), strings.TrimSpace(pageEnd))
 	}
-	return os.WriteFile(file, []byte(before+readmeBegin+readmeText(r)+readmeEnd+after), 0o644)
+	return os.WriteFile(file, []byte(before+pageBegin+pageText(r)+pageEnd+after), 0o644)
 }
 
 // farFromFloor is how many times the floor is worth a word.
 const farFromFloor = 1.5
 
-// readmeText tells where a peer is ahead in every round, and what is far from the floor.
-func readmeText(r *results) string {
+// pageText tells where a peer is ahead in every round, and what is far from the floor.
+func pageText(r *results) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "\nMeasured with %s. Figures are medians. The SDK was slower or larger in every round of these rows:\n\n",
+	fmt.Fprintf(&out, "\nMeasured with %s. Figures are medians.\n\n## Where others are ahead\n\n"+
+		"The SDK was slower or larger in every round of these rows:\n\n",
 		strings.Join(r.Environment.lines(), "; "))
-	fmt.Fprint(&out, "| row of `hack/bench.sh` | the SDK | ahead of it | because |\n|---|---|---|---|\n")
+	fmt.Fprint(&out, "| row of `hack/bench.sh` | the SDK | ahead of it | what you notice, and why |\n|---|---|---|---|\n")
 	said := ""
 	once := func(why string) string { // says a reason in the first of several lines
 		if said == why && why != unexplained {
@@ -168,8 +174,8 @@ func readmeText(r *results) string {
 			l.unit.format(l.sdk.Median), l.peer, l.unit.format(l.of.Median), once(why))
 	}
 	said = ""
-	fmt.Fprintf(&out, "\nIn these rows, it takes at least %g times as much as the floor:\n\n", farFromFloor)
-	fmt.Fprint(&out, "| row | the SDK | floor | because |\n|---|---|---|---|\n")
+	fmt.Fprintf(&out, "\n## Where the least is far less\n\nIn these rows, the SDK takes at least %g times as much as the floor:\n\n", farFromFloor)
+	fmt.Fprint(&out, "| row | the SDK | floor | what you notice, and why |\n|---|---|---|---|\n")
 	for _, row := range r.Rows {
 		floor := row.subject("floor")
 		if floor == nil {
