@@ -98,8 +98,8 @@ func ExampleCredentialsFor() {
 	}
 	dataPlane := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod"}}
 	dataPlane.Spec.KubernetesCluster = v1alpha1.KubernetesClusterSpec{Name: "prod", Credentials: credentials}
-	fmt.Println(dataPlane.Spec.KubernetesCluster.Credentials.APIServerURL)
-	// Output: https://k8s-api.example.com:6443
+	fmt.Println(dataPlane.Name, dataPlane.Spec.KubernetesCluster.Credentials.APIServerURL)
+	// Output: prod https://k8s-api.example.com:6443
 }
 
 // A DataPlane holds a client certificate, but no token.
