@@ -6,12 +6,13 @@ package helpers_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
 func ExampleEvaluate() {
@@ -64,25 +65,72 @@ func ExampleSetCondition() {
 }
 
 func ExamplePatchConditions() {
-	client := fake.NewClientset(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod"}})
-	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
-	reconcile := func(ctx context.Context, dataPlane *v1alpha1.DataPlane) error {
-		_, err := helpers.PatchConditions(ctx, dataPlanes, dataPlane, []metav1.Condition{
-			{Type: v1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue, Reason: "Probed"},
-		}, helpers.PatchOptions{FieldManager: "my-controller"})
-		return err
-	}
+	dataPlane := dataplanetest.DataPlane("default", "prod")
+	dataPlanes := dataplanetest.NewClientset(dataPlane).OpenChoreoV1alpha1().DataPlanes("default")
 
-	ctx := context.Background()
-	dataPlane, err := dataPlanes.Get(ctx, "prod", metav1.GetOptions{})
-	if err != nil {
-		fmt.Println(err)
-		return
+	stored, err := helpers.PatchConditions(context.Background(), dataPlanes, dataPlane, []metav1.Condition{
+		{Type: v1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue, Reason: "Probed"},
+	}, helpers.PatchOptions{FieldManager: "my-controller"})
+	fmt.Println(helpers.IsConnected(stored), err)
+	// Output: true <nil>
+}
+
+// One condition, and why it isn't as it was written.
+func ExampleEvaluateCondition() {
+	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale)
+	ready := helpers.EvaluateCondition(dataPlane, v1alpha1.DataPlaneConditionReady)
+	fmt.Println(ready.Status, ready.Code, "reported:", ready.Reported)
+	// Output: Unknown Stale reported: True
+}
+
+func ExampleReport_String() {
+	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale, dataplanetest.Connected)
+	fmt.Println(helpers.Evaluate(dataPlane))
+	// Output: data plane default/prod: Ready=True (Tested), observed generation 1 of 2 (stale); Connected=True (Tested); GatewayProvisioned not reported
+}
+
+// Workloads wait until the data plane has been ready for five minutes.
+func ExampleStableFor() {
+	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready)
+	since := dataPlane.Status.Conditions[0].LastTransitionTime.Time
+	for _, age := range []time.Duration{time.Minute, 10 * time.Minute} {
+		clock := func() time.Time { return since.Add(age) } // outside tests, pass nil
+		fmt.Println(age, helpers.IsReady(dataPlane, helpers.StableFor(5*time.Minute, clock)))
 	}
-	fmt.Println(reconcile(ctx, dataPlane))
-	dataPlane, err = dataPlanes.Get(ctx, "prod", metav1.GetOptions{})
-	fmt.Println(helpers.IsConnected(dataPlane), err)
 	// Output:
-	// <nil>
-	// true <nil>
+	// 1m0s false
+	// 10m0s true
+}
+
+// A condition that doesn't say which generation it describes counts, unless this option
+// is passed.
+func ExampleRequireObserved() {
+	dataPlane := &v1alpha1.DataPlane{Status: v1alpha1.DataPlaneStatus{
+		Conditions: []metav1.Condition{{Type: "Ready", Status: "True", Reason: "AllGood"}},
+	}}
+	fmt.Println(helpers.IsReady(dataPlane), helpers.IsReady(dataPlane, helpers.RequireObserved()))
+	// Output: true false
+}
+
+// OpenChoreo v0.14 and later updates status.observedGeneration, but not that of Created.
+func ExampleStatusGenerationOnly() {
+	dataPlane := &v1alpha1.DataPlane{
+		ObjectMeta: metav1.ObjectMeta{Generation: 2},
+		Status: v1alpha1.DataPlaneStatus{
+			ObservedGeneration: 2,
+			Conditions:         []metav1.Condition{{Type: "Created", Status: "True", Reason: "Created", ObservedGeneration: 1}},
+		},
+	}
+	created := helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)
+	fmt.Println(helpers.IsReady(dataPlane, created), helpers.IsReady(dataPlane, created, helpers.StatusGenerationOnly()))
+	// Output: false true
+}
+
+func ExampleIsOperational() {
+	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Connected)
+	fmt.Println(helpers.IsReady(dataPlane), helpers.IsConnected(dataPlane), helpers.IsGatewayProvisioned(dataPlane))
+	fmt.Println(helpers.IsOperational(dataPlane))
+	// Output:
+	// true true false
+	// false
 }

@@ -6,6 +6,8 @@ package helpers_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -13,17 +15,18 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
 func ExampleRESTConfigFor() {
-	var dataPlane *v1alpha1.DataPlane // from a client or a lister
+	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
+	}))
+	defer server.Close()
+	dataPlane := dataplanetest.DataPlane("default", "prod", server.As("alice"))
 
 	config, err := helpers.RESTConfigFor(dataPlane)
-	switch {
-	case errors.Is(err, helpers.ErrNoCredentials):
-		fmt.Println("nothing to connect with")
-		return
-	case err != nil:
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -33,8 +36,8 @@ func ExampleRESTConfigFor() {
 		fmt.Println(err)
 		return
 	}
-	_ = target.AppsV1().Deployments("default")
-	// Output: nothing to connect with
+	fmt.Println(target.Discovery().ServerVersion())
+	// Output: v1.33.1 <nil>
 }
 
 // Every fault is reported, with its field and without its value.
@@ -60,14 +63,18 @@ func ExampleRESTConfigFor_faults() {
 	// first: InsecureURL
 }
 
-// The data planes of OpenChoreo v0.9 and later are reached through the cluster gateway.
+// The data planes of OpenChoreo v0.9 and later hold no credentials. They are reached
+// through the cluster gateway.
 func ExampleGatewayConfigFor() {
-	dataPlane := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "acme", Name: "prod"}}
+	dataPlane := dataplanetest.DataPlane("acme", "prod", dataplanetest.Later)
 	gateway := &rest.Config{
 		Host:            "cluster-gateway.openchoreo-control-plane:8443",
 		TLSClientConfig: rest.TLSClientConfig{CAFile: "/etc/cluster-gateway/ca.crt"},
 	}
-	config, err := helpers.GatewayConfigFor(dataPlane, gateway, "")
+	config, err := helpers.RESTConfigFor(dataPlane)
+	if errors.Is(err, helpers.ErrNoCredentials) {
+		config, err = helpers.GatewayConfigFor(dataPlane, gateway, "")
+	}
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -76,9 +83,28 @@ func ExampleGatewayConfigFor() {
 	// Output: https://cluster-gateway.openchoreo-control-plane:8443/api/proxy/dataplane/prod/acme/prod/k8s
 }
 
-// A DataPlane holds a client certificate, but no token.
+// A cluster becomes a DataPlane.
 func ExampleCredentialsFor() {
-	config := &rest.Config{ // usually of clientcmd or envtest
+	// Usually the config comes from clientcmd or envtest.
+	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "other"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	credentials, err := helpers.CredentialsFor(config)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	dataPlane := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod"}}
+	dataPlane.Spec.KubernetesCluster = v1alpha1.KubernetesClusterSpec{Name: "prod", Credentials: credentials}
+	fmt.Println(dataPlane.Name, dataPlane.Spec.KubernetesCluster.Credentials.APIServerURL)
+	// Output: prod https://k8s-api.example.com:6443
+}
+
+// A DataPlane holds a client certificate, but no token.
+func ExampleCredentialsFor_faults() {
+	config := &rest.Config{
 		Host:            "https://k8s-api.example.com:6443",
 		BearerToken:     "hunter2",
 		TLSClientConfig: rest.TLSClientConfig{Insecure: true},
@@ -91,4 +117,61 @@ func ExampleCredentialsFor() {
 	// TLSClientConfig.CAData: must be set
 	// TLSClientConfig.CertData: must be set
 	// TLSClientConfig.KeyData: must be set
+}
+
+func ExampleKubeconfigFor() {
+	kubeconfig, err := helpers.KubeconfigFor(dataplanetest.DataPlane("default", "prod"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// clientcmd.WriteToFile(*kubeconfig, path) makes a file for kubectl.
+	name := kubeconfig.CurrentContext
+	fmt.Println(name, kubeconfig.Clusters[name].Server)
+	// Output: default/prod https://k8s-api.example.com:6443
+}
+
+func ExampleValidate() {
+	dataPlane := dataplanetest.DataPlane("default", "prod", func(dp *v1alpha1.DataPlane) {
+		dp.Spec.KubernetesCluster.Credentials.CACert = ""
+		dp.Spec.Observer = &v1alpha1.ObserverAPI{URL: "http://observer.example.com"}
+	})
+	warnings, errs := helpers.Validate(dataPlane)
+	for _, err := range errs {
+		fmt.Println("error:", err)
+	}
+	for _, warning := range warnings {
+		fmt.Println("warning:", warning)
+	}
+	// Output:
+	// error: spec.kubernetesCluster.credentials.caCert: Required value: must be set
+	// warning: spec.observer.url: must use https: credentials are sent only over TLS
+}
+
+// A program that keeps clients of its own sees when the credentials change.
+func ExampleFingerprint() {
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+	dataPlane := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+	before := helpers.Fingerprint(dataPlane)
+
+	dataPlane.Labels = map[string]string{"region": "eu"}
+	fmt.Println("labelled:", helpers.Fingerprint(dataPlane) != before)
+	server.As("alice")(dataPlane) // a new certificate
+	fmt.Println("rotated:", helpers.Fingerprint(dataPlane) != before)
+	// Output:
+	// labelled: false
+	// rotated: true
+}
+
+func ExampleCertificateExpiry() {
+	expiry, err := helpers.CertificateExpiry(dataplanetest.DataPlane("default", "prod"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if time.Until(expiry) < 30*24*time.Hour {
+		fmt.Println("renew the certificate")
+	}
+	// Output: renew the certificate
 }

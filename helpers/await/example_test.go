@@ -10,51 +10,79 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-func dataPlane(conditions ...metav1.Condition) *v1alpha1.DataPlane {
-	return &v1alpha1.DataPlane{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod", Generation: 2},
-		Status:     v1alpha1.DataPlaneStatus{Conditions: conditions},
-	}
-}
-
 func ExampleFor() {
-	client := fake.NewClientset(dataPlane(
-		metav1.Condition{Type: "Ready", Status: "True", Reason: "Reconciled", ObservedGeneration: 2},
-	))
-	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+	prod := dataplanetest.DataPlane("default", "prod")
+	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 
-	dp, err := await.For(ctx, dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady), await.MinGeneration(2))
+	go func() { // as a controller does
+		_, _ = helpers.PatchConditions(ctx, dataPlanes, prod, []metav1.Condition{
+			{Type: v1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Reconciled"},
+		}, helpers.PatchOptions{})
+	}()
+
+	ready, err := await.For(ctx, dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(dp.Name, "is ready")
+	fmt.Println(ready.Name, "is ready")
 	// Output: prod is ready
+}
+
+// A program changes a DataPlane and waits until its controller has dealt with that.
+func ExampleMinGeneration() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready)
+	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
+
+	patch := []byte(`{"spec":{"registry":{"prefix":"ghcr.io/myorg"}}}`)
+	patched, err := dataPlanes.Patch(ctx, "prod", types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	go func() { // as its controller does
+		_, _ = helpers.PatchConditions(ctx, dataPlanes, patched, []metav1.Condition{
+			{Type: v1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Reconciled"},
+		}, helpers.PatchOptions{ObserveGeneration: true})
+	}()
+
+	ready, err := await.For(ctx, dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady),
+		await.MinGeneration(patched.Generation))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("ready with", ready.Spec.Registry.Prefix)
+	// Output: ready with ghcr.io/myorg
 }
 
 // The error says what the conditions were, so a program needs no code for that.
 func ExampleError() {
-	client := fake.NewClientset(dataPlane(
-		metav1.Condition{Type: "Ready", Status: "True", Reason: "Reconciled", ObservedGeneration: 1},
-		metav1.Condition{
-			Type: "Connected", Status: "False", Reason: "AgentUnreachable", Message: "dial tcp: refused", ObservedGeneration: 2,
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale, func(dp *v1alpha1.DataPlane) {
+		_, _ = helpers.SetCondition(dp, metav1.Condition{
+			Type: v1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionFalse,
+			Reason: "AgentUnreachable", Message: "dial tcp: refused",
 			LastTransitionTime: metav1.NewTime(time.Now().Add(-72 * time.Hour)),
-		},
-		metav1.Condition{Type: "Created", Status: "True", Reason: "Created", ObservedGeneration: 2},
-	))
+		})
+		dp.Status.ObservedGeneration = 2
+	})
+	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 
-	_, err := await.For(ctx, client.OpenChoreoV1alpha1().DataPlanes("default"), "prod", await.True("Ready"))
+	_, err := await.For(ctx, dataPlanes, "prod", await.True("Ready"))
 	var waitErr *await.Error
 	if errors.As(err, &waitErr) {
 		waitErr.Elapsed = 30 * time.Second // for the output of this example
@@ -65,27 +93,120 @@ func ExampleError() {
 	// Output:
 	// Stale
 	// true
-	// data plane default/prod: waited 30s for Ready=True: Ready=True (Reconciled), observed generation 1 of 2 (stale); Connected=False (AgentUnreachable: dial tcp: refused) for 72h0m0s; GatewayProvisioned not reported; other types: Created=True: context deadline exceeded
+	// data plane default/prod: waited 30s for Ready=True: Ready=True (Tested), observed generation 1 of 2 (stale); Connected=False (AgentUnreachable: dial tcp: refused) for 72h0m0s; GatewayProvisioned not reported: context deadline exceeded
 }
 
-// OpenChoreo's own controller sets Created and no other condition.
+func ExampleTrue() {
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Connected)
+	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
+
+	both := await.True(v1alpha1.DataPlaneConditionReady, v1alpha1.DataPlaneConditionConnected)
+	_, err := await.For(context.Background(), dataPlanes, "prod", both)
+	fmt.Println(err)
+	// Output: <nil>
+}
+
 func ExampleMatch() {
-	client := fake.NewClientset(dataPlane(metav1.Condition{Type: "Created", Status: "True", Reason: "Created"}))
-	created := await.Match("Created or Ready", func(report helpers.Report) bool {
-		return report.Verdict("Created").Status == metav1.ConditionTrue || report.Verdict("Ready").Status == metav1.ConditionTrue
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Connected)
+	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
+
+	either := await.Match("Connected or Ready", func(report helpers.Report) bool {
+		return report.Connected.Status == metav1.ConditionTrue || report.Ready.Status == metav1.ConditionTrue
 	})
-	dp, err := await.For(context.Background(), client.OpenChoreoV1alpha1().DataPlanes("default"), "prod", created)
-	fmt.Println(dp.Name, err)
-	// Output: prod <nil>
+	_, err := await.For(context.Background(), dataPlanes, "prod", either)
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+// OpenChoreo's own controller sets Created and not Ready.
+func ExampleEvaluate() {
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue))
+	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
+
+	_, err := await.For(context.Background(), dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady),
+		await.Evaluate(helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+// A data plane that can't be reached won't become ready.
+func ExampleFailOn() {
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse))
+	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
+
+	errUnreachable := errors.New("data plane can't be reached")
+	_, err := await.For(context.Background(), dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady),
+		await.FailOn(func(report helpers.Report) error {
+			if report.Connected.Status == metav1.ConditionFalse {
+				return errUnreachable
+			}
+			return nil
+		}))
+	fmt.Println(errors.Is(err, errUnreachable))
+	// Output: true
+}
+
+func ExampleAllowMissing() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	dataPlanes := dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
+
+	go func() { // as another program does
+		_, _ = dataPlanes.Create(ctx, dataplanetest.DataPlane("default", "prod"), metav1.CreateOptions{})
+	}()
+
+	created, err := await.For(ctx, dataPlanes, "prod", await.True(), await.AllowMissing())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(created.Name, "exists")
+	// Output: prod exists
+}
+
+// A DataPlane is deleted and created anew under its name.
+func ExampleFollowReplacement() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Deleted)
+	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
+
+	go func() { // as other programs do
+		noFinalizers := []byte(`{"metadata":{"finalizers":null}}`)
+		_, _ = dataPlanes.Patch(ctx, "prod", types.MergePatchType, noFinalizers, metav1.PatchOptions{})
+		_, _ = dataPlanes.Create(ctx, dataplanetest.DataPlane("default", "prod"), metav1.CreateOptions{})
+	}()
+
+	replacement, err := await.For(ctx, dataPlanes, "prod", await.True(), await.FollowReplacement())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("another object:", replacement.UID != prod.UID)
+	// Output: another object: true
 }
 
 func ExampleForDeletion() {
-	dp := dataPlane()
-	dp.UID = "the one that was deleted"
-	next := dataPlane()
-	next.UID = "another one that was created since"
-	dataPlanes := fake.NewClientset(next).OpenChoreoV1alpha1().DataPlanes("default")
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Deleted)
+	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 
-	fmt.Println(await.ForDeletion(context.Background(), dataPlanes, dp.Name, await.UID(dp.UID)))
+	go func() { // as the controller does that has cleaned up
+		noFinalizers := []byte(`{"metadata":{"finalizers":null}}`)
+		_, _ = dataPlanes.Patch(ctx, "prod", types.MergePatchType, noFinalizers, metav1.PatchOptions{})
+	}()
+
+	fmt.Println(await.ForDeletion(ctx, dataPlanes, "prod"))
+	// Output: <nil>
+}
+
+// The DataPlane that was deleted is gone, whatever has its name now.
+func ExampleUID() {
+	deleted := dataplanetest.DataPlane("default", "prod")
+	next := dataplanetest.DataPlane("default", "prod", func(dp *v1alpha1.DataPlane) { dp.UID = "another" })
+	dataPlanes := dataplanetest.NewClientset(next).OpenChoreoV1alpha1().DataPlanes("default")
+
+	fmt.Println(await.ForDeletion(context.Background(), dataPlanes, "prod", await.UID(deleted.UID)))
 	// Output: <nil>
 }

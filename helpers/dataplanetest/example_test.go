@@ -5,11 +5,16 @@ package dataplanetest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
@@ -103,4 +108,121 @@ func ExampleNewClientset() {
 	// Output:
 	// generation 2 ready false
 	// conflict true
+}
+
+// The server knows its users by their certificates, and remembers what they asked.
+func ExampleNewServer() {
+	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
+	}))
+	defer server.Close()
+
+	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("alice")))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(client.Discovery().ServerVersion())
+	fmt.Println(server.Requests()[0])
+	// Output:
+	// v1.33.1 <nil>
+	// {alice GET /version}
+}
+
+func ExampleHang() {
+	server := dataplanetest.NewServer(dataplanetest.Hang())
+	defer server.Close()
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cluster.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	fmt.Println(remote.Classify(cluster.Probe(ctx)))
+	// Output: Timeout
+}
+
+// A server moves, and the DataPlane still has the old address.
+func ExampleServer_Move() {
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cluster.Close()
+
+	server.Move()
+	fmt.Println(remote.Classify(cluster.Probe(context.Background())))
+	// Output: Refused
+}
+
+// The DataPlane verifies the server by an authority that it no longer has.
+func ExampleServer_RotateServer() {
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cluster.Close()
+
+	server.RotateServer()
+	fmt.Println(remote.Classify(cluster.Probe(context.Background())))
+	// Output: TLSFailure
+}
+
+// A DataPlane for an API server that a test has started, such as envtest's.
+func ExampleCredentialsFor() {
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "other", server.As("alice"))) // or env.Start()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.CredentialsFor(config))
+	fmt.Println(prod.Spec.KubernetesCluster.Credentials.APIServerURL == server.URL())
+	// Output: true
+}
+
+// A reactor fails the next writes of a status.
+func ExampleClientset() {
+	prod := dataplanetest.DataPlane("default", "prod")
+	client := dataplanetest.NewClientset(prod)
+	client.PrependReactor("patch", "dataplanes/status", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewTooManyRequests("try later", 0)
+	})
+	_, err := helpers.PatchConditions(context.Background(), client.OpenChoreoV1alpha1().DataPlanes("default"), prod,
+		[]metav1.Condition{{Type: "Connected", Status: metav1.ConditionTrue, Reason: "Probed"}}, helpers.PatchOptions{})
+	fmt.Println(apierrors.IsTooManyRequests(err))
+	// Output: true
+}
+
+func ExampleCondition() {
+	degraded := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready,
+		dataplanetest.Condition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse))
+	fmt.Println(helpers.IsReady(degraded), helpers.IsConnected(degraded))
+	// Output: true false
+}
+
+// A DataPlane of OpenChoreo v0.9 or later has no credentials.
+func ExampleLater() {
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Later)
+	_, err := helpers.RESTConfigFor(prod)
+	fmt.Println(errors.Is(err, helpers.ErrNoCredentials))
+	fmt.Println(helpers.IsReady(prod, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))
+	// Output:
+	// true
+	// true
 }

@@ -15,16 +15,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 )
 
-func ExampleChanged() {
-	before := &v1alpha1.DataPlane{}
-	after := before.DeepCopy()
-	after.Spec.Registry.Prefix = "docker.io/myorg"
-	after.Spec.KubernetesCluster.Credentials.ClientKey = "hunter2"
-	changes, err := fieldset.Changed(before, after)
-	fmt.Println(changes.Modified, err)
-	// Output: [.spec.kubernetesCluster.credentials.clientKey .spec.registry.prefix] <nil>
-}
-
 func condition(conditionType string, status metav1.ConditionStatus) metav1.Condition {
 	return metav1.Condition{Type: conditionType, Status: status, Reason: "Tested"}
 }

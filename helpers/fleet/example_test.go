@@ -7,70 +7,179 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"net/http"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
 func ExampleNew() {
-	var informer cache.SharedIndexInformer // of a generated informer factory
+	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
+	}))
+	defer server.Close()
+	factory := openchoreoinformers.NewSharedInformerFactory(
+		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", server.As("alice"))), 0)
+	defer factory.Shutdown()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 
-	f := fleet.New(informer, func(ctx context.Context, cluster *remote.Cluster) error {
+	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(ctx context.Context, cluster *remote.Cluster) error {
 		client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 		if err != nil {
 			return err
 		}
-		watcher, err := client.AppsV1().Deployments("").Watch(ctx, metav1.ListOptions{})
+		version, err := client.Discovery().ServerVersion()
 		if err != nil {
 			return err // there is another run soon
 		}
-		defer watcher.Stop()
-		for event := range watcher.ResultChan() {
-			fmt.Println(cluster.Key(), event.Type)
-		}
-		return errors.New("the watch has ended")
-	}, fleet.Options{Backoff: fleet.Backoff{Limit: time.Minute}})
+		fmt.Println(cluster.Key(), version)
+		stop()       // for this example
+		<-ctx.Done() // other runs watch something until ctx ends
+		return nil
+	}, fleet.Options{})
+	factory.Start(ctx.Done())
+	fmt.Println(f.Run(ctx))
+	// Output:
+	// default/prod v1.33.1
+	// <nil>
+}
 
-	run := func(ctx context.Context) {
-		go func() {
-			<-ctx.Done()
-			fmt.Println(len(f.Status().Planes), "data planes")
-		}()
-		if err := f.Run(ctx); err != nil {
-			fmt.Println(err)
+// Not every data plane has a run.
+func ExampleOnlyConnected() {
+	factory := openchoreoinformers.NewSharedInformerFactory(dataplanetest.NewClientset(
+		dataplanetest.DataPlane("default", "new"),
+		dataplanetest.DataPlane("default", "prod", dataplanetest.Connected),
+	), 0)
+	defer factory.Shutdown()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(_ context.Context, cluster *remote.Cluster) error {
+		fmt.Println("run for", cluster.Key())
+		stop()
+		return nil
+	}, fleet.Options{Filter: fleet.OnlyConnected()})
+	factory.Start(ctx.Done())
+	fmt.Println(f.Run(ctx))
+	// Output:
+	// run for default/prod
+	// <nil>
+}
+
+// Runs start one at a time, each after the caches of the one before are full.
+func ExampleMarkStarted() {
+	factory := openchoreoinformers.NewSharedInformerFactory(dataplanetest.NewClientset(
+		dataplanetest.DataPlane("default", "eu"),
+		dataplanetest.DataPlane("default", "us"),
+	), 0)
+	defer factory.Shutdown()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	started := 0
+	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(ctx context.Context, _ *remote.Cluster) error {
+		if started++; started == 2 { // the first has called MarkStarted, so this needs no lock
+			stop()
 		}
-	}
-	_ = run
+		fleet.MarkStarted(ctx)
+		<-ctx.Done()
+		return nil
+	}, fleet.Options{StartLimit: 1})
+	factory.Start(ctx.Done())
+	fmt.Println(f.Run(ctx), started)
+	// Output: <nil> 2
+}
+
+// Hooks feed logs and metrics.
+func ExampleHooks() {
+	factory := openchoreoinformers.NewSharedInformerFactory(
+		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")), 0)
+	defer factory.Shutdown()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	runs := 0
+	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(context.Context, *remote.Cluster) error {
+		if runs++; runs == 2 {
+			stop()
+			return nil
+		}
+		return errors.New("connection lost")
+	}, fleet.Options{
+		Backoff: fleet.Backoff{Initial: time.Millisecond},
+		Hooks: fleet.Hooks{
+			OnStart: func(key types.NamespacedName) { fmt.Println("start", key) },
+			OnEnd: func(key types.NamespacedName, err error, _, retry time.Duration) {
+				if retry > 0 {
+					fmt.Println("again", key, err)
+				}
+			},
+		},
+	})
+	factory.Start(ctx.Done())
+	fmt.Println(f.Run(ctx))
+	// Output:
+	// start default/prod
+	// again default/prod connection lost
+	// start default/prod
+	// <nil>
+}
+
+func ExampleFleet_Status() {
+	factory := openchoreoinformers.NewSharedInformerFactory(
+		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")), 0)
+	defer factory.Shutdown()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	running := make(chan struct{})
+	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(ctx context.Context, _ *remote.Cluster) error {
+		close(running)
+		<-ctx.Done()
+		return nil
+	}, fleet.Options{})
+	go func() { // usually a handler of HTTP requests
+		<-running
+		for _, plane := range f.Status().Planes {
+			fmt.Println(plane.Name, plane.State, plane.Restarts)
+		}
+		stop()
+	}()
+	factory.Start(ctx.Done())
+	fmt.Println(f.Run(ctx))
+	// Output:
+	// prod Running 0
+	// <nil>
 }
 
 // A program of which several replicas run, in Pods.
 func ExampleSharding() {
-	var (
-		config   *rest.Config // of the cluster that holds the DataPlanes and the Leases
-		informer cache.SharedIndexInformer
-		work     func(context.Context, *remote.Cluster) error
-	)
-	run := func(ctx context.Context) error {
-		config := rest.CopyConfig(config)
-		config.QPS = -1 // or else renewals could wait
-		leases, err := coordinationv1client.NewForConfig(config)
-		if err != nil {
-			return err
-		}
-		return fleet.New(informer, work, fleet.Options{
-			Sharding: &fleet.Sharding{
-				Leases: leases, Namespace: "my-controller", Name: "my-controller",
-				Identity: os.Getenv("POD_NAME"), Shards: 16,
-			},
-		}).Run(ctx)
-	}
-	_ = run
+	leases := fake.NewClientset().CoordinationV1() // of the cluster that stores the DataPlanes
+	factory := openchoreoinformers.NewSharedInformerFactory(
+		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")), 0)
+	defer factory.Shutdown()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(_ context.Context, cluster *remote.Cluster) error {
+		fmt.Println("run for", cluster.Key())
+		stop()
+		return nil
+	}, fleet.Options{Sharding: &fleet.Sharding{
+		Leases: leases, Namespace: "my-controller", Name: "my-controller", Shards: 4,
+		Identity: "my-controller-6d5f9c-x2x7k", // of the environment, such as POD_NAME
+	}})
+	factory.Start(ctx.Done())
+	fmt.Println(f.Run(ctx))
+	// Output:
+	// run for default/prod
+	// <nil>
 }

@@ -4,7 +4,6 @@
 package registry_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -19,16 +18,6 @@ import (
 
 func inRegistry(prefix string) *v1alpha1.DataPlane {
 	return &v1alpha1.DataPlane{Spec: v1alpha1.DataPlaneSpec{Registry: v1alpha1.Registry{Prefix: prefix}}}
-}
-
-func ExampleImageFor() {
-	dp := &v1alpha1.DataPlane{}
-	dp.Spec.Registry.Prefix = "docker.io/myorg"
-	fmt.Println(registry.ImageFor(dp, "team/app:1.2"))
-	fmt.Println(registry.ImageFor(dp, "ghcr.io/team/app"))
-	// Output:
-	// docker.io/myorg/team/app:1.2 <nil>
-	//  image "ghcr.io/team/app": must not name a registry; spec.registry.prefix does
 }
 
 func TestImageFor(t *testing.T) {

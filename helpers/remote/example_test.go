@@ -5,110 +5,256 @@ package remote_test
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
+	"net/netip"
+	"syscall"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
-	listers "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// A connection goes on with new credentials, here tokens that annotations hold.
-func ExampleCluster_Update() {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, r.Header.Get("Authorization"))
+func ExampleNewCluster() {
+	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
 	}))
 	defer server.Close()
-	options := remote.Options{
-		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-			ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-			return &rest.Config{
-				Host:            server.URL,
-				TLSClientConfig: rest.TLSClientConfig{CAData: ca},
-				BearerToken:     dp.Annotations["example.com/token"],
-			}, nil
-		},
-		OnRotate: func(key types.NamespacedName) { fmt.Println("rotated", key) },
-	}
-	dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "default", Name: "production", Annotations: map[string]string{"example.com/token": "first"},
-	}}
-	cluster, err := remote.NewCluster(dp, options)
+
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer cluster.Close()
-	request := func() {
-		resp, err := cluster.HTTPClient().Get(server.URL)
-		if err != nil {
-			fmt.Println("closed:", errors.Is(err, remote.ErrClosed))
-			return
-		}
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(resp.Body)
-		fmt.Println(string(body))
-	}
-
-	request()
-	dp = dp.DeepCopy()
-	dp.Annotations["example.com/token"] = "second"
-	if err := cluster.Update(dp); err != nil {
+	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+	if err != nil {
 		fmt.Println(err)
+		return
 	}
-	request()
-	cluster.Close()
-	request()
-	// Output:
-	// Bearer first
-	// rotated default/production
-	// Bearer second
-	// closed: true
+	fmt.Println(client.Discovery().ServerVersion())
+	// Output: v1.33.1 <nil>
 }
 
-// A cache reads DataPlanes from the memory of an informer.
-func ExampleNewCache() {
-	indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{}) // of an informer
-	clients := remote.NewCache(
-		remote.FromLister(listers.NewDataPlaneLister(indexer)),
-		func(c *remote.Cluster) (*http.Client, error) { return c.HTTPClient(), nil },
-		remote.Options{},
-	)
-	defer clients.Close()
+// The API server stops accepting a certificate, and the connection goes on with the next.
+func ExampleCluster_Update() {
+	ctx := context.Background()
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+	dataPlane := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+	cluster, err := remote.NewCluster(dataPlane, remote.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cluster.Close()
 
-	_ = indexer.Add(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "empty"}})
-	for _, name := range []string{"empty", "missing"} {
-		_, err := clients.Get(types.NamespacedName{Namespace: "default", Name: name})
+	fmt.Println(remote.Classify(cluster.Probe(ctx)))
+	server.RotateClients()
+	fmt.Println(remote.Classify(cluster.Probe(ctx)))
+	server.As("alice")(dataPlane) // a new certificate
+	if err := cluster.Update(dataPlane); err != nil {
 		fmt.Println(err)
 	}
+	fmt.Println(remote.Classify(cluster.Probe(ctx)))
 	// Output:
-	// data plane default/empty: data plane has no credentials in spec.kubernetesCluster.credentials
+	// Reachable
+	// Unauthorized
+	// Reachable
+}
+
+func ExampleCluster_Probe() {
+	server := dataplanetest.NewServer(dataplanetest.Status(http.StatusServiceUnavailable))
+	defer server.Close()
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cluster.Close()
+
+	err = cluster.Probe(context.Background())
+	fmt.Println(remote.Classify(err))
+	server.SetHandler(nil) // healthy again
+	fmt.Println(cluster.Probe(context.Background()))
+	// Output:
+	// NotReady
+	// <nil>
+}
+
+func ExampleCluster_Close() {
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cluster.Close()
+	fmt.Println(errors.Is(cluster.Probe(context.Background()), remote.ErrClosed))
+	// Output: true
+}
+
+// Classify understands the errors of any client, here one that isn't made of a Cluster.
+func ExampleClassify() {
+	server := dataplanetest.NewServer(dataplanetest.Status(http.StatusForbidden))
+	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("alice")))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = client.CoreV1().Pods("default").List(context.Background(), metav1.ListOptions{})
+	fmt.Println(remote.Classify(err))
+	server.Close()
+	_, err = client.CoreV1().Pods("default").List(context.Background(), metav1.ListOptions{})
+	fmt.Println(remote.Classify(err))
+	// Output:
+	// Forbidden
+	// Refused
+}
+
+// A program keeps one client for each data plane.
+func ExampleNewCache() {
+	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
+	}))
+	defer server.Close()
+	factory := openchoreoinformers.NewSharedInformerFactory(
+		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", server.As("alice"))), 0)
+	defer factory.Shutdown()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+
+	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
+	clients := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+		func(cluster *remote.Cluster) (kubernetes.Interface, error) {
+			return kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+		}, remote.Options{})
+	defer clients.Close()
+	factory.Start(ctx.Done())
+	factory.WaitForCacheSync(ctx.Done())
+
+	client, err := clients.Get(types.NamespacedName{Namespace: "default", Name: "prod"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(client.Discovery().ServerVersion())
+	_, err = clients.Get(types.NamespacedName{Namespace: "default", Name: "missing"})
+	fmt.Println(err)
+	// Output:
+	// v1.33.1 <nil>
 	// dataplane.openchoreo.dev "missing" not found
 }
 
-func ExampleClassify() {
-	server := httptest.NewServer(nil)
-	server.Close()
-	cluster, err := remote.NewCluster(&v1alpha1.DataPlane{}, remote.Options{
-		ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) { return &rest.Config{Host: server.URL}, nil },
+// With its handler, a cache closes the client of a DataPlane as soon as that is deleted.
+func ExampleCache_Handler() {
+	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod"))
+	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+	defer factory.Shutdown()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+
+	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
+	clusters := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+		func(cluster *remote.Cluster) (*remote.Cluster, error) { return cluster, nil }, remote.Options{})
+	defer clusters.Close()
+	if _, err := dataPlanes.Informer().AddEventHandler(clusters.Handler()); err != nil {
+		fmt.Println(err)
+		return
+	}
+	factory.Start(ctx.Done())
+	factory.WaitForCacheSync(ctx.Done())
+
+	cluster, err := clusters.Get(types.NamespacedName{Namespace: "default", Name: "prod"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := client.OpenChoreoV1alpha1().DataPlanes("default").Delete(ctx, "prod", metav1.DeleteOptions{}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	<-cluster.Done()
+	fmt.Println("closed", cluster.Key())
+	// Output: closed default/prod
+}
+
+// The program acts as a user with fewer rights than the certificate gives.
+func ExampleOptions() {
+	server := dataplanetest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println("as", r.Header.Get("Impersonate-User"))
+	}))
+	defer server.Close()
+
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{
+		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+			config, err := helpers.RESTConfigFor(dp)
+			if err != nil {
+				return nil, err
+			}
+			config.Impersonate.UserName = "auditor"
+			return config, nil
+		},
 	})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(remote.Classify(cluster.Probe(context.Background())))
-	cluster.Close()
-	fmt.Println(remote.Classify(cluster.Probe(context.Background())))
+	defer cluster.Close()
+	fmt.Println(cluster.Probe(context.Background()))
 	// Output:
-	// Refused
-	// Closed
+	// as auditor
+	// <nil>
+}
+
+// OpenChoreo v0.9 and later: every data plane is reached through the cluster gateway.
+func ExampleOptions_gateway() {
+	gateway := &rest.Config{Host: "https://cluster-gateway.openchoreo-control-plane:8443"} // and its CA in TLSClientConfig
+	options := remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		return helpers.GatewayConfigFor(dp, gateway, "")
+	}}
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("acme", "prod", dataplanetest.Later), options)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cluster.Close()
+	fmt.Println(cluster.Config().Host)
+	// Output: https://cluster-gateway.openchoreo-control-plane:8443/api/proxy/dataplane/prod/acme/prod/k8s
+}
+
+// A DataPlane must not lead the program to services on its own machine.
+func ExampleOptions_dialControl() {
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{
+		DialControl: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+			if to, err := netip.ParseAddrPort(address); err != nil || to.Addr().Unmap().IsLoopback() {
+				return errors.New("loopback is off limits")
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cluster.Close()
+	fmt.Println(cluster.Probe(context.Background()) == nil, len(server.Requests()))
+	// Output: false 0
 }

@@ -1,0 +1,101 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package informer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+)
+
+func ExampleHandler() {
+	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", dataplanetest.Ready))
+	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
+	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+	defer factory.Shutdown()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+
+	changes := make(chan string)
+	if _, err := factory.OpenChoreo().V1alpha1().DataPlanes().Informer().AddEventHandler(informer.Handler(informer.Funcs{
+		OnReady:    func(dp *v1alpha1.DataPlane) { changes <- dp.Name + " is ready" },
+		OnNotReady: func(dp *v1alpha1.DataPlane) { changes <- dp.Name + " isn't ready" },
+	})); err != nil {
+		fmt.Println(err)
+		return
+	}
+	factory.Start(ctx.Done())
+	fmt.Println(<-changes)
+
+	// A change of the spec makes the condition stale.
+	patch := []byte(`{"spec":{"registry":{"prefix":"ghcr.io/myorg"}}}`)
+	if _, err := dataPlanes.Patch(ctx, "prod", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(<-changes)
+	// Output:
+	// prod is ready
+	// prod isn't ready
+}
+
+// A program that connects to no data plane keeps no credentials in memory.
+func ExampleDropSecrets() {
+	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(
+		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", dataplanetest.Ready)), 0,
+		openchoreoinformers.WithTransform(informer.DropSecrets))
+	defer factory.Shutdown()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Lister()
+	factory.Start(ctx.Done())
+	factory.WaitForCacheSync(ctx.Done())
+
+	prod, err := dataPlanes.DataPlanes("default").Get("prod")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("ready:", helpers.IsReady(prod))
+	fmt.Println("key:", prod.Spec.KubernetesCluster.Credentials.ClientKey)
+	_, err = helpers.RESTConfigFor(prod)
+	fmt.Println("can't connect:", errors.Is(err, helpers.ErrSecretsDropped))
+	// Output:
+	// ready: true
+	// key: REDACTED
+	// can't connect: true
+}
+
+// A program that connects to data planes saves memory all the same.
+func ExampleStripManagedFields() {
+	prod := dataplanetest.DataPlane("default", "prod", func(dp *v1alpha1.DataPlane) {
+		dp.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
+	})
+	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(dataplanetest.NewClientset(prod), 0,
+		openchoreoinformers.WithTransform(informer.StripManagedFields))
+	defer factory.Shutdown()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Lister()
+	factory.Start(ctx.Done())
+	factory.WaitForCacheSync(ctx.Done())
+
+	cached, err := dataPlanes.DataPlanes("default").Get("prod")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = helpers.RESTConfigFor(cached)
+	fmt.Println(len(cached.ManagedFields), err)
+	// Output: 0 <nil>
+}
