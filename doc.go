@@ -19,6 +19,7 @@
 //   - helpers/fieldset: changed fields and their managers.
 //   - helpers/registry: image names and pull secrets.
 //   - helpers/observer: an HTTP client for the observer.
+//   - helpers/dataplanetest: objects, a fake clientset and servers for tests.
 //
 // # Reading
 //
@@ -93,9 +94,10 @@
 //
 // # Testing
 //
-// Use fake.NewClientset, which tracks field managers and so supports Apply. It is not an
-// API server: it doesn't validate, doesn't set generations, and doesn't separate spec
-// from status. NewSimpleClientset exists for compatibility and doesn't support Apply.
+// Package helpers/dataplanetest has a fake clientset that behaves as an API server does,
+// DataPlanes with real certificates, and servers that stand in for data planes. The generated
+// fake.NewClientset is simpler: it supports Apply, but has no generations, no conflicts and
+// no separate status.
 //
 // # Versions
 //

@@ -40,6 +40,7 @@
 //   - fieldset tells which fields changed and who manages them.
 //   - registry makes image names and lists pull secrets.
 //   - observer makes the HTTP client of the observer.
+//   - dataplanetest has what tests of your programs need.
 //
 // What OpenChoreo writes, and what to do about each code: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 package helpers
