@@ -21,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/flowcontrol"
@@ -418,4 +419,24 @@ func TestNoRunBeginsAfterItsContextHasEnded(t *testing.T) {
 	assert.Zero(t, started.Load())
 	assert.Empty(t, f.runs)
 	require.NoError(t, f.ended())
+}
+
+// Users test with client-go's fake clientset, which has no resource versions. Replicas share
+// there too: what tells that a Lease was renewed is what is in it, as in leader election.
+func TestShardingOnAFakeClientset(t *testing.T) {
+	bubble(t, 4, 12, func(t *testing.T, p *program) {
+		leases := fake.NewClientset().CoordinationV1()
+		on := func(o *fleet.Options) { o.Sharding.Leases = leases }
+		a := p.start("a", on)
+		time.Sleep(moment)
+		b := p.start("b", on)
+		time.Sleep(4 * leaseDuration)
+		assert.Len(t, a.sharding().Leads, 2)
+		assert.Len(t, b.sharding().Leads, 2)
+		a.stop()
+		b.stop()
+		require.NoError(t, <-a.result)
+		require.NoError(t, <-b.result)
+		p.requireNoOverlap(0)
+	})
 }

@@ -21,7 +21,7 @@ func (r *replica) begin(ctx context.Context, shard int, seen lease) {
 	ctx, t.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.terms[shard] = t
 	r.work.Add(1)
-	go r.run(ctx, t, seen)
+	go r.runShard(ctx, t, seen)
 }
 
 // end ends the runs of a shard, and then the election, which renews the Lease until then. It
@@ -37,14 +37,14 @@ func (r *replica) end(t *term, cause error) {
 	}()
 }
 
-// lose ends the runs of a shard whose Lease is no longer renewed. It needs the lock.
-func (r *replica) lose(t *term) {
+// lost ends the runs of a shard whose Lease is no longer renewed. It needs the lock.
+func (r *replica) lost(t *term) {
 	r.end(t, ErrShardLost)
 	time.AfterFunc(r.LeaseDuration-r.renewDeadline()-r.retryPeriod(), t.cut)
 }
 
-// run leads a shard once, until ctx ends or the Lease is lost.
-func (r *replica) run(ctx context.Context, t *term, seen lease) {
+// runShard leads a shard once, until ctx ends or the Lease is lost.
+func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 	defer r.work.Done()
 	f := r.fleet
 	if seen.expired() && seen.holder() != "" {
@@ -53,13 +53,13 @@ func (r *replica) run(ctx context.Context, t *term, seen lease) {
 		freed.Spec.HolderIdentity = new(string)
 		_, _ = r.leases.Update(ctx, freed, metav1.UpdateOptions{}) // unless it was renewed
 	}
-	lock := r.elect(ctx, r.leaseName(t.shard), func() { r.lead(t) })
+	lock := r.elect(ctx, r.leaseName(t.shard), func() { r.won(t) })
 	f.mu.Lock()
-	r.lose(t)
+	r.lost(t)
 	f.mu.Unlock()
 	t.planes.Wait()
 	f.mu.Lock()
-	led := t.leads()
+	led := t.isLeader()
 	t.led = time.Time{}
 	f.mu.Unlock()
 	if led && f.options.Hooks.OnShardLost != nil {
@@ -69,7 +69,7 @@ func (r *replica) run(ctx context.Context, t *term, seen lease) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(r.terms, t.shard)
-	r.again()
+	r.wakeUp()
 }
 
 // elect takes part in the election for a Lease, once, until ctx ends or the Lease is lost. It
@@ -89,7 +89,7 @@ func (r *replica) elect(ctx context.Context, lease string, won func()) resourcel
 		},
 	})
 	if err != nil { // validate has missed something
-		r.fleet.fail(err)
+		r.fleet.endWith(err)
 	} else {
 		elector.Run(ctx)
 	}
@@ -112,8 +112,8 @@ func (r *replica) release(ctx context.Context, lock resourcelock.Interface) {
 	})
 }
 
-// lead starts the runs of a shard.
-func (r *replica) lead(t *term) {
+// won starts the runs of a shard.
+func (r *replica) won(t *term) {
 	f := r.fleet
 	f.mu.Lock()
 	if t.ctx.Err() != nil {
@@ -130,4 +130,4 @@ func (r *replica) lead(t *term) {
 	f.gain(t)
 }
 
-func (t *term) leads() bool { return !t.led.IsZero() }
+func (t *term) isLeader() bool { return !t.led.IsZero() }

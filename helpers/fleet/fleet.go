@@ -149,7 +149,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 			f.watchInformer(running)
 		}()
 		if f.options.Sharding != nil {
-			f.shard(running)
+			f.runShards(running)
 		} else {
 			f.runAll(running, all)
 		}
@@ -176,6 +176,13 @@ func (f *Fleet) Run(ctx context.Context) error {
 	return nil
 }
 
+// endWith ends Run with an error.
+func (f *Fleet) endWith(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail(err)
+}
+
 // watchInformer ends Run when the informer has stopped, which no channel tells.
 func (f *Fleet) watchInformer(ctx context.Context) {
 	ticks := time.NewTicker(time.Second)
@@ -186,7 +193,7 @@ func (f *Fleet) watchInformer(ctx context.Context) {
 			return
 		case <-ticks.C:
 			if f.informer.IsStopped() {
-				f.fail(errors.New("the informer has stopped"))
+				f.endWith(errors.New("the informer has stopped"))
 			}
 		}
 	}
@@ -239,8 +246,8 @@ func (f *Fleet) gain(t *term) {
 		return
 	}
 	for _, key := range f.informer.GetIndexer().ListKeys() {
-		if name, err := cache.ParseObjectName(key); err == nil {
-			f.look(name)
+		if name, err := cache.ParseObjectName(key); err == nil && f.options.shardOf(name) == t.shard {
+			f.refresh(name)
 		}
 	}
 }
@@ -257,24 +264,24 @@ func (f *Fleet) drop(t *term, cause error) {
 func (f *Fleet) observe(obj any) {
 	name, err := cache.DeletionHandlingObjectToName(obj)
 	if err != nil {
-		f.fail(fmt.Errorf("informer holds a %T: %w", obj, err))
+		f.endWith(fmt.Errorf("informer holds a %T: %w", obj, err))
 		return
 	}
-	f.look(name)
+	f.refresh(name)
 }
 
-// look brings a plane up to date with what the informer has, which may be newer than an event.
-func (f *Fleet) look(name cache.ObjectName) {
+// refresh brings a plane up to date with what the informer has, which may be newer than an event.
+func (f *Fleet) refresh(name cache.ObjectName) {
 	f.observing.Lock()
 	defer f.observing.Unlock()
 	key := types.NamespacedName{Namespace: name.Namespace, Name: name.Name}
 	obj, exists, err := f.informer.GetIndexer().GetByKey(name.String())
 	dp, ok := obj.(*v1alpha1.DataPlane)
 	if err != nil || exists && !ok {
-		f.fail(fmt.Errorf("informer holds a %T, not a *v1alpha1.DataPlane", obj))
+		f.endWith(fmt.Errorf("informer holds a %T, not a *v1alpha1.DataPlane", obj))
 		return
 	}
-	shard := f.options.shardOf(key)
+	shard := f.options.shardOf(name)
 
 	// The options call functions of the user, so not with the lock held.
 	var before *v1alpha1.DataPlane

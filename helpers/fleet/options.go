@@ -25,7 +25,7 @@ type Options struct {
 	// credentials, the Cluster follows that too.
 	Remote remote.Options
 	// Filter selects the data planes that have runs; the default is all. selected is whether the
-	// same object was selected before, so that a Filter can keep what it doesn't know about.
+	// same object was selected before, so that a Filter can keep it when it can't decide.
 	Filter func(dp *v1alpha1.DataPlane, selected bool) bool
 	// RestartOn replaces a run by a new one after an update for which it returns true.
 	RestartOn func(before, after *v1alpha1.DataPlane) bool
@@ -61,8 +61,8 @@ type Backoff struct {
 type Hooks struct {
 	// OnStart is called before a run starts.
 	OnStart func(key types.NamespacedName)
-	// OnEnd is called after a run has ended, and with a ran of 0 when no Cluster could be made
-	// for one. err is what the run returned. If its context had ended, err is the cause of that,
+	// OnEnd is called after a run has ended, or when no Cluster could be made for one: ran is 0
+	// then, and OnStart wasn't called. err is what the run returned. If its context had ended, err is the cause of that,
 	// joined with the error of a panic. retry is how long the Fleet waits before it tries again;
 	// 0 if it doesn't wait.
 	OnEnd func(key types.NamespacedName, err error, ran, retry time.Duration)

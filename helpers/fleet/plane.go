@@ -180,12 +180,13 @@ func (p *plane) attempt(a *attempt) error {
 		return err
 	}
 	defer started()
-	rotated := false
 	options := f.options.Remote
 	options.OnRotate = func(key types.NamespacedName) {
-		rotated = true
 		if f.options.Remote.OnRotate != nil {
 			f.options.Remote.OnRotate(key)
+		}
+		if f.options.Hooks.OnRotate != nil {
+			f.options.Hooks.OnRotate(key, nil)
 		}
 	}
 	cluster, err := remote.NewCluster(a.dp, options)
@@ -219,9 +220,7 @@ func (p *plane) attempt(a *attempt) error {
 		case err := <-a.result:
 			return err
 		case <-p.wake:
-			rotated = false
-			err := p.rotate(a, cluster)
-			if (rotated || err != nil) && f.options.Hooks.OnRotate != nil {
+			if err := p.rotate(a, cluster); err != nil && f.options.Hooks.OnRotate != nil {
 				f.options.Hooks.OnRotate(p.key, err)
 			}
 		case <-a.ctx.Done():
@@ -346,7 +345,7 @@ func (p *plane) conclude(a *attempt, err error) {
 			p.pause = 0
 		}
 		p.pause = min(max(2*p.pause, backoff.Initial), backoff.Limit)
-		// Nothing is known that could be better now.
+		// Wait, unless the DataPlane has changed since this run began.
 		if p.revision == a.revision && p.dp.Spec.KubernetesCluster.Credentials == a.dp.Spec.KubernetesCluster.Credentials {
 			retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
 			p.retryAt = time.Now().Add(retry)

@@ -68,8 +68,8 @@ func (l lease) expired() bool {
 	return time.Since(l.since) > time.Duration(l.record().LeaseDurationSeconds)*time.Second
 }
 
-// shard runs the data planes of the shards that fall to this replica until ctx ends.
-func (f *Fleet) shard(ctx context.Context) {
+// runShards runs the data planes of the shards that fall to this replica until ctx ends.
+func (f *Fleet) runShards(ctx context.Context) {
 	s, suffix := f.options.Sharding, utilrand.String(10)
 	r := &replica{
 		Sharding: s, fleet: f, leases: s.Leases.Leases(s.Namespace),
@@ -98,8 +98,8 @@ func (f *Fleet) shard(ctx context.Context) {
 	r.work.Wait()
 }
 
-// again has the next round follow at once.
-func (r *replica) again() {
+// wakeUp has the next round follow at once.
+func (r *replica) wakeUp() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -110,7 +110,7 @@ func (r *replica) round(ctx context.Context) {
 	request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
 	defer cancel()
 	began := time.Now()
-	err := r.look(request)
+	err := r.list(request)
 	listed := err == nil
 	if listed && began.Sub(r.checked) > r.LeaseDuration {
 		err = r.check(request)
@@ -140,14 +140,14 @@ func (r *replica) round(ctx context.Context) {
 	case !r.joined:
 		r.wants = nil
 	case listed:
-		r.wants = assign(r.Shards, r.leads())[r.identity]
+		r.wants = assign(r.Shards, r.shardsByReplica())[r.identity]
 		r.cutUsurped(began)
 	}
 	r.share(ctx, ErrShardLost)
 }
 
-// look takes in all Leases, and deletes those of replicas that are gone.
-func (r *replica) look(ctx context.Context) error {
+// list takes in all Leases, and deletes those of replicas that are gone.
+func (r *replica) list(ctx context.Context) error {
 	list, err := r.leases.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (r *replica) look(ctx context.Context) error {
 	now, seen := time.Now(), make(map[string]lease, len(list.Items))
 	for i := range list.Items {
 		l := lease{&list.Items[i], now}
-		if before := r.seen[l.Name]; before.Lease != nil && before.ResourceVersion == l.ResourceVersion {
+		if before := r.seen[l.Name]; before.record() == l.record() {
 			l.since = before.since
 		}
 		seen[l.Name] = l
@@ -209,21 +209,21 @@ func (r *replica) join(ctx context.Context) {
 		var member context.Context
 		member, r.leave = context.WithCancel(ctx)
 		r.work.Add(1)
-		go r.attend(member)
+		go r.holdMember(member)
 	case !r.published.IsZero() && r.published.Before(r.listed):
 		r.joined = true
 	}
 }
 
-// attend holds the member Lease until ctx ends or it is lost.
-func (r *replica) attend(ctx context.Context) {
+// holdMember holds the member Lease until ctx ends or it is lost.
+func (r *replica) holdMember(ctx context.Context) {
 	defer r.work.Done()
 	f := r.fleet
 	r.elect(ctx, r.member, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		r.published = time.Now()
-		r.again()
+		r.wakeUp()
 	})
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.retryPeriod())
 	defer cancel()
@@ -232,7 +232,7 @@ func (r *replica) attend(ctx context.Context) {
 	defer f.mu.Unlock()
 	r.leave()
 	r.leave, r.published, r.joined = nil, time.Time{}, false
-	r.again()
+	r.wakeUp()
 }
 
 // share ends the terms of shards that this replica doesn't want, and begins those that it
@@ -255,15 +255,16 @@ func (r *replica) share(ctx context.Context, cause error) {
 // process was suspended. began is when the Leases were listed. It needs the lock.
 func (r *replica) cutUsurped(began time.Time) {
 	for shard, t := range r.terms {
-		if t.leads() && t.led.Before(began) && r.seen[r.leaseName(shard)].holder() != r.identity {
+		holder := r.seen[r.leaseName(shard)].holder()
+		if t.isLeader() && t.led.Before(began) && holder != "" && holder != r.identity {
 			r.end(t, ErrShardLost)
 			t.cut()
 		}
 	}
 }
 
-// leads returns which shards the live replicas lead. It needs the lock.
-func (r *replica) leads() map[string][]int {
+// shardsByReplica returns which shards the live replicas lead. It needs the lock.
+func (r *replica) shardsByReplica() map[string][]int {
 	leads := map[string][]int{r.identity: nil}
 	for name, l := range r.seen {
 		if shards, member, _ := r.parse(name); member && shards == r.Shards && !l.expired() {
@@ -283,15 +284,15 @@ func (r *replica) leads() map[string][]int {
 func (r *replica) status() *ShardingStatus {
 	s := &ShardingStatus{
 		Identity: r.identity, Joined: r.joined, Wants: slices.Clone(r.wants),
-		Replicas: slices.Sorted(maps.Keys(r.leads())),
+		Replicas: slices.Sorted(maps.Keys(r.shardsByReplica())),
 	}
 	for _, shard := range slices.Sorted(maps.Keys(r.terms)) {
-		if r.terms[shard].leads() {
+		if r.terms[shard].isLeader() {
 			s.Leads = append(s.Leads, shard)
 		}
 	}
 	for _, shard := range r.wants {
-		if t := r.terms[shard]; t == nil || !t.leads() || t.ctx.Err() != nil {
+		if t := r.terms[shard]; t == nil || !t.isLeader() || t.ctx.Err() != nil {
 			name := r.leaseName(shard)
 			s.Waits = append(s.Waits, ShardWait{Shard: shard, Lease: name, Holder: r.seen[name].holder()})
 		}

@@ -16,10 +16,10 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/flowcontrol"
 )
 
@@ -30,14 +30,14 @@ import (
 //
 // Each replica also renews a Lease of its own, by which the others see it. The shards are
 // shared evenly, so that no replica leads two more than another. When a replica joins, the
-// others end the runs of what exceeds their share, for which they have StopGrace, and then
-// let go of these shards. When a replica ends in order, the others take its shards at once.
+// others stop the runs of surplus shards, within StopGrace, and then release those shards.
+// When a replica ends in order, the others take each of its shards when its runs have ended.
 // When it is killed or cut off, they take them after LeaseDuration and a moment. A replica
 // that can't see the others for two thirds of LeaseDuration gives up all its shards.
 //
-// As client-go does by default, a replica that has not renewed the Lease of a shard for two
-// thirds of LeaseDuration no longer leads it, and ends its runs. Those that have not returned
-// after another fifth are given up, whatever StopGrace is, and their connections are closed.
+// A replica that has not renewed the Lease of a shard for two thirds of LeaseDuration, 10 s by
+// default, no longer leads it, and ends its runs. Those that have not returned after another
+// fifth, 3 s, are given up, whatever StopGrace is, and their connections are closed.
 //
 // As with leader election in general, two replicas can lead a shard for a moment if clocks
 // run at different speeds, a process was suspended, answers of the API server take seconds,
@@ -49,12 +49,12 @@ import (
 // be changed by a rolling update.
 //
 // When a right to Leases is missing for two thirds of LeaseDuration, Run ends with an error
-// that names it. What else fails is tried again, and is in [ShardingStatus].
+// that names it. Other errors are retried, and shown in [ShardingStatus].
 type Sharding struct {
 	// Leases is CoordinationV1() of a clientset. It needs the rights to get, list, create,
 	// update and delete Leases in Namespace. A client whose rate limit could delay renewals is
-	// refused, with the QPS that is needed. Use a client of its own, so that other requests
-	// don't delay them either.
+	// refused, with the QPS that is needed. Use a client of its own, with a QPS of -1, so that
+	// other requests don't delay them either.
 	Leases coordinationv1client.LeasesGetter
 	// Namespace is where the Leases are. A replica lists all Leases there every 2 s.
 	Namespace string
@@ -134,7 +134,7 @@ func (s *Sharding) parse(name string) (shards int, member, ok bool) {
 
 // shardOf returns the shard of a data plane: the hash of namespace/name, modulo the number of
 // shards. Replicas of different releases must agree: this never changes.
-func (o Options) shardOf(key types.NamespacedName) int {
+func (o Options) shardOf(key cache.ObjectName) int {
 	if o.Sharding == nil {
 		return 0
 	}

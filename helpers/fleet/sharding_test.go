@@ -345,6 +345,22 @@ func TestShardingWaitsForAnotherProgram(t *testing.T) {
 	})
 }
 
+// A Lease that somebody deletes is made again, and its runs go on.
+func TestShardingOfADeletedLease(t *testing.T) {
+	bubble(t, 4, 8, func(t *testing.T, p *program) {
+		a := p.start("a")
+		time.Sleep(moment)
+		p.requireShared(8, a)
+		require.NoError(t, (&leaseClient{server: p.leases}).Delete(t.Context(), "test-4-1", metav1.DeleteOptions{}))
+		time.Sleep(leaseDuration)
+		p.requireShared(8, a)
+		for _, runs := range p.runs {
+			assert.Len(t, runs, 1)
+		}
+		p.end(a)
+	})
+}
+
 func TestShardingNeedsRights(t *testing.T) {
 	for _, verb := range []string{"get", "list", "create", "update", "delete"} {
 		t.Run(verb, func(t *testing.T) {

@@ -48,9 +48,8 @@ type ShardWait struct {
 	Shard int `json:"shard"`
 	// Lease is the name of the shard's Lease.
 	Lease string `json:"lease"`
-	// Holder is who holds the Lease, if anybody does. If it is none of the Replicas, it is
-	// one that has ended without letting go, and keeps the Lease for LeaseDuration, or another
-	// program, which uses a Lease of the same name.
+	// Holder is the Lease's holder, if any. If it is not in Replicas, it is a replica that
+	// was killed or cut off, or another program.
 	Holder string `json:"holder,omitempty"`
 }
 
