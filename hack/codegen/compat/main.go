@@ -18,6 +18,8 @@
 //   - apply configurations have the methods that later generators write, which
 //     controller-runtime's client.Apply asks for.
 //
+// It also writes the package comments, of which the generators write few.
+//
 // An edit whose anchor is not found exactly once is an error, so that a new
 // generator can't silently undo one.
 package main
@@ -130,6 +132,30 @@ var (
 		"informers/externalversions/openchoreo/v1alpha1/dataplane.go",
 		"\t\t},\n\t\t&apisopenchoreov1alpha1.DataPlane{},\n",
 		"\t\t}),\n\t\t&apisopenchoreov1alpha1.DataPlane{},\n",
+	},
+	// Package comments; the files below have those that the generators leave out.
+	{
+		"clientset/versioned/fake/doc.go",
+		"// This package has the automatically generated fake clientset.\n",
+		`// Package fake has a clientset for tests. It stores objects as they are written:
+// helpers/dataplanetest has one that sets generations, separates spec from status, and
+// conflicts, as an API server does.
+`,
+	},
+	{
+		"clientset/versioned/scheme/doc.go",
+		"// This package contains the scheme of the automatically generated clientset.\n",
+		"// Package scheme has the scheme of the clientset, which knows DataPlanes.\n",
+	},
+	{
+		"clientset/versioned/typed/openchoreo/v1alpha1/doc.go",
+		"// This package has the automatically generated typed clients.\n",
+		"// Package v1alpha1 has the typed client for DataPlanes, which a clientset contains.\n",
+	},
+	{
+		"clientset/versioned/typed/openchoreo/v1alpha1/fake/doc.go",
+		"// Package fake has the automatically generated clients.\n",
+		"// Package fake has the typed client of a fake clientset.\n",
 	},
 }
 
