@@ -19,10 +19,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export GOWORK=off
 # Nested modules, which users never import; the root module is the SDK itself.
-nested=(examples hack/bench hack/codegen hack/controlplane hack/integration hack/tools)
+nested=(examples hack/bench hack/codegen hack/controlplane hack/integration hack/release hack/tools)
 
 # Every part is a function of its name below.
-parts=(format tidy vet lint codegen api vuln unit fuzz controlplane integration examples bench compat)
+parts=(format tidy vet lint codegen api vuln unit fuzz controlplane integration examples bench release compat)
 
 readonly not_checked=77 # what a part returns then
 
@@ -104,6 +104,10 @@ part_examples() { # every example runs, on real control planes
 
 part_bench() { # the benchmarks' own tests; hack/bench.sh runs the benchmarks
   go -C hack/bench test -count=1 ./...
+}
+
+part_release() { # a module that gets the last commit by go get runs the README's program
+  go -C hack/release test -count=1 -v ./...
 }
 
 part_compat() { # every client-go that a release supports
