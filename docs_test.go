@@ -30,15 +30,12 @@ var (
 
 // Links to the web are not followed.
 func TestDocumentsNameWhatExists(t *testing.T) {
-	parts := []string{"all"}
-	for _, match := range partNames.FindAllStringSubmatch(readFile(t, "hack/test.sh"), -1) {
-		parts = append(parts, match[1])
-	}
+	parts := append(partsOfTheTests(t), "all")
 	for _, document := range markdown(t) {
 		t.Run(document, func(t *testing.T) {
 			text := readFile(t, document)
 			for _, match := range links.FindAllStringSubmatch(fences.ReplaceAllString(text, ""), -1) {
-				if strings.Contains(match[1], "://") {
+				if strings.Contains(match[1], "://") || strings.HasPrefix(match[1], "mailto:") {
 					continue
 				}
 				path, anchor, _ := strings.Cut(match[1], "#")
@@ -67,6 +64,35 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The jobs of CI list the parts and versions, to run side by side.
+func TestCIRunsAllParts(t *testing.T) {
+	workflow := readFile(t, ".github/workflows/ci.yml")
+	var ran []string
+	for _, match := range testParts.FindAllStringSubmatch(workflow, -1) {
+		ran = append(ran, strings.Fields(match[1])...)
+	}
+	assert.ElementsMatch(t, partsOfTheTests(t), append(ran, "compat"))
+
+	supported := regexp.MustCompile(`(?m)^supported=\(.+\)$`).FindString(readFile(t, "hack/verify-compat.sh"))
+	var minors, compared []string
+	for _, match := range regexp.MustCompile(`v(0\.\d+)\.`).FindAllStringSubmatch(supported, -1) {
+		minors = append(minors, match[1])
+	}
+	for _, match := range regexp.MustCompile(`verify-compat\.sh (0\.\d+)`).FindAllStringSubmatch(workflow, -1) {
+		compared = append(compared, match[1])
+	}
+	assert.Equal(t, minors, compared)
+}
+
+func partsOfTheTests(t *testing.T) (parts []string) {
+	t.Helper()
+	for _, match := range partNames.FindAllStringSubmatch(readFile(t, "hack/test.sh"), -1) {
+		parts = append(parts, match[1])
+	}
+	require.NotEmpty(t, parts)
+	return parts
 }
 
 // markdown returns the documents of this repository.
