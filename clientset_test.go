@@ -4,6 +4,9 @@
 package dataplanesdk_test
 
 import (
+	"context"
+	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -12,8 +15,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -214,6 +219,39 @@ func TestInformerOnFakeSyncsAndFollows(t *testing.T) {
 			assert.True(t, apierrors.IsNotFound(err), err)
 		})
 	}
+}
+
+func TestInformerFactoryWithContext(t *testing.T) {
+	start := func(client *fake.Clientset) (openchoreoinformers.SharedInformerFactory, context.CancelCauseFunc, context.Context) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+		factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
+		factory.StartWithContext(ctx)
+		return factory, cancel, ctx
+	}
+
+	t.Run("syncs and stops with the context", func(t *testing.T) {
+		factory, cancel, ctx := start(fake.NewClientset(newDataPlane("prod")))
+		synced := factory.WaitForCacheSyncWithContext(ctx)
+		require.NoError(t, synced.AsError())
+		assert.Equal(t, map[reflect.Type]bool{reflect.TypeFor[*openchoreov1alpha1.DataPlane](): true}, synced.Synced)
+		cancel(nil)
+		factory.Shutdown() // waits for the informers
+	})
+
+	t.Run("an error tells what hasn't synced and why", func(t *testing.T) {
+		client := fake.NewClientset()
+		client.PrependReactor("list", "dataplanes", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, errors.New("refused")
+		})
+		factory, cancel, ctx := start(client)
+		defer factory.Shutdown()
+		cause := errors.New("shutting down")
+		cancel(cause)
+		err := factory.WaitForCacheSyncWithContext(ctx).AsError()
+		require.ErrorIs(t, err, cause)
+		assert.ErrorContains(t, err, "*v1alpha1.DataPlane")
+	})
 }
 
 // controller-runtime and apimachinery 0.34 need these methods, which only generators from

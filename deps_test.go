@@ -129,10 +129,12 @@ func TestGoModRequiresLittle(t *testing.T) {
 	_, err := os.ReadFile("go.mod") // so that go test knows that the result depends on it
 	require.NoError(t, err)
 	var mod struct {
-		Require []struct {
-			Path     string
-			Indirect bool
+		Go, Toolchain string
+		Require       []struct {
+			Path, Version string
+			Indirect      bool
 		}
+		Exclude, Ignore, Replace, Tool []any
 	}
 	require.NoError(t, json.Unmarshal(runGo(t, "mod", "edit", "-json"), &mod))
 	var direct []string
@@ -140,7 +142,14 @@ func TestGoModRequiresLittle(t *testing.T) {
 		if !required.Indirect {
 			direct = append(direct, required.Path)
 		}
+		switch required.Path {
+		case "k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go":
+			assert.Equal(t, "v0.33.13", required.Version, required.Path)
+		}
 	}
+	assert.Equal(t, "1.24.0", mod.Go)
+	assert.Empty(t, mod.Toolchain)
+	assert.Empty(t, slices.Concat(mod.Exclude, mod.Ignore, mod.Replace, mod.Tool), "users get none of these, or don't need them")
 	assert.ElementsMatch(t, []string{
 		"github.com/distribution/reference", // of helpers/registry
 		"github.com/stretchr/testify",       // of tests

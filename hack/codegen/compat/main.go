@@ -16,7 +16,9 @@
 //     by apimachinery, with whatever structured-merge-diff that brings;
 //   - the fake clientset and the informers say whether they can stream lists;
 //   - apply configurations have the methods that later generators write, which
-//     controller-runtime's client.Apply asks for.
+//     controller-runtime's client.Apply asks for;
+//   - the informer factory has the methods with a context that generators write from
+//     0.36 on.
 //
 // It also writes the package comments, of which the generators write few.
 //
@@ -157,7 +159,103 @@ var (
 		"// Package fake has the automatically generated clients.\n",
 		"// Package fake has the typed client of a fake clientset.\n",
 	},
+	// StartWithContext and WaitForCacheSyncWithContext. SyncResult stands for
+	// cache.SyncResult, which client-go has from 0.36 on.
+	{factory, "\treflect \"reflect\"\n", "\tcontext \"context\"\n\treflect \"reflect\"\n"},
+	{
+		factory,
+		"\tcache \"k8s.io/client-go/tools/cache\"\n",
+		"\twait \"k8s.io/apimachinery/pkg/util/wait\"\n\tcache \"k8s.io/client-go/tools/cache\"\n",
+	},
+	{
+		factory,
+		"func (f *sharedInformerFactory) Start(stopCh <-chan struct{}) {\n",
+		`func (f *sharedInformerFactory) Start(stopCh <-chan struct{}) {
+	f.StartWithContext(wait.ContextForChannel(stopCh))
 }
+
+func (f *sharedInformerFactory) StartWithContext(ctx context.Context) {
+`,
+	},
+	{factory, "informer.Run(stopCh)", "informer.RunWithContext(ctx)"},
+	{
+		factory,
+		"func (f *sharedInformerFactory) WaitForCacheSync(stopCh <-chan struct{}) map[reflect.Type]bool {\n",
+		`func (f *sharedInformerFactory) WaitForCacheSync(stopCh <-chan struct{}) map[reflect.Type]bool {
+	return f.WaitForCacheSyncWithContext(wait.ContextForChannel(stopCh)).Synced
+}
+
+func (f *sharedInformerFactory) WaitForCacheSyncWithContext(ctx context.Context) SyncResult {
+`,
+	},
+	{
+		factory,
+		`	res := map[reflect.Type]bool{}
+	for informType, informer := range informers {
+		res[informType] = cache.WaitForCacheSync(stopCh, informer.HasSynced)
+	}
+`,
+		`	res := SyncResult{Synced: map[reflect.Type]bool{}}
+	for informType, informer := range informers {
+		synced := cache.WaitForCacheSync(ctx.Done(), informer.HasSynced)
+		if !synced {
+			res.Err = context.Cause(ctx)
+		}
+		res.Synced[informType] = synced
+	}
+`,
+	},
+	{
+		factory,
+		"\tStart(stopCh <-chan struct{})\n",
+		`	Start(stopCh <-chan struct{})
+
+	// StartWithContext is Start with a context: the informers run until it ends, and log
+	// with its logger.
+	StartWithContext(ctx context.Context)
+`,
+	},
+	{
+		factory,
+		"\tWaitForCacheSync(stopCh <-chan struct{}) map[reflect.Type]bool\n",
+		`	WaitForCacheSync(stopCh <-chan struct{}) map[reflect.Type]bool
+
+	// WaitForCacheSyncWithContext blocks until all started informers' caches were synced
+	// or the context ends. Its result tells which were synced, also as an error.
+	WaitForCacheSyncWithContext(ctx context.Context) SyncResult
+`,
+	},
+	{factory, "ctx, cancel := context.Background()", "ctx, cancel := context.WithCancel(context.Background())"},
+	{factory, "defer factory.WaitForStop() ", "defer factory.Shutdown() "},
+	{
+		factory,
+		`//	factory.Start(ctx.Done())          // Start processing these informers.
+//	synced := factory.WaitForCacheSync(ctx.Done())
+//	for v, ok := range synced {
+//	    if !ok {
+//	        fmt.Fprintf(os.Stderr, "caches failed to sync: %v", v)
+//	        return
+//	    }
+//	}
+`,
+		`//	factory.StartWithContext(ctx)  // Start processing these informers.
+//	if err := factory.WaitForCacheSyncWithContext(ctx).AsError(); err != nil {
+//	    return err
+//	}
+`,
+	},
+	{
+		factory,
+		`	anotherGenericInformer := factory.ForResource(resource)
+//	factory.Start(ctx.Done())
+`,
+		`	anotherGenericInformer := factory.ForResource(resource)
+//	factory.StartWithContext(ctx)
+`,
+	},
+}
+
+const factory = "informers/externalversions/factory.go"
 
 // moves are generated files that belong elsewhere, with their new paths. They move first.
 var moves = map[string]string{

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Copyright The OpenChoreo Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# Tags the last commit as a release:
+#
+#   ./hack/release.sh v0.1.0             all checks, then the tag, which it doesn't push
+#   ./hack/release.sh v0.1.0 --dry-run   all checks
+#
+# The version must be later than the last tag, and the topmost one of CHANGELOG.md. Nothing
+# may be uncommitted, README.md must name the client-go and Go of go.mod, and .ci/run must
+# pass. CONTRIBUTING.md tells how to prepare a release.
+
+set -o errexit -o nounset -o pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+version=${1-}
+dry_run=${2-}
+if [[ ! $version =~ ^v[0-9]+\.[0-9]+\.[0-9]+$ || ($# -gt 1 && $dry_run != --dry-run) || $# -gt 2 ]]; then
+  echo "usage: hack/release.sh vX.Y.Z [--dry-run]" >&2
+  exit 2
+fi
+
+status=0
+problem() { echo "release.sh: $*" >&2; status=1; }
+
+[[ -z $(git status --porcelain) ]] || problem "there are uncommitted changes"
+
+last=$(git tag --list 'v[0-9]*' --sort=-version:refname | head -n 1)
+[[ -z $last || ($version != "$last" && $(printf '%s\n' "$last" "$version" | sort -V | tail -n 1) == "$version") ]] ||
+  problem "$version is not later than the last tag, $last"
+
+heading=$(grep --max-count=1 '^## ' CHANGELOG.md)
+[[ $heading == "## $version" ]] || problem "CHANGELOG.md begins with \"$heading\", not \"## $version\""
+changes=$(sed "0,/^## /d; /^## /,\$d" CHANGELOG.md)
+if [[ $version != *.0 && $changes == *"### Breaking"* ]]; then
+  problem "CHANGELOG.md has breaking changes, and $version is a patch"
+fi
+
+go_version=$(go mod edit -json | sed -n 's/^\t"Go": "\([0-9]*\.[0-9]*\).*/\1/p')
+client_go=$(go list -m -f '{{.Version}}' k8s.io/client-go)
+minor=${client_go%.*}
+grep --quiet "^| $client_go |" README.md || problem "README.md has no row of client-go $client_go, which go.mod requires"
+grep --quiet "requires client-go ${minor#v} and Go $go_version" README.md ||
+  problem "README.md doesn't say that the SDK requires client-go ${minor#v} and Go $go_version"
+
+((status == 0)) || exit $status
+.ci/run
+
+if [[ -n $dry_run ]]; then
+  echo "Ready to be tagged as $version."
+else
+  git tag --annotate --message "$version" "$version"
+  echo "Tagged as $version. Publish it with: git push origin $version"
+fi

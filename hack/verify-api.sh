@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Copyright The OpenChoreo Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# Fails when a change could break users without anyone noticing:
+#
+#   - what the module exports is not what hack/tools/api.txt lists;
+#   - the CRD removes something, or rejects objects that hack/tools/stored.crd.yaml or the
+#     last tag's CRD accepts;
+#   - the API is incompatible with the last tag's, and CHANGELOG.md has no section
+#     "### Breaking" since then.
+
+set -o errexit -o nounset -o pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+module=github.com/openchoreo/dataplane-sdk-go
+crd=apis/openchoreo/crds/openchoreo.dev_dataplanes.yaml
+export GOWORK=off
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+go -C hack/tools build -o "$tmp/" ./crdcompat ./exported golang.org/x/exp/cmd/apidiff
+
+status=0
+"$tmp/exported" >"$tmp/api.txt"
+if ! diff -u hack/tools/api.txt "$tmp/api.txt"; then
+  echo "The exported API is not the one listed: run hack/update-api.sh and commit its diff." >&2
+  status=1
+fi
+"$tmp/crdcompat" hack/tools/stored.crd.yaml $crd || status=1
+
+if ! last=$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null); then
+  echo "There is no tag to compare with."
+  exit $status
+fi
+mkdir "$tmp/last"
+git archive "$last" | tar -x -C "$tmp/last"
+"$tmp/crdcompat" "$tmp/last/$crd" $crd || status=1
+(cd "$tmp/last" && "$tmp/apidiff" -m -w "$tmp/last.export" $module)
+"$tmp/apidiff" -m -incompatible "$tmp/last.export" $module >"$tmp/changes"
+if [[ -s $tmp/changes ]]; then
+  echo "Incompatible with $last:"
+  cat "$tmp/changes"
+  if ! sed "/^## $last\b/,\$d" CHANGELOG.md | grep --quiet '^### Breaking'; then
+    echo "Add these changes to CHANGELOG.md, in a section \"### Breaking\", or undo them." >&2
+    status=1
+  fi
+fi
+exit $status
