@@ -56,7 +56,7 @@ part_vet() { # go vet of every module
 part_lint() { # golangci-lint of every module, with one configuration
   # Built once, then kept in Go's build cache.
   each_module . "${nested[@]}" -- \
-    go tool -modfile="$PWD/hack/lint/go.mod" golangci-lint run --config "$PWD/.golangci.yml" ./...
+    go tool -modfile="$PWD/hack/lint/go.mod" golangci-lint run --allow-parallel-runners --config "$PWD/.golangci.yml" ./...
 }
 
 part_codegen() { # what is generated is current
