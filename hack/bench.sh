@@ -9,7 +9,7 @@
 #   ./hack/bench.sh                          everything, with 30,000
 #   ./hack/bench.sh --rows 'read|wait'       the rows that match
 #   ./hack/bench.sh --list                   what rows there are, and what they compare
-#   ./hack/bench.sh --docs                   everything, and writes docs/bench.json,
+#   ./hack/bench.sh --docs                   everything, and writes hack/bench/results.json,
 #                                            docs/bench.svg, docs/scale.md and the tables
 #                                            of docs/benchmarks.md
 #
@@ -32,7 +32,7 @@ arguments=()
 for argument; do
   if [[ $argument == --docs ]]; then
     mkdir -p "$root/docs"
-    arguments+=(--json "$root/docs/bench.json" --svg "$root/docs/bench.svg" --scale "$root/docs/scale.md" --page "$root/docs/benchmarks.md")
+    arguments+=(--json "$root/hack/bench/results.json" --svg "$root/docs/bench.svg" --scale "$root/docs/scale.md" --page "$root/docs/benchmarks.md")
   else
     arguments+=("$argument")
   fi

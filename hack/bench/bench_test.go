@@ -281,7 +281,7 @@ func TestChart(t *testing.T) {
 // The pages in docs are written from the results beside them.
 func TestDocsAreWrittenFromTheResults(t *testing.T) {
 	root := filepath.Join("..", "..")
-	r, err := readResults(filepath.Join(root, "docs", "bench.json"))
+	r, err := readResults(filepath.Join(root, "hack", "bench", "results.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func TestDocsAreWrittenFromTheResults(t *testing.T) {
 	}
 	for written, kept := range map[string]string{c.page: "docs/benchmarks.md", c.svg: "docs/bench.svg", c.scale: "docs/scale.md"} {
 		if readFile(t, written) != readFile(t, filepath.Join(root, filepath.FromSlash(kept))) {
-			t.Errorf("%s is not of docs/bench.json: run ./hack/bench.sh --docs --from docs/bench.json", kept)
+			t.Errorf("%s is not of hack/bench/results.json: run ./hack/bench.sh --docs --from hack/bench/results.json", kept)
 		}
 	}
 }
