@@ -36,7 +36,8 @@ type PatchOptions struct {
 	// DryRun makes the API server check the patch and return the result without storing it.
 	DryRun bool
 	// ObserveGeneration also sets status.observedGeneration to the generation of the
-	// DataPlane that was passed in. Use it in the controller that owns the whole status.
+	// DataPlane that was passed in. Use it in the controller that owns the whole status: where
+	// that field is set and stays behind, the conditions are stale, whatever they observe.
 	ObserveGeneration bool
 }
 
