@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Go 1.26's race detector crashes now and then on time.AfterFunc in a synctest bubble. What
-// these tests show is shown with it on a real API server, in hack/integration.
+// Under the race detector of Go 1.26, these tests crashed in the runtime now and then, with a
+// timer in a synctest bubble. The cause isn't known. hack/integration runs Sharding with it.
 
 //go:build go1.25 && !race
 
