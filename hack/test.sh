@@ -82,7 +82,6 @@ part_vuln() { # no known vulnerability in what the SDK calls
 part_unit() { # tests of the SDK without a cluster
   need_c_compiler
   go test -race -count=1 ./...
-  go test -count=1 ./helpers/fleet # and those of its tests that need a clock of their own
 }
 
 part_fuzz() { # a few seconds for every fuzz target; hack/fuzz.sh takes longer

@@ -1,10 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Under the race detector of Go 1.26, these tests crashed in the runtime now and then, with a
-// timer in a synctest bubble. The cause isn't known. hack/integration runs Sharding with it.
-
-//go:build go1.25 && !race
+//go:build go1.25
 
 package fleet_test
 

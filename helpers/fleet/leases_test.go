@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build go1.25 && !race
+//go:build go1.25
 
 package fleet_test
 
