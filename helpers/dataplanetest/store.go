@@ -89,7 +89,8 @@ func keyOf(dp *v1alpha1.DataPlane) types.NamespacedName {
 
 // react answers all actions but watches.
 func (s *store) react(action clienttesting.Action) (handled bool, _ runtime.Object, _ error) {
-	if subresource := action.GetSubresource(); subresource != "" && subresource != status {
+	subresource := action.GetSubresource()
+	if subresource != "" && subresource != status || action.GetNamespace() == "" && action.GetVerb() != "list" { // no such path
 		return true, nil, apierrors.NewGenericServerResponse(http.StatusNotFound, action.GetVerb(), resource, "", "", 0, true)
 	}
 	s.mu.Lock()
@@ -132,6 +133,12 @@ func (s *store) react(action clienttesting.Action) (handled bool, _ runtime.Obje
 }
 
 func (s *store) get(namespace, name string) (*v1alpha1.DataPlane, error) {
+	if name == "" { // here and below, client-go sends no request
+		return nil, errors.New("resource name may not be empty")
+	}
+	if faults := rest.IsValidPathSegmentName(name); len(faults) > 0 {
+		return nil, fmt.Errorf("invalid resource name %q: %v", name, faults)
+	}
 	if dp := s.objects[types.NamespacedName{Namespace: namespace, Name: name}]; dp != nil {
 		return dp, nil
 	}
@@ -269,10 +276,10 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*v1alpha1.DataPlane
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	before, err := s.get(action.Namespace, action.Name)
+	if err != nil && (action.Subresource == status || !apierrors.IsNotFound(err)) {
+		return nil, err
+	}
 	if action.Subresource == status {
-		if err != nil {
-			return nil, err
-		}
 		meta := configuration.Object["metadata"].(map[string]any)
 		maps.DeleteFunc(meta, func(key string, _ any) bool { return key != "name" && key != "resourceVersion" && key != "uid" })
 		delete(configuration.Object, "spec")

@@ -47,6 +47,8 @@ func Run(t *testing.T, server Server) {
 		{"create replaces what the server decides", testCreateReplaces},
 		{"create gives a name", testGenerateName},
 		{"what is absent is not found, what exists is not created again", testAbsentAndExisting},
+		{"a request without a name that can be in a path is not sent", testInvalidName},
+		{"a namespace is needed for all but list and watch", testNoNamespace},
 		{"update replaces spec and metadata", testUpdate},
 		{"update of a stale object conflicts", testStaleUpdate},
 		{"update of a replaced object conflicts", testUpdateReplaced},

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 )
 
 func testCreateGetList(t *testing.T, s *space) {
@@ -85,30 +86,7 @@ func testGenerateName(t *testing.T, s *space) {
 }
 
 func testAbsentAndExisting(t *testing.T, s *space) {
-	absent := newDataPlane("absent")
-	absent.ResourceVersion = "1"
-	for name, call := range map[string]func() error{
-		"get": func() error {
-			_, err := s.dataPlanes.Get(t.Context(), "absent", metav1.GetOptions{})
-			return err
-		},
-		"update": func() error {
-			_, err := s.dataPlanes.Update(t.Context(), absent, metav1.UpdateOptions{})
-			return err
-		},
-		"status update": func() error {
-			_, err := s.dataPlanes.UpdateStatus(t.Context(), absent, metav1.UpdateOptions{})
-			return err
-		},
-		"patch": func() error {
-			_, err := s.dataPlanes.Patch(t.Context(), "absent", types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
-			return err
-		},
-		"delete": func() error {
-			return s.dataPlanes.Delete(t.Context(), "absent", metav1.DeleteOptions{})
-		},
-	} {
-		err := call()
+	for name, err := range callEach(t, s.dataPlanes, "absent") {
 		require.True(t, apierrors.IsNotFound(err), "%s: %v", name, err)
 		require.ErrorContains(t, err, `dataplanes.openchoreo.dev "absent" not found`, name)
 	}
@@ -120,6 +98,47 @@ func testAbsentAndExisting(t *testing.T, s *space) {
 	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"prod"}, names(list.Items))
+}
+
+// callEach returns the errors of all requests that name an object, by what they do.
+func callEach(t *testing.T, dataPlanes openchoreotyped.DataPlaneInterface, name string) map[string]error {
+	t.Helper()
+	dp := newDataPlane(name)
+	dp.ResourceVersion = "1"
+	errs := map[string]error{"delete": dataPlanes.Delete(t.Context(), name, metav1.DeleteOptions{})}
+	_, errs["get"] = dataPlanes.Get(t.Context(), name, metav1.GetOptions{})
+	_, errs["update"] = dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
+	_, errs["status update"] = dataPlanes.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
+	_, errs["patch"] = dataPlanes.Patch(t.Context(), name, types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
+	_, errs["status apply"] = dataPlanes.ApplyStatus(t.Context(), applyConditions("", name), applyAs("one"))
+	return errs
+}
+
+func testInvalidName(t *testing.T, s *space) {
+	for name, want := range map[string]string{
+		"":    "resource name may not be empty",
+		"a/b": `invalid resource name "a/b": [may not contain '/']`,
+	} {
+		errs := callEach(t, s.dataPlanes, name)
+		_, errs["apply"] = s.dataPlanes.Apply(t.Context(), applySpec(t, "", name), applyAs("one"))
+		for call, err := range errs {
+			assert.EqualError(t, err, want, call)
+		}
+	}
+}
+
+func testNoNamespace(t *testing.T, s *space) {
+	dp := s.create(t, newDataPlane("prod"))
+	everywhere := s.Client.OpenChoreoV1alpha1().DataPlanes(metav1.NamespaceAll)
+	errs := callEach(t, everywhere, "prod")
+	_, errs["create"] = everywhere.Create(t.Context(), newDataPlane("new"), metav1.CreateOptions{})
+	_, errs["apply"] = everywhere.Apply(t.Context(), applySpec(t, "", "new"), applyAs("one"))
+	errs["delete collection"] = everywhere.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{})
+	for call, err := range errs {
+		assert.True(t, apierrors.IsNotFound(err), "%s: %v", call, err)
+		assert.True(t, apierrors.IsUnexpectedServerError(err), "%s: it is the path that isn't found: %v", call, err)
+	}
+	assertSame(t, dp, s.get(t, "prod"))
 }
 
 func testUpdate(t *testing.T, s *space) {
