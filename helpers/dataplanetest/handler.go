@@ -20,6 +20,9 @@ import (
 func Status(code int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status := apierrors.NewGenericServerResponse(code, strings.ToLower(r.Method), schema.GroupResource{}, "", "", 0, true).Status()
+		if code == http.StatusUnauthorized {
+			status = apierrors.NewUnauthorized("Unauthorized").Status()
+		}
 		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)

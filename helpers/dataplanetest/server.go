@@ -27,6 +27,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	http     *httptest.Server
+	closed   bool
 	handler  http.Handler
 	clients  *pki.Authority
 	serving  *pki.Authority
@@ -104,7 +105,10 @@ func authenticate(r *http.Request, clients *pki.Authority) (user string, ok bool
 
 // Close ends the server and all requests to it. It returns when their handlers have.
 func (s *Server) Close() {
-	server := s.current()
+	s.mu.Lock()
+	server := s.http
+	s.closed = true
+	s.mu.Unlock()
 	server.CloseClientConnections()
 	server.Close()
 }
@@ -180,12 +184,16 @@ func (s *Server) RotateServer() {
 func (s *Server) CutConnections() { s.current().CloseClientConnections() }
 
 // Move goes on at another address, which DataPlanes made before don't know. Connections to
-// the old one are cut, and new ones are refused.
+// the old one are cut, and new ones are refused. After Close, it does nothing.
 func (s *Server) Move() {
 	moved := s.start()
 	s.mu.Lock()
 	old := s.http
-	s.http = moved
+	if s.closed {
+		old = moved
+	} else {
+		s.http = moved
+	}
 	s.mu.Unlock()
 	old.CloseClientConnections()
 	old.Close()

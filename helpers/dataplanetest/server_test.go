@@ -152,6 +152,12 @@ func TestServerMoves(t *testing.T) {
 	status, err := get(t, dp, "/readyz")
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, status)
+
+	server.Close()
+	server.Move()
+	server.As("alice")(dp)
+	_, err = get(t, dp, "/readyz")
+	require.ErrorIs(t, err, syscall.ECONNREFUSED, "a closed server doesn't start again")
 }
 
 func TestServerAnswersAsAPIServersDo(t *testing.T) {
@@ -167,6 +173,9 @@ func TestServerAnswersAsAPIServersDo(t *testing.T) {
 		_, err := dataPlanesOf(t, dp).List(t.Context(), metav1.ListOptions{})
 		assert.True(t, is(err), "%d: %v", code, err)
 	}
+	server.RotateClients()
+	_, err := dataPlanesOf(t, dp).List(t.Context(), metav1.ListOptions{})
+	assert.EqualError(t, err, "Unauthorized")
 }
 
 func TestServerHangsUntilItIsCutOff(t *testing.T) {
