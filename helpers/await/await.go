@@ -34,6 +34,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,8 +64,11 @@ type Client interface {
 // The wait fails, with an [*Error], when
 //   - ctx ends;
 //   - the object doesn't exist; see [AllowMissing];
-//   - the first answer of the API server is Forbidden or Unauthorized. Later ones are
-//     retried, since an API server that starts refuses users whose roles it hasn't read;
+//   - the name is empty or can't be part of a path;
+//   - the first answer of the API server is Forbidden or Unauthorized, or that it doesn't
+//     serve the path, since DataPlanes aren't installed or the client is for all namespaces.
+//     Later ones are retried: an API server that starts refuses users whose roles it hasn't
+//     read;
 //   - the object is deleted or being deleted ([helpers.ErrDeleted]), or another object has
 //     taken its name ([helpers.ErrReplaced]); see [FollowReplacement];
 //   - [FailOn] says so. A condition that is False may become True and ends no wait.
@@ -77,11 +81,12 @@ func For(ctx context.Context, client Client, name string, until Until, opts ...O
 // name. It returns at once if the object doesn't exist. Pass [UID] if the object may have
 // been deleted and created again before the wait begins.
 //
-// Requests, retries and errors are those of [For]. MinGeneration, AllowMissing and
+// Requests, retries and errors are those of [For]: if DataPlanes aren't installed, that is
+// an error and not a deletion. MinGeneration, AllowMissing and
 // FollowReplacement have no effect.
 func ForDeletion(ctx context.Context, client Client, name string, opts ...Option) error {
 	w := newWaiter(client, name, Until{want: "deletion"}, opts)
-	w.forDeletion, w.minGeneration = true, 0
+	w.forDeletion, w.minGeneration, w.allowMissing = true, 0, false
 	_, err := w.run(ctx)
 	return err
 }
@@ -90,6 +95,7 @@ func ForDeletion(ctx context.Context, client Client, name string, opts ...Option
 type Until struct {
 	want string
 	met  func(helpers.Report) bool
+	err  error // why it can't be waited for
 }
 
 // True waits until all conditions of these types are True at the same time, by the rules
@@ -99,7 +105,7 @@ func True(types ...string) Until {
 	for i, conditionType := range types {
 		wants[i] = conditionType + "=True"
 	}
-	return Match(strings.Join(wants, ", "), func(report helpers.Report) bool {
+	until := Match(strings.Join(wants, ", "), func(report helpers.Report) bool {
 		for _, conditionType := range types {
 			if report.Verdict(conditionType).Status != metav1.ConditionTrue {
 				return false
@@ -107,6 +113,10 @@ func True(types ...string) Until {
 		}
 		return true
 	})
+	if slices.Contains(types, "") {
+		until.err = errors.New("empty condition type")
+	}
+	return until
 }
 
 // Match waits until f returns true; errors say that want was waited for. f gets the report
@@ -138,7 +148,8 @@ func MinGeneration(generation int64) Option {
 // even with AllowMissing, and [ForDeletion] returns nil.
 func UID(uid types.UID) Option { return func(o *options) { o.uid = uid } }
 
-// AllowMissing waits for the object to be created if it doesn't exist at first.
+// AllowMissing waits for the object to be created if it doesn't exist at first, and for
+// DataPlanes to be installed.
 func AllowMissing() Option { return func(o *options) { o.allowMissing = true } }
 
 // FollowReplacement goes on waiting when the object is deleted, for the next object with
@@ -192,11 +203,15 @@ func (e *Error) Error() string {
 		}
 		details = append(details, e.Last.Summary(e.at))
 	}
+	if strings.Contains(e.Want, v1alpha1.DataPlaneConditionReady+"=True") && e.Last.Ready.Code == helpers.CodeNotReported &&
+		e.Last.Verdict(v1alpha1.DataPlaneConditionCreated).Code != helpers.CodeNotReported {
+		details = append(details, "to judge by Created, see helpers.ReadyFrom")
+	}
 	if e.LastErr != nil && !errors.Is(e.cause, e.LastErr) {
 		details = append(details, fmt.Sprintf("last error: %v", e.LastErr))
 	}
-	text := fmt.Sprintf("data plane %s: waited %s for %s",
-		strings.TrimPrefix(e.Key.String(), "/"), e.Elapsed.Round(time.Millisecond), e.Want)
+	text := fmt.Sprintf("%s: waited %s for %s",
+		strings.TrimSpace("data plane "+strings.TrimPrefix(e.Key.String(), "/")), e.Elapsed.Round(time.Millisecond), e.Want)
 	if len(details) > 0 {
 		text += ": " + strings.Join(details, "; ")
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 )
 
@@ -130,6 +131,7 @@ func firstGeneration(dp *v1alpha1.DataPlane) {
 var (
 	ready        = await.True(v1alpha1.DataPlaneConditionReady)
 	notFound     = apierrors.NewNotFound(v1alpha1.Resource("dataplanes"), "prod")
+	notServed    = apierrors.NewGenericServerResponse(404, "get", v1alpha1.Resource("dataplanes"), "prod", "404 page not found", 0, true)
 	forbidden    = apierrors.NewForbidden(v1alpha1.Resource("dataplanes"), "prod", errors.New("no role found"))
 	unauthorized = apierrors.NewUnauthorized("who are you?")
 	expired      = apierrors.NewResourceExpired("too old")
@@ -374,7 +376,7 @@ func TestUID(t *testing.T) {
 
 func TestForbidden(t *testing.T) {
 	t.Parallel()
-	for name, err := range map[string]error{"forbidden": forbidden, "unauthorized": unauthorized} {
+	for name, err := range map[string]error{"forbidden": forbidden, "unauthorized": unauthorized, "not served": notServed} {
 		t.Run(name+" at first ends the wait", func(t *testing.T) {
 			t.Parallel()
 			s := &script{gets: []answer{{err: err}}}
@@ -402,6 +404,32 @@ func TestForbidden(t *testing.T) {
 		require.False(t, apierrors.IsForbidden(err))
 		require.NotContains(t, err.Error(), "last error")
 	})
+}
+
+func TestWhatCannotComeIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")).OpenChoreoV1alpha1()
+	wait := func(namespace, name string, until await.Until) error {
+		_, err := await.For(ctx, client.DataPlanes(namespace), name, until)
+		return err
+	}
+	waitForDeletion := func(namespace, name string) error {
+		return await.ForDeletion(ctx, client.DataPlanes(namespace), name, await.AllowMissing())
+	}
+	const noPath = `the server could not find the requested resource \(get dataplanes.openchoreo.dev\)`
+	for want, err := range map[string]error{
+		`data plane prod: waited \w+ for Ready=True: ` + noPath:                                         wait("", "prod", ready),
+		`data plane prod: waited \w+ for deletion: ` + noPath:                                           waitForDeletion("", "prod"),
+		`data plane: waited \w+ for Ready=True: resource name may not be empty`:                         wait("default", "", ready),
+		`data plane: waited \w+ for deletion: resource name may not be empty`:                           waitForDeletion("default", ""),
+		`data plane a/b: waited \w+ for deletion: invalid resource name "a/b": \[may not contain '/'\]`: waitForDeletion("default", "a/b"),
+		`data plane prod: waited \w+ for Ready=True, =True: empty condition type`:                       wait("default", "prod", await.True("Ready", "")),
+	} {
+		require.ErrorAs(t, err, new(*await.Error))
+		assert.Regexp(t, "^"+want+"$", err.Error())
+	}
 }
 
 func TestErrorText(t *testing.T) {
@@ -468,6 +496,10 @@ func TestErrorText(t *testing.T) {
 			},
 			opts: []await.Option{await.FollowReplacement()},
 			want: `last error: data plane was deleted: context canceled: script is over`,
+		},
+		"what else says that it is ready": {
+			script: was(seen("b", "20", "True", func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[0].Type = "Created" })),
+			want:   `Ready not reported` + nothingElse + `; other types: Created=True; to judge by Created, see helpers.ReadyFrom: context canceled: script is over`,
 		},
 		"a deletion": {
 			script: was(seen("b", "20", "True", terminating)),

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
@@ -71,8 +72,11 @@ func (w *waiter) resetBackoff() {
 }
 
 func (w *waiter) run(ctx context.Context) (*v1alpha1.DataPlane, error) {
-	for {
-		pause, err := w.round(ctx)
+	for err := w.check(); ; {
+		var pause time.Duration
+		if err == nil {
+			pause, err = w.round(ctx)
+		}
 		if err == nil {
 			select {
 			case <-time.After(pause):
@@ -90,6 +94,17 @@ func (w *waiter) run(ctx context.Context) (*v1alpha1.DataPlane, error) {
 			cause: err, at: now, minGeneration: w.minGeneration,
 		}
 	}
+}
+
+// check returns an error if there is nothing to ask for, or to wait for.
+func (w *waiter) check() error {
+	if w.key.Name == "" {
+		return errors.New("resource name may not be empty")
+	}
+	if faults := path.IsValidPathSegmentName(w.key.Name); len(faults) > 0 {
+		return fmt.Errorf("invalid resource name %q: %v", w.key.Name, faults)
+	}
+	return w.until.err
 }
 
 // contextError returns an error that is both ctx.Err() and the cause of ctx.
@@ -142,15 +157,21 @@ func (w *waiter) get(ctx context.Context) (answered bool, err error) {
 	case err == nil:
 		w.answered = true
 		return true, w.look(dp)
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err) && !isNotServed(err):
 		w.answered, w.version = true, ""
 		return true, w.gone(err)
 	}
 	w.remember(ctx, err)
-	if !w.answered && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
+	if !w.answered && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || isNotServed(err) && !w.allowMissing) {
 		return false, err
 	}
 	return false, nil
+}
+
+// isNotServed says that the path of a request was not found: there is no definition of
+// DataPlanes, or no namespace in the path. API servers then don't answer with a Status.
+func isNotServed(err error) bool {
+	return apierrors.IsNotFound(err) && apierrors.IsUnexpectedServerError(err)
 }
 
 // remember keeps an error of a request, unless ctx ended it.
