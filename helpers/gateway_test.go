@@ -109,7 +109,6 @@ func TestGatewayConfigForHost(t *testing.T) {
 	}{
 		"a URL":             {rest.Config{Host: "https://gateway:8443"}, "", "https://gateway:8443/api/proxy/dataplane/prod/acme/prod/k8s"},
 		"a URL with a path": {rest.Config{Host: "https://gateway/base/"}, "", "https://gateway/base/api/proxy/dataplane/prod/acme/prod/k8s"},
-		"an address":        {rest.Config{Host: "10.0.0.1:80"}, "", "http://10.0.0.1:80/api/proxy/dataplane/prod/acme/prod/k8s"},
 		"a host with TLS":   {rest.Config{Host: "gateway:8443", TLSClientConfig: withTLS}, "", "https://gateway:8443/api/proxy/dataplane/prod/acme/prod/k8s"},
 		"another plane ID":  {rest.Config{Host: "https://gateway"}, "shared", "https://gateway/api/proxy/dataplane/shared/acme/prod/k8s"},
 		"a plane ID that needs escaping": {
@@ -142,6 +141,8 @@ func TestGatewayConfigForNamesTheFieldAtFault(t *testing.T) {
 		"no gateway":              {agentDataPlane(), nil, "", "nil gateway configuration"},
 		"no host":                 {agentDataPlane(), &rest.Config{}, "", "gateway.Host: must be set"},
 		"a host that is no URL":   {agentDataPlane(), &rest.Config{Host: "https://user:hunter2@[::1"}, "", "gateway.Host: must be a URL or host:port"},
+		"http":                    {agentDataPlane(), &rest.Config{Host: "http://gateway"}, "", "gateway.Host: must start with https://"},
+		"an address without TLS":  {agentDataPlane(), &rest.Config{Host: "10.0.0.1:80"}, "", "gateway.Host: must start with https://"},
 		"no name":                 {unnamed, gateway, "", "metadata.name: must be set"},
 		"no namespace":            {homeless, gateway, "", "metadata.namespace: must be set"},
 		"a plane ID with a slash": {agentDataPlane(), gateway, "a/b", "planeID: may not contain '/'"},

@@ -60,7 +60,7 @@ func RESTConfigFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 // while the agent is not connected.
 //
 // GatewayConfigFor makes no request and reads no credentials of dp. The error names the
-// field that is missing or can't be part of the URL.
+// field that is missing or can't be part of the URL. A gateway without TLS is refused.
 func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config, planeID string) (*rest.Config, error) {
 	switch {
 	case dp == nil:
@@ -73,6 +73,9 @@ func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config, planeID stri
 	server, _, err := rest.DefaultServerUrlFor(gateway)
 	if err != nil { // which may quote a password in the URL
 		return nil, errors.New("gateway.Host: must be a URL or host:port")
+	}
+	if server.Scheme != "https" {
+		return nil, errors.New("gateway.Host: must start with https://")
 	}
 	if planeID == "" {
 		planeID = dp.Name
