@@ -41,8 +41,13 @@ func SetCondition(dp *v1alpha1.DataPlane, c metav1.Condition) (changed bool, err
 	return !slices.Equal(before, dp.Status.Conditions), nil
 }
 
+var conditionsField = field.NewPath("status", "conditions")
+
 // prepareCondition checks a condition and makes it one that the API server stores as it is.
 func prepareCondition(c metav1.Condition, generation int64, now time.Time) (metav1.Condition, error) {
+	if c.Type == "" {
+		return c, field.Required(conditionsField.Child("type"), "")
+	}
 	if c.ObservedGeneration == 0 {
 		c.ObservedGeneration = generation
 	}
@@ -52,7 +57,7 @@ func prepareCondition(c metav1.Condition, generation int64, now time.Time) (meta
 	c.LastTransitionTime = metav1.NewTime(c.LastTransitionTime.Truncate(time.Second))
 	message := c.Message
 	c.Message = "" // ValidateCondition counts bytes, the API server characters
-	errs := validation.ValidateCondition(c, field.NewPath("conditions").Key(c.Type))
+	errs := validation.ValidateCondition(c, conditionsField.Key(c.Type))
 	c.Message = cutMessage(strings.ToValidUTF8(message, "\uFFFD")) // as JSON does
 	return c, errs.ToAggregate()
 }

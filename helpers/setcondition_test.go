@@ -95,15 +95,15 @@ func TestSetConditionRefusesWhatTheAPIServerWould(t *testing.T) {
 		edit func(*metav1.Condition)
 		says string
 	}{
-		"no type":         {func(c *metav1.Condition) { c.Type = "" }, "conditions[].type: "},
-		"type of words":   {func(c *metav1.Condition) { c.Type = "Is Ready" }, "conditions[Is Ready].type: "},
+		"no type":         {func(c *metav1.Condition) { c.Type = "" }, "status.conditions.type: Required value"},
+		"type of words":   {func(c *metav1.Condition) { c.Type = "Is Ready" }, "status.conditions[Is Ready].type: "},
 		"long type":       {func(c *metav1.Condition) { c.Type = strings.Repeat("A", 317) }, "].type: "},
-		"no status":       {func(c *metav1.Condition) { c.Status = "" }, "conditions[Ready].status: "},
-		"status in case":  {func(c *metav1.Condition) { c.Status = "true" }, "conditions[Ready].status: "},
-		"no reason":       {func(c *metav1.Condition) { c.Reason = "" }, "conditions[Ready].reason: "},
-		"reason in prose": {func(c *metav1.Condition) { c.Reason = "it failed" }, "conditions[Ready].reason: "},
-		"long reason":     {func(c *metav1.Condition) { c.Reason = strings.Repeat("A", 1025) }, "conditions[Ready].reason: "},
-		"generation":      {func(c *metav1.Condition) { c.ObservedGeneration = -1 }, "conditions[Ready].observedGeneration: "},
+		"no status":       {func(c *metav1.Condition) { c.Status = "" }, "status.conditions[Ready].status: "},
+		"status in case":  {func(c *metav1.Condition) { c.Status = "true" }, "status.conditions[Ready].status: "},
+		"no reason":       {func(c *metav1.Condition) { c.Reason = "" }, "status.conditions[Ready].reason: "},
+		"reason in prose": {func(c *metav1.Condition) { c.Reason = "it failed" }, "status.conditions[Ready].reason: "},
+		"long reason":     {func(c *metav1.Condition) { c.Reason = strings.Repeat("A", 1025) }, "status.conditions[Ready].reason: "},
+		"generation":      {func(c *metav1.Condition) { c.ObservedGeneration = -1 }, "status.conditions[Ready].observedGeneration: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dp, c := &v1alpha1.DataPlane{}, sound
