@@ -112,10 +112,12 @@ func fieldErrors(faults []error) (errs field.ErrorList) {
 // other fields don't matter.
 func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {
 	switch {
+	case dp == nil:
+		return time.Time{}, errors.New("nil data plane")
 	case !hasCredentials(dp):
 		return time.Time{}, ErrNoCredentials
 	case dp.Spec.KubernetesCluster.Credentials.ClientCert == v1alpha1.Redacted:
-		return time.Time{}, ErrSecretsDropped
+		return time.Time{}, fmt.Errorf("%s: %w", fieldCert, ErrSecretsDropped)
 	}
 	data, err := decodeField(fieldCert, dp.Spec.KubernetesCluster.Credentials.ClientCert)
 	if err == nil {
@@ -151,11 +153,19 @@ func Fingerprint(dp *v1alpha1.DataPlane) string {
 
 // requireCredentials returns an error if dp has nothing to decode.
 func requireCredentials(dp *v1alpha1.DataPlane) error {
-	if !hasCredentials(dp) {
+	switch {
+	case dp == nil:
+		return errors.New("nil data plane")
+	case !hasCredentials(dp):
 		return ErrNoCredentials
 	}
-	if credentialsDropped(dp) {
-		return ErrSecretsDropped
+	creds := &dp.Spec.KubernetesCluster.Credentials
+	for _, field := range []struct{ name, value string }{
+		{fieldCA, creds.CACert}, {fieldCert, creds.ClientCert}, {fieldKey, creds.ClientKey},
+	} {
+		if field.value == v1alpha1.Redacted {
+			return fmt.Errorf("%s: %w", field.name, ErrSecretsDropped)
+		}
 	}
 	return nil
 }
@@ -167,7 +177,8 @@ func hasCredentials(dp *v1alpha1.DataPlane) bool {
 // ErrNoCredentials reports a DataPlane with all four values empty in
 // spec.kubernetesCluster.credentials. Later OpenChoreo releases keep no credentials
 // there; [GatewayConfigFor] connects to such a data plane.
-var ErrNoCredentials = errors.New("data plane has no credentials in spec.kubernetesCluster.credentials")
+var ErrNoCredentials = errors.New("data plane has no credentials in spec.kubernetesCluster.credentials " +
+	"(from OpenChoreo v0.9 on, connect by helpers.GatewayConfigFor)")
 
 // ErrInvalidCredentials reports that at least one value in
 // spec.kubernetesCluster.credentials is invalid. errors.As finds the first

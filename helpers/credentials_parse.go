@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -93,6 +94,9 @@ func checkURL(field, text string) error {
 		return fault(field, CredentialsReasonInvalidURL, "must not contain a query or fragment")
 	case u.Hostname() == "":
 		return fault(field, CredentialsReasonInvalidURL, "must name a host")
+	}
+	if _, err := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16); err != nil {
+		return fault(field, CredentialsReasonInvalidURL, "must not have a port above 65535")
 	}
 	return nil
 }

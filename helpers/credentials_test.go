@@ -88,6 +88,8 @@ func TestValidateWithoutCredentials(t *testing.T) {
 			assert.Equal(t, field.ErrorTypeRequired, errs[0].Type)
 		})
 	}
+	_, errs := helpers.Validate(nil)
+	assert.Equal(t, "nil data plane", errs[0].Detail)
 }
 
 func TestValidateWarns(t *testing.T) {
@@ -234,7 +236,7 @@ func TestCertificateExpiryIsTheEarliestOfTheChain(t *testing.T) {
 	_, err = helpers.CertificateExpiry(dp)
 	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
 	_, err = helpers.CertificateExpiry(nil)
-	require.ErrorIs(t, err, helpers.ErrNoCredentials)
+	require.EqualError(t, err, "nil data plane")
 	_, err = helpers.CertificateExpiry(&v1alpha1.DataPlane{})
 	require.ErrorIs(t, err, helpers.ErrNoCredentials)
 }

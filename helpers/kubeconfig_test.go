@@ -32,7 +32,7 @@ func TestKubeconfigForIsWhatClientcmdReads(t *testing.T) {
 	assert.Equal(t, "default/production-dataplane", kubeconfig.CurrentContext)
 
 	_, err = helpers.KubeconfigFor(nil)
-	require.ErrorIs(t, err, helpers.ErrNoCredentials)
+	require.EqualError(t, err, "nil data plane")
 }
 
 func TestKubeconfigsOfTwoNamespacesCanBeMerged(t *testing.T) {

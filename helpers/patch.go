@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -69,6 +70,9 @@ func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.Data
 		var err error
 		if conditions[i], err = prepareCondition(conditions[i], dp.Generation, now); err != nil {
 			return nil, err
+		}
+		if slices.ContainsFunc(conditions[:i], func(c metav1.Condition) bool { return c.Type == conditions[i].Type }) {
+			return nil, field.Duplicate(conditionsField.Key(conditions[i].Type), conditions[i].Type)
 		}
 	}
 	patchOptions := metav1.PatchOptions{FieldManager: opts.FieldManager}
@@ -178,8 +182,11 @@ func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if secretsDropped(from) || secretsDropped(to) {
-		return nil, ErrSecretsDropped
+	if secretsDropped(from) {
+		return nil, fmt.Errorf("before: %w", ErrSecretsDropped)
+	}
+	if secretsDropped(to) {
+		return nil, fmt.Errorf("after: %w", ErrSecretsDropped)
 	}
 	return jsonmergepatch.CreateThreeWayJSONMergePatch(from, to, from)
 }
@@ -188,9 +195,4 @@ func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 // [v1alpha1.DataPlane.Redacted] leaves in the place of a secret.
 func secretsDropped(object []byte) bool {
 	return bytes.Contains(object, []byte(`"`+v1alpha1.Redacted+`"`)) || bytes.Contains(object, []byte("//"+v1alpha1.Redacted+"@"))
-}
-
-func credentialsDropped(dp *v1alpha1.DataPlane) bool {
-	creds := &dp.Spec.KubernetesCluster.Credentials
-	return creds.CACert == v1alpha1.Redacted || creds.ClientCert == v1alpha1.Redacted || creds.ClientKey == v1alpha1.Redacted
 }

@@ -246,7 +246,9 @@ func TestPatchConditionsRefuses(t *testing.T) {
 
 	s := serve(withConditions(1))
 	_, err = helpers.PatchConditions(t.Context(), s, s.stored, setReady("true"), helpers.PatchOptions{})
-	require.ErrorContains(t, err, "conditions[Ready].status")
+	require.ErrorContains(t, err, "status.conditions[Ready].status")
+	_, err = helpers.PatchConditions(t.Context(), s, s.stored, append(setReady(yes), setReady(no)...), helpers.PatchOptions{})
+	require.EqualError(t, err, `status.conditions[Ready]: Duplicate value: "Ready"`)
 	assert.Zero(t, s.gets+s.patches)
 
 	old := s.stored.DeepCopy()
@@ -424,8 +426,10 @@ func TestMergePatchRefusesRedactedObjects(t *testing.T) {
 			require.NoError(t, err)
 			_, err = helpers.MergePatch(whole, whole.Redacted())
 			require.ErrorIs(t, err, helpers.ErrSecretsDropped)
+			require.ErrorContains(t, err, "after: ")
 			_, err = helpers.MergePatch(whole.Redacted(), whole)
 			require.ErrorIs(t, err, helpers.ErrSecretsDropped)
+			require.ErrorContains(t, err, "before: ")
 		})
 	}
 }

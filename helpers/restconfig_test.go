@@ -98,6 +98,7 @@ func TestRESTConfigForServerURL(t *testing.T) {
 		"k8s-api.example.com":        helpers.CredentialsReasonInvalidURL,
 		"https://":                   helpers.CredentialsReasonInvalidURL,
 		"https://:6443":              helpers.CredentialsReasonInvalidURL,
+		"https://host:99999":         helpers.CredentialsReasonInvalidURL,
 		"https:k8s-api.example.com":  helpers.CredentialsReasonInvalidURL,
 		"https://user:hunter2@host":  helpers.CredentialsReasonInvalidURL,
 		"https://host?token=hunter2": helpers.CredentialsReasonInvalidURL,
@@ -332,14 +333,20 @@ func TestRESTConfigForReportsAllFaultsAtOnce(t *testing.T) {
 }
 
 func TestRESTConfigForWithoutCredentials(t *testing.T) {
-	for name, dp := range map[string]*v1alpha1.DataPlane{"nil": nil, "later OpenChoreo": {}} {
-		t.Run(name, func(t *testing.T) {
-			config, err := helpers.RESTConfigFor(dp)
-			assert.Nil(t, config)
-			require.ErrorIs(t, err, helpers.ErrNoCredentials)
-			assert.NotErrorIs(t, err, helpers.ErrInvalidCredentials)
-		})
-	}
+	config, err := helpers.RESTConfigFor(&v1alpha1.DataPlane{})
+	assert.Nil(t, config)
+	require.ErrorIs(t, err, helpers.ErrNoCredentials)
+	assert.NotErrorIs(t, err, helpers.ErrInvalidCredentials)
+	assert.ErrorContains(t, err, "GatewayConfigFor")
+
+	_, err = helpers.RESTConfigFor(nil)
+	require.EqualError(t, err, "nil data plane")
+}
+
+func TestRESTConfigForNamesAFieldThatWasRedacted(t *testing.T) {
+	_, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "production-dataplane").Redacted())
+	require.ErrorIs(t, err, helpers.ErrSecretsDropped)
+	require.ErrorContains(t, err, "spec.kubernetesCluster.credentials.clientKey: ")
 }
 
 // BenchmarkRESTConfigFor against decoding and parsing the same material.

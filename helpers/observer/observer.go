@@ -61,12 +61,15 @@ type Options struct {
 // The error is [ErrNoObserver], [helpers.ErrSecretsDropped], or names spec.observer.url
 // and shows no part of it. ClientFor makes no request.
 func ClientFor(dp *v1alpha1.DataPlane, opts Options) (*http.Client, *url.URL, error) {
-	if dp == nil || dp.Spec.Observer == nil {
+	if dp == nil {
+		return nil, nil, errors.New("nil data plane")
+	}
+	if dp.Spec.Observer == nil {
 		return nil, nil, ErrNoObserver
 	}
 	auth := dp.Spec.Observer.Authentication.BasicAuth
 	if auth.Password == v1alpha1.Redacted {
-		return nil, nil, helpers.ErrSecretsDropped
+		return nil, nil, fmt.Errorf("spec.observer.authentication.basicAuth.password: %w", helpers.ErrSecretsDropped)
 	}
 	base, err := parse(dp.Spec.Observer.URL, opts.AllowHTTP)
 	if err != nil {

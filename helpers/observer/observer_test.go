@@ -234,10 +234,11 @@ func TestClientForRefuses(t *testing.T) {
 		_, _, err := observer.ClientFor(observedBy(url), observer.Options{})
 		require.NoError(t, err, url)
 	}
-	for _, dp := range []*v1alpha1.DataPlane{nil, {}} {
-		_, _, err := observer.ClientFor(dp, observer.Options{})
-		require.ErrorIs(t, err, observer.ErrNoObserver)
-	}
-	_, _, err := observer.ClientFor(observedBy("https://observer.example.com").Redacted(), observer.Options{})
+	_, _, err := observer.ClientFor(&v1alpha1.DataPlane{}, observer.Options{})
+	require.ErrorIs(t, err, observer.ErrNoObserver)
+	_, _, err = observer.ClientFor(nil, observer.Options{})
+	require.EqualError(t, err, "nil data plane")
+	_, _, err = observer.ClientFor(observedBy("https://observer.example.com").Redacted(), observer.Options{})
 	require.ErrorIs(t, err, helpers.ErrSecretsDropped)
+	require.ErrorContains(t, err, "spec.observer.authentication.basicAuth.password: ")
 }

@@ -69,10 +69,11 @@ type Cluster struct {
 // goroutine. The caller must call Close when done. Errors are those of Options.ConfigFor,
 // or name the field of the rest.Config that can't be used.
 func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
-	c := &Cluster{options: options.withDefaults(), sessions: map[*session]struct{}{}}
-	if dp != nil {
-		c.key = types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
+	if dp == nil {
+		return nil, errors.New("nil data plane")
 	}
+	c := &Cluster{options: options.withDefaults(), sessions: map[*session]struct{}{}}
+	c.key = types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.client = &http.Client{Transport: (*transport)(c), CheckRedirect: doNotFollow}
 	config, err := c.configFor(dp)
@@ -138,13 +139,14 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 
 // configFor returns the configuration for dp, if dp is still what the Cluster is for.
 func (c *Cluster) configFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-	if dp != nil {
-		if key := (types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}); key != c.key {
-			return nil, fmt.Errorf("got data plane %s", key)
-		}
-		if c.uid != "" && dp.UID != "" && c.uid != dp.UID {
-			return nil, helpers.ErrReplaced
-		}
+	if dp == nil {
+		return nil, errors.New("nil data plane")
+	}
+	if key := (types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}); key != c.key {
+		return nil, fmt.Errorf("got data plane %s", key)
+	}
+	if c.uid != "" && dp.UID != "" && c.uid != dp.UID {
+		return nil, helpers.ErrReplaced
 	}
 	config, err := c.options.ConfigFor(dp)
 	switch {
@@ -171,7 +173,7 @@ func (c *Cluster) configFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	case c.server.String() != server.String():
 		return nil, ErrServerChanged
 	}
-	if c.uid == "" && dp != nil {
+	if c.uid == "" {
 		c.uid = dp.UID
 	}
 	if config.UserAgent == "" { // the wrappers of the transport take it as it is

@@ -40,7 +40,6 @@ func TestNewClusterRefusesCredentialsThatCannotBeUsed(t *testing.T) {
 		dp   *v1alpha1.DataPlane
 		want error
 	}{
-		"nil":            {nil, helpers.ErrNoCredentials},
 		"no credentials": {&v1alpha1.DataPlane{}, helpers.ErrNoCredentials},
 		"http":           {plain, helpers.ErrInvalidCredentials},
 	} {
@@ -49,8 +48,10 @@ func TestNewClusterRefusesCredentialsThatCannotBeUsed(t *testing.T) {
 			require.ErrorIs(t, err, test.want)
 		})
 	}
+	_, err := remote.NewCluster(nil, remote.Options{})
+	require.EqualError(t, err, "nil data plane")
 	c := newCluster(t, dataplanetest.DataPlane("default", "production-dataplane"), remote.Options{})
-	require.ErrorIs(t, c.Update(nil), helpers.ErrNoCredentials)
+	require.EqualError(t, c.Update(nil), "data plane default/production-dataplane: nil data plane")
 	other := dataplanetest.DataPlane("default", "production-dataplane")
 	other.Name = "other"
 	require.EqualError(t, c.Update(other), "data plane default/production-dataplane: got data plane default/other")
