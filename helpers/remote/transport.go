@@ -65,23 +65,23 @@ func (t *transport) CloseIdleConnections() {
 // doNotFollow leaves redirects to the session, and those of proxied services to the caller.
 func doNotFollow(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// clusterLimiter lets a request fail at once, without waiting for its turn, if the
-// Cluster accepts none, or is closed meanwhile.
+// clusterLimiter lets a request through at once, to be refused by the transport, if the
+// Cluster accepts none or is closed meanwhile. client-go would add words to an error.
 type clusterLimiter struct {
 	flowcontrol.RateLimiter
 	cluster *Cluster
 }
 
 func (l *clusterLimiter) Wait(ctx context.Context) error {
-	if _, err := l.cluster.use(); err != nil {
-		return err
+	if s, _ := l.cluster.use(); s == nil {
+		return nil
 	}
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.cluster.ctx, cancel)()
 	err := l.RateLimiter.Wait(waiting)
-	if err != nil && ctx.Err() == nil && l.cluster.ctx.Err() != nil {
-		return l.cluster.wrap(ErrClosed)
+	if ctx.Err() == nil && l.cluster.ctx.Err() != nil {
+		return nil
 	}
 	return err
 }
