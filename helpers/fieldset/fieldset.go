@@ -18,6 +18,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -94,7 +95,7 @@ func Managers(dp *v1alpha1.DataPlane, path string) ([]string, error) {
 	if dp == nil {
 		return nil, errors.New("nil data plane")
 	}
-	if len(path) < 2 || path[0] != '.' {
+	if !isPath.MatchString(path) {
 		return nil, fmt.Errorf("field path %.100q: want a path such as .spec.registry.prefix", path)
 	}
 	var managers []string
@@ -120,6 +121,9 @@ func Managers(dp *v1alpha1.DataPlane, path string) ([]string, error) {
 	slices.Sort(managers)
 	return slices.Compact(managers), nil
 }
+
+// isPath matches names of fields, each of which may be followed by keys, values or indices.
+var isPath = regexp.MustCompile(`^(\.[^\[\]]+(\[("(\\.|[^"\\])*"|[^"\[\]])+\])*)+$`)
 
 // owns reports whether the owner of a leaf owns the field at path or something below it.
 func owns(leaf fieldpath.Path, path string) bool {

@@ -116,6 +116,8 @@ func TestManagers(t *testing.T) {
 		".status.conditions[0]":                       {"indices", "list"},
 		".status.conditions[0].type":                  {"indices", "list"},
 		".status.conditions[1].type":                  {"list"},
+		`.status.conditions[type="a \"]["]`:           {"list"},
+		`.metadata.finalizers[="example.com/hold"]`:   nil,
 	} {
 		got, err := fieldset.Managers(dp, path)
 		require.NoError(t, err)
@@ -124,7 +126,9 @@ func TestManagers(t *testing.T) {
 }
 
 func TestManagersRefuses(t *testing.T) {
-	for _, path := range []string{"", ".", "spec.registry"} {
+	for _, path := range []string{
+		"", ".", "spec.registry", ".spec[", ".spec]", ".spec[]", "[0]", `.status.conditions[type="Ready]`, ".status.conditions[0]type",
+	} {
 		_, err := fieldset.Managers(&v1alpha1.DataPlane{}, path)
 		require.ErrorContains(t, err, "field path")
 	}
