@@ -79,11 +79,10 @@ func Connected(dp *v1alpha1.DataPlane) {
 	Condition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionTrue)(dp)
 }
 
-// Condition returns an edit that sets a condition for the current generation, from now on,
-// and status.observedGeneration to that generation. The reason is "Tested".
+// Condition returns an edit that sets a condition, which observes the current generation,
+// from now on. The reason is "Tested". It leaves status.observedGeneration alone.
 func Condition(conditionType string, status metav1.ConditionStatus) func(*v1alpha1.DataPlane) {
 	return func(dp *v1alpha1.DataPlane) {
-		dp.Status.ObservedGeneration = dp.Generation
 		meta.SetStatusCondition(&dp.Status.Conditions, metav1.Condition{
 			Type: conditionType, Status: status, Reason: "Tested", ObservedGeneration: dp.Generation, LastTransitionTime: now(),
 		})
@@ -109,11 +108,13 @@ func markDeleted(dp *v1alpha1.DataPlane) {
 	dp.Generation++ // as API servers do
 }
 
-// Later is an edit that leaves of a DataPlane what the types of this SDK can hold of one of
-// OpenChoreo v0.9 or later: no credentials and no registry, and the condition Created.
+// Later is an edit that makes a DataPlane of OpenChoreo v0.9 or later, as the types of this
+// SDK read it: without credentials and registry, and with the condition Created. As from
+// v0.12 on, status.observedGeneration is set.
 func Later(dp *v1alpha1.DataPlane) {
 	dp.Spec = v1alpha1.DataPlaneSpec{Gateway: dp.Spec.Gateway}
 	Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue)(dp)
+	dp.Status.ObservedGeneration = dp.Generation
 }
 
 // CredentialsFor returns an edit that gives a DataPlane the address and credentials of a

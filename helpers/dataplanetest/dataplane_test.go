@@ -65,6 +65,19 @@ func TestEditsMakeTheStatesThatHelpersTellApart(t *testing.T) {
 	assert.True(t, helpers.IsReady(created, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))
 }
 
+// As with OpenChoreo v0.3, and with PatchConditions by default.
+func TestConditionsAloneObserveAGeneration(t *testing.T) {
+	dp := dataplanetest.DataPlane("default", "prod", dataplanetest.Connected, dataplanetest.Stale)
+	assert.Zero(t, dp.Status.ObservedGeneration)
+	assert.Equal(t, helpers.CodeStale, helpers.EvaluateCondition(dp, v1alpha1.DataPlaneConditionConnected).Code)
+
+	dp, err := helpers.PatchConditions(t.Context(), dataplanetest.NewClientset(dp).OpenChoreoV1alpha1().DataPlanes("default"), dp,
+		[]metav1.Condition{{Type: v1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue, Reason: "Reachable"}},
+		helpers.PatchOptions{})
+	require.NoError(t, err)
+	assert.True(t, helpers.IsConnected(dp))
+}
+
 func TestCredentialsForAConfig(t *testing.T) {
 	server := dataplanetest.NewServer(nil)
 	defer server.Close()
