@@ -234,9 +234,8 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	f := p.fleet
 	f.mu.Lock()
 	dp := p.dp
-	goesOn := a.ctx.Err() == nil && dp != a.dp
 	f.mu.Unlock()
-	if !goesOn {
+	if a.ctx.Err() != nil {
 		return nil
 	}
 	a.dp = dp
