@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 	"helpers/internal/testserver": {"apis/openchoreo/v1alpha1", "helpers/dataplanetest"},
 	"internal/behaviours": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
-		"clientset/versioned/typed/openchoreo/v1alpha1", "helpers/dataplanetest", "informers/externalversions",
+		"clientset/versioned/typed/openchoreo/v1alpha1", "informers/externalversions",
 	},
 }
 

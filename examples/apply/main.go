@@ -26,7 +26,7 @@ import (
 
 func main() {
 	demo.ProvideCluster() // delete this line in a program of your own
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: the cluster that the program runs in)")
+	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "default", "`name` of the namespace of the DataPlane")
 	name := flag.String("name", "production", "`name` of the DataPlane")
 	secretRef := flag.String("secret-ref", "", "`name` of the pull secret (default: remove the one that this program has set)")
@@ -46,7 +46,9 @@ func main() {
 }
 
 func apply(ctx context.Context, kubeconfig string, dataPlane *openchoreoapply.DataPlaneApplyConfiguration, force bool) error {
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules.ExplicitPath = kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
 		return err
 	}

@@ -4,15 +4,12 @@
 package main
 
 import (
-	"io"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
@@ -31,14 +28,10 @@ func TestApply(t *testing.T) {
 
 func TestApplyOnExistingCluster(t *testing.T) {
 	t.Parallel()
-	clusters, err := demo.Start(t.Context(), &demo.Flags{}, 0, io.Discard)
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, clusters.Stop()) })
-	client, err := openchoreoclient.NewForConfig(clusters.Management)
-	require.NoError(t, err)
+	clusters, dataPlanes := demotest.Cluster(t)
 	dp := dataplanetest.DataPlane(clusters.Namespace, "production")
 	dp.Spec.Registry.SecretRef = "old"
-	_, err = client.OpenChoreoV1alpha1().DataPlanes(dp.Namespace).Create(t.Context(), dp, metav1.CreateOptions{FieldManager: "operator"})
+	_, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{FieldManager: "operator"})
 	require.NoError(t, err)
 
 	for _, step := range []struct {

@@ -38,7 +38,7 @@ import (
 
 func main() {
 	demo.ProvideCluster() // delete this line in a program of your own
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: the cluster that the program runs in)")
+	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "default", "`name` of the namespace of DataPlanes")
 	gateway := flag.String("gateway", "", "`URL` of the cluster gateway (default: connect with the credentials in the DataPlanes)")
 	gatewayCA := flag.String("gateway-ca", "", "`file` with the CA certificates of the gateway")
@@ -61,7 +61,9 @@ func main() {
 }
 
 func run(ctx context.Context, kubeconfig, namespace string, options remote.Options) error {
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules.ExplicitPath = kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
 		return err
 	}
@@ -80,6 +82,7 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 	if _, err := dataPlanes.Informer().AddEventHandler(clients.Handler()); err != nil {
 		return err
 	}
+	defer factory.Shutdown()
 	factory.Start(ctx.Done())
 	factory.WaitForCacheSync(ctx.Done())
 

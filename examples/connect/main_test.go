@@ -5,7 +5,6 @@ package main
 
 import (
 	"encoding/pem"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -20,8 +19,6 @@ import (
 	"k8s.io/client-go/rest"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
@@ -41,17 +38,13 @@ func TestConnect(t *testing.T) {
 
 func TestConnectOnExistingCluster(t *testing.T) {
 	t.Parallel()
-	clusters, err := demo.Start(t.Context(), &demo.Flags{}, 0, io.Discard)
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, clusters.Stop()) })
-	client, err := openchoreoclient.NewForConfig(clusters.Management)
-	require.NoError(t, err)
+	clusters, dataPlanes := demotest.Cluster(t)
 	for _, dp := range []*openchoreov1alpha1.DataPlane{
 		dataplanetest.DataPlane(clusters.Namespace, "direct", dataplanetest.CredentialsFor(clusters.Management)),
 		dataplanetest.DataPlane(clusters.Namespace, "agent", dataplanetest.Later),
 		dataplanetest.DataPlane(clusters.Namespace, "no-agent", dataplanetest.Later),
 	} {
-		_, err := client.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace).Create(t.Context(), dp, metav1.CreateOptions{})
+		_, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
 
@@ -59,7 +52,7 @@ func TestConnectOnExistingCluster(t *testing.T) {
 		t.Parallel()
 		p := demotest.Start(t, program, clusters.Args()...)
 		p.WaitFor("direct: 4 namespaces\n")
-		p.WaitFor("agent: Unknown: data plane default/agent: data plane has no credentials")
+		p.WaitFor("agent: InvalidCredentials: data plane default/agent: data plane has no credentials")
 		p.Signal(os.Interrupt)
 		assert.Zero(t, p.Wait(), p)
 	})

@@ -178,12 +178,8 @@ func (r *gatewayReconciler) report(ctx context.Context, dp *openchoreov1alpha1.D
 }
 
 func reasonFor(err error) string {
-	switch reachability := remote.Classify(err); {
-	case errors.Is(err, helpers.ErrNoCredentials):
-		return "NoCredentials"
-	case errors.Is(err, helpers.ErrInvalidCredentials):
-		return "InvalidCredentials"
-	case reachability == remote.ReachabilityReachable || reachability == remote.ReachabilityUnknown:
+	switch reachability := remote.Classify(err); reachability {
+	case remote.ReachabilityReachable, remote.ReachabilityUnknown:
 		return "Failed"
 	default:
 		return string(reachability) // such as Forbidden or Timeout
@@ -192,7 +188,7 @@ func reasonFor(err error) string {
 
 // isUnusable reports whether the DataPlane must be changed before a retry can succeed.
 func isUnusable(err error) bool {
-	return errors.Is(err, helpers.ErrNoCredentials) || errors.Is(err, helpers.ErrInvalidCredentials)
+	return remote.Classify(err) == remote.ReachabilityInvalidCredentials
 }
 
 // configMapName is unique among DataPlanes with the same cluster.

@@ -148,7 +148,7 @@ func TestController(t *testing.T) {
 		e.change(t, lost, func(dp *openchoreov1alpha1.DataPlane) {
 			dp.Spec.KubernetesCluster.Credentials = openchoreov1alpha1.APIServerCredentials{}
 		})
-		e.waitUntil(t, lost, metav1.ConditionFalse, "NoCredentials")
+		e.waitUntil(t, lost, metav1.ConditionFalse, "InvalidCredentials")
 		require.NoError(t, e.dataPlanes.Delete(t.Context(), lost.Name, metav1.DeleteOptions{}))
 		e.waitUntilGone(t, lost)
 		e.configMap(t, e.Targets[0], lost)

@@ -27,7 +27,7 @@ import (
 
 func main() {
 	demo.ProvideCluster() // delete this line in a program of your own
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: the cluster that the program runs in)")
+	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "", "`name` of the namespace of DataPlanes (default: all)")
 	flag.Parse()
 	if err := list(context.Background(), *kubeconfig, *namespace); err != nil {
@@ -36,7 +36,9 @@ func main() {
 }
 
 func list(ctx context.Context, kubeconfig, namespace string) error {
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules.ExplicitPath = kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -21,7 +23,7 @@ func TestList(t *testing.T) {
 	p := demotest.Start(t, program)
 	require.Zero(t, p.Wait(), p)
 	assert.Regexp(t, `^NAMESPACE +NAME +READY +CODE +REASON +CREDENTIALS EXPIRE\n`+
-		`default +production +true +Current +Tested +20\d\d-\S+Z\n$`, p.Stdout())
+		`default +production +true +Current +DataPlaneCreated +20\d\d-\S+Z\n$`, p.Stdout())
 	p.LeavesNothing()
 }
 
@@ -30,4 +32,13 @@ func TestReportsErrors(t *testing.T) {
 	p := demotest.Start(t, program, "--kubeconfig=missing")
 	assert.Equal(t, 1, p.Wait(), p)
 	assert.Contains(t, p.String(), "missing: no such file or directory")
+}
+
+func TestReadsTheKubeconfigOfKubectl(t *testing.T) {
+	broken := filepath.Join(t.TempDir(), "broken")
+	require.NoError(t, os.WriteFile(broken, []byte("broken"), 0o600))
+	t.Setenv("KUBECONFIG", broken)
+	p := demotest.Start(t, program, "--kubeconfig=")
+	assert.Equal(t, 1, p.Wait(), p)
+	assert.Contains(t, p.String(), broken)
 }

@@ -253,7 +253,7 @@ func TestLifecycle(t *testing.T) {
 	dp.Spec.KubernetesCluster.Credentials.ClientKey = "!"
 	dp, err := c.dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
 	require.NoError(t, err)
-	c.waitForConnected(t, "self", metav1.ConditionFalse, reasonInvalidCredentials)
+	c.waitForConnected(t, "self", metav1.ConditionFalse, "InvalidCredentials")
 	dp = c.get(t, dp.Name)
 	dp.Spec.KubernetesCluster.Credentials.ClientKey = good
 	_, err = c.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
@@ -311,7 +311,7 @@ func createCases(t *testing.T, management, target *cluster) map[string]verdict {
 		{"silent", verdict{metav1.ConditionFalse, "Timeout"}, func(creds *openchoreov1alpha1.APIServerCredentials) {
 			creds.APIServerURL = "https://" + silent.Addr().String()
 		}},
-		{"cut-short", verdict{metav1.ConditionFalse, reasonInvalidCredentials}, func(creds *openchoreov1alpha1.APIServerCredentials) {
+		{"cut-short", verdict{metav1.ConditionFalse, "InvalidCredentials"}, func(creds *openchoreov1alpha1.APIServerCredentials) {
 			creds.ClientKey = creds.ClientKey[:len(creds.ClientKey)/2+1]
 		}},
 		{"later", verdict{metav1.ConditionUnknown, reasonNoCredentials}, func(creds *openchoreov1alpha1.APIServerCredentials) {

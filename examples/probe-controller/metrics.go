@@ -32,7 +32,7 @@ func newMetrics() *metrics {
 		registry: registry,
 		probes: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "dataplane_probes_total",
-			Help: "Probes by result, a value of remote.Reachability, InvalidCredentials or NoCredentials.",
+			Help: "Probes by result, a value of remote.Reachability, or NoCredentials.",
 		}, []string{"result"}),
 		// A probe takes up to 5 s, which suits the default buckets.
 		duration: factory.NewHistogramVec(prometheus.HistogramOpts{

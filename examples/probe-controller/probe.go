@@ -16,12 +16,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// The reasons of the condition Connected without usable credentials. All others are values of
+// reasonNoCredentials is a reason of the condition Connected. All others are values of
 // remote.Reachability.
-const (
-	reasonInvalidCredentials = "InvalidCredentials"
-	reasonNoCredentials      = "NoCredentials"
-)
+const reasonNoCredentials = "NoCredentials"
 
 // probe asks the cluster of a data plane whether it is ready, for up to 5 s, and returns the
 // condition Connected. It returns an error if the result says nothing about the cluster: ctx
@@ -41,8 +38,8 @@ func (c *controller) probe(ctx context.Context, dp *openchoreov1alpha1.DataPlane
 		// Later OpenChoreo releases keep no credentials in the spec.
 		connected.Status, connected.Reason, connected.Message = metav1.ConditionUnknown, reasonNoCredentials, err.Error()
 		return connected, nil
-	case errors.Is(err, helpers.ErrInvalidCredentials):
-		connected.Reason, connected.Message = reasonInvalidCredentials, err.Error()
+	case remote.Classify(err) == remote.ReachabilityInvalidCredentials:
+		connected.Reason, connected.Message = string(remote.ReachabilityInvalidCredentials), err.Error()
 		return connected, nil
 	case err != nil:
 		return connected, err

@@ -7,7 +7,9 @@
 //	go -C examples run ./register --name staging --registry registry.example.com \
 //	    --public-host api.example.com --organization-host internal.example.com
 //
-// The user of the context needs a client certificate, since a DataPlane holds no token.
+// With --context, it registers the cluster of that context of your kubeconfig. The user of the
+// context needs a client certificate, since a DataPlane holds no token. Everybody who may read
+// the DataPlane can act as this user, so give it few rights.
 package main
 
 import (

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"io"
 	"net/http"
 	"path/filepath"
 	"testing"
@@ -16,8 +15,6 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
@@ -39,12 +36,7 @@ func TestRegister(t *testing.T) {
 
 func TestRegisterOnExistingCluster(t *testing.T) {
 	t.Parallel()
-	clusters, err := demo.Start(t.Context(), &demo.Flags{}, 0, io.Discard)
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, clusters.Stop()) })
-	client, err := openchoreoclient.NewForConfig(clusters.Management)
-	require.NoError(t, err)
-	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
+	clusters, dataPlanes := demotest.Cluster(t)
 
 	server := dataplanetest.NewServer(nil)
 	t.Cleanup(server.Close)

@@ -25,7 +25,7 @@ import (
 
 func main() {
 	demo.ProvideCluster() // delete this line in a program of your own
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: the cluster that the program runs in)")
+	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "default", "`name` of the namespace of the DataPlane")
 	name := flag.String("name", "production", "`name` of the DataPlane, which may not exist yet")
 	timeout := flag.Duration("timeout", 30*time.Second, "how long to wait")
@@ -39,7 +39,9 @@ func main() {
 }
 
 func waitUntilReady(ctx context.Context, kubeconfig, namespace, name string) error {
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules.ExplicitPath = kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
 		return err
 	}

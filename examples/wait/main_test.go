@@ -4,15 +4,12 @@
 package main
 
 import (
-	"io"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
@@ -31,12 +28,7 @@ func TestWait(t *testing.T) {
 
 func TestWaitOnExistingCluster(t *testing.T) {
 	t.Parallel()
-	clusters, err := demo.Start(t.Context(), &demo.Flags{}, 0, io.Discard)
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, clusters.Stop()) })
-	client, err := openchoreoclient.NewForConfig(clusters.Management)
-	require.NoError(t, err)
-	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace)
+	clusters, dataPlanes := demotest.Cluster(t)
 
 	t.Run("waits until the DataPlane exists and is ready", func(t *testing.T) {
 		t.Parallel()

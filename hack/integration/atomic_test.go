@@ -14,6 +14,7 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 // OpenChoreo v0.3 serves the conditions as an atomic list: one value with one owner, in
@@ -40,66 +41,55 @@ func TestAtomicConditions(t *testing.T) {
 }
 
 func duplicates() []metav1.Condition {
-	return []metav1.Condition{newCondition("Ready", metav1.ConditionTrue), newCondition("Ready", metav1.ConditionFalse)}
+	return []metav1.Condition{behaviours.NewCondition("Ready", metav1.ConditionTrue), behaviours.NewCondition("Ready", metav1.ConditionFalse)}
 }
 
 func testDuplicates(t *testing.T, s *space) {
-	s.create(t, newDataPlane("prod"))
+	s.create(t, behaviours.NewDataPlane("prod"))
 	f := s.follow(t, s.openchoreo)
 	f.await(t, added, "prod")
 	dp := s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) { status.Conditions = duplicates() })
 	require.Len(t, dp.Status.Conditions, 2)
-	assertSame(t, dp, s.get(t, "prod"))
-	assertSame(t, dp, f.await(t, updated, "prod"))
+	behaviours.AssertSame(t, dp, s.get(t, "prod"))
+	behaviours.AssertSame(t, dp, f.await(t, updated, "prod"))
 	assert.True(t, helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady).Duplicated)
 }
 
 func testExtractWithDuplicates(t *testing.T, s *space) {
-	_, err := s.typed.Apply(t.Context(), applySpec(s.namespace, "prod"), applyAs("one"))
+	_, err := s.typed.Apply(t.Context(), behaviours.ApplySpec(s.namespace, "prod"), behaviours.ApplyAs("one"))
 	require.NoError(t, err)
 	dp := s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) { status.Conditions = duplicates() })
 	extracted, err := openchoreoapply.ExtractDataPlane(dp, "one")
 	require.NoError(t, err)
-	assertSameConfiguration(t, applySpec(s.namespace, "prod"), extracted)
+	behaviours.AssertSameConfiguration(t, behaviours.ApplySpec(s.namespace, "prod"), extracted)
 }
 
 func testSecondManagerOfAtomicConditions(t *testing.T, s *space) {
-	s.create(t, newDataPlane("prod"))
-	ready := applyCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
-	connected := applyCondition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionTrue)
-	_, err := s.typed.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", ready), applyAs("one"))
+	s.create(t, behaviours.NewDataPlane("prod"))
+	ready := behaviours.ApplyCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
+	connected := behaviours.ApplyCondition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionTrue)
+	_, err := s.typed.ApplyStatus(t.Context(), behaviours.ApplyConditions(s.namespace, "prod", ready), behaviours.ApplyAs("one"))
 	require.NoError(t, err)
 
-	_, err = s.typed.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", connected), applyAs("two"))
-	requireApplyConflict(t, err, "one", ".status.conditions")
+	_, err = s.typed.ApplyStatus(t.Context(), behaviours.ApplyConditions(s.namespace, "prod", connected), behaviours.ApplyAs("two"))
+	behaviours.RequireApplyConflict(t, err, "one", ".status.conditions")
 
-	dp, err := s.typed.ApplyStatus(t.Context(), applyConditions(s.namespace, "prod", connected), applyByForce("two"))
+	dp, err := s.typed.ApplyStatus(t.Context(), behaviours.ApplyConditions(s.namespace, "prod", connected), behaviours.ApplyByForce("two"))
 	require.NoError(t, err)
 	require.Len(t, dp.Status.Conditions, 1, "the condition of the other manager is gone")
 	assert.Equal(t, openchoreov1alpha1.DataPlaneConditionConnected, dp.Status.Conditions[0].Type)
 	extracted, err := openchoreoapply.ExtractDataPlaneStatus(dp, "two")
 	require.NoError(t, err)
-	assertSameConfiguration(t, applyConditions(s.namespace, "prod", connected), extracted)
+	behaviours.AssertSameConfiguration(t, behaviours.ApplyConditions(s.namespace, "prod", connected), extracted)
 
 	// What keeps the other's condition is an update of the whole list, which conflicts
 	// when the list has changed since it was read.
 	stale := dp.DeepCopy()
 	s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
-		status.Conditions = append(status.Conditions, newCondition("Ready", metav1.ConditionTrue))
+		status.Conditions = append(status.Conditions, behaviours.NewCondition("Ready", metav1.ConditionTrue))
 	})
 	stale.Status.Conditions = nil
 	_, err = s.typed.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	assert.Len(t, s.get(t, "prod").Status.Conditions, 2)
-}
-
-// requireApplyConflict asserts that err names the manager and the field of one conflict,
-// for people and for programs.
-func requireApplyConflict(t *testing.T, err error, manager, field string) {
-	t.Helper()
-	require.True(t, apierrors.IsConflict(err), "%v", err)
-	require.ErrorContains(t, err, `conflict with "`+manager+`"`)
-	require.ErrorContains(t, err, field)
-	require.True(t, apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict))
-	require.Equal(t, []string{field}, causeFields(err))
 }

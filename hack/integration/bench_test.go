@@ -33,6 +33,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 // Each benchmark measures the SDK and what it is to be compared with side by side, so
@@ -46,7 +47,7 @@ import (
 // await.For, whose watch is open by then, and to that of a bare watch.
 func BenchmarkWaitFor(b *testing.B) {
 	s := benchmarkSpace(b, shared)
-	_, err := s.typed.Create(b.Context(), newDataPlane("prod"), metav1.CreateOptions{})
+	_, err := s.typed.Create(b.Context(), behaviours.NewDataPlane("prod"), metav1.CreateOptions{})
 	require.NoError(b, err)
 
 	var sdk, bare []time.Duration
@@ -226,25 +227,25 @@ func (s *space) fill(b *testing.B, count, size int) {
 	errs := make([]error, count)
 	workqueue.ParallelizeUntil(b.Context(), 16, count, func(i int) {
 		name := fmt.Sprintf("production-dataplane-%05d", i)
-		dp := applySpec(s.namespace, name)
+		dp := behaviours.ApplySpec(s.namespace, name)
 		dp.Spec.KubernetesCluster.WithName(name).Credentials.
 			WithAPIServerURL("https://" + name + ".example.com:6443").
 			WithCACert(material("CERTIFICATE", size)).
 			WithClientCert(material("CERTIFICATE", size)).
 			WithClientKey(material("PRIVATE KEY", size))
-		if _, errs[i] = s.typed.Apply(b.Context(), dp, applyAs("platform")); errs[i] != nil {
+		if _, errs[i] = s.typed.Apply(b.Context(), dp, behaviours.ApplyAs("platform")); errs[i] != nil {
 			return
 		}
-		status := applyConditions(s.namespace, name)
+		status := behaviours.ApplyConditions(s.namespace, name)
 		for _, conditionType := range []string{
 			openchoreov1alpha1.DataPlaneConditionReady,
 			openchoreov1alpha1.DataPlaneConditionConnected,
 			openchoreov1alpha1.DataPlaneConditionGatewayProvisioned,
 		} {
-			status.Status.WithConditions(applyCondition(conditionType, metav1.ConditionTrue).
+			status.Status.WithConditions(behaviours.ApplyCondition(conditionType, metav1.ConditionTrue).
 				WithMessage(conditionType + " as of the last look at the cluster").WithObservedGeneration(1))
 		}
-		_, errs[i] = s.typed.ApplyStatus(b.Context(), status, applyAs("dataplane-controller"))
+		_, errs[i] = s.typed.ApplyStatus(b.Context(), status, behaviours.ApplyAs("dataplane-controller"))
 	})
 	require.NoError(b, errors.Join(errs...))
 }

@@ -12,16 +12,17 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 func TestEvaluateTellsWhetherTheConditionIsOfThisGeneration(t *testing.T) {
 	s := shared.space(t)
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, behaviours.NewDataPlane("prod"))
 	requireReady(t, dp, metav1.ConditionUnknown, helpers.CodeNotReported)
 
 	observe := func(generation int64) *openchoreov1alpha1.DataPlane {
 		return s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
-			condition := newCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
+			condition := behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
 			condition.ObservedGeneration = generation
 			status.Conditions = []metav1.Condition{condition}
 		})
@@ -47,11 +48,11 @@ func TestEvaluateTellsWhetherTheConditionIsOfThisGeneration(t *testing.T) {
 
 func TestEvaluateSaysThatADeletedDataPlaneIsNotReady(t *testing.T) {
 	s := shared.space(t)
-	dp := newDataPlane("prod")
+	dp := behaviours.NewDataPlane("prod")
 	dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}
 	s.create(t, dp)
 	s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
-		status.Conditions = []metav1.Condition{newCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)}
+		status.Conditions = []metav1.Condition{behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)}
 	})
 	require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 	requireReady(t, s.get(t, "prod"), metav1.ConditionFalse, helpers.CodeTerminating)

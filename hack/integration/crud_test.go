@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 func testPages(t *testing.T, s *space) {
@@ -17,7 +19,7 @@ func testPages(t *testing.T, s *space) {
 	for i := range 25 {
 		name := fmt.Sprintf("dp-%02d", i)
 		want = append(want, name)
-		s.create(t, newDataPlane(name))
+		s.create(t, behaviours.NewDataPlane(name))
 	}
 	options := metav1.ListOptions{Limit: 10}
 	var got []string
@@ -26,14 +28,14 @@ func testPages(t *testing.T, s *space) {
 	for {
 		page, err := s.typed.List(t.Context(), options)
 		require.NoError(t, err)
-		got = append(got, names(page.Items)...)
+		got = append(got, behaviours.Names(page.Items)...)
 		sizes = append(sizes, len(page.Items))
 		if version == "" {
 			version = page.ResourceVersion
 			require.NotNil(t, page.RemainingItemCount)
 			assert.EqualValues(t, 15, *page.RemainingItemCount)
 			// The pages to come are of the time of the first.
-			s.create(t, newDataPlane("dp-24-late"))
+			s.create(t, behaviours.NewDataPlane("dp-24-late"))
 			require.NoError(t, s.typed.Delete(t.Context(), "dp-24", metav1.DeleteOptions{}))
 		}
 		assert.Equal(t, version, page.ResourceVersion)

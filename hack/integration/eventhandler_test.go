@@ -19,13 +19,14 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 func TestHandlerTellsWhenReadinessChanges(t *testing.T) {
 	t.Parallel()
 	s := shared.space(t)
-	s.create(t, newDataPlane("prod"))
-	s.create(t, newDataPlane("present"))
+	s.create(t, behaviours.NewDataPlane("prod"))
+	s.create(t, behaviours.NewDataPlane("present"))
 	s.setCondition(t, "present", "Ready", metav1.ConditionTrue)
 	r := s.record(t, s.openchoreo, time.Second)
 	r.await(t, "prod", "initial add")
@@ -65,7 +66,7 @@ func TestHandlerTellsWhenReadinessChanges(t *testing.T) {
 
 	require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 	r.await(t, "prod", "delete", "not ready")
-	dp := newDataPlane("prod")
+	dp := behaviours.NewDataPlane("prod")
 	dp.Finalizers = []string{"example.com/hold"}
 	s.create(t, dp)
 	s.setCondition(t, "prod", "Ready", metav1.ConditionTrue)
@@ -81,7 +82,7 @@ func TestHandlerTellsWhenReadinessChanges(t *testing.T) {
 func TestHandlerWithStableForTellsOnAResync(t *testing.T) {
 	t.Parallel()
 	s := shared.space(t)
-	s.create(t, newDataPlane("prod"))
+	s.create(t, behaviours.NewDataPlane("prod"))
 	r := s.record(t, s.openchoreo, 100*time.Millisecond, helpers.StableFor(2*time.Second, nil))
 	r.await(t, "prod", "initial add")
 	s.setCondition(t, "prod", "Ready", metav1.ConditionTrue)
@@ -94,18 +95,18 @@ func TestHandlerWithStableForTellsOnAResync(t *testing.T) {
 func testEventHandlerCutOff(t *testing.T, s *space) {
 	ready := func(name string) {
 		t.Helper()
-		s.create(t, newDataPlane(name))
+		s.create(t, behaviours.NewDataPlane(name))
 		s.setCondition(t, name, "Ready", metav1.ConditionTrue)
 	}
 	replace := func(name string) {
 		t.Helper()
 		require.NoError(t, s.typed.Delete(t.Context(), name, metav1.DeleteOptions{}))
-		s.create(t, newDataPlane(name))
+		s.create(t, behaviours.NewDataPlane(name))
 	}
 	for _, name := range []string{"kept", "changed", "deleted", "replaced", "replaced-by-ready"} {
 		ready(name)
 	}
-	s.create(t, newDataPlane("never-ready"))
+	s.create(t, behaviours.NewDataPlane("never-ready"))
 	l := newLine()
 	far, _ := s.over(t, l)
 	r := s.record(t, far.openchoreo, 0)

@@ -15,6 +15,7 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 const readyStatus = `.status.conditions[type="Ready"].status`
@@ -35,10 +36,10 @@ func testFields(t *testing.T, p *plane, conflict string) {
 // writeAsSeveral makes a DataPlane that several managers have written.
 func writeAsSeveral(t *testing.T, s *space) *openchoreov1alpha1.DataPlane {
 	t.Helper()
-	_, err := s.typed.Apply(t.Context(), applySpec(s.namespace, "prod").WithLabels(map[string]string{"tier": "silver"}), applyAs("operator"))
+	_, err := s.typed.Apply(t.Context(), behaviours.ApplySpec(s.namespace, "prod").WithLabels(map[string]string{"tier": "silver"}), behaviours.ApplyAs("operator"))
 	require.NoError(t, err)
 	_, err = s.typed.ApplyStatus(t.Context(),
-		applyConditions(s.namespace, "prod", applyCondition("Ready", metav1.ConditionFalse)), applyAs("controller"))
+		behaviours.ApplyConditions(s.namespace, "prod", behaviours.ApplyCondition("Ready", metav1.ConditionFalse)), behaviours.ApplyAs("controller"))
 	require.NoError(t, err)
 	dp := s.get(t, "prod")
 	dp.Spec.Gateway.PublicVirtualHost = "www.example.com"
@@ -57,7 +58,7 @@ func testChangedFields(t *testing.T, s *space) {
 			WithObserver(openchoreoapply.ObserverAPI().WithURL("https://observer.example.com").
 				WithAuthentication(openchoreoapply.ObserverAuthentication().
 					WithBasicAuth(openchoreoapply.BasicAuthCredentials().WithUsername("hunter").WithPassword("hunter2"))))),
-		applyAs("other"))
+		behaviours.ApplyAs("other"))
 	require.NoError(t, err)
 	dp := s.get(t, "prod")
 	delete(dp.Labels, "tier")
@@ -122,20 +123,20 @@ func testFieldManagers(t *testing.T, s *space, conflict string) {
 	}
 
 	// Conflicts with all three at once, of which one wrote by the subresource.
-	contested := applyPrefix(s.namespace, "prod", "docker.io/other").WithLabels(map[string]string{"tier": "gold"})
+	contested := behaviours.ApplyPrefix(s.namespace, "prod", "docker.io/other").WithLabels(map[string]string{"tier": "gold"})
 	contested.Spec.WithGateway(openchoreoapply.GatewaySpec().WithPublicVirtualHost("other.example.com"))
-	_, err := s.typed.Apply(t.Context(), contested, applyAs("rival"))
+	_, err := s.typed.Apply(t.Context(), contested, behaviours.ApplyAs("rival"))
 	requireExplained(t, dp, err, map[string]string{
 		".metadata.labels.tier":           "operator",
 		".spec.registry.prefix":           "operator",
 		".spec.gateway.publicVirtualHost": "editor",
 	})
 	_, err = s.typed.ApplyStatus(t.Context(),
-		applyConditions(s.namespace, "prod", applyCondition("Ready", metav1.ConditionTrue)), applyAs("rival"))
+		behaviours.ApplyConditions(s.namespace, "prod", behaviours.ApplyCondition("Ready", metav1.ConditionTrue)), behaviours.ApplyAs("rival"))
 	requireExplained(t, dp, err, map[string]string{conflict: "controller"})
 
 	// Another that wants the same value is among the owners.
-	_, err = s.typed.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/myorg"), applyAs("second"))
+	_, err = s.typed.Apply(t.Context(), behaviours.ApplyPrefix(s.namespace, "prod", "docker.io/myorg"), behaviours.ApplyAs("second"))
 	require.NoError(t, err)
 	managers, err := fieldset.Managers(s.get(t, "prod"), ".spec.registry.prefix")
 	require.NoError(t, err)
@@ -164,13 +165,13 @@ func requireExplained(t *testing.T, dp *openchoreov1alpha1.DataPlane, err error,
 // Keys of labels have dots, which are no steps of a path.
 func TestFieldManagersOfLabels(t *testing.T) {
 	s := shared.space(t)
-	_, err := s.typed.Apply(t.Context(), applySpec(s.namespace, "prod").WithLabels(map[string]string{"app": "x"}), applyAs("one"))
+	_, err := s.typed.Apply(t.Context(), behaviours.ApplySpec(s.namespace, "prod").WithLabels(map[string]string{"app": "x"}), behaviours.ApplyAs("one"))
 	require.NoError(t, err)
 	labels := openchoreoapply.DataPlane("prod", s.namespace).WithLabels(map[string]string{"app.kubernetes.io/name": "x"})
-	_, err = s.typed.Apply(t.Context(), labels, applyAs("two"))
+	_, err = s.typed.Apply(t.Context(), labels, behaviours.ApplyAs("two"))
 	require.NoError(t, err)
 	labels.WithLabels(map[string]string{"app.kubernetes.io/name": "y"})
-	_, err = s.typed.Apply(t.Context(), labels, applyAs("three"))
+	_, err = s.typed.Apply(t.Context(), labels, behaviours.ApplyAs("three"))
 	dp := s.get(t, "prod")
 	requireExplained(t, dp, err, map[string]string{".metadata.labels.app.kubernetes.io/name": "two"})
 	for path, want := range map[string][]string{".metadata.labels.app": {"one"}, ".metadata.labels": {"one", "two"}} {

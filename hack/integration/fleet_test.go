@@ -36,6 +36,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 var fleetDuration = flag.Duration("fleet.duration", 25*time.Second, "how long everything changes in TestFleetUnderChaos")
@@ -391,7 +392,7 @@ func (c *chaos) change() {
 	before := c.planes[*name]
 	if before == nil {
 		*name = fmt.Sprint("dp-", c.events["added"]) // what is deleted stays so
-		dp := newDataPlane(*name)
+		dp := behaviours.NewDataPlane(*name)
 		c.renew(dp)
 		c.create("added", dp)
 		return
@@ -409,7 +410,7 @@ func (c *chaos) change() {
 		if rand.IntN(2) == 0 {
 			pause(c.t.Context(), time.Second)
 		}
-		again := newDataPlane(*name)
+		again := behaviours.NewDataPlane(*name)
 		again.Annotations, again.Spec = dp.Annotations, dp.Spec
 		c.create("recreated", again)
 		return

@@ -19,6 +19,7 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
@@ -28,8 +29,8 @@ func TestAfterARestartOfTheAPIServer(t *testing.T) {
 
 	t.Run("clients and informers go on after a crash", func(t *testing.T) {
 		s := p.space(t)
-		s.create(t, newDataPlane("changed"))
-		s.create(t, newDataPlane("deleted"))
+		s.create(t, behaviours.NewDataPlane("changed"))
+		s.create(t, behaviours.NewDataPlane("deleted"))
 		f := s.follow(t, s.openchoreo)
 		f.awaitAll(t, awaited{added, "changed", ""}, awaited{added, "deleted", ""})
 
@@ -45,7 +46,7 @@ func TestAfterARestartOfTheAPIServer(t *testing.T) {
 		dp, err = s.typed.Update(t.Context(), dp, metav1.UpdateOptions{})
 		require.NoError(t, err)
 		require.NoError(t, s.typed.Delete(t.Context(), "deleted", metav1.DeleteOptions{}))
-		created := s.create(t, newDataPlane("created"))
+		created := s.create(t, behaviours.NewDataPlane("created"))
 		f.awaitAll(t,
 			awaited{updated, "changed", dp.ResourceVersion},
 			awaited{added, "created", created.ResourceVersion},
@@ -56,10 +57,10 @@ func TestAfterARestartOfTheAPIServer(t *testing.T) {
 
 	t.Run("a watch from before the restart is expired", func(t *testing.T) {
 		s := p.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		list, err := s.typed.List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
-		s.setStatus(t, "prod", report)
+		s.setStatus(t, "prod", behaviours.Report)
 		require.NoError(t, p.RestartAPIServer(t.Context()))
 		requireExpired(t, s, list.ResourceVersion)
 	})
@@ -67,8 +68,8 @@ func TestAfterARestartOfTheAPIServer(t *testing.T) {
 	// The informer learns of the deletion by its absence: no watch can tell of it.
 	t.Run("an informer notices what was deleted while it was cut off", func(t *testing.T) {
 		s := p.space(t)
-		s.create(t, newDataPlane("kept"))
-		s.create(t, newDataPlane("deleted"))
+		s.create(t, behaviours.NewDataPlane("kept"))
+		s.create(t, behaviours.NewDataPlane("deleted"))
 		line := newLine()
 		far, _ := s.over(t, line)
 		f := s.follow(t, far.openchoreo)
@@ -76,8 +77,8 @@ func TestAfterARestartOfTheAPIServer(t *testing.T) {
 
 		line.cut()
 		require.NoError(t, s.typed.Delete(t.Context(), "deleted", metav1.DeleteOptions{}))
-		kept := s.setStatus(t, "kept", report)
-		created := s.create(t, newDataPlane("created"))
+		kept := s.setStatus(t, "kept", behaviours.Report)
+		created := s.create(t, behaviours.NewDataPlane("created"))
 		require.NoError(t, p.RestartAPIServer(t.Context()))
 		_, err := f.lister.Get("deleted")
 		require.NoError(t, err, "it can't know yet")
@@ -198,7 +199,7 @@ func (f *follower) requireCached(t *testing.T, s *space) {
 	for i := range list.Items {
 		dp, err := f.lister.Get(list.Items[i].Name)
 		require.NoError(t, err)
-		assertSame(t, &list.Items[i], dp)
+		behaviours.AssertSame(t, &list.Items[i], dp)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 const (
@@ -59,9 +60,9 @@ func TestKubectlGetShowsTheStateAndNoSecret(t *testing.T) {
 	s := applyManifest(t)
 	s.setStatus(t, manifestName, func(status *openchoreov1alpha1.DataPlaneStatus) {
 		status.Conditions = []metav1.Condition{
-			newCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),
-			newCondition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse),
-			newCondition(openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionUnknown),
+			behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),
+			behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse),
+			behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionUnknown),
 		}
 	})
 	for _, test := range []struct {
@@ -131,13 +132,13 @@ type agreement struct {
 
 func TestHelpersSayReadyOnlyWhenKubectlWaitSucceeds(t *testing.T) {
 	ready := func(status metav1.ConditionStatus, observedGeneration int64) []metav1.Condition {
-		condition := newCondition(openchoreov1alpha1.DataPlaneConditionReady, status)
+		condition := behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionReady, status)
 		condition.ObservedGeneration = observedGeneration
 		return []metav1.Condition{condition}
 	}
 	testAgreement(t, shared.space(t), []agreement{
 		{name: "no condition"},
-		{name: "another condition", conditions: []metav1.Condition{newCondition("Connected", metav1.ConditionTrue)}},
+		{name: "another condition", conditions: []metav1.Condition{behaviours.NewCondition("Connected", metav1.ConditionTrue)}},
 		{name: "true", conditions: ready(metav1.ConditionTrue, 0), ready: true, waited: true},
 		{name: "true of this generation", conditions: ready(metav1.ConditionTrue, 2), ready: true, waited: true},
 		{name: "true in a status of this generation", conditions: ready(metav1.ConditionTrue, 0), observedGeneration: 2, ready: true, waited: true},
@@ -156,7 +157,7 @@ func testAgreementOnDuplicates(t *testing.T, s *space) {
 	list := func(observed ...int64) []metav1.Condition { // negative is False
 		var conditions []metav1.Condition
 		for _, generation := range observed {
-			condition := newCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
+			condition := behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
 			if generation < 0 {
 				generation, condition.Status = -generation, metav1.ConditionFalse
 			}
@@ -180,7 +181,7 @@ func testAgreement(t *testing.T, s *space, agreements []agreement) {
 	for i, test := range agreements {
 		t.Run(test.name, func(t *testing.T) {
 			name := "dp-" + string(rune('a'+i))
-			dp := newDataPlane(name)
+			dp := behaviours.NewDataPlane(name)
 			dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}
 			dp = s.create(t, dp)
 			dp.Spec.Registry.Prefix = "docker.io/other"
@@ -220,7 +221,7 @@ func testNoVerdictIsTrueUnlessKubectlWaits(t *testing.T, s *space) {
 	trues := 0
 	for i := range states {
 		name := fmt.Sprint("dp-", i)
-		dp := newDataPlane(name)
+		dp := behaviours.NewDataPlane(name)
 		dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}
 		s.create(t, dp)
 		if random.IntN(10) == 0 {
@@ -229,7 +230,7 @@ func testNoVerdictIsTrueUnlessKubectlWaits(t *testing.T, s *space) {
 		dp = s.setStatus(t, name, func(status *openchoreov1alpha1.DataPlaneStatus) {
 			status.ObservedGeneration = random.Int64N(3)
 			for range random.IntN(5) {
-				condition := newCondition(pick("Ready", "Ready", "Connected", "GatewayProvisioned", "Created"),
+				condition := behaviours.NewCondition(pick("Ready", "Ready", "Connected", "GatewayProvisioned", "Created"),
 					metav1.ConditionStatus(pick("True", "True", "True", "False", "Unknown")))
 				condition.ObservedGeneration = random.Int64N(3)
 				status.Conditions = append(status.Conditions, condition)

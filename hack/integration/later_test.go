@@ -19,6 +19,7 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 // Later releases of OpenChoreo keep the API version and change the shape.
@@ -90,7 +91,7 @@ func testLaterRead(t *testing.T, s *space, object *unstructured.Unstructured) {
 	list, err := s.typed.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 1)
-	assertSame(t, dp, &list.Items[0])
+	behaviours.AssertSame(t, dp, &list.Items[0])
 
 	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: before.ResourceVersion})
 	event, watched := nextDataPlane(t, watcher)
@@ -98,9 +99,9 @@ func testLaterRead(t *testing.T, s *space, object *unstructured.Unstructured) {
 	for watched.ResourceVersion != dp.ResourceVersion {
 		_, watched = nextDataPlane(t, watcher)
 	}
-	assertSame(t, dp, watched)
+	behaviours.AssertSame(t, dp, watched)
 
-	assertSame(t, dp, s.follow(t, s.openchoreo).await(t, added, "later"))
+	behaviours.AssertSame(t, dp, s.follow(t, s.openchoreo).await(t, added, "later"))
 
 	_, err = helpers.RESTConfigFor(dp)
 	require.ErrorIs(t, err, helpers.ErrNoCredentials)
@@ -109,7 +110,7 @@ func testLaterRead(t *testing.T, s *space, object *unstructured.Unstructured) {
 
 func testLaterApply(t *testing.T, s *space, object *unstructured.Unstructured) {
 	want := s.store(t, object).DeepCopy()
-	applied, err := s.typed.Apply(t.Context(), applyPrefix(s.namespace, "later", "docker.io/myorg"), applyAs("one"))
+	applied, err := s.typed.Apply(t.Context(), behaviours.ApplyPrefix(s.namespace, "later", "docker.io/myorg"), behaviours.ApplyAs("one"))
 	require.NoError(t, err)
 	assert.Equal(t, "docker.io/myorg", applied.Spec.Registry.Prefix)
 	require.NoError(t, unstructured.SetNestedField(want.Object, "docker.io/myorg", "spec", "registry", "prefix"))
@@ -120,8 +121,8 @@ func testLaterApply(t *testing.T, s *space, object *unstructured.Unstructured) {
 
 func testLaterApplyStatus(t *testing.T, s *space, object *unstructured.Unstructured) {
 	want := s.store(t, object).DeepCopy()
-	ready := applyConditions(s.namespace, "later", applyCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue))
-	applied, err := s.typed.ApplyStatus(t.Context(), ready, applyAs("one"))
+	ready := behaviours.ApplyConditions(s.namespace, "later", behaviours.ApplyCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue))
+	applied, err := s.typed.ApplyStatus(t.Context(), ready, behaviours.ApplyAs("one"))
 	require.NoError(t, err)
 	assert.True(t, meta.IsStatusConditionTrue(applied.Status.Conditions, openchoreov1alpha1.DataPlaneConditionReady))
 	stored := s.stored(t, "later")

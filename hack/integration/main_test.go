@@ -9,7 +9,6 @@ package integration
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -22,19 +21,16 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/apimachinery/pkg/watch"
-	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
@@ -215,109 +211,6 @@ func (s *space) grant(t *testing.T, user, group, resource string, verbs ...strin
 	require.NoError(t, err)
 }
 
-// newDataPlane returns a DataPlane without anything optional.
-func newDataPlane(name string) *openchoreov1alpha1.DataPlane {
-	return &openchoreov1alpha1.DataPlane{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: openchoreov1alpha1.DataPlaneSpec{
-			KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{
-				Name: "production-cluster",
-				Credentials: openchoreov1alpha1.APIServerCredentials{
-					APIServerURL: "https://k8s-api.example.com:6443",
-					CACert:       "Y2E=",
-					ClientCert:   "Y2VydA==",
-					ClientKey:    "a2V5",
-				},
-			},
-			Registry: openchoreov1alpha1.Registry{Prefix: "docker.io/myorg"},
-			Gateway: openchoreov1alpha1.GatewaySpec{
-				PublicVirtualHost:       "api.example.com",
-				OrganizationVirtualHost: "internal.example.com",
-			},
-		},
-	}
-}
-
-func newCondition(conditionType string, status metav1.ConditionStatus) metav1.Condition {
-	return metav1.Condition{
-		Type: conditionType, Status: status, Reason: "Tested", Message: "by hand",
-		LastTransitionTime: metav1.Unix(1_700_000_000, 0),
-	}
-}
-
-// report makes a status with Ready and Connected.
-func report(status *openchoreov1alpha1.DataPlaneStatus) {
-	status.ObservedGeneration = 1
-	status.Conditions = []metav1.Condition{
-		newCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),
-		newCondition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse),
-	}
-}
-
-func applyCondition(conditionType string, status metav1.ConditionStatus) *applymetav1.ConditionApplyConfiguration {
-	return applymetav1.Condition().WithType(conditionType).WithStatus(status).
-		WithReason("Tested").WithMessage("by hand").WithLastTransitionTime(metav1.Unix(1_700_000_000, 0))
-}
-
-// applySpec returns an apply configuration of all that the spec requires.
-func applySpec(namespace, name string) *openchoreoapply.DataPlaneApplyConfiguration {
-	return openchoreoapply.DataPlane(name, namespace).WithSpec(openchoreoapply.DataPlaneSpec().
-		WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
-			WithName("production-cluster").
-			WithCredentials(openchoreoapply.APIServerCredentials().
-				WithAPIServerURL("https://k8s-api.example.com:6443").
-				WithCACert("Y2E=").WithClientCert("Y2VydA==").WithClientKey("a2V5"))).
-		WithRegistry(openchoreoapply.Registry().WithPrefix("docker.io/myorg")).
-		WithGateway(openchoreoapply.GatewaySpec().
-			WithPublicVirtualHost("api.example.com").WithOrganizationVirtualHost("internal.example.com")))
-}
-
-func applyPrefix(namespace, name, prefix string) *openchoreoapply.DataPlaneApplyConfiguration {
-	return openchoreoapply.DataPlane(name, namespace).
-		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix(prefix)))
-}
-
-func applyConditions(namespace, name string, conditions ...*applymetav1.ConditionApplyConfiguration) *openchoreoapply.DataPlaneApplyConfiguration {
-	return openchoreoapply.DataPlane(name, namespace).
-		WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(conditions...))
-}
-
-func applyAs(manager string) metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: manager} }
-
-func applyByForce(manager string) metav1.ApplyOptions {
-	return metav1.ApplyOptions{FieldManager: manager, Force: true}
-}
-
-// assertSame compares without the TypeMeta, which client-go fills in or not according
-// to how an object came.
-func assertSame(t *testing.T, want, got *openchoreov1alpha1.DataPlane, msgAndArgs ...any) {
-	t.Helper()
-	want, got = want.DeepCopy(), got.DeepCopy()
-	want.TypeMeta, got.TypeMeta = metav1.TypeMeta{}, metav1.TypeMeta{}
-	assert.Equal(t, want, got, msgAndArgs...)
-}
-
-// causeFields returns the field paths that an error of the API server names.
-func causeFields(err error) []string {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) || status.Status().Details == nil {
-		return nil
-	}
-	var fields []string
-	for _, cause := range status.Status().Details.Causes {
-		fields = append(fields, cause.Field)
-	}
-	return fields
-}
-
-func names(items []openchoreov1alpha1.DataPlane) []string {
-	result := make([]string, 0, len(items))
-	for i := range items {
-		result = append(result, items[i].Name)
-	}
-	return result
-}
-
 // next returns the next event of a watch.
 func next(t *testing.T, watcher watch.Interface) watch.Event {
 	t.Helper()
@@ -359,14 +252,4 @@ func at(object any, path ...string) map[string]any {
 		object = object.(map[string]any)[key]
 	}
 	return object.(map[string]any)
-}
-
-// assertSameConfiguration compares what two apply configurations send.
-func assertSameConfiguration(t *testing.T, want, got *openchoreoapply.DataPlaneApplyConfiguration) {
-	t.Helper()
-	wantJSON, err := json.Marshal(want)
-	require.NoError(t, err)
-	gotJSON, err := json.Marshal(got)
-	require.NoError(t, err)
-	assert.JSONEq(t, string(wantJSON), string(gotJSON))
 }

@@ -18,6 +18,7 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 func TestPatchConditions(t *testing.T) {
@@ -29,9 +30,9 @@ func TestPatchConditions(t *testing.T) {
 func testPatchConditions(t *testing.T, p *plane) {
 	t.Run("writes conditions and nothing else", func(t *testing.T) {
 		s := p.space(t)
-		dp := s.create(t, newDataPlane("prod"))
+		dp := s.create(t, behaviours.NewDataPlane("prod"))
 		s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
-			status.Conditions = []metav1.Condition{newCondition("Created", metav1.ConditionTrue)}
+			status.Conditions = []metav1.Condition{behaviours.NewCondition("Created", metav1.ConditionTrue)}
 		})
 		edited := dp.DeepCopy() // of before Created, so that the first try conflicts
 		edited.Spec.Registry.Prefix = "not to be written"
@@ -40,8 +41,8 @@ func testPatchConditions(t *testing.T, p *plane) {
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"},
 			metav1.Condition{Type: "Connected", Status: metav1.ConditionFalse, Reason: "Tested"})
 		require.NoError(t, err)
-		assertSame(t, before, edited)
-		assertSame(t, s.get(t, "prod"), patched)
+		behaviours.AssertSame(t, before, edited)
+		behaviours.AssertSame(t, s.get(t, "prod"), patched)
 		assert.Equal(t, "docker.io/myorg", patched.Spec.Registry.Prefix)
 		report := helpers.Evaluate(patched)
 		assert.Equal(t, metav1.ConditionTrue, report.Verdict("Created").Status)
@@ -55,7 +56,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 	})
 	t.Run("claims no later generation than it was given", func(t *testing.T) {
 		s := p.space(t)
-		old := s.create(t, newDataPlane("prod"))
+		old := s.create(t, behaviours.NewDataPlane("prod"))
 		changed := old.DeepCopy()
 		changed.Spec.Registry.Prefix = "docker.io/other"
 		_, err := s.typed.Update(t.Context(), changed, metav1.UpdateOptions{})
@@ -67,12 +68,12 @@ func testPatchConditions(t *testing.T, p *plane) {
 	})
 	t.Run("does not write to another object of the name", func(t *testing.T) {
 		s := p.space(t)
-		old := s.create(t, newDataPlane("prod"))
+		old := s.create(t, behaviours.NewDataPlane("prod"))
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 		_, err := s.patchConditions(t, old,
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 		require.True(t, apierrors.IsNotFound(err), "%v", err)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		_, err = s.patchConditions(t, old,
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 		require.ErrorIs(t, err, helpers.ErrReplaced)
@@ -84,13 +85,13 @@ func testPatchConditions(t *testing.T, p *plane) {
 		for i := range message {
 			message[i] = '語'
 		}
-		_, err := s.patchConditions(t, s.create(t, newDataPlane("prod")),
+		_, err := s.patchConditions(t, s.create(t, behaviours.NewDataPlane("prod")),
 			metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested", Message: string(message)})
 		require.NoError(t, err)
 	})
 	t.Run("a condition of a later generation is kept", func(t *testing.T) {
 		s := p.space(t)
-		old := s.create(t, newDataPlane("prod"))
+		old := s.create(t, behaviours.NewDataPlane("prod"))
 		changed := old.DeepCopy()
 		changed.Spec.Registry.Prefix = "docker.io/other"
 		changed, err := s.typed.Update(t.Context(), changed, metav1.UpdateOptions{})
@@ -104,7 +105,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 	t.Run("what a lagging cache has is not what is stored", func(t *testing.T) {
 		s := p.space(t)
 		ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"}
-		cached, err := s.patchConditions(t, s.create(t, newDataPlane("prod")), ready)
+		cached, err := s.patchConditions(t, s.create(t, behaviours.NewDataPlane("prod")), ready)
 		require.NoError(t, err)
 		_, err = s.patchConditions(t, cached, metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: "Another"})
 		require.NoError(t, err)
@@ -114,7 +115,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 	})
 	t.Run("the generation of the whole status, on request, and dry", func(t *testing.T) {
 		s := p.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		dp := s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) { status.ObservedGeneration = 1 })
 		dp.Spec.Registry.Prefix = "docker.io/other"
 		dp, err := s.typed.Update(t.Context(), dp, metav1.UpdateOptions{})
@@ -135,7 +136,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 	})
 	t.Run("a condition in memory without a time", func(t *testing.T) {
 		s := p.space(t)
-		dp := s.create(t, newDataPlane("prod"))
+		dp := s.create(t, behaviours.NewDataPlane("prod"))
 		dp.Status.Conditions = []metav1.Condition{{Type: "Connected", Status: metav1.ConditionTrue, Reason: "ByHand"}}
 		patched, err := s.patchConditions(t, dp, metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 		require.NoError(t, err)
@@ -144,7 +145,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 	t.Run("two writers at once lose nothing", func(t *testing.T) {
 		const rounds = 500
 		s := p.space(t)
-		dp := s.create(t, newDataPlane("prod"))
+		dp := s.create(t, behaviours.NewDataPlane("prod"))
 		conditionTypes := []string{"Ready", "Connected"}
 		var written [2]atomic.Int64 // rounds that the API server has acknowledged
 		roundOf := func(dp *openchoreov1alpha1.DataPlane, conditionType string) int64 {
@@ -184,7 +185,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 
 func TestMergePatch(t *testing.T) {
 	s := shared.space(t)
-	before := s.create(t, newDataPlane("prod"))
+	before := s.create(t, behaviours.NewDataPlane("prod"))
 	after := before.DeepCopy()
 	after.Labels = map[string]string{"region": "eu"}
 	after.Spec.Registry.SecretRef = "registry-credentials"

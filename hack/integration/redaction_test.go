@@ -14,12 +14,13 @@ import (
 	"k8s.io/klog/v2/textlogger"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 // The loggers of the field are not among the requirements of the SDK, so this is tested
 // here. No API server is involved.
 func TestLoggersShowNoSecret(t *testing.T) {
-	dp := newDataPlane("prod")
+	dp := behaviours.NewDataPlane("prod")
 	dp.Spec.KubernetesCluster.Credentials.ClientKey = "hunter2"
 	dp.Spec.Observer = &openchoreov1alpha1.ObserverAPI{}
 	dp.Spec.Observer.Authentication.BasicAuth.Password = "hunter2"

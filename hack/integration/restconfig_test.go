@@ -21,13 +21,14 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 // dataPlaneOf stores a DataPlane with the credentials of a user, and returns what is
 // read back.
 func (s *space) dataPlaneOf(t *testing.T, user *controlplane.User) *openchoreov1alpha1.DataPlane {
 	t.Helper()
-	dp := newDataPlane("prod")
+	dp := behaviours.NewDataPlane("prod")
 	dp.Spec.KubernetesCluster.Credentials = credentialsOf(user)
 	s.create(t, dp)
 	return s.get(t, "prod")
@@ -124,7 +125,7 @@ func TestCredentialsForAKubeconfig(t *testing.T) {
 	require.NoError(t, err)
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	require.NoError(t, err)
-	dp := newDataPlane("prod")
+	dp := behaviours.NewDataPlane("prod")
 	dp.Spec.KubernetesCluster.Credentials, err = helpers.CredentialsFor(config)
 	require.NoError(t, err)
 	stored := s.create(t, dp)

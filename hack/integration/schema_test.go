@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 // complete has every field of the spec.
@@ -100,7 +101,7 @@ func TestAbsentFieldReadsAsZeroAndATypedUpdateKeepsItAbsent(t *testing.T) {
 	require.NoError(t, err)
 
 	dp := s.get(t, "prod")
-	assert.Equal(t, newDataPlane("prod").Spec, dp.Spec)
+	assert.Equal(t, behaviours.NewDataPlane("prod").Spec, dp.Spec)
 	assert.Nil(t, dp.Spec.Observer)
 	assert.Empty(t, dp.Spec.Registry.SecretRef)
 	assert.Zero(t, dp.Status)
@@ -118,7 +119,7 @@ func TestAbsentFieldReadsAsZeroAndATypedUpdateKeepsItAbsent(t *testing.T) {
 
 func TestTypedCreateSendsNothingThatWasNotSet(t *testing.T) {
 	s := shared.space(t)
-	s.create(t, newDataPlane("prod"))
+	s.create(t, behaviours.NewDataPlane("prod"))
 	want := parse(t, []byte(complete))
 	unstructured.RemoveNestedField(want.Object, "spec", "observer")
 	unstructured.RemoveNestedField(want.Object, "spec", "registry", "secretRef")
@@ -152,7 +153,7 @@ func TestObjectWithoutSpecIsAccepted(t *testing.T) {
 	_, err := s.raw.Create(t.Context(), object, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 	require.NoError(t, err)
 	assert.Zero(t, s.get(t, "prod").Spec)
-	dp := s.setStatus(t, "prod", report)
+	dp := s.setStatus(t, "prod", behaviours.Report)
 	assert.Len(t, dp.Status.Conditions, 2)
 	assert.NotContains(t, s.stored(t, "prod"), "spec")
 }
@@ -295,6 +296,6 @@ func TestInvalidStatusIsRefused(t *testing.T) {
 func requireInvalid(t *testing.T, err error, field string) {
 	t.Helper()
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
-	require.Contains(t, causeFields(err), field, "%v", err)
+	require.Contains(t, behaviours.CauseFields(err), field, "%v", err)
 	require.ErrorContains(t, err, field)
 }

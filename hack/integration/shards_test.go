@@ -26,6 +26,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 const shortLease = 3 * time.Second
@@ -182,7 +183,7 @@ func (s *space) createPlanes(t *testing.T, count int) (names []string) {
 	t.Helper()
 	credentials := credentialsOf(addUser(t, shared, "agent-of-"+s.namespace, "system:masters"))
 	for i := range count {
-		dp := newDataPlane(fmt.Sprint([]string{"stubborn-", "meek-"}[i%2], i/2))
+		dp := behaviours.NewDataPlane(fmt.Sprint([]string{"stubborn-", "meek-"}[i%2], i/2))
 		dp.Spec.KubernetesCluster.Credentials = credentials
 		names = append(names, s.create(t, dp).Name)
 	}

@@ -42,22 +42,22 @@ func testReadsAndWrites(t *testing.T, p *plane, atomicConditions bool) {
 }
 
 func testAbsentIsNotStored(t *testing.T, s *space) {
-	dp := newDataPlane("prod")
-	report(&dp.Status)
+	dp := behaviours.NewDataPlane("prod")
+	behaviours.Report(&dp.Status)
 	s.create(t, dp)
 	assert.NotContains(t, s.stored(t, "prod"), "status")
 
-	withSecret := applySpec(s.namespace, "applied")
+	withSecret := behaviours.ApplySpec(s.namespace, "applied")
 	withSecret.Spec.Registry.WithSecretRef("registry-credentials")
-	_, err := s.typed.Apply(t.Context(), withSecret, applyAs("one"))
+	_, err := s.typed.Apply(t.Context(), withSecret, behaviours.ApplyAs("one"))
 	require.NoError(t, err)
 	assert.Contains(t, at(s.stored(t, "applied"), "spec", "registry"), "secretRef")
-	_, err = s.typed.Apply(t.Context(), applySpec(s.namespace, "applied"), applyAs("one"))
+	_, err = s.typed.Apply(t.Context(), behaviours.ApplySpec(s.namespace, "applied"), behaviours.ApplyAs("one"))
 	require.NoError(t, err)
 	assert.NotContains(t, at(s.stored(t, "applied"), "spec", "registry"), "secretRef")
 }
 
 func testApplyRequires(t *testing.T, s *space) {
-	_, err := s.typed.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/myorg"), applyAs("one"))
+	_, err := s.typed.Apply(t.Context(), behaviours.ApplyPrefix(s.namespace, "prod", "docker.io/myorg"), behaviours.ApplyAs("one"))
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 func (s *space) typedInformer() cache.SharedIndexInformer {
@@ -77,12 +78,12 @@ func TestStripManagedFieldsInInformers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := shared.space(t)
-			listed := s.create(t, newDataPlane("prod"))
+			listed := s.create(t, behaviours.NewDataPlane("prod"))
 			dataPlanes := newInformer(s)
 			runInformer(t, dataPlanes, informer.StripManagedFields)
 			assert.Empty(t, s.cached(t, dataPlanes, listed.ResourceVersion).GetManagedFields())
 
-			watched := s.setStatus(t, "prod", report)
+			watched := s.setStatus(t, "prod", behaviours.Report)
 			require.NotEmpty(t, watched.ManagedFields, "the API server has them")
 			got := s.cached(t, dataPlanes, watched.ResourceVersion)
 			assert.Empty(t, got.GetManagedFields())
@@ -101,7 +102,7 @@ func TestStripManagedFieldsInInformers(t *testing.T) {
 // annotation, and returns it with its client key.
 func (s *space) applySecrets(t *testing.T) (stored *openchoreov1alpha1.DataPlane, key string) {
 	t.Helper()
-	applied := newDataPlane("prod")
+	applied := behaviours.NewDataPlane("prod")
 	applied.TypeMeta = metav1.TypeMeta{APIVersion: openchoreov1alpha1.SchemeGroupVersion.String(), Kind: "DataPlane"}
 	applied.Namespace = s.namespace
 	applied.Spec.KubernetesCluster.Credentials = credentialsOf(addUser(t, shared, "agent"))
@@ -142,7 +143,7 @@ func TestDropSecretsInInformers(t *testing.T) {
 				assert.Empty(t, object.GetManagedFields())
 			}
 			requireNone(stored.ResourceVersion)
-			requireNone(s.setStatus(t, "prod", report).ResourceVersion)
+			requireNone(s.setStatus(t, "prod", behaviours.Report).ResourceVersion)
 		})
 	}
 }
@@ -185,10 +186,10 @@ func TestDataPlaneWithoutSecrets(t *testing.T) {
 	patched, err := s.patchConditions(t, dropped,
 		metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 	require.NoError(t, err)
-	assertSame(t, before, dropped, "the cache's own")
+	behaviours.AssertSame(t, before, dropped, "the cache's own")
 	assert.True(t, helpers.IsReady(patched))
 	assert.Equal(t, stored.Spec, patched.Spec)
 	assert.Equal(t, stored.Annotations, patched.Annotations)
-	assertSame(t, patched, s.get(t, "prod"))
+	behaviours.AssertSame(t, patched, s.get(t, "prod"))
 	assert.True(t, helpers.IsReady(cached(patched.ResourceVersion)))
 }

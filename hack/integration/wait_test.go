@@ -23,6 +23,7 @@ import (
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 var untilReady = await.True(openchoreov1alpha1.DataPlaneConditionReady)
@@ -73,13 +74,13 @@ func (s *space) setReady(t *testing.T, status metav1.ConditionStatus, observed i
 func TestWaitFor(t *testing.T) {
 	t.Run("what is so already takes no waiting", func(t *testing.T) {
 		s := shared.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, s.waiting(t.Context())))
 	})
 	t.Run("until it is so", func(t *testing.T) {
 		s := shared.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		result := s.waiting(t.Context())
 		s.setReady(t, metav1.ConditionFalse, 0)
 		goesOn(t, result)
@@ -88,7 +89,7 @@ func TestWaitFor(t *testing.T) {
 	})
 	t.Run("an earlier generation is not it", func(t *testing.T) {
 		s := shared.space(t)
-		dp := s.create(t, newDataPlane("prod"))
+		dp := s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		result := s.waiting(t.Context(), await.MinGeneration(dp.Generation+1))
 		goesOn(t, result)
@@ -102,9 +103,9 @@ func TestWaitFor(t *testing.T) {
 	})
 	t.Run("a deadline says what was missing, and is no cancel", func(t *testing.T) {
 		s := shared.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
-			status.Conditions = []metav1.Condition{newCondition("Created", metav1.ConditionTrue)}
+			status.Conditions = []metav1.Condition{behaviours.NewCondition("Created", metav1.ConditionTrue)}
 		})
 		s.setReady(t, metav1.ConditionFalse, 0)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -140,13 +141,13 @@ func TestWaitFor(t *testing.T) {
 		require.True(t, apierrors.IsNotFound(err), "%v", err)
 		result := s.waiting(t.Context(), await.AllowMissing())
 		goesOn(t, result)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
 	t.Run("deletion ends it", func(t *testing.T) {
 		s := shared.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		result := s.waiting(t.Context())
 		goesOn(t, result)
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
@@ -154,7 +155,7 @@ func TestWaitFor(t *testing.T) {
 	})
 	t.Run("so does being about to be deleted", func(t *testing.T) {
 		s := shared.space(t)
-		dp := newDataPlane("prod")
+		dp := behaviours.NewDataPlane("prod")
 		dp.Finalizers = []string{"example.com/hold"}
 		s.create(t, dp)
 		result := s.waiting(t.Context())
@@ -164,31 +165,31 @@ func TestWaitFor(t *testing.T) {
 	})
 	t.Run("another of the name can be followed", func(t *testing.T) {
 		s := shared.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		result := s.waiting(t.Context(), await.FollowReplacement())
 		goesOn(t, result)
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
 	t.Run("another of the name starts at generation 1", func(t *testing.T) {
 		s := shared.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		result := s.waiting(t.Context(), await.FollowReplacement(), await.MinGeneration(2))
 		goesOn(t, result)
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
 	t.Run("the UID tells one from another that came before the wait", func(t *testing.T) {
 		s := shared.space(t)
-		uid := s.create(t, newDataPlane("prod")).UID
+		uid := s.create(t, behaviours.NewDataPlane("prod")).UID
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 		require.ErrorIs(t, ended(t, s.waiting(t.Context(), await.UID(uid))), helpers.ErrDeleted)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.ErrorIs(t, ended(t, s.waiting(t.Context(), await.UID(uid))), helpers.ErrReplaced)
 		require.NoError(t, ended(t, s.waiting(t.Context(), await.UID(uid), await.FollowReplacement())))
@@ -196,7 +197,7 @@ func TestWaitFor(t *testing.T) {
 	})
 	t.Run("FailOn ends it", func(t *testing.T) {
 		s := shared.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		hopeless := errors.New("hopeless")
 		result := s.waiting(t.Context(), await.FailOn(func(r helpers.Report) error {
 			if r.Verdict("Ready").Reason == "AgentUnreachable" {
@@ -211,7 +212,7 @@ func TestWaitFor(t *testing.T) {
 	t.Run("for deletion", func(t *testing.T) {
 		s := shared.space(t)
 		require.NoError(t, await.ForDeletion(t.Context(), s.typed, "prod"))
-		dp := newDataPlane("prod")
+		dp := behaviours.NewDataPlane("prod")
 		dp.Finalizers = []string{"example.com/hold"}
 		s.create(t, dp)
 		result := make(chan error, 1)
@@ -224,7 +225,7 @@ func TestWaitFor(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, ended(t, result))
 
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		err = await.ForDeletion(ctx, s.typed, "prod")
@@ -235,7 +236,7 @@ func TestWaitFor(t *testing.T) {
 
 func TestWaitForAConditionToSettle(t *testing.T) {
 	s := shared.space(t)
-	s.create(t, newDataPlane("prod"))
+	s.create(t, behaviours.NewDataPlane("prod"))
 	const d = 2 * time.Second
 	result := s.waiting(t.Context(), await.Evaluate(helpers.StableFor(d, nil)))
 	goesOn(t, result)
@@ -266,13 +267,13 @@ func (s *space) as(t *testing.T, verbs ...string) openchoreotyped.DataPlaneInter
 func TestWaitForWithFewRights(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		s := shared.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		_, err := await.For(t.Context(), s.as(t), "prod", untilReady)
 		require.True(t, apierrors.IsForbidden(err), "%v", err)
 	})
 	t.Run("get only", func(t *testing.T) {
 		s := shared.space(t)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		client := s.as(t, "get")
 		result := make(chan error, 1)
 		go func() {
@@ -291,8 +292,8 @@ func TestWaitForOutlastsTheAPIServer(t *testing.T) {
 	t.Parallel()
 	p := ownPlane(t, crds.DataPlane())
 	s := p.space(t)
-	s.create(t, newDataPlane("prod"))
-	s.create(t, newDataPlane("other"))
+	s.create(t, behaviours.NewDataPlane("prod"))
+	s.create(t, behaviours.NewDataPlane("other"))
 	const waits = 200
 	user := &watchCounter{DataPlaneInterface: s.as(t, "get", "list", "watch")}
 	before := runtime.NumGoroutine()
@@ -340,7 +341,7 @@ func TestManyWaitsAtOnce(t *testing.T) {
 	for i := range waits {
 		name := fmt.Sprint("dp-", i%planes)
 		if i < planes {
-			s.create(t, newDataPlane(name))
+			s.create(t, behaviours.NewDataPlane(name))
 		}
 		all.Add(1)
 		go func() {

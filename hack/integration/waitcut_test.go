@@ -27,6 +27,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 // The wait's connection is cut until etcd has compacted away the resource version that
@@ -37,8 +38,8 @@ func TestWaitForOutlastsACompaction(t *testing.T) {
 	p := ownPlane(t, crds.DataPlane(),
 		controlplane.WithAPIServerFlags("--watch-cache=false", "--etcd-compaction-interval=1s"))
 	s := p.space(t)
-	s.create(t, newDataPlane("other"))
-	s.create(t, newDataPlane("prod"))
+	s.create(t, behaviours.NewDataPlane("other"))
+	s.create(t, behaviours.NewDataPlane("prod"))
 	resourceVersion := s.setReady(t, metav1.ConditionFalse, 0).ResourceVersion
 	l := newLine()
 	far, watches := s.over(t, l)
@@ -102,9 +103,9 @@ func TestWaitForWatchesAnOldObject(t *testing.T) {
 	t.Parallel()
 	p := ownPlane(t, crds.DataPlane())
 	s := p.space(t)
-	s.create(t, newDataPlane("prod"))
+	s.create(t, behaviours.NewDataPlane("prod"))
 	resourceVersion := s.setReady(t, metav1.ConditionFalse, 0).ResourceVersion
-	s.create(t, newDataPlane("later"))
+	s.create(t, behaviours.NewDataPlane("later"))
 	require.NoError(t, p.RestartAPIServer(t.Context()))
 	require.Eventually(t, func() bool { return s.forgotten(t, "later", resourceVersion) }, eventually, tick)
 	far, watches := s.over(t, newLine())
@@ -126,7 +127,7 @@ func TestWaitForNoticesWhatHappenedUnwatched(t *testing.T) {
 	replace := func(t *testing.T, s *space) {
 		t.Helper()
 		remove(t, s)
-		s.create(t, newDataPlane("prod"))
+		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 	}
 	for name, test := range map[string]struct {
@@ -145,7 +146,7 @@ func TestWaitForNoticesWhatHappenedUnwatched(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := shared.space(t)
-			uid := s.create(t, newDataPlane("prod")).UID
+			uid := s.create(t, behaviours.NewDataPlane("prod")).UID
 			l := newLine()
 			far, watches := s.over(t, l)
 			ctx, cancel := context.WithCancel(t.Context())

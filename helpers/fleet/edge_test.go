@@ -440,3 +440,31 @@ func TestShardingOnAFakeClientset(t *testing.T) {
 		p.requireNoOverlap(0)
 	})
 }
+
+// What ConfigFor takes from elsewhere is read again at each resync of the informer.
+func TestAResyncRotates(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
+		var token atomic.Value
+		token.Store("old")
+		rotations := 0
+		f := fleet.New(p.source.informer, untilEnd, fleet.Options{
+			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+				return &rest.Config{Host: "https://127.0.0.1:1", BearerToken: token.Load().(string)}, nil
+			}},
+			Hooks: fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) {
+				require.NoError(t, err)
+				rotations++
+			}},
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() { result <- f.Run(ctx) }()
+		time.Sleep(25 * time.Hour) // the informer resyncs once a day
+		assert.Zero(t, rotations)
+		token.Store("new")
+		time.Sleep(24 * time.Hour)
+		stop()
+		require.NoError(t, <-result)
+		assert.Equal(t, 1, rotations)
+	})
+}

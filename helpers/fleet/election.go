@@ -40,7 +40,7 @@ func (r *replica) end(t *term, cause error) {
 // lost ends the runs of a shard whose Lease is no longer renewed. It needs the lock.
 func (r *replica) lost(t *term) {
 	r.end(t, ErrShardLost)
-	time.AfterFunc(r.LeaseDuration-r.renewDeadline()-r.retryPeriod(), t.cut)
+	time.AfterFunc(r.LeaseDuration-r.renewDeadline()-r.retryPeriod(), t.abort)
 }
 
 // runShard leads a shard once, until ctx ends or the Lease is lost.

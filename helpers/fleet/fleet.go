@@ -7,13 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -101,7 +101,7 @@ func (e *PanicError) Unwrap() error {
 // running while the Fleet runs. The informer must keep the credentials of its objects, so
 // don't drop secrets from them.
 func New(informer cache.SharedIndexInformer, run func(context.Context, *remote.Cluster) error, opts Options) *Fleet {
-	f := &Fleet{informer: informer, run: run, options: opts.withDefaults()}
+	f := &Fleet{informer: informer, run: run, options: opts.withDefaults(), overdue: map[types.NamespacedName]int{}}
 	if opts.StartLimit > 0 {
 		f.starting = make(chan struct{}, opts.StartLimit)
 	}
@@ -127,9 +127,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 		return errors.New("fleet: runs already")
 	}
 	f.running, f.fail = true, fail
-	f.planes, f.overdue = map[types.NamespacedName]*plane{}, map[types.NamespacedName]int{}
+	f.planes, f.terms = map[types.NamespacedName]*plane{}, map[int]*term{}
 	all := newTerm(ctx, 0)
-	f.terms = map[int]*term{}
 	if f.options.Sharding == nil {
 		f.terms[0] = all
 	}
@@ -140,31 +139,26 @@ func (f *Fleet) Run(ctx context.Context) error {
 	})
 	if err != nil {
 		fail(fmt.Errorf("watch data planes: %w", err))
-		err = nil
-	} else {
-		var watching sync.WaitGroup
-		watching.Add(1)
-		go func() {
-			defer watching.Done()
-			f.watchInformer(running)
-		}()
-		if f.options.Sharding != nil {
-			f.runShards(running)
-		} else {
-			f.runAll(running, all)
-		}
-		watching.Wait()
-		err = f.informer.RemoveEventHandler(registration)
 	}
-	if cause := context.Cause(running); !errors.Is(cause, context.Cause(ctx)) || ctx.Err() == nil {
-		err = errors.Join(cause, err)
+	var watching wait.Group
+	watching.StartWithContext(running, f.watchInformer)
+	if f.options.Sharding != nil {
+		f.runShards(running)
+	} else {
+		f.runAll(running, all)
+	}
+	watching.Wait()
+	_ = f.informer.RemoveEventHandler(registration) // fails if there is none
+	err = nil
+	if cause := context.Cause(running); !errors.Is(cause, context.Cause(ctx)) {
+		err = cause
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.running = false
 	if len(f.overdue) > 0 {
 		var names []string
-		for key := range maps.Keys(f.overdue) {
+		for key := range f.overdue {
 			names = append(names, key.String())
 		}
 		slices.Sort(names)
@@ -185,18 +179,11 @@ func (f *Fleet) endWith(err error) {
 
 // watchInformer ends Run when the informer has stopped, which no channel tells.
 func (f *Fleet) watchInformer(ctx context.Context) {
-	ticks := time.NewTicker(time.Second)
-	defer ticks.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticks.C:
-			if f.informer.IsStopped() {
-				f.endWith(errors.New("the informer has stopped"))
-			}
+	wait.UntilWithContext(ctx, func(context.Context) {
+		if f.informer.IsStopped() {
+			f.endWith(errors.New("the informer has stopped"))
 		}
-	}
+	}, time.Second)
 }
 
 // runAll runs all data planes until ctx ends.
@@ -217,9 +204,9 @@ type term struct {
 	shard  int
 	ctx    context.Context // of its runs
 	end    context.CancelCauseFunc
-	giveUp chan struct{}  // closed when runs that have not returned are given up
-	cut    func()         // closes it
-	planes sync.WaitGroup // one for each loop
+	giveUp <-chan struct{} // closed when runs that have not returned are given up
+	abort  func()          // closes it
+	planes sync.WaitGroup  // one for each loop
 
 	// With Sharding and the Fleet's lock:
 	stop context.CancelFunc // ends the election that it lasts for
@@ -228,8 +215,8 @@ type term struct {
 
 // newTerm returns a term that ends by itself, and not with ctx.
 func newTerm(ctx context.Context, shard int) *term {
-	t := &term{shard: shard, giveUp: make(chan struct{})}
-	t.cut = sync.OnceFunc(func() { close(t.giveUp) })
+	giveUp, abort := context.WithCancel(context.Background())
+	t := &term{shard: shard, giveUp: giveUp.Done(), abort: abort}
 	t.ctx, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	return t
 }

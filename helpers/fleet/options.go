@@ -94,23 +94,23 @@ func (o Options) withDefaults() Options {
 }
 
 func (o Options) validate() error {
-	var errs []error
-	if o.Backoff.Initial < 0 {
-		errs = append(errs, fmt.Errorf("Backoff.Initial: must not be negative, is %s", o.Backoff.Initial))
-	}
-	if o.Backoff.Limit < o.Backoff.Initial {
-		errs = append(errs, fmt.Errorf("Backoff.Limit: must not be less than Initial, %s, is %s", o.Backoff.Initial, o.Backoff.Limit))
-	}
-	if o.Backoff.ResetAfter < 0 {
-		errs = append(errs, fmt.Errorf("Backoff.ResetAfter: must not be negative, is %s", o.Backoff.ResetAfter))
-	}
-	if o.StartLimit < 0 {
-		errs = append(errs, fmt.Errorf("StartLimit: must not be negative, is %d", o.StartLimit))
-	}
+	var p problems
+	p.unless(o.Backoff.Initial >= 0, "Backoff.Initial: must not be negative, is %s", o.Backoff.Initial)
+	p.unless(o.Backoff.Limit >= o.Backoff.Initial, "Backoff.Limit: must not be less than Initial, %s, is %s", o.Backoff.Initial, o.Backoff.Limit)
+	p.unless(o.Backoff.ResetAfter >= 0, "Backoff.ResetAfter: must not be negative, is %s", o.Backoff.ResetAfter)
+	p.unless(o.StartLimit >= 0, "StartLimit: must not be negative, is %d", o.StartLimit)
 	if o.Sharding != nil {
-		errs = append(errs, o.Sharding.validate()...)
+		o.Sharding.validate(&p)
 	}
-	return errors.Join(errs...)
+	return errors.Join(p...)
+}
+
+type problems []error
+
+func (p *problems) unless(ok bool, format string, args ...any) {
+	if !ok {
+		*p = append(*p, fmt.Errorf(format, args...))
+	}
 }
 
 // OnlyConnected is a Filter for data planes whose Connected condition is True. A run goes on

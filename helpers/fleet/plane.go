@@ -111,8 +111,8 @@ type attempt struct {
 	began    time.Time // when the function was called; zero if it wasn't
 	started  time.Time // when it called MarkStarted, or else began
 	result   chan error
-	refused  string                       // the error of credentials that can't be used
-	overdue  map[types.NamespacedName]int // where it is counted if it was given up; with the Fleet's lock
+	refused  string // the error of credentials that can't be used
+	overdue  bool   // it was given up and has not returned; with the Fleet's lock
 }
 
 // next waits until a run is due. It returns nil when there will be none.
@@ -234,9 +234,8 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	f := p.fleet
 	f.mu.Lock()
 	dp := p.dp
-	goesOn := a.ctx.Err() == nil && dp != a.dp
 	f.mu.Unlock()
-	if !goesOn {
+	if a.ctx.Err() != nil {
 		return nil
 	}
 	a.dp = dp
@@ -263,7 +262,7 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 
 // call calls the function, and sends its result, or an error if it doesn't return.
 func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
-	err := errors.New("run has ended its goroutine without returning")
+	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
 	defer func() {
 		if value := recover(); value != nil {
 			err = &PanicError{Value: value, Stack: debug.Stack()}
@@ -273,19 +272,19 @@ func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
 		if errors.As(err, &panicked) {
 			text = err.Error()
 		}
-		p.fleet.mu.Lock()
-		defer p.fleet.mu.Unlock()
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		a.result <- err
-		if a.overdue != nil {
+		if a.overdue {
 			if panicked != nil {
 				p.fail(text)
 			}
-			if a.overdue[p.key]--; a.overdue[p.key] == 0 {
-				delete(a.overdue, p.key)
+			if f.overdue[p.key]--; f.overdue[p.key] == 0 {
+				delete(f.overdue, p.key)
 			}
 		}
 	}()
-	err = p.fleet.run(ctx, cluster)
+	err = f.run(ctx, cluster)
 }
 
 // stop waits for a run whose context has ended, and counts it as overdue if it doesn't
@@ -308,7 +307,7 @@ func (p *plane) stop(a *attempt) error {
 		return err
 	default:
 	}
-	a.overdue = f.overdue // Run makes another
+	a.overdue = true
 	f.overdue[p.key]++
 	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(a.ctx))
 }
@@ -329,7 +328,7 @@ func (p *plane) conclude(a *attempt, err error) {
 		ran = time.Since(a.began)
 	}
 	switch {
-	case a.overdue != nil:
+	case a.overdue:
 		p.fail(text)
 	case stopped && panicked != nil:
 		p.fail(text)

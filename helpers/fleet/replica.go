@@ -141,7 +141,7 @@ func (r *replica) round(ctx context.Context) {
 		r.wants = nil
 	case listed:
 		r.wants = assign(r.Shards, r.shardsByReplica())[r.identity]
-		r.cutUsurped(began)
+		r.abortUsurped(began)
 	}
 	r.share(ctx, ErrShardLost)
 }
@@ -251,14 +251,14 @@ func (r *replica) share(ctx context.Context, cause error) {
 	}
 }
 
-// cutUsurped cuts off the runs of shards that another replica leads, perhaps because this
+// abortUsurped cuts off the runs of shards that another replica leads, perhaps because this
 // process was suspended. began is when the Leases were listed. It needs the lock.
-func (r *replica) cutUsurped(began time.Time) {
+func (r *replica) abortUsurped(began time.Time) {
 	for shard, t := range r.terms {
 		holder := r.seen[r.leaseName(shard)].holder()
 		if t.isLeader() && t.led.Before(began) && holder != "" && holder != r.identity {
 			r.end(t, ErrShardLost)
-			t.cut()
+			t.abort()
 		}
 	}
 }

@@ -70,41 +70,28 @@ type Sharding struct {
 	LeaseDuration time.Duration
 }
 
-func (s *Sharding) validate() []error {
-	var errs []error
-	refuse := func(field string, problem any) {
-		errs = append(errs, fmt.Errorf("%s: %v", "Sharding."+field, problem))
+func (s *Sharding) validate(p *problems) {
+	for _, v := range [][2]string{{"Namespace", s.Namespace}, {"Name", s.Name}} {
+		wrong := validation.IsDNS1123Label(v[1])
+		p.unless(len(wrong) == 0, "Sharding.%s: %v", v[0], wrong)
 	}
-	if problems := validation.IsDNS1123Label(s.Namespace); len(problems) > 0 {
-		refuse("Namespace", problems)
+	p.unless(s.Identity != "", "Sharding.Identity: is required")
+	p.unless(s.Shards > 0, "Sharding.Shards: must be at least 1, is %d", s.Shards)
+	p.unless(s.LeaseDuration >= time.Second && s.LeaseDuration%time.Second == 0, "Sharding.LeaseDuration: must be whole seconds, is %s", s.LeaseDuration)
+	p.unless(s.Leases != nil, "Sharding.Leases: is required")
+	client, ok := s.Leases.(interface{ RESTClient() rest.Interface })
+	if !ok || client.RESTClient() == nil || len(*p) > 0 {
+		return
 	}
-	if problems := validation.IsDNS1123Label(s.Name); len(problems) > 0 {
-		refuse("Name", problems)
+	// A replica that leads all shards sends a request for each in a retry period, and two for
+	// itself. As many again are for what fails.
+	needed := float32(math.Ceil(2 * float64(s.Shards+2) / s.retryPeriod().Seconds()))
+	limiter := client.RESTClient().GetRateLimiter()
+	never := reflect.TypeOf(flowcontrol.NewFakeAlwaysRateLimiter()) // waits, but says 1
+	if limiter != nil && reflect.TypeOf(limiter) != never {
+		p.unless(limiter.QPS() >= needed, "Sharding.Leases: renewals of %d shards could be late with a QPS of %v; set QPS in the rest.Config to %v or more, or to -1",
+			s.Shards, limiter.QPS(), needed)
 	}
-	if s.Identity == "" {
-		refuse("Identity", "is required")
-	}
-	if s.Shards < 1 {
-		refuse("Shards", fmt.Sprintf("must be at least 1, is %d", s.Shards))
-	}
-	if s.LeaseDuration < time.Second || s.LeaseDuration%time.Second != 0 {
-		refuse("LeaseDuration", fmt.Sprintf("must be whole seconds, is %s", s.LeaseDuration))
-	}
-	switch client, ok := s.Leases.(interface{ RESTClient() rest.Interface }); {
-	case s.Leases == nil:
-		refuse("Leases", "is required")
-	case ok && client.RESTClient() != nil && len(errs) == 0:
-		// A replica that leads all shards sends a request for each in a retry period, and two
-		// for itself. As many again are for what fails.
-		needed := float32(math.Ceil(2 * float64(s.Shards+2) / s.retryPeriod().Seconds()))
-		if limiter := client.RESTClient().GetRateLimiter(); limiter != nil && limiter.QPS() < needed &&
-			// This one never waits, but says 1.
-			reflect.TypeOf(limiter) != reflect.TypeOf(flowcontrol.NewFakeAlwaysRateLimiter()) {
-			refuse("Leases", fmt.Sprintf("renewals of %d shards could be late with a QPS of %v; set QPS in the rest.Config to %v or more, or to -1",
-				s.Shards, limiter.QPS(), needed))
-		}
-	}
-	return errs
 }
 
 // These are in the proportion of client-go's defaults, 15 s, 10 s and 2 s.

@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -201,7 +201,7 @@ func ExampleOptions() {
 	defer server.Close()
 
 	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{
-		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		ConfigFor: func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 			config, err := helpers.RESTConfigFor(dp)
 			if err != nil {
 				return nil, err
@@ -221,12 +221,20 @@ func ExampleOptions() {
 	// <nil>
 }
 
-// OpenChoreo v0.9 and later: every data plane is reached through the cluster gateway.
+// The data planes of OpenChoreo v0.9 and later are reached through its cluster gateway.
 func ExampleOptions_gateway() {
-	gateway := &rest.Config{Host: "https://cluster-gateway.openchoreo-control-plane:8443"} // and its CA in TLSClientConfig
-	options := remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-		return helpers.GatewayConfigFor(dp, gateway, "")
-	}}
+	caOfGateway := []byte(nil)
+
+	gateway := &rest.Config{
+		Host:            "https://cluster-gateway.openchoreo-control-plane:8443",
+		TLSClientConfig: rest.TLSClientConfig{CAData: caOfGateway},
+	}
+	options := remote.Options{
+		ConfigFor: func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+			return helpers.GatewayConfigFor(dp, gateway, "") // "": the plane ID is the name, OpenChoreo's default
+		},
+	}
+
 	cluster, err := remote.NewCluster(dataplanetest.DataPlane("acme", "prod", dataplanetest.Later), options)
 	if err != nil {
 		fmt.Println(err)
@@ -237,24 +245,31 @@ func ExampleOptions_gateway() {
 	// Output: https://cluster-gateway.openchoreo-control-plane:8443/api/proxy/dataplane/prod/acme/prod/k8s
 }
 
-// A DataPlane must not lead the program to services on its own machine.
+// DialControl sees every address before a connection to it is made.
 func ExampleOptions_dialControl() {
-	server := dataplanetest.NewServer(nil)
-	defer server.Close()
+	dp := dataplanetest.DataPlane("default", "prod", func(dp *openchoreov1alpha1.DataPlane) {
+		dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://127.0.0.1:6443"
+	})
 
-	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{
+	options := remote.Options{
 		DialControl: func(_ context.Context, _, address string, _ syscall.RawConn) error {
-			if to, err := netip.ParseAddrPort(address); err != nil || to.Addr().Unmap().IsLoopback() {
-				return errors.New("loopback is off limits")
+			ip, err := netip.ParseAddrPort(address)
+			if err != nil {
+				return err
+			}
+			if ip.Addr().Unmap().IsLoopback() || ip.Addr().Unmap().IsLinkLocalUnicast() {
+				return fmt.Errorf("%s is not the address of a data plane", ip.Addr())
 			}
 			return nil
 		},
-	})
+	}
+
+	cluster, err := remote.NewCluster(dp, options)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer cluster.Close()
-	fmt.Println(cluster.Probe(context.Background()) == nil, len(server.Requests()))
-	// Output: false 0
+	fmt.Println(cluster.Probe(context.Background()))
+	// Output: data plane default/prod: Get "https://127.0.0.1:6443/readyz": dial tcp 127.0.0.1:6443: 127.0.0.1 is not the address of a data plane
 }

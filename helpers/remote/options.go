@@ -34,10 +34,10 @@ type Options struct {
 	// impersonation, a bearer token, a proxy, a server name or WrapTransport, or to
 	// connect through OpenChoreo's cluster gateway with [helpers.GatewayConfigFor].
 	//
-	// It is called by NewCluster and Update. A [Cache] calls them when the DataPlane changes,
-	// and at each resync of the informer that its Handler is added to: what ConfigFor takes
-	// from elsewhere, such as a token from a Secret, takes effect then. A BearerTokenFile
-	// is read again by client-go.
+	// It is called by NewCluster and Update. A Fleet calls these when the DataPlane changes and
+	// at each resync of the informer; a [Cache] does so too if its Handler is added to the
+	// informer. What ConfigFor takes from elsewhere, such as a token from a Secret, takes
+	// effect then. client-go reads a BearerTokenFile again by itself.
 	//
 	// ConfigFor must be quick, must make no request, and must not call the Cluster or the
 	// Cache. ExecProvider, AuthProvider, Transport and Timeout are refused with an error

@@ -29,6 +29,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -257,6 +259,32 @@ func TestTheCallersContextStaysTheCallers(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.NotErrorIs(t, err, remote.ErrClosed)
 	assertClassified(t, remote.ReachabilityUnknown, err)
+}
+
+// Whether a Cluster is refused, or one that exists gets a DataPlane that can't be used, the
+// answer is the same.
+func TestInvalidCredentialsAreClassified(t *testing.T) {
+	for name, spoil := range map[string]func(*v1alpha1.APIServerCredentials){
+		"no credentials":  func(c *v1alpha1.APIServerCredentials) { *c = v1alpha1.APIServerCredentials{} },
+		"no API server":   func(c *v1alpha1.APIServerCredentials) { c.APIServerURL = "" },
+		"http":            func(c *v1alpha1.APIServerCredentials) { c.APIServerURL = "http://127.0.0.1" },
+		"no CA":           func(c *v1alpha1.APIServerCredentials) { c.CACert = "" },
+		"no PEM":          func(c *v1alpha1.APIServerCredentials) { c.CACert = "Y2E=" },
+		"another's key":   func(c *v1alpha1.APIServerCredentials) { c.ClientKey = pki.Encode(pki.PKCS8(pki.ECDSAKey())) },
+		"secrets dropped": func(c *v1alpha1.APIServerCredentials) { c.ClientKey = v1alpha1.Redacted },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp := dataplanetest.DataPlane("default", "prod")
+			c := newCluster(t, dp, remote.Options{})
+			spoil(&dp.Spec.KubernetesCluster.Credentials)
+			_, err := remote.NewCluster(dp, remote.Options{})
+			assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+			assertClassified(t, remote.ReachabilityInvalidCredentials, c.Update(dp))
+			assertClassified(t, remote.ReachabilityInvalidCredentials, c.Probe(t.Context()))
+			_, err = get(t.Context(), c, "/")
+			assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+		})
+	}
 }
 
 func TestClassify(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
 // Reachability is what a request to a data plane says of the way there.
@@ -52,6 +54,9 @@ const (
 	// ReachabilityNotReady says that the API server, or what stands before it, answers but can't
 	// serve.
 	ReachabilityNotReady Reachability = "NotReady"
+	// ReachabilityInvalidCredentials says that nothing was sent, because the DataPlane has no
+	// credentials that can be used: none at all, invalid ones, or ones whose secrets were dropped.
+	ReachabilityInvalidCredentials Reachability = "InvalidCredentials"
 	// ReachabilityClosed says that the Cluster was closed on this side.
 	ReachabilityClosed Reachability = "Closed"
 	// ReachabilityUnknown says that the error tells nothing of this, as when the caller's context
@@ -60,8 +65,8 @@ const (
 )
 
 // Classify says what the error of a request to a data plane, through whichever client,
-// tells of the way there. nil is
-// [ReachabilityReachable].
+// tells of the way there. It also understands the errors of [NewCluster], [Cluster.Update]
+// and [Cache.Get]. nil is [ReachabilityReachable].
 func Classify(err error) Reachability {
 	if err == nil {
 		return ReachabilityReachable
@@ -71,6 +76,9 @@ func Classify(err error) Reachability {
 	switch {
 	case errors.Is(err, ErrClosed):
 		return ReachabilityClosed
+	case errors.Is(err, helpers.ErrNoCredentials), errors.Is(err, helpers.ErrInvalidCredentials),
+		errors.Is(err, helpers.ErrSecretsDropped):
+		return ReachabilityInvalidCredentials
 	case errors.As(err, &known):
 		return known.reachability
 	case errors.As(err, &status):

@@ -7,24 +7,17 @@
 package behaviours
 
 import (
-	"encoding/json"
-	"errors"
-	"slices"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
 // Server is what is tested.
@@ -158,101 +151,9 @@ func receive[T any](t *testing.T, from <-chan T) (value T) {
 	}
 }
 
-// spec is the same for all, without anything optional.
-var spec = dataplanetest.DataPlane("", "production-cluster").Spec
-
-func newDataPlane(name string) *v1alpha1.DataPlane {
-	return &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: *spec.DeepCopy()}
-}
-
-// report makes a status with Ready and Connected.
-func report(status *v1alpha1.DataPlaneStatus) {
-	status.ObservedGeneration = 1
-	status.Conditions = []metav1.Condition{
-		newCondition(v1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),
-		newCondition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse),
-	}
-}
-
-func newCondition(conditionType string, status metav1.ConditionStatus) metav1.Condition {
-	return metav1.Condition{
-		Type: conditionType, Status: status, Reason: "Tested", Message: "by hand",
-		LastTransitionTime: metav1.Unix(1_700_000_000, 0),
-	}
-}
-
-func applyCondition(conditionType string, status metav1.ConditionStatus) *applymetav1.ConditionApplyConfiguration {
-	return applymetav1.Condition().WithType(conditionType).WithStatus(status).
-		WithReason("Tested").WithMessage("by hand").WithLastTransitionTime(metav1.Unix(1_700_000_000, 0))
-}
-
-// applySpec returns an apply configuration of spec.
-func applySpec(t *testing.T, namespace, name string) *openchoreoapply.DataPlaneApplyConfiguration {
-	t.Helper()
-	configuration := openchoreoapply.DataPlaneSpec()
-	data, err := json.Marshal(spec)
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(data, configuration))
-	return openchoreoapply.DataPlane(name, namespace).WithSpec(configuration)
-}
-
-func applyPrefix(namespace, name, prefix string) *openchoreoapply.DataPlaneApplyConfiguration {
-	return openchoreoapply.DataPlane(name, namespace).
-		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix(prefix)))
-}
-
-func applyConditions(namespace, name string, conditions ...*applymetav1.ConditionApplyConfiguration) *openchoreoapply.DataPlaneApplyConfiguration {
-	return openchoreoapply.DataPlane(name, namespace).
-		WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(conditions...))
-}
-
-func applyAs(manager string) metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: manager} }
-
-func applyByForce(manager string) metav1.ApplyOptions {
-	return metav1.ApplyOptions{FieldManager: manager, Force: true}
-}
-
-// assertSame compares without the TypeMeta, which client-go fills in or not according
-// to how an object came.
-func assertSame(t *testing.T, want, got *v1alpha1.DataPlane, msgAndArgs ...any) {
-	t.Helper()
-	want, got = want.DeepCopy(), got.DeepCopy()
-	want.TypeMeta, got.TypeMeta = metav1.TypeMeta{}, metav1.TypeMeta{}
-	assert.Equal(t, want, got, msgAndArgs...)
-}
-
-// assertSameConfiguration compares what two apply configurations send.
-func assertSameConfiguration(t *testing.T, want, got *openchoreoapply.DataPlaneApplyConfiguration) {
-	t.Helper()
-	wantJSON, err := json.Marshal(want)
-	require.NoError(t, err)
-	gotJSON, err := json.Marshal(got)
-	require.NoError(t, err)
-	assert.JSONEq(t, string(wantJSON), string(gotJSON))
-}
-
 // requireInvalid asserts that err names a field that is invalid.
 func requireInvalid(t *testing.T, err error, field string) {
 	t.Helper()
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
-	require.Equal(t, []string{field}, causeFields(err), "%v", err)
-}
-
-// causeFields returns the field paths that an error of the API server names.
-func causeFields(err error) (fields []string) {
-	var status apierrors.APIStatus
-	if errors.As(err, &status) && status.Status().Details != nil {
-		for _, cause := range status.Status().Details.Causes {
-			fields = append(fields, cause.Field)
-		}
-	}
-	return slices.Compact(fields)
-}
-
-func names(items []v1alpha1.DataPlane) []string {
-	result := make([]string, 0, len(items))
-	for i := range items {
-		result = append(result, items[i].Name)
-	}
-	return result
+	require.Equal(t, []string{field}, CauseFields(err), "%v", err)
 }

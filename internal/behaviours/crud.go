@@ -20,7 +20,7 @@ import (
 )
 
 func testCreateGetList(t *testing.T, s *space) {
-	want := newDataPlane("prod")
+	want := NewDataPlane("prod")
 	want.Labels = map[string]string{"tier": "gold"}
 	want.Annotations = map[string]string{v1alpha1.AnnotationDisplayName: "Production"}
 	want.Spec.Registry.SecretRef = "registry-credentials"
@@ -42,22 +42,22 @@ func testCreateGetList(t *testing.T, s *space) {
 	require.Len(t, created.ManagedFields, 1)
 	assert.NotEmpty(t, created.ManagedFields[0].Manager, "named after the program")
 
-	assertSame(t, created, s.get(t, "prod"))
+	AssertSame(t, created, s.get(t, "prod"))
 	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 1)
 	assert.NotEmpty(t, list.ResourceVersion)
-	assertSame(t, created, &list.Items[0])
+	AssertSame(t, created, &list.Items[0])
 }
 
 func testCreateReplaces(t *testing.T, s *space) {
-	versioned := newDataPlane("prod")
+	versioned := NewDataPlane("prod")
 	versioned.ResourceVersion = "1"
 	_, err := s.dataPlanes.Create(t.Context(), versioned, metav1.CreateOptions{})
 	require.ErrorContains(t, err, "resourceVersion should not be set on objects to be created")
 
 	long, zero := metav1.Unix(1_000_000_000, 0), int64(0)
-	dp := newDataPlane("prod")
+	dp := NewDataPlane("prod")
 	dp.UID, dp.Generation, dp.CreationTimestamp = "mine", 7, long
 	dp.DeletionTimestamp, dp.DeletionGracePeriodSeconds = &long, &zero
 	created := s.create(t, dp)
@@ -68,11 +68,11 @@ func testCreateReplaces(t *testing.T, s *space) {
 	assert.Nil(t, created.DeletionGracePeriodSeconds)
 
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-	assert.NotEqual(t, created.UID, s.create(t, newDataPlane("prod")).UID, "another object of the name")
+	assert.NotEqual(t, created.UID, s.create(t, NewDataPlane("prod")).UID, "another object of the name")
 }
 
 func testGenerateName(t *testing.T, s *space) {
-	dp := newDataPlane("")
+	dp := NewDataPlane("")
 	_, err := s.dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
 	requireInvalid(t, err, "metadata.name")
 
@@ -80,7 +80,7 @@ func testGenerateName(t *testing.T, s *space) {
 	first, second := s.create(t, dp), s.create(t, dp)
 	for _, created := range []*v1alpha1.DataPlane{first, second} {
 		assert.True(t, strings.HasPrefix(created.Name, "prod-"), created.Name)
-		assertSame(t, created, s.get(t, created.Name))
+		AssertSame(t, created, s.get(t, created.Name))
 	}
 	assert.NotEqual(t, first.Name, second.Name)
 }
@@ -91,26 +91,26 @@ func testAbsentAndExisting(t *testing.T, s *space) {
 		require.ErrorContains(t, err, `dataplanes.openchoreo.dev "absent" not found`, name)
 	}
 
-	s.create(t, newDataPlane("prod"))
-	_, err := s.dataPlanes.Create(t.Context(), newDataPlane("prod"), metav1.CreateOptions{})
+	s.create(t, NewDataPlane("prod"))
+	_, err := s.dataPlanes.Create(t.Context(), NewDataPlane("prod"), metav1.CreateOptions{})
 	require.True(t, apierrors.IsAlreadyExists(err), "%v", err)
 
 	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"prod"}, names(list.Items))
+	assert.Equal(t, []string{"prod"}, Names(list.Items))
 }
 
 // callEach returns the errors of all requests that name an object, by what they do.
 func callEach(t *testing.T, dataPlanes openchoreotyped.DataPlaneInterface, name string) map[string]error {
 	t.Helper()
-	dp := newDataPlane(name)
+	dp := NewDataPlane(name)
 	dp.ResourceVersion = "1"
 	errs := map[string]error{"delete": dataPlanes.Delete(t.Context(), name, metav1.DeleteOptions{})}
 	_, errs["get"] = dataPlanes.Get(t.Context(), name, metav1.GetOptions{})
 	_, errs["update"] = dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
 	_, errs["status update"] = dataPlanes.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
 	_, errs["patch"] = dataPlanes.Patch(t.Context(), name, types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
-	_, errs["status apply"] = dataPlanes.ApplyStatus(t.Context(), applyConditions("", name), applyAs("one"))
+	_, errs["status apply"] = dataPlanes.ApplyStatus(t.Context(), ApplyConditions("", name), ApplyAs("one"))
 	return errs
 }
 
@@ -120,7 +120,7 @@ func testInvalidName(t *testing.T, s *space) {
 		"a/b": `invalid resource name "a/b": [may not contain '/']`,
 	} {
 		errs := callEach(t, s.dataPlanes, name)
-		_, errs["apply"] = s.dataPlanes.Apply(t.Context(), applySpec(t, "", name), applyAs("one"))
+		_, errs["apply"] = s.dataPlanes.Apply(t.Context(), ApplySpec("", name), ApplyAs("one"))
 		for call, err := range errs {
 			assert.EqualError(t, err, want, call)
 		}
@@ -128,21 +128,21 @@ func testInvalidName(t *testing.T, s *space) {
 }
 
 func testNoNamespace(t *testing.T, s *space) {
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, NewDataPlane("prod"))
 	everywhere := s.Client.OpenChoreoV1alpha1().DataPlanes(metav1.NamespaceAll)
 	errs := callEach(t, everywhere, "prod")
-	_, errs["create"] = everywhere.Create(t.Context(), newDataPlane("new"), metav1.CreateOptions{})
-	_, errs["apply"] = everywhere.Apply(t.Context(), applySpec(t, "", "new"), applyAs("one"))
+	_, errs["create"] = everywhere.Create(t.Context(), NewDataPlane("new"), metav1.CreateOptions{})
+	_, errs["apply"] = everywhere.Apply(t.Context(), ApplySpec("", "new"), ApplyAs("one"))
 	errs["delete collection"] = everywhere.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{})
 	for call, err := range errs {
 		assert.True(t, apierrors.IsNotFound(err), "%s: %v", call, err)
 		assert.True(t, apierrors.IsUnexpectedServerError(err), "%s: it is the path that isn't found: %v", call, err)
 	}
-	assertSame(t, dp, s.get(t, "prod"))
+	AssertSame(t, dp, s.get(t, "prod"))
 }
 
 func testUpdate(t *testing.T, s *space) {
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, NewDataPlane("prod"))
 	dp.Labels = map[string]string{"tier": "gold"}
 	dp.Spec.Registry.Prefix = "docker.io/other"
 	updated, err := s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
@@ -150,7 +150,7 @@ func testUpdate(t *testing.T, s *space) {
 	assert.Equal(t, dp.Labels, updated.Labels)
 	assert.Equal(t, dp.Spec, updated.Spec)
 	assert.NotEqual(t, dp.ResourceVersion, updated.ResourceVersion)
-	assertSame(t, updated, s.get(t, "prod"))
+	AssertSame(t, updated, s.get(t, "prod"))
 
 	again, err := s.dataPlanes.Update(t.Context(), updated, metav1.UpdateOptions{})
 	require.NoError(t, err)
@@ -158,7 +158,7 @@ func testUpdate(t *testing.T, s *space) {
 }
 
 func testStaleUpdate(t *testing.T, s *space) {
-	stale := s.create(t, newDataPlane("prod"))
+	stale := s.create(t, NewDataPlane("prod"))
 	fresh := stale.DeepCopy()
 	fresh.Spec.Registry.Prefix = "docker.io/first"
 	_, err := s.dataPlanes.Update(t.Context(), fresh, metav1.UpdateOptions{})
@@ -177,29 +177,29 @@ func testStaleUpdate(t *testing.T, s *space) {
 }
 
 func testUpdateReplaced(t *testing.T, s *space) {
-	old := s.create(t, newDataPlane("prod"))
+	old := s.create(t, NewDataPlane("prod"))
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-	replacement := s.create(t, newDataPlane("prod"))
+	replacement := s.create(t, NewDataPlane("prod"))
 	old.ResourceVersion = replacement.ResourceVersion
 	_, err := s.dataPlanes.Update(t.Context(), old, metav1.UpdateOptions{})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	assert.ErrorContains(t, err, "UID in precondition: "+string(old.UID))
 	_, err = s.dataPlanes.UpdateStatus(t.Context(), old, metav1.UpdateOptions{})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
-	assertSame(t, replacement, s.get(t, "prod"))
+	AssertSame(t, replacement, s.get(t, "prod"))
 }
 
 func testUpdateKeeps(t *testing.T, s *space) {
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, NewDataPlane("prod"))
 	changed := dp.DeepCopy()
 	changed.UID, changed.Generation, changed.CreationTimestamp, changed.ManagedFields = "", 7, metav1.Time{}, nil
 	updated, err := s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	assertSame(t, dp, updated)
+	AssertSame(t, dp, updated)
 }
 
 func testMergePatch(t *testing.T, s *space) {
-	dp := newDataPlane("prod")
+	dp := NewDataPlane("prod")
 	dp.Spec.Observer = &v1alpha1.ObserverAPI{URL: "https://observer.example.com"}
 	dp = s.create(t, dp)
 	want := dp.Spec.DeepCopy()
@@ -209,7 +209,7 @@ func testMergePatch(t *testing.T, s *space) {
 		[]byte(`{"spec": {"registry": {"secretRef": "registry-credentials"}, "observer": null}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, *want, patched.Spec)
-	assertSame(t, patched, s.get(t, "prod"))
+	AssertSame(t, patched, s.get(t, "prod"))
 
 	stale, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": dp.ResourceVersion},
@@ -218,11 +218,11 @@ func testMergePatch(t *testing.T, s *space) {
 	require.NoError(t, err)
 	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, stale, metav1.PatchOptions{})
 	require.True(t, apierrors.IsConflict(err), "a patch may ask for a resource version: %v", err)
-	assertSame(t, patched, s.get(t, "prod"))
+	AssertSame(t, patched, s.get(t, "prod"))
 }
 
 func testJSONPatch(t *testing.T, s *space) {
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, NewDataPlane("prod"))
 	want := dp.Spec.DeepCopy()
 	want.Gateway.PublicVirtualHost = "www.example.com"
 	want.Registry.SecretRef = "registry-credentials"
@@ -237,23 +237,23 @@ func testJSONPatch(t *testing.T, s *space) {
 
 	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.JSONPatchType, patch, metav1.PatchOptions{})
 	require.True(t, apierrors.IsInvalid(err), "the value is no longer what the patch tests for: %v", err)
-	assertSame(t, patched, s.get(t, "prod"))
+	AssertSame(t, patched, s.get(t, "prod"))
 }
 
 func testStrategicMergePatch(t *testing.T, s *space) {
-	s.create(t, newDataPlane("prod"))
+	s.create(t, NewDataPlane("prod"))
 	_, err := s.dataPlanes.Patch(t.Context(), "prod", types.StrategicMergePatchType, []byte(`{}`), metav1.PatchOptions{})
 	require.True(t, apierrors.IsUnsupportedMediaType(err), "%v", err)
 }
 
 func testDryRun(t *testing.T, s *space) {
 	dry := []string{metav1.DryRunAll}
-	_, err := s.dataPlanes.Create(t.Context(), newDataPlane("absent"), metav1.CreateOptions{DryRun: dry})
+	_, err := s.dataPlanes.Create(t.Context(), NewDataPlane("absent"), metav1.CreateOptions{DryRun: dry})
 	require.NoError(t, err)
 	_, err = s.dataPlanes.Get(t.Context(), "absent", metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, NewDataPlane("prod"))
 	changed := dp.DeepCopy()
 	changed.Spec.Registry.Prefix = "docker.io/other"
 	changed, err = s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{DryRun: dry})
@@ -263,15 +263,15 @@ func testDryRun(t *testing.T, s *space) {
 	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"labels": {"tier": "gold"}}}`),
 		metav1.PatchOptions{DryRun: dry})
 	require.NoError(t, err)
-	_, err = s.dataPlanes.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/other"),
+	_, err = s.dataPlanes.Apply(t.Context(), ApplyPrefix(s.namespace, "prod", "docker.io/other"),
 		metav1.ApplyOptions{FieldManager: "one", Force: true, DryRun: dry})
 	require.NoError(t, err)
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{DryRun: dry}))
-	assertSame(t, dp, s.get(t, "prod"))
+	AssertSame(t, dp, s.get(t, "prod"))
 }
 
 func testDelete(t *testing.T, s *space) {
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, NewDataPlane("prod"))
 	other := types.UID("another")
 	err := s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &other}})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
@@ -283,7 +283,7 @@ func testDelete(t *testing.T, s *space) {
 }
 
 func testFinalizers(t *testing.T, s *space) {
-	dp := newDataPlane("prod")
+	dp := NewDataPlane("prod")
 	dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup", "example.com/hold"}
 	dp = s.create(t, dp)
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
@@ -293,8 +293,8 @@ func testFinalizers(t *testing.T, s *space) {
 	assert.EqualValues(t, 2, deleting.Generation, "a deletion is something to observe")
 
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-	assertSame(t, deleting, s.get(t, "prod"), "the second deletion changes nothing")
-	_, err := s.dataPlanes.Create(t.Context(), newDataPlane("prod"), metav1.CreateOptions{})
+	AssertSame(t, deleting, s.get(t, "prod"), "the second deletion changes nothing")
+	_, err := s.dataPlanes.Create(t.Context(), NewDataPlane("prod"), metav1.CreateOptions{})
 	require.True(t, apierrors.IsAlreadyExists(err), "%v", err)
 
 	more := deleting.DeepCopy()
@@ -302,7 +302,7 @@ func testFinalizers(t *testing.T, s *space) {
 	_, err = s.dataPlanes.Update(t.Context(), more, metav1.UpdateOptions{})
 	requireInvalid(t, err, "metadata.finalizers")
 
-	deleting = s.setStatus(t, "prod", report)
+	deleting = s.setStatus(t, "prod", Report)
 	assert.NotEmpty(t, deleting.Status.Conditions)
 	kept := deleting.DeepCopy()
 	kept.DeletionTimestamp = nil
@@ -320,25 +320,25 @@ func testFinalizers(t *testing.T, s *space) {
 
 func testDeleteCollection(t *testing.T, s *space) {
 	for _, name := range []string{"a", "b", "c"} {
-		dp := newDataPlane(name)
+		dp := NewDataPlane(name)
 		dp.Labels = map[string]string{"keep": strconv.FormatBool(name == "b")}
 		s.create(t, dp)
 	}
 	elsewhere := s.space(t)
-	dp := newDataPlane("a")
+	dp := NewDataPlane("a")
 	dp.Labels = map[string]string{"keep": "false"}
 	elsewhere.create(t, dp)
 
 	require.NoError(t, s.dataPlanes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "keep=false"}))
 	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"b"}, names(list.Items))
+	assert.Equal(t, []string{"b"}, Names(list.Items))
 	elsewhere.get(t, "a")
 }
 
 func testSelectors(t *testing.T, s *space) {
 	for name, tier := range map[string]string{"a": "gold", "b": "silver", "c": "gold", "d": ""} {
-		dp := newDataPlane(name)
+		dp := NewDataPlane(name)
 		if tier != "" {
 			dp.Labels = map[string]string{"tier": tier}
 		}
@@ -357,12 +357,12 @@ func testSelectors(t *testing.T, s *space) {
 	} {
 		list, err := s.dataPlanes.List(t.Context(), test.options)
 		require.NoError(t, err, "%v", test.options)
-		assert.Equal(t, test.want, names(list.Items), "%v", test.options)
+		assert.Equal(t, test.want, Names(list.Items), "%v", test.options)
 	}
 	everywhere, err := s.Client.OpenChoreoV1alpha1().DataPlanes(metav1.NamespaceAll).
 		List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.namespace=" + s.namespace})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"a", "b", "c", "d"}, names(everywhere.Items))
+	assert.Equal(t, []string{"a", "b", "c", "d"}, Names(everywhere.Items))
 	_, err = s.dataPlanes.List(t.Context(), metav1.ListOptions{FieldSelector: "spec.registry.prefix=docker.io/myorg"})
 	require.True(t, apierrors.IsBadRequest(err), "no other field can be selected: %v", err)
 	_, err = s.dataPlanes.Watch(t.Context(), metav1.ListOptions{FieldSelector: "spec.registry.prefix=docker.io/myorg"})

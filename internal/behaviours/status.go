@@ -17,15 +17,15 @@ import (
 )
 
 func testCreateDropsStatus(t *testing.T, s *space) {
-	dp := newDataPlane("prod")
-	report(&dp.Status)
+	dp := NewDataPlane("prod")
+	Report(&dp.Status)
 	created := s.create(t, dp)
 	assert.Zero(t, created.Status)
 }
 
 func testUpdateLeavesStatus(t *testing.T, s *space) {
-	s.create(t, newDataPlane("prod"))
-	dp := s.setStatus(t, "prod", report)
+	s.create(t, NewDataPlane("prod"))
+	dp := s.setStatus(t, "prod", Report)
 	want := dp.Status.DeepCopy()
 
 	dp.Status = v1alpha1.DataPlaneStatus{ObservedGeneration: 9}
@@ -37,21 +37,21 @@ func testUpdateLeavesStatus(t *testing.T, s *space) {
 }
 
 func testUpdateStatusLeavesRest(t *testing.T, s *space) {
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, NewDataPlane("prod"))
 	changed := dp.DeepCopy()
 	changed.Labels = map[string]string{"tier": "gold"}
 	changed.Spec.Registry.Prefix = "docker.io/other"
-	report(&changed.Status)
+	Report(&changed.Status)
 	updated, err := s.dataPlanes.UpdateStatus(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, changed.Status, updated.Status)
 	assert.Equal(t, dp.Spec, updated.Spec)
 	assert.Empty(t, updated.Labels)
-	assertSame(t, updated, s.get(t, "prod"))
+	AssertSame(t, updated, s.get(t, "prod"))
 }
 
 func testPatchStatus(t *testing.T, s *space) {
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, NewDataPlane("prod"))
 	patch := []byte(`{"spec": {"registry": {"prefix": "docker.io/other"}}, "status": {"observedGeneration": 1}}`)
 	patched, err := s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	require.NoError(t, err)
@@ -60,34 +60,34 @@ func testPatchStatus(t *testing.T, s *space) {
 }
 
 func testStaleStatusUpdate(t *testing.T, s *space) {
-	stale := s.create(t, newDataPlane("prod"))
-	s.setStatus(t, "prod", report)
+	stale := s.create(t, NewDataPlane("prod"))
+	s.setStatus(t, "prod", Report)
 	stale.Status.ObservedGeneration = 9
 	_, err := s.dataPlanes.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 }
 
 func testApplyLeavesStatus(t *testing.T, s *space) {
-	s.create(t, newDataPlane("prod"))
-	want := s.setStatus(t, "prod", report).Status
+	s.create(t, NewDataPlane("prod"))
+	want := s.setStatus(t, "prod", Report).Status
 
-	both := applyPrefix(s.namespace, "prod", "docker.io/other").
+	both := ApplyPrefix(s.namespace, "prod", "docker.io/other").
 		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(9))
-	applied, err := s.dataPlanes.Apply(t.Context(), both, applyByForce("one"))
+	applied, err := s.dataPlanes.Apply(t.Context(), both, ApplyByForce("one"))
 	require.NoError(t, err)
 	assert.Equal(t, "docker.io/other", applied.Spec.Registry.Prefix)
 	assert.Equal(t, want, applied.Status)
 	owned, err := openchoreoapply.ExtractDataPlane(applied, "one")
 	require.NoError(t, err)
-	assert.Equal(t, applyPrefix(s.namespace, "prod", "docker.io/other"), owned, "it doesn't own the status either")
+	assert.Equal(t, ApplyPrefix(s.namespace, "prod", "docker.io/other"), owned, "it doesn't own the status either")
 }
 
 func testApplyStatusLeavesRest(t *testing.T, s *space) {
-	dp := s.create(t, newDataPlane("prod"))
-	both := applyPrefix(s.namespace, "prod", "docker.io/other").
+	dp := s.create(t, NewDataPlane("prod"))
+	both := ApplyPrefix(s.namespace, "prod", "docker.io/other").
 		WithLabels(map[string]string{"tier": "gold"}).
 		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1))
-	applied, err := s.dataPlanes.ApplyStatus(t.Context(), both, applyByForce("one"))
+	applied, err := s.dataPlanes.ApplyStatus(t.Context(), both, ApplyByForce("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, applied.Status.ObservedGeneration)
 	assert.Equal(t, dp.Spec, applied.Spec)
@@ -99,7 +99,7 @@ func testApplyStatusLeavesRest(t *testing.T, s *space) {
 }
 
 func testGeneration(t *testing.T, s *space) {
-	dp := s.create(t, newDataPlane("prod"))
+	dp := s.create(t, NewDataPlane("prod"))
 	require.EqualValues(t, 1, dp.Generation)
 
 	dp.Labels = map[string]string{"tier": "gold"}
@@ -108,7 +108,7 @@ func testGeneration(t *testing.T, s *space) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, dp.Generation, "after a change of metadata")
 
-	dp = s.setStatus(t, "prod", report)
+	dp = s.setStatus(t, "prod", Report)
 	assert.EqualValues(t, 1, dp.Generation, "after a change of status")
 
 	dp.Spec.Registry.Prefix = "docker.io/other"
@@ -116,11 +116,11 @@ func testGeneration(t *testing.T, s *space) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, dp.Generation, "after a change of spec")
 
-	dp, err = s.dataPlanes.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/other"), applyByForce("one"))
+	dp, err = s.dataPlanes.Apply(t.Context(), ApplyPrefix(s.namespace, "prod", "docker.io/other"), ApplyByForce("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, dp.Generation, "after the same spec again")
 
-	dp, err = s.dataPlanes.Apply(t.Context(), applyPrefix(s.namespace, "prod", "docker.io/third"), applyByForce("one"))
+	dp, err = s.dataPlanes.Apply(t.Context(), ApplyPrefix(s.namespace, "prod", "docker.io/third"), ApplyByForce("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, dp.Generation, "after another spec was applied")
 }

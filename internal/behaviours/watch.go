@@ -18,13 +18,13 @@ import (
 )
 
 func testWatchFromResourceVersion(t *testing.T, s *space) {
-	s.create(t, newDataPlane("before"))
+	s.create(t, NewDataPlane("before"))
 	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 
-	created := s.create(t, newDataPlane("after"))
+	created := s.create(t, NewDataPlane("after"))
 	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
-	reported := s.setStatus(t, "after", report)
+	reported := s.setStatus(t, "after", Report)
 	changed := s.get(t, "before")
 	changed.Spec.Registry.Prefix = "docker.io/other"
 	changed, err = s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
@@ -41,7 +41,7 @@ func testWatchFromResourceVersion(t *testing.T, s *space) {
 	} {
 		event, dp := next(t, watcher)
 		assert.Equal(t, want.event, event)
-		assertSame(t, want.object, dp)
+		AssertSame(t, want.object, dp)
 	}
 	event, last := next(t, watcher)
 	assert.Equal(t, watch.Deleted, event)
@@ -56,14 +56,14 @@ func testWatchSelects(t *testing.T, s *space) {
 	byName := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion, FieldSelector: "metadata.name=prod"})
 	byLabel := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion, LabelSelector: "tier=gold"})
 
-	s.create(t, newDataPlane("other"))
-	dp := newDataPlane("prod")
+	s.create(t, NewDataPlane("other"))
+	dp := NewDataPlane("prod")
 	dp.Labels = map[string]string{"tier": "gold"}
 	dp = s.create(t, dp)
 	for _, watcher := range []watch.Interface{byName, byLabel} {
 		event, got := next(t, watcher)
 		assert.Equal(t, watch.Added, event)
-		assertSame(t, dp, got)
+		AssertSame(t, dp, got)
 	}
 
 	dp.Labels = nil
@@ -71,14 +71,14 @@ func testWatchSelects(t *testing.T, s *space) {
 	require.NoError(t, err)
 	event, got := next(t, byName)
 	assert.Equal(t, watch.Modified, event)
-	assertSame(t, dp, got)
+	AssertSame(t, dp, got)
 	event, got = next(t, byLabel)
 	assert.Equal(t, watch.Deleted, event, "it's no longer selected")
 	assert.Equal(t, "prod", got.Name)
 }
 
 func testWatchInitialEvents(t *testing.T, s *space) {
-	first, second := s.create(t, newDataPlane("a")), s.create(t, newDataPlane("b"))
+	first, second := s.create(t, NewDataPlane("a")), s.create(t, NewDataPlane("b"))
 	yes := true
 	watcher := s.watch(t, metav1.ListOptions{
 		SendInitialEvents: &yes, AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
@@ -86,7 +86,7 @@ func testWatchInitialEvents(t *testing.T, s *space) {
 	for _, want := range []*v1alpha1.DataPlane{first, second} {
 		event, dp := next(t, watcher)
 		assert.Equal(t, watch.Added, event)
-		assertSame(t, want, dp)
+		AssertSame(t, want, dp)
 	}
 	event, bookmark := next(t, watcher)
 	assert.Equal(t, watch.Bookmark, event)
@@ -94,23 +94,23 @@ func testWatchInitialEvents(t *testing.T, s *space) {
 	assert.NotEmpty(t, bookmark.ResourceVersion)
 
 	// A bookmark is where another watch can go on.
-	third := s.create(t, newDataPlane("c"))
+	third := s.create(t, NewDataPlane("c"))
 	event, dp := next(t, s.watch(t, metav1.ListOptions{ResourceVersion: bookmark.ResourceVersion}))
 	assert.Equal(t, watch.Added, event)
-	assertSame(t, third, dp)
+	AssertSame(t, third, dp)
 }
 
 func testWatchFromNow(t *testing.T, s *space) {
-	first := s.create(t, newDataPlane("a"))
+	first := s.create(t, NewDataPlane("a"))
 	for _, version := range []string{"", "0"} {
 		watcher := s.watch(t, metav1.ListOptions{ResourceVersion: version})
 		event, dp := next(t, watcher)
 		assert.Equal(t, watch.Added, event)
 		assert.Equal(t, first.Name, dp.Name)
-		second := s.create(t, newDataPlane("b"))
+		second := s.create(t, NewDataPlane("b"))
 		event, dp = next(t, watcher)
 		assert.Equal(t, watch.Added, event)
-		assertSame(t, second, dp)
+		AssertSame(t, second, dp)
 		require.NoError(t, s.dataPlanes.Delete(t.Context(), "b", metav1.DeleteOptions{}))
 		event, _ = next(t, watcher)
 		assert.Equal(t, watch.Deleted, event)
@@ -118,7 +118,7 @@ func testWatchFromNow(t *testing.T, s *space) {
 }
 
 func testWatchDeletion(t *testing.T, s *space) {
-	dp := newDataPlane("prod")
+	dp := NewDataPlane("prod")
 	dp.Finalizers = []string{"example.com/hold"}
 	dp = s.create(t, dp)
 	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: dp.ResourceVersion})
@@ -138,7 +138,7 @@ func testWatchDeletion(t *testing.T, s *space) {
 }
 
 func testInformer(t *testing.T, s *space) {
-	present := s.create(t, newDataPlane("present"))
+	present := s.create(t, NewDataPlane("present"))
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(s.Client, 0, openchoreoinformers.WithNamespace(s.namespace))
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 	added, updated, deleted := make(chan *v1alpha1.DataPlane, 2), make(chan *v1alpha1.DataPlane, 1), make(chan *v1alpha1.DataPlane, 1)
@@ -153,15 +153,15 @@ func testInformer(t *testing.T, s *space) {
 	defer factory.Shutdown()
 	defer close(stop)
 
-	assertSame(t, present, receive(t, added))
-	created := s.create(t, newDataPlane("new"))
-	assertSame(t, created, receive(t, added))
+	AssertSame(t, present, receive(t, added))
+	created := s.create(t, NewDataPlane("new"))
+	AssertSame(t, created, receive(t, added))
 	cached, err := dataPlanes.Lister().DataPlanes(s.namespace).Get("new")
 	require.NoError(t, err)
-	assertSame(t, created, cached)
+	AssertSame(t, created, cached)
 
-	reported := s.setStatus(t, "new", report)
-	assertSame(t, reported, receive(t, updated))
+	reported := s.setStatus(t, "new", Report)
+	AssertSame(t, reported, receive(t, updated))
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "new", metav1.DeleteOptions{}))
 	assert.Equal(t, reported.Status, receive(t, deleted).Status)
 	_, err = dataPlanes.Lister().DataPlanes(s.namespace).Get("new")

@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package demo
+package demo_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 )
 
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) < 3 || os.Args[1] != runAs {
 		os.Exit(m.Run())
 	}
-	os.Exit(Main("example", func(ctx context.Context) error {
+	os.Exit(demo.Main("example", func(ctx context.Context) error {
 		if os.Args[2] == "fails" {
 			return errors.New("broken")
 		}
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 			fmt.Println("hangs")
 			select {}
 		case "can't stop":
-			return errors.Join(ctx.Err(), fmt.Errorf("%w: broken", errStop))
+			return errors.Join(ctx.Err(), fmt.Errorf("%w: broken", demo.ErrStop))
 		}
 		return fmt.Errorf("waiting: %w", ctx.Err())
 	}))
@@ -101,7 +102,7 @@ contexts:
 		{[]string{"--kubeconfig", file, "--context", "without"}, "default"},
 		{[]string{"--kubeconfig", file, "--namespace", "mine"}, "mine"},
 	} {
-		var flags Flags
+		var flags demo.Flags
 		fs := flag.NewFlagSet("example", flag.ContinueOnError)
 		flags.Register(fs)
 		require.NoError(t, fs.Parse(test.args))

@@ -17,19 +17,20 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// ProvideCluster gives a template a cluster to run on. With --kubeconfig among the arguments,
-// it returns at once and the program runs on that cluster. Otherwise it starts a control
+// ProvideCluster gives a template a cluster to run on. With --kubeconfig or --context among the
+// arguments, it returns at once and the program runs on that cluster. Otherwise it starts a control
 // plane, runs the program again with --kubeconfig for it, removes it, and exits.
 //
 // The control plane serves one DataPlane, production, which describes the control plane
-// itself and has the condition Created, as OpenChoreo would set it.
+// itself and has the condition Created, as OpenChoreo sets it.
 func ProvideCluster() {
 	if slices.ContainsFunc(os.Args[1:], func(arg string) bool {
 		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		return strings.HasPrefix(arg, "-") && slices.Contains([]string{"kubeconfig", "help", "h"}, name)
+		return strings.HasPrefix(arg, "-") && slices.Contains([]string{"kubeconfig", "context", "help", "h"}, name)
 	}) {
 		return
 	}
@@ -74,7 +75,11 @@ func (c *Clusters) createProduction(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dataplanetest.Condition(openchoreov1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue)(dp)
-	_, err = dataPlanes.UpdateStatus(ctx, dp, metav1.UpdateOptions{})
+	_, err = helpers.PatchConditions(ctx, dataPlanes, dp, []metav1.Condition{{
+		Type:    openchoreov1alpha1.DataPlaneConditionCreated,
+		Status:  metav1.ConditionTrue,
+		Reason:  "DataPlaneCreated",
+		Message: "Dataplane is created",
+	}}, helpers.PatchOptions{})
 	return err
 }

@@ -23,6 +23,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
@@ -66,6 +69,18 @@ func build(name string) (path string, remove func(), err error) {
 		return "", nil, err
 	}
 	return path, remove, nil
+}
+
+// Cluster starts a control plane that serves DataPlanes and ends with the test. The client is
+// for those in the namespace of the example.
+func Cluster(t testing.TB) (*demo.Clusters, openchoreotyped.DataPlaneInterface) {
+	t.Helper()
+	clusters, err := demo.Start(t.Context(), &demo.Flags{}, 0, io.Discard)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, clusters.Stop()) })
+	client, err := openchoreoclient.NewForConfig(clusters.Management)
+	require.NoError(t, err)
+	return clusters, client.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace)
 }
 
 func raceEnabled() bool {

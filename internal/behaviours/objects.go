@@ -1,0 +1,145 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviours
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
+)
+
+// spec has nothing optional. The API server doesn't look into its credentials.
+var spec = v1alpha1.DataPlaneSpec{
+	KubernetesCluster: v1alpha1.KubernetesClusterSpec{
+		Name: "production-cluster",
+		Credentials: v1alpha1.APIServerCredentials{
+			APIServerURL: "https://k8s-api.example.com:6443", CACert: "Y2E=", ClientCert: "Y2VydA==", ClientKey: "a2V5",
+		},
+	},
+	Registry: v1alpha1.Registry{Prefix: "docker.io/myorg"},
+	Gateway:  v1alpha1.GatewaySpec{PublicVirtualHost: "api.example.com", OrganizationVirtualHost: "internal.example.com"},
+}
+
+// NewDataPlane returns a DataPlane without anything optional.
+func NewDataPlane(name string) *v1alpha1.DataPlane {
+	return &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: *spec.DeepCopy()}
+}
+
+// Report makes a status with Ready and Connected.
+func Report(status *v1alpha1.DataPlaneStatus) {
+	status.ObservedGeneration = 1
+	status.Conditions = []metav1.Condition{
+		NewCondition(v1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),
+		NewCondition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse),
+	}
+}
+
+// NewCondition returns a condition of fixed content.
+func NewCondition(conditionType string, status metav1.ConditionStatus) metav1.Condition {
+	return metav1.Condition{
+		Type: conditionType, Status: status, Reason: "Tested", Message: "by hand",
+		LastTransitionTime: metav1.Unix(1_700_000_000, 0),
+	}
+}
+
+// ApplyCondition returns what NewCondition does, to apply.
+func ApplyCondition(conditionType string, status metav1.ConditionStatus) *applymetav1.ConditionApplyConfiguration {
+	return applymetav1.Condition().WithType(conditionType).WithStatus(status).
+		WithReason("Tested").WithMessage("by hand").WithLastTransitionTime(metav1.Unix(1_700_000_000, 0))
+}
+
+// ApplySpec returns an apply configuration of the spec that NewDataPlane has.
+func ApplySpec(namespace, name string) *openchoreoapply.DataPlaneApplyConfiguration {
+	credentials := spec.KubernetesCluster.Credentials
+	return openchoreoapply.DataPlane(name, namespace).WithSpec(openchoreoapply.DataPlaneSpec().
+		WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
+			WithName(spec.KubernetesCluster.Name).
+			WithCredentials(openchoreoapply.APIServerCredentials().
+				WithAPIServerURL(credentials.APIServerURL).WithCACert(credentials.CACert).
+				WithClientCert(credentials.ClientCert).WithClientKey(credentials.ClientKey))).
+		WithRegistry(openchoreoapply.Registry().WithPrefix(spec.Registry.Prefix)).
+		WithGateway(openchoreoapply.GatewaySpec().
+			WithPublicVirtualHost(spec.Gateway.PublicVirtualHost).
+			WithOrganizationVirtualHost(spec.Gateway.OrganizationVirtualHost)))
+}
+
+// ApplyPrefix returns an apply configuration of spec.registry.prefix alone.
+func ApplyPrefix(namespace, name, prefix string) *openchoreoapply.DataPlaneApplyConfiguration {
+	return openchoreoapply.DataPlane(name, namespace).
+		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix(prefix)))
+}
+
+// ApplyConditions returns an apply configuration of conditions alone.
+func ApplyConditions(namespace, name string, conditions ...*applymetav1.ConditionApplyConfiguration) *openchoreoapply.DataPlaneApplyConfiguration {
+	return openchoreoapply.DataPlane(name, namespace).
+		WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(conditions...))
+}
+
+// ApplyAs returns the options to apply as a field manager.
+func ApplyAs(manager string) metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: manager} }
+
+// ApplyByForce returns the options to apply as a field manager and to take fields of others over.
+func ApplyByForce(manager string) metav1.ApplyOptions {
+	return metav1.ApplyOptions{FieldManager: manager, Force: true}
+}
+
+// AssertSame compares without the TypeMeta, which client-go fills in or not according
+// to how an object came.
+func AssertSame(t *testing.T, want, got *v1alpha1.DataPlane, msgAndArgs ...any) {
+	t.Helper()
+	want, got = want.DeepCopy(), got.DeepCopy()
+	want.TypeMeta, got.TypeMeta = metav1.TypeMeta{}, metav1.TypeMeta{}
+	assert.Equal(t, want, got, msgAndArgs...)
+}
+
+// AssertSameConfiguration compares what two apply configurations send.
+func AssertSameConfiguration(t *testing.T, want, got *openchoreoapply.DataPlaneApplyConfiguration) {
+	t.Helper()
+	wantJSON, err := json.Marshal(want)
+	require.NoError(t, err)
+	gotJSON, err := json.Marshal(got)
+	require.NoError(t, err)
+	assert.JSONEq(t, string(wantJSON), string(gotJSON))
+}
+
+// RequireApplyConflict asserts that err names the manager and the field of one conflict,
+// for people and for programs.
+func RequireApplyConflict(t *testing.T, err error, manager, field string) {
+	t.Helper()
+	require.True(t, apierrors.IsConflict(err), "%v", err)
+	require.ErrorContains(t, err, `conflict with "`+manager+`"`)
+	require.ErrorContains(t, err, field)
+	require.True(t, apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict))
+	require.Equal(t, []string{field}, CauseFields(err))
+}
+
+// CauseFields returns the field paths that an error of the API server names.
+func CauseFields(err error) (fields []string) {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && status.Status().Details != nil {
+		for _, cause := range status.Status().Details.Causes {
+			fields = append(fields, cause.Field)
+		}
+	}
+	return slices.Compact(fields)
+}
+
+// Names returns the names of DataPlanes, in their order.
+func Names(items []v1alpha1.DataPlane) []string {
+	result := make([]string, 0, len(items))
+	for i := range items {
+		result = append(result, items[i].Name)
+	}
+	return result
+}
