@@ -36,11 +36,17 @@ func Hang() http.Handler {
 }
 
 // HangWatches returns a handler that begins to answer watches, and then sends nothing until
-// the client gives up. The next handler serves all other requests.
+// the client gives up. The next handler serves all other requests, also the lists of
+// informers: like an API server without watch lists, HangWatches refuses a watch that would
+// begin with what there is.
 func HangWatches(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("watch") == "" {
+		switch query := r.URL.Query(); {
+		case query.Get("watch") == "":
 			next.ServeHTTP(w, r)
+			return
+		case query.Get("sendInitialEvents") == "true":
+			Status(http.StatusUnprocessableEntity).ServeHTTP(w, r)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

@@ -211,6 +211,12 @@ func TestServerHangsWithinWatches(t *testing.T) {
 	_, err := dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 
+	initialEvents := true
+	_, err = dataPlanes.Watch(t.Context(), metav1.ListOptions{
+		SendInitialEvents: &initialEvents, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+	})
+	require.True(t, apierrors.IsInvalid(err), "reflectors then list: %v", err)
+
 	watcher, err := dataPlanes.Watch(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err, "there are headers")
 	select {

@@ -5,14 +5,19 @@ package remote_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"syscall"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -158,6 +163,48 @@ func ExampleNewCache() {
 	// Output:
 	// v1.33.1 <nil>
 	// dataplane.openchoreo.dev "missing" not found
+}
+
+// An informer in each data plane. It goes on through rotations, and ends with its Cluster.
+func ExampleNewCache_informers() {
+	server := dataplanetest.NewServer(dataplanetest.HangWatches(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(corev1.NamespaceList{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "NamespaceList"},
+			Items:    []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "apps"}}},
+		})
+	})))
+	defer server.Close()
+	dataPlane := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+	get := func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, error) { return dataPlane, nil }
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+
+	factories := remote.NewCache(get, func(cluster *remote.Cluster) (informers.SharedInformerFactory, error) {
+		client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+		if err != nil {
+			return nil, err
+		}
+		factory := informers.NewSharedInformerFactory(client, 0)
+		factory.Core().V1().Namespaces().Informer() // and its event handlers
+		factory.Start(cluster.Done())
+		return factory, nil
+	}, remote.Options{})
+	defer factories.Close()
+
+	factory, err := factories.Get(types.NamespacedName{Namespace: "default", Name: "prod"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	factory.WaitForCacheSync(ctx.Done())
+	namespaces, err := factory.Core().V1().Namespaces().Lister().List(labels.Everything())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(namespaces[0].Name)
+	// Output: apps
 }
 
 // With its handler, a cache closes the client of a DataPlane as soon as that is deleted.
