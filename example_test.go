@@ -39,7 +39,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
+	factory.WaitForCacheSync(ctx.Done()) // hangs if DataPlanes aren't installed, or may not be listed
 
 	list, err := dataPlanes.Lister().List(labels.Everything())
 	if err != nil {

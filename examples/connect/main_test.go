@@ -30,6 +30,7 @@ func TestMain(m *testing.M) { demotest.Main(m, "connect", &program) }
 func TestConnect(t *testing.T) {
 	t.Parallel()
 	p := demotest.Start(t, program)
+	p.WaitFor("while this runs: export KUBECONFIG=/")
 	p.WaitFor("production: 4 namespaces\n")
 	p.Signal(os.Interrupt)
 	assert.Equal(t, 130, p.Wait(), p)

@@ -6,6 +6,7 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,7 @@ func ProvideCluster() {
 		if err := clusters.createProduction(ctx); err != nil {
 			return err
 		}
+		fmt.Fprintf(os.Stderr, "while this runs: export KUBECONFIG=%s\n", clusters.Kubeconfig)
 		program, err := os.Executable()
 		if err != nil {
 			return err
