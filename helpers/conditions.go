@@ -109,7 +109,7 @@ type Report struct {
 	// Namespace and Name are those of the DataPlane; empty for nil.
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
-	// Generation is metadata.generation; fakes leave it at 0.
+	// Generation is metadata.generation; 0 with fakes that don't count it, as client-go's.
 	Generation int64 `json:"generation,omitempty"`
 	// ObservedGeneration is status.observedGeneration; 0 if not reported.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`

@@ -21,8 +21,8 @@ import (
 // check a DataPlane before they store it.
 //
 // Each error names one field of the credentials, says what to do, and never contains a
-// value. There is no error exactly if [RESTConfigFor] succeeds, so missing credentials
-// are an error too.
+// value. There are errors if and only if [RESTConfigFor] fails, so a DataPlane without
+// credentials has one.
 //
 // Warnings depend on the clock or concern something that works in part: a client
 // certificate that is expired or not valid yet, CAs that are all expired, a certificate

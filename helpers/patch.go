@@ -37,8 +37,7 @@ type PatchOptions struct {
 	// DryRun makes the API server check the patch and return the result without storing it.
 	DryRun bool
 	// ObserveGeneration also sets status.observedGeneration to the generation of the
-	// DataPlane that was passed in. Use it in the controller that owns the whole status: where
-	// that field is set and stays behind, the conditions are stale, whatever they observe.
+	// DataPlane that was passed in. Use it in the controller that owns the whole status.
 	ObserveGeneration bool
 }
 
@@ -47,16 +46,18 @@ type PatchOptions struct {
 // [PatchOptions].ObserveGeneration, and keeps conditions of other types, whether the CRD
 // merges the list or replaces it. It doesn't modify dp, which may come from a cache.
 //
-// A condition observes the generation of dp, unless it has another. It never replaces one
-// of its type that observed a later generation of the object; the same holds for
-// status.observedGeneration.
+// A condition without an observed generation gets the generation of dp. A stored condition
+// that observed a later generation of the object is kept; so is a later
+// status.observedGeneration. Where that field is set and behind the generation, the
+// conditions count as stale until its owner, or ObserveGeneration, updates it.
 //
 // Each patch holds a resourceVersion. After a conflict, PatchConditions gets the object and
 // tries again until ctx ends. If dp already has the conditions, it gets the object, since a
 // cache can lag, and sends a patch only if the object on the API server lacks them: calls
 // that change nothing cost one get.
 //
-// Errors are those of SetCondition and of the API server, [ErrReplaced] if the object was
+// Errors are those of SetCondition, for two conditions of one type too, and those of the API
+// server, [ErrReplaced] if the object was
 // recreated, and when ctx ends its error and its cause. An error after a conflict holds
 // the conflict too.
 func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.DataPlane, conditions []metav1.Condition,

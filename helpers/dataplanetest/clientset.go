@@ -21,8 +21,8 @@ import (
 //   - the generation counts changes of the spec, and the deletion;
 //   - create, update, patch and apply leave the status alone, and those of the status leave
 //     the rest alone;
-//   - a write with an old resource version conflicts, an update without one is invalid, and
-//     a write that changes nothing is none;
+//   - a write with an old resource version conflicts, an update without a resource version
+//     is invalid, and a write that changes nothing leaves the resource version as it is;
 //   - an object with finalizers gets a deletion timestamp, and goes with the last of them;
 //   - apply knows field managers, and conflicts, separately for the status;
 //   - lists and watches select by labels and by metadata.name; a watch goes on from the

@@ -48,9 +48,10 @@ type entry[T any] struct {
 // NewCache returns an empty cache.
 //
 // get reads a DataPlane from memory, see [FromLister], and returns a NotFound error for one
-// that is gone. build makes a client of both Config and HTTPClient of a [Cluster]; it
-// should not wait for the network, and must not call the Cache. The options are those of
-// the Clusters.
+// that is gone. build makes a client of both Config and HTTPClient of a [Cluster]. It may
+// start informers that end with [Cluster.Done], but must not wait for them or for any
+// answer, since Get waits for it, and must not call the Cache. Neither function may be nil.
+// The options are those of the Clusters.
 //
 // The caller must call Close when done.
 func NewCache[T any](get func(types.NamespacedName) (*v1alpha1.DataPlane, error), build func(*Cluster) (T, error), options Options) *Cache[T] {
@@ -58,6 +59,7 @@ func NewCache[T any](get func(types.NamespacedName) (*v1alpha1.DataPlane, error)
 }
 
 // FromLister returns what [NewCache] takes to read DataPlanes from the cache of an informer.
+// Wait until the informer has synced: before, every DataPlane is NotFound.
 func FromLister(lister listers.DataPlaneLister) func(types.NamespacedName) (*v1alpha1.DataPlane, error) {
 	return func(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 		return lister.DataPlanes(key.Namespace).Get(key.Name)

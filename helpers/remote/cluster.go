@@ -98,9 +98,9 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 //
 // From the moment Update returns, new requests use the new credentials, and the old key
 // signs nothing. Requests under way may go on for Options.CloseGrace; those that are left
-// then fail with [ErrRotated]. Watches end within the grace too, but no sooner than
-// reflectors tolerate, which is 1.5 s; informers resume them without a list. The old
-// connections are closed when they are no longer used.
+// then fail with [ErrRotated]. Watches end within the grace too, but each stays open for
+// 1.5 s at least, since reflectors list again after a shorter one; informers resume them
+// without a list. The old connections are closed when they are no longer used.
 //
 // If Update fails, all requests fail with its error until an Update succeeds. The error is
 // [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged] if it
@@ -234,9 +234,10 @@ func (c *Cluster) Key() types.NamespacedName { return c.key }
 // After an Update that failed, it has the server but no credentials. All configurations of
 // a Cluster share the rate limiter of the first.
 //
-// A client that is given HTTPClient too takes only what concerns requests from it, such as
-// the rate limiter and the content type. It ignores changes of the rest, Impersonate and
-// WrapTransport among them: make those in Options.ConfigFor.
+// In a client that is made of Config and HTTPClient, HTTPClient connects and authenticates.
+// The client takes only the settings of its requests from Config, such as the rate limiter
+// and the content type. Change the others, such as Impersonate and WrapTransport, in
+// Options.ConfigFor; changes in the result of Config have no effect.
 //
 // Update and Close don't reach the connections of a client that is made of Config alone.
 // SPDY and WebSocket clients, for exec, attach and port-forward, are such clients: make

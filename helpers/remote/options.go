@@ -40,8 +40,8 @@ type Options struct {
 	// effect then. client-go reads a BearerTokenFile again by itself.
 	//
 	// ConfigFor must be quick, must make no request, and must not call the Cluster or the
-	// Cache. ExecProvider, AuthProvider, Transport and Timeout are refused with an error
-	// that names the field.
+	// Cache. ExecProvider, AuthProvider, Transport and Timeout are refused with an error that
+	// names the field. An http URL is not refused, and sends a token in clear text.
 	ConfigFor func(*v1alpha1.DataPlane) (*rest.Config, error)
 
 	// StallTimeout ends a unary request if no byte has come from the API server, nor been
