@@ -57,7 +57,7 @@ func TestConnected(t *testing.T) {
 		"a cluster that answers":            {status: metav1.ConditionTrue, reason: "Reachable"},
 		"a cluster that is not ready":       {handler: dataplanetest.Status(http.StatusServiceUnavailable), status: metav1.ConditionFalse, reason: "NotReady"},
 		"a DataPlane without credentials":   {edit: dataplanetest.Later, status: metav1.ConditionFalse, reason: "InvalidCredentials"},
-		"a DataPlane whose status is old":   {edit: dataplanetest.Stale, status: metav1.ConditionTrue, reason: "Reachable"},
+		"a DataPlane whose status is old":   {edit: stale, status: metav1.ConditionTrue, reason: "Reachable"},
 		"a DataPlane that is being deleted": {edit: dataplanetest.Deleted, status: metav1.ConditionTrue, reason: "Reachable"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,6 +75,12 @@ func TestConnected(t *testing.T) {
 			assert.Equal(t, helpers.CodeCurrent, verdict.Code)
 		})
 	}
+}
+
+// stale makes a DataPlane that was connected before its spec changed.
+func stale(dp *openchoreov1alpha1.DataPlane) {
+	dataplanetest.Connected(dp)
+	dataplanetest.Stale(dp)
 }
 
 func TestNewCredentialsTakeEffect(t *testing.T) {
