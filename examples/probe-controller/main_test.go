@@ -46,7 +46,7 @@ import (
 
 const tick = 50 * time.Millisecond
 
-func TestMain(m *testing.M) { demotest.Main(m, name, &program) }
+func TestMain(m *testing.M) { demotest.Main(m, name, &program, "kubectl") }
 
 var program string
 

@@ -39,7 +39,7 @@ import (
 
 var program string
 
-func TestMain(m *testing.M) { demotest.Main(m, "watch", &program) }
+func TestMain(m *testing.M) { demotest.Main(m, "watch", &program, "kubectl") }
 
 func TestStory(t *testing.T) {
 	t.Parallel()

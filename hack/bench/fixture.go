@@ -52,7 +52,10 @@ func (f *fixture) server(ctx context.Context) (*server, error) {
 		}
 	}
 	config := f.plane.Config()
-	kubectl := f.plane.KubectlCommand(ctx)
+	kubectl, err := f.plane.KubectlCommand(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return &server{
 		URL: config.Host, CA: config.CAData, Certificate: config.CertData, Key: config.KeyData,
 		Kubectl: kubectl.Path, KubectlEnv: kubectl.Env,

@@ -13,11 +13,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/semver"
 )
 
 const (
@@ -49,8 +52,12 @@ var (
 	ErrNoSpace = errors.New("not enough disk space to build the control plane")
 )
 
-// binaryNames are what a complete folder holds.
-var binaryNames = []string{"etcd", "kube-apiserver", "kubectl"}
+// serverBinaries are what every control plane runs.
+var serverBinaries = []string{"etcd", "kube-apiserver"}
+
+// oldestStored is the oldest Kubernetes release that is taken from envtest's store without having
+// been asked for: that of the oldest client-go that the SDK supports.
+const oldestStored = "v1.33.0"
 
 // The pins are a go.mod and a go.sum under other names, since go:embed leaves out any folder
 // with a go.mod. update.sh writes them.
@@ -61,15 +68,17 @@ var (
 	pinnedSum []byte
 )
 
-// Binaries returns the absolute path of a folder that holds kube-apiserver, etcd and kubectl.
-// It is, in this order:
+// Binaries returns the absolute path of a folder that holds etcd and kube-apiserver, and the other
+// binaries that are named, of which there is "kubectl". It is, in this order:
 //
 //   - the folder that KUBEBUILDER_ASSETS names, if that is set. If a binary is missing there,
 //     the error is ErrMissingBinaries.
+//   - the newest Kubernetes release, from 1.33 on, in the store of envtest and setup-envtest, if
+//     there is one: what "setup-envtest use" has downloaded.
 //   - the build cache: a folder per Kubernetes release and platform, below the user's cache folder
-//     or DATAPLANE_CONTROLPLANE_CACHE.
-//   - the build cache, once the go command has filled it from the Go module proxy. That takes some
-//     minutes the first time, and progress then tells a reader how far it is.
+//     or DATAPLANE_CONTROLPLANE_CACHE. The go command builds what is missing there from the Go
+//     module proxy. That takes some minutes the first time, and progress then tells a reader how
+//     far it is.
 //
 // A build that ends early, by ctx, by a signal or by a full disk, leaves nothing that a later call
 // takes for a binary. Several callers at once, in this process or others, build once: the others
@@ -79,43 +88,96 @@ var (
 // Nothing is written to progress, which may be nil, unless there is something to build. Errors can
 // be told apart with errors.Is: ErrMissingBinaries, ErrNoGo, ErrGoTooOld, ErrDownload, ErrNoSpace
 // and, once ctx has ended, ctx.Err().
-func Binaries(ctx context.Context, progress io.Writer) (string, error) {
+func Binaries(ctx context.Context, progress io.Writer, more ...string) (string, error) {
+	f, err := findFolder(progress)
+	if err != nil {
+		return "", err
+	}
+	if err := f.require(ctx, append(slices.Clone(serverBinaries), more...)...); err != nil {
+		return "", err
+	}
+	return f.path, nil
+}
+
+// folder is one of the folders that Binaries returns, with or without binaries.
+type folder struct {
+	path    string
+	origin  string   // how a message calls it
+	builder *builder // nil if nothing is built there
+}
+
+func findFolder(progress io.Writer) (folder, error) {
 	if assets := os.Getenv(AssetsEnv); assets != "" {
-		return assetsDir(assets)
+		path, err := filepath.Abs(assets)
+		if err != nil {
+			return folder{}, fmt.Errorf("%s: %w", AssetsEnv, err)
+		}
+		return folder{path: path, origin: AssetsEnv + "=" + path}, nil
+	}
+	if path := newestStored(); path != "" {
+		return folder{path: path, origin: path}, nil
 	}
 	base, err := cacheBase()
 	if err != nil {
-		return "", err
+		return folder{}, err
 	}
 	pins, err := parsePins(pinnedMod, pinnedSum)
 	if err != nil {
-		return "", err
+		return folder{}, err
 	}
 	b := &builder{base: base, pins: pins, progress: newProgress(progress), freeSpace: freeSpace}
-	return b.dir(ctx)
+	return folder{path: b.dir(), builder: b}, nil
 }
 
-// assetsDir checks a folder that the user has named.
-func assetsDir(dir string) (string, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", AssetsEnv, err)
+// require returns once the folder has these binaries, or an error.
+func (f folder) require(ctx context.Context, names ...string) error {
+	if f.builder != nil {
+		return f.builder.require(ctx, names)
 	}
-	missing, err := missingBinaries(dir)
+	missing, err := missingBinaries(f.path, names)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", AssetsEnv, err)
+		return fmt.Errorf("%s: %w", f.origin, err)
 	}
 	if len(missing) > 0 {
-		return "", fmt.Errorf("%w: %s=%s has no executable %s; complete it, or unset the variable to have them built",
-			ErrMissingBinaries, AssetsEnv, dir, strings.Join(missing, ", "))
+		return fmt.Errorf("%w: %s has no executable %s; complete it, or set %s to a complete folder",
+			ErrMissingBinaries, f.origin, strings.Join(missing, ", "), AssetsEnv)
 	}
-	return dir, nil
+	return nil
 }
 
-// missingBinaries returns the names of the binaries that dir doesn't hold as executable files.
-func missingBinaries(dir string) ([]string, error) {
+// newestStored returns the folder of the newest release in the store of setup-envtest that can
+// run here, or "". What can't be read isn't there: nobody has asked for it.
+func newestStored() string {
+	store := os.Getenv("XDG_DATA_HOME")
+	home := os.Getenv("HOME")
+	switch {
+	case runtime.GOOS == "darwin":
+		store = filepath.Join(home, "Library", "Application Support", "io.kubebuilder.envtest")
+	case store != "":
+		store = filepath.Join(store, "kubebuilder-envtest")
+	default:
+		store = filepath.Join(home, ".local", "share", "kubebuilder-envtest")
+	}
+	newest, path := "", ""
+	platform := "-" + runtime.GOOS + "-" + runtime.GOARCH
+	entries, _ := os.ReadDir(filepath.Join(store, "k8s"))
+	for _, entry := range entries {
+		version, found := strings.CutSuffix("v"+entry.Name(), platform) // "1.36.2-linux-amd64"
+		dir := filepath.Join(store, "k8s", entry.Name())
+		if !found || semver.Compare(version, oldestStored) < 0 || semver.Compare(version, newest) <= 0 {
+			continue
+		}
+		if missing, err := missingBinaries(dir, serverBinaries); err == nil && len(missing) == 0 {
+			newest, path = version, dir
+		}
+	}
+	return path
+}
+
+// missingBinaries returns the names of those that dir doesn't hold as executable files.
+func missingBinaries(dir string, names []string) ([]string, error) {
 	var missing []string
-	for _, name := range binaryNames {
+	for _, name := range names {
 		info, err := os.Stat(filepath.Join(dir, name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -148,10 +210,10 @@ func cacheBase() (string, error) {
 // pins says what to build.
 type pins struct {
 	mod, sum   []byte
-	goVersion  string   // "1.26.0"
-	kubernetes string   // "v1.36.3"
-	etcd       string   // "v3.6.8"
-	packages   []string // the main packages
+	goVersion  string            // "1.26.0"
+	kubernetes string            // "v1.36.3"
+	etcd       string            // "v3.6.8"
+	packages   map[string]string // the main package of each binary
 }
 
 const (
@@ -165,7 +227,7 @@ func parsePins(mod, sum []byte) (pins, error) {
 	if err != nil {
 		return pins{}, err
 	}
-	p := pins{mod: mod, sum: sum}
+	p := pins{mod: mod, sum: sum, packages: map[string]string{}}
 	if file.Go != nil {
 		p.goVersion = file.Go.Version
 	}
@@ -178,11 +240,15 @@ func parsePins(mod, sum []byte) (pins, error) {
 		}
 	}
 	for _, tool := range file.Tool {
-		p.packages = append(p.packages, tool.Path)
+		if tool.Path == etcdModule {
+			p.packages["etcd"] = tool.Path
+		} else {
+			p.packages[path.Base(tool.Path)] = tool.Path
+		}
 	}
-	if p.goVersion == "" || p.kubernetes == "" || p.etcd == "" || len(p.packages) != len(binaryNames) {
+	if p.goVersion == "" || p.kubernetes == "" || p.etcd == "" || len(p.packages) != len(p.versions()) {
 		return pins{}, fmt.Errorf("controlplane.mod must name a Go version, %s, %s and %d tools",
-			kubernetesModule, etcdModule, len(binaryNames))
+			kubernetesModule, etcdModule, len(p.versions()))
 	}
 	return p, nil
 }

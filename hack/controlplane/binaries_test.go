@@ -18,9 +18,7 @@ import (
 func TestBinariesTakesTheNamedFolder(t *testing.T) {
 	f := newFake(t, "")
 	dir := t.TempDir()
-	for _, name := range binaryNames {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o755))
-	}
+	writeBinaries(t, dir)
 	t.Chdir(filepath.Dir(dir))
 	t.Setenv(AssetsEnv, filepath.Base(dir))
 	got, err := Binaries(t.Context(), nil)
@@ -44,6 +42,52 @@ func TestBinariesNeverReplacesTheNamedFolder(t *testing.T) {
 	require.ErrorIs(t, err, ErrMissingBinaries)
 	require.ErrorContains(t, err, "etcd, kube-apiserver;")
 	assert.Zero(t, f.builds())
+}
+
+func TestBinariesTakesTheNewestOfEnvtestsStore(t *testing.T) {
+	f := newFake(t, "")
+	data := t.TempDir()
+	t.Setenv("HOME", data) // for macOS
+	t.Setenv("XDG_DATA_HOME", data)
+	store := filepath.Join(data, "kubebuilder-envtest", "k8s")
+	if runtime.GOOS == "darwin" {
+		store = filepath.Join(data, "Library", "Application Support", "io.kubebuilder.envtest", "k8s")
+	}
+	add := func(name string) string {
+		dir := filepath.Join(store, name)
+		require.NoError(t, os.MkdirAll(dir, 0o755))
+		return dir
+	}
+	platform := "-" + runtime.GOOS + "-" + runtime.GOARCH
+	writeBinaries(t, add("1.32.9"+platform)) // too old
+	writeBinaries(t, add("1.40.0-plan9-arm"))
+	writeBinaries(t, add("unpacked"))
+	add("1.39.0" + platform) // incomplete
+	dir, err := Binaries(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Equal(t, f.want, dir, "what is in the store can't be used")
+
+	writeBinaries(t, add("1.34.9"+platform))
+	newest := add("1.34.10" + platform)
+	writeBinaries(t, newest)
+	dir, err = Binaries(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Equal(t, newest, dir)
+	_, err = Binaries(t.Context(), nil, "kubectl")
+	require.ErrorIs(t, err, ErrMissingBinaries, "nothing is built into a folder of others")
+
+	t.Setenv(AssetsEnv, add("1.34.9"+platform))
+	dir, err = Binaries(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Equal(t, os.Getenv(AssetsEnv), dir)
+	assert.Equal(t, 1, f.builds())
+}
+
+func writeBinaries(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range serverBinaries {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o755))
+	}
 }
 
 func TestCacheBase(t *testing.T) {

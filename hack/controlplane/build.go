@@ -48,33 +48,28 @@ type builder struct {
 	freeSpace func(path string) (volume, error)
 }
 
-// dir returns the folder with the binaries, which it builds unless they are there.
-func (b *builder) dir(ctx context.Context) (string, error) {
-	dir := filepath.Join(b.base, b.pins.key())
-	if ready, err := complete(dir); ready || err != nil {
-		return dir, err
+// dir is the folder of the build.
+func (b *builder) dir() string { return filepath.Join(b.base, b.pins.key()) }
+
+// require returns once dir has the binaries, which it builds unless they are there.
+func (b *builder) require(ctx context.Context, names []string) error {
+	if missing, err := missingBinaries(b.dir(), names); len(missing) == 0 || err != nil {
+		return err
 	}
 	if err := os.MkdirAll(b.base, 0o755); err != nil {
-		return "", b.explain(ctx, "make the cache folder", goEnv{}, nil, err)
+		return b.explain(ctx, "make the cache folder", goEnv{}, nil, err)
 	}
 	unlock, err := b.lock(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer unlock()
 	// Another process may have built them while this one waited.
-	if ready, err := complete(dir); ready || err != nil {
-		return dir, err
+	missing, err := missingBinaries(b.dir(), names)
+	if len(missing) == 0 || err != nil {
+		return err
 	}
-	if err := b.build(ctx, dir); err != nil {
-		return "", err
-	}
-	return dir, nil
-}
-
-func complete(dir string) (bool, error) {
-	missing, err := missingBinaries(dir)
-	return len(missing) == 0 && err == nil, err
+	return b.build(ctx, missing)
 }
 
 // lock keeps other builders out of base, until unlock is called or this process ends in any way.
@@ -82,12 +77,9 @@ func (b *builder) lock(ctx context.Context) (unlock func(), err error) {
 	lock := flock.New(filepath.Join(b.base, lockFile))
 	locked, err := lock.TryLock()
 	if err == nil && !locked {
-		end := b.progress.phase(func(elapsed time.Duration) string {
-			return fmt.Sprintf("control plane: still waiting for the other build, %s", elapsed)
-		})
+		// The other process tells how far it is.
 		b.progress.linef("control plane: waiting for another process that builds in %s", b.base)
 		_, err = lock.TryLockContext(ctx, lockRetry)
-		end()
 	}
 	if ctx.Err() != nil {
 		err = ended(ctx)
@@ -100,23 +92,24 @@ func (b *builder) lock(ctx context.Context) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// build compiles into a temporary folder and moves it to dir in one step. The caller has the lock.
-func (b *builder) build(ctx context.Context, dir string) (err error) {
+// build compiles into a temporary folder and moves each binary to dir in one step. The caller has
+// the lock.
+func (b *builder) build(ctx context.Context, names []string) (err error) {
 	began := time.Now()
 	// Only a builder that was killed leaves its folder behind.
 	leftovers, err := filepath.Glob(filepath.Join(b.base, tempPattern))
 	if err != nil {
 		return err
 	}
-	for _, leftover := range append(leftovers, dir) {
+	for _, leftover := range leftovers {
 		if err := os.RemoveAll(leftover); err != nil {
 			return fmt.Errorf("remove what an earlier build left: %w", err)
 		}
 	}
 
-	b.progress.linef("control plane: building kube-apiserver and kubectl %s and etcd %s, which are not in %s yet",
-		b.pins.kubernetes, b.pins.etcd, dir)
-	b.progress.linef("control plane: this happens once and takes about five minutes on two cores; to skip it, set %s", AssetsEnv)
+	b.progress.linef("control plane: building %s of Kubernetes %s, once; "+
+		"this takes 5 to 15 minutes on two cores, unless %s is set or envtest's store has them",
+		strings.Join(names, " and "), b.pins.kubernetes, AssetsEnv)
 
 	work, err := newWorkspace(b.base, b.pins)
 	if err != nil {
@@ -127,20 +120,29 @@ func (b *builder) build(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	stale, total, err := b.download(ctx, work, env)
+	var packages []string
+	for _, name := range names {
+		packages = append(packages, b.pins.packages[name])
+	}
+	stale, total, err := b.download(ctx, work, env, packages)
 	if err != nil {
 		return err
 	}
-	if err := b.compile(ctx, work, env, stale, total); err != nil {
+	if err := b.compile(ctx, work, env, packages, stale, total); err != nil {
 		return err
 	}
-	if err := b.check(ctx, work); err != nil {
+	if err := b.check(ctx, work, names); err != nil {
 		return err
 	}
-	if err := os.Rename(work.bin, dir); err != nil {
+	if err := os.MkdirAll(b.dir(), 0o755); err != nil {
 		return err
 	}
-	b.progress.linef("control plane: built in %s, kept in %s", time.Since(began).Round(time.Second), dir)
+	for _, name := range names {
+		if err := os.Rename(filepath.Join(work.bin, name), filepath.Join(b.dir(), name)); err != nil {
+			return err
+		}
+	}
+	b.progress.linef("control plane: built in %s, kept in %s", time.Since(began).Round(time.Second), b.dir())
 	return nil
 }
 
@@ -194,7 +196,7 @@ func (b *builder) goEnv(ctx context.Context, work workspace) (goEnv, error) {
 
 // download makes the go command fetch the modules that the binaries are made of. It returns how
 // many packages they have, and how many of those aren't in the go command's build cache.
-func (b *builder) download(ctx context.Context, work workspace, env goEnv) (stale, total int, err error) {
+func (b *builder) download(ctx context.Context, work workspace, env goEnv, packages []string) (stale, total int, err error) {
 	needs := []need{{b.base, outputBytes}}
 	source := filepath.Join(env.ModuleCache, filepath.FromSlash(kubernetesModule)+"@"+b.pins.kubernetes)
 	if _, err := os.Stat(source); err != nil {
@@ -208,23 +210,20 @@ func (b *builder) download(ctx context.Context, work workspace, env goEnv) (stal
 	end := b.progress.phase(func(elapsed time.Duration) string {
 		return fmt.Sprintf("control plane: downloading, %d modules, %s", modules.Load(), elapsed)
 	})
-	args := slices.Concat([]string{"list", "-deps", "-f={{.Stale}}"}, b.pins.buildFlags(), b.pins.packages)
+	args := slices.Concat([]string{"list", "-deps", "-f={{.Stale}}"}, b.pins.buildFlags(), packages)
 	stdout, lines, err := runGo(ctx, work, func(line string) {
 		if strings.HasPrefix(line, "go: downloading ") {
 			modules.Add(1)
 		}
 	}, args...)
-	took := end()
+	end()
 	if err != nil {
 		return 0, 0, b.explain(ctx, "go list", env, lines, err)
-	}
-	if n := modules.Load(); n > 0 {
-		b.progress.linef("control plane: downloaded %d modules in %s", n, took)
 	}
 	return bytes.Count(stdout, []byte("true\n")), bytes.Count(stdout, []byte("\n")), nil
 }
 
-func (b *builder) compile(ctx context.Context, work workspace, env goEnv, stale, total int) error {
+func (b *builder) compile(ctx context.Context, work workspace, env goEnv, packages []string, stale, total int) error {
 	objects := uint64(objectBytes * float64(stale) / float64(max(total, 1)))
 	if err := b.checkSpace([]need{{b.base, outputBytes + objects}, {env.BuildCache, objects}}); err != nil {
 		return err
@@ -237,29 +236,32 @@ func (b *builder) compile(ctx context.Context, work workspace, env goEnv, stale,
 		}
 		return fmt.Sprintf("control plane: linking, %s", elapsed)
 	})
-	args := slices.Concat([]string{"build", "-v", "-o=" + work.bin}, b.pins.buildFlags(), b.pins.packages)
+	args := slices.Concat([]string{"build", "-v", "-o=" + work.bin + string(filepath.Separator)}, b.pins.buildFlags(), packages)
 	_, lines, err := runGo(ctx, work, func(line string) {
 		// With -v, the go command prints the import path of each package that it compiles.
 		if !strings.ContainsAny(line, " \t:") {
 			compiled.Add(1)
 		}
 	}, args...)
-	took := end()
+	end()
 	if err != nil {
 		return b.explain(ctx, "go build", env, lines, err)
 	}
-	b.progress.linef("control plane: compiled %d packages in %s", compiled.Load(), took)
+	if !slices.Contains(packages, etcdModule) {
+		return nil
+	}
 	// The go command names a binary after the last folder of its import path that isn't a version.
 	return os.Rename(filepath.Join(work.bin, path.Base(path.Dir(etcdModule))), filepath.Join(work.bin, "etcd"))
 }
 
 // check runs each binary, so that one that doesn't work here never gets into the cache.
-func (b *builder) check(ctx context.Context, work workspace) error {
+func (b *builder) check(ctx context.Context, work workspace, names []string) error {
 	end := b.progress.phase(func(elapsed time.Duration) string {
 		return fmt.Sprintf("control plane: checking the binaries, %s", elapsed)
 	})
 	defer end()
-	for name, version := range b.pins.versions() {
+	for _, name := range names {
+		version := b.pins.versions()[name]
 		cmd := exec.CommandContext(ctx, filepath.Join(work.bin, name), version.args...)
 		cmd.Dir = work.tmp
 		cmd.Env = append(os.Environ(), "HOME="+work.tmp)
@@ -320,7 +322,7 @@ func runGo(ctx context.Context, work workspace, onLine func(string), args ...str
 	goCommand, err := exec.LookPath("go")
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: install Go from https://go.dev/dl, or set %s to a folder with %s: %w",
-			ErrNoGo, AssetsEnv, strings.Join(binaryNames, ", "), err)
+			ErrNoGo, AssetsEnv, strings.Join(serverBinaries, " and "), err)
 	}
 	var out bytes.Buffer
 	stderr, stderrWriter := io.Pipe()
@@ -411,7 +413,7 @@ func (b *builder) explain(ctx context.Context, step string, env goEnv, lines []s
 		kind, hint = ErrGoTooOld, fmt.Sprintf("; install Go %s or newer, or allow the go command to fetch it with GOTOOLCHAIN=auto", b.pins.goVersion)
 	case downloadFailed.MatchString(output):
 		kind, hint = ErrDownload, fmt.Sprintf("; %s; set GOPROXY to a module proxy that can be reached, or %s to a folder with %s",
-			proxySettings(env), AssetsEnv, strings.Join(binaryNames, ", "))
+			proxySettings(env), AssetsEnv, strings.Join(serverBinaries, " and "))
 	}
 	err = fmt.Errorf("%s: %w%s", step, err, hint)
 	if output != "" {

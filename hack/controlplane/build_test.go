@@ -74,7 +74,7 @@ echo build >> "$FAKE_DIR/log"
 for arg; do case "$arg" in -o=*) out="${arg#-o=}" ;; esac; done
 binary() { printf '#!/bin/sh\necho %s\n' "$2" > "$out/$1"; chmod +x "$out/$1"; }
 echo k8s.io/api/core/v1 >&2
-binary server "'etcd Version: $FAKE_ETCD'"
+case "$*" in *etcd*) binary server "'etcd Version: $FAKE_ETCD'" ;; esac
 case "$FAKE_MOOD" in
 full) echo 'link: write: no space left on device' >&2; exit 1 ;;
 broken) echo 'a.go:1:1: syntax error' >&2; exit 1 ;;
@@ -82,8 +82,8 @@ hang) sleep 600 & echo $! > "$FAKE_DIR/pid"; mv "$FAKE_DIR/pid" "$FAKE_DIR/hangi
 hang-alone) echo $$ > "$FAKE_DIR/pid"; mv "$FAKE_DIR/pid" "$FAKE_DIR/hanging"; exec sleep 600 ;;
 wait) while [ ! -e "$FAKE_DIR/go-on" ]; do sleep 0.02; done ;;
 esac
-binary kube-apiserver "'Kubernetes $FAKE_KUBERNETES'"
-binary kubectl "'Client Version: $FAKE_KUBERNETES'"
+case "$*" in *kube-apiserver*) binary kube-apiserver "'Kubernetes $FAKE_KUBERNETES'" ;; esac
+case "$*" in *kubectl*) binary kubectl "'Client Version: $FAKE_KUBERNETES'" ;; esac
 `
 
 // fake is a fresh cache and a go command that only pretends.
@@ -104,6 +104,8 @@ func newFake(t *testing.T, mood string) *fake {
 	require.NoError(t, os.WriteFile(filepath.Join(bin, "go"), []byte(fakeGo), 0o755))
 	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	t.Setenv(AssetsEnv, "")
+	t.Setenv("HOME", t.TempDir()) // whose store of setup-envtest is empty
+	t.Setenv("XDG_DATA_HOME", "")
 	t.Setenv(CacheEnv, f.base)
 	t.Setenv("FAKE_DIR", f.dir)
 	t.Setenv("FAKE_MOOD", mood)
@@ -184,12 +186,14 @@ func TestBinariesBuildsOnce(t *testing.T) {
 	dir, err := Binaries(t.Context(), &progress)
 	require.NoError(t, err)
 	assert.Equal(t, f.want, dir)
-	for _, name := range binaryNames {
+	for _, name := range serverBinaries {
 		assert.FileExists(t, filepath.Join(dir, name))
 	}
-	for _, text := range []string{"building kube-apiserver", "not in " + dir, "happens once", "downloaded 1 modules", "compiled 1 packages", "kept in " + dir} {
-		assert.Contains(t, progress.String(), text)
-	}
+	assert.NoFileExists(t, filepath.Join(dir, "kubectl"), "nobody has asked for it")
+	lines := strings.Split(strings.TrimSpace(progress.String()), "\n")
+	require.Len(t, lines, 2)
+	assert.Contains(t, lines[0], "building etcd and kube-apiserver of Kubernetes v1.")
+	assert.Contains(t, lines[1], "kept in "+dir)
 
 	progress = syncBuffer{}
 	again, err := Binaries(t.Context(), &progress)
@@ -201,6 +205,23 @@ func TestBinariesBuildsOnce(t *testing.T) {
 	entries, err := os.ReadDir(f.base)
 	require.NoError(t, err)
 	assert.Len(t, entries, 2, "the lock and the binaries")
+}
+
+func TestBinariesBuildsKubectlOnceItIsAskedFor(t *testing.T) {
+	f := newFake(t, "")
+	dir, err := Binaries(t.Context(), nil)
+	require.NoError(t, err)
+	before, err := os.Stat(filepath.Join(dir, "etcd"))
+	require.NoError(t, err)
+	for range 2 {
+		_, err = Binaries(t.Context(), nil, "kubectl")
+		require.NoError(t, err)
+	}
+	assert.FileExists(t, filepath.Join(dir, "kubectl"))
+	after, err := os.Stat(filepath.Join(dir, "etcd"))
+	require.NoError(t, err)
+	assert.True(t, os.SameFile(before, after), "what is there stays: somebody may run it")
+	assert.Equal(t, 2, f.builds())
 }
 
 func TestBinariesCompletesAnIncompleteFolder(t *testing.T) {
@@ -285,7 +306,7 @@ func TestBuildChecksFreeSpace(t *testing.T) {
 	b := &builder{base: f.base, pins: pins, progress: newProgress(nil), freeSpace: func(string) (volume, error) {
 		return volume{free: 100 << 20}, nil
 	}}
-	_, err = b.dir(t.Context())
+	err = b.require(t.Context(), serverBinaries)
 	require.ErrorIs(t, err, ErrNoSpace)
 	require.ErrorContains(t, err, "100 MiB free")
 	assert.Zero(t, f.builds())

@@ -53,7 +53,7 @@ var ErrStopped = errors.New("control plane is stopped")
 // be called from several goroutines.
 type ControlPlane struct {
 	options  options
-	binaries string
+	binaries folder
 	dir      string
 	kubectl  string // folder of kubectl's files
 
@@ -128,8 +128,11 @@ func Start(ctx context.Context, opts ...Option) (*ControlPlane, error) {
 	if o.log != nil {
 		o.log = &syncWriter{w: o.log}
 	}
-	binaries, err := Binaries(ctx, o.progress)
+	binaries, err := findFolder(o.progress)
 	if err != nil {
+		return nil, err
+	}
+	if err := binaries.require(ctx, serverBinaries...); err != nil {
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
@@ -143,7 +146,7 @@ func Start(ctx context.Context, opts ...Option) (*ControlPlane, error) {
 	}
 }
 
-func start(ctx context.Context, o options, binaries string) (_ *ControlPlane, err error) {
+func start(ctx context.Context, o options, binaries folder) (_ *ControlPlane, err error) {
 	dir, err := os.MkdirTemp("", "controlplane-*")
 	if err != nil {
 		return nil, err

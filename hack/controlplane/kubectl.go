@@ -18,7 +18,10 @@ import (
 // status other than 0 is an *exec.ExitError, wrapped with what kubectl wrote to stderr.
 func (cp *ControlPlane) Kubectl(ctx context.Context, args ...string) (stdout, stderr string, err error) {
 	var out, errOut bytes.Buffer
-	cmd := cp.KubectlCommand(ctx, args...)
+	cmd, err := cp.KubectlCommand(ctx, args...)
+	if err != nil {
+		return "", "", err
+	}
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err = cmd.Run(); err != nil {
 		if ctx.Err() != nil {
@@ -32,14 +35,18 @@ func (cp *ControlPlane) Kubectl(ctx context.Context, args ...string) (stdout, st
 // KubectlCommand returns a kubectl command that hasn't been started, for callers that give it a
 // stdin, a terminal or other credentials (--kubeconfig). Its environment is the caller's, except
 // that it knows of no cluster but this one, and keeps its files in the control plane's folder, not
-// in ~/.kube. ctx kills the command; Stop doesn't.
-func (cp *ControlPlane) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(cp.binaries, "kubectl"), args...)
+// in ~/.kube. ctx kills the command; Stop doesn't. The first call builds kubectl if need be, and
+// returns the errors of Binaries.
+func (cp *ControlPlane) KubectlCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	if err := cp.binaries.require(ctx, "kubectl"); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(cp.binaries.path, "kubectl"), args...)
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		return strings.HasPrefix(kv, "KUBE") || strings.HasPrefix(kv, "HOME=")
 	})
 	cmd.Env = slices.Concat(env, []string{"HOME=" + cp.kubectl, "KUBECONFIG=" + cp.kubeconfigPath()})
-	return cmd
+	return cmd, nil
 }
 
 func (cp *ControlPlane) kubeconfigPath() string {

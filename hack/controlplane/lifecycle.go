@@ -237,7 +237,7 @@ func ended(ctx context.Context) error {
 
 // startProcess runs one of the binaries until ready returns nil, or ends it again.
 func (cp *ControlPlane) startProcess(ctx context.Context, name string, args []string, ready func(context.Context) error) (*process, error) {
-	p := newProcess(filepath.Join(cp.binaries, name), args, cp.dir, cp.options)
+	p := newProcess(filepath.Join(cp.binaries.path, name), args, cp.dir, cp.options)
 	if err := p.start(); err != nil {
 		return nil, err
 	}

@@ -13,16 +13,16 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells a person how a build goes: lines that stay, and one status that a terminal
-// redraws in place. Where there's no terminal, a status becomes a line every interval.
+// progress tells a person how a build goes: lines that stay, and a status. A terminal redraws the
+// status in place; elsewhere it becomes a line once nothing was written for an interval.
 type progress struct {
 	w        io.Writer
 	terminal bool
-	interval time.Duration
+	interval time.Duration // between lines
 
 	mu     sync.Mutex
 	drawn  bool      // the terminal's last line is a status
-	shown  time.Time // when the last line or status was written
+	shown  time.Time // when the last line was written
 	status func(elapsed time.Duration) string
 	began  time.Time
 	stop   chan struct{}
@@ -30,8 +30,8 @@ type progress struct {
 }
 
 const (
-	terminalInterval = 250 * time.Millisecond
-	lineInterval     = 5 * time.Second
+	redrawInterval = 250 * time.Millisecond
+	lineInterval   = 30 * time.Second
 )
 
 func newProgress(w io.Writer) *progress {
@@ -40,7 +40,7 @@ func newProgress(w io.Writer) *progress {
 	}
 	p := &progress{w: w, interval: lineInterval}
 	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		p.terminal, p.interval = true, terminalInterval
+		p.terminal = true
 	}
 	return p
 }
@@ -54,27 +54,26 @@ func (p *progress) linef(format string, args ...any) {
 	p.shown = time.Now()
 }
 
-// phase shows status from now on, again and again, until the function it returns is called. That
-// function returns how long the phase took, and nothing is drawn after it. Phases don't nest.
-func (p *progress) phase(status func(elapsed time.Duration) string) (end func() time.Duration) {
+// phase shows status from now on, again and again, until the function it returns is called.
+// Nothing is drawn after that. Phases don't nest.
+func (p *progress) phase(status func(elapsed time.Duration) string) (end func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status, p.began = status, time.Now()
 	p.stop, p.done = make(chan struct{}), make(chan struct{})
 	go p.redraw(p.stop, p.done)
-	return func() time.Duration {
+	return func() {
 		close(p.stop)
 		<-p.done
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.clear()
-		return time.Since(p.began).Round(time.Second)
 	}
 }
 
 func (p *progress) redraw(stop, done chan struct{}) {
 	defer close(done)
-	ticker := time.NewTicker(p.interval)
+	ticker := time.NewTicker(min(redrawInterval, p.interval))
 	defer ticker.Stop()
 	for {
 		select {
@@ -86,22 +85,20 @@ func (p *progress) redraw(stop, done chan struct{}) {
 	}
 }
 
-// show draws the status, unless a line has just been written to something that isn't a terminal.
+// show draws the status, or writes it as a line if it's time for one.
 func (p *progress) show() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.terminal && time.Since(p.shown) < p.interval/2 {
-		return
-	}
-	p.clear()
 	text := p.status(time.Since(p.began).Round(time.Second))
-	if p.terminal {
+	switch {
+	case p.terminal:
+		p.clear()
 		p.write(text)
 		p.drawn = true
-	} else {
+	case time.Since(p.shown) >= p.interval:
 		p.write(text + "\n")
+		p.shown = time.Now()
 	}
-	p.shown = time.Now()
 }
 
 // clear removes a status that a terminal shows. The caller holds the lock.

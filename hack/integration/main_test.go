@@ -58,6 +58,10 @@ func run(m *testing.M) int {
 	// The binaries may have to be built first, which takes minutes.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if _, err := controlplane.Binaries(ctx, os.Stderr, "kubectl"); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 1
+	}
 	var err error
 	if shared, err = startPlane(ctx, crds.DataPlane(), controlplane.WithName("shared")); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)

@@ -34,9 +34,9 @@ import (
 const Patience = time.Minute
 
 // Main is TestMain of an example: it builds the program in the working directory, sets
-// program to its path, and runs the tests.
-func Main(m *testing.M, name string, program *string) {
-	path, remove, err := build(name)
+// program to its path, and runs the tests. If these use kubectl, binaries names it.
+func Main(m *testing.M, name string, program *string, binaries ...string) {
+	path, remove, err := build(name, binaries)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -49,7 +49,7 @@ func Main(m *testing.M, name string, program *string) {
 
 // build adds the race detector if the tests have it. It also builds the binaries of control
 // planes, if needed, so that no test has to.
-func build(name string) (path string, remove func(), err error) {
+func build(name string, binaries []string) (path string, remove func(), err error) {
 	dir, err := os.MkdirTemp("", name+"-test-*")
 	if err != nil {
 		return "", nil, err
@@ -64,7 +64,7 @@ func build(name string) (path string, remove func(), err error) {
 		remove()
 		return "", nil, fmt.Errorf("go build: %w: %s", err, output)
 	}
-	if _, err := controlplane.Binaries(context.Background(), os.Stderr); err != nil {
+	if _, err := controlplane.Binaries(context.Background(), os.Stderr, binaries...); err != nil {
 		remove()
 		return "", nil, err
 	}

@@ -24,7 +24,7 @@ func main() {
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	dir, err := controlplane.Binaries(ctx, os.Stderr)
+	dir, err := controlplane.Binaries(ctx, os.Stderr, "kubectl")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "controlplane-binaries:", err)
 		return 1
