@@ -2,17 +2,19 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs every check that this repository has, or those that are named, and ends with
-# a summary of what ran and how long it took:
+# Runs checks of this repository, and ends with a summary of what ran, what didn't, and how
+# long it took:
 #
-#   ./hack/test.sh                    everything
+#   ./hack/test.sh                    what a change needs while it is made
+#   ./hack/test.sh all                everything; CI does
 #   ./hack/test.sh unit integration   these parts
-#   ./hack/test.sh --list             what parts there are
+#   ./hack/test.sh --list             what parts there are; * marks those of the first
 #
 # Needs Go, git and bash, and builds everything else; only a C compiler, which the race
 # detector takes on Linux, it has to find, or to install with apt-get when it runs as
 # root. It fails when a part fails or did not run. All parts run, also after one that
 # fails. A part that needs what is out of reach says "not checked", and fails nothing.
+# Parts that wait for API servers run beside the others; the output is in order.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,7 +24,9 @@ export GOWORK=off
 nested=(examples hack/bench hack/codegen hack/controlplane hack/integration hack/release hack/tools)
 
 # Every part is a function of its name below.
-parts=(format tidy vet lint codegen api vuln unit fuzz controlplane integration examples bench release compat)
+parts=(format tidy vet lint codegen api vuln unit fuzz bench compat controlplane integration templates demos release)
+quick=(format vet codegen unit integration templates)
+waiting=(controlplane integration templates demos release) # for API servers, more than they compute
 
 readonly not_checked=77 # what a part returns then
 
@@ -80,7 +84,6 @@ part_vuln() { # no known vulnerability in what the SDK calls
 }
 
 part_unit() { # tests of the SDK without a cluster
-  need_c_compiler
   go test -race -count=1 ./...
 }
 
@@ -89,17 +92,20 @@ part_fuzz() { # a few seconds for every fuzz target; hack/fuzz.sh takes longer
 }
 
 part_controlplane() { # tests of the harness that runs real control planes
-  need_c_compiler
   go -C hack/controlplane test -race -count=1 -timeout=40m ./...
 }
 
-part_integration() { # tests of the SDK on a real API server
-  need_c_compiler
-  go -C hack/integration test -race -count=1 -timeout=40m ./...
+part_integration() { # tests of the SDK on a real API server; compat has them under the race detector
+  go -C hack/integration test -count=1 -timeout=40m ./...
 }
 
-part_examples() { # every example runs, on real control planes
-  go -C examples test -count=1 -timeout=40m ./...
+part_templates() { # the templates, the quickstart and what examples share, on real control planes
+  go -C examples test -count=1 -timeout=40m ./apply ./connect ./envtest ./internal/... ./list ./register ./unittest ./wait
+  go -C examples test -count=1 -timeout=40m -run=TestQuickstartTakesEveryStep ./quickstart
+}
+
+part_demos() { # the demos, on real control planes
+  go -C examples test -count=1 -timeout=40m ./controller-runtime ./fleet ./probe-controller ./quickstart ./watch
 }
 
 part_bench() { # the benchmarks' own tests; hack/bench.sh runs the benchmarks
@@ -111,7 +117,6 @@ part_release() { # a module that gets the last commit by go get runs the README'
 }
 
 part_compat() { # every client-go that a release supports
-  need_c_compiler
   hack/verify-compat.sh
 }
 
@@ -127,7 +132,7 @@ each_module() {
 }
 
 # The race detector is linked with C on Linux. A machine without a compiler gets one
-# where that takes no questions; elsewhere the part fails, and says what to do.
+# where that takes no questions; elsewhere the parts that use the race detector fail.
 need_c_compiler() {
   [[ $(go env GOOS) == linux ]] || return 0
   local compiler
@@ -147,7 +152,9 @@ need_c_compiler() {
 case ${1-} in
   --list)
     for part in "${parts[@]}"; do
-      printf '%-13s %s\n' "$part" "$(sed -n "s/^part_$part() { # //p" hack/test.sh)"
+      mark=" "
+      if [[ " ${quick[*]} " == *" $part "* ]]; then mark="*"; fi
+      printf '%s %-13s %s\n' "$mark" "$part" "$(sed -n "s/^part_$part() { # //p" hack/test.sh)"
     done
     exit 0
     ;;
@@ -158,34 +165,78 @@ case ${1-} in
 esac
 
 chosen=()
-for part in "$@"; do
-  declare -F "part_$part" >/dev/null || { echo "test.sh: no part $part; the parts are: ${parts[*]}" >&2; exit 2; }
-  [[ " ${chosen[*]-} " == *" $part "* ]] || chosen+=("$part")
+case ${1-} in
+  "") chosen=("${quick[@]}") ;;
+  all) chosen=("${parts[@]}") ;;
+  *)
+    for part; do
+      declare -F "part_$part" >/dev/null || { echo "test.sh: no part $part; the parts are: ${parts[*]}" >&2; exit 2; }
+      [[ " ${chosen[*]-} " == *" $part "* ]] || chosen+=("$part")
+    done
+    ;;
+esac
+
+tmp=$(mktemp -d)
+# Background jobs get a process group each, so that an interrupt reaches all that they run.
+set -o monitor
+trap 'for group in $(jobs -p); do kill -INT -- "-$group" 2>/dev/null || true; done; wait; rm -rf "$tmp"' EXIT
+trap 'exit 130' INT TERM
+
+# run PART...: one after the other, each into PART.log, then its status and time into PART.
+run() {
+  local part before result
+  for part; do
+    before=$SECONDS
+    # Neither in a condition nor with errexit out here: a failing line must end the part,
+    # and a failing part must not end the run.
+    set +o errexit
+    (set -o errexit; "part_$part") >"$tmp/$part.log" 2>&1
+    result=$?
+    set -o errexit
+    echo "$result $((SECONDS - before))" >"$tmp/$part.part"
+    mv "$tmp/$part.part" "$tmp/$part"
+  done
+}
+
+case " ${chosen[*]} " in
+  *" unit "* | *" compat "* | *" controlplane "*) need_c_compiler || true ;;
+esac
+
+beside=() computing=()
+for part in "${chosen[@]}"; do
+  : >"$tmp/$part.log"
+  if [[ " ${waiting[*]} " == *" $part "* ]]; then beside+=("$part"); else computing+=("$part"); fi
 done
-(($#)) || chosen=("${parts[@]}")
+started=$SECONDS
+run ${computing[@]+"${computing[@]}"} </dev/null &
+run ${beside[@]+"${beside[@]}"} </dev/null &
+
+# follow PART: prints what it writes until it has ended.
+follow() {
+  until [[ -e $tmp/$1 || -z $(jobs -r) ]]; do cat; sleep 0.5; done
+  cat
+}
 
 summary=()
 status=0
-started=$SECONDS
 for part in "${chosen[@]}"; do
   printf '\n=== %s\n' "$part"
-  before=$SECONDS
-  # Neither in a condition nor with errexit out here: a failing line must end the part,
-  # and a failing part must not end the run.
-  set +o errexit
-  (set -o errexit; "part_$part")
-  result=$?
-  set -o errexit
+  follow "$part" <"$tmp/$part.log"
+  read -r result took <"$tmp/$part" || result="" took=0
   case $result in
     0) result=passed ;;
     "$not_checked") result="not checked" ;;
     *) result=FAILED status=1 ;;
   esac
-  summary+=("$(printf '%-13s %-11s %5d s' "$part" "$result" "$((SECONDS - before))")")
+  summary+=("$(printf '%-13s %-11s %5d s' "$part" "$result" "$took")")
 done
 
 printf '\n=== summary\n'
 printf '%s\n' "${summary[@]}"
 printf '%-13s %-11s %5d s\n' "" total "$((SECONDS - started))"
-((${#chosen[@]} == ${#parts[@]})) || echo "(only ${#chosen[@]} of ${#parts[@]} parts; the others were not asked for)"
+left_out=()
+for part in "${parts[@]}"; do
+  [[ " ${chosen[*]} " == *" $part "* ]] || left_out+=("$part")
+done
+((${#left_out[@]} == 0)) || echo "Not run: ${left_out[*]}; ./hack/test.sh all runs everything."
 exit $status

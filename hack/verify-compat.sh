@@ -9,10 +9,10 @@
 #   unit        this module with its requirements raised, and all its tests
 #   consumer    another module that requires this one and a client-go of its own
 #   controller  examples/controller-runtime with the controller-runtime that was made for
-#               that client-go, and its tests, on real API servers
+#               that client-go, and the tests of its controller, on real API servers
 #
-# With the latest minor, the unit tests run under the race detector, and those of
-# hack/integration run too; with the earliest, hack/test.sh does that.
+# With the latest minor, the unit tests and those of hack/integration run under the race
+# detector, and at length. With the earliest, hack/test.sh runs both.
 #
 # Needs Go; a client-go that asks for a later Go gets it by GOTOOLCHAIN.
 
@@ -50,7 +50,6 @@ as_this_module() {
   cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
   go get -modfile="$mod" "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" &&
     go mod tidy -modfile="$mod" && check_version k8s.io/client-go "$1" -modfile="$mod" &&
-    go vet -modfile="$mod" ./... &&
     if [[ $1 == "$latest" ]]; then
       go test -modfile="$mod" -race -count=1 ./... && on_real_api_servers "$1"
     else
@@ -63,7 +62,7 @@ on_real_api_servers() {
   cd hack/integration && cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
   go get -modfile="$mod" "k8s.io/client-go@$1" "sigs.k8s.io/controller-runtime@$(controller_runtime_for "$1")" &&
     go mod tidy -modfile="$mod" && check_version k8s.io/client-go "$1" -modfile="$mod" &&
-    go test -modfile="$mod" -race -count=1 -timeout=40m ./...
+    go test -modfile="$mod" -race -count=1 -timeout=40m . -fleet.duration=25s
 }
 
 # as_consumer VERSION: another module, which requires this one and VERSION.
@@ -74,7 +73,6 @@ as_consumer() {
     go mod edit -require="$module@v0.0.0" -replace="$module=$root" -require="k8s.io/client-go@$1" &&
     go mod tidy && check_version k8s.io/client-go "$1" &&
     go build "$module/..." &&
-    go vet ./... &&
     go test -count=1 ./... || return
   go list -m all | wc -l | tr -d ' ' >"$tmp/$1/modules"
 }
@@ -95,8 +93,7 @@ as_controller() {
   export GOFLAGS="$GOFLAGS -modfile=$mod -tags=$tags"
   go get "sigs.k8s.io/controller-runtime@$controller_runtime" "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" &&
     go mod tidy && check_version k8s.io/client-go "$1" && check_version sigs.k8s.io/controller-runtime "$controller_runtime" &&
-    go vet ./controller-runtime &&
-    go test -count=1 ./controller-runtime
+    go test -count=1 -run='TestController|TestApply' ./controller-runtime
 }
 
 controller_runtime_for() { # VERSION of client-go

@@ -39,7 +39,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-var fleetDuration = flag.Duration("fleet.duration", 25*time.Second, "how long everything changes in TestFleetUnderChaos")
+var fleetDuration = flag.Duration("fleet.duration", 10*time.Second, "how long everything changes in TestFleetUnderChaos")
 
 // Data planes come, go, move and are rotated at random, and their API servers and etcds are
 // killed, while a Fleet watches and asks in each. Runs last through rotations, and use the

@@ -143,7 +143,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		assert.True(t, helpers.IsReady(patched))
 	})
 	t.Run("two writers at once lose nothing", func(t *testing.T) {
-		const rounds = 500
+		const rounds = 100
 		s := p.space(t)
 		dp := s.create(t, behaviours.NewDataPlane("prod"))
 		conditionTypes := []string{"Ready", "Connected"}

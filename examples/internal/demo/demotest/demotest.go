@@ -56,7 +56,7 @@ func build(name string, binaries []string) (path string, remove func(), err erro
 	}
 	remove = func() { _ = os.RemoveAll(dir) }
 	path = filepath.Join(dir, name)
-	args := []string{"build", "-o", path}
+	args := []string{"build", "-ldflags=-s -w", "-o", path} // quicker to link
 	if raceEnabled() {
 		args = append(args, "-race")
 	}
