@@ -96,7 +96,7 @@ part_controlplane() { # tests of the harness that runs real control planes
 }
 
 part_integration() { # tests of the SDK on a real API server; compat has them under the race detector
-  go -C hack/integration test -count=1 -timeout=40m ./...
+  go -C hack/integration test -count=1 -parallel=4 -timeout=40m ./...
 }
 
 part_templates() { # the templates, the quickstart and what examples share, on real control planes

@@ -62,7 +62,7 @@ on_real_api_servers() {
   cd hack/integration && cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
   go get -modfile="$mod" "k8s.io/client-go@$1" "sigs.k8s.io/controller-runtime@$(controller_runtime_for "$1")" &&
     go mod tidy -modfile="$mod" && check_version k8s.io/client-go "$1" -modfile="$mod" &&
-    go test -modfile="$mod" -race -count=1 -timeout=40m . -fleet.duration=25s
+    go test -modfile="$mod" -race -count=1 -parallel=4 -timeout=40m . -fleet.duration=25s
 }
 
 # as_consumer VERSION: another module, which requires this one and VERSION.

@@ -244,7 +244,7 @@ func testNoVerdictIsTrueUnlessKubectlWaits(t *testing.T, s *space) {
 	}
 	require.Len(t, trues, 3)
 	for conditionType, names := range trues {
-		require.Greater(t, len(names), states/20, "enough to mean something")
+		require.Greater(t, len(names), states/30, "enough to mean something")
 		_, _, err := s.Kubectl(t.Context(), append([]string{
 			"wait", "--for=condition=" + conditionType, "--timeout=0", "--namespace", s.namespace,
 		}, names...)...)
