@@ -4,7 +4,9 @@
 
 # Builds every public package and runs the unit tests with each client-go that a
 # release supports, prints a table, and compares it with the README's. Arguments name
-# minors ("0.36"), all by default. Three modules stand in for users:
+# minors ("0.36"), or "next", which is the minor after those; all by default. The next one is
+# tried once it can be fetched, with the Go that it asks for, and fails nothing. Three
+# modules stand in for users:
 #
 #   unit        this module with its requirements raised, and all its tests
 #   consumer    another module that requires this one and a client-go of its own
@@ -28,9 +30,11 @@ module=github.com/openchoreo/dataplane-sdk-go
 root=$PWD
 export GOWORK=off GOFLAGS=-mod=mod
 
+next=no
 if (($#)); then
   versions=()
   for minor; do
+    if [[ $minor == next ]]; then next=yes; continue; fi
     for version in "${supported[@]}"; do
       [[ $version == v"${minor#v}".* ]] && versions+=("$version") && continue 2
     done
@@ -38,7 +42,7 @@ if (($#)); then
     exit 2
   done
 else
-  versions=("${supported[@]}")
+  versions=("${supported[@]}") next=yes
 fi
 
 tmp=$(mktemp -d)
@@ -130,10 +134,28 @@ step() { # step VERSION NAME COMMAND...: prints what failed, keeps what passed q
   fi
 }
 
+# try_next says how the minor after the supported ones does, or why it isn't tried.
+try_next() {
+  local minor=${latest#v0.} version output
+  local next=v0.$((${minor%%.*} + 1))
+  export GOTOOLCHAIN=auto
+  mkdir "$tmp/next" && cd "$tmp/next" && go mod init example.com/next 2>/dev/null || return
+  printf 'package next\n\nimport _ "k8s.io/client-go/kubernetes"\n' >next.go
+  if ! output=$(go get "k8s.io/client-go@$next" 2>&1 && go mod tidy 2>&1); then
+    output=${output##*$'\n'}
+    echo "client-go $next is not tried: ${output#$'\t'}"
+    return
+  fi
+  version=$(go list -m -f '{{.Version}}' k8s.io/client-go)
+  cd "$root" && mkdir "$tmp/$version" || return
+  echo "client-go $version is not supported yet:" \
+    "unit $(step "$version" unit as_this_module "$version"), consumer $(step "$version" consumer as_consumer "$version")"
+}
+
 table_row() { printf '%-10s  %-6s  %-8s  %-18s  %-10s  %7s  %s\n' "$@"; }
 
 rows=()
-for version in "${versions[@]}"; do
+for version in ${versions[@]+"${versions[@]}"}; do
   mkdir -p "$tmp/$version"
   echo "client-go $version ..." >&2
   unit=$(step "$version" unit as_this_module "$version")
@@ -159,7 +181,10 @@ if ((${#versions[@]} == ${#supported[@]})) &&
   status=1
 fi
 
-echo
-table_row client-go unit consumer controller-runtime controller modules "with client-go alone"
-printf '%s\n' "${rows[@]}"
+if ((${#rows[@]})); then
+  echo
+  table_row client-go unit consumer controller-runtime controller modules "with client-go alone"
+  printf '%s\n' "${rows[@]}"
+fi
+if [[ $next == yes ]]; then (try_next); fi
 exit $status
