@@ -13,6 +13,7 @@
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export GOWORK=off
 
 version=${1-}
 dry_run=${2-}
@@ -24,6 +25,7 @@ fi
 status=0
 problem() { echo "release.sh: $*" >&2; status=1; }
 
+commit=$(git rev-parse HEAD)
 [[ -z $(git status --porcelain) ]] || problem "there are uncommitted changes"
 
 last=$(git tag --list 'v[0-9]*' --sort=-version:refname | head -n 1)
@@ -32,22 +34,25 @@ last=$(git tag --list 'v[0-9]*' --sort=-version:refname | head -n 1)
 
 heading=$(grep --max-count=1 '^## ' CHANGELOG.md)
 [[ $heading == "## $version" ]] || problem "CHANGELOG.md begins with \"$heading\", not \"## $version\""
-changes=$(sed "0,/^## /d; /^## /,\$d" CHANGELOG.md)
+changes=$(awk '/^## / { headings++ } headings == 1' CHANGELOG.md)
 if [[ $version != *.0 && $changes == *"### Breaking"* ]]; then
   problem "CHANGELOG.md has breaking changes, and $version is a patch"
 fi
 
-go_version=$(go mod edit -json | sed -n 's/^\t"Go": "\([0-9]*\.[0-9]*\).*/\1/p')
+go_version=$(go list -m -f '{{.GoVersion}}')
+go_version=${go_version%.*} # 1.24.0
 client_go=$(go list -m -f '{{.Version}}' k8s.io/client-go)
 grep --quiet "^| $client_go |" README.md || problem "README.md has no row of client-go $client_go, which go.mod requires"
 grep --quiet "requires .*Go $go_version\b" README.md || problem "README.md doesn't say that the SDK requires Go $go_version"
 
 ((status == 0)) || exit $status
 .ci/run
+# What was checked is what is tagged.
+[[ $(git rev-parse HEAD) == "$commit" && -z $(git status --porcelain) ]] || { problem "something was changed meanwhile"; exit 1; }
 
 if [[ -n $dry_run ]]; then
   echo "Ready to be tagged as $version."
 else
-  git tag --annotate --message "$version" "$version"
+  git tag --annotate --message "$version" "$version" "$commit"
   echo "Tagged as $version. Publish it with: git push origin $version"
 fi
