@@ -18,7 +18,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
@@ -310,7 +312,8 @@ func TestOnEndIsToldTheTruthAboutTheRetry(t *testing.T) {
 	dp := f.add("a")
 	<-making
 	f.rotate(dp, "other")
-	time.Sleep(50 * time.Millisecond) // until the Fleet has it
+	f.add("b")
+	f.next() // the Fleet has what came before
 	close(made)
 	retry := testserver.Receive(t, retries)
 	f.next() // it begins at once
@@ -400,8 +403,10 @@ func TestNoRunBeginsAfterItsContextHasEnded(t *testing.T) {
 	removed := make(chan struct{}, 1)
 	f := newFleetTest(t, false, fleet.Options{
 		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-			close(making)
-			<-made
+			if dp.Name == "a" {
+				close(making)
+				<-made
+			}
 			return someConfig(dp)
 		}},
 		Hooks: fleet.Hooks{
@@ -412,11 +417,11 @@ func TestNoRunBeginsAfterItsContextHasEnded(t *testing.T) {
 	dp := f.add("a")
 	<-making
 	f.source.Delete(dp.DeepCopy())
-	require.Eventually(t, func() bool { return len(f.source.informer.GetIndexer().ListKeys()) == 0 }, 10*time.Second, time.Millisecond)
-	time.Sleep(50 * time.Millisecond) // until the Fleet has it
+	f.add("b")
+	f.next() // the Fleet has what came before
 	close(made)
 	testserver.Receive(t, removed)
-	assert.Zero(t, started.Load())
+	assert.EqualValues(t, 1, started.Load())
 	assert.Empty(t, f.runs)
 	require.NoError(t, f.ended())
 }
@@ -466,5 +471,139 @@ func TestAResyncRotates(t *testing.T) {
 		stop()
 		require.NoError(t, <-result)
 		assert.Equal(t, 1, rotations)
+	})
+}
+
+// A replica goes on where it was when it was suspended. It notices that others have its shards,
+// also if they have another number of them, whose Leases have other names.
+func TestAReplicaThatWasSuspended(t *testing.T) {
+	for _, shards := range []int{4, 8} {
+		bubble(t, 4, 12, func(t *testing.T, p *program) {
+			a := p.start("a")
+			time.Sleep(moment)
+			p.requireShared(12, a)
+			resume := a.client.suspend()
+			b := p.start("b", func(o *fleet.Options) { o.Sharding.Shards = shards })
+			time.Sleep(2 * leaseDuration)
+			require.Len(t, b.sharding().Leads, shards)
+			resume()
+			time.Sleep(moment)
+			p.current() // no two
+			time.Sleep(2 * leaseDuration)
+			assert.Len(t, p.current(), 12, "a: %+v, b: %+v", a.sharding(), b.sharding())
+			for _, r := range []*replica{a, b} {
+				r.stop()
+				require.NoError(t, <-r.result)
+			}
+		})
+	}
+}
+
+// A replica that lets go of its member Lease leads no shard after that: replicas with another
+// number of shards may.
+func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
+	for range 10 { // rounds begin at random times
+		bubble(t, 1, 3, func(t *testing.T, p *program) {
+			hold := func(holder string) {
+				lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{
+					HolderIdentity: &holder, LeaseDurationSeconds: to(int32(5)), RenewTime: to(metav1.NowMicro()),
+				}}
+				lease.Name = "test-1-0"
+				p.leases.mu.Lock()
+				defer p.leases.mu.Unlock()
+				p.leases.write(lease, nil)
+			}
+			hold("somebody")
+			a := p.start("a")
+			for range 3 {
+				time.Sleep(retryPeriod)
+				hold("somebody")
+			}
+			assert.Len(t, a.sharding().Waits, 1)
+			a.client.setFault(func(verb string) fault {
+				switch verb {
+				case "list":
+					return fault{after: time.Hour}
+				case "delete": // of its member Lease
+					return fault{after: retryPeriod}
+				case "update": // by which it would lead the shard
+					return fault{before: 4500 * time.Millisecond}
+				}
+				return fault{}
+			})
+			for len(p.leases.leases) == 2 {
+				hold("somebody") // which a doesn't see, so that it takes part in the election
+				time.Sleep(time.Second)
+				synctest.Wait()
+			}
+			b := p.start("b", func(o *fleet.Options) { o.Sharding.Shards = 2 })
+			b.client.setFault(func(string) fault { return fault{before: time.Millisecond} })
+			hold("")
+			time.Sleep(2 * leaseDuration)
+			assert.Len(t, b.sharding().Leads, 2)
+			p.requireNoOverlap(0)
+			for _, r := range []*replica{a, b} {
+				r.stop()
+				require.NoError(t, <-r.result)
+			}
+		})
+	}
+}
+
+// A replica whose lists get no answer gives up its shards as soon as one whose lists fail.
+func TestAReplicaWhoseListsHangLeavesInTime(t *testing.T) {
+	for range 10 { // rounds begin at random times
+		bubble(t, 4, 12, func(t *testing.T, p *program) {
+			a := p.start("a")
+			time.Sleep(moment)
+			p.requireShared(12, a)
+			a.client.setFault(func(verb string) fault {
+				if verb == "list" {
+					return fault{after: time.Hour}
+				}
+				return fault{}
+			})
+			time.Sleep(leaseDuration)
+			assert.Empty(t, a.sharding().Leads)
+			assert.Empty(t, p.current())
+			p.end(a)
+		})
+	}
+}
+
+// Replicas share, however slow the API server is, if only renewals are in time.
+func TestShardingWithASlowAPIServer(t *testing.T) {
+	bubble(t, 4, 12, func(t *testing.T, p *program) {
+		slow := func(o *fleet.Options) {
+			o.Sharding.Leases.(*leaseClient).setFault(func(string) fault { return fault{after: 2 * time.Second} })
+		}
+		a, b := p.start("a", slow), p.start("b", slow)
+		time.Sleep(4 * leaseDuration)
+		p.requireShared(12, a, b)
+		p.end(a, b)
+	})
+}
+
+// When a Lease is lost, runs have a moment to return before they are cut off.
+func TestRunsMayReturnWhenALeaseIsLost(t *testing.T) {
+	bubble(t, 4, 12, func(t *testing.T, p *program) {
+		a := p.startWith("a", func(ctx context.Context, cluster *remote.Cluster) error {
+			<-ctx.Done()
+			select {
+			case <-time.After(2 * time.Second):
+			case <-cluster.Done():
+			}
+			return ctx.Err()
+		})
+		time.Sleep(moment)
+		a.client.setFault(cutOff)
+		time.Sleep(leaseDuration)
+		for _, runs := range p.runs {
+			require.ErrorIs(t, runs[0].err, fleet.ErrShardLost)
+			require.NotErrorIs(t, runs[0].err, fleet.ErrOverdue)
+		}
+		a.client.setFault(nil)
+		time.Sleep(moment)
+		p.end(a)
 	})
 }

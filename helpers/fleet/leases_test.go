@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -39,10 +40,10 @@ type fault struct {
 // leaseClient is the way of one replica to the server.
 type leaseClient struct {
 	coordinationv1client.LeaseInterface // nil: what isn't below is not used
-	server                              *leaseServer
 
-	mu    sync.Mutex
-	fault func(verb string) fault // nil for none
+	mu     sync.Mutex
+	server *leaseServer
+	fault  func(verb string) fault // nil for none
 }
 
 func (c *leaseClient) Leases(string) coordinationv1client.LeaseInterface { return c }
@@ -51,6 +52,20 @@ func (c *leaseClient) setFault(f func(verb string) fault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fault = f
+}
+
+// suspend gives a client Leases of its own until resume is called: for its replica, no time passes.
+func (c *leaseClient) suspend() (resume func()) {
+	use := func(s *leaseServer) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.server = s
+	}
+	real := c.server
+	real.mu.Lock()
+	use(&leaseServer{version: real.version, leases: maps.Clone(real.leases)})
+	real.mu.Unlock()
+	return func() { use(real) }
 }
 
 func forbid(verb string) func(string) fault {
@@ -78,16 +93,17 @@ func send[T any](ctx context.Context, c *leaseClient, verb string, request func(
 	if c.fault != nil {
 		f = c.fault(verb)
 	}
+	server := c.server
 	c.mu.Unlock()
 	answers := make(chan answer[T], 1)
 	go func() {
 		time.Sleep(f.before)
 		a := answer[T]{err: f.err}
 		if f.err == nil || f.lost {
-			c.server.mu.Lock()
-			c.server.requests++
-			value, err := request(c.server)
-			c.server.mu.Unlock()
+			server.mu.Lock()
+			server.requests++
+			value, err := request(server)
+			server.mu.Unlock()
 			if f.err == nil {
 				a = answer[T]{value, err}
 			}

@@ -92,8 +92,7 @@ func (f *Fleet) runShards(ctx context.Context) {
 		}
 	}
 	f.mu.Lock()
-	r.wants = nil
-	r.share(ctx, stopped(ctx))
+	r.share(ctx)
 	f.mu.Unlock()
 	r.work.Wait()
 }
@@ -133,17 +132,14 @@ func (r *replica) round(ctx context.Context) {
 	if listed {
 		r.listed = began
 		r.join(ctx)
-	} else if r.leave != nil && began.Sub(r.listed) > r.renewDeadline() {
+	} else if r.leave != nil && time.Since(r.listed) > r.renewDeadline() {
 		r.leave() // it can't see the others
 	}
-	switch {
-	case !r.joined:
-		r.wants = nil
-	case listed:
+	if listed && r.joined {
 		r.wants = assign(r.Shards, r.shardsByReplica())[r.identity]
 		r.abortUsurped(began)
 	}
-	r.share(ctx, ErrShardLost)
+	r.share(ctx)
 }
 
 // list takes in all Leases, and deletes those of replicas that are gone.
@@ -169,16 +165,20 @@ func (r *replica) list(ctx context.Context) error {
 	return nil
 }
 
-// check finds a right that is missing, by requests that change nothing.
+// check finds a right that is missing, by requests that change nothing. They are sent at the
+// same time, because each may take seconds.
 func (r *replica) check(ctx context.Context) error {
 	try, own := []string{metav1.DryRunAll}, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: r.member}}
 	outdated := own.DeepCopy()
 	outdated.ResourceVersion = "1" // or else it would be invalid, when the Lease exists
-	_, get := r.leases.Get(ctx, r.member, metav1.GetOptions{})
-	_, create := r.leases.Create(ctx, own, metav1.CreateOptions{DryRun: try})
-	_, update := r.leases.Update(ctx, outdated, metav1.UpdateOptions{DryRun: try})
-	remove := r.leases.Delete(ctx, r.member, metav1.DeleteOptions{DryRun: try})
-	for _, err := range []error{get, create, update, remove} {
+	var requests wait.Group
+	var errs [4]error
+	requests.Start(func() { _, errs[0] = r.leases.Get(ctx, r.member, metav1.GetOptions{}) })
+	requests.Start(func() { _, errs[1] = r.leases.Create(ctx, own, metav1.CreateOptions{DryRun: try}) })
+	requests.Start(func() { _, errs[2] = r.leases.Update(ctx, outdated, metav1.UpdateOptions{DryRun: try}) })
+	requests.Start(func() { errs[3] = r.leases.Delete(ctx, r.member, metav1.DeleteOptions{DryRun: try}) })
+	requests.Wait()
+	for _, err := range errs {
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) {
 			return err
 		}
@@ -187,9 +187,9 @@ func (r *replica) check(ctx context.Context) error {
 	return nil
 }
 
-// join takes part if nobody has shards of another number. Of two that begin at once, one at
-// least sees the other in the list that follows its own member Lease, and lets go of that.
-// It needs the lock.
+// join takes part while nobody has shards of another number. Of two that begin at once, one at
+// least sees the other in the list that follows its own member Lease, and lets go of that. So
+// do both when one was suspended and the other has begun meanwhile. It needs the lock.
 func (r *replica) join(ctx context.Context) {
 	var foreign error
 	for name, l := range r.seen {
@@ -198,7 +198,6 @@ func (r *replica) join(ctx context.Context) {
 		}
 	}
 	switch {
-	case r.joined:
 	case foreign != nil:
 		r.err = foreign
 		if r.leave != nil {
@@ -209,35 +208,47 @@ func (r *replica) join(ctx context.Context) {
 		var member context.Context
 		member, r.leave = context.WithCancel(ctx)
 		r.work.Add(1)
-		go r.holdMember(member)
+		go r.holdMember(ctx, member)
 	case !r.published.IsZero() && r.published.Before(r.listed):
 		r.joined = true
 	}
 }
 
-// holdMember holds the member Lease until ctx ends or it is lost.
-func (r *replica) holdMember(ctx context.Context) {
+// holdMember holds the member Lease until member ends or it is lost. It ends all terms before it
+// lets others with another number of shards begin.
+func (r *replica) holdMember(ctx, member context.Context) {
 	defer r.work.Done()
 	f := r.fleet
-	r.elect(ctx, r.member, func() {
+	r.elect(member, r.member, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		r.published = time.Now()
 		r.wakeUp()
 	})
+	f.mu.Lock()
+	r.published, r.joined = time.Time{}, false
+	r.share(ctx)
+	f.mu.Unlock()
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.retryPeriod())
 	defer cancel()
 	_ = r.leases.Delete(request, r.member, metav1.DeleteOptions{}) // or others do, later
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r.leave()
-	r.leave, r.published, r.joined = nil, time.Time{}, false
+	r.leave = nil
 	r.wakeUp()
 }
 
 // share ends the terms of shards that this replica doesn't want, and begins those that it
 // wants and nobody holds. It needs the lock.
-func (r *replica) share(ctx context.Context, cause error) {
+func (r *replica) share(ctx context.Context) {
+	cause := ErrShardLost
+	switch {
+	case ctx.Err() != nil:
+		cause, r.wants = stopped(ctx), nil
+	case !r.joined:
+		r.wants = nil
+	}
 	for shard, t := range r.terms {
 		if !slices.Contains(r.wants, shard) {
 			r.end(t, cause)
