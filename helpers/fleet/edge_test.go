@@ -8,6 +8,7 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -479,7 +480,11 @@ func TestAResyncRotates(t *testing.T) {
 func TestAReplicaThatWasSuspended(t *testing.T) {
 	for _, shards := range []int{4, 8} {
 		bubble(t, 4, 12, func(t *testing.T, p *program) {
-			a := p.start("a")
+			a := p.startWith("a", func(_ context.Context, cluster *remote.Cluster) error {
+				<-cluster.Done()
+				return nil
+			}, func(o *fleet.Options) { o.StopGrace = time.Hour })
+			a.clings = true
 			time.Sleep(moment)
 			p.requireShared(12, a)
 			resume := a.client.suspend()
@@ -491,6 +496,7 @@ func TestAReplicaThatWasSuspended(t *testing.T) {
 			p.current() // no two
 			time.Sleep(2 * leaseDuration)
 			assert.Len(t, p.current(), 12, "a: %+v, b: %+v", a.sharding(), b.sharding())
+			a.client.setFault(cutOff) // a's runs end
 			for _, r := range []*replica{a, b} {
 				r.stop()
 				require.NoError(t, <-r.result)
@@ -605,5 +611,33 @@ func TestRunsMayReturnWhenALeaseIsLost(t *testing.T) {
 		a.client.setFault(nil)
 		time.Sleep(moment)
 		p.end(a)
+	})
+}
+
+// A list that was sent before a shard was won shows its former leader, and ends no runs.
+func TestAnOldListEndsNoRuns(t *testing.T) {
+	bubble(t, 4, 12, func(t *testing.T, p *program) {
+		a, b := p.start("a"), p.start("b")
+		time.Sleep(moment)
+		p.requireShared(12, a, b)
+		b.client.setFault(func(verb string) fault {
+			switch verb {
+			case "list":
+				return fault{after: 4500 * time.Millisecond}
+			case "update":
+				return fault{before: 2400 * time.Millisecond}
+			}
+			return fault{}
+		})
+		a.kill()
+		time.Sleep(3 * leaseDuration)
+		p.requireShared(12, b)
+		for key, runs := range p.runs {
+			runs = slices.DeleteFunc(slices.Clone(runs), func(r *period) bool { return r.replica == a })
+			assert.Len(t, runs, 1, key)
+		}
+		b.client.setFault(nil)
+		time.Sleep(moment)
+		p.end(b)
 	})
 }

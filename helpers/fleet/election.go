@@ -37,10 +37,10 @@ func (r *replica) end(t *term, cause error) {
 	}()
 }
 
-// lost ends the runs of a shard whose Lease is no longer renewed. It needs the lock.
-func (r *replica) lost(t *term) {
+// cut ends the runs of a shard at once, because another replica may run them. It needs the lock.
+func (r *replica) cut(t *term) {
 	r.end(t, ErrShardLost)
-	time.AfterFunc(r.LeaseDuration-r.renewDeadline()-r.retryPeriod(), t.abort)
+	t.abort()
 }
 
 // runShard leads a shard once, until ctx ends or the Lease is lost.
@@ -55,8 +55,9 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 	}
 	lock := r.elect(ctx, r.leaseName(t.shard), func() { r.won(t) })
 	f.mu.Lock()
-	r.lost(t)
+	r.end(t, ErrShardLost)
 	f.mu.Unlock()
+	time.AfterFunc(r.LeaseDuration-r.renewDeadline()-r.retryPeriod(), t.abort) // before the Lease expires
 	t.planes.Wait()
 	f.mu.Lock()
 	led := t.isLeader()

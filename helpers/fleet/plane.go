@@ -46,8 +46,7 @@ func (p *plane) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause er
 	if dp == nil {
 		return helpers.ErrDeleted
 	}
-	var old, current v1alpha1.APIServerCredentials
-	current = dp.Spec.KubernetesCluster.Credentials
+	current, old := dp.Spec.KubernetesCluster.Credentials, v1alpha1.APIServerCredentials{}
 	if before != nil {
 		old = before.Spec.KubernetesCluster.Credentials
 	}
@@ -267,16 +266,15 @@ func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
 		if value := recover(); value != nil {
 			err = &PanicError{Value: value, Stack: debug.Stack()}
 		}
-		panicked := (*PanicError)(nil)
-		text := ""
-		if errors.As(err, &panicked) {
+		text := "" // not asked for with the lock held
+		if errors.As(err, new(*PanicError)) {
 			text = err.Error()
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		a.result <- err
 		if a.overdue {
-			if panicked != nil {
+			if text != "" {
 				p.fail(text)
 			}
 			if f.overdue[p.key]--; f.overdue[p.key] == 0 {
@@ -314,9 +312,8 @@ func (p *plane) stop(a *attempt) error {
 
 // conclude records how a run ended.
 func (p *plane) conclude(a *attempt, err error) {
-	f, panicked, text := p.fleet, (*PanicError)(nil), ""
+	f, panicked, text := p.fleet, errors.As(err, new(*PanicError)), ""
 	if err != nil {
-		errors.As(err, &panicked)
 		text = err.Error() // it may be of the user, so not with the lock held
 	}
 	f.mu.Lock()
@@ -330,7 +327,7 @@ func (p *plane) conclude(a *attempt, err error) {
 	switch {
 	case a.overdue:
 		p.fail(text)
-	case stopped && panicked != nil:
+	case stopped && panicked:
 		p.fail(text)
 		err = errors.Join(cause, err)
 	case stopped:

@@ -203,6 +203,9 @@ func (r *replica) join(ctx context.Context) {
 		if r.leave != nil {
 			r.leave()
 			r.yields = time.Now().Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one comes before the other
+			for _, t := range r.terms {
+				r.cut(t)
+			}
 		}
 	case r.leave == nil && !r.checked.IsZero() && time.Now().After(r.yields):
 		var member context.Context
@@ -268,8 +271,7 @@ func (r *replica) abortUsurped(began time.Time) {
 	for shard, t := range r.terms {
 		holder := r.seen[r.leaseName(shard)].holder()
 		if t.isLeader() && t.led.Before(began) && holder != "" && holder != r.identity {
-			r.end(t, ErrShardLost)
-			t.abort()
+			r.cut(t)
 		}
 	}
 }

@@ -29,15 +29,23 @@ import (
 // a time, by client-go's leader election with a Lease.
 //
 // Each replica also renews a Lease of its own, by which the others see it. The shards are
-// shared evenly, so that no replica leads two more than another. When a replica joins, the
-// others stop the runs of surplus shards, within StopGrace, and then release those shards.
-// When a replica ends in order, the others take each of its shards when its runs have ended.
-// When it is killed or cut off, they take them after LeaseDuration and a moment. A replica
-// that can't see the others for two thirds of LeaseDuration gives up all its shards.
+// shared evenly, so that no replica leads two more than another. With the default
+// LeaseDuration:
 //
-// A replica that has not renewed the Lease of a shard for two thirds of LeaseDuration, 10 s by
-// default, no longer leads it, and ends its runs. Those that have not returned after another
-// fifth, 3 s, are given up, whatever StopGrace is, and their connections are closed.
+//   - When a replica joins, the others stop the runs of surplus shards, within StopGrace, and
+//     then release those shards.
+//   - When a replica ends in order, the others take each of its shards when its runs have
+//     ended. Run returns within StopGrace and 10 s, so a Pod needs more than that as its
+//     terminationGracePeriodSeconds.
+//   - When a replica is killed or cut off, the others take its shards after 15 s and a moment.
+//   - When a replica can't renew the Lease of a shard for 10 s, it ends the runs. Those that
+//     have not returned after 3 s are given up, whatever StopGrace is, and their connections
+//     are closed. When the API server is down for longer, no replica has runs.
+//   - When a replica can't list the Leases, it gives up all its shards within 15 s.
+//   - When a replica was suspended and others have taken its shards, it gives up those runs
+//     when it notices, with the next list.
+//   - When a right to Leases is missing for 10 s, Run ends with an error that names it. Other
+//     errors are retried, and shown in [ShardingStatus].
 //
 // As with leader election in general, two replicas can lead a shard for a moment if clocks
 // run at different speeds, a process was suspended, answers of the API server take seconds,
@@ -46,20 +54,20 @@ import (
 //
 // Shards must be the same in all replicas, because it decides which shard a data plane belongs
 // to. A replica with another number waits until those that it finds have ended, so that it can
-// be changed by a rolling update.
-//
-// When a right to Leases is missing for two thirds of LeaseDuration, Run ends with an error
-// that names it. Other errors are retried, and shown in [ShardingStatus].
+// be changed by a rolling update; a Pod must be ready while it waits. If it finds them after
+// it has begun, because they were suspended, both give up their shards, and one begins again.
 type Sharding struct {
 	// Leases is CoordinationV1() of a clientset. It needs the rights to get, list, create,
 	// update and delete Leases in Namespace. A client whose rate limit could delay renewals is
 	// refused, with the QPS that is needed. Use a client of its own, with a QPS of -1, so that
-	// other requests don't delay them either.
+	// other requests don't delay them either, and a Timeout of two thirds of LeaseDuration, so
+	// that an answer that is lost doesn't delay a takeover.
 	Leases coordinationv1client.LeasesGetter
 	// Namespace is where the Leases are. A replica lists all Leases there every 2 s.
 	Namespace string
 	// Name and Shards begin the names of the Leases: Name-16-0, Name-16-1 and so on for 16
-	// shards, and Name-16-member- and a suffix for the replicas.
+	// shards, and Name-16-member- and a suffix for the replicas. The Leases of shards are left
+	// when the program is removed.
 	Name string
 	// Identity is the name of this replica for people, such as the name of its Pod.
 	Identity string

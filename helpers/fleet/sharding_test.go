@@ -735,6 +735,7 @@ func TestShardingCallsHooks(t *testing.T) {
 			o.Hooks.OnRemove = func(key types.NamespacedName) {
 				mu.Lock()
 				defer mu.Unlock()
+				assert.True(t, running[key], "%s had no run", key)
 				delete(running, key)
 			}
 			o.Hooks.OnShardGained = func(shard int) {
@@ -765,6 +766,13 @@ func TestShardingCallsHooks(t *testing.T) {
 		requireHooks(12 - len(b.fleet.Status().Planes))
 		require.Len(t, lost, 2)
 		require.ErrorIs(t, lost[0], fleet.ErrShardLost)
+		for i := range 8 { // some of them in the shards that a has lost
+			dp := &v1alpha1.DataPlane{}
+			dp.Name = fmt.Sprint("new-", i)
+			p.source.Add(dp)
+		}
+		time.Sleep(moment)
+		p.requireShared(20, a, b)
 		p.end(a, b)
 		require.ErrorIs(t, lost[3], fleet.ErrStopped)
 		assert.NotEmpty(t, running, "they aren't removed because the Fleet ends")

@@ -28,7 +28,8 @@ type ShardingStatus struct {
 	// Identity is this replica: Sharding.Identity and a suffix, which each process has for
 	// itself.
 	Identity string `json:"identity"`
-	// Joined is whether this replica takes part. If it is false, LastError says why.
+	// Joined is whether this replica takes part. If it stays false, LastError says why, or
+	// Status.InformerSynced is false.
 	Joined bool `json:"joined"`
 	// Replicas are the identities of the live replicas that this one sees, itself included.
 	Replicas []string `json:"replicas,omitempty"`
@@ -48,8 +49,8 @@ type ShardWait struct {
 	Shard int `json:"shard"`
 	// Lease is the name of the shard's Lease.
 	Lease string `json:"lease"`
-	// Holder is the Lease's holder, if any. If it is not in Replicas, it is a replica that
-	// was killed or cut off, or another program.
+	// Holder is the Lease's holder, if any. If it is not in Replicas, it is a replica that is
+	// ending, or was killed or cut off, or another program.
 	Holder string `json:"holder,omitempty"`
 }
 
