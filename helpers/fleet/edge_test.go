@@ -579,7 +579,7 @@ func TestAReplicaWhoseListsHangLeavesInTime(t *testing.T) {
 
 // Replicas share, however slow the API server is, if only renewals are in time.
 func TestShardingWithASlowAPIServer(t *testing.T) {
-	bubble(t, 4, 12, func(t *testing.T, p *program) {
+	bubble(t, 4, 12, func(_ *testing.T, p *program) {
 		slow := func(o *fleet.Options) {
 			o.Sharding.Leases.(*leaseClient).setFault(func(string) fault { return fault{after: 2 * time.Second} })
 		}

@@ -61,11 +61,11 @@ func (c *leaseClient) suspend() (resume func()) {
 		defer c.mu.Unlock()
 		c.server = s
 	}
-	real := c.server
-	real.mu.Lock()
-	use(&leaseServer{version: real.version, leases: maps.Clone(real.leases)})
-	real.mu.Unlock()
-	return func() { use(real) }
+	server := c.server
+	server.mu.Lock()
+	use(&leaseServer{version: server.version, leases: maps.Clone(server.leases)})
+	server.mu.Unlock()
+	return func() { use(server) }
 }
 
 func forbid(verb string) func(string) fault {
