@@ -537,10 +537,9 @@ func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
 				}
 				return fault{}
 			})
-			for len(p.leases.leases) == 2 {
+			for synctest.Wait(); len(p.leases.leases) == 2; synctest.Wait() {
 				hold("somebody") // which a doesn't see, so that it takes part in the election
 				time.Sleep(time.Second)
-				synctest.Wait()
 			}
 			b := p.start("b", func(o *fleet.Options) { o.Sharding.Shards = 2 })
 			b.client.setFault(func(string) fault { return fault{before: time.Millisecond} })
@@ -604,6 +603,7 @@ func TestRunsMayReturnWhenALeaseIsLost(t *testing.T) {
 		time.Sleep(moment)
 		a.client.setFault(cutOff)
 		time.Sleep(leaseDuration)
+		synctest.Wait()
 		for _, runs := range p.runs {
 			require.ErrorIs(t, runs[0].err, fleet.ErrShardLost)
 			require.NotErrorIs(t, runs[0].err, fleet.ErrOverdue)
