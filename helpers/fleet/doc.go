@@ -14,8 +14,9 @@
 //
 // While the API server that has the DataPlanes is down, runs go on. Options.Sharding divides
 // the data planes among the replicas of a program; see [Sharding] for what happens when one
-// of them, or the API server, fails. [Fleet.Status] says what the Fleet does for each data plane, and [Hooks] feed metrics and
-// logs. The package logs nothing itself; client-go logs elections.
+// of them, or the API server, fails. [Fleet.Status] says what the Fleet does for each data
+// plane, and [Hooks] feed metrics and logs. The package logs nothing itself; client-go logs
+// elections.
 //
 // What 100,000 data planes take: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/scale.md
 package fleet
