@@ -109,7 +109,7 @@ type Report struct {
 	// Namespace and Name are those of the DataPlane; empty for nil.
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
-	// Generation is metadata.generation; 0 with fakes that don't count it, as client-go's.
+	// Generation is metadata.generation. Fakes such as client-go's leave it at 0.
 	Generation int64 `json:"generation,omitempty"`
 	// ObservedGeneration is status.observedGeneration; 0 if not reported.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -317,8 +317,8 @@ func RequireObserved() EvaluateOption {
 
 // StatusGenerationOnly ignores the observed generation of each condition and reads only
 // status.observedGeneration. Use it for controllers that keep only the latter up to date,
-// as OpenChoreo does from v0.14 on. OpenChoreo v0.3 to v0.11 keeps only the former:
-// without this option, both are read correctly as far as they are reported.
+// as OpenChoreo does from v0.14 on. Don't use it with OpenChoreo v0.3 to v0.11, which keeps
+// only the former.
 func StatusGenerationOnly() EvaluateOption {
 	return func(o evaluateOptions) evaluateOptions {
 		o.statusOnly = true

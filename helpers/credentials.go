@@ -136,7 +136,7 @@ func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {
 }
 
 // Fingerprint returns a SHA-256 in hexadecimal of the API server's URL and the
-// credentials of dp. Two DataPlanes have the same fingerprint exactly if these four values
+// credentials of dp. Two DataPlanes have the same fingerprint if and only if these four values
 // are the same. It doesn't reveal them, so it may be logged. It is "" if dp has no
 // credentials.
 func Fingerprint(dp *v1alpha1.DataPlane) string {
@@ -178,7 +178,7 @@ func hasCredentials(dp *v1alpha1.DataPlane) bool {
 // spec.kubernetesCluster.credentials. Later OpenChoreo releases keep no credentials
 // there; [GatewayConfigFor] connects to such a data plane.
 var ErrNoCredentials = errors.New("data plane has no credentials in spec.kubernetesCluster.credentials " +
-	"(from OpenChoreo v0.9 on, connect by helpers.GatewayConfigFor)")
+	"(those of OpenChoreo v0.9 and later have none: use helpers.GatewayConfigFor)")
 
 // ErrInvalidCredentials reports that at least one value in
 // spec.kubernetesCluster.credentials is invalid. errors.As finds the first

@@ -56,10 +56,9 @@ type PatchOptions struct {
 // cache can lag, and sends a patch only if the object on the API server lacks them: calls
 // that change nothing cost one get.
 //
-// Errors are those of SetCondition, for two conditions of one type too, and those of the API
-// server, [ErrReplaced] if the object was
-// recreated, and when ctx ends its error and its cause. An error after a conflict holds
-// the conflict too.
+// PatchConditions fails if SetCondition would, or if two conditions have one type. Other
+// errors are those of the API server, [ErrReplaced] if the object was recreated, and the
+// error of ctx with its cause. An error after a conflict holds the conflict too.
 func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.DataPlane, conditions []metav1.Condition,
 	opts PatchOptions,
 ) (*v1alpha1.DataPlane, error) {

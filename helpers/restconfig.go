@@ -122,8 +122,8 @@ func KubeconfigFor(dp *v1alpha1.DataPlane) (*clientcmdapi.Config, error) {
 // CredentialsFor returns the credentials of config as a DataPlane's spec holds them. It
 // is the inverse of [RESTConfigFor] and serves to register a cluster, for example from a
 // kubeconfig or from envtest. It reads CAFile, CertFile and KeyFile if the data isn't
-// inline, makes no request and doesn't modify config. Of files that hold both certificate
-// and key, such as kubeadm's, each field gets only its part.
+// inline, makes no request and doesn't modify config. If a file holds both certificate and
+// key, as kubeadm's do, each field gets only its part.
 //
 // [RESTConfigFor] accepts every result. The error joins one error for each rest.Config
 // field that is missing, invalid, or can't be stored in a DataPlane: tokens, passwords,

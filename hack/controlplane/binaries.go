@@ -56,8 +56,8 @@ var (
 var serverBinaries = []string{"etcd", "kube-apiserver"}
 
 // oldestStored is the oldest Kubernetes release that is taken from envtest's store without having
-// been asked for: that of the oldest client-go that the SDK supports.
-const oldestStored = "v1.33.0"
+// been asked for. The benchmarks enable a feature gate that older ones don't know.
+const oldestStored = "v1.36.0"
 
 // The pins are a go.mod and a go.sum under other names, since go:embed leaves out any folder
 // with a go.mod. update.sh writes them.
@@ -73,8 +73,8 @@ var (
 //
 //   - the folder that KUBEBUILDER_ASSETS names, if that is set. If a binary is missing there,
 //     the error is ErrMissingBinaries.
-//   - the newest Kubernetes release, from 1.33 on, in the store of envtest and setup-envtest, if
-//     there is one: what "setup-envtest use" has downloaded.
+//   - the newest Kubernetes release that "setup-envtest use" has downloaded, if there is one from
+//     1.36 on.
 //   - the build cache: a folder per Kubernetes release and platform, below the user's cache folder
 //     or DATAPLANE_CONTROLPLANE_CACHE. The go command builds what is missing there from the Go
 //     module proxy. That takes some minutes the first time, and progress then tells a reader how

@@ -59,7 +59,7 @@ func TestBinariesTakesTheNewestOfEnvtestsStore(t *testing.T) {
 		return dir
 	}
 	platform := "-" + runtime.GOOS + "-" + runtime.GOARCH
-	writeBinaries(t, add("1.32.9"+platform)) // too old
+	writeBinaries(t, add("1.35.9"+platform)) // too old
 	writeBinaries(t, add("1.40.0-plan9-arm"))
 	writeBinaries(t, add("unpacked"))
 	add("1.39.0" + platform) // incomplete
@@ -67,8 +67,8 @@ func TestBinariesTakesTheNewestOfEnvtestsStore(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, f.want, dir, "what is in the store can't be used")
 
-	writeBinaries(t, add("1.34.9"+platform))
-	newest := add("1.34.10" + platform)
+	writeBinaries(t, add("1.36.9"+platform))
+	newest := add("1.36.10" + platform)
 	writeBinaries(t, newest)
 	dir, err = Binaries(t.Context(), nil)
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestBinariesTakesTheNewestOfEnvtestsStore(t *testing.T) {
 	_, err = Binaries(t.Context(), nil, "kubectl")
 	require.ErrorIs(t, err, ErrMissingBinaries, "nothing is built into a folder of others")
 
-	t.Setenv(AssetsEnv, add("1.34.9"+platform))
+	t.Setenv(AssetsEnv, add("1.36.9"+platform))
 	dir, err = Binaries(t.Context(), nil)
 	require.NoError(t, err)
 	assert.Equal(t, os.Getenv(AssetsEnv), dir)

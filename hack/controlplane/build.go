@@ -108,7 +108,7 @@ func (b *builder) build(ctx context.Context, names []string) (err error) {
 	}
 
 	b.progress.linef("control plane: building %s of Kubernetes %s, once; "+
-		"this takes 5 to 15 minutes on two cores, unless %s is set or envtest's store has them",
+		"this takes 5 to 15 minutes on two cores, unless %s is set or setup-envtest has downloaded 1.36 or later",
 		strings.Join(names, " and "), b.pins.kubernetes, AssetsEnv)
 
 	work, err := newWorkspace(b.base, b.pins)

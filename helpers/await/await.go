@@ -53,8 +53,8 @@ type Client interface {
 	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
 }
 
-// For waits until a DataPlane is as until says, and returns it. An object that is being
-// deleted never is. Only ctx limits the wait.
+// For waits until a DataPlane is as until says, and returns it. It never returns an object
+// that is being deleted. Only ctx limits the wait.
 //
 // For gets the object first, so it returns at once if there is nothing to wait for. Then
 // it watches the object, or gets it every two seconds if watching is forbidden. It retries
@@ -64,11 +64,11 @@ type Client interface {
 // The wait fails, with an [*Error], when
 //   - ctx ends;
 //   - the object doesn't exist; see [AllowMissing];
-//   - the name is empty or can't be part of a path;
-//   - the first answer of the API server is Forbidden or Unauthorized, or that it doesn't
-//     serve the path, since DataPlanes aren't installed or the client is for all namespaces.
-//     Later ones are retried: an API server that starts refuses users whose roles it hasn't
-//     read;
+//   - the name is empty or can't be part of a path, or a condition type is empty;
+//   - the API server first answers Forbidden or Unauthorized, or doesn't serve the path:
+//     DataPlanes aren't installed, or the client is for all namespaces. Later answers of
+//     this kind are retried, since an API server that starts refuses users whose roles it
+//     hasn't read;
 //   - the object is deleted or being deleted ([helpers.ErrDeleted]), or another object has
 //     taken its name ([helpers.ErrReplaced]); see [FollowReplacement];
 //   - [FailOn] says so. A condition that is False may become True and ends no wait.
@@ -81,9 +81,8 @@ func For(ctx context.Context, client Client, name string, until Until, opts ...O
 // name. It returns at once if the object doesn't exist. Pass [UID] if the object may have
 // been deleted and created again before the wait begins.
 //
-// Requests, retries and errors are those of [For]: if DataPlanes aren't installed, that is
-// an error and not a deletion. MinGeneration, AllowMissing and
-// FollowReplacement have no effect.
+// Requests, retries and errors are those of [For]: it fails if DataPlanes aren't installed.
+// MinGeneration, AllowMissing and FollowReplacement have no effect.
 func ForDeletion(ctx context.Context, client Client, name string, opts ...Option) error {
 	w := newWaiter(client, name, Until{want: "deletion"}, opts)
 	w.forDeletion, w.minGeneration, w.allowMissing = true, 0, false
@@ -143,7 +142,7 @@ func MinGeneration(generation int64) Option {
 	return func(o *options) { o.minGeneration = generation }
 }
 
-// UID waits for the object with this UID, by default for the first object seen. If that
+// UID waits for the object with this UID, instead of the first object seen. If that
 // object no longer exists when the wait begins, [For] fails with ErrDeleted or ErrReplaced,
 // even with AllowMissing, and [ForDeletion] returns nil.
 func UID(uid types.UID) Option { return func(o *options) { o.uid = uid } }
@@ -152,8 +151,8 @@ func UID(uid types.UID) Option { return func(o *options) { o.uid = uid } }
 // DataPlanes to be installed.
 func AllowMissing() Option { return func(o *options) { o.allowMissing = true } }
 
-// FollowReplacement goes on waiting when the object is deleted, for the next object with
-// its name, where otherwise the wait fails with ErrDeleted or ErrReplaced.
+// FollowReplacement waits for the next object of the name if the object is deleted, instead
+// of failing with ErrDeleted or ErrReplaced.
 func FollowReplacement() Option { return func(o *options) { o.followReplacement = true } }
 
 // FailOn ends the wait with the error that f returns for a state that isn't the one waited
@@ -182,8 +181,9 @@ type Error struct {
 	// Last is the last report of the object, by the options of [Evaluate]; the zero Report
 	// if there is no object.
 	Last helpers.Report
-	// LastErr is the last error of a request, even if later requests succeeded, so it may
-	// not be why the wait failed; nil if there was none. NotFound or ErrDeleted is kept only while there is no object.
+	// LastErr is the last error of a request; nil if there was none. It may not be why the
+	// wait failed, since later requests may have succeeded. NotFound and ErrDeleted are kept
+	// only while there is no object.
 	LastErr error
 	// Elapsed is how long the wait took.
 	Elapsed time.Duration

@@ -72,27 +72,25 @@ func (w *waiter) resetBackoff() {
 }
 
 func (w *waiter) run(ctx context.Context) (*v1alpha1.DataPlane, error) {
-	for err := w.check(); ; {
+	err := w.check()
+	for err == nil {
 		var pause time.Duration
-		if err == nil {
-			pause, err = w.round(ctx)
+		if pause, err = w.round(ctx); err != nil {
+			break
 		}
-		if err == nil {
-			select {
-			case <-time.After(pause):
-				continue
-			case <-ctx.Done():
-				err = contextError(ctx)
-			}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			err = contextError(ctx)
 		}
-		if errors.Is(err, errMet) {
-			return w.object, nil
-		}
-		now := time.Now()
-		return nil, &Error{
-			Key: w.key, UID: w.uid, Want: w.until.want, Last: w.last, LastErr: w.lastErr, Elapsed: now.Sub(w.started),
-			cause: err, at: now, minGeneration: w.minGeneration,
-		}
+	}
+	if errors.Is(err, errMet) {
+		return w.object, nil
+	}
+	now := time.Now()
+	return nil, &Error{
+		Key: w.key, UID: w.uid, Want: w.until.want, Last: w.last, LastErr: w.lastErr, Elapsed: now.Sub(w.started),
+		cause: err, at: now, minGeneration: w.minGeneration,
 	}
 }
 
@@ -168,8 +166,8 @@ func (w *waiter) get(ctx context.Context) (answered bool, err error) {
 	return false, nil
 }
 
-// isNotServed says that the path of a request was not found: there is no definition of
-// DataPlanes, or no namespace in the path. API servers then don't answer with a Status.
+// isNotServed reports whether the API server doesn't know the path of a request: there is no
+// definition of DataPlanes, or no namespace in the path. It then answers without a Status.
 func isNotServed(err error) bool {
 	return apierrors.IsNotFound(err) && apierrors.IsUnexpectedServerError(err)
 }

@@ -46,9 +46,9 @@ type Clientset struct {
 var _ openchoreoclient.Interface = &Clientset{}
 
 // NewClientset returns a clientset with objects. They are stored as they are, with their
-// status, generation and deletion timestamp. Only what is missing of UID, generation and
-// creation time is filled in, and each gets a resource version. It panics if two of them
-// have one name.
+// status, generation and deletion timestamp. A UID, generation or creation time that is
+// missing is filled in, and each gets a resource version. It panics if two of them have one
+// name.
 func NewClientset(objects ...*v1alpha1.DataPlane) *Clientset {
 	store, c := newStore(objects), &Clientset{}
 	c.AddReactor("*", v1alpha1.Resource("dataplanes").Resource, store.react)

@@ -79,8 +79,8 @@ func Connected(dp *v1alpha1.DataPlane) {
 	Condition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionTrue)(dp)
 }
 
-// Condition returns an edit that sets a condition, which observes the current generation,
-// from now on. The reason is "Tested". It leaves status.observedGeneration alone.
+// Condition returns an edit that sets a condition for the current generation, with the
+// reason "Tested" and the present time. It leaves status.observedGeneration alone.
 func Condition(conditionType string, status metav1.ConditionStatus) func(*v1alpha1.DataPlane) {
 	return func(dp *v1alpha1.DataPlane) {
 		meta.SetStatusCondition(&dp.Status.Conditions, metav1.Condition{
@@ -109,8 +109,8 @@ func markDeleted(dp *v1alpha1.DataPlane) {
 }
 
 // Later is an edit that makes a DataPlane of OpenChoreo v0.9 or later, as the types of this
-// SDK read it: without credentials and registry, and with the condition Created. As from
-// v0.12 on, status.observedGeneration is set.
+// SDK read it: without credentials and registry, and with the condition Created. It sets
+// status.observedGeneration, as OpenChoreo does from v0.12 on.
 func Later(dp *v1alpha1.DataPlane) {
 	dp.Spec = v1alpha1.DataPlaneSpec{Gateway: dp.Spec.Gateway}
 	Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue)(dp)

@@ -36,9 +36,9 @@ func Hang() http.Handler {
 }
 
 // HangWatches returns a handler that begins to answer watches, and then sends nothing until
-// the client gives up. The next handler serves all other requests, also the lists of
-// informers: like an API server without watch lists, HangWatches refuses a watch that would
-// begin with what there is.
+// the client gives up. The next handler serves all other requests, such as the lists of
+// informers. Like an API server without streaming lists, HangWatches refuses watches that
+// begin with the existing objects.
 func HangWatches(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch query := r.URL.Query(); {

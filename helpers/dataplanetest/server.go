@@ -123,8 +123,8 @@ func (s *Server) current() *httptest.Server {
 func (s *Server) URL() string { return s.current().URL }
 
 // As returns an edit, for [DataPlane] or an existing object, that sets the address of the
-// server and a new client certificate of a user of it. A second one rotates the credentials
-// while the server still accepts the first.
+// server and a new client certificate for a user. Use another As to rotate the credentials:
+// the server still accepts the first certificate.
 func (s *Server) As(user string) func(*v1alpha1.DataPlane) {
 	return func(dp *v1alpha1.DataPlane) {
 		s.mu.Lock()
@@ -183,8 +183,8 @@ func (s *Server) RotateServer() {
 // accepts new ones.
 func (s *Server) CutConnections() { s.current().CloseClientConnections() }
 
-// Move goes on at another address, which DataPlanes made before don't know. Connections to
-// the old one are cut, and new ones are refused. After Close, it does nothing.
+// Move moves the server to another address, which DataPlanes made before don't have. It cuts
+// the connections to the old address, which refuses new ones. After Close, it does nothing.
 func (s *Server) Move() {
 	moved := s.start()
 	s.mu.Lock()

@@ -36,7 +36,7 @@ func StripManagedFields(obj any) (any, error) {
 }
 
 // DropSecrets is a [cache.TransformFunc] for programs that watch DataPlanes but don't
-// connect to them. It removes the managed fields, and what is or may be secret:
+// connect to them. It removes the managed fields, and all that is or may be secret:
 //
 //   - [v1alpha1.Redacted] replaces the client key, the observer's password, and user
 //     information in URLs. It also replaces the certificates, which are of no use without
@@ -49,8 +49,8 @@ func StripManagedFields(obj any) (any, error) {
 // informer for DataPlanes, since those don't always tell their kind. From other kinds, it
 // removes only the managed fields. It modifies the object in place and never fails.
 //
-// A DataPlane without its secrets can't be connected to, and [helpers.MergePatch] refuses
-// it with [helpers.ErrSecretsDropped]. Never send one in an Update: that would destroy the
+// [helpers.RESTConfigFor] and [helpers.MergePatch] refuse a DataPlane without its secrets,
+// with [helpers.ErrSecretsDropped]. Never send one in an Update: that would destroy the
 // credentials.
 func DropSecrets(obj any) (any, error) {
 	obj, err := StripManagedFields(obj)

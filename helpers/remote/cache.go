@@ -49,9 +49,9 @@ type entry[T any] struct {
 //
 // get reads a DataPlane from memory, see [FromLister], and returns a NotFound error for one
 // that is gone. build makes a client of both Config and HTTPClient of a [Cluster]. It may
-// start informers that end with [Cluster.Done], but must not wait for them or for any
-// answer, since Get waits for it, and must not call the Cache. Neither function may be nil.
-// The options are those of the Clusters.
+// start informers that end with [Cluster.Done]. It must not call the Cache or wait for any
+// answer, since Get waits for build. Neither function may be nil. The options are those of
+// the Clusters.
 //
 // The caller must call Close when done.
 func NewCache[T any](get func(types.NamespacedName) (*v1alpha1.DataPlane, error), build func(*Cluster) (T, error), options Options) *Cache[T] {
@@ -59,7 +59,7 @@ func NewCache[T any](get func(types.NamespacedName) (*v1alpha1.DataPlane, error)
 }
 
 // FromLister returns what [NewCache] takes to read DataPlanes from the cache of an informer.
-// Wait until the informer has synced: before, every DataPlane is NotFound.
+// Until the informer has synced, every DataPlane is NotFound.
 func FromLister(lister listers.DataPlaneLister) func(types.NamespacedName) (*v1alpha1.DataPlane, error) {
 	return func(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 		return lister.DataPlanes(key.Namespace).Get(key.Name)

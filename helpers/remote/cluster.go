@@ -98,9 +98,9 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 //
 // From the moment Update returns, new requests use the new credentials, and the old key
 // signs nothing. Requests under way may go on for Options.CloseGrace; those that are left
-// then fail with [ErrRotated]. Watches end within the grace too, but each stays open for
-// 1.5 s at least, since reflectors list again after a shorter one; informers resume them
-// without a list. The old connections are closed when they are no longer used.
+// then fail with [ErrRotated]. Watches end within the grace too, and informers resume them
+// without a list. For this, each watch stays open for at least 1.5 s: after a shorter one,
+// reflectors list again. The old connections are closed when they are no longer used.
 //
 // If Update fails, all requests fail with its error until an Update succeeds. The error is
 // [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged] if it
@@ -234,10 +234,10 @@ func (c *Cluster) Key() types.NamespacedName { return c.key }
 // After an Update that failed, it has the server but no credentials. All configurations of
 // a Cluster share the rate limiter of the first.
 //
-// In a client that is made of Config and HTTPClient, HTTPClient connects and authenticates.
-// The client takes only the settings of its requests from Config, such as the rate limiter
-// and the content type. Change the others, such as Impersonate and WrapTransport, in
-// Options.ConfigFor; changes in the result of Config have no effect.
+// In a client that is made of Config and HTTPClient, HTTPClient connects and authenticates,
+// and Config has only the settings of requests, such as the rate limiter and the content
+// type. Change all others, such as Impersonate and WrapTransport, in Options.ConfigFor:
+// changing them in the result of Config has no effect.
 //
 // Update and Close don't reach the connections of a client that is made of Config alone.
 // SPDY and WebSocket clients, for exec, attach and port-forward, are such clients: make
@@ -263,8 +263,8 @@ func (c *Cluster) HTTPClient() *http.Client {
 	return &client
 }
 
-// Done returns a channel that is closed when c is. An informer that is to last as long as
-// the connection takes it as its stop channel.
+// Done returns a channel that is closed when c is. Use it as the stop channel of informers
+// on this connection.
 func (c *Cluster) Done() <-chan struct{} { return c.ctx.Done() }
 
 // Close ends the connection. New requests fail with [ErrClosed] at once, watches and other

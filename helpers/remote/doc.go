@@ -25,7 +25,7 @@
 // and their watches resume where they were, without a new list.
 //
 // [Cluster.Probe] asks the API server whether it is ready, and [Classify] says what the
-// error of any request tells about the way to it.
+// error of any request tells about the connection.
 //
 // The package starts no background goroutine, and makes no request except in Probe.
 //

@@ -34,19 +34,18 @@ type Options struct {
 	// impersonation, a bearer token, a proxy, a server name or WrapTransport, or to
 	// connect through OpenChoreo's cluster gateway with [helpers.GatewayConfigFor].
 	//
-	// It is called by NewCluster and Update. A Fleet calls these when the DataPlane changes and
-	// at each resync of the informer; a [Cache] does so too if its Handler is added to the
-	// informer. What ConfigFor takes from elsewhere, such as a token from a Secret, takes
-	// effect then. client-go reads a BearerTokenFile again by itself.
+	// NewCluster and Update call it. A Fleet calls Update when the DataPlane changes and at
+	// each resync of the informer, and so does the Handler of a [Cache]: what ConfigFor reads
+	// from elsewhere, such as a token in a Secret, takes effect then. client-go reads a
+	// BearerTokenFile again by itself.
 	//
 	// ConfigFor must be quick, must make no request, and must not call the Cluster or the
 	// Cache. ExecProvider, AuthProvider, Transport and Timeout are refused with an error that
-	// names the field. An http URL is not refused, and sends a token in clear text.
+	// names the field. An http URL is accepted, and sends tokens in clear text.
 	ConfigFor func(*v1alpha1.DataPlane) (*rest.Config, error)
 
-	// StallTimeout ends a unary request if no byte has come from the API server, nor been
-	// given to the connection, for this long. A long list over a slow network is not cut.
-	// The default is 30 s.
+	// StallTimeout ends a unary request after this long without a byte in either direction.
+	// It doesn't cut a long list over a slow network. The default is 30 s.
 	StallTimeout time.Duration
 	// WatchStart ends a watch, or another lasting request, if its response headers take
 	// longer than this. After them there is no limit. The default is 30 s.
@@ -57,10 +56,10 @@ type Options struct {
 	// default is 5 s.
 	CloseGrace time.Duration
 
-	// DialControl is called for each address before it is connected to, after its name was
-	// resolved; an error refuses the address. It keeps a DataPlane from naming an address
-	// that the program can reach and its author should not. With a proxy, the address is
-	// the proxy's. See [net.Dialer.ControlContext].
+	// DialControl is called with each resolved address before a connection to it is made; an
+	// error refuses the address. Use it where the authors of DataPlanes must not reach all
+	// that the program can reach. With a proxy, the address is the proxy's. See
+	// [net.Dialer.ControlContext].
 	DialControl func(ctx context.Context, network, address string, c syscall.RawConn) error
 	// OnRotate is called after an Update that has put new credentials in place.
 	OnRotate func(key types.NamespacedName)

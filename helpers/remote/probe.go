@@ -21,12 +21,10 @@ const (
 )
 
 // Probe asks the API server whether it is ready, over the same connections as every
-// other request: /readyz, and /healthz where that isn't there. It returns nil when the
-// server says yes, and when it says Forbidden, since then it answers. It waits for 5 s at
-// most, and for no rate limiter. API servers answer this to everybody by default, so a
-// success does not prove that they know the user.
-//
-// [Classify] tells what an error means.
+// other request: /readyz, and /healthz where that isn't there. It returns nil if the server
+// is ready, and also if it answers Forbidden. By default, API servers answer this to
+// everybody, so success does not prove that they know the user. Probe waits at most 5 s, and
+// ignores the rate limiter. [Classify] tells what an error means.
 func (c *Cluster) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -19,21 +19,20 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// Reachability is what a request to a data plane says of the way there.
+// Reachability says whether an API server can be reached, or why not.
 type Reachability string
 
 // The values of Reachability.
 const (
-	// ReachabilityReachable says that the API server has answered, be it with another error than
-	// those below, such as NotFound.
+	// ReachabilityReachable says that the API server has answered, if only with an error that has
+	// no value below, such as NotFound.
 	ReachabilityReachable Reachability = "Reachable"
 	// ReachabilityUnauthorized says that the API server does not accept the client certificate.
 	ReachabilityUnauthorized Reachability = "Unauthorized"
 	// ReachabilityForbidden says that the API server knows the user, who may not do this.
 	ReachabilityForbidden Reachability = "Forbidden"
-	// ReachabilityTLSFailure says that there is no trust between the two: the server's certificate
-	// is not what the CA in the spec vouches for, or the server refuses the client's
-	// during the handshake.
+	// ReachabilityTLSFailure says that the TLS handshake failed: the CA in the spec doesn't vouch
+	// for the server's certificate, or the server refuses the client's.
 	ReachabilityTLSFailure Reachability = "TLSFailure"
 	// ReachabilityCertificateExpired says that the certificate of the client or of the server has
 	// expired, or is not valid yet.
@@ -49,24 +48,24 @@ const (
 	ReachabilityProxyRefused Reachability = "ProxyRefused"
 	// ReachabilityTimeout says that there was no answer in time.
 	ReachabilityTimeout Reachability = "Timeout"
-	// ReachabilityRedirected says that the server sends elsewhere, which is not followed.
+	// ReachabilityRedirected says that the server answered with a redirect, which is not followed.
 	ReachabilityRedirected Reachability = "Redirected"
 	// ReachabilityNotReady says that the API server, or what stands before it, answers but can't
 	// serve.
 	ReachabilityNotReady Reachability = "NotReady"
-	// ReachabilityInvalidCredentials says that nothing was sent, because the DataPlane has no
-	// credentials that can be used: none at all, invalid ones, or ones whose secrets were dropped.
+	// ReachabilityInvalidCredentials says that nothing was sent, because the credentials in the
+	// DataPlane are missing, invalid, or dropped.
 	ReachabilityInvalidCredentials Reachability = "InvalidCredentials"
 	// ReachabilityClosed says that the Cluster was closed on this side.
 	ReachabilityClosed Reachability = "Closed"
-	// ReachabilityUnknown says that the error tells nothing of this, as when the caller's context
-	// was cancelled.
+	// ReachabilityUnknown says that the error doesn't tell, for example because the caller's
+	// context was cancelled.
 	ReachabilityUnknown Reachability = "Unknown"
 )
 
-// Classify says what the error of a request to a data plane, through whichever client,
-// tells of the way there. It also understands the errors of [NewCluster], [Cluster.Update]
-// and [Cache.Get]. nil is [ReachabilityReachable].
+// Classify tells from the error of a request whether the API server of a data plane can be
+// reached, or why not. It understands the errors of any client, and those of [NewCluster],
+// [Cluster.Update] and [Cache.Get]. nil is [ReachabilityReachable].
 func Classify(err error) Reachability {
 	if err == nil {
 		return ReachabilityReachable

@@ -98,7 +98,7 @@ type APIServerCredentials struct {
 	ClientCert string `json:"clientCert"`
 
 	// clientKey is the unencrypted PEM private key of clientCert, base64-encoded
-	// (standard alphabet, padded). SECRET: who has it can act in the target
+	// (standard alphabet, padded). SECRET: its holder can act in the target
 	// cluster as the subject of clientCert until that certificate expires.
 	// +required
 	ClientKey string `json:"clientKey"`

@@ -23,8 +23,8 @@ import (
 )
 
 // ProvideCluster gives a template a cluster to run on. With --kubeconfig or --context among the
-// arguments, it returns at once and the program runs on that cluster. Otherwise it starts a control
-// plane, runs the program again with --kubeconfig for it, removes it, and exits.
+// arguments, it returns at once and the program runs on that cluster. Otherwise it starts a
+// control plane, runs the program again with --kubeconfig for it, removes it, and exits.
 //
 // The control plane serves one DataPlane, production, which describes the control plane
 // itself and has the condition Created, as OpenChoreo sets it.

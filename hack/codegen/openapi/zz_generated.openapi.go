@@ -120,7 +120,7 @@ func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_APIServerCredentials(ref c
 					},
 					"clientKey": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clientKey is the unencrypted PEM private key of clientCert, base64-encoded (standard alphabet, padded). SECRET: who has it can act in the target cluster as the subject of clientCert until that certificate expires.",
+							Description: "clientKey is the unencrypted PEM private key of clientCert, base64-encoded (standard alphabet, padded). SECRET: its holder can act in the target cluster as the subject of clientCert until that certificate expires.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -527,7 +527,7 @@ func schema_dataplane_sdk_go_apis_openchoreo_v1alpha1_plainAPIServerCredentials(
 					},
 					"clientKey": {
 						SchemaProps: spec.SchemaProps{
-							Description: "clientKey is the unencrypted PEM private key of clientCert, base64-encoded (standard alphabet, padded). SECRET: who has it can act in the target cluster as the subject of clientCert until that certificate expires.",
+							Description: "clientKey is the unencrypted PEM private key of clientCert, base64-encoded (standard alphabet, padded). SECRET: its holder can act in the target cluster as the subject of clientCert until that certificate expires.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
