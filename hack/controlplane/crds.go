@@ -23,7 +23,7 @@ var crdResource = schema.GroupVersionResource{
 }
 
 // crdTimeout bounds the wait for definitions that the API server has accepted.
-const crdTimeout = 30 * time.Second
+const crdTimeout = 2 * time.Minute
 
 // InstallCRDs creates CustomResourceDefinitions or brings them up to date, and returns when the
 // API server serves every version of each. An element holds one or more YAML or JSON documents.

@@ -18,7 +18,7 @@ import (
 const (
 	stopGrace    = 2 * time.Second
 	restartGrace = 15 * time.Second
-	startTimeout = time.Minute
+	startTimeout = 3 * time.Minute // seconds are enough, unless the machine is very busy
 )
 
 // Stop ends both processes, waits for them, and removes all files. It may be called more than once

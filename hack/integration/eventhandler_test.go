@@ -183,6 +183,13 @@ func (s *space) record(t *testing.T, client openchoreoclient.Interface, resync t
 		},
 		OnNotReady: func(dp *openchoreov1alpha1.DataPlane) { r.note(dp.Name, "not ready") },
 	}, opts...)
+	// An informer may list from a cache of the API server that lacks the last writes. This waits for them.
+	current, err := s.typed.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	_, err = s.typed.List(t.Context(), metav1.ListOptions{
+		ResourceVersion: current.ResourceVersion, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+	})
+	require.NoError(t, err)
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, resync, openchoreoinformers.WithNamespace(s.namespace))
 	registration, err := factory.OpenChoreo().V1alpha1().DataPlanes().Informer().AddEventHandler(r)
 	require.NoError(t, err)

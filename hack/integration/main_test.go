@@ -40,7 +40,7 @@ import (
 const (
 	// eventually is how long to wait for what must come. It is far more than any of it
 	// takes, for machines that do much else.
-	eventually = time.Minute
+	eventually = 3 * time.Minute
 	tick       = 50 * time.Millisecond
 )
 

@@ -31,7 +31,7 @@ import (
 
 // Patience is how long tests wait for an event. It is far longer than needed, for busy
 // machines.
-const Patience = time.Minute
+const Patience = 3 * time.Minute
 
 // Main is TestMain of an example: it builds the program in the working directory, sets
 // program to its path, and runs the tests. If these use kubectl, binaries names it.
