@@ -603,28 +603,6 @@ func TestFailOnEndsAWaitForDeletion(t *testing.T) {
 	require.NotContains(t, err.Error(), "generation")
 }
 
-// A load balancer may end watches every few seconds. No news must wait for a backoff then.
-func TestWatchesThatEndAreNoFailures(t *testing.T) {
-	t.Parallel()
-	failing, long := stream{err: errRefused}, stream{life: 5100 * time.Millisecond}
-	s := &script{
-		gets:    []answer{{dp: seen("b", "20", "False")}},
-		watches: []stream{failing, failing, failing, failing, long, {}},
-	}
-	ctx := s.context(t)
-	over := s.over
-	s.over = func() {
-		if s.watched == len(s.watches) {
-			over()
-		}
-	}
-	_, err := await.For(ctx, s, "prod", ready)
-	require.ErrorIs(t, err, errOver)
-	require.Len(t, s.watchedAt, len(s.watches))
-	assert.Greater(t, s.watchedAt[4].Sub(s.watchedAt[3]), 400*time.Millisecond, "the backoff after failures")
-	assert.Less(t, s.watchedAt[5].Sub(s.watchedAt[4]), long.life+400*time.Millisecond, "none after a watch that worked")
-}
-
 func TestConditionSettlesWithoutAnEvent(t *testing.T) {
 	t.Parallel()
 	since := time.Now().Add(-time.Minute)

@@ -74,9 +74,11 @@ func ExampleError() {
 		_, _ = helpers.SetCondition(dp, metav1.Condition{
 			Type: v1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionFalse,
 			Reason: "AgentUnreachable", Message: "dial tcp: refused",
-			LastTransitionTime: metav1.NewTime(time.Now().Add(-72 * time.Hour)),
 		})
 		dp.Status.ObservedGeneration = 2
+		for i := range dp.Status.Conditions {
+			dp.Status.Conditions[i].LastTransitionTime = metav1.Time{} // otherwise the error also says for how long
+		}
 	})
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
@@ -93,7 +95,7 @@ func ExampleError() {
 	// Output:
 	// Stale
 	// true
-	// data plane default/prod: waited 30s for Ready=True: Ready=True (Tested), observed generation 1 of 2 (stale); Connected=False (AgentUnreachable: dial tcp: refused) for 72h0m0s; GatewayProvisioned not reported: context deadline exceeded
+	// data plane default/prod: waited 30s for Ready=True: Ready=True (Tested), observed generation 1 of 2 (stale); Connected=False (AgentUnreachable: dial tcp: refused); GatewayProvisioned not reported: context deadline exceeded
 }
 
 func ExampleTrue() {
@@ -177,7 +179,8 @@ func ExampleFollowReplacement() {
 		_, _ = dataPlanes.Create(ctx, dataplanetest.DataPlane("default", "prod"), metav1.CreateOptions{})
 	}()
 
-	replacement, err := await.For(ctx, dataPlanes, "prod", await.True(), await.FollowReplacement())
+	// The old object may be gone already, and the new one not be there yet.
+	replacement, err := await.For(ctx, dataPlanes, "prod", await.True(), await.FollowReplacement(), await.AllowMissing())
 	if err != nil {
 		fmt.Println(err)
 		return
