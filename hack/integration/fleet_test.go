@@ -47,6 +47,7 @@ var fleetDuration = flag.Duration("fleet.duration", 10*time.Second, "how long ev
 // Fleet leaves nothing.
 func TestFleetUnderChaos(t *testing.T) {
 	t.Parallel()
+	skipIfShort(t)
 	c := newChaos(t)
 	stop := c.start()
 	c.rage()

@@ -23,8 +23,9 @@ import (
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
-func TestAfterARestartOfTheAPIServer(t *testing.T) {
+func TestEndsOfTheAPIServer(t *testing.T) {
 	t.Parallel()
+	skipIfShort(t)
 	p := ownPlane(t, crds.DataPlane())
 
 	t.Run("clients and informers go on after a crash", func(t *testing.T) {
@@ -95,6 +96,10 @@ func TestAfterARestartOfTheAPIServer(t *testing.T) {
 	t.Run("an event handler is told once of what happened while it was cut off", func(t *testing.T) {
 		testEventHandlerCutOff(t, p.space(t))
 	})
+
+	t.Run("a wait watches an object from before the restart", func(t *testing.T) { testWaitForWatchesAnOldObject(t, p) })
+	t.Run("waits go on after a crash", func(t *testing.T) { testWaitForOutlastsTheAPIServer(t, p) })
+	t.Run("probes tell what the API server does", func(t *testing.T) { testProbeFollowsTheAPIServer(t, p) })
 }
 
 type eventKind string

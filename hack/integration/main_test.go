@@ -94,6 +94,14 @@ func ownPlane(t *testing.T, crd []byte, opts ...controlplane.Option) *plane {
 	return p
 }
 
+// skipIfShort leaves out a test that ends API servers or etcd, and starts them again.
+func skipIfShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it ends API servers, which takes long")
+	}
+}
+
 func startPlane(ctx context.Context, crd []byte, opts ...controlplane.Option) (_ *plane, err error) {
 	cp, err := controlplane.Start(ctx, opts...)
 	if err != nil {

@@ -26,7 +26,6 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -94,9 +93,7 @@ func TestClientsOfDeletedDataPlanesEnd(t *testing.T) {
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
-func TestProbeFollowsTheAPIServer(t *testing.T) {
-	t.Parallel()
-	p := ownPlane(t, crds.DataPlane())
+func testProbeFollowsTheAPIServer(t *testing.T, p *plane) {
 	s := p.space(t)
 	c := s.clusterOf(t, addUser(t, p, "agent"), remote.Options{})
 	require.NoError(t, c.Probe(t.Context()))

@@ -42,6 +42,7 @@ const (
 // and etcd that hold the Leases end and start again.
 func TestShardingUnderFaults(t *testing.T) {
 	t.Parallel()
+	skipIfShort(t)
 	s, h := ownPlane(t, crds.DataPlane()).space(t), &history{}
 	planes := s.createPlanes(t, processPlanes)
 	await := func(fault string, replicas ...string) {

@@ -17,7 +17,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
@@ -288,9 +287,7 @@ func TestWaitForWithFewRights(t *testing.T) {
 
 // Waits outlast an API server that is killed, and the loss of what it knew of resource
 // versions, also those of a user whom it refuses until it has read all roles.
-func TestWaitForOutlastsTheAPIServer(t *testing.T) {
-	t.Parallel()
-	p := ownPlane(t, crds.DataPlane())
+func testWaitForOutlastsTheAPIServer(t *testing.T, p *plane) {
 	s := p.space(t)
 	s.create(t, behaviours.NewDataPlane("prod"))
 	s.create(t, behaviours.NewDataPlane("other"))

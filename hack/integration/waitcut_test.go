@@ -99,9 +99,7 @@ func (s *space) forgotten(t *testing.T, change, resourceVersion string) bool {
 
 // An object may be older than what the API server still knows of changes, as one that has
 // not changed since the server started. It is watched all the same.
-func TestWaitForWatchesAnOldObject(t *testing.T) {
-	t.Parallel()
-	p := ownPlane(t, crds.DataPlane())
+func testWaitForWatchesAnOldObject(t *testing.T, p *plane) {
 	s := p.space(t)
 	s.create(t, behaviours.NewDataPlane("prod"))
 	resourceVersion := s.setReady(t, metav1.ConditionFalse, 0).ResourceVersion
