@@ -22,6 +22,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
@@ -36,51 +39,76 @@ const Patience = 3 * time.Minute
 // Main is TestMain of an example: it builds the program in the working directory, sets
 // program to its path, and runs the tests. If these use kubectl, binaries names it.
 func Main(m *testing.M, name string, program *string, binaries ...string) {
-	path, remove, err := build(name, binaries)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	var dir string
+	build := func() error {
+		err := build(&dir, []string{"."}, binaries)
+		*program = filepath.Join(dir, name)
+		return err
 	}
-	*program = path
-	code := m.Run()
-	remove()
-	os.Exit(code)
+	os.Exit(run(m, &dir, build))
+}
+
+// MainOf is TestMain of several programs: it builds packages into a folder, sets dir to its
+// path, and runs the tests.
+func MainOf(m *testing.M, dir *string, packages []string) {
+	os.Exit(run(m, dir, func() error { return build(dir, packages, nil) }))
+}
+
+func run(m *testing.M, dir *string, build func() error) int {
+	defer func() { _ = os.RemoveAll(*dir) }()
+	if err := build(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
 }
 
 // build adds the race detector if the tests have it. It also builds the binaries of control
 // planes, if needed, so that no test has to.
-func build(name string, binaries []string) (path string, remove func(), err error) {
-	dir, err := os.MkdirTemp("", name+"-test-*")
-	if err != nil {
-		return "", nil, err
+func build(dir *string, packages, binaries []string) (err error) {
+	if *dir, err = os.MkdirTemp("", "examples-test-*"); err != nil {
+		return err
 	}
-	remove = func() { _ = os.RemoveAll(dir) }
-	path = filepath.Join(dir, name)
-	args := []string{"build", "-ldflags=-s -w", "-o", path} // quicker to link
+	args := []string{"build", "-ldflags=-s -w", "-o", *dir + "/"} // quicker to link
 	if raceEnabled() {
 		args = append(args, "-race")
 	}
-	if output, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
-		remove()
-		return "", nil, fmt.Errorf("go build: %w: %s", err, output)
+	if output, err := exec.Command("go", append(args, packages...)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w: %s", err, output)
 	}
-	if _, err := controlplane.Binaries(context.Background(), os.Stderr, binaries...); err != nil {
-		remove()
-		return "", nil, err
-	}
-	return path, remove, nil
+	_, err = controlplane.Binaries(context.Background(), os.Stderr, binaries...)
+	return err
 }
 
-// Cluster starts a control plane that serves DataPlanes and ends with the test. The client is
-// for those in the namespace of the example.
-func Cluster(t testing.TB) (*demo.Clusters, openchoreotyped.DataPlaneInterface) {
+// Cluster starts a control plane that serves DataPlanes and ends with the test.
+func Cluster(t testing.TB) *demo.Clusters {
 	t.Helper()
 	clusters, err := demo.Start(t.Context(), &demo.Flags{}, 0, io.Discard)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, clusters.Stop()) })
+	return clusters
+}
+
+// InNamespace creates a namespace, and returns clusters with it and a client for its DataPlanes.
+func InNamespace(t testing.TB, clusters *demo.Clusters, name string) (*demo.Clusters, openchoreotyped.DataPlaneInterface) {
+	t.Helper()
+	core, err := kubernetes.NewForConfig(clusters.Management)
+	require.NoError(t, err)
+	_, err = core.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	require.NoError(t, err)
 	client, err := openchoreoclient.NewForConfig(clusters.Management)
 	require.NoError(t, err)
-	return clusters, client.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace)
+	in := *clusters
+	in.Namespace = name
+	return &in, client.OpenChoreoV1alpha1().DataPlanes(name)
+}
+
+// SkipIfShort leaves out a test of what another test shows too, on a control plane of its own.
+func SkipIfShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts a control plane of its own")
+	}
 }
 
 func raceEnabled() bool {
