@@ -160,7 +160,6 @@ func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
 				<-cluster.Done()
 				return nil
 			}, func(o *fleet.Options) { o.StopGrace = time.Hour })
-			a.clings = true
 			time.Sleep(moment)
 			b := p.start("b")
 			time.Sleep(moment)
@@ -176,8 +175,7 @@ func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
 				return fault{before: slow}
 			})
 			time.Sleep(3 * leaseDuration)
-			a.stop()
-			require.NoError(t, <-a.result)
+			p.stop(a)
 			p.end(b)
 			p.requireNoOverlap(0)
 		})
@@ -382,10 +380,7 @@ func TestShardingOnAFakeClientset(t *testing.T) {
 		time.Sleep(4 * leaseDuration)
 		assert.Len(t, a.sharding().Leads, 2)
 		assert.Len(t, b.sharding().Leads, 2)
-		a.stop()
-		b.stop()
-		require.NoError(t, <-a.result)
-		require.NoError(t, <-b.result)
+		p.stop(a, b)
 		p.requireNoOverlap(0)
 	})
 }
@@ -427,7 +422,6 @@ func TestAReplicaThatWasSuspended(t *testing.T) {
 				<-cluster.Done()
 				return nil
 			}, func(o *fleet.Options) { o.StopGrace = time.Hour })
-			a.clings = true
 			time.Sleep(moment)
 			p.requireShared(12, a)
 			resume := a.client.suspend()
@@ -440,10 +434,7 @@ func TestAReplicaThatWasSuspended(t *testing.T) {
 			time.Sleep(2 * leaseDuration)
 			assert.Len(t, p.current(), 12, "a: %+v, b: %+v", a.sharding(), b.sharding())
 			a.client.setFault(cutOff) // a's runs end
-			for _, r := range []*replica{a, b} {
-				r.stop()
-				require.NoError(t, <-r.result)
-			}
+			p.stop(a, b)
 		})
 	}
 }
@@ -490,10 +481,7 @@ func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
 			time.Sleep(2 * leaseDuration)
 			assert.Len(t, b.sharding().Leads, 2)
 			p.requireNoOverlap(0)
-			for _, r := range []*replica{a, b} {
-				r.stop()
-				require.NoError(t, <-r.result)
-			}
+			p.stop(a, b)
 		})
 	}
 }
