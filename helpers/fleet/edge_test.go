@@ -155,7 +155,7 @@ func TestRunsEndAtOnceWithoutTheAPIServer(t *testing.T) {
 // client-go, whose observedTime is that of the answer.
 func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
 	for range 10 { // rounds begin at random times
-		bubble(t, 4, 12, func(t *testing.T, p *program) {
+		bubble(t, 4, 12, func(_ *testing.T, p *program) {
 			a := p.startWith("a", func(_ context.Context, cluster *remote.Cluster) error {
 				<-cluster.Done()
 				return nil

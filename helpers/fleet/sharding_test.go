@@ -223,7 +223,7 @@ func (p *program) end(replicas ...*replica) {
 }
 
 func TestShardingIsEven(t *testing.T) {
-	bubble(t, 8, 20, func(t *testing.T, p *program) {
+	bubble(t, 8, 20, func(_ *testing.T, p *program) {
 		a, b, c := p.start("a"), p.start("b"), p.start("c")
 		time.Sleep(moment)
 		p.requireShared(20, a, b, c)
