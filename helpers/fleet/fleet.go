@@ -141,7 +141,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		fail(fmt.Errorf("watch data planes: %w", err))
 	}
 	var watching wait.Group
-	watching.StartWithContext(running, f.watchInformer)
+	watching.Start(func() { f.watchInformer(ctx, running) })
 	if f.options.Sharding != nil {
 		f.runShards(running)
 	} else {
@@ -177,10 +177,11 @@ func (f *Fleet) endWith(err error) {
 	f.fail(err)
 }
 
-// watchInformer ends Run when the informer has stopped, which no channel tells.
-func (f *Fleet) watchInformer(ctx context.Context) {
-	wait.UntilWithContext(ctx, func(context.Context) {
-		if f.informer.IsStopped() {
+// watchInformer ends Run when the informer has stopped, which no channel tells. Often it stops
+// with ctx, maybe before running ends.
+func (f *Fleet) watchInformer(ctx, running context.Context) {
+	wait.UntilWithContext(running, func(context.Context) {
+		if f.informer.IsStopped() && ctx.Err() == nil {
 			f.endWith(errors.New("the informer has stopped"))
 		}
 	}, time.Second)
