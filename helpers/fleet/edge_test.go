@@ -507,11 +507,11 @@ func TestAReplicaWhoseListsHangLeavesInTime(t *testing.T) {
 	}
 }
 
-// Replicas share, however slow the API server is, if only renewals are in time.
+// Replicas share with an API server whose answers take seconds, if only renewals are in time.
 func TestShardingWithASlowAPIServer(t *testing.T) {
 	bubble(t, 4, 12, func(_ *testing.T, p *program) {
 		slow := func(o *fleet.Options) {
-			o.Sharding.Leases.(*leaseClient).setFault(func(string) fault { return fault{after: 2 * time.Second} })
+			o.Sharding.Leases.(*leaseClient).setFault(func(string) fault { return fault{after: 4 * time.Second} })
 		}
 		a, b := p.start("a", slow), p.start("b", slow)
 		time.Sleep(4 * leaseDuration)

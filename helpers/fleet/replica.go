@@ -101,10 +101,16 @@ func (r *replica) round(ctx context.Context) {
 	request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
 	defer cancel()
 	began := time.Now()
+	var checking wait.Group // beside the list, because each may take seconds
+	var checked error
+	if began.Sub(r.checked) > r.LeaseDuration {
+		checking.Start(func() { checked = r.check(request) })
+	}
 	err := r.list(request)
 	listed := err == nil
-	if listed && began.Sub(r.checked) > r.LeaseDuration {
-		err = r.check(request)
+	checking.Wait()
+	if listed {
+		err = checked
 	}
 	f := r.fleet
 	f.mu.Lock()
