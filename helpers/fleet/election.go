@@ -70,7 +70,7 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(r.terms, t.shard)
-	r.wakeUp()
+	wakeUp(r.wake)
 }
 
 // elect takes part in the election for a Lease, once, until ctx ends or the Lease is lost. It

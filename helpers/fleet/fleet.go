@@ -141,7 +141,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		fail(fmt.Errorf("watch data planes: %w", err))
 	}
 	var watching wait.Group
-	watching.StartWithContext(running, f.watchInformer)
+	watching.Start(func() { f.watchInformer(ctx, running) })
 	if f.options.Sharding != nil {
 		f.runShards(running)
 	} else {
@@ -177,10 +177,11 @@ func (f *Fleet) endWith(err error) {
 	f.fail(err)
 }
 
-// watchInformer ends Run when the informer has stopped, which no channel tells.
-func (f *Fleet) watchInformer(ctx context.Context) {
-	wait.UntilWithContext(ctx, func(context.Context) {
-		if f.informer.IsStopped() {
+// watchInformer ends Run when the informer has stopped, which no channel tells. Often it stops
+// with ctx, maybe before running ends.
+func (f *Fleet) watchInformer(ctx, running context.Context) {
+	wait.UntilWithContext(running, func(context.Context) {
+		if f.informer.IsStopped() && ctx.Err() == nil {
 			f.endWith(errors.New("the informer has stopped"))
 		}
 	}, time.Second)
@@ -204,8 +205,8 @@ type term struct {
 	shard  int
 	ctx    context.Context // of its runs
 	end    context.CancelCauseFunc
-	giveUp <-chan struct{} // closed when runs that have not returned are given up
-	abort  func()          // closes it
+	giveUp context.Context // until when runs that have not returned are waited for
+	abort  func()          // ends it
 	planes sync.WaitGroup  // one for each loop
 
 	// With Sharding and the Fleet's lock:
@@ -215,8 +216,8 @@ type term struct {
 
 // newTerm returns a term that ends by itself, and not with ctx.
 func newTerm(ctx context.Context, shard int) *term {
-	giveUp, abort := context.WithCancel(context.Background())
-	t := &term{shard: shard, giveUp: giveUp.Done(), abort: abort}
+	t := &term{shard: shard}
+	t.giveUp, t.abort = context.WithCancel(context.Background())
 	t.ctx, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	return t
 }
@@ -245,6 +246,11 @@ func (f *Fleet) drop(t *term, cause error) {
 		delete(f.terms, t.shard)
 	}
 	t.end(cause)
+	for _, p := range f.planes {
+		if p.term == t {
+			wakeUp(p.wake)
+		}
+	}
 }
 
 // observe is called for an event of the informer.
@@ -303,10 +309,7 @@ func (f *Fleet) refresh(name cache.ObjectName) {
 	if cause := p.update(dp, selected, changed); cause != nil && p.cancel != nil {
 		p.cancel(cause)
 	}
-	select {
-	case p.wake <- struct{}{}:
-	default: // it is awake
-	}
+	wakeUp(p.wake)
 }
 
 // acquireStart waits until one more run may start. The caller calls started when it has.

@@ -291,6 +291,43 @@ func TestFleetEndsWithItsInformer(t *testing.T) {
 	require.EqualError(t, testserver.Receive(t, result), "fleet: the informer has stopped")
 }
 
+// An informer that stops because the context of Run has ended is no error, also when the
+// informer is first to know.
+func TestFleetAndItsInformerEndWithOneContext(t *testing.T) {
+	ctx := ownContext{context.Background(), make(chan struct{})}
+	informer := &endsContext{SharedIndexInformer: newSource(t).informer, end: func() { close(ctx.done) }}
+	require.NoError(t, fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}).Run(ctx))
+}
+
+// ownContext is one that a context made of it follows only later.
+type ownContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c ownContext) Done() <-chan struct{} { return c.done }
+
+func (c ownContext) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// endsContext ends a context when it is asked whether it has stopped.
+type endsContext struct {
+	cache.SharedIndexInformer
+	once sync.Once
+	end  func()
+}
+
+func (i *endsContext) IsStopped() bool {
+	i.once.Do(i.end)
+	return true
+}
+
 func TestFleetOfAnInformerOfAnotherType(t *testing.T) {
 	source := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
 	informer := cache.NewSharedIndexInformer(source, &corev1.ConfigMap{}, 0, cache.Indexers{})

@@ -5,8 +5,10 @@ package fleet_test
 
 import (
 	"context"
+	"flag"
 	"io"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -20,6 +22,16 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
+
+// TestMain hides the lines of leader election, unless tests are verbose: they are so many that
+// nobody finds what a failed test says between them.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !testing.Verbose() {
+		os.Stderr, _ = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	}
+	m.Run()
+}
 
 // source is what an informer lists and watches.
 type source struct {

@@ -18,7 +18,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// plane is one DataPlane of a Fleet. What follows wake needs the Fleet's lock.
+// plane is one DataPlane of a Fleet. What follows wake needs the Fleet's lock. Whoever changes
+// that, or ends a context of the plane, wakes its loop.
 type plane struct {
 	fleet *Fleet
 	term  *term
@@ -27,20 +28,27 @@ type plane struct {
 
 	dp       *v1alpha1.DataPlane // nil when it is gone
 	selected bool
-	revision int           // counts the changes that need another run
-	done     int           // the revision whose run has returned nil
-	pause    time.Duration // after the failure before; 0 if there was none
-	retryAt  time.Time
+	revision int                     // counts the changes that need another run
+	done     int                     // the revision whose run has returned nil
+	pause    time.Duration           // after the failure before; 0 if there was none
 	cancel   context.CancelCauseFunc // of the run under way
 	starts   int
 	status   PlaneStatus
+}
+
+// wakeUp has a loop look at what has changed.
+func wakeUp(loop chan<- struct{}) {
+	select {
+	case loop <- struct{}{}:
+	default: // it is awake
+	}
 }
 
 // update takes in the newest object, and returns why a run for the one before must end.
 func (p *plane) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause error) {
 	before := p.dp
 	if selected && !p.selected {
-		p.retryAt = time.Time{}
+		p.status.NextRetry = time.Time{}
 	}
 	p.dp, p.selected = dp, selected
 	if dp == nil {
@@ -62,7 +70,7 @@ func (p *plane) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause er
 		p.revision++
 	}
 	if cause != nil || old != current { // there is no need to wait after an earlier failure
-		p.pause, p.retryAt = 0, time.Time{}
+		p.pause, p.status.NextRetry = 0, time.Time{}
 	}
 	if cause == nil && !selected {
 		return ErrNotSelected
@@ -107,11 +115,14 @@ type attempt struct {
 	ctx      context.Context
 	dp       *v1alpha1.DataPlane // that the Cluster has the credentials of
 	revision int
-	began    time.Time // when the function was called; zero if it wasn't
-	started  time.Time // when it called MarkStarted, or else began
-	result   chan error
 	refused  string // the error of credentials that can't be used
-	overdue  bool   // it was given up and has not returned; with the Fleet's lock
+
+	// With the Fleet's lock:
+	started  time.Time // when the function called MarkStarted, or else was called
+	marked   bool      // it has called MarkStarted
+	returned bool
+	overdue  bool // it was given up and has not returned
+	err      error
 }
 
 // next waits until a run is due. It returns nil when there will be none.
@@ -128,7 +139,6 @@ func (p *plane) next() *attempt {
 		select {
 		case <-p.wake:
 		case <-timer:
-		case <-p.term.ctx.Done():
 		}
 	}
 }
@@ -143,11 +153,11 @@ func (p *plane) due() (*attempt, time.Duration) {
 	case p.dp == nil || p.status.State == StateStopped:
 		return nil, -1
 	case p.status.State == StateRetrying:
-		return nil, max(time.Until(p.retryAt), 1) // it may have come meanwhile
+		return nil, max(time.Until(p.status.NextRetry), 1) // it may have come meanwhile
 	case p.status.State != StateStarting:
 		return nil, 0
 	}
-	a := &attempt{dp: p.dp, revision: p.revision, result: make(chan error, 1)}
+	a := &attempt{dp: p.dp, revision: p.revision}
 	a.ctx, p.cancel = context.WithCancelCause(p.term.ctx)
 	p.status.UID = p.dp.UID
 	return a, 0
@@ -155,6 +165,7 @@ func (p *plane) due() (*attempt, time.Duration) {
 
 // settle updates the status while there is no run. It needs the Fleet's lock.
 func (p *plane) settle() {
+	retryAt := p.status.NextRetry
 	p.status.NextRetry = time.Time{}
 	switch {
 	case p.dp == nil:
@@ -164,8 +175,8 @@ func (p *plane) settle() {
 		p.status.State = StateNotSelected
 	case p.done == p.revision:
 		p.status.State = StateDone
-	case time.Until(p.retryAt) > 0:
-		p.status.State, p.status.NextRetry = StateRetrying, p.retryAt
+	case time.Until(retryAt) > 0:
+		p.status.State, p.status.NextRetry = StateRetrying, retryAt
 	default:
 		p.status.State = StateStarting
 	}
@@ -197,10 +208,9 @@ func (p *plane) attempt(a *attempt) error {
 		return context.Cause(a.ctx)
 	}
 	f.mu.Lock()
-	a.began = time.Now()
-	a.started = a.began
+	a.started = time.Now()
 	p.starts++
-	p.status.State, p.status.RunningSince, p.status.Restarts = StateRunning, a.began, p.starts-1
+	p.status.State, p.status.RunningSince, p.status.Restarts = StateRunning, a.started, p.starts-1
 	f.mu.Unlock()
 	if f.options.Hooks.OnStart != nil {
 		f.options.Hooks.OnStart(p.key)
@@ -209,36 +219,33 @@ func (p *plane) attempt(a *attempt) error {
 		started()
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if a.started.Equal(a.began) { // the first call
-			a.started = time.Now()
+		if !a.marked {
+			a.marked, a.started = true, time.Now()
 		}
 	}
 	go p.call(context.WithValue(a.ctx, startedKey{}, marked), a, cluster)
 	for {
-		select {
-		case err := <-a.result:
-			return err
-		case <-p.wake:
-			if err := p.rotate(a, cluster); err != nil && f.options.Hooks.OnRotate != nil {
-				f.options.Hooks.OnRotate(p.key, err)
-			}
-		case <-a.ctx.Done():
+		<-p.wake
+		f.mu.Lock()
+		dp, returned := p.dp, a.returned
+		f.mu.Unlock()
+		switch {
+		case returned:
+			return a.err
+		case a.ctx.Err() != nil:
 			return p.stop(a)
+		}
+		a.dp = dp
+		if err := p.rotate(a, cluster); err != nil && f.options.Hooks.OnRotate != nil {
+			f.options.Hooks.OnRotate(p.key, err)
 		}
 	}
 }
 
-// rotate gives the Cluster of a run the newest credentials.
+// rotate gives the Cluster of a run its newest credentials.
 func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	f := p.fleet
-	f.mu.Lock()
-	dp := p.dp
-	f.mu.Unlock()
-	if a.ctx.Err() != nil {
-		return nil
-	}
-	a.dp = dp
-	err := cluster.Update(dp)
+	err := cluster.Update(a.dp)
 	if err == nil {
 		a.refused = ""
 		return nil
@@ -250,6 +257,7 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	case serverChanged: // by what ConfigFor makes of it
 		p.revision++
 		p.cancel(err)
+		wakeUp(p.wake)
 		return nil
 	case text == a.refused: // as before
 		return nil
@@ -259,7 +267,7 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	return err
 }
 
-// call calls the function, and sends its result, or an error if it doesn't return.
+// call calls the function, and keeps its result, or an error if it doesn't return.
 func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
 	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
 	defer func() {
@@ -272,7 +280,8 @@ func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		a.result <- err
+		a.returned, a.err = true, err
+		wakeUp(p.wake)
 		if a.overdue {
 			if text != "" {
 				p.fail(text)
@@ -289,21 +298,21 @@ func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
 // return in time.
 func (p *plane) stop(a *attempt) error {
 	f := p.fleet
-	f.mu.Lock()
-	p.status.State = StateStopping
-	f.mu.Unlock()
-	select {
-	case err := <-a.result:
-		return err
-	case <-time.After(f.options.StopGrace):
-	case <-p.term.giveUp:
-	}
+	grace, cancel := context.WithTimeout(p.term.giveUp, f.options.StopGrace)
+	defer cancel()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	select {
-	case err := <-a.result:
-		return err
-	default:
+	p.status.State = StateStopping
+	for !a.returned && grace.Err() == nil {
+		f.mu.Unlock()
+		select {
+		case <-p.wake:
+		case <-grace.Done():
+		}
+		f.mu.Lock()
+	}
+	if a.returned {
+		return a.err
 	}
 	a.overdue = true
 	f.overdue[p.key]++
@@ -320,9 +329,9 @@ func (p *plane) conclude(a *attempt, err error) {
 	stopped, cause := a.ctx.Err() != nil, context.Cause(a.ctx)
 	p.cancel(nil)
 	p.cancel = nil
-	ran, retry := time.Duration(0), time.Duration(0)
-	if !a.began.IsZero() {
-		ran = time.Since(a.began)
+	called, ran, retry := !a.started.IsZero(), time.Duration(0), time.Duration(0)
+	if called {
+		ran = time.Since(p.status.RunningSince)
 	}
 	switch {
 	case a.overdue:
@@ -337,20 +346,20 @@ func (p *plane) conclude(a *attempt, err error) {
 	default:
 		p.fail(text)
 		backoff := f.options.Backoff
-		if !a.began.IsZero() && time.Since(a.started) >= backoff.ResetAfter {
+		if called && time.Since(a.started) >= backoff.ResetAfter {
 			p.pause = 0
 		}
 		p.pause = min(max(2*p.pause, backoff.Initial), backoff.Limit)
 		// Wait, unless the DataPlane has changed since this run began.
 		if p.revision == a.revision && p.dp.Spec.KubernetesCluster.Credentials == a.dp.Spec.KubernetesCluster.Credentials {
 			retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
-			p.retryAt = time.Now().Add(retry)
+			p.status.NextRetry = time.Now().Add(retry)
 		}
 	}
 	p.status.RunningSince = time.Time{}
 	p.settle()
 	f.mu.Unlock()
-	if f.options.Hooks.OnEnd != nil && (!stopped || !a.began.IsZero()) {
+	if f.options.Hooks.OnEnd != nil && (!stopped || called) {
 		f.options.Hooks.OnEnd(p.key, err, ran, retry)
 	}
 }

@@ -97,22 +97,20 @@ func (f *Fleet) runShards(ctx context.Context) {
 	r.work.Wait()
 }
 
-// wakeUp has the next round follow at once.
-func (r *replica) wakeUp() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
 func (r *replica) round(ctx context.Context) {
 	request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
 	defer cancel()
 	began := time.Now()
+	var checking wait.Group // beside the list, because each may take seconds
+	var checked error
+	if began.Sub(r.checked) > r.LeaseDuration {
+		checking.Start(func() { checked = r.check(request) })
+	}
 	err := r.list(request)
 	listed := err == nil
-	if listed && began.Sub(r.checked) > r.LeaseDuration {
-		err = r.check(request)
+	checking.Wait()
+	if listed {
+		err = checked
 	}
 	f := r.fleet
 	f.mu.Lock()
@@ -226,7 +224,7 @@ func (r *replica) holdMember(ctx, member context.Context) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		r.published = time.Now()
-		r.wakeUp()
+		wakeUp(r.wake)
 	})
 	f.mu.Lock()
 	r.published, r.joined = time.Time{}, false
@@ -239,7 +237,7 @@ func (r *replica) holdMember(ctx, member context.Context) {
 	defer f.mu.Unlock()
 	r.leave()
 	r.leave = nil
-	r.wakeUp()
+	wakeUp(r.wake)
 }
 
 // share ends the terms of shards that this replica doesn't want, and begins those that it

