@@ -520,6 +520,21 @@ func TestShardingWithASlowAPIServer(t *testing.T) {
 	})
 }
 
+// A replica that has ended leaves no Lease that would have others wait until it expires.
+func TestAReplicaLeavesNoLeaseOfAMember(t *testing.T) {
+	bubble(t, 4, 12, func(_ *testing.T, p *program) {
+		a := p.start("a")
+		time.Sleep(moment)
+		a.client.setFault(func(verb string) fault {
+			if verb == "delete" {
+				return fault{before: 4 * time.Second}
+			}
+			return fault{}
+		})
+		p.end(a)
+	})
+}
+
 // When a Lease is lost, runs have a moment to return before they are cut off.
 func TestRunsMayReturnWhenALeaseIsLost(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {

@@ -230,7 +230,7 @@ func (r *replica) holdMember(ctx, member context.Context) {
 	r.published, r.joined = time.Time{}, false
 	r.share(ctx)
 	f.mu.Unlock()
-	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.retryPeriod())
+	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.renewDeadline())
 	defer cancel()
 	_ = r.leases.Delete(request, r.member, metav1.DeleteOptions{}) // or others do, later
 	f.mu.Lock()
