@@ -242,9 +242,14 @@ func TestScalePageExtendsTheLines(t *testing.T) {
 	}
 }
 
-func TestChart(t *testing.T) {
+func TestChartShowsTheBestPeer(t *testing.T) {
+	informer, rotation := informerRows(10_000, everyRun)[1], rotateRows()[0]
+	r := &results{Rows: []*result{
+		newResult(&informer, 1, [][]values{{{"time": 0.02}}, {{"time": 0.03}}, {{"time": 0.01}}, {{"time": 0.001}}, nil, nil}),
+		newResult(&rotation, 1, [][]values{{{"received": 0}}, {{"received": 12}}}),
+	}}
 	file := filepath.Join(t.TempDir(), "chart.svg")
-	if err := drawChart(file, informerResults(2000, 1e6)); err != nil {
+	if err := drawChart(file, r); err != nil {
 		t.Fatal(err)
 	}
 	chart, err := os.Open(file)
@@ -252,7 +257,7 @@ func TestChart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer chart.Close()
-	labels := map[string]bool{}
+	texts := map[string]bool{}
 	for decoder := xml.NewDecoder(chart); ; {
 		token, err := decoder.Token()
 		if errors.Is(err, io.EOF) {
@@ -262,16 +267,18 @@ func TestChart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if text, ok := token.(xml.CharData); ok {
-			labels[string(text)] = true
+			texts[strings.TrimSpace(string(text))] = true
 		}
 	}
-	for _, want := range []string{"Informer of 10,000: settled heap", "sdk", "controller-runtime", "1×"} {
-		if !labels[want] {
-			t.Errorf("the chart shows no %q", want)
+	for _, want := range []string{"Informer of 10,000 DataPlanes", "time until synced", "20.0 ms", "10.0 ms", "dynamic", "0 B", "12.0 B", "client-go"} {
+		if !texts[want] {
+			t.Errorf("the chart shows no %q: %v", want, texts)
 		}
 	}
-	if labels["kubectl"] {
-		t.Error("the chart shows kubectl, which was not measured")
+	for _, unwanted := range []string{"controller-runtime", "floor", "Wait for Ready"} {
+		if texts[unwanted] {
+			t.Errorf("the chart shows %s, which is not the best peer, or was not measured", unwanted)
+		}
 	}
 	if err := drawChart(file, &results{}); err == nil {
 		t.Error("a chart without figures was drawn")
