@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestRowIsMeasuredInProcesses(t *testing.T) {
-	c, err := parse([]string{"--quick", "--rows", "^conditions$"}, io.Discard)
+	c, err := parse([]string{"--quick", "--rows", "^rest-config$"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestRowIsMeasuredInProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := measured.row("conditions")
+	row := measured.row("rest-config")
 	if row == nil || len(row.Subjects) != 3 {
 		t.Fatalf("row is %+v, want one of 3 subjects", row)
 	}
@@ -62,7 +62,7 @@ func TestRowIsMeasuredInProcesses(t *testing.T) {
 	if err := printTable(&after, read); err != nil {
 		t.Fatal(err)
 	}
-	if before.String() != after.String() || !strings.Contains(before.String(), "helpers.Evaluate") {
+	if before.String() != after.String() || !strings.Contains(before.String(), "helpers.RESTConfigFor") {
 		t.Errorf("table of what was written and read:\n%s\nwant:\n%s", after.String(), before.String())
 	}
 }
@@ -322,22 +322,21 @@ func readFile(t *testing.T, file string) string {
 
 func TestPageTellsWhereTheSDKIsBehind(t *testing.T) {
 	row := row{
-		name: "conditions", metrics: perCall,
-		subjects: []subject{{name: "sdk"}, {name: "sdk, yes or no", aside: true}, {name: "apimachinery"}, {name: "other"}, {name: "floor", aside: true}},
+		name: "rest-config", metrics: perCall,
+		subjects: []subject{{name: "sdk"}, {name: "unverified"}, {name: "other"}, {name: "floor", aside: true}},
 	}
 	r := newResult(&row, 2, [][]values{
 		{{"time": 100e-9, "allocs": 2, "allocated": 0}},
-		{{"time": 30e-9}},
 		{{"time": 10e-9}},
 		{{"allocs": 1}},
 		{{"time": 50e-9, "allocs": 2, "allocated": 0}},
 	})
 	text := pageText(&results{Rows: []*result{r}})
 	for _, want := range []string{
-		"| `conditions`, time | 100 ns | apimachinery: 10.0 ns | nothing beside a request",
-		"which only answers, takes 30.0 ns |",
-		"| `conditions`, allocs | 2 | other: 1 | not explained |",
-		"| `conditions`, time | 100 ns | 50.0 ns | not explained |",
+		"| `rest-config`, time | 100 ns | unverified: 10.0 ns | an error that names the field",
+		"does so takes 50.0 ns.",
+		"| `rest-config`, allocs | 2 | other: 1 | not explained |",
+		"| `rest-config`, time | 100 ns | 50.0 ns | not explained |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("text has no %q:\n%s", want, text)
