@@ -23,6 +23,7 @@ var charted = []struct{ row, metric, label, detail string }{
 	{"wait", "p50", "Wait for Ready", "time from write to return"},
 	{"rotate-informers", "received", "Credentials change under informers", "received by the clients"},
 	{"rotate-informers", "first request", "First request after that change", "time"},
+	{"takeover", "worst", "Replica is killed", "worst time until its data planes run elsewhere"},
 }
 
 // bars are a figure of the chart: that of the SDK, and that of the best of the others.

@@ -32,6 +32,10 @@ var reasons = []reason{
 			"does so takes %s. A `remote.Cache` pays it when credentials change",
 	},
 	{
+		row: "fleet", metrics: []string{"cpu", "heap", "goroutines"}, subject: "by hand",
+		why: "about 5 kB and a goroutine more for each data plane, by which the Fleet follows changes and retries",
+	},
+	{
 		row: "rotate-informers", metrics: []string{"time"}, subject: "client-go",
 		why: "watches that use the new credentials seconds later: they resume at random within 3.75 s, so that not all ask the API " +
 			"server at the same time. Other requests use them at once",

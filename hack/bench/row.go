@@ -102,6 +102,7 @@ func rows() []row {
 	return slices.Concat(
 		clientRows(),
 		remoteRows(),
+		fleetRows(),
 		rotateRows(),
 		programRows(),
 		writeRows(),
