@@ -53,7 +53,7 @@ func latencyRows() []row {
 		},
 		onPlane: true,
 		fresh:   true, // or else the others get all events, too
-		rounds:  [2]int{3, 5},
+		rounds:  [2]int{2, 5},
 		prepare: func(ctx context.Context, f *fixture, _ *input) error {
 			return f.populate(ctx, latencyNamespace, latencyObjects)
 		},

@@ -55,7 +55,7 @@ func programRows() []row {
 			{Name: "modules", Unit: count},
 			{Name: "modules built in", Unit: count},
 		},
-		rounds: [2]int{3, 5},
+		rounds: [2]int{2, 5},
 		subjects: []subject{
 			{name: "sdk", how: "clientset", start: of(programSDK, false, "k8s.io/client-go", "k8s.io/apimachinery")},
 			{

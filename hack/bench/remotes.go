@@ -45,7 +45,7 @@ func remoteRows() []row {
 		},
 		onPlane: true,
 		fresh:   true,
-		rounds:  [2]int{3, 5},
+		rounds:  [2]int{2, 5},
 		prepare: addUsers,
 		subjects: []subject{
 			{name: "sdk", how: "remote.Cache with a lister and a handler", start: of(sdkSource)},

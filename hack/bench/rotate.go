@@ -43,7 +43,7 @@ const (
 	// rotateWindow is how long the costs are measured from the start of the rotation, so that all
 	// subjects have the same traffic. A rotation that takes longer is measured to its end.
 	rotateWindow      = 20 * time.Second
-	rotateWindowQuick = 6 * time.Second
+	rotateWindowQuick = 5 * time.Second
 	rotateLimit       = 3 * time.Minute
 )
 
