@@ -50,8 +50,8 @@ func drawChart(file string, r *results) error {
 	chart := struct {
 		Height, Bottom int
 		Figures        []bars
-		Environment    string
-	}{Environment: r.Environment.summary()}
+		Environment    []string
+	}{Environment: strings.Split(r.Environment.summary(), "; ")}
 	for _, c := range charted {
 		row := r.largest(c.row)
 		if row == nil {
@@ -78,7 +78,7 @@ func drawChart(file string, r *results) error {
 		return errors.New("nothing of what it shows was measured")
 	}
 	chart.Bottom = chartTop + chartHeight*len(chart.Figures)
-	chart.Height = chart.Bottom + 28
+	chart.Height = chart.Bottom + 40
 	t, err := template.New("chart").Parse(chartTemplate)
 	if err != nil {
 		return err
