@@ -21,7 +21,7 @@ var charted = []struct{ row, metric, label, detail string }{
 	{"informer-*-list", "peak heap", "Informer of %s", "peak heap, by a list"},
 	{"latency-100", "cpu per event", "Event of a watch", "CPU time"},
 	{"wait", "p50", "Wait for Ready", "time from write to return"},
-	{"rotate-informers", "received", "Credentials change under informers", "received by the clients"},
+	{"rotate-informers", "received", "Credentials change under informers", "received by 1,000 clients"},
 	{"rotate-informers", "first request", "First request after that change", "time"},
 	{"takeover", "worst", "Replica is killed", "worst time until its data planes run elsewhere"},
 }

@@ -62,11 +62,7 @@ func measureRotation(ctx context.Context, in *input, connect connectFunc) (value
 		err = r.until(ctx, func(p *rotatedPlane) bool { return p.isUpToDate(p.next) })
 	}
 	v := values{"time": time.Since(started).Seconds(), "first request": median(first)}
-	window := rotateWindow
-	if in.Quick {
-		window = rotateWindowQuick
-	}
-	time.Sleep(time.Until(started.Add(window)))
+	time.Sleep(time.Until(started.Add(rotateWindow)))
 	v["cpu"], v["received"] = cpuTime()-cpu, float64(r.meter.received.Load()-received)
 	written, trafficErr := traffic.stop()
 	if err := errors.Join(err, trafficErr); err != nil {
