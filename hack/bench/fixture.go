@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +23,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
@@ -150,6 +150,12 @@ func objectName(i int) string { return fmt.Sprintf("production-dataplane-%05d", 
 
 func tenant(i int) string { return fmt.Sprintf("tenant-%02d", i%tenants) }
 
+var conditionTypes = [...]string{
+	openchoreov1alpha1.DataPlaneConditionReady,
+	openchoreov1alpha1.DataPlaneConditionConnected,
+	openchoreov1alpha1.DataPlaneConditionGatewayProvisioned,
+}
+
 // make makes an object as clusters have them: with a spec by one manager and a status by
 // another, and with material of its own. It reads no answers, which would take longer.
 func (f *fixture) make(ctx context.Context, namespace string, i int) error {
@@ -218,13 +224,6 @@ type server struct {
 	Key         []byte   `json:"key"`
 	Kubectl     string   `json:"kubectl"`
 	KubectlEnv  []string `json:"kubectlEnv"`
-}
-
-// kubectl returns a command of kubectl for this server.
-func (s *server) kubectl(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, s.Kubectl, args...)
-	cmd.Env = s.KubectlEnv
-	return cmd
 }
 
 // config returns that of a client without any limit on requests per second.

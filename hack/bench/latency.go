@@ -11,17 +11,18 @@ import (
 	"io"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
 )
 
 const (
 	latencyNamespace = "latency"
 	latencyObjects   = 100
+	latencyRate      = 100 // patches a second
 	// sentAnnotation holds when a write was sent, in nanoseconds since the epoch.
 	sentAnnotation = "bench.openchoreo.dev/sent"
 	// lastWait is how long the last events of a measurement may take.
@@ -29,47 +30,42 @@ const (
 )
 
 func latencyRows() []row {
-	var rows []row
-	for _, rate := range []int{100, 1000} {
-		of := func(start startCache) func(context.Context, *input) (measureFunc, error) {
-			return measureLatency(func(ctx context.Context, config *rest.Config, seen *sightings) error {
-				r, err := start(ctx, config, cacheOptions{namespace: latencyNamespace, updated: func(object metav1.Object) {
-					seen.add(object.GetAnnotations()[sentAnnotation])
-				}})
-				if err != nil {
-					return err
-				}
-				return r.waitForSync(ctx)
-			})
-		}
-		rows = append(rows, row{
-			name:  fmt.Sprintf("latency-%d", rate),
-			title: fmt.Sprintf("from sending a patch to the handler of its event, when %d patches a second are due", rate),
-			metrics: []metric{
-				{Name: "p50", Unit: seconds},
-				{Name: "p99", Unit: seconds},
-				{Name: "cpu per event", Unit: seconds},
-				{Name: "received per event", Unit: bytesUnit},
-				{Name: "rate reached", Unit: perSecond, Info: true},
-			},
-			onPlane: true,
-			fresh:   true, // or else the others get all events, too
-			rounds:  [2]int{2, 5},
-			prepare: func(ctx context.Context, f *fixture, in *input) error {
-				in.Rate = rate
-				return f.populate(ctx, latencyNamespace, latencyObjects)
-			},
-			drive:   func(ctx context.Context, f *fixture, in *input) (int, error) { return f.patchAtRate(ctx, in) },
-			cleanup: func(ctx context.Context, f *fixture) error { return f.deleteAll(ctx, latencyNamespace) },
-			subjects: []subject{
-				{name: "sdk", how: "handler of an informer", start: of(startSDKCache)},
-				{name: "controller-runtime", how: "handler of an informer of the cache", start: of(startControllerRuntimeCache)},
-				{name: "dynamic", how: "handler of an informer of unstructured objects", start: of(startDynamicCache)},
-				{name: "floor", how: "a bare HTTP watch, searched for the time only", aside: true, start: measureLatency(watchBare)},
-			},
+	of := func(start startCache) func(context.Context, *input) (measureFunc, error) {
+		return measureLatency(func(ctx context.Context, config *rest.Config, seen *sightings) error {
+			r, err := start(ctx, config, cacheOptions{namespace: latencyNamespace, updated: func(object metav1.Object) {
+				seen.add(object.GetAnnotations()[sentAnnotation])
+			}})
+			if err != nil {
+				return err
+			}
+			return r.waitForSync(ctx)
 		})
 	}
-	return rows
+	return []row{{
+		name:  fmt.Sprintf("latency-%d", latencyRate),
+		title: fmt.Sprintf("from sending a patch to the handler of its event, when %d patches a second are due", latencyRate),
+		metrics: []metric{
+			{Name: "p50", Unit: seconds},
+			{Name: "p99", Unit: seconds},
+			{Name: "cpu per event", Unit: seconds},
+			{Name: "received per event", Unit: bytesUnit},
+			{Name: "rate reached", Unit: perSecond, Info: true},
+		},
+		onPlane: true,
+		fresh:   true, // or else the others get all events, too
+		rounds:  [2]int{2, 5},
+		prepare: func(ctx context.Context, f *fixture, _ *input) error {
+			return f.populate(ctx, latencyNamespace, latencyObjects)
+		},
+		drive:   patchAtRate,
+		cleanup: func(ctx context.Context, f *fixture) error { return f.deleteAll(ctx, latencyNamespace) },
+		subjects: []subject{
+			{name: "sdk", how: "handler of an informer", start: of(startSDKCache)},
+			{name: "controller-runtime", how: "handler of an informer of the cache", start: of(startControllerRuntimeCache)},
+			{name: "dynamic", how: "handler of an informer of unstructured objects", start: of(startDynamicCache)},
+			{name: "floor", how: "a bare HTTP watch, searched for the time only", aside: true, start: measureLatency(watchBare)},
+		},
+	}}
 }
 
 // sightings are the latencies of events. Whoever looks at one afterwards sees the others.
@@ -209,40 +205,27 @@ func (f *fixture) populate(ctx context.Context, namespace string, n int) error {
 
 // patchAtRate sends patches of one annotation when they are due, whether or not those before have
 // been answered, as long as no more than a few are under way. It returns how many it has sent.
-func (f *fixture) patchAtRate(ctx context.Context, in *input) (int, error) {
-	duration := 4 * time.Second
+func patchAtRate(ctx context.Context, f *fixture, in *input) (int, error) {
+	total := 4 * latencyRate
 	if in.Quick {
-		duration = time.Second
+		total = latencyRate
 	}
-	total := int(duration.Seconds() * float64(in.Rate))
 	client := f.openchoreo.OpenChoreoV1alpha1().RESTClient()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	started := time.Now()
-	var next atomic.Int64
-	var sending sync.WaitGroup
-	for range 2 * writers {
-		sending.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				// A server that is slower gets all that is sent in twice the time.
-				if i >= total || time.Since(started) > 2*duration || ctx.Err() != nil {
-					next.Add(-1)
-					return
-				}
-				due := started.Add(time.Duration(i) * time.Second / time.Duration(in.Rate))
-				select {
-				case <-time.After(time.Until(due)):
-				case <-ctx.Done():
-				}
-				patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"%d"}}}`, sentAnnotation, time.Now().UnixNano())
-				if err := client.Patch(types.MergePatchType).Namespace(latencyNamespace).Resource(dataPlanes.Resource).
-					Name(objectName(i % latencyObjects)).Body([]byte(patch)).Do(ctx).Error(); err != nil { // the answer stays unread
-					cancel(err)
-				}
-			}
-		})
-	}
-	sending.Wait()
-	return int(next.Load()), context.Cause(ctx)
+	workqueue.ParallelizeUntil(ctx, 2*writers, total, func(i int) {
+		due := started.Add(time.Duration(i) * time.Second / latencyRate)
+		select {
+		case <-time.After(time.Until(due)):
+		case <-ctx.Done():
+			return
+		}
+		patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"%d"}}}`, sentAnnotation, time.Now().UnixNano())
+		if err := client.Patch(types.MergePatchType).Namespace(latencyNamespace).Resource(dataPlanes.Resource).
+			Name(objectName(i % latencyObjects)).Body([]byte(patch)).Do(ctx).Error(); err != nil { // the answer stays unread
+			cancel(err)
+		}
+	})
+	return total, context.Cause(ctx)
 }

@@ -27,26 +27,13 @@ type reason struct {
 // an informer's time until it has synced.
 var reasons = []reason{
 	{
-		row: "conditions", subject: "apimachinery", also: "sdk, yes or no",
-		why: "nothing beside a request: a report also compares generations and explains each verdict. `IsOperational`, which only " +
-			"answers, takes %s",
-	},
-	{
 		row: "rest-config", subject: "unverified", also: "floor",
 		why: "an error that names the field before there is a request: `RESTConfigFor` parses certificates and key. The least that " +
 			"does so takes %s. A `remote.Cache` pays it when credentials change",
 	},
 	{
-		row: "remotes-*", metrics: []string{"heap up", "heap left"}, subject: "client-go",
-		why: "memory for each data plane: the cache keeps its clients; `client-go` throws each away, and its connections stay open",
-	},
-	{
-		row: "remotes-*", metrics: []string{"up", "cpu"}, subject: "*",
-		why: "a first connection that takes longer: each data plane has a transport that can be closed, and its credentials are verified",
-	},
-	{
-		row: "rotations", metrics: []string{"time", "cpu"}, subject: "*",
-		why: "nothing at the pace of real rotations: each one verifies the new credentials and closes the old connection",
+		row: "fleet", metrics: []string{"cpu", "heap", "goroutines"}, subject: "by hand",
+		why: "about 5 kB and a goroutine more for each data plane, by which the Fleet follows changes and retries",
 	},
 	{
 		row: "rotate-informers", metrics: []string{"time"}, subject: "client-go",
@@ -68,8 +55,8 @@ var reasons = []reason{
 	},
 	{
 		row: "wait", metrics: []string{"cpu"}, subject: "*", also: "floor",
-		why: "nothing unless waits are many and short: opening a watch costs more than one poll (the least: %s). Polls repeat every " +
-			"second or two, and notice late",
+		why: "nothing unless waits are many and short: opening a watch costs more than one poll (the least: %s). Polls notice " +
+			"late, by half their interval on average",
 	},
 	{
 		row: "read-*", subject: "*",
@@ -166,7 +153,7 @@ func pageText(r *results) string {
 		return why
 	}
 	for _, l := range r.lags() {
-		if l.overlaps || r.row(l.row).Rounds < 2 { // a single one shows no spread
+		if l.overlaps {
 			continue
 		}
 		why := reasonFor(l.row, l.metric, l.peer).text(r.row(l.row), l.metric, l.unit)
@@ -198,12 +185,6 @@ func pageText(r *results) string {
 				m.Unit.format(sdk.Median), m.Unit.format(least.Median), once(why))
 		}
 	}
-	if now, later := r.row("remotes-up-down"), r.row("remotes-later"); now != nil && later != nil {
-		const left = "heap left"
-		fmt.Fprintf(&out, "\nAfter %d data planes are gone, %s of memory remain at first, and %s after %s: Go's HTTP/2 keeps a closed\n"+
-			"connection until the timer of its next ping.\n", remoteCount,
-			bytesUnit.format(now.Subjects[0].Figures[left].Median), bytesUnit.format(later.Subjects[0].Figures[left].Median), afterwards)
-	}
-	fmt.Fprint(&out, "\nRows whose rounds overlap, or that have a single round, are only in the table that the command prints.\n")
+	fmt.Fprint(&out, "\nRows whose rounds overlap are only in the table that the command prints.\n")
 	return out.String()
 }

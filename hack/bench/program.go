@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 )
@@ -46,7 +45,7 @@ func programRows() []row {
 			return newProgram(ctx, in, source, copyTypes, modules)
 		}
 	}
-	again := row{
+	list := row{
 		name:  "program",
 		title: "a program that lists DataPlanes, built again after a change of main.go",
 		metrics: []metric{
@@ -56,7 +55,7 @@ func programRows() []row {
 			{Name: "modules", Unit: count},
 			{Name: "modules built in", Unit: count},
 		},
-		rounds: [2]int{2, 9},
+		rounds: [2]int{2, 5},
 		subjects: []subject{
 			{name: "sdk", how: "clientset", start: of(programSDK, false, "k8s.io/client-go", "k8s.io/apimachinery")},
 			{
@@ -66,7 +65,7 @@ func programRows() []row {
 			{name: "dynamic", how: "client-go's dynamic client", start: of(programDynamic, false, "k8s.io/client-go", "k8s.io/apimachinery")},
 		},
 	}
-	helpers := again
+	helpers := list
 	helpers.name = "program-helpers"
 	helpers.title = "a program that asks a data plane for its version, by a plain REST client, if it is ready"
 	limited := func(ctx context.Context, in *input) (measureFunc, error) {
@@ -86,19 +85,8 @@ func programRows() []row {
 			start: of(programHelpersFloor, false, "k8s.io/client-go", "k8s.io/apimachinery"),
 		},
 	}
-	first := again
-	first.name, first.title = "program-first", "the same, built with an empty build cache, which compiles Go's library too"
-	first.metrics = again.metrics[:2]
-	first.scope, first.fresh, first.rounds = fullRun, true, [2]int{1, 1}
-	first.subjects = slices.Clone(again.subjects)
-	for i := range first.subjects {
-		first.subjects[i].env = []string{emptyCache + "=true"}
-	}
-	return []row{again, helpers, first}
+	return []row{list, helpers}
 }
-
-// emptyCache is the variable that makes a program's builds begin with an empty build cache.
-const emptyCache = "BENCH_EMPTY_BUILD_CACHE"
 
 // newProgram makes a module that requires the versions that this program is built of.
 func newProgram(ctx context.Context, in *input, source []byte, copyTypes bool, modules []string) (measureFunc, error) {
@@ -109,9 +97,6 @@ func newProgram(ctx context.Context, in *input, source []byte, copyTypes bool, m
 	command := func(args ...string) ([]byte, error) {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
-		if os.Getenv(emptyCache) != "" {
-			cmd.Env = append(cmd.Env, "GOCACHE="+filepath.Join(dir, "cache"))
-		}
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()
@@ -143,11 +128,7 @@ func newProgram(ctx context.Context, in *input, source []byte, copyTypes bool, m
 	if !copyTypes && bytes.Contains(source, []byte(sdkModule)) {
 		edit = append(edit, "-require="+sdkModule+"@v0.0.0", "-replace="+sdkModule+"="+in.Root)
 	}
-	prepare := [][]string{edit, {"mod", "tidy"}, {"mod", "download"}}
-	if os.Getenv(emptyCache) == "" {
-		prepare = append(prepare, []string{"build", "-o", "program"})
-	}
-	for _, args := range prepare {
+	for _, args := range [][]string{edit, {"mod", "tidy"}, {"build", "-o", "program"}} {
 		if _, err := command(args...); err != nil {
 			return nil, err
 		}

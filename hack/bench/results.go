@@ -94,6 +94,15 @@ func (r *results) largest(pattern string) (largest *result) {
 	return largest
 }
 
+func (r *result) metric(name string) (m metric) {
+	for _, m = range r.Metrics {
+		if m.Name == name {
+			break
+		}
+	}
+	return m
+}
+
 func (r *result) subject(name string) *subjectResult {
 	for _, s := range r.Subjects {
 		if s.Name == name {

@@ -48,16 +48,21 @@ func measureRotation(ctx context.Context, in *input, connect connectFunc) (value
 
 	cpu, received, started := cpuTime(), r.meter.received.Load(), time.Now()
 	r.began.Store(true)
-	err = r.each(ctx, func(i int) error { return rotate[i]() })
+	first := make([]float64, len(r.planes))
+	err = r.each(ctx, func(i int) error {
+		began := time.Now()
+		if err := rotate[i](); err != nil {
+			return err
+		}
+		err := r.planes[i].ask(ctx)
+		first[i] = time.Since(began).Seconds()
+		return err
+	})
 	if err == nil {
 		err = r.until(ctx, func(p *rotatedPlane) bool { return p.isUpToDate(p.next) })
 	}
-	v := values{"time": time.Since(started).Seconds()}
-	window := rotateWindow
-	if in.Quick {
-		window = rotateWindowQuick
-	}
-	time.Sleep(time.Until(started.Add(window)))
+	v := values{"time": time.Since(started).Seconds(), "first request": median(first)}
+	time.Sleep(time.Until(started.Add(rotateWindow)))
 	v["cpu"], v["received"] = cpuTime()-cpu, float64(r.meter.received.Load()-received)
 	written, trafficErr := traffic.stop()
 	if err := errors.Join(err, trafficErr); err != nil {
@@ -121,6 +126,12 @@ func (p *rotatedPlane) isUpToDate(dp *openchoreov1alpha1.DataPlane) bool {
 	return p.watches.Load() == dp && (*p.synced.Load())()
 }
 
+// ask sends a request by the newest client.
+func (p *rotatedPlane) ask(ctx context.Context) error {
+	_, err := p.client.Load().CoreV1().ConfigMaps(rotateNamespace).Get(ctx, objectName(0), metav1.GetOptions{})
+	return err
+}
+
 func (p *rotatedPlane) hasSeen(n int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,7 +164,7 @@ func (r *rotation) startTraffic(ctx context.Context, admin kubernetes.Interface)
 		t.running.Go(func() {
 			t.repeat(rotatePause, func() {
 				t.requests.Add(1)
-				if _, err := p.client.Load().CoreV1().ConfigMaps(rotateNamespace).Get(ctx, objectName(0), metav1.GetOptions{}); err != nil {
+				if p.ask(ctx) != nil {
 					t.failed.Add(1)
 				}
 			})

@@ -89,7 +89,6 @@ type values map[string]float64
 // input is what the process of a subject is told.
 type input struct {
 	Quick      bool                            `json:"quick"`
-	Rate       int                             `json:"rate,omitempty"`
 	Objects    int                             `json:"objects,omitempty"`
 	Root       string                          `json:"root"`
 	Dir        string                          `json:"dir"`               // for files, which the parent removes
@@ -101,9 +100,9 @@ type input struct {
 
 func rows() []row {
 	return slices.Concat(
-		evaluateRows(),
 		clientRows(),
 		remoteRows(),
+		fleetRows(),
 		rotateRows(),
 		programRows(),
 		writeRows(),

@@ -4,14 +4,23 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
+	"net"
+	"net/http"
 	"sync"
+	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/connrotation"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -85,40 +94,67 @@ func verifiedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	return config, err
 }
 
-// mapSource keeps clients in a map, and builds another when the DataPlane has changed. It
-// can't close connections: client-go shares and keeps them.
+// mapSource keeps by hand what remote.Cache keeps: a client for each data plane with verified
+// credentials and connections of its own, which are closed when the DataPlane has changed or is gone.
+// No Get returns a client for an older DataPlane. Since a build makes no request, all wait for it.
 func mapSource(lister openchoreolisters.DataPlaneLister) (func(types.NamespacedName) (kubernetes.Interface, error), cache.ResourceEventHandler) {
 	type entry struct {
 		client          kubernetes.Interface
+		closeAll        func()
 		uid             types.UID
 		resourceVersion string
 	}
 	var mu sync.Mutex
 	clients := map[types.NamespacedName]entry{}
-	get := func(key types.NamespacedName) (kubernetes.Interface, error) {
-		dp, err := lister.DataPlanes(key.Namespace).Get(key.Name)
-		if err != nil {
-			return nil, err
+	remove := func(key types.NamespacedName) {
+		if e, ok := clients[key]; ok {
+			delete(clients, key)
+			e.closeAll()
 		}
+	}
+	get := func(key types.NamespacedName) (kubernetes.Interface, error) {
 		mu.Lock()
 		defer mu.Unlock()
+		dp, err := lister.DataPlanes(key.Namespace).Get(key.Name)
+		if err != nil {
+			if apierrors.IsNotFound(err) {
+				remove(key)
+			}
+			return nil, err
+		}
 		if e, ok := clients[key]; ok && e.uid == dp.UID && e.resourceVersion == dp.ResourceVersion {
 			return e.client, nil
 		}
-		client, err := newBareClient(dp)
+		remove(key)
+		client, closeAll, err := newOwnClient(dp)
 		if err != nil {
 			return nil, err
 		}
-		clients[key] = entry{client, dp.UID, dp.ResourceVersion}
+		clients[key] = entry{client, closeAll, dp.UID, dp.ResourceVersion}
 		return client, nil
 	}
-	return get, cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
+	handle := func(obj any) {
 		if dp, ok := obj.(*openchoreov1alpha1.DataPlane); ok {
-			mu.Lock()
-			defer mu.Unlock()
-			delete(clients, keyOf(dp))
+			_, _ = get(keyOf(dp))
 		}
-	}}
+	}
+	return get, cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, obj any) { handle(obj) }, DeleteFunc: handle}
+}
+
+// newOwnClient returns a client that shares no connection with others, and what closes all of them.
+func newOwnClient(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, func(), error) {
+	config, err := checkedConfig(dp)
+	if err != nil {
+		return nil, nil, err
+	}
+	tlsConfig, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 30 * time.Second}).DialContext)
+	transport := utilnet.SetTransportDefaults(&http.Transport{TLSClientConfig: tlsConfig, DialContext: dialer.DialContext})
+	client, err := kubernetes.NewForConfigAndClient(config, &http.Client{Transport: transport})
+	return client, dialer.CloseAll, err
 }
 
 // bareSource makes a client for each call. client-go shares the connections of equal
@@ -139,6 +175,23 @@ func newBareClient(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, erro
 		return nil, err
 	}
 	return kubernetes.NewForConfig(config)
+}
+
+// checkedConfig verifies with the least effort that certificates and key are usable.
+func checkedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+	config, err := decodedConfig(dp)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(config.CAData)
+	if block == nil {
+		return nil, errors.New("the CA is no PEM")
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return nil, err
+	}
+	_, err = tls.X509KeyPair(config.CertData, config.KeyData)
+	return config, err
 }
 
 func decodedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,11 +18,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/dynamic"
 	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -35,10 +34,8 @@ const (
 	// waitSpread is the time in which the objects become ready, each at a moment of chance
 	// in its own part, so that polls are hit anywhere between two.
 	waitSpread = 2 * time.Second
-	// controllerPoll is the interval of the examples of wait.PollUntilContextTimeout, and
-	// kstatusPoll that of the kstatus poller of cli-utils.
+	// controllerPoll is the interval of the examples of wait.PollUntilContextTimeout.
 	controllerPoll = time.Second
-	kstatusPoll    = 2 * time.Second
 )
 
 // waiter returns when an object is ready. It calls waiting when it misses nothing any more.
@@ -74,7 +71,6 @@ func waitRows() []row {
 		subjects: []subject{
 			{name: "sdk", how: "await.For", start: of(waitSDK)},
 			{name: "controller-runtime", how: fmt.Sprintf("client.Get in wait.PollUntilContextCancel, every %s", controllerPoll), start: of(pollControllerRuntime)},
-			{name: "kstatus", how: fmt.Sprintf("unstructured Get every %s, as the poller of cli-utils does by default", kstatusPoll), start: of(pollDynamic)},
 			{name: "kubectl", how: "kubectl wait --for=condition=Ready, a process each", start: of(waitKubectl)},
 			{name: "floor", how: "a bare watch that looks for the condition only", aside: true, start: of(watchTyped)},
 		},
@@ -229,33 +225,11 @@ func pollControllerRuntime(in *input) (waiter, error) {
 	}, nil
 }
 
-func pollDynamic(in *input) (waiter, error) {
-	client, err := dynamic.NewForConfig(in.Server.config())
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, name string, waiting func()) error {
-		return wait.PollUntilContextCancel(ctx, kstatusPoll, true, func(ctx context.Context) (bool, error) {
-			object, err := client.Resource(dataPlanes).Namespace(waitNamespace).Get(ctx, name, metav1.GetOptions{})
-			waiting()
-			if err != nil {
-				return false, err
-			}
-			conditions, _, err := unstructured.NestedSlice(object.Object, "status", "conditions")
-			for _, c := range conditions {
-				if c, ok := c.(map[string]any); ok && c["type"] == openchoreov1alpha1.DataPlaneConditionReady {
-					return c["status"] == string(metav1.ConditionTrue), err
-				}
-			}
-			return false, err
-		})
-	}, nil
-}
-
 // waitKubectl knows from kubectl's log that its watch is open.
 func waitKubectl(in *input) (waiter, error) {
 	return func(ctx context.Context, name string, waiting func()) error {
-		cmd := in.Server.kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=60s", "--namespace="+waitNamespace, "--v=6", "dataplane/"+name)
+		cmd := exec.CommandContext(ctx, in.Server.Kubectl, "wait", "--for=condition=Ready", "--timeout=60s", "--namespace="+waitNamespace, "--v=6", "dataplane/"+name)
+		cmd.Env = in.Server.KubectlEnv
 		stderr, err := cmd.StderrPipe()
 		if err != nil {
 			return err

@@ -11,9 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,14 +71,12 @@ func writeRows() []row {
 			{name: "sdk", how: "typed client and apply configuration", start: of(applySDK)},
 			{name: "controller-runtime", how: "client.Apply of an unstructured object", start: of(applyControllerRuntime)},
 			{name: "dynamic", how: "Apply of an unstructured object", start: of(applyDynamic)},
-			{name: "kubectl", how: "kubectl apply --server-side, a process each", start: of(applyKubectl)},
 			{name: "floor", how: "the same bytes by a bare HTTP client, answers unread", aside: true, start: of(applyBare)},
 		}),
 		newRow("status", "patch of a condition that keeps those of others", []subject{
 			{name: "sdk", how: "helpers.PatchConditions", start: of(statusSDK)},
 			{name: "controller-runtime", how: "client.Status().Patch, MergeFromWithOptimisticLock", start: of(statusControllerRuntime)},
 			{name: "dynamic", how: "merge patch with a resource version", start: of(statusDynamic)},
-			{name: "kubectl", how: "kubectl patch --subresource=status, a process each", start: of(statusKubectl)},
 			{name: "floor", how: "the same bytes by a bare HTTP client, answers searched for the version only", aside: true, start: of(statusBare)},
 		}),
 	}
@@ -157,25 +152,6 @@ func applyDynamic(_ context.Context, in *input) (func() write, error) {
 		_, err := client.Resource(dataPlanes).Namespace(writeNamespace).
 			Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: manager, Force: true})
 		return err
-	}), nil
-}
-
-func applyKubectl(_ context.Context, in *input) (func() write, error) {
-	dir, err := os.MkdirTemp(in.Dir, "kubectl-*")
-	if err != nil {
-		return nil, err
-	}
-	materials := newMaterials()
-	return always(func(ctx context.Context, caller, n int) error {
-		data, err := json.Marshal(materials[caller].object(objectName(caller), n))
-		if err != nil {
-			return err
-		}
-		file := filepath.Join(dir, fmt.Sprintf("%d.json", caller))
-		if err := os.WriteFile(file, data, 0o600); err != nil {
-			return err
-		}
-		return in.Server.kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--field-manager="+manager, "--filename="+file).Run()
 	}), nil
 }
 
@@ -377,30 +353,6 @@ func statusBare(_ context.Context, in *input) (func() write, error) {
 			}
 			answer.Reset()
 			return patchBare(ctx, client, in.Server.URL+objectPath(caller)+"/status", types.MergePatchType, statusPatch(version, n), answer)
-		}
-	}, nil
-}
-
-// statusKubectl has kubectl print the resource version, for the next patch.
-func statusKubectl(_ context.Context, in *input) (func() write, error) {
-	const version = "-o=jsonpath={.metadata.resourceVersion}"
-	return func() write {
-		var current [writeCallers]string
-		return func(ctx context.Context, caller, n int) error {
-			kubectl := func(args ...string) error {
-				out, err := in.Server.kubectl(ctx, append(args, version, "--namespace="+writeNamespace, "dataplane/"+objectName(caller))...).Output()
-				current[caller] = string(out)
-				if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
-					err = fmt.Errorf("kubectl %s: %w: %s", args[0], err, failed.Stderr)
-				}
-				return err
-			}
-			if current[caller] == "" {
-				if err := kubectl("get"); err != nil {
-					return err
-				}
-			}
-			return kubectl("patch", "--subresource=status", "--type=merge", "--patch="+string(statusPatch(current[caller], n)))
 		}
 	}, nil
 }
