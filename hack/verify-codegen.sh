@@ -13,12 +13,12 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
 # The files as they are here, committed or not; ignored ones are left out.
+mkdir "$tmp/here"
 git ls-files -z --cached --others --exclude-standard |
   while IFS= read -r -d '' file; do
-    [[ -e $file ]] || continue
-    mkdir -p "$tmp/here/$(dirname "$file")"
-    cp -p "$file" "$tmp/here/$file"
-  done
+    if [[ -e $file ]]; then printf '%s\0' "$file"; fi
+  done |
+  tar -cf - --null -T - | tar -xf - -C "$tmp/here"
 cp -Rp "$tmp/here" "$tmp/anew"
 
 "$tmp/anew/hack/update-codegen.sh"
