@@ -272,7 +272,7 @@ func testWait(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyped.
 		t.Parallel()
 		_, err := dataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, "unready"), metav1.CreateOptions{})
 		require.NoError(t, err)
-		p := start(t, "wait", append(clusters.Args(), "--name=unready", "--timeout=1s")...)
+		p := start(t, "wait", append(clusters.Args(), "--name=unready", "--timeout=10s")...)
 		assert.Equal(t, 1, p.Wait(), p)
 		assert.Regexp(t, `data plane wait/unready: waited \S+s for Ready=True: Ready from Created not reported`, p.String())
 	})

@@ -165,7 +165,7 @@ case ${1-} in
 esac
 
 chosen=()
-short="" # leaves out tests that end API servers or start many
+short="" # leaves out tests that end API servers, or start one for each template
 case ${1-} in
   "") chosen=("${quick[@]}") short=-short ;;
   all) chosen=("${parts[@]}") ;;
@@ -239,6 +239,6 @@ left_out=()
 for part in "${parts[@]}"; do
   [[ " ${chosen[*]} " == *" $part "* ]] || left_out+=("$part")
 done
-[[ -z $short ]] || echo "Not run: tests that end API servers or start many; ./hack/test.sh integration templates runs them."
+[[ -z $short ]] || echo "Not run: tests that end API servers, or start one for each template; ./hack/test.sh integration templates runs them."
 ((${#left_out[@]} == 0)) || echo "Not run: ${left_out[*]}; ./hack/test.sh all runs everything."
 exit $status

@@ -12,13 +12,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# The files as they are here, committed or not; ignored ones are left out.
-mkdir "$tmp/here"
-git ls-files -z --cached --others --exclude-standard |
-  while IFS= read -r -d '' file; do
-    if [[ -e $file ]]; then printf '%s\0' "$file"; fi
-  done |
-  tar -cf - --null -T - | tar -xf - -C "$tmp/here"
+# The files as they are here, committed or not; ignored ones are left out. Git copies them by
+# an index and objects of their own.
+mkdir "$tmp/objects"
+(
+  export GIT_INDEX_FILE=$tmp/index GIT_OBJECT_DIRECTORY=$tmp/objects
+  git add --all
+  git checkout-index --all --prefix="$tmp/here/"
+)
 cp -Rp "$tmp/here" "$tmp/anew"
 
 "$tmp/anew/hack/update-codegen.sh"

@@ -14,7 +14,7 @@
 #               that client-go, and the tests of its controller, on real API servers
 #
 # With the latest minor, the unit tests and those of hack/integration run under the race
-# detector, and at length. With the earliest, hack/test.sh runs both.
+# detector, one of these for longer. With the earliest, hack/test.sh runs both.
 #
 # Needs Go; a client-go that asks for a later Go gets it by GOTOOLCHAIN.
 
@@ -57,7 +57,7 @@ as_this_module() {
     if [[ $1 == "$latest" ]]; then
       go test -modfile="$mod" -race -count=1 ./... && on_real_api_servers "$1"
     else
-      go test -modfile="$mod" -short -count=1 ./...
+      go test -modfile="$mod" -count=1 ./...
     fi
 }
 

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures the SDK beside what its users would take otherwise:
-// controller-runtime with types of their own, client-go's dynamic client, kubectl, and a
-// mutex and a map; and beside a floor, which is the least that the work takes. All that it
+// controller-runtime with types of their own, client-go's dynamic client, kubectl, and
+// code written by hand; and beside a floor, which is the least that the work takes. All that it
 // compares, it measures in the same run. Start it by hack/bench.sh.
 package main
 

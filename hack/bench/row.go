@@ -65,7 +65,6 @@ const (
 	bytesUnit unit = "B"
 	count     unit = ""
 	perSecond unit = "/s"
-	share     unit = "%"
 )
 
 // subject is one of those that a row compares.

@@ -177,8 +177,8 @@ func (f *Fleet) endWith(err error) {
 	f.fail(err)
 }
 
-// watchInformer ends Run when the informer has stopped, which no channel tells. Often it stops
-// with ctx, maybe before running ends.
+// watchInformer ends Run when the informer has stopped, which no channel tells. If it stops
+// because ctx has ended, that is no error, even if running has not ended yet.
 func (f *Fleet) watchInformer(ctx, running context.Context) {
 	wait.UntilWithContext(running, func(context.Context) {
 		if f.informer.IsStopped() && ctx.Err() == nil {
@@ -205,7 +205,7 @@ type term struct {
 	shard  int
 	ctx    context.Context // of its runs
 	end    context.CancelCauseFunc
-	giveUp context.Context // until when runs that have not returned are waited for
+	giveUp context.Context // ended when runs that have not returned are given up
 	abort  func()          // ends it
 	planes sync.WaitGroup  // one for each loop
 

@@ -299,7 +299,7 @@ func TestFleetAndItsInformerEndWithOneContext(t *testing.T) {
 	require.NoError(t, fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}).Run(ctx))
 }
 
-// ownContext is one that a context made of it follows only later.
+// ownContext is no context of package context, so one made of it ends a moment later.
 type ownContext struct {
 	context.Context
 	done chan struct{}

@@ -23,8 +23,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// TestMain hides the lines of leader election, unless tests are verbose: they are so many that
-// nobody finds what a failed test says between them.
+// TestMain hides the log of leader election, unless tests are verbose: it is so long that what a
+// failed test says is hard to find in it.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if !testing.Verbose() {

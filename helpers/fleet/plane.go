@@ -18,8 +18,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// plane is one DataPlane of a Fleet. What follows wake needs the Fleet's lock. Whoever changes
-// that, or ends a context of the plane, wakes its loop.
+// plane is one DataPlane of a Fleet. The fields after wake need the Fleet's lock. Code that
+// changes them, or ends a context of the plane, calls wakeUp.
 type plane struct {
 	fleet *Fleet
 	term  *term

@@ -103,7 +103,7 @@ func InNamespace(t testing.TB, clusters *demo.Clusters, name string) (*demo.Clus
 	return &in, client.OpenChoreoV1alpha1().DataPlanes(name)
 }
 
-// SkipIfShort leaves out a test of what another test shows too, on a control plane of its own.
+// SkipIfShort skips a test that starts a control plane and shows little that others don't.
 func SkipIfShort(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
