@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -44,7 +45,10 @@ func (q *quickstart) getClusters(ctx context.Context) error {
 		q.managementConfig, names = config, names[:1]
 	}
 
-	// Both at once: each waits for its processes most of the time.
+	// Built once, before both start. They start at once: each waits for its processes most of the time.
+	if _, err := controlplane.Binaries(ctx, os.Stderr); err != nil {
+		return err
+	}
 	started, errs := make([]*controlplane.ControlPlane, len(names)), make([]error, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
