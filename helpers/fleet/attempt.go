@@ -1,0 +1,220 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+// attempt is one run, from when it is due.
+type attempt struct {
+	ctx      context.Context
+	dp       *v1alpha1.DataPlane // that the Cluster has the credentials of
+	revision int
+	refused  string // the error of credentials that can't be used
+
+	// With the Fleet's lock:
+	started  time.Time // when the function called MarkStarted, or else was called
+	marked   bool      // it has called MarkStarted
+	returned bool
+	overdue  bool // it was given up and has not returned
+	err      error
+}
+
+// attempt calls the function, and returns when that has returned or was given up.
+func (p *plane) attempt(a *attempt) error {
+	f := p.fleet
+	started, err := f.acquireStart(a.ctx)
+	if err != nil {
+		return err
+	}
+	defer started()
+	options := f.options.Remote
+	options.OnRotate = func(key types.NamespacedName) {
+		if f.options.Remote.OnRotate != nil {
+			f.options.Remote.OnRotate(key)
+		}
+		if f.options.Hooks.OnRotate != nil {
+			f.options.Hooks.OnRotate(key, nil)
+		}
+	}
+	cluster, err := remote.NewCluster(a.dp, options)
+	if err != nil {
+		return err
+	}
+	defer cluster.Abort()
+	if a.ctx.Err() != nil {
+		return context.Cause(a.ctx)
+	}
+	f.mu.Lock()
+	a.started = time.Now()
+	p.starts++
+	p.status.State, p.status.RunningSince, p.status.Restarts = StateRunning, a.started, p.starts-1
+	f.mu.Unlock()
+	if f.options.Hooks.OnStart != nil {
+		f.options.Hooks.OnStart(p.key)
+	}
+	marked := func() {
+		started()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if !a.marked {
+			a.marked, a.started = true, time.Now()
+		}
+	}
+	go p.call(context.WithValue(a.ctx, startedKey{}, marked), a, cluster)
+	for {
+		<-p.wake
+		f.mu.Lock()
+		dp, returned := p.dp, a.returned
+		f.mu.Unlock()
+		switch {
+		case returned:
+			return a.err
+		case a.ctx.Err() != nil:
+			return p.stop(a)
+		}
+		a.dp = dp
+		if err := p.rotate(a, cluster); err != nil && f.options.Hooks.OnRotate != nil {
+			f.options.Hooks.OnRotate(p.key, err)
+		}
+	}
+}
+
+// rotate gives the Cluster of a run its newest credentials.
+func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
+	f := p.fleet
+	err := cluster.Update(a.dp)
+	if err == nil {
+		a.refused = ""
+		return nil
+	}
+	serverChanged, text := errors.Is(err, remote.ErrServerChanged), err.Error()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case serverChanged: // by what ConfigFor makes of it
+		p.revision++
+		p.cancel(err)
+		wakeUp(p.wake)
+		return nil
+	case text == a.refused: // as before
+		return nil
+	}
+	a.refused = text
+	p.fail(text)
+	return err
+}
+
+// call calls the function, and keeps its result, or an error if it doesn't return.
+func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
+	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
+	defer func() {
+		if value := recover(); value != nil {
+			err = &PanicError{Value: value, Stack: debug.Stack()}
+		}
+		text := "" // not asked for with the lock held
+		if errors.As(err, new(*PanicError)) {
+			text = err.Error()
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		a.returned, a.err = true, err
+		wakeUp(p.wake)
+		if a.overdue {
+			if text != "" {
+				p.fail(text)
+			}
+			if f.overdue[p.key]--; f.overdue[p.key] == 0 {
+				delete(f.overdue, p.key)
+			}
+		}
+	}()
+	err = f.run(ctx, cluster)
+}
+
+// stop waits for a run whose context has ended, and counts it as overdue if it doesn't
+// return in time.
+func (p *plane) stop(a *attempt) error {
+	f := p.fleet
+	grace, cancel := context.WithTimeout(p.term.giveUp, f.options.StopGrace)
+	defer cancel()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p.status.State = StateStopping
+	for !a.returned && grace.Err() == nil {
+		f.mu.Unlock()
+		select {
+		case <-p.wake:
+		case <-grace.Done():
+		}
+		f.mu.Lock()
+	}
+	if a.returned {
+		return a.err
+	}
+	a.overdue = true
+	f.overdue[p.key]++
+	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(a.ctx))
+}
+
+// conclude records how a run ended.
+func (p *plane) conclude(a *attempt, err error) {
+	f, panicked, text := p.fleet, errors.As(err, new(*PanicError)), ""
+	if err != nil {
+		text = err.Error() // it may be of the user, so not with the lock held
+	}
+	f.mu.Lock()
+	stopped, cause := a.ctx.Err() != nil, context.Cause(a.ctx)
+	p.cancel(nil)
+	p.cancel = nil
+	called, ran, retry := !a.started.IsZero(), time.Duration(0), time.Duration(0)
+	if called {
+		ran = time.Since(p.status.RunningSince)
+	}
+	switch {
+	case a.overdue:
+		p.fail(text)
+	case stopped && panicked:
+		p.fail(text)
+		err = errors.Join(cause, err)
+	case stopped:
+		err = cause
+	case err == nil:
+		p.done, p.pause = a.revision, 0
+	default:
+		p.fail(text)
+		backoff := f.options.Backoff
+		if called && time.Since(a.started) >= backoff.ResetAfter {
+			p.pause = 0
+		}
+		p.pause = min(max(2*p.pause, backoff.Initial), backoff.Limit)
+		// Wait, unless the DataPlane has changed since this run began.
+		if p.revision == a.revision && p.dp.Spec.KubernetesCluster.Credentials == a.dp.Spec.KubernetesCluster.Credentials {
+			retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
+			p.status.NextRetry = time.Now().Add(retry)
+		}
+	}
+	p.status.RunningSince = time.Time{}
+	p.settle()
+	f.mu.Unlock()
+	if f.options.Hooks.OnEnd != nil && (!stopped || called) {
+		f.options.Hooks.OnEnd(p.key, err, ran, retry)
+	}
+}
+
+// fail needs the Fleet's lock.
+func (p *plane) fail(text string) {
+	p.status.LastError, p.status.LastErrorTime = text, time.Now()
+}
