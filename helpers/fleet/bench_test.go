@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
@@ -44,36 +46,13 @@ func BenchmarkFleet(b *testing.B) {
 	}
 	require.Eventually(b, func() bool { return len(s.informer.GetStore().ListKeys()) == planes }, time.Minute, time.Millisecond)
 
-	type work func(ctx context.Context, c *remote.Cluster) error
-	withFleet := func(opts fleet.Options) func(ctx context.Context, work work) error {
-		return func(ctx context.Context, work work) error { return fleet.New(s.informer, work, opts).Run(ctx) }
-	}
-	withoutFleet := func(ctx context.Context, work work) error {
-		var running sync.WaitGroup
-		defer running.Wait()
-		for _, dp := range all {
-			running.Add(1)
-			go func() {
-				defer running.Done()
-				c, err := remote.NewCluster(dp, remote.Options{CloseGrace: -1})
-				if err != nil {
-					return
-				}
-				defer c.Close()
-				for ctx.Err() == nil { // as a Fleet does, if there was no answer in time
-					_ = work(ctx, c)
-				}
-			}()
-		}
-		return nil
-	}
 	for _, bench := range []struct {
 		name string
-		run  func(ctx context.Context, work work) error
+		run  runAll
 	}{
-		{"floor", withoutFleet},
-		{"sdk", withFleet(fleet.Options{})},
-		{"sdk-50-start-at-once", withFleet(fleet.Options{StartLimit: 50, StartTimeout: time.Second})},
+		{"floor", withoutFleet(all, remote.Options{CloseGrace: -1})},
+		{"sdk", withFleet(s, fleet.Options{})},
+		{"sdk-50-start-at-once", withFleet(s, fleet.Options{StartLimit: 50, StartTimeout: time.Second})},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			var rounds, started, stopped, heap, goroutines, serving float64
@@ -114,6 +93,87 @@ func BenchmarkFleet(b *testing.B) {
 			b.ReportMetric((goroutines-serving)/rounds/planes, "goroutines/plane")
 			b.ReportMetric(serving/rounds/planes, "server-goroutines/plane")
 		})
+	}
+}
+
+// BenchmarkFleetHeap of five thousand data planes that connect to nothing, as connections
+// take more than a Fleet, and not always the same.
+func BenchmarkFleetHeap(b *testing.B) {
+	const planes = 5000
+	s := newSource(b)
+	all := make([]*v1alpha1.DataPlane, planes)
+	for i := range all {
+		all[i] = &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("dp-", i)}}
+		s.Add(all[i])
+	}
+	require.Eventually(b, func() bool { return len(s.informer.GetStore().ListKeys()) == planes }, time.Minute, time.Millisecond)
+	opts := remote.Options{CloseGrace: -1, ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+		return &rest.Config{Host: "https://127.0.0.1:1", BearerToken: "token"}, nil
+	}}
+	for _, bench := range []struct {
+		name string
+		run  runAll
+	}{
+		{"floor", withoutFleet(all, opts)},
+		{"sdk", withFleet(s, fleet.Options{Remote: opts})},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			var rounds, heap float64
+			for b.Loop() {
+				before, goroutinesBefore := heapInUse(), runtime.NumGoroutine()
+				ctx, stop := context.WithCancel(b.Context())
+				var called sync.WaitGroup
+				called.Add(planes)
+				result := make(chan error, 1)
+				go func() {
+					result <- bench.run(ctx, func(ctx context.Context, _ *remote.Cluster) error {
+						called.Done()
+						<-ctx.Done()
+						return ctx.Err()
+					})
+				}()
+				called.Wait()
+				time.Sleep(time.Second) // what belongs to the start is gone then
+				heap += heapInUse() - before
+				rounds++
+				stop()
+				require.NoError(b, <-result)
+				testserver.RequireGoroutines(b, goroutinesBefore)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(heap/rounds/planes, "heap-B/plane")
+		})
+	}
+}
+
+type work func(ctx context.Context, c *remote.Cluster) error
+
+// runAll calls a function for all data planes until ctx ends.
+type runAll func(ctx context.Context, work work) error
+
+func withFleet(s *source, opts fleet.Options) runAll {
+	return func(ctx context.Context, work work) error { return fleet.New(s.informer, work, opts).Run(ctx) }
+}
+
+func withoutFleet(all []*v1alpha1.DataPlane, opts remote.Options) runAll {
+	return func(ctx context.Context, work work) error {
+		var running sync.WaitGroup
+		defer running.Wait()
+		for _, dp := range all {
+			running.Add(1)
+			go func() {
+				defer running.Done()
+				c, err := remote.NewCluster(dp, opts)
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				for ctx.Err() == nil { // as a Fleet does, if there was no answer in time
+					_ = work(ctx, c)
+				}
+			}()
+		}
+		return nil
 	}
 }
 
