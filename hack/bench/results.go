@@ -5,7 +5,6 @@ package main
 
 import (
 	"math"
-	"path"
 	"slices"
 )
 
@@ -87,7 +86,7 @@ func (r *results) row(name string) *result {
 // path.Match, nil if there is none.
 func (r *results) largest(pattern string) (largest *result) {
 	for _, row := range r.Rows {
-		if ok, err := path.Match(pattern, row.Name); err == nil && ok && (largest == nil || row.Objects > largest.Objects) {
+		if matches(pattern, row.Name) && (largest == nil || row.Objects > largest.Objects) {
 			largest = row
 		}
 	}
