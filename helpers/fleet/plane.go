@@ -130,6 +130,10 @@ func (p *plane) next() *attempt {
 func (p *plane) due() (*attempt, time.Duration) {
 	p.fleet.mu.Lock()
 	defer p.fleet.mu.Unlock()
+	select {
+	case <-p.wake: // for a change that is seen here, so that the run isn't woken for it
+	default:
+	}
 	p.settle()
 	switch {
 	case p.dp == nil || p.status.State == StateStopped:
