@@ -139,14 +139,14 @@ try_next() {
   local minor=${latest#v0.} version output
   local next=v0.$((${minor%%.*} + 1))
   export GOTOOLCHAIN=auto
-  mkdir "$tmp/next" && cd "$tmp/next" && go mod init example.com/next 2>/dev/null || return
+  mkdir "$tmp/next" && cd "$tmp/next" || return
   printf 'package next\n\nimport _ "k8s.io/client-go/kubernetes"\n' >next.go
-  if ! output=$(go get "k8s.io/client-go@$next" 2>&1 && go mod tidy 2>&1); then
+  if ! output=$( (go mod init example.com/next && go get "k8s.io/client-go@$next" && go mod tidy) 2>&1); then
     output=${output##*$'\n'}
     echo "client-go $next is not tried: ${output#$'\t'}"
     return
   fi
-  version=$(go list -m -f '{{.Version}}' k8s.io/client-go)
+  version=$(go list -m -f '{{.Version}}' k8s.io/client-go) || return
   cd "$root" && mkdir "$tmp/$version" || return
   echo "client-go $version is not supported yet:" \
     "unit $(step "$version" unit as_this_module "$version"), consumer $(step "$version" consumer as_consumer "$version")"
@@ -186,5 +186,5 @@ if ((${#rows[@]})); then
   table_row client-go unit consumer controller-runtime controller modules "with client-go alone"
   printf '%s\n' "${rows[@]}"
 fi
-if [[ $next == yes ]]; then (try_next); fi
+if [[ $next == yes ]]; then (try_next) || echo "verify-compat: the next client-go could not be tried" >&2; fi
 exit $status
