@@ -42,6 +42,7 @@ var program string
 func TestMain(m *testing.M) { demotest.Main(m, "fleet", &program) }
 
 func TestStory(t *testing.T) {
+	t.Parallel()
 	p := demotest.Start(t, program)
 	for _, title := range []string{"the Fleet starts", "2 Deployments", "1 Deployment", "its run goes on", "target-2 stops", "target-2 starts", "a DataPlane of target-1 is deleted", "the Fleet's own status", "the Fleet ends"} {
 		p.WaitFor(title)
@@ -74,6 +75,7 @@ func TestStory(t *testing.T) {
 }
 
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	p := demotest.Start(t, program, "--replicas=3")
 	for _, title := range []string{"share 12 shards", "(SIGKILL)", "(SIGSTOP)", "(SIGCONT)", "is added", "(SIGTERM)", "the others delete", "all replicas end"} {
 		p.WaitFor(title)
@@ -136,6 +138,7 @@ func TestReplicas(t *testing.T) {
 }
 
 func TestInterruptEndsReplicas(t *testing.T) {
+	t.Parallel()
 	p := demotest.Start(t, program, "--replicas=3", "--lease-duration=4s")
 	p.WaitFor("(SIGSTOP)") // one of them can't react to it
 	p.Signal(os.Interrupt)
@@ -145,6 +148,7 @@ func TestInterruptEndsReplicas(t *testing.T) {
 }
 
 func TestReplicasEndWithAKilledParent(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
 		t.Skip("only Linux has /proc")
 	}
@@ -170,6 +174,7 @@ func processesOf(t *testing.T, file string) (found []string) {
 }
 
 func TestUsage(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{"extra"},
 		{"-o=yaml"},
@@ -189,6 +194,7 @@ func TestUsage(t *testing.T) {
 
 // TestExistingCluster uses one control plane, whose DataPlanes describe itself.
 func TestExistingCluster(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	c := newCluster(t)
 	dataPlanes := rbacv1.PolicyRule{APIGroups: []string{"openchoreo.dev"}, Resources: []string{"dataplanes"}, Verbs: []string{"list", "watch"}}

@@ -2,11 +2,13 @@ module github.com/openchoreo/dataplane-sdk-go/hack/controlplane
 
 go 1.26.0
 
+// flock and x/term need no later x/sys than the root module, so that both share client-go
+// in the build cache.
 require (
-	github.com/gofrs/flock v0.13.0
+	github.com/gofrs/flock v0.12.1
 	github.com/stretchr/testify v1.11.1
 	golang.org/x/mod v0.32.0
-	golang.org/x/term v0.39.0
+	golang.org/x/term v0.30.0
 	k8s.io/api v0.33.13
 	k8s.io/apimachinery v0.33.13
 	k8s.io/client-go v0.33.13
@@ -36,7 +38,7 @@ require (
 	github.com/x448/float16 v0.8.4 // indirect
 	golang.org/x/net v0.38.0 // indirect
 	golang.org/x/oauth2 v0.27.0 // indirect
-	golang.org/x/sys v0.40.0 // indirect
+	golang.org/x/sys v0.31.0 // indirect
 	golang.org/x/text v0.23.0 // indirect
 	golang.org/x/time v0.9.0 // indirect
 	google.golang.org/protobuf v1.36.5 // indirect
