@@ -14,13 +14,16 @@
 # detector takes on Linux, it has to find, or to install with apt-get when it runs as
 # root. It fails when a part fails or did not run. All parts run, also after one that
 # fails. A part that needs what is out of reach says "not checked", and fails nothing.
-# Two parts run at a time, one of which waits for API servers while there is such a part;
-# the output is in order.
+# Two parts run at a time, if possible one that waits for API servers and one that
+# computes; the output is in order.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export GOWORK=off
+# The part vet vets all that is tested; go test would vet all dependencies once more.
+GOFLAGS="$(go env GOFLAGS) -vet=off"
+export GOFLAGS
 # Nested modules, which users never import; the root module is the SDK itself.
 nested=(examples hack/bench hack/codegen hack/controlplane hack/integration hack/release hack/tools)
 vetted=("${nested[@]}")
@@ -55,7 +58,7 @@ part_tidy() { # go.mod and go.sum are what go mod tidy makes
   each_module . "${nested[@]}" hack/lint -- go mod tidy -diff
 }
 
-part_vet() { # go vet of every module, which parts with the race detector leave to it
+part_vet() { # go vet of every module, which other parts leave to it
   each_module . "${vetted[@]}" -- go vet ./...
 }
 
@@ -86,8 +89,7 @@ part_vuln() { # no known vulnerability in what the SDK calls
 }
 
 part_unit() { # tests of the SDK without a cluster
-  # Vetting with the race detector's tags would vet all dependencies once more.
-  go test -race -vet=off -count=1 ./...
+  go test -race -count=1 ./...
 }
 
 part_fuzz() { # a few seconds for every fuzz target; hack/fuzz.sh takes longer
@@ -95,7 +97,7 @@ part_fuzz() { # a few seconds for every fuzz target; hack/fuzz.sh takes longer
 }
 
 part_controlplane() { # tests of the harness that runs real control planes
-  go -C hack/controlplane test -race -vet=off -count=1 -timeout=40m ./...
+  go -C hack/controlplane test -race -count=1 -timeout=40m ./...
 }
 
 part_integration() { # tests of the SDK on a real API server; compat has them under the race detector
@@ -214,7 +216,7 @@ for part in "${chosen[@]}"; do
   if [[ " ${waiting[*]} " == *" $part "* ]]; then beside+=("$part"); else computing+=("$part"); fi
 done
 started=$SECONDS
-# Two runs, each with what the other has left when it is through with its own.
+# One that is through with its own parts goes on with those that the other has not begun.
 run ${computing[@]+"${computing[@]}"} ${beside[@]+"${beside[@]}"} </dev/null &
 run ${beside[@]+"${beside[@]}"} ${computing[@]+"${computing[@]}"} </dev/null &
 

@@ -14,8 +14,8 @@
 #               that client-go, and the tests of its controller, on real API servers
 #
 # With the latest minor, the unit tests and those of hack/integration run under the race
-# detector, one of these for longer. With the earliest, hack/test.sh runs both. No tests are
-# vetted here: hack/test.sh does it, with the client-go that go.mod asks for.
+# detector, one of these for longer. With the earliest, hack/test.sh runs both, and it vets
+# them.
 #
 # Needs Go; a client-go that asks for a later Go gets it by GOTOOLCHAIN.
 
@@ -29,7 +29,7 @@ latest=${supported[${#supported[@]} - 1]}
 
 module=github.com/openchoreo/dataplane-sdk-go
 root=$PWD
-export GOWORK=off GOFLAGS="-mod=mod -vet=off"
+export GOWORK=off GOFLAGS=-mod=mod
 
 next=no
 if (($#)); then
@@ -56,9 +56,9 @@ as_this_module() {
   go get -modfile="$mod" "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" &&
     go mod tidy -modfile="$mod" && check_version k8s.io/client-go "$1" -modfile="$mod" &&
     if [[ $1 == "$latest" ]]; then
-      go test -modfile="$mod" -race -count=1 ./... && on_real_api_servers "$1"
+      go test -modfile="$mod" -race -vet=off -count=1 ./... && on_real_api_servers "$1"
     else
-      go test -modfile="$mod" -count=1 ./...
+      go test -modfile="$mod" -vet=off -count=1 ./...
     fi
 }
 
@@ -67,7 +67,7 @@ on_real_api_servers() {
   cd hack/integration && cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
   go get -modfile="$mod" "k8s.io/client-go@$1" "sigs.k8s.io/controller-runtime@$(controller_runtime_for "$1")" &&
     go mod tidy -modfile="$mod" && check_version k8s.io/client-go "$1" -modfile="$mod" &&
-    go test -modfile="$mod" -race -count=1 -parallel=4 -timeout=40m . -fleet.duration=25s
+    go test -modfile="$mod" -race -vet=off -count=1 -parallel=4 -timeout=40m . -fleet.duration=25s
 }
 
 # as_consumer VERSION: another module, which requires this one and VERSION.

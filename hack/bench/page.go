@@ -32,7 +32,8 @@ var reasons = []reason{
 	},
 	{
 		row: "fleet", metrics: []string{"cpu", "heap", "goroutines"}, subject: "by hand",
-		why: "about 5 kB and a goroutine more for each data plane, by which the Fleet follows changes and retries",
+		why: "about 5 kB and a goroutine more for each data plane: 1 kB and the goroutine are the Fleet's, to follow changes and retry, " +
+			"and most of the rest the Cluster's, to rotate",
 	},
 	{
 		row: "fleet", metrics: []string{"stop"}, subject: "by hand",

@@ -31,8 +31,11 @@ type attempt struct {
 	marked   bool      // it has called MarkStarted
 	returned bool
 	overdue  bool // it was given up and has not returned
-	err      error
+	result   error
 }
+
+// String is that of the context, or else fmt would read fields that change.
+func (a *attempt) String() string { return fmt.Sprint(a.Context) }
 
 type attemptKey struct{}
 
@@ -62,12 +65,11 @@ func MarkStarted(ctx context.Context) {
 // attempt calls the function, and returns when that has returned or was given up.
 func (p *plane) attempt(a *attempt) error {
 	f := p.fleet
-	release, err := f.acquireStart(a)
-	if err != nil {
+	var err error
+	if a.release, err = f.acquireStart(a); err != nil {
 		return err
 	}
-	defer release()
-	a.release = release
+	defer a.release()
 	options := f.options.Remote
 	options.OnRotate = func(key types.NamespacedName) {
 		if f.options.Remote.OnRotate != nil {
@@ -101,7 +103,7 @@ func (p *plane) attempt(a *attempt) error {
 		f.mu.Unlock()
 		switch {
 		case returned:
-			return a.err
+			return a.result
 		case a.Err() != nil:
 			return p.stop(a)
 		}
@@ -150,7 +152,7 @@ func (p *plane) call(a *attempt, cluster *remote.Cluster) {
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		a.returned, a.err = true, err
+		a.returned, a.result = true, err
 		wakeUp(p.wake)
 		if a.overdue {
 			if text != "" {
@@ -182,7 +184,7 @@ func (p *plane) stop(a *attempt) error {
 		f.mu.Lock()
 	}
 	if a.returned {
-		return a.err
+		return a.result
 	}
 	a.overdue = true
 	f.overdue[p.key]++

@@ -312,7 +312,8 @@ func (f *Fleet) refresh(name cache.ObjectName) {
 	wakeUp(p.wake)
 }
 
-// acquireStart waits until one more run may start. The caller calls release when it has.
+// acquireStart waits until one more run may start. The caller calls release when that
+// has started or ended.
 func (f *Fleet) acquireStart(ctx context.Context) (release func(), _ error) {
 	if f.starting == nil {
 		return func() {}, nil

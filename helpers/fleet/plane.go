@@ -131,7 +131,7 @@ func (p *plane) due() (*attempt, time.Duration) {
 	p.fleet.mu.Lock()
 	defer p.fleet.mu.Unlock()
 	select {
-	case <-p.wake: // for a change that is seen here, so that the run isn't woken for it
+	case <-p.wake: // what changed is seen below, and the run need not be woken for it
 	default:
 	}
 	p.settle()
