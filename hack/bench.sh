@@ -16,7 +16,8 @@
 # --json, --svg, --scale and --page write these to files of their own; --from takes the
 # results of a file that --json has written, and measures nothing.
 #
-# Needs Go. The machine should have nothing else to do; the table says when it had.
+# Needs Go. The machine should have nothing else to do; the table says when it had, and
+# --docs refuses it.
 
 set -o errexit -o nounset -o pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
