@@ -130,10 +130,6 @@ func (p *plane) next() *attempt {
 func (p *plane) due() (*attempt, time.Duration) {
 	p.fleet.mu.Lock()
 	defer p.fleet.mu.Unlock()
-	select {
-	case <-p.wake: // what changed is seen below, and the run need not be woken for it
-	default:
-	}
 	p.settle()
 	switch {
 	case p.dp == nil || p.status.State == StateStopped:

@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -64,19 +63,4 @@ func TestFleetRunsLastThroughRotations(t *testing.T) {
 	require.NoError(t, f.ended())
 	require.ErrorIs(t, r.cause(t), fleet.ErrStopped)
 	assert.Empty(t, rotations, "an event without new credentials is no rotation")
-}
-
-func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
-	configs := make(chan string, 10)
-	f := newFleetTest(t, false, fleet.Options{Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-		configs <- dp.Labels["version"]
-		return helpers.RESTConfigFor(dp)
-	}}})
-	dp := f.add("a")
-	f.next()
-	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"version": "second"} })
-	assert.Empty(t, testserver.Receive(t, configs))
-	assert.Equal(t, "second", testserver.Receive(t, configs))
-	require.NoError(t, f.ended())
-	assert.Empty(t, configs)
 }
