@@ -17,11 +17,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// attempt is one run, from when it is due, and the context that the function gets.
+// attempt is one run, from when it is due.
 type attempt struct {
-	context.Context
-	fleet    *Fleet
-	release  func()              // lets another run start
+	ctx      context.Context
 	dp       *v1alpha1.DataPlane // that the Cluster has the credentials of
 	revision int
 	refused  string // the error of credentials that can't be used
@@ -31,45 +29,17 @@ type attempt struct {
 	marked   bool      // it has called MarkStarted
 	returned bool
 	overdue  bool // it was given up and has not returned
-	result   error
-}
-
-// String is that of the context, or else fmt would read fields that change.
-func (a *attempt) String() string { return fmt.Sprint(a.Context) }
-
-type attemptKey struct{}
-
-// Value finds the attempt itself, for MarkStarted.
-func (a *attempt) Value(key any) any {
-	if key == (attemptKey{}) {
-		return a
-	}
-	return a.Context.Value(key)
-}
-
-// MarkStarted tells the Fleet that the run with this context has done its initial work, such
-// as filling caches; see Options.StartLimit and [Backoff]. It does nothing with another context.
-func MarkStarted(ctx context.Context) {
-	a, ok := ctx.Value(attemptKey{}).(*attempt)
-	if !ok {
-		return
-	}
-	a.release()
-	a.fleet.mu.Lock()
-	defer a.fleet.mu.Unlock()
-	if !a.marked {
-		a.marked, a.started = true, time.Now()
-	}
+	err      error
 }
 
 // attempt calls the function, and returns when that has returned or was given up.
 func (p *plane) attempt(a *attempt) error {
 	f := p.fleet
-	var err error
-	if a.release, err = f.acquireStart(a); err != nil {
+	started, err := f.acquireStart(a.ctx)
+	if err != nil {
 		return err
 	}
-	defer a.release()
+	defer started()
 	options := f.options.Remote
 	options.OnRotate = func(key types.NamespacedName) {
 		if f.options.Remote.OnRotate != nil {
@@ -84,8 +54,8 @@ func (p *plane) attempt(a *attempt) error {
 		return err
 	}
 	defer cluster.Abort()
-	if a.Err() != nil {
-		return context.Cause(a)
+	if a.ctx.Err() != nil {
+		return context.Cause(a.ctx)
 	}
 	f.mu.Lock()
 	a.started = time.Now()
@@ -95,7 +65,15 @@ func (p *plane) attempt(a *attempt) error {
 	if f.options.Hooks.OnStart != nil {
 		f.options.Hooks.OnStart(p.key)
 	}
-	go p.call(a, cluster)
+	marked := func() {
+		started()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if !a.marked {
+			a.marked, a.started = true, time.Now()
+		}
+	}
+	go p.call(context.WithValue(a.ctx, startedKey{}, marked), a, cluster)
 	for {
 		<-p.wake
 		f.mu.Lock()
@@ -103,8 +81,8 @@ func (p *plane) attempt(a *attempt) error {
 		f.mu.Unlock()
 		switch {
 		case returned:
-			return a.result
-		case a.Err() != nil:
+			return a.err
+		case a.ctx.Err() != nil:
 			return p.stop(a)
 		}
 		a.dp = dp
@@ -140,7 +118,7 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 }
 
 // call calls the function, and keeps its result, or an error if it doesn't return.
-func (p *plane) call(a *attempt, cluster *remote.Cluster) {
+func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
 	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
 	defer func() {
 		if value := recover(); value != nil {
@@ -152,7 +130,7 @@ func (p *plane) call(a *attempt, cluster *remote.Cluster) {
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		a.returned, a.result = true, err
+		a.returned, a.err = true, err
 		wakeUp(p.wake)
 		if a.overdue {
 			if text != "" {
@@ -163,7 +141,7 @@ func (p *plane) call(a *attempt, cluster *remote.Cluster) {
 			}
 		}
 	}()
-	err = f.run(a, cluster)
+	err = f.run(ctx, cluster)
 }
 
 // stop waits for a run whose context has ended, and counts it as overdue if it doesn't
@@ -184,11 +162,11 @@ func (p *plane) stop(a *attempt) error {
 		f.mu.Lock()
 	}
 	if a.returned {
-		return a.result
+		return a.err
 	}
 	a.overdue = true
 	f.overdue[p.key]++
-	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(a))
+	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(a.ctx))
 }
 
 // conclude records how a run ended.
@@ -198,7 +176,7 @@ func (p *plane) conclude(a *attempt, err error) {
 		text = err.Error() // it may be of the user, so not with the lock held
 	}
 	f.mu.Lock()
-	stopped, cause := a.Err() != nil, context.Cause(a)
+	stopped, cause := a.ctx.Err() != nil, context.Cause(a.ctx)
 	p.cancel(nil)
 	p.cancel = nil
 	called, ran, retry := !a.started.IsZero(), time.Duration(0), time.Duration(0)
