@@ -44,7 +44,7 @@ func newCounter(ctx context.Context, config *rest.Config, namespace string, shar
 	if sharding != nil {
 		replica = sharding.Identity
 		config := rest.CopyConfig(config)
-		config.QPS, config.Timeout = -1, 10*time.Second // renewals must not wait
+		config.QPS = -1 // renewals must not wait
 		if sharding.Leases, err = coordinationv1client.NewForConfig(config); err != nil {
 			return nil, err
 		}

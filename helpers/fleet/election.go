@@ -51,7 +51,9 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 		// An election would wait for as long again as it has waited for already.
 		freed := seen.DeepCopy()
 		freed.Spec.HolderIdentity = new(string)
-		_, _ = r.leases.Update(ctx, freed, metav1.UpdateOptions{}) // unless it was renewed
+		request, cancel := context.WithTimeout(ctx, r.requestTimeout())
+		_, _ = r.leases.Update(request, freed, metav1.UpdateOptions{}) // unless it was renewed
+		cancel()
 	}
 	lock := r.elect(ctx, r.leaseName(t.shard), func() { r.won(t) })
 	f.mu.Lock()
@@ -76,11 +78,11 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 // elect takes part in the election for a Lease, once, until ctx ends or the Lease is lost. It
 // doesn't release the Lease, because runs have not ended when it is lost.
 func (r *replica) elect(ctx context.Context, lease string, won func()) resourcelock.Interface {
-	lock := &resourcelock.LeaseLock{
+	lock := electionLock{&resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
 		Client:     r.Leases,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: r.identity},
-	}
+	}, r.requestTimeout()}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock, Name: lease,
 		LeaseDuration: r.LeaseDuration, RenewDeadline: r.renewDeadline(), RetryPeriod: r.retryPeriod(),
@@ -95,6 +97,31 @@ func (r *replica) elect(ctx context.Context, lease string, won func()) resourcel
 		elector.Run(ctx)
 	}
 	return lock
+}
+
+// electionLock ends each request of an election in time, so that another follows an answer
+// that is lost.
+type electionLock struct {
+	resourcelock.Interface
+	timeout time.Duration
+}
+
+func (l electionLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	return l.Interface.Get(ctx)
+}
+
+func (l electionLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	return l.Interface.Create(ctx, record)
+}
+
+func (l electionLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	return l.Interface.Update(ctx, record)
 }
 
 // release lets go of a Lease if this replica still has it. Otherwise, or if that can't be done

@@ -60,8 +60,7 @@ type Sharding struct {
 	// Leases is CoordinationV1() of a clientset. It needs the rights to get, list, create,
 	// update and delete Leases in Namespace. A client whose rate limit could delay renewals is
 	// refused, with the QPS that is needed. Use a client of its own, with a QPS of -1, so that
-	// other requests don't delay them either, and a Timeout of two thirds of LeaseDuration, so
-	// that an answer that is lost doesn't delay a takeover.
+	// other requests don't delay them either.
 	Leases coordinationv1client.LeasesGetter
 	// Namespace is where the Leases are. A replica lists all Leases there every 2 s.
 	Namespace string
@@ -105,6 +104,9 @@ func (s *Sharding) validate(p *problems) {
 // These are in the proportion of client-go's defaults, 15 s, 10 s and 2 s.
 func (s *Sharding) renewDeadline() time.Duration { return s.LeaseDuration * 10 / 15 }
 func (s *Sharding) retryPeriod() time.Duration   { return s.LeaseDuration * 2 / 15 }
+
+// requestTimeout leaves time for a second request before the renew deadline.
+func (s *Sharding) requestTimeout() time.Duration { return s.renewDeadline() / 2 }
 
 func (s *Sharding) leaseName(shard int) string {
 	return fmt.Sprintf("%s-%d-%d", s.Name, s.Shards, shard)

@@ -426,6 +426,33 @@ func TestShardingOfAReplicaThatCannotList(t *testing.T) {
 	})
 }
 
+// An answer that is lost delays a takeover by a moment, however long the client would wait for it.
+func TestShardingWithoutAnswers(t *testing.T) {
+	bubble(t, 8, 20, func(t *testing.T, p *program) {
+		a, b := p.start("a"), p.start("b")
+		time.Sleep(moment)
+		p.requireShared(20, a, b)
+		for _, verb := range []string{"get", "update"} {
+			b.client.setFault(func(v string) fault {
+				if v == verb {
+					return fault{after: time.Hour}
+				}
+				return fault{}
+			})
+			time.Sleep(retryPeriod)
+			p.stop(a)
+			time.Sleep(retryPeriod)
+			b.client.setFault(nil)
+			time.Sleep(leaseDuration)
+			p.requireShared(20, b)
+			a = p.start("a")
+			time.Sleep(leaseDuration)
+			p.requireShared(20, a, b)
+		}
+		p.end(a, b)
+	})
+}
+
 // A run may take StopGrace when its shard is handed over, and is not run twice.
 func TestShardingHandsOverInOrder(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
