@@ -42,6 +42,7 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
@@ -190,7 +191,7 @@ func TestQuickstartOnAClusterThatStopsAnswering(t *testing.T) {
 		assert.Equal(t, -1, r.wait(), r)
 		assert.NotContains(t, r.String(), "everything is stopped and removed")
 		if runtime.GOOS == "linux" {
-			assert.Eventually(t, func() bool { return len(r.processes()) == 0 }, 10*time.Second, 10*time.Millisecond)
+			assert.Eventually(t, func() bool { return len(r.processes()) == 0 }, demotest.Patience, 10*time.Millisecond)
 		}
 	})
 }
@@ -290,7 +291,7 @@ func TestQuickstartKeepsADefinitionThatOthersMayUse(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := existing.dataPlanes.DataPlanes("default").Create(t.Context(), theirs, metav1.CreateOptions{})
 			return err == nil
-		}, 30*time.Second, time.Millisecond)
+		}, demotest.Patience, time.Millisecond)
 		assert.Equal(t, 1, r.wait(), r)
 		assert.Contains(t, r.String(), "dataplanes.openchoreo.dev stays, because of DataPlane default/theirs")
 		r.leavesNothing()
@@ -400,7 +401,7 @@ func (e *existing) isAsBefore(t *testing.T) {
 	assert.Eventually(t, func() bool {
 		_, err := e.crds.Get(t.Context(), crds.DataPlaneName, metav1.GetOptions{})
 		return apierrors.IsNotFound(err)
-	}, 30*time.Second, 50*time.Millisecond, "the definition is left")
+	}, demotest.Patience, 50*time.Millisecond, "the definition is left")
 	namespaces, err := e.core.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	for _, namespace := range namespaces.Items {
@@ -457,7 +458,7 @@ func (s *slowCluster) waitUntilHeld(t *testing.T) {
 	t.Helper()
 	select {
 	case <-s.held:
-	case <-time.After(time.Minute):
+	case <-time.After(demotest.Patience):
 		t.Fatal("the request never came")
 	}
 }
@@ -497,7 +498,7 @@ func start(t *testing.T, args ...string) *process {
 func startWith(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, temp: t.TempDir()}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*demotest.Patience)
 	t.Cleanup(cancel)
 	p.cmd = exec.CommandContext(ctx, program, args...)
 	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+p.temp), env...)
@@ -524,7 +525,7 @@ func (p *process) wait() int {
 func (p *process) waitFor(text string) {
 	p.t.Helper()
 	require.Eventually(p.t, func() bool { return strings.Contains(p.String(), text) },
-		time.Minute, time.Millisecond, "the program should print %q", text)
+		demotest.Patience, time.Millisecond, "the program should print %q; it has printed: %s", text, p)
 }
 
 func (p *process) String() string { return p.out.String() }
