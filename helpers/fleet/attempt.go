@@ -17,9 +17,11 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// attempt is one run, from when it is due.
+// attempt is one run, from when it is due, and the context that the function gets.
 type attempt struct {
-	ctx      context.Context
+	context.Context
+	fleet    *Fleet
+	release  func()              // lets another run start
 	dp       *v1alpha1.DataPlane // that the Cluster has the credentials of
 	revision int
 	refused  string // the error of credentials that can't be used
@@ -29,17 +31,54 @@ type attempt struct {
 	marked   bool      // it has called MarkStarted
 	returned bool
 	overdue  bool // it was given up and has not returned
-	err      error
+	result   error
+}
+
+// String is that of the context, or else fmt would read fields that change.
+func (a *attempt) String() string { return fmt.Sprint(a.Context) }
+
+type attemptKey struct{}
+
+// Value finds the attempt itself, for MarkStarted.
+func (a *attempt) Value(key any) any {
+	if key == (attemptKey{}) {
+		return a
+	}
+	return a.Context.Value(key)
+}
+
+// MarkStarted tells the Fleet that the run with this context has done its initial work, such
+// as filling caches; see Options.StartLimit and [Backoff]. It does nothing with another context.
+func MarkStarted(ctx context.Context) {
+	a, ok := ctx.Value(attemptKey{}).(*attempt)
+	if !ok {
+		return
+	}
+	a.release()
+	a.fleet.mu.Lock()
+	defer a.fleet.mu.Unlock()
+	if !a.marked {
+		a.marked, a.started = true, time.Now()
+	}
 }
 
 // attempt calls the function, and returns when that has returned or was given up.
 func (p *plane) attempt(a *attempt) error {
 	f := p.fleet
-	started, err := f.acquireStart(a.ctx)
-	if err != nil {
+	var err error
+	if a.release, err = f.acquireStart(a); err != nil {
 		return err
 	}
-	defer started()
+	defer a.release()
+	f.mu.Lock()
+	select {
+	case <-p.wake: // the run need not be woken for what has changed so far
+	default:
+	}
+	if a.Err() == nil {
+		a.dp = p.dp
+	}
+	f.mu.Unlock()
 	options := f.options.Remote
 	options.OnRotate = func(key types.NamespacedName) {
 		if f.options.Remote.OnRotate != nil {
@@ -54,8 +93,8 @@ func (p *plane) attempt(a *attempt) error {
 		return err
 	}
 	defer cluster.Abort()
-	if a.ctx.Err() != nil {
-		return context.Cause(a.ctx)
+	if a.Err() != nil {
+		return context.Cause(a)
 	}
 	f.mu.Lock()
 	a.started = time.Now()
@@ -65,15 +104,7 @@ func (p *plane) attempt(a *attempt) error {
 	if f.options.Hooks.OnStart != nil {
 		f.options.Hooks.OnStart(p.key)
 	}
-	marked := func() {
-		started()
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if !a.marked {
-			a.marked, a.started = true, time.Now()
-		}
-	}
-	go p.call(context.WithValue(a.ctx, startedKey{}, marked), a, cluster)
+	go p.call(a, cluster)
 	for {
 		<-p.wake
 		f.mu.Lock()
@@ -81,8 +112,8 @@ func (p *plane) attempt(a *attempt) error {
 		f.mu.Unlock()
 		switch {
 		case returned:
-			return a.err
-		case a.ctx.Err() != nil:
+			return a.result
+		case a.Err() != nil:
 			return p.stop(a)
 		}
 		a.dp = dp
@@ -118,7 +149,7 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 }
 
 // call calls the function, and keeps its result, or an error if it doesn't return.
-func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
+func (p *plane) call(a *attempt, cluster *remote.Cluster) {
 	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
 	defer func() {
 		if value := recover(); value != nil {
@@ -130,7 +161,7 @@ func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		a.returned, a.err = true, err
+		a.returned, a.result = true, err
 		wakeUp(p.wake)
 		if a.overdue {
 			if text != "" {
@@ -141,7 +172,7 @@ func (p *plane) call(ctx context.Context, a *attempt, cluster *remote.Cluster) {
 			}
 		}
 	}()
-	err = f.run(ctx, cluster)
+	err = f.run(a, cluster)
 }
 
 // stop waits for a run whose context has ended, and counts it as overdue if it doesn't
@@ -162,11 +193,11 @@ func (p *plane) stop(a *attempt) error {
 		f.mu.Lock()
 	}
 	if a.returned {
-		return a.err
+		return a.result
 	}
 	a.overdue = true
 	f.overdue[p.key]++
-	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(a.ctx))
+	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(a))
 }
 
 // conclude records how a run ended.
@@ -176,7 +207,7 @@ func (p *plane) conclude(a *attempt, err error) {
 		text = err.Error() // it may be of the user, so not with the lock held
 	}
 	f.mu.Lock()
-	stopped, cause := a.ctx.Err() != nil, context.Cause(a.ctx)
+	stopped, cause := a.Err() != nil, context.Cause(a)
 	p.cancel(nil)
 	p.cancel = nil
 	called, ran, retry := !a.started.IsZero(), time.Duration(0), time.Duration(0)

@@ -312,8 +312,9 @@ func (f *Fleet) refresh(name cache.ObjectName) {
 	wakeUp(p.wake)
 }
 
-// acquireStart waits until one more run may start. The caller calls started when it has.
-func (f *Fleet) acquireStart(ctx context.Context) (started func(), _ error) {
+// acquireStart waits until one more run may start. The caller calls release when that
+// has started or ended.
+func (f *Fleet) acquireStart(ctx context.Context) (release func(), _ error) {
 	if f.starting == nil {
 		return func() {}, nil
 	}
@@ -322,20 +323,10 @@ func (f *Fleet) acquireStart(ctx context.Context) (started func(), _ error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	release := sync.OnceFunc(func() { <-f.starting })
+	once := sync.OnceFunc(func() { <-f.starting })
 	if f.options.StartTimeout < 0 {
-		return release, nil
+		return once, nil
 	}
-	timer := time.AfterFunc(f.options.StartTimeout, release)
-	return func() { timer.Stop(); release() }, nil
-}
-
-type startedKey struct{}
-
-// MarkStarted tells the Fleet that the run with this context has done its initial work, such
-// as filling caches; see Options.StartLimit and [Backoff]. It does nothing with another context.
-func MarkStarted(ctx context.Context) {
-	if started, ok := ctx.Value(startedKey{}).(func()); ok {
-		started()
-	}
+	timer := time.AfterFunc(f.options.StartTimeout, once)
+	return func() { timer.Stop(); once() }, nil
 }

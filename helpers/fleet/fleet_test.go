@@ -38,6 +38,7 @@ func TestFleetRunsOncePerDataPlane(t *testing.T) {
 	}
 	require.Len(t, byName, 2)
 	for name, r := range byName {
+		assert.Regexp(t, `^context\.[A-Za-z.]+$`, fmt.Sprint(r.ctx), "nothing of the Fleet, which changes meanwhile")
 		user, err := get(t.Context(), r.cluster, "/")
 		require.NoError(t, err)
 		assert.Equal(t, "user-of-"+name, user)

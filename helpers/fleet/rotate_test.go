@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -63,4 +64,36 @@ func TestFleetRunsLastThroughRotations(t *testing.T) {
 	require.NoError(t, f.ended())
 	require.ErrorIs(t, r.cause(t), fleet.ErrStopped)
 	assert.Empty(t, rotations, "an event without new credentials is no rotation")
+}
+
+// A run begins with the DataPlane as it is when its turn comes.
+func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
+	configs, seen := make(chan string, 10), make(chan struct{}, 10)
+	f := newFleetTest(t, false, fleet.Options{
+		StartLimit: 1, StartTimeout: -1,
+		Filter: func(dp *v1alpha1.DataPlane, _ bool) bool {
+			if dp.Name == "sentinel" {
+				seen <- struct{}{}
+			}
+			return dp.Name != "sentinel"
+		},
+		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+			configs <- dp.Name + dp.Labels["version"]
+			return helpers.RESTConfigFor(dp)
+		}},
+	})
+	f.add("a")
+	first := f.next()
+	waits := f.add("b")
+	f.modify(waits, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"version": "-2"} })
+	f.add("sentinel")
+	testserver.Receive(t, seen) // after the events before it
+	fleet.MarkStarted(first.ctx)
+	f.next()
+	f.modify(waits, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"version": "-3"} })
+	for _, want := range []string{"a", "b-2", "b-3"} {
+		assert.Equal(t, want, testserver.Receive(t, configs))
+	}
+	require.NoError(t, f.ended())
+	assert.Empty(t, configs)
 }

@@ -41,8 +41,8 @@ func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
 	assert.Equal(t, limit, count(fleet.StateRunning))
 	assert.Equal(t, planes-limit, count(fleet.StateStarting))
 
-	fleet.MarkStarted(running[0].ctx)
-	fleet.MarkStarted(running[0].ctx) // a second time is nothing
+	fleet.MarkStarted(context.WithoutCancel(running[0].ctx)) // a context that is made of it
+	fleet.MarkStarted(running[0].ctx)                        // a second time is nothing
 	fleet.MarkStarted(t.Context())
 	running = append(running, f.next())
 	f.requireNoRun()
