@@ -31,9 +31,10 @@ var reasons = []reason{
 			"does so takes %s. A `remote.Cache` pays it when credentials change",
 	},
 	{
-		row: "fleet", metrics: []string{"cpu", "heap", "goroutines"}, subject: "by hand",
-		why: "about 5 kB and a goroutine more for each data plane: 1 kB and the goroutine are the Fleet's, to follow changes and retry, " +
-			"and most of the rest the Cluster's, to rotate",
+		row: "fleet", metrics: []string{"start", "cpu", "heap", "goroutines"}, subject: "by hand",
+		why: "about 5 kB, a goroutine and 0.3 ms more for each data plane: 1 kB and the goroutine are the Fleet's, to follow changes " +
+			"and retry, and most other memory the Cluster's, to rotate. Memory takes most of the time: garbage collection 25 %, " +
+			"allocation 30 % and the growth of stacks 15 % of the difference",
 	},
 	{
 		row: "fleet", metrics: []string{"stop"}, subject: "by hand",
