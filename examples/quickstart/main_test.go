@@ -172,7 +172,7 @@ func TestQuickstartOnAClusterThatStopsAnswering(t *testing.T) {
 		q := &quickstart{
 			printer:  &printer{out: &out},
 			existing: existingCluster{kubeconfig: slow.kubeconfig},
-			patience: 5 * time.Second, // the other requests of the step have to be done by then
+			patience: 15 * time.Second, // the other requests of the step have to be done by then
 		}
 		err := q.run(t.Context())
 		assert.ErrorIs(t, err, context.DeadlineExceeded, &out)
@@ -488,6 +488,8 @@ type process struct {
 	cmd  *exec.Cmd
 	temp string
 	out  output
+	done chan struct{} // closed when it has ended
+	err  error         // then
 }
 
 func start(t *testing.T, args ...string) *process {
@@ -497,23 +499,27 @@ func start(t *testing.T, args ...string) *process {
 
 func startWith(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, temp: t.TempDir()}
+	p := &process{t: t, temp: t.TempDir(), done: make(chan struct{})}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*demotest.Patience)
 	t.Cleanup(cancel)
 	p.cmd = exec.CommandContext(ctx, program, args...)
 	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+p.temp), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	require.NoError(t, p.cmd.Start())
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
 	return p
 }
 
 // wait returns the exit code, or -1 when a signal ended the process.
 func (p *process) wait() int {
 	p.t.Helper()
-	err := p.cmd.Wait()
+	<-p.done
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		p.t.Fatal(err)
+	if p.err != nil && !errors.As(p.err, &exit) {
+		p.t.Fatal(p.err)
 	}
 	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		assert.Equal(p.t, syscall.SIGINT, status.Signal(), "it took too long: %s", p)
@@ -524,8 +530,15 @@ func (p *process) wait() int {
 // waitFor returns once the program has printed the text.
 func (p *process) waitFor(text string) {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.String(), text) },
-		demotest.Patience, time.Millisecond, "the program should print %q; it has printed: %s", text, p)
+	require.Eventually(p.t, func() bool {
+		select {
+		case <-p.done:
+			return true
+		default:
+			return strings.Contains(p.String(), text)
+		}
+	}, demotest.Patience, time.Millisecond, "the program should print %q; it has printed: %s", text, p)
+	require.Contains(p.t, p.String(), text)
 }
 
 func (p *process) String() string { return p.out.String() }

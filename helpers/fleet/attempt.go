@@ -22,7 +22,7 @@ type attempt struct {
 	context.Context
 	fleet    *Fleet
 	release  func()              // lets another run start
-	dp       *v1alpha1.DataPlane // that the Cluster has the credentials of
+	dp       *v1alpha1.DataPlane // the newest that it has seen, once its turn has come
 	revision int
 	refused  string // the error of credentials that can't be used
 
@@ -75,10 +75,11 @@ func (p *plane) attempt(a *attempt) error {
 	case <-p.wake: // the run need not be woken for what has changed so far
 	default:
 	}
-	if a.Err() == nil {
-		a.dp = p.dp
-	}
+	a.dp, err = p.dp, context.Cause(a)
 	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	options := f.options.Remote
 	options.OnRotate = func(key types.NamespacedName) {
 		if f.options.Remote.OnRotate != nil {

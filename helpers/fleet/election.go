@@ -51,7 +51,7 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 		// An election would wait for as long again as it has waited for already.
 		freed := seen.DeepCopy()
 		freed.Spec.HolderIdentity = new(string)
-		request, cancel := context.WithTimeout(ctx, r.requestTimeout())
+		request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
 		_, _ = r.leases.Update(request, freed, metav1.UpdateOptions{}) // unless it was renewed
 		cancel()
 	}
@@ -82,7 +82,7 @@ func (r *replica) elect(ctx context.Context, lease string, won func()) resourcel
 		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
 		Client:     r.Leases,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: r.identity},
-	}, r.requestTimeout()}
+	}, r.renewDeadline()}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock, Name: lease,
 		LeaseDuration: r.LeaseDuration, RenewDeadline: r.renewDeadline(), RetryPeriod: r.retryPeriod(),
@@ -99,8 +99,8 @@ func (r *replica) elect(ctx context.Context, lease string, won func()) resourcel
 	return lock
 }
 
-// electionLock ends each request of an election in time, so that another follows an answer
-// that is lost.
+// electionLock ends each request of an election, also of one that waits, at the renew deadline,
+// so that another follows an answer that is lost.
 type electionLock struct {
 	resourcelock.Interface
 	timeout time.Duration

@@ -98,7 +98,7 @@ func (f *Fleet) runShards(ctx context.Context) {
 }
 
 func (r *replica) round(ctx context.Context) {
-	request, cancel := context.WithTimeout(ctx, r.requestTimeout())
+	request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
 	defer cancel()
 	began := time.Now()
 	var checking wait.Group // beside the list, because each may take seconds

@@ -85,6 +85,7 @@ func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
 	f.add("a")
 	first := f.next()
 	waits := f.add("b")
+	f.requireState("b", fleet.StateStarting)
 	f.modify(waits, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"version": "-2"} })
 	f.add("sentinel")
 	testserver.Receive(t, seen) // after the events before it

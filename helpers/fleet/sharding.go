@@ -105,9 +105,6 @@ func (s *Sharding) validate(p *problems) {
 func (s *Sharding) renewDeadline() time.Duration { return s.LeaseDuration * 10 / 15 }
 func (s *Sharding) retryPeriod() time.Duration   { return s.LeaseDuration * 2 / 15 }
 
-// requestTimeout leaves time for a second request before the renew deadline.
-func (s *Sharding) requestTimeout() time.Duration { return s.renewDeadline() / 2 }
-
 func (s *Sharding) leaseName(shard int) string {
 	return fmt.Sprintf("%s-%d-%d", s.Name, s.Shards, shard)
 }
