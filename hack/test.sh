@@ -10,12 +10,11 @@
 #   ./hack/test.sh unit integration   these parts
 #   ./hack/test.sh --list             what parts there are; * marks those of the first
 #
-# Needs Go, git and bash, and builds everything else; only a C compiler, which the race
-# detector takes on Linux, it has to find, or to install with apt-get when it runs as
-# root. It fails when a part fails or did not run. All parts run, also after one that
-# fails. A part that needs what is out of reach says "not checked", and fails nothing.
-# Two parts run at a time, if possible one that waits for API servers and one that
-# computes; the output is in order.
+# Needs Go, git, bash and, on Linux, a C compiler for the race detector, which it installs
+# with apt-get if it can. It builds everything else. It fails when a part fails or did not
+# run. All parts run, also after one that fails. A part that needs what is out of reach says
+# "not checked", and fails nothing. Two parts run at a time, if possible one that waits for
+# API servers and one that computes; the output is in order.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -42,7 +42,7 @@ var reasons = []reason{
 	},
 	{
 		row: "remotes-up-down", metrics: []string{"heap up"}, subject: "mutex and map",
-		why: "2.6 kB more for each data plane: the Cluster and its session, and the rest.Config that Update compares with",
+		why: "a few kB more for each data plane: 2.6 kB are the Cluster and its session, and the rest.Config that Update compares with",
 	},
 	{
 		row: "rotate-informers", metrics: []string{"time"}, subject: "client-go",
@@ -148,11 +148,11 @@ func updatePage(file string, r *results) error {
 // farFromFloor is how many times the floor is worth a word.
 const farFromFloor = 1.5
 
-// pageText tells where a peer is ahead in every round, and what is far from the floor.
+// pageText tells where a peer is ahead by more than the spread, and what is far from the floor.
 func pageText(r *results) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "\nMeasured with %s. Figures are medians.\n\n## Where others are ahead\n\n"+
-		"The SDK was slower or larger in every round of these rows:\n\n",
+		"In these rows, the SDK was slower or larger. Neither median is within the rounds of the other:\n\n",
 		strings.Join(r.Environment.lines(), "; "))
 	fmt.Fprint(&out, "| row of `hack/bench.sh` | the SDK | ahead of it | what you notice, and why |\n|---|---|---|---|\n")
 	said := ""
@@ -196,6 +196,6 @@ func pageText(r *results) string {
 				m.Unit.format(sdk.Median), m.Unit.format(least.Median), once(why))
 		}
 	}
-	fmt.Fprint(&out, "\nRows whose rounds overlap are only in the table that the command prints.\n")
+	fmt.Fprint(&out, "\nWhere a median is within the rounds of the other, the row is only in the table that the command prints.\n")
 	return out.String()
 }

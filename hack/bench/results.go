@@ -116,7 +116,7 @@ type lag struct {
 	row, metric, peer string
 	unit              unit
 	sdk, of           *figure
-	overlaps          bool // some rounds of the SDK were as good as some of the other
+	overlaps          bool // one's median is within the rounds of the other
 }
 
 // lags are the figures in which a peer is better than the SDK, by a twentieth or more.
@@ -134,10 +134,10 @@ func (r *results) lags() []lag {
 					continue
 				}
 				behind := f.Median < sdk.Median/1.05
-				overlaps := sdk.Min <= f.Max
+				overlaps := sdk.Median <= f.Max || f.Median >= sdk.Min
 				if m.More {
 					behind = f.Median > sdk.Median*1.05
-					overlaps = sdk.Max >= f.Min
+					overlaps = sdk.Median >= f.Min || f.Median <= sdk.Max
 				}
 				if behind {
 					lags = append(lags, lag{row.Name, m.Name, s.Name, m.Unit, sdk, f, overlaps})
