@@ -35,7 +35,7 @@ last=$(git tag --list 'v[0-9]*' --sort=-version:refname | head -n 1)
 heading=$(grep --max-count=1 '^## ' CHANGELOG.md)
 [[ $heading == "## $version" ]] || problem "CHANGELOG.md begins with \"$heading\", not \"## $version\""
 changes=$(awk '/^## / { headings++ } headings == 1' CHANGELOG.md)
-if [[ $changes == *"### Breaking"* && ($version != *.0 || $version != v0.*) ]]; then
+if [[ $changes == *"### Breaking"* && $version != v0.*.0 && $version != v1.0.0 ]]; then
   problem "CHANGELOG.md has breaking changes, which $version can't have by Semantic Versioning"
 fi
 [[ $version == v[01].* ]] || problem "$version would need another module path, with /${version%%.*} at its end"

@@ -173,13 +173,13 @@ func TestFormat(t *testing.T) {
 func TestLags(t *testing.T) {
 	r := newResult(&row{
 		name:    "row",
-		metrics: []metric{{Name: "time", Unit: seconds}, {Name: "rate", Unit: perSecond, More: true}, {Name: "objects", Info: true}},
+		metrics: []metric{{Name: "time", Unit: seconds}, {Name: "rate", Unit: perSecond, More: true}, {Name: "heap", Unit: bytesUnit}, {Name: "objects", Info: true}},
 		subjects: []subject{
 			{name: "sdk"}, {name: "better"}, {name: "about the same"}, {name: "floor", aside: true},
 		},
 	}, 2, [][]values{
-		{{"time": 1, "rate": 10, "objects": 5}, {"time": 3, "rate": 10, "objects": 5}},
-		{{"time": 1.5, "rate": 20, "objects": 1}, {"time": 1.5, "rate": 20, "objects": 1}},
+		{{"time": 1, "rate": 10, "heap": 20, "objects": 5}, {"time": 3, "rate": 10, "heap": 30, "objects": 5}},
+		{{"time": 1.5, "rate": 20, "heap": 10, "objects": 1}, {"time": 1.5, "rate": 20, "heap": 22, "objects": 1}},
 		{{"time": 1.95, "rate": 10.4}, {"time": 1.95, "rate": 10.4}},
 		{{"time": 0.1, "rate": 100}, {"time": 0.1, "rate": 100}},
 	})
@@ -187,7 +187,7 @@ func TestLags(t *testing.T) {
 	for _, l := range (&results{Rows: []*result{r}}).lags() {
 		got = append(got, fmt.Sprint(l.metric, " ", l.peer, " ", l.overlaps))
 	}
-	if want := []string{"time better true", "rate better false"}; !slices.Equal(got, want) {
+	if want := []string{"time better true", "rate better false", "heap better false"}; !slices.Equal(got, want) {
 		t.Errorf("lags are %q, want %q", got, want)
 	}
 }

@@ -196,6 +196,6 @@ func pageText(r *results) string {
 				m.Unit.format(sdk.Median), m.Unit.format(least.Median), once(why))
 		}
 	}
-	fmt.Fprint(&out, "\nWhere a median is within the rounds of the other, the row is only in the table that the command prints.\n")
+	fmt.Fprint(&out, "\nWhere a median is within the rounds of the other, or less than a twentieth away, the row is only in the table that the command prints.\n")
 	return out.String()
 }

@@ -37,7 +37,8 @@ import (
 //   - When a replica ends in order, the others take each of its shards when its runs have
 //     ended. Run returns within StopGrace and 10 s, so a Pod needs more than that as its
 //     terminationGracePeriodSeconds.
-//   - When a replica is killed or cut off, the others take its shards after 15 s and a moment.
+//   - When a replica is killed or cut off, the others take its shards after 15 s and a moment,
+//     or up to 15 s later if an answer to them is lost.
 //   - When a replica can't renew the Lease of a shard for 10 s, it ends the runs. Those that
 //     have not returned after 3 s are given up, whatever StopGrace is, and their connections
 //     are closed. When the API server is down for longer, no replica has runs.
