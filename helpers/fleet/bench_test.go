@@ -97,7 +97,8 @@ func BenchmarkFleet(b *testing.B) {
 }
 
 // BenchmarkFleetHeap of five thousand data planes that connect to nothing, as connections
-// take more than a Fleet, and not always the same.
+// take more than a Fleet, and not always the same. It must run alone (-bench FleetHeap): what
+// other benchmarks leave on the heap falsifies it.
 func BenchmarkFleetHeap(b *testing.B) {
 	const planes = 5000
 	s := newSource(b)
