@@ -18,7 +18,7 @@ var chartTemplate string
 // the largest is shown, and %s for that number in the label.
 var charted = []struct{ row, metric, label, detail string }{
 	{"informer-*-watchlist", "time", "Informer of %s", "time until synced"},
-	{"informer-*-watchlist", "peak heap", "Informer of %s", "peak heap until synced"},
+	{"informer-*-list", "peak heap", "Informer of %s", "peak heap, by a list"},
 	{"latency-100", "cpu per event", "Event of a watch", "CPU time"},
 	{"wait", "p50", "Wait for Ready", "time from write to return"},
 	{"rotate-informers", "received", "Credentials change under informers", "received by 1,000 clients"},

@@ -33,8 +33,8 @@ var reasons = []reason{
 	{
 		row: "fleet", metrics: []string{"start", "cpu", "heap", "goroutines"}, subject: "by hand",
 		why: "about 5 kB, a goroutine and 0.3 ms more for each data plane: 1 kB and the goroutine are the Fleet's, to follow changes " +
-			"and retry, and most other memory the Cluster's, to rotate. Memory takes most of the time: garbage collection 25 %, " +
-			"allocation 30 % and the growth of stacks 15 % of the difference",
+			"and retry, and most other memory the Cluster's, to rotate. Profiles show no single cause of the time, which is as much " +
+			"without garbage collection",
 	},
 	{
 		row: "fleet", metrics: []string{"stop"}, subject: "by hand",
