@@ -7,12 +7,34 @@ import (
 	"context"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
+
+// lease is a Lease that a replica sees. As in leader election, each trusts only its own clock:
+// since is when this one first saw it as it is.
+type lease struct {
+	*coordinationv1.Lease
+	since time.Time
+}
+
+// record returns what the Lease says; nothing if there is none.
+func (l lease) record() resourcelock.LeaderElectionRecord {
+	if l.Lease == nil {
+		return resourcelock.LeaderElectionRecord{}
+	}
+	return *resourcelock.LeaseSpecToLeaderElectionRecord(&l.Spec)
+}
+
+func (l lease) holder() string { return l.record().HolderIdentity }
+
+func (l lease) expired() bool {
+	return time.Since(l.since) > time.Duration(l.record().LeaseDurationSeconds)*time.Second
+}
 
 // begin takes part in the election for a shard, until its term ends. seen is the Lease, which
 // nobody holds. It needs the lock.
@@ -75,19 +97,28 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 	wakeUp(r.wake)
 }
 
-// elect takes part in the election for a Lease, once, until ctx ends or the Lease is lost. It
-// doesn't release the Lease, because runs have not ended when it is lost.
+// elect takes part in the election for a Lease, once, until ctx ends or the Lease is lost, or
+// until it hasn't won in time, since client-go waits for a lost answer without end. It doesn't
+// release the Lease, because runs have not ended when it is lost.
 func (r *replica) elect(ctx context.Context, lease string, won func()) resourcelock.Interface {
-	lock := electionLock{&resourcelock.LeaseLock{
+	lock := &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
 		Client:     r.Leases,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: r.identity},
-	}, r.renewDeadline()}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	trying := time.AfterFunc(r.renewDeadline(), cancel)
+	defer trying.Stop()
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock, Name: lease,
 		LeaseDuration: r.LeaseDuration, RenewDeadline: r.renewDeadline(), RetryPeriod: r.retryPeriod(),
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(context.Context) { won() },
+			OnStartedLeading: func(context.Context) {
+				if trying.Stop() {
+					won()
+				}
+			},
 			OnStoppedLeading: func() {},
 		},
 	})
@@ -99,35 +130,12 @@ func (r *replica) elect(ctx context.Context, lease string, won func()) resourcel
 	return lock
 }
 
-// electionLock ends each request of an election, also of one that waits, at the renew deadline,
-// so that another follows an answer that is lost.
-type electionLock struct {
-	resourcelock.Interface
-	timeout time.Duration
-}
-
-func (l electionLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	return l.Interface.Get(ctx)
-}
-
-func (l electionLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	return l.Interface.Create(ctx, record)
-}
-
-func (l electionLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	return l.Interface.Update(ctx, record)
-}
-
 // release lets go of a Lease if this replica still has it. Otherwise, or if that can't be done
 // soon, it expires.
 func (r *replica) release(ctx context.Context, lock resourcelock.Interface) {
 	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), r.retryPeriod(), r.renewDeadline(), true, func(ctx context.Context) (bool, error) {
+		ctx, cancel := context.WithTimeout(ctx, r.renewDeadline()/2) // an answer may be lost
+		defer cancel()
 		record, _, err := lock.Get(ctx)
 		if err != nil {
 			return apierrors.IsNotFound(err), nil

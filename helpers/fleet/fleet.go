@@ -63,39 +63,6 @@ type Fleet struct {
 	replica *replica                     // nil without Sharding
 }
 
-// These end the context of a run, beside [helpers.ErrDeleted], [helpers.ErrReplaced] and
-// [remote.ErrServerChanged].
-var (
-	// ErrDataPlaneChanged reports a change for which Options.RestartOn returned true.
-	ErrDataPlaneChanged = errors.New("data plane has changed")
-	// ErrNotSelected reports that Options.Filter no longer selects the DataPlane.
-	ErrNotSelected = errors.New("data plane is no longer selected")
-	// ErrShardLost reports that another replica runs the shard of the DataPlane, or may.
-	ErrShardLost = errors.New("replica no longer leads the shard")
-	// ErrStopped reports that the Fleet ends.
-	ErrStopped = errors.New("fleet is stopped")
-)
-
-// ErrOverdue reports that a run did not return in time and was given up.
-var ErrOverdue = errors.New("run did not return in time")
-
-// PanicError is the error of a run that panicked.
-type PanicError struct {
-	// Value is the value of the panic.
-	Value any
-	// Stack is the stack of the goroutine that panicked, as debug.Stack formats it.
-	Stack []byte
-}
-
-// Error shows Value but not Stack.
-func (e *PanicError) Error() string { return fmt.Sprintf("run panicked: %v", e.Value) }
-
-// Unwrap returns Value if it is an error.
-func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error)
-	return err
-}
-
 // New returns a Fleet that calls run for the DataPlanes of an informer. run is called from
 // many goroutines at once and must not be nil. The caller starts the informer and keeps it
 // running while the Fleet runs. The informer must keep the credentials of its objects, so

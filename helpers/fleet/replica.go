@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
 // replica is this process among those that share the data planes. In rounds, it looks at the
@@ -45,27 +44,6 @@ type replica struct {
 	seen      map[string]lease
 	terms     map[int]*term
 	wants     []int
-}
-
-// lease is a Lease that a replica sees. As in leader election, each trusts only its own clock:
-// since is when this one first saw it as it is.
-type lease struct {
-	*coordinationv1.Lease
-	since time.Time
-}
-
-// record returns what the Lease says; nothing if there is none.
-func (l lease) record() resourcelock.LeaderElectionRecord {
-	if l.Lease == nil {
-		return resourcelock.LeaderElectionRecord{}
-	}
-	return *resourcelock.LeaseSpecToLeaderElectionRecord(&l.Spec)
-}
-
-func (l lease) holder() string { return l.record().HolderIdentity }
-
-func (l lease) expired() bool {
-	return time.Since(l.since) > time.Duration(l.record().LeaseDurationSeconds)*time.Second
 }
 
 // runShards runs the data planes of the shards that fall to this replica until ctx ends.

@@ -428,27 +428,32 @@ func TestShardingOfAReplicaThatCannotList(t *testing.T) {
 
 // Answers that are lost delay a takeover, but not for as long as a client would wait for them.
 func TestShardingWithoutAnswers(t *testing.T) {
-	bubble(t, 8, 20, func(_ *testing.T, p *program) {
-		a, b := p.start("a"), p.start("b")
-		time.Sleep(moment)
-		p.requireShared(20, a, b)
-		var lost atomic.Int32
-		b.client.setFault(func(verb string) fault {
-			if verb != "get" {
-				return fault{}
-			}
-			lost.Add(1)
-			return fault{after: time.Hour}
+	for _, verb := range []string{"get", "create", "update"} {
+		t.Run(verb, func(t *testing.T) {
+			bubble(t, 8, 20, func(t *testing.T, p *program) {
+				var requests atomic.Int32
+				a := p.start("a", func(o *fleet.Options) {
+					client, _ := o.Sharding.Leases.(*leaseClient)
+					client.setFault(func(v string) fault {
+						if v != verb || requests.Add(1)%2 == 1 {
+							return fault{}
+						}
+						return fault{after: time.Hour}
+					})
+				})
+				time.Sleep(moment)
+				b := p.start("b")
+				time.Sleep(2 * leaseDuration)
+				p.stop(b)
+				time.Sleep(2 * leaseDuration)
+				require.Greater(t, requests.Load(), int32(4))
+				a.client.setFault(nil)
+				time.Sleep(leaseDuration + moment)
+				p.requireShared(20, a)
+				p.end(a)
+			})
 		})
-		p.stop(a)
-		for lost.Load() < 5 { // of the elections for four shards, and perhaps of a check of rights
-			time.Sleep(retryPeriod)
-		}
-		b.client.setFault(nil)
-		time.Sleep(leaseDuration + moment)
-		p.requireShared(20, b)
-		p.end(b)
-	})
+	}
 }
 
 // A run may take StopGrace when its shard is handed over, and is not run twice.
