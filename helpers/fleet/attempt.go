@@ -20,22 +20,36 @@ import (
 // attempt is one run, from when it is due, and the context that the function gets.
 type attempt struct {
 	context.Context
-	fleet    *Fleet
-	release  func()              // lets another run start
-	dp       *v1alpha1.DataPlane // the newest that it has seen, once its turn has come
-	revision int
-	refused  string // the error of credentials that can't be used
+	fleet   *Fleet
+	release func()              // lets another run start
+	dp      *v1alpha1.DataPlane // the newest that it has seen, once its turn has come
+	refused string              // the error of credentials that can't be used
 
 	// With the Fleet's lock:
+	cluster  *remote.Cluster // nil until the function is called
+	result   error
 	started  time.Time // when the function called MarkStarted, or else was called
+	revision int32     // of the plane, when it began
 	marked   bool      // it has called MarkStarted
 	returned bool
 	overdue  bool // it was given up and has not returned
-	result   error
+}
+
+// abort closes the Cluster of a run that was given up.
+func (a *attempt) abort() {
+	a.fleet.mu.Lock()
+	cluster := a.cluster
+	a.fleet.mu.Unlock()
+	if cluster != nil {
+		cluster.Abort()
+	}
 }
 
 // String is that of the context, or else fmt would read fields that change.
 func (a *attempt) String() string { return fmt.Sprint(a.Context) }
+
+// GoString is that too.
+func (a *attempt) GoString() string { return a.String() }
 
 type attemptKey struct{}
 
@@ -80,42 +94,20 @@ func (p *plane) attempt(a *attempt) error {
 	if err != nil {
 		return err
 	}
-	options := f.options.Remote
-	options.OnRotate = func(key types.NamespacedName) {
-		if f.options.Remote.OnRotate != nil {
-			f.options.Remote.OnRotate(key)
-		}
-		if f.options.Hooks.OnRotate != nil {
-			f.options.Hooks.OnRotate(key, nil)
-		}
-	}
-	cluster, err := remote.NewCluster(a.dp, options)
-	if err != nil {
-		return err
-	}
-	defer cluster.Abort()
-	if a.Err() != nil {
-		return context.Cause(a)
-	}
-	f.mu.Lock()
-	a.started = time.Now()
-	p.starts++
-	p.status.State, p.status.RunningSince, p.status.Restarts = StateRunning, a.started, p.starts-1
-	f.mu.Unlock()
-	if f.options.Hooks.OnStart != nil {
-		f.options.Hooks.OnStart(p.key)
-	}
-	go p.call(a, cluster)
+	go p.call(a, a.dp)
 	for {
 		<-p.wake
 		f.mu.Lock()
-		dp, returned := p.dp, a.returned
+		dp, cluster, returned := p.dp, a.cluster, a.returned
 		f.mu.Unlock()
 		switch {
 		case returned:
 			return a.result
 		case a.Err() != nil:
+			defer a.abort()
 			return p.stop(a)
+		case cluster == nil:
+			continue
 		}
 		a.dp = dp
 		if err := p.rotate(a, cluster); err != nil && f.options.Hooks.OnRotate != nil {
@@ -149,8 +141,8 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	return err
 }
 
-// call calls the function, and keeps its result, or an error if it doesn't return.
-func (p *plane) call(a *attempt, cluster *remote.Cluster) {
+// call keeps the result of a run, or an error if it doesn't return.
+func (p *plane) call(a *attempt, dp *v1alpha1.DataPlane) {
 	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
 	defer func() {
 		if value := recover(); value != nil {
@@ -173,7 +165,51 @@ func (p *plane) call(a *attempt, cluster *remote.Cluster) {
 			}
 		}
 	}()
-	err = f.run(a, cluster)
+	err = p.connect(a, dp)
+}
+
+// connect makes a Cluster and calls the function. Both need a large stack, so that they have
+// one goroutine for both.
+func (p *plane) connect(a *attempt, dp *v1alpha1.DataPlane) error {
+	f := p.fleet
+	options := f.options.Remote
+	options.OnRotate = func(key types.NamespacedName) {
+		if f.options.Remote.OnRotate != nil {
+			f.options.Remote.OnRotate(key)
+		}
+		if f.options.Hooks.OnRotate != nil {
+			f.options.Hooks.OnRotate(key, nil)
+		}
+	}
+	cluster, err := remote.NewCluster(dp, options)
+	if err != nil {
+		return err
+	}
+	defer cluster.Abort()
+	f.mu.Lock()
+	if err = context.Cause(a); err == nil {
+		a.started = time.Now()
+		p.starts++
+		p.status.State, p.status.RunningSince, p.status.Restarts = StateRunning, a.started, p.starts-1
+	}
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if f.options.Hooks.OnStart != nil {
+		f.options.Hooks.OnStart(p.key)
+	}
+	f.mu.Lock()
+	a.cluster = cluster
+	if p.dp != dp {
+		wakeUp(p.wake)
+	}
+	overdue := a.overdue
+	f.mu.Unlock()
+	if overdue {
+		return context.Cause(a)
+	}
+	return f.run(a, cluster)
 }
 
 // stop waits for a run whose context has ended, and counts it as overdue if it doesn't

@@ -381,6 +381,42 @@ func TestShardingOnAFakeClientset(t *testing.T) {
 	})
 }
 
+// A ConfigFor of the user may panic or hang, as a run may.
+func TestConfigForThatPanicsOrHangs(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
+		var calls atomic.Int32
+		goOn := make(chan struct{})
+		var ended []error
+		f := fleet.New(p.source.informer, func(context.Context, *remote.Cluster) error {
+			assert.Fail(t, "it was given up")
+			return nil
+		}, fleet.Options{
+			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+				if calls.Add(1) == 1 {
+					panic("first")
+				}
+				<-goOn
+				return &rest.Config{Host: "https://127.0.0.1:1"}, nil
+			}},
+			Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ended = append(ended, err) }},
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() { result <- f.Run(ctx) }()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Len(t, ended, 1)
+		require.ErrorAs(t, ended[0], new(*fleet.PanicError))
+		stop()
+		require.ErrorIs(t, <-result, fleet.ErrOverdue)
+		assert.Equal(t, 1, f.Status().Planes[0].Overdue)
+		close(goOn)
+		synctest.Wait()
+		assert.Zero(t, f.Status().Planes[0].Overdue)
+		assert.EqualValues(t, 2, calls.Load())
+	})
+}
+
 // What ConfigFor takes from elsewhere is read again at each resync of the informer.
 func TestAResyncRotates(t *testing.T) {
 	bubble(t, 1, 1, func(t *testing.T, p *program) {

@@ -25,8 +25,8 @@ type plane struct {
 
 	dp       *v1alpha1.DataPlane // nil when it is gone
 	selected bool
-	revision int                     // counts the changes that need another run
-	done     int                     // the revision whose run has returned nil
+	revision int32                   // counts the changes that need another run
+	done     int32                   // the revision whose run has returned nil
 	pause    time.Duration           // after the failure before; 0 if there was none
 	cancel   context.CancelCauseFunc // of the run under way
 	starts   int
