@@ -19,17 +19,19 @@ import (
 )
 
 // Clients can also apply the status since controller-runtime v0.23.
-func TestApplyStatus(t *testing.T) {
-	t.Parallel()
-	e := newEnvironment(t, 0)
-	dp := e.newDataPlane("applied")
-	require.NoError(t, e.management.Create(t.Context(), dp))
-	require.NoError(t, e.management.Status().Apply(t.Context(), openchoreoapply.DataPlane(dp.Name, dp.Namespace).
-		WithStatus(openchoreoapply.DataPlaneStatus().
-			WithObservedGeneration(dp.Generation).
-			WithConditions(applymetav1.Condition().
-				WithType(gatewayProvisioned).WithStatus(metav1.ConditionTrue).WithReason("Applied").WithMessage("").
-				WithObservedGeneration(dp.Generation).WithLastTransitionTime(metav1.Now()))),
-		fieldOwner, client.ForceOwnership))
-	assert.True(t, helpers.IsGatewayProvisioned(e.get(t, dp)))
+func init() {
+	testApplyStatus = func(t *testing.T, e *environment) {
+		t.Helper()
+		dp := e.newDataPlane("applied-status")
+		require.NoError(t, e.management.Create(t.Context(), dp))
+		require.NoError(t, e.management.Status().Apply(t.Context(), openchoreoapply.DataPlane(dp.Name, dp.Namespace).
+			WithStatus(openchoreoapply.DataPlaneStatus().
+				WithObservedGeneration(dp.Generation).
+				WithConditions(applymetav1.Condition().
+					WithType(gatewayProvisioned).WithStatus(metav1.ConditionTrue).WithReason("Applied").WithMessage("").
+					WithObservedGeneration(dp.Generation).WithLastTransitionTime(metav1.Now()))),
+			fieldOwner, client.ForceOwnership))
+		assert.True(t, helpers.IsGatewayProvisioned(e.get(t, dp)))
+		require.NoError(t, e.management.Delete(t.Context(), dp))
+	}
 }
