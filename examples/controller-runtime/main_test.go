@@ -172,6 +172,7 @@ func TestController(t *testing.T) {
 func testApply(t *testing.T, e *environment) {
 	t.Helper()
 	dp := e.newDataPlane("applied")
+	t.Cleanup(func() { assert.NoError(t, client.IgnoreNotFound(e.management.Delete(context.Background(), dp))) })
 	creds := dp.Spec.KubernetesCluster.Credentials
 	// Each call needs a new one, since apply may overwrite it.
 	whole := func() *openchoreoapply.DataPlaneApplyConfiguration {

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -24,6 +25,7 @@ func init() {
 		t.Helper()
 		dp := e.newDataPlane("applied-status")
 		require.NoError(t, e.management.Create(t.Context(), dp))
+		t.Cleanup(func() { assert.NoError(t, e.management.Delete(context.Background(), dp)) })
 		require.NoError(t, e.management.Status().Apply(t.Context(), openchoreoapply.DataPlane(dp.Name, dp.Namespace).
 			WithStatus(openchoreoapply.DataPlaneStatus().
 				WithObservedGeneration(dp.Generation).
@@ -32,6 +34,5 @@ func init() {
 					WithObservedGeneration(dp.Generation).WithLastTransitionTime(metav1.Now()))),
 			fieldOwner, client.ForceOwnership))
 		assert.True(t, helpers.IsGatewayProvisioned(e.get(t, dp)))
-		require.NoError(t, e.management.Delete(t.Context(), dp))
 	}
 }

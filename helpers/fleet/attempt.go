@@ -25,30 +25,22 @@ type attempt struct {
 	dp      *v1alpha1.DataPlane // the newest that it has seen, once its turn has come
 	refused string              // the error of credentials that can't be used
 
-	// With the Fleet's lock:
-	cluster  *remote.Cluster // nil until the function is called
-	result   error
-	started  time.Time // when the function called MarkStarted, or else was called
-	revision int32     // of the plane, when it began
-	marked   bool      // it has called MarkStarted
-	returned bool
-	overdue  bool // it was given up and has not returned
-}
+	revision int32 // of the plane when it began; beside the bools, since there are many attempts
 
-// abort closes the Cluster of a run that was given up.
-func (a *attempt) abort() {
-	a.fleet.mu.Lock()
-	cluster := a.cluster
-	a.fleet.mu.Unlock()
-	if cluster != nil {
-		cluster.Abort()
-	}
+	// With the Fleet's lock:
+	marked   bool // it has called MarkStarted
+	missed   bool // it was woken before there was a Cluster
+	returned bool
+	overdue  bool            // it was given up and has not returned
+	cluster  *remote.Cluster // nil before the function is called
+	started  time.Time       // when that was, or when it called MarkStarted
+	result   error
 }
 
 // String is that of the context, or else fmt would read fields that change.
 func (a *attempt) String() string { return fmt.Sprint(a.Context) }
 
-// GoString is that too.
+// GoString is for %#v.
 func (a *attempt) GoString() string { return a.String() }
 
 type attemptKey struct{}
@@ -86,7 +78,7 @@ func (p *plane) attempt(a *attempt) error {
 	defer a.release()
 	f.mu.Lock()
 	select {
-	case <-p.wake: // the run need not be woken for what has changed so far
+	case <-p.wake: // p.dp has what has changed so far
 	default:
 	}
 	a.dp, err = p.dp, context.Cause(a)
@@ -94,17 +86,20 @@ func (p *plane) attempt(a *attempt) error {
 	if err != nil {
 		return err
 	}
+	if f.options.Hooks.OnStart != nil {
+		f.options.Hooks.OnStart(p.key)
+	}
 	go p.call(a, a.dp)
 	for {
 		<-p.wake
 		f.mu.Lock()
 		dp, cluster, returned := p.dp, a.cluster, a.returned
+		a.missed = cluster == nil
 		f.mu.Unlock()
 		switch {
 		case returned:
 			return a.result
 		case a.Err() != nil:
-			defer a.abort()
 			return p.stop(a)
 		case cluster == nil:
 			continue
@@ -119,7 +114,7 @@ func (p *plane) attempt(a *attempt) error {
 // rotate gives the Cluster of a run its newest credentials.
 func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	f := p.fleet
-	err := cluster.Update(a.dp)
+	err := recovered(func() error { return cluster.Update(a.dp) })
 	if err == nil {
 		a.refused = ""
 		return nil
@@ -141,13 +136,20 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	return err
 }
 
-// call keeps the result of a run, or an error if it doesn't return.
-func (p *plane) call(a *attempt, dp *v1alpha1.DataPlane) {
-	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
+// recovered returns the error of f, a PanicError if that panics.
+func recovered(f func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = &PanicError{Value: value, Stack: debug.Stack()}
 		}
+	}()
+	return f()
+}
+
+// call makes a run and keeps its result, or an error if it doesn't return.
+func (p *plane) call(a *attempt, dp *v1alpha1.DataPlane) {
+	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
+	defer func() {
 		text := "" // not asked for with the lock held
 		if errors.As(err, new(*PanicError)) {
 			text = err.Error()
@@ -165,12 +167,12 @@ func (p *plane) call(a *attempt, dp *v1alpha1.DataPlane) {
 			}
 		}
 	}()
-	err = p.connect(a, dp)
+	err = recovered(func() error { return p.makeRun(a, dp) })
 }
 
-// connect makes a Cluster and calls the function. Both need a large stack, so that they have
-// one goroutine for both.
-func (p *plane) connect(a *attempt, dp *v1alpha1.DataPlane) error {
+// makeRun makes a Cluster and calls the function, in one goroutine, since each needs a large
+// stack.
+func (p *plane) makeRun(a *attempt, dp *v1alpha1.DataPlane) error {
 	f := p.fleet
 	options := f.options.Remote
 	options.OnRotate = func(key types.NamespacedName) {
@@ -185,29 +187,19 @@ func (p *plane) connect(a *attempt, dp *v1alpha1.DataPlane) error {
 	if err != nil {
 		return err
 	}
-	defer cluster.Abort()
 	f.mu.Lock()
 	if err = context.Cause(a); err == nil {
-		a.started = time.Now()
+		a.cluster, a.started = cluster, time.Now()
 		p.starts++
 		p.status.State, p.status.RunningSince, p.status.Restarts = StateRunning, a.started, p.starts-1
 	}
-	f.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if f.options.Hooks.OnStart != nil {
-		f.options.Hooks.OnStart(p.key)
-	}
-	f.mu.Lock()
-	a.cluster = cluster
-	if p.dp != dp {
+	if a.missed {
 		wakeUp(p.wake)
 	}
-	overdue := a.overdue
 	f.mu.Unlock()
-	if overdue {
-		return context.Cause(a)
+	if err != nil {
+		cluster.Abort()
+		return err
 	}
 	return f.run(a, cluster)
 }
@@ -237,9 +229,15 @@ func (p *plane) stop(a *attempt) error {
 	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(a))
 }
 
-// conclude records how a run ended.
+// conclude closes the Cluster of a run and records how that ended.
 func (p *plane) conclude(a *attempt, err error) {
 	f, panicked, text := p.fleet, errors.As(err, new(*PanicError)), ""
+	f.mu.Lock()
+	cluster := a.cluster
+	f.mu.Unlock()
+	if cluster != nil {
+		cluster.Abort()
+	}
 	if err != nil {
 		text = err.Error() // it may be of the user, so not with the lock held
 	}
@@ -277,7 +275,7 @@ func (p *plane) conclude(a *attempt, err error) {
 	p.status.RunningSince = time.Time{}
 	p.settle()
 	f.mu.Unlock()
-	if f.options.Hooks.OnEnd != nil && (!stopped || called) {
+	if f.options.Hooks.OnEnd != nil && a.dp != nil {
 		f.options.Hooks.OnEnd(p.key, err, ran, retry)
 	}
 }

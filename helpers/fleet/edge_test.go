@@ -337,7 +337,6 @@ func TestTheErrorOfAStoppedInformerIsSaidOnce(t *testing.T) {
 // No run begins with a context that has ended.
 func TestNoRunBeginsAfterItsContextHasEnded(t *testing.T) {
 	making, made := make(chan struct{}), make(chan struct{})
-	var started atomic.Int64
 	removed := make(chan struct{}, 1)
 	f := newFleetTest(t, false, fleet.Options{
 		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
@@ -347,10 +346,7 @@ func TestNoRunBeginsAfterItsContextHasEnded(t *testing.T) {
 			}
 			return someConfig(dp)
 		}},
-		Hooks: fleet.Hooks{
-			OnStart:  func(types.NamespacedName) { started.Add(1) },
-			OnRemove: func(types.NamespacedName) { removed <- struct{}{} },
-		},
+		Hooks: fleet.Hooks{OnRemove: func(types.NamespacedName) { removed <- struct{}{} }},
 	})
 	dp := f.add("a")
 	<-making
@@ -359,7 +355,6 @@ func TestNoRunBeginsAfterItsContextHasEnded(t *testing.T) {
 	f.next() // the Fleet has what came before
 	close(made)
 	testserver.Receive(t, removed)
-	assert.EqualValues(t, 1, started.Load())
 	assert.Empty(t, f.runs)
 	require.NoError(t, f.ended())
 }
@@ -381,68 +376,96 @@ func TestShardingOnAFakeClientset(t *testing.T) {
 	})
 }
 
-// A ConfigFor of the user may panic or hang, as a run may.
-func TestConfigForThatPanicsOrHangs(t *testing.T) {
+func TestConfigForThatPanics(t *testing.T) {
 	bubble(t, 1, 1, func(t *testing.T, p *program) {
 		var calls atomic.Int32
+		var ended, rotated []error
+		f := fleet.New(p.source.informer, untilEnd, fleet.Options{
+			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+				if calls.Add(1)%2 == 1 { // of the first attempt, and of the Update at a resync
+					panic("no configuration")
+				}
+				return &rest.Config{Host: "https://127.0.0.1:1"}, nil
+			}},
+			Hooks: fleet.Hooks{
+				OnEnd:    func(_ types.NamespacedName, err error, _, _ time.Duration) { ended = append(ended, err) },
+				OnRotate: func(_ types.NamespacedName, err error) { rotated = append(rotated, err) },
+			},
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() { result <- f.Run(ctx) }()
+		time.Sleep(50 * time.Hour) // the informer resyncs after one day or two
+		stop()
+		require.NoError(t, <-result)
+		require.Len(t, ended, 2)
+		require.ErrorAs(t, ended[0], new(*fleet.PanicError))
+		require.ErrorIs(t, ended[1], fleet.ErrStopped)
+		require.Len(t, rotated, 1)
+		require.ErrorAs(t, rotated[0], new(*fleet.PanicError))
+	})
+}
+
+// A run whose ConfigFor hangs is given up, as one that does not return.
+func TestConfigForThatHangs(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
 		goOn := make(chan struct{})
-		var ended []error
 		f := fleet.New(p.source.informer, func(context.Context, *remote.Cluster) error {
 			assert.Fail(t, "it was given up")
 			return nil
 		}, fleet.Options{
 			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
-				if calls.Add(1) == 1 {
-					panic("first")
-				}
 				<-goOn
 				return &rest.Config{Host: "https://127.0.0.1:1"}, nil
 			}},
-			Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ended = append(ended, err) }},
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		result := make(chan error)
 		go func() { result <- f.Run(ctx) }()
 		time.Sleep(time.Minute)
-		synctest.Wait()
-		require.Len(t, ended, 1)
-		require.ErrorAs(t, ended[0], new(*fleet.PanicError))
 		stop()
 		require.ErrorIs(t, <-result, fleet.ErrOverdue)
 		assert.Equal(t, 1, f.Status().Planes[0].Overdue)
 		close(goOn)
 		synctest.Wait()
 		assert.Zero(t, f.Status().Planes[0].Overdue)
-		assert.EqualValues(t, 2, calls.Load())
 	})
 }
 
-// What ConfigFor takes from elsewhere is read again at each resync of the informer.
+// What ConfigFor takes from elsewhere is read again at each resync of the informer, also at one
+// that comes while ConfigFor is called.
 func TestAResyncRotates(t *testing.T) {
-	bubble(t, 1, 1, func(t *testing.T, p *program) {
-		var token atomic.Value
-		token.Store("old")
-		rotations := 0
-		f := fleet.New(p.source.informer, untilEnd, fleet.Options{
-			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
-				return &rest.Config{Host: "https://127.0.0.1:1", BearerToken: token.Load().(string)}, nil
-			}},
-			Hooks: fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) {
-				require.NoError(t, err)
-				rotations++
-			}},
+	for _, takes := range []time.Duration{0, 49 * time.Hour} {
+		t.Run(takes.String(), func(t *testing.T) {
+			bubble(t, 1, 1, func(t *testing.T, p *program) {
+				var token atomic.Value
+				token.Store("old")
+				var calls, rotations atomic.Int32
+				f := fleet.New(p.source.informer, untilEnd, fleet.Options{
+					Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+						config := &rest.Config{Host: "https://127.0.0.1:1", BearerToken: token.Load().(string)}
+						if calls.Add(1) == 1 {
+							time.Sleep(takes)
+						}
+						return config, nil
+					}},
+					Hooks: fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) {
+						assert.NoError(t, err)
+						rotations.Add(1)
+					}},
+				})
+				ctx, stop := context.WithCancel(t.Context())
+				result := make(chan error)
+				go func() { result <- f.Run(ctx) }()
+				time.Sleep(time.Hour)
+				token.Store("new")
+				time.Sleep(49 * time.Hour) // the informer resyncs after one day or two
+				stop()
+				require.NoError(t, <-result)
+				assert.EqualValues(t, 1, rotations.Load())
+			})
 		})
-		ctx, stop := context.WithCancel(t.Context())
-		result := make(chan error)
-		go func() { result <- f.Run(ctx) }()
-		time.Sleep(25 * time.Hour) // the informer resyncs once a day
-		assert.Zero(t, rotations)
-		token.Store("new")
-		time.Sleep(24 * time.Hour)
-		stop()
-		require.NoError(t, <-result)
-		assert.Equal(t, 1, rotations)
-	})
+	}
 }
 
 // A replica goes on where it was when it was suspended. It notices that others have its shards,

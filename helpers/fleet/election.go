@@ -70,7 +70,7 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 	defer r.work.Done()
 	f := r.fleet
 	if seen.expired() && seen.holder() != "" {
-		// An election would wait for as long again as it has waited for already.
+		// It has expired, but an election would watch it for as long again first.
 		freed := seen.DeepCopy()
 		freed.Spec.HolderIdentity = new(string)
 		request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
@@ -97,9 +97,9 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 	wakeUp(r.wake)
 }
 
-// elect takes part in the election for a Lease, once, until ctx ends or the Lease is lost, or
-// until it hasn't won in time, since client-go waits for a lost answer without end. It doesn't
-// release the Lease, because runs have not ended when it is lost.
+// elect takes part in the election for a Lease, once. It returns when ctx ends, the Lease is
+// lost, or it isn't won within the renew deadline: client-go would wait for a lost answer for
+// ever. It doesn't release the Lease, because runs have not ended when it is lost.
 func (r *replica) elect(ctx context.Context, lease string, won func()) resourcelock.Interface {
 	lock := &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},

@@ -24,7 +24,7 @@ var (
 // ErrOverdue reports that a run did not return in time and was given up.
 var ErrOverdue = errors.New("run did not return in time")
 
-// PanicError is the error of a run that panicked.
+// PanicError is the error of a run that panicked, or of a ConfigFor.
 type PanicError struct {
 	// Value is the value of the panic.
 	Value any

@@ -41,7 +41,7 @@ import (
 // goes on without it. Two runs for one data plane never have an open Cluster at the same time.
 //
 // When a run returns an error, or no Cluster can be made of the DataPlane, the Fleet waits,
-// see [Backoff], and tries again. A panic counts as an error, a [*PanicError]. When a run
+// see [Backoff], and tries again. A panic, of ConfigFor too, is a [*PanicError]. When a run
 // returns nil, the data plane is done: there is no other run until the DataPlane is
 // replaced, has another API server, or Options.RestartOn asks for it.
 //

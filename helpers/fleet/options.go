@@ -59,10 +59,10 @@ type Backoff struct {
 // Hooks are called by a [Fleet]; each may be nil. Calls for one data plane, or one shard, come
 // one after the other, calls for different ones at the same time.
 type Hooks struct {
-	// OnStart is called before a run starts.
+	// OnStart is called before a Cluster is made for a run, and OnEnd follows.
 	OnStart func(key types.NamespacedName)
-	// OnEnd is called after a run has ended, or when no Cluster could be made for one: ran is 0
-	// then, and OnStart wasn't called. err is what the run returned. If its context had ended, err is the cause of that,
+	// OnEnd is called after a run has ended, or when no Cluster could be made for it: ran is 0
+	// then. err is what the run returned. If its context had ended, err is the cause of that,
 	// joined with the error of a panic. retry is how long the Fleet waits before it tries again;
 	// 0 if it doesn't wait.
 	OnEnd func(key types.NamespacedName, err error, ran, retry time.Duration)

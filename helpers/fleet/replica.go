@@ -201,10 +201,13 @@ func (r *replica) holdMember(ctx, member context.Context) {
 	r.elect(member, r.member, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		r.published = time.Now()
-		wakeUp(r.wake)
+		if member.Err() == nil {
+			r.published = time.Now()
+			wakeUp(r.wake)
+		}
 	})
 	f.mu.Lock()
+	r.leave()
 	r.published, r.joined = time.Time{}, false
 	r.share(ctx)
 	f.mu.Unlock()
@@ -213,7 +216,6 @@ func (r *replica) holdMember(ctx, member context.Context) {
 	_ = r.leases.Delete(request, r.member, metav1.DeleteOptions{}) // or others do, later
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r.leave()
 	r.leave = nil
 	wakeUp(r.wake)
 }

@@ -456,6 +456,25 @@ func TestShardingWithoutAnswers(t *testing.T) {
 	}
 }
 
+// A lost answer doesn't keep a replica that ends from releasing its Leases.
+func TestShardingReleasesAfterALostAnswer(t *testing.T) {
+	bubble(t, 4, 12, func(_ *testing.T, p *program) {
+		a, b := p.start("a"), p.start("b")
+		time.Sleep(moment)
+		var gets atomic.Int32
+		a.client.setFault(func(verb string) fault {
+			if verb != "get" || gets.Add(1) > 1 {
+				return fault{}
+			}
+			return fault{after: time.Hour}
+		})
+		p.stop(a)
+		time.Sleep(2 * retryPeriod)
+		p.requireShared(12, b)
+		p.end(b)
+	})
+}
+
 // A run may take StopGrace when its shard is handed over, and is not run twice.
 func TestShardingHandsOverInOrder(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
