@@ -33,8 +33,7 @@ var reasons = []reason{
 	{
 		row: "fleet", metrics: []string{"start", "cpu", "heap", "goroutines"}, subject: "by hand",
 		why: "about 5 kB, a goroutine and 0.3 ms more for each data plane: 1 kB and the goroutine are the Fleet's, to follow changes " +
-			"and retry, and most other memory the Cluster's, to rotate. Profiles show no single cause of the time, which is as much " +
-			"without garbage collection",
+			"and retry, and most other memory the Cluster's, to rotate. See below for the time",
 	},
 	{
 		row: "fleet", metrics: []string{"stop"}, subject: "by hand",
@@ -71,6 +70,10 @@ var reasons = []reason{
 		row: "read-*", subject: "*",
 		why: "a little garbage in loops over many objects: `lister.DataPlanes(namespace)` allocates 64 bytes, except where the compiler " +
 			"can tell which lister it is. Call it once, before the loop. Get allocates its key",
+	},
+	{
+		row: "informer-*-list", metrics: []string{"peak heap", "peak memory"}, subject: "controller-runtime",
+		why: "more memory in some starts, as by chance: whether a garbage collection catches client-go while it copies a list. See below",
 	},
 	{
 		row: "informer-*", subject: "floor",
