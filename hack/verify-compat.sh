@@ -187,7 +187,7 @@ if ((${#rows[@]})); then
   echo
   table_row client-go unit consumer controller-runtime controller modules "with client-go alone"
   printf '%s\n' "${rows[@]}"
-  echo "./hack/test.sh unit tests this module with the client-go that go.mod requires."
+  echo "The unit tests with the client-go of go.mod are those of ./hack/test.sh unit."
 fi
 if [[ $next == yes ]]; then (try_next) || echo "verify-compat: the next client-go could not be tried" >&2; fi
 exit $status

@@ -73,7 +73,7 @@ var reasons = []reason{
 	},
 	{
 		row: "informer-*-list", metrics: []string{"peak heap", "peak memory"}, subject: "controller-runtime",
-		why: "more memory in some starts, as by chance: whether a garbage collection catches client-go while it copies a list. See below",
+		why: "more memory in some starts, by chance: it depends on when a garbage collection comes while client-go copies a list. See below",
 	},
 	{
 		row: "informer-*", subject: "floor",

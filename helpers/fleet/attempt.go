@@ -22,14 +22,14 @@ type attempt struct {
 	context.Context
 	fleet   *Fleet
 	release func()              // lets another run start
-	dp      *v1alpha1.DataPlane // the newest that it has seen, once its turn has come
+	dp      *v1alpha1.DataPlane // the newest that it has seen; nil until OnStart
 	refused string              // the error of credentials that can't be used
 
-	revision int32 // of the plane when it began; beside the bools, since there are many attempts
+	revision int32 // of the plane when it began; next to the bools, to save memory
 
 	// With the Fleet's lock:
 	marked   bool // it has called MarkStarted
-	missed   bool // it was woken before there was a Cluster
+	missed   bool // the plane was woken before there was a Cluster
 	returned bool
 	overdue  bool            // it was given up and has not returned
 	cluster  *remote.Cluster // nil before the function is called
@@ -81,7 +81,9 @@ func (p *plane) attempt(a *attempt) error {
 	case <-p.wake: // p.dp has what has changed so far
 	default:
 	}
-	a.dp, err = p.dp, context.Cause(a)
+	if err = context.Cause(a); err == nil {
+		a.dp = p.dp
+	}
 	f.mu.Unlock()
 	if err != nil {
 		return err
@@ -114,7 +116,7 @@ func (p *plane) attempt(a *attempt) error {
 // rotate gives the Cluster of a run its newest credentials.
 func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	f := p.fleet
-	err := recovered(func() error { return cluster.Update(a.dp) })
+	err := cluster.Update(a.dp)
 	if err == nil {
 		a.refused = ""
 		return nil

@@ -8,6 +8,7 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -376,11 +377,40 @@ func TestShardingOnAFakeClientset(t *testing.T) {
 	})
 }
 
+// Each OnStart has its OnEnd, whenever a Fleet ends.
+func TestHooksComeInPairs(t *testing.T) {
+	source := newSource(t)
+	for i := range 300 {
+		dp := &v1alpha1.DataPlane{}
+		dp.Namespace, dp.Name = "default", strconv.Itoa(i)
+		source.Add(dp)
+	}
+	require.Eventually(t, func() bool { return len(source.informer.GetStore().ListKeys()) == 300 }, time.Minute, time.Millisecond)
+	for i := range 30 {
+		var starts, ends atomic.Int32
+		f := fleet.New(source.informer, untilEnd, fleet.Options{
+			Remote: remote.Options{ConfigFor: someConfig},
+			Hooks: fleet.Hooks{
+				OnStart: func(types.NamespacedName) { starts.Add(1) },
+				OnEnd:   func(types.NamespacedName, error, time.Duration, time.Duration) { ends.Add(1) },
+			},
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond/2)
+		require.NoError(t, f.Run(ctx))
+		cancel()
+		require.Equal(t, starts.Load(), ends.Load())
+	}
+}
+
 func TestConfigForThatPanics(t *testing.T) {
 	bubble(t, 1, 1, func(t *testing.T, p *program) {
 		var calls atomic.Int32
 		var ended, rotated []error
-		f := fleet.New(p.source.informer, untilEnd, fleet.Options{
+		var client atomic.Pointer[http.Client]
+		f := fleet.New(p.source.informer, func(ctx context.Context, c *remote.Cluster) error {
+			client.Store(c.HTTPClient())
+			return untilEnd(ctx, c)
+		}, fleet.Options{
 			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
 				if calls.Add(1)%2 == 1 { // of the first attempt, and of the Update at a resync
 					panic("no configuration")
@@ -396,6 +426,8 @@ func TestConfigForThatPanics(t *testing.T) {
 		result := make(chan error)
 		go func() { result <- f.Run(ctx) }()
 		time.Sleep(50 * time.Hour) // the informer resyncs after one day or two
+		_, err := client.Load().Get("https://127.0.0.1:1")
+		require.ErrorAs(t, err, new(*fleet.PanicError))
 		stop()
 		require.NoError(t, <-result)
 		require.Len(t, ended, 2)

@@ -33,7 +33,7 @@ type PanicError struct {
 }
 
 // Error shows Value but not Stack.
-func (e *PanicError) Error() string { return fmt.Sprintf("run panicked: %v", e.Value) }
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 // Unwrap returns Value if it is an error.
 func (e *PanicError) Unwrap() error {

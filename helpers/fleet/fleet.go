@@ -41,9 +41,9 @@ import (
 // goes on without it. Two runs for one data plane never have an open Cluster at the same time.
 //
 // When a run returns an error, or no Cluster can be made of the DataPlane, the Fleet waits,
-// see [Backoff], and tries again. A panic, of ConfigFor too, is a [*PanicError]. When a run
-// returns nil, the data plane is done: there is no other run until the DataPlane is
-// replaced, has another API server, or Options.RestartOn asks for it.
+// see [Backoff], and tries again. A panic, also of ConfigFor, counts as an error, a
+// [*PanicError]. When a run returns nil, the data plane is done: there is no other run until
+// the DataPlane is replaced, has another API server, or Options.RestartOn asks for it.
 //
 // Runs don't wait for each other, unless Options.StartLimit makes them.
 type Fleet struct {

@@ -11,6 +11,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -22,7 +23,8 @@ import (
 // not change a DataPlane.
 type Options struct {
 	// Remote are the options of the Clusters. If ConfigFor reads more of a DataPlane than its
-	// credentials, the Cluster follows that too.
+	// credentials, the Cluster follows that too. It must return soon: a run can't be stopped
+	// while it is called for new credentials.
 	Remote remote.Options
 	// Filter selects the data planes that have runs; the default is all. selected is whether the
 	// same object was selected before, so that a Filter can keep it when it can't decide.
@@ -85,6 +87,15 @@ func (o Options) withDefaults() Options {
 	o.Backoff.ResetAfter = cmp.Or(o.Backoff.ResetAfter, time.Minute)
 	o.StopGrace = cmp.Or(o.StopGrace, 10*time.Second)
 	o.StartTimeout = cmp.Or(o.StartTimeout, 30*time.Second)
+	if configFor := o.Remote.ConfigFor; configFor != nil {
+		o.Remote.ConfigFor = func(dp *v1alpha1.DataPlane) (config *rest.Config, err error) {
+			err = recovered(func() (err error) {
+				config, err = configFor(dp)
+				return err
+			})
+			return config, err
+		}
+	}
 	if o.Sharding != nil {
 		sharding := *o.Sharding
 		sharding.LeaseDuration = cmp.Or(sharding.LeaseDuration, 15*time.Second)

@@ -147,8 +147,8 @@ func TestFleetSurvivesPanics(t *testing.T) {
 		want string
 		is   error
 	}{
-		"a panic":             {func() { panic("boom") }, "run panicked: boom", nil},
-		"a panic of an error": {func() { panic(boom) }, "run panicked: boom", boom},
+		"a panic":             {func() { panic("boom") }, "panic: boom", nil},
+		"a panic of an error": {func() { panic(boom) }, "panic: boom", boom},
 		"the goroutine ends":  {runtime.Goexit, "run has ended its goroutine without returning", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -218,8 +218,8 @@ func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
 	require.NoError(t, testserver.Receive(t, result))
 	err := testserver.Receive(t, ends)
 	require.ErrorIs(t, err, fleet.ErrStopped)
-	require.ErrorContains(t, err, "run panicked: too late")
-	assert.Equal(t, "run panicked: too late", f.Status().Planes[0].LastError)
+	require.ErrorContains(t, err, "panic: too late")
+	assert.Equal(t, "panic: too late", f.Status().Planes[0].LastError)
 }
 
 func TestFleetCountsRunningWellFromTheStart(t *testing.T) {

@@ -80,7 +80,8 @@ type State string
 
 // The values of State.
 const (
-	// StateStarting means that a run is due and waits for other runs to start.
+	// StateStarting means that a run is due: its Cluster is being made, or it waits for other
+	// runs to start.
 	StateStarting State = "Starting"
 	// StateRunning means that there is a run.
 	StateRunning State = "Running"
