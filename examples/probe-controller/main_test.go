@@ -23,7 +23,6 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -497,7 +496,7 @@ func (r *replica) status(t *testing.T, path string) int {
 func (r *replica) scrape(t *testing.T) map[string]*dto.MetricFamily {
 	status, body := r.fetch(t, "/metrics")
 	require.Equal(t, http.StatusOK, status, string(body))
-	parser := expfmt.NewTextParser(model.UTF8Validation)
+	var parser expfmt.TextParser
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
 	require.NoError(t, err)
 	return families

@@ -257,7 +257,7 @@ func parsePins(mod, sum []byte) (pins, error) {
 // kubectl would say that they are v0.0.0-master.
 func (p pins) buildFlags() []string {
 	return []string{
-		"-mod=readonly", "-trimpath", "-buildvcs=false",
+		"-mod=readonly", "-buildvcs=false",
 		"-ldflags=-s -w" +
 			" -X k8s.io/component-base/version.gitVersion=" + p.kubernetes +
 			" -X k8s.io/client-go/pkg/version.gitVersion=" + p.kubernetes,
