@@ -5,7 +5,7 @@
 # Measures the SDK beside what its users would take otherwise, in one run, on a real API
 # server, and prints a table of ratios; progress goes to stderr:
 #
-#   ./hack/bench.sh --quick                  fewer rounds, and 5,000 DataPlanes at most
+#   ./hack/bench.sh --quick                  fewer rounds, and 3,000 DataPlanes at most
 #   ./hack/bench.sh                          everything, with 30,000
 #   ./hack/bench.sh --rows 'read|wait'       the rows that match
 #   ./hack/bench.sh --list                   what rows there are, and what they compare

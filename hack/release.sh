@@ -9,7 +9,7 @@
 #
 # The version must be later than the last tag, and the topmost one of CHANGELOG.md. Nothing
 # may be uncommitted, README.md must name the client-go and Go of go.mod, and .ci/run must
-# pass. CONTRIBUTING.md tells how to prepare a release.
+# pass with all its parts checked. CONTRIBUTING.md tells how to prepare a release.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -47,12 +47,18 @@ grep --quiet "^| $client_go |" README.md || problem "README.md has no row of cli
 grep --quiet "requires .*Go $go_version\b" README.md || problem "README.md doesn't say that the SDK requires Go $go_version"
 
 ((status == 0)) || exit $status
-.ci/run
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+.ci/run | tee "$log"
+unchecked=$(awk '/^=== summary/ { summary = 1 } summary && / not checked / { print $1 }' "$log")
 # What was checked is what is tagged.
 [[ $(git rev-parse HEAD) == "$commit" && -z $(git status --porcelain) ]] || { problem "something was changed meanwhile"; exit 1; }
 
 if [[ -n $dry_run ]]; then
-  echo "Ready to be tagged as $version."
+  echo "Ready to be tagged as $version${unchecked:+, once this is checked too: $unchecked}."
+elif [[ -n $unchecked ]]; then
+  problem "not checked, so not tagged: $unchecked"
+  exit 1
 else
   git tag --annotate --message "$version" "$version" "$commit"
   echo "Tagged as $version. Publish it with: git push origin $version"

@@ -7,8 +7,8 @@
 #   - what the module exports is not what hack/tools/api.txt lists;
 #   - the CRD removes something, or rejects objects that hack/tools/stored.crd.yaml or the
 #     last tag's CRD accepts;
-#   - the API is incompatible with the last tag's, and CHANGELOG.md has no section
-#     "### Breaking" since then.
+#   - something of the API is incompatible with the last tag's, and no section "### Breaking" of
+#     CHANGELOG.md since then names it.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -41,9 +41,12 @@ git archive "$last" | tar -x -C "$tmp/last"
 if [[ -s $tmp/changes ]]; then
   echo "Incompatible with $last:"
   cat "$tmp/changes"
-  if ! sed "/^## $last\b/,\$d" CHANGELOG.md | grep --quiet '^### Breaking'; then
-    echo "Add these changes to CHANGELOG.md, in a section \"### Breaking\", or undo them." >&2
-    status=1
-  fi
+  breaking=$(sed "/^## $last\b/,\$d" CHANGELOG.md | awk '/^#/ { breaking = /^### Breaking/ } breaking')
+  while read -r _ change; do
+    name=${change%%: *} # such as ./helpers/remote.(*Cluster).Rotate
+    name=${name##*[./]}
+    grep --quiet --word-regexp --fixed-strings -- "$name" <<<"$breaking" ||
+      { echo "Name $name in a section \"### Breaking\" of CHANGELOG.md, or undo the change." >&2; status=1; }
+  done <"$tmp/changes"
 fi
 exit $status

@@ -61,7 +61,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	c := &config{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&c.quick, "quick", false, "fewer rounds, and 5,000 DataPlanes at most: under five minutes on two idle cores")
+	flags.BoolVar(&c.quick, "quick", false, "fewer rounds, and 3,000 DataPlanes at most: under five minutes on two idle cores")
 	flags.BoolVar(&c.list, "list", false, "show the rows and what they compare, and end")
 	pattern := flags.String("rows", "", "run the rows whose names match the `regexp`")
 	flags.StringVar(&c.from, "from", "", "measure nothing, and take the results from a `file` that --json has written")

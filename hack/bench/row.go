@@ -109,8 +109,8 @@ func rows() []row {
 		latencyRows(),
 		// What comes next adds objects to the control plane, more with each row.
 		informerRows(1_000, everyRun),
-		informerRows(5_000, quickRun),
-		readRows(5_000, quickRun),
+		informerRows(3_000, quickRun),
+		readRows(3_000, quickRun),
 		informerRows(10_000, fullRun),
 		readRows(10_000, fullRun),
 		informerRows(30_000, fullRun),
