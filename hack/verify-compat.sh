@@ -17,7 +17,7 @@
 # With the latest minor, the unit tests and those of hack/integration run under the race
 # detector, one of these for longer. hack/test.sh does so with the earliest.
 #
-# Needs Go; a client-go that asks for a later Go gets it by GOTOOLCHAIN.
+# Needs the Go that client-go asks for; the next one gets a later Go by GOTOOLCHAIN.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -149,6 +149,7 @@ try_next() {
     return
   fi
   version=$(go list -m -f '{{.Version}}' k8s.io/client-go) || return
+  GOTOOLCHAIN=$(go env GOVERSION) || return # a -modfile asks for none
   cd "$root" && mkdir "$tmp/$version" || return
   unit=$(step "$version" unit as_this_module "$version")
   consumer=$(step "$version" consumer as_consumer "$version")
@@ -180,7 +181,7 @@ for version in ${versions[@]+"${versions[@]}"}; do
 done
 
 if (($(grep --count '^| v0\.[0-9.]* | v0\.' README.md) != ${#supported[@]})); then
-  echo "verify-compat: README.md has rows of versions that are not tested" >&2
+  echo "verify-compat: README.md doesn't have one row for each supported version" >&2
   status=1
 fi
 
