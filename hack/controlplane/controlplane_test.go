@@ -175,6 +175,9 @@ func TestInstallCRDs(t *testing.T) {
 func TestKubectl(t *testing.T) {
 	cp := startTest(t)
 	t.Setenv("KUBECONFIG", "/nowhere/of/the/user")
+	// The first call may build kubectl, with Go's caches in the home.
+	_, err := cp.KubectlCommand(t.Context())
+	require.NoError(t, err)
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	cmd, err := cp.KubectlCommand(t.Context(), "apply", "-f", "-")
