@@ -44,7 +44,8 @@ go_version=$(go list -m -f '{{.GoVersion}}')
 go_version=${go_version%.*} # 1.24.0
 client_go=$(go list -m -f '{{.Version}}' k8s.io/client-go)
 grep --quiet "^| $client_go |" README.md || problem "README.md has no row of client-go $client_go, which go.mod requires"
-grep --quiet "requires .*Go $go_version[^0-9]" README.md || problem "README.md doesn't say that the SDK requires Go $go_version"
+grep --quiet --extended-regexp "requires .*Go $go_version([^0-9]|\$)" README.md ||
+  problem "README.md doesn't say that the SDK requires Go $go_version"
 
 ((status == 0)) || exit $status
 log=$(mktemp)

@@ -8,7 +8,7 @@
 #   - the CRD removes something, or rejects objects that hack/tools/stored.crd.yaml or the
 #     last tag's CRD accepts;
 #   - something of the API is incompatible with the last tag's, and no section "### Breaking" of
-#     CHANGELOG.md since then names it, a method as Cluster.Rotate.
+#     CHANGELOG.md since then names it, as `remote.Cluster.Rotate`.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -41,12 +41,12 @@ git archive "$last" | tar -x -C "$tmp/last"
 if [[ -s $tmp/changes ]]; then
   echo "Incompatible with $last:"
   cat "$tmp/changes"
-  breaking=$(awk -v last="## $last" '$0 == last { exit } /^#/ { found = /^### Breaking/ } found' CHANGELOG.md)
+  breaking=$(awk -v last="## $last" '$0 == last { exit } /^###? / { found = /^### Breaking/ } found' CHANGELOG.md)
   while read -r _ change; do
-    name=${change%%: *} # such as ./helpers/remote.(*Cluster).Rotate, or a package
-    name=${name##*/} name=${name#*.} name=${name//[(*)]/} name=${name/\[*\]/}
-    grep --quiet --word-regexp --fixed-strings -- "$name" <<<"$breaking" ||
-      { echo "Name $name in a section \"### Breaking\" of CHANGELOG.md, or undo the change." >&2; status=1; }
+    name=${change%%[:,] *} # such as ./helpers/remote.(*Cluster).Rotate, or a package
+    name=${name##*/} name=${name//[(*)]/} name=${name/\[*\]/}
+    grep --quiet --fixed-strings -- "\`$name\`" <<<"$breaking" ||
+      { echo "Name \`$name\` in a section \"### Breaking\" of CHANGELOG.md, or undo the change." >&2; status=1; }
   done <"$tmp/changes"
 fi
 exit $status
