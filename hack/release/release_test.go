@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package release tests what a release of the SDK would be: the last commit, as Go's module
-// proxy would serve it.
+// Package release tests what a release of the SDK would be, the last commit as Go's module
+// proxy would serve it, and the scripts that let it be tagged.
 package release
 
 import (
