@@ -129,6 +129,7 @@ func clone(t *testing.T) string {
 	for _, script := range []string{"hack/release.sh", "hack/test.sh", "hack/verify-api.sh"} {
 		write(t, dir, script, read(t, root, script))
 	}
+	run(t, dir, "git", "commit", "--quiet", "--all", "--allow-empty", "--message=Take the scripts as they are now")
 	return dir
 }
 
