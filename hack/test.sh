@@ -29,7 +29,8 @@ vetted=("${nested[@]}")
 
 # Every part is a function of its name below.
 parts=(format tidy vet codegen api vuln compat lint unit fuzz bench controlplane integration templates demos release)
-# From empty caches, vet would compile what integration compiles at the same time; unit doesn't.
+# First unit, which compiles for the race detector: vet would compile what integration, which runs
+# beside it, is compiling.
 quick=(format unit vet codegen integration templates)
 waiting=(controlplane integration templates demos release) # for API servers, more than they compute
 
@@ -117,7 +118,7 @@ part_bench() { # the benchmarks' own tests; hack/bench.sh runs the benchmarks
   go -C hack/bench test -count=1 ./...
 }
 
-part_release() { # the README's program with the last commit by go get, and the release's scripts
+part_release() { # the README's program with the last commit, got by go get; release.sh and verify-api.sh
   go -C hack/release test -count=1 -timeout=40m -v ./...
 }
 
