@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 		"clientset/versioned/typed/openchoreo/v1alpha1", "clientset/versioned/typed/openchoreo/v1alpha1/fake",
 		"helpers", "helpers/internal/pki",
 	},
+	"helpers/internal/fuzz":       {}, // has test files only
 	"helpers/internal/pki":        {},
 	"helpers/internal/testserver": {"apis/openchoreo/v1alpha1", "helpers/dataplanetest"},
 	"internal/behaviours": {

@@ -6,7 +6,6 @@ package helpers_test
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -269,55 +267,4 @@ func TestFingerprint(t *testing.T) {
 	}
 	assert.Empty(t, helpers.Fingerprint(nil))
 	assert.Empty(t, helpers.Fingerprint(&v1alpha1.DataPlane{}))
-}
-
-// FuzzCredentials feeds the parser. What it accepts, client-go must be able to use, and
-// helpers.Validate must accept too; what it refuses must not be echoed.
-func FuzzCredentials(f *testing.F) {
-	dp := dataplanetest.DataPlane("default", "production-dataplane")
-	c := dp.Spec.KubernetesCluster.Credentials
-	f.Add(c.APIServerURL, c.CACert, c.ClientCert, c.ClientKey)
-	f.Add("http://host", c.ClientKey, c.ClientKey, c.ClientCert)
-	f.Add("https://user:password@host?query#fragment", string(pki.Decode(c.CACert)), "", pki.Encode([]byte(c.ClientKey)))
-	f.Add("https://[::1]:6443", wrap(c.CACert, "\n"), base64.RawURLEncoding.EncodeToString(pki.Decode(c.ClientCert)), c.ClientKey+"=")
-	f.Add("https://host/%2e%2e/", pki.Encode(pki.Block("CERTIFICATE", nil)), c.ClientCert, pki.Encode(pki.Block("ENCRYPTED PRIVATE KEY", nil)))
-	f.Fuzz(func(t *testing.T, server, ca, cert, key string) {
-		dp := &v1alpha1.DataPlane{}
-		dp.Spec.KubernetesCluster.Credentials = v1alpha1.APIServerCredentials{
-			APIServerURL: server, CACert: ca, ClientCert: cert, ClientKey: key,
-		}
-		config, err := helpers.RESTConfigFor(dp)
-		warnings, errs := helpers.Validate(dp)
-		assert.Equal(t, err == nil, len(errs) == 0, "%v / %v", err, errs)
-		_ = helpers.Fingerprint(dp)
-		_, _ = helpers.CertificateExpiry(dp)
-		if err == nil {
-			_, err := rest.TLSConfigFor(config)
-			require.NoError(t, err)
-			_, _, err = rest.DefaultServerUrlFor(config)
-			require.NoError(t, err)
-			creds, err := helpers.CredentialsFor(config)
-			require.NoError(t, err)
-			dp.Spec.KubernetesCluster.Credentials = creds
-			config, err = helpers.RESTConfigFor(dp)
-			require.NoError(t, err)
-			again, err := helpers.CredentialsFor(config)
-			require.NoError(t, err)
-			assert.Equal(t, creds, again)
-			assert.Equal(t, server, config.Host)
-			return
-		}
-		assert.Nil(t, config)
-		said := fmt.Sprintf("%v %v %v", err, errs, warnings)
-		for _, value := range []string{server, ca, cert, key, string(lenientDecode(key))} {
-			if len(value) > 60 { // shorter ones can be in a message by chance
-				assert.NotContains(t, said, value)
-			}
-		}
-	})
-}
-
-func lenientDecode(value string) []byte {
-	data, _ := base64.StdEncoding.DecodeString(value)
-	return data
 }

@@ -97,23 +97,3 @@ func TestPullSecretsFor(t *testing.T) {
 	dp.Spec.Registry.SecretRef = "registry-credentials"
 	assert.Equal(t, []corev1.LocalObjectReference{{Name: "registry-credentials"}}, registry.PullSecretsFor(dp))
 }
-
-// FuzzImageFor checks that an image is pulled from the registry that the prefix names,
-// below the path that it names.
-func FuzzImageFor(f *testing.F) {
-	f.Add("docker.io/myorg", "team/app:1.2")
-	f.Add("localhost:5000/", "../x@sha256:00")
-	f.Fuzz(func(t *testing.T, prefix, image string) {
-		full, err := registry.ImageFor(inRegistry(prefix), image)
-		if err != nil {
-			return
-		}
-		assert.Equal(t, strings.TrimRight(prefix, "/")+"/"+image, full)
-		got, err := reference.ParseNormalizedNamed(full)
-		require.NoError(t, err)
-		want, err := reference.ParseNormalizedNamed(strings.TrimRight(prefix, "/") + "/a/b")
-		require.NoError(t, err)
-		assert.Equal(t, reference.Domain(want), reference.Domain(got))
-		assert.NotContains(t, reference.Path(got), "..")
-	})
-}
