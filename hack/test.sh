@@ -59,7 +59,7 @@ part_tidy() { # go.mod and go.sum are what go mod tidy makes
   each_module . "${nested[@]}" hack/lint -- go mod tidy -diff
 }
 
-part_vet() { # go vet of every module; in all, of those with generated code, since lint vets the rest
+part_vet() { # go vet of every module; all leaves to lint what isn't generated
   each_module "${vetted[@]}" -- go vet ./...
 }
 
@@ -172,10 +172,10 @@ esac
 
 chosen=()
 short="" # leaves out tests that end API servers, or start one for each template
-race="-race" # of integration, which is quicker without
+race=-race # of integration; without parts named, it is left out to take less time
 case ${1-} in
   "") chosen=("${quick[@]}") short=-short race="" vetted=(. examples hack/codegen hack/controlplane hack/integration) ;;
-  all) chosen=("${parts[@]}") vetted=(. hack/codegen) ;; # lint leaves out generated code
+  all) chosen=("${parts[@]}") vetted=(. hack/codegen) ;; # lint leaves out generated code, which these have
   *)
     for part; do
       declare -F "part_$part" >/dev/null || { echo "test.sh: no part $part; the parts are: ${parts[*]}" >&2; exit 2; }
@@ -209,7 +209,7 @@ run() {
 }
 
 case " ${chosen[*]} " in
-  *" unit "* | *" compat "* | *" controlplane "* | *" integration "*) need_c_compiler || true ;;
+  *" unit "* | *" controlplane "* | *" integration "*) need_c_compiler || true ;;
 esac
 
 beside=() computing=()
@@ -249,7 +249,7 @@ left_out=()
 for part in "${parts[@]}"; do
   [[ " ${chosen[*]} " == *" $part "* ]] || left_out+=("$part")
 done
-[[ -z $short ]] || echo "Not run: tests that end API servers, or start one for each template, and go vet of modules" \
-  "that these parts don't build; ./hack/test.sh vet integration templates runs them."
+[[ -z $short ]] || echo "Not run: the race detector in integration; tests that end API servers, or start one for each" \
+  "template; go vet of modules that these parts don't build. ./hack/test.sh vet integration templates runs them."
 ((${#left_out[@]} == 0)) || echo "Not run: ${left_out[*]}; ./hack/test.sh all runs everything."
 exit $status

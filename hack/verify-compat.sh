@@ -14,9 +14,9 @@
 #   controller  examples/controller-runtime with the controller-runtime that was made for
 #               that client-go, and the tests of its controller, on real API servers
 #
-# With the latest minor, the tests of hack/integration run, too. Nothing here runs under the
-# race detector, for which all would be compiled once more; with the earliest minor, the parts
-# unit and integration of hack/test.sh do.
+# With the latest minor, the tests of hack/integration run, too. GOFLAGS=-race adds the race
+# detector; a job of CI does so for the latest minor. hack/test.sh doesn't, since all would be
+# compiled once more: its parts unit and integration use it with the earliest minor.
 #
 # Needs the Go that client-go asks for; the next one gets a later Go by GOTOOLCHAIN.
 
@@ -30,7 +30,8 @@ latest=${supported[${#supported[@]} - 1]}
 
 module=github.com/openchoreo/dataplane-sdk-go
 root=$PWD
-export GOWORK=off GOFLAGS="-mod=mod -vet=off" # vet would read all of each client-go
+GOFLAGS="$(go env GOFLAGS) -mod=mod -vet=off" # vet would read all of each client-go
+export GOWORK=off GOFLAGS
 
 next=no
 if (($#)); then
@@ -98,13 +99,14 @@ as_controller() {
   cd examples && sed '/\/\/ indirect$/d' go.mod >"$mod" && cp go.sum "${mod%.mod}.sum" || return
   # In the environment, since the tests build the program themselves.
   export GOFLAGS="$GOFLAGS -modfile=$mod -tags=$tags"
-  go get "sigs.k8s.io/controller-runtime@$controller_runtime" "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" &&
+  go get "sigs.k8s.io/controller-runtime@$controller_runtime" \
+    "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" $(raised "$1") &&
     go mod tidy && check_version k8s.io/client-go "$1" && check_version sigs.k8s.io/controller-runtime "$controller_runtime" &&
     go test -count=1 -run='^TestController$' ./controller-runtime
 }
 
-# raised VERSION: what its controller-runtime asks for in a later version than client-go does.
-# All are built with that version, so that client-go is compiled once.
+# raised VERSION: what its controller-runtime asks for in a later version than client-go does. All
+# three are built with that, so that client-go is compiled once.
 raised() {
   case $1 in
     v0.35.*) echo sigs.k8s.io/structured-merge-diff/v6@v6.3.2-0.20260122202528-d9cc6641c482 ;;

@@ -1,9 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fuzz_test has the fuzz targets of helpers and the packages below it. They are in
-// a package of their own since go test instruments all that it depends on, which takes
-// minutes for client-go's typed clients. So don't import dataplanetest here.
+// Package fuzz_test has the fuzz targets of helpers and of the packages below it. For go test
+// -fuzz, all that a package depends on is compiled once more, which takes minutes with
+// client-go's typed clients; so don't import dataplanetest here, which needs them.
 package fuzz_test
 
 import (
@@ -61,7 +61,7 @@ func FuzzCredentials(f *testing.F) {
 			return
 		}
 		assert.Nil(t, config)
-		decoded, _ := base64.StdEncoding.DecodeString(key) // what comes before an error, too
+		decoded, _ := base64.StdEncoding.DecodeString(key) // as far as it is base64
 		said := fmt.Sprintf("%v %v %v", err, errs, warnings)
 		for _, value := range []string{server, ca, cert, key, string(decoded)} {
 			if len(value) > 60 { // shorter ones can be in a message by chance
