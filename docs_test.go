@@ -84,6 +84,7 @@ func TestCIRunsAllParts(t *testing.T) {
 		compared = append(compared, match[1])
 	}
 	assert.Equal(t, minors, compared)
+	assert.Contains(t, workflow, "GOFLAGS=-race ./hack/verify-compat.sh "+minors[len(minors)-1]+" ")
 }
 
 func partsOfTheTests(t *testing.T) (parts []string) {

@@ -8,7 +8,7 @@
 #   ./hack/fuzz.sh 30s   as long as go test -fuzztime takes it
 #
 # What fails is kept in the testdata folder of its package, as a test from then on. New targets
-# belong in helpers/internal/fuzz, whose comment says why.
+# belong in helpers/internal/fuzz; see there.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -6,7 +6,7 @@
 # long it took:
 #
 #   ./hack/test.sh                    what a change needs while it is made
-#   ./hack/test.sh all                everything; CI does
+#   ./hack/test.sh all                all parts, as CI does
 #   ./hack/test.sh unit integration   these parts
 #   ./hack/test.sh --list             what parts there are; * marks those of the first
 #
@@ -20,7 +20,7 @@ set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export GOWORK=off
-# The parts vet and lint vet all that is tested; go test would vet all dependencies once more.
+# No vet in go test: it would vet all dependencies once more. The parts vet and lint do it.
 GOFLAGS="$(go env GOFLAGS) -vet=off"
 export GOFLAGS
 # Nested modules, which users never import; the root module is the SDK itself.
@@ -59,7 +59,7 @@ part_tidy() { # go.mod and go.sum are what go mod tidy makes
   each_module . "${nested[@]}" hack/lint -- go mod tidy -diff
 }
 
-part_vet() { # go vet of every module; all leaves to lint what isn't generated
+part_vet() { # go vet of every module; "all" vets only those with generated code, which lint skips
   each_module "${vetted[@]}" -- go vet ./...
 }
 
@@ -172,10 +172,10 @@ esac
 
 chosen=()
 short="" # leaves out tests that end API servers, or start one for each template
-race=-race # of integration; without parts named, it is left out to take less time
+race=-race # for integration; the quick run leaves it out, to take less time
 case ${1-} in
   "") chosen=("${quick[@]}") short=-short race="" vetted=(. examples hack/codegen hack/controlplane hack/integration) ;;
-  all) chosen=("${parts[@]}") vetted=(. hack/codegen) ;; # lint leaves out generated code, which these have
+  all) chosen=("${parts[@]}") vetted=(. hack/codegen) ;; # see part_vet
   *)
     for part; do
       declare -F "part_$part" >/dev/null || { echo "test.sh: no part $part; the parts are: ${parts[*]}" >&2; exit 2; }
@@ -249,7 +249,7 @@ left_out=()
 for part in "${parts[@]}"; do
   [[ " ${chosen[*]} " == *" $part "* ]] || left_out+=("$part")
 done
-[[ -z $short ]] || echo "Not run: the race detector in integration; tests that end API servers, or start one for each" \
-  "template; go vet of modules that these parts don't build. ./hack/test.sh vet integration templates runs them."
-((${#left_out[@]} == 0)) || echo "Not run: ${left_out[*]}; ./hack/test.sh all runs everything."
+[[ -z $short ]] || echo "Not run: tests that end API servers or start one for each template, integration under the" \
+  "race detector, and go vet of modules that these parts don't build; ./hack/test.sh vet integration templates runs them."
+((${#left_out[@]} == 0)) || echo "Not run: ${left_out[*]}; ./hack/test.sh all runs all parts."
 exit $status

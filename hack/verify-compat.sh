@@ -14,9 +14,9 @@
 #   controller  examples/controller-runtime with the controller-runtime that was made for
 #               that client-go, and the tests of its controller, on real API servers
 #
-# With the latest minor, the tests of hack/integration run, too. GOFLAGS=-race adds the race
-# detector; a job of CI does so for the latest minor. hack/test.sh doesn't, since all would be
-# compiled once more: its parts unit and integration use it with the earliest minor.
+# With the latest minor, the tests of hack/integration run, too, and CI sets GOFLAGS=-race.
+# hack/test.sh doesn't, since that compiles all once more; its parts unit and integration have
+# the race detector with the earliest minor.
 #
 # Needs the Go that client-go asks for; the next one gets a later Go by GOTOOLCHAIN.
 
@@ -70,7 +70,7 @@ on_real_api_servers() {
   cd hack/integration && cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
   go get -modfile="$mod" "k8s.io/client-go@$1" "sigs.k8s.io/controller-runtime@$(controller_runtime_for "$1")" &&
     go mod tidy -modfile="$mod" && check_version k8s.io/client-go "$1" -modfile="$mod" &&
-    go test -modfile="$mod" -count=1 -parallel=4 -timeout=40m .
+    go test -modfile="$mod" -count=1 -parallel=4 -timeout=40m . -fleet.duration=25s
 }
 
 # as_consumer VERSION: another module, which requires this one and VERSION.
@@ -105,8 +105,8 @@ as_controller() {
     go test -count=1 -run='^TestController$' ./controller-runtime
 }
 
-# raised VERSION: what its controller-runtime asks for in a later version than client-go does. All
-# three are built with that, so that client-go is compiled once.
+# raised VERSION: what controller-runtime requires in a later version than that client-go does.
+# unit and consumer get it, too, so that client-go is compiled once; they don't test the earlier one.
 raised() {
   case $1 in
     v0.35.*) echo sigs.k8s.io/structured-merge-diff/v6@v6.3.2-0.20260122202528-d9cc6641c482 ;;

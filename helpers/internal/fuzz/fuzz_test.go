@@ -1,9 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fuzz_test has the fuzz targets of helpers and of the packages below it. For go test
-// -fuzz, all that a package depends on is compiled once more, which takes minutes with
-// client-go's typed clients; so don't import dataplanetest here, which needs them.
+// Package fuzz_test has the fuzz targets of helpers and of the packages below it. go test -fuzz
+// compiles all dependencies once more. Don't import dataplanetest: it needs client-go's typed
+// clients, which take minutes.
 package fuzz_test
 
 import (
