@@ -20,7 +20,7 @@ set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export GOWORK=off
-# No vet in go test: it would vet all dependencies once more. The parts vet and lint do it.
+# go test doesn't vet, since it would read all dependencies once more; the parts vet and lint do.
 GOFLAGS="$(go env GOFLAGS) -vet=off"
 export GOFLAGS
 # Nested modules, which users never import; the root module is the SDK itself.

@@ -14,9 +14,9 @@
 #   controller  examples/controller-runtime with the controller-runtime that was made for
 #               that client-go, and the tests of its controller, on real API servers
 #
-# With the latest minor, the tests of hack/integration run, too, and CI sets GOFLAGS=-race.
-# hack/test.sh doesn't, since that compiles all once more; its parts unit and integration have
-# the race detector with the earliest minor.
+# With the latest minor, the tests of hack/integration run, too. CI runs that minor with
+# GOFLAGS=-race. hack/test.sh compat doesn't use the race detector, since that compiles all once
+# more; the parts unit and integration use it with the earliest minor.
 #
 # Needs the Go that client-go asks for; the next one gets a later Go by GOTOOLCHAIN.
 
@@ -105,8 +105,9 @@ as_controller() {
     go test -count=1 -run='^TestController$' ./controller-runtime
 }
 
-# raised VERSION: what controller-runtime requires in a later version than that client-go does.
-# unit and consumer get it, too, so that client-go is compiled once; they don't test the earlier one.
+# raised VERSION: what controller-runtime requires in a later version than client-go VERSION does.
+# unit and consumer use it, too, so that client-go is compiled once; what client-go itself requires
+# isn't tested then.
 raised() {
   case $1 in
     v0.35.*) echo sigs.k8s.io/structured-merge-diff/v6@v6.3.2-0.20260122202528-d9cc6641c482 ;;
