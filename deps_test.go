@@ -31,11 +31,13 @@ var mayImport = map[string][]string{
 	"helpers":          {"apis/openchoreo/v1alpha1"},
 	"helpers/await":    {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/fieldset": {"apis/openchoreo/v1alpha1", "internal/schema"},
-	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/remote"},
+	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl", "helpers/remote"},
 	"helpers/informer": {"apis/openchoreo/v1alpha1", "helpers", "internal/lastapplied"},
 	"helpers/observer": {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/registry": {"apis/openchoreo/v1alpha1", "helpers"},
-	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "listers/openchoreo/v1alpha1"},
+	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl", "listers/openchoreo/v1alpha1"},
+
+	"helpers/internal/serverurl": {},
 
 	// For tests only, so no other package may import them.
 	"helpers/dataplanetest": {

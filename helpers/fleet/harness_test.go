@@ -169,7 +169,7 @@ func (f *fleetTest) rotate(dp *v1alpha1.DataPlane, user string) *v1alpha1.DataPl
 func (f *fleetTest) move(dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
 	f.t.Helper()
 	return f.modify(dp, func(dp *v1alpha1.DataPlane) {
-		dp.Spec.KubernetesCluster.Credentials.APIServerURL += "/"
+		dp.Spec.KubernetesCluster.Credentials.APIServerURL += "/moved"
 		dp.Generation++
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -58,7 +59,7 @@ func (p *plane) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause er
 	switch {
 	case before == nil || before.UID != dp.UID:
 		cause = helpers.ErrReplaced
-	case old.APIServerURL != current.APIServerURL:
+	case !serverurl.Same(old.APIServerURL, current.APIServerURL):
 		cause = remote.ErrServerChanged
 	case changed:
 		cause = ErrDataPlaneChanged

@@ -66,6 +66,20 @@ func TestFleetRunsLastThroughRotations(t *testing.T) {
 	assert.Empty(t, rotations, "an event without new credentials is no rotation")
 }
 
+func TestFleetRunsLastThroughAnotherSpellingOfTheAddress(t *testing.T) {
+	rotations := make(chan error, 10)
+	f := newFleetTest(t, false, fleet.Options{Hooks: fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) { rotations <- err }}})
+	dp := f.add("a")
+	r := f.next()
+	f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Spec = f.server.DataPlane("a", "bob").Spec
+		dp.Spec.KubernetesCluster.Credentials.APIServerURL += "/"
+	})
+	require.NoError(t, testserver.Receive(t, rotations))
+	r.requireGoesOn(t)
+	assert.Zero(t, f.status("a").Restarts)
+}
+
 // A run begins with the DataPlane as it is when its turn comes.
 func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
 	configs, seen := make(chan string, 10), make(chan struct{}, 10)

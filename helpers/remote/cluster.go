@@ -19,6 +19,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 )
 
 var (
@@ -26,7 +27,9 @@ var (
 	// while the request was under way; and a call of a [Cache] that is closed.
 	ErrClosed = errors.New("connection to data plane is closed")
 	// ErrServerChanged reports that a DataPlane names another API server than the one a
-	// [Cluster] was made for. The connection can't go on: make a new one.
+	// [Cluster] was made for: another scheme, host, port or path. The same address in another
+	// spelling, such as with a slash at the end, is the same server. The connection can't go
+	// on: make a new one.
 	ErrServerChanged = errors.New("data plane has another API server")
 	// ErrRotated reports a request that was under way when the credentials were rotated,
 	// and had not ended when Options.CloseGrace was over. Watches don't get it: they end as
@@ -52,7 +55,7 @@ type Cluster struct {
 	ctx    context.Context // ends when the Cluster is closed
 	cancel context.CancelFunc
 
-	server *url.URL // never changes
+	server *url.URL // canonical; never changes
 
 	updating sync.Mutex // held by Update and Close
 	uid      types.UID
@@ -169,8 +172,8 @@ func (c *Cluster) configFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	case err != nil:
 		return nil, fmt.Errorf("server URL: %w", err)
 	case c.server == nil:
-		c.server = server
-	case c.server.String() != server.String():
+		c.server = serverurl.Canonical(server)
+	case *c.server != *serverurl.Canonical(server):
 		return nil, ErrServerChanged
 	}
 	if c.uid == "" {

@@ -125,14 +125,15 @@ func cloneConfig(config *rest.Config) *rest.Config {
 	return config
 }
 
-// sameConfig compares what two configurations say about connections, and the proxies that
-// they choose for the server. Other functions are not compared.
+// sameConfig compares what two configurations for the same server say about connections,
+// and the proxies that they choose for it. Other functions are not compared.
 func sameConfig(a, b *rest.Config, server *url.URL) bool {
 	if proxyOf(a, server) != proxyOf(b, server) {
 		return false
 	}
 	connection := func(config *rest.Config) *rest.Config {
 		config = rest.CopyConfig(config)
+		config.Host = "" // which may be spelled in another way
 		config.Proxy, config.WrapTransport, config.Dial = nil, nil, nil
 		config.WarningHandler, config.WarningHandlerWithContext = nil, nil
 		config.RateLimiter, config.QPS, config.Burst = nil, 0, 0 // the first ones stay
