@@ -19,26 +19,50 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=openchoreo.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("AgentConnectionStatus"):
+		return &openchoreov1alpha1.AgentConnectionStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("APIServerCredentials"):
 		return &openchoreov1alpha1.APIServerCredentialsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("BasicAuthCredentials"):
 		return &openchoreov1alpha1.BasicAuthCredentialsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClusterAgentConfig"):
+		return &openchoreov1alpha1.ClusterAgentConfigApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClusterDataPlane"):
+		return &openchoreov1alpha1.ClusterDataPlaneApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClusterDataPlaneGateway"):
+		return &openchoreov1alpha1.ClusterDataPlaneGatewayApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClusterDataPlaneSpec"):
+		return &openchoreov1alpha1.ClusterDataPlaneSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DataPlane"):
 		return &openchoreov1alpha1.DataPlaneApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DataPlaneSpec"):
 		return &openchoreov1alpha1.DataPlaneSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DataPlaneStatus"):
 		return &openchoreov1alpha1.DataPlaneStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GatewayEndpointSpec"):
+		return &openchoreov1alpha1.GatewayEndpointSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GatewayListenerSpec"):
+		return &openchoreov1alpha1.GatewayListenerSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GatewayNetworkSpec"):
+		return &openchoreov1alpha1.GatewayNetworkSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GatewaySpec"):
 		return &openchoreov1alpha1.GatewaySpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("KubernetesClusterSpec"):
 		return &openchoreov1alpha1.KubernetesClusterSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ObservabilityPlaneRef"):
+		return &openchoreov1alpha1.ObservabilityPlaneRefApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ObserverAPI"):
 		return &openchoreov1alpha1.ObserverAPIApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ObserverAuthentication"):
 		return &openchoreov1alpha1.ObserverAuthenticationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Registry"):
 		return &openchoreov1alpha1.RegistryApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretKeyReference"):
+		return &openchoreov1alpha1.SecretKeyReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretStoreRef"):
+		return &openchoreov1alpha1.SecretStoreRefApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ValueFrom"):
+		return &openchoreov1alpha1.ValueFromApplyConfiguration{}
 
 	}
 	return nil

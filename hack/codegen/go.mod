@@ -16,6 +16,7 @@ require (
 	github.com/openchoreo/dataplane-sdk-go v0.0.0-00010101000000-000000000000
 	k8s.io/apimachinery v0.33.13
 	k8s.io/kube-openapi v0.0.0-20250318190949-c8a335a9a2ff
+	sigs.k8s.io/yaml v1.4.0
 )
 
 require (
@@ -61,7 +62,6 @@ require (
 	sigs.k8s.io/json v0.0.0-20241010143419-9aa6b5e7a4b3 // indirect
 	sigs.k8s.io/randfill v1.0.0 // indirect
 	sigs.k8s.io/structured-merge-diff/v4 v4.6.0 // indirect
-	sigs.k8s.io/yaml v1.4.0 // indirect
 )
 
 replace github.com/openchoreo/dataplane-sdk-go => ../..

@@ -249,7 +249,7 @@ type SharedInformerFactory interface {
 	WaitForCacheSync(stopCh <-chan struct{}) map[reflect.Type]bool
 
 	// WaitForCacheSyncWithContext blocks until all started informers' caches were synced
-	// or the context ends. Its result tells which were synced, also as an error.
+	// or the context ends. Its result names those that were, and has an error if some weren't.
 	WaitForCacheSyncWithContext(ctx context.Context) SyncResult
 
 	// ForResource gives generic access to a shared informer of the matching type.

@@ -40,6 +40,8 @@ func (f *genericInformer) Lister() cache.GenericLister {
 func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource) (GenericInformer, error) {
 	switch resource {
 	// Group=openchoreo.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithResource("clusterdataplanes"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.OpenChoreo().V1alpha1().ClusterDataPlanes().Informer()}, nil
 	case v1alpha1.SchemeGroupVersion.WithResource("dataplanes"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.OpenChoreo().V1alpha1().DataPlanes().Informer()}, nil
 

@@ -45,6 +45,29 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: ""
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.AgentConnectionStatus
+  map:
+    fields:
+    - name: connected
+      type:
+        scalar: boolean
+      default: false
+    - name: connectedAgents
+      type:
+        scalar: numeric
+      default: 0
+    - name: lastConnectedTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastDisconnectedTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastHeartbeatTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: message
+      type:
+        scalar: string
 - name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.BasicAuthCredentials
   map:
     fields:
@@ -56,6 +79,63 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: ""
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ClusterAgentConfig
+  map:
+    fields:
+    - name: clientCA
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ValueFrom
+      default: {}
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ClusterDataPlane
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: metadata
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
+      default: {}
+    - name: spec
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ClusterDataPlaneSpec
+      default: {}
+    - name: status
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.DataPlaneStatus
+      default: {}
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ClusterDataPlaneGateway
+  map:
+    fields:
+    - name: egress
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayNetworkSpec
+    - name: ingress
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayNetworkSpec
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ClusterDataPlaneSpec
+  map:
+    fields:
+    - name: clusterAgent
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ClusterAgentConfig
+      default: {}
+    - name: gateway
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ClusterDataPlaneGateway
+    - name: observabilityPlaneRef
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ObservabilityPlaneRef
+    - name: planeID
+      type:
+        scalar: string
+      default: ""
+    - name: secretStoreRef
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.SecretStoreRef
 - name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.DataPlane
   map:
     fields:
@@ -80,6 +160,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.DataPlaneSpec
   map:
     fields:
+    - name: clusterAgent
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ClusterAgentConfig
     - name: gateway
       type:
         namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewaySpec
@@ -88,16 +171,28 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.KubernetesClusterSpec
       default: {}
+    - name: observabilityPlaneRef
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ObservabilityPlaneRef
     - name: observer
       type:
         namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ObserverAPI
+    - name: planeID
+      type:
+        scalar: string
     - name: registry
       type:
         namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.Registry
       default: {}
+    - name: secretStoreRef
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.SecretStoreRef
 - name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.DataPlaneStatus
   map:
     fields:
+    - name: agentConnection
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.AgentConnectionStatus
     - name: conditions
       type:
         list:
@@ -109,9 +204,58 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayEndpointSpec
+  map:
+    fields:
+    - name: http
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayListenerSpec
+    - name: https
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayListenerSpec
+    - name: name
+      type:
+        scalar: string
+      default: ""
+    - name: namespace
+      type:
+        scalar: string
+      default: ""
+    - name: tls
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayListenerSpec
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayListenerSpec
+  map:
+    fields:
+    - name: host
+      type:
+        scalar: string
+      default: ""
+    - name: listenerName
+      type:
+        scalar: string
+    - name: port
+      type:
+        scalar: numeric
+      default: 0
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayNetworkSpec
+  map:
+    fields:
+    - name: external
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayEndpointSpec
+    - name: internal
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayEndpointSpec
 - name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewaySpec
   map:
     fields:
+    - name: egress
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayNetworkSpec
+    - name: ingress
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.GatewayNetworkSpec
     - name: organizationVirtualHost
       type:
         scalar: string
@@ -127,6 +271,17 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.APIServerCredentials
       default: {}
+    - name: name
+      type:
+        scalar: string
+      default: ""
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ObservabilityPlaneRef
+  map:
+    fields:
+    - name: kind
+      type:
+        scalar: string
+      default: ""
     - name: name
       type:
         scalar: string
@@ -157,6 +312,36 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
       default: ""
     - name: secretRef
+      type:
+        scalar: string
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.SecretKeyReference
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+      default: ""
+    - name: name
+      type:
+        scalar: string
+      default: ""
+    - name: namespace
+      type:
+        scalar: string
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.SecretStoreRef
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+      default: ""
+- name: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.ValueFrom
+  map:
+    fields:
+    - name: secretKeyRef
+      type:
+        namedType: com.github.openchoreo.dataplane-sdk-go.apis.openchoreo.v1alpha1.SecretKeyReference
+    - name: value
       type:
         scalar: string
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.Condition

@@ -1,16 +1,19 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package crds has the CustomResourceDefinition of DataPlane, for tests and tools
-// that install it:
+// Package crds has the CustomResourceDefinitions of DataPlane and ClusterDataPlane, for
+// tests and tools that install them:
 //
 //	crd := &apiextensionsv1.CustomResourceDefinition{}
 //	err := yaml.Unmarshal(crds.DataPlane(), crd)
 //
-// It depends on the standard library only.
+// DataPlane has two shapes under one name and version: an API server serves one of
+// [DataPlane], the shape of OpenChoreo v0.3, and [DataPlaneV1]. Each function returns one
+// YAML document (apiextensions.k8s.io/v1), whose bytes the caller owns.
 //
-// Don't replace the definition in a cluster that runs OpenChoreo: its release may
-// serve a later shape of the resource.
+// The package depends on the standard library only.
+//
+// Don't replace the definition in a cluster that runs OpenChoreo, which brings its own.
 package crds
 
 import (
@@ -18,14 +21,30 @@ import (
 	"slices"
 )
 
-// DataPlaneName is the name of the CustomResourceDefinition of DataPlane.
-const DataPlaneName = "dataplanes.openchoreo.dev"
+const (
+	// DataPlaneName is the name of both CustomResourceDefinitions of DataPlane.
+	DataPlaneName = "dataplanes.openchoreo.dev"
 
-//go:embed openchoreo.dev_dataplanes.yaml
-var dataPlane []byte
+	// ClusterDataPlaneName is the name of the CustomResourceDefinition of ClusterDataPlane.
+	ClusterDataPlaneName = "clusterdataplanes.openchoreo.dev"
+)
 
-// DataPlane returns the CustomResourceDefinition of DataPlane
-// (apiextensions.k8s.io/v1) as one YAML document. The caller owns the bytes.
-func DataPlane() []byte {
-	return slices.Clone(dataPlane)
-}
+var (
+	//go:embed openchoreo.dev_dataplanes.yaml
+	dataPlane []byte
+	//go:embed openchoreo.dev_dataplanes_v1.yaml
+	dataPlaneV1 []byte
+	//go:embed openchoreo.dev_clusterdataplanes.yaml
+	clusterDataPlane []byte
+)
+
+// DataPlane returns the definition of DataPlane in the shape of OpenChoreo v0.3, with
+// credentials inside. An API server with it drops the fields of v1.
+func DataPlane() []byte { return slices.Clone(dataPlane) }
+
+// DataPlaneV1 returns the definition of DataPlane in the shape of OpenChoreo v1, which
+// reaches the cluster through an agent. An API server with it drops the fields of v0.3.
+func DataPlaneV1() []byte { return slices.Clone(dataPlaneV1) }
+
+// ClusterDataPlane returns the definition of ClusterDataPlane, which OpenChoreo has since v1.
+func ClusterDataPlane() []byte { return slices.Clone(clusterDataPlane) }

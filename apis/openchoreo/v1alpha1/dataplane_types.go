@@ -15,12 +15,16 @@ import (
 // +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.spec.kubernetesCluster.name`,description="Name of the target cluster"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether workloads may be placed here"
 // +kubebuilder:printcolumn:name="Connected",type=string,JSONPath=`.status.conditions[?(@.type=="Connected")].status`,description="Whether the target cluster answers"
+// +kubebuilder:printcolumn:name="Plane ID",type=string,JSONPath=`.spec.planeID`,description="Name under which the agents register at the cluster gateway"
+// +kubebuilder:printcolumn:name="Agent",type=boolean,JSONPath=`.status.agentConnection.connected`,description="Whether an agent is connected"
+// +kubebuilder:printcolumn:name="Created",type=string,JSONPath=`.status.conditions[?(@.type=="Created")].status`,description="Whether OpenChoreo has accepted the object"
 // +kubebuilder:printcolumn:name="Gateway",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="GatewayProvisioned")].status`,description="Whether the gateway is configured"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
-// DataPlane describes a cluster in which workloads run: how to reach its API
-// server, its image registry, its gateway and its observer. It contains secrets:
-// whoever may read a DataPlane may act in the cluster that it describes.
+// DataPlane describes a cluster in which workloads run: how to reach it, its
+// image registry, its gateway and its observer. In the shape of OpenChoreo v0.3,
+// it contains secrets: whoever may read such a DataPlane may act in the cluster
+// that it describes.
 type DataPlane struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -40,27 +44,56 @@ type DataPlane struct {
 	Status DataPlaneStatus `json:"status,omitempty"`
 }
 
-// DataPlaneSpec is the desired state of a DataPlane.
+// DataPlaneSpec is the desired state of a DataPlane. It has the fields of
+// OpenChoreo v0.3 and of v1, which are two shapes of one version of the API. A
+// DataPlane with a clusterAgent has the shape of v1, any other that of v0.3. What
+// is absent from an object of either shape stays absent in JSON, except that v1
+// always gets a gateway, which OpenChoreo's own controllers always write.
 type DataPlaneSpec struct {
 	// kubernetesCluster is the target cluster: its name, the address of its API
-	// server and the credentials to use there. Contains a secret.
+	// server and the credentials to use there. Only OpenChoreo v0.3 has it. Contains
+	// a secret.
 	// +required
 	KubernetesCluster KubernetesClusterSpec `json:"kubernetesCluster"`
 
-	// registry is where the container images of the data plane are kept. Not
-	// secret: credentials are referred to by name.
+	// registry is where the container images of the data plane are kept. Only
+	// OpenChoreo v0.3 has it. Not secret: credentials are referred to by name.
 	// +required
 	Registry Registry `json:"registry"`
 
-	// gateway names the hosts under which the gateway of the target cluster serves
-	// workloads. Not secret.
+	// gateway is where the gateway of the target cluster serves workloads: hosts in
+	// OpenChoreo v0.3, listeners in v1. Not secret.
 	// +required
 	Gateway GatewaySpec `json:"gateway"`
 
 	// observer is the service that answers queries for logs of the data plane.
-	// When absent, the data plane has none. Contains a secret.
+	// When absent, the data plane has none. Only OpenChoreo v0.3 has it. Contains a
+	// secret.
 	// +optional
 	Observer *ObserverAPI `json:"observer,omitempty"`
+
+	// planeID is the name under which the agents of the target cluster register at
+	// OpenChoreo's cluster gateway. When absent, it is the name of the DataPlane.
+	// Several DataPlanes may share one. Not secret.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	PlaneID string `json:"planeID,omitempty"`
+
+	// clusterAgent is how OpenChoreo's cluster gateway recognizes the agent in the
+	// target cluster. OpenChoreo v1 requires it. Not secret.
+	// +optional
+	ClusterAgent *ClusterAgentConfig `json:"clusterAgent,omitempty"`
+
+	// secretStoreRef names the secret store of the target cluster from which
+	// workloads get their secrets. Not secret.
+	// +optional
+	SecretStoreRef *SecretStoreRef `json:"secretStoreRef,omitempty"`
+
+	// observabilityPlaneRef names the observability plane that collects the logs
+	// and metrics of the data plane. Not secret.
+	// +optional
+	ObservabilityPlaneRef *ObservabilityPlaneRef `json:"observabilityPlaneRef,omitempty"`
 }
 
 // KubernetesClusterSpec is the cluster in which workloads run.
@@ -118,19 +151,6 @@ type Registry struct {
 	SecretRef string `json:"secretRef,omitempty"`
 }
 
-// GatewaySpec names the hosts that the gateway of a data plane serves.
-type GatewaySpec struct {
-	// publicVirtualHost is the DNS name under which workloads are reached from
-	// everywhere, such as "api.example.com". Not secret.
-	// +required
-	PublicVirtualHost string `json:"publicVirtualHost"`
-
-	// organizationVirtualHost is the DNS name under which workloads are reached
-	// from inside the organization, such as "internal.example.com". Not secret.
-	// +required
-	OrganizationVirtualHost string `json:"organizationVirtualHost"`
-}
-
 // ObserverAPI is the service that answers queries for logs of a data plane.
 type ObserverAPI struct {
 	// url is the base URL of the observer, such as "https://observer.example.com".
@@ -162,7 +182,8 @@ type BasicAuthCredentials struct {
 	Password string `json:"password"`
 }
 
-// DataPlaneStatus is the state of a DataPlane that controllers last observed.
+// DataPlaneStatus is the state of a DataPlane or ClusterDataPlane that
+// controllers last observed.
 type DataPlaneStatus struct {
 	// observedGeneration is the metadata.generation that the status describes. 0
 	// or absent means that it was not reported, never that the status is out of
@@ -177,6 +198,11 @@ type DataPlaneStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// agentConnection is what OpenChoreo v1 last knew about the agents of the target
+	// cluster, about once a minute. It is absent until first reported. Not secret.
+	// +optional
+	AgentConnection *AgentConnectionStatus `json:"agentConnection,omitempty"`
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// GroupName is the API group of DataPlane.
+// GroupName is the API group of DataPlane and ClusterDataPlane.
 const GroupName = "openchoreo.dev"
 
 // SchemeGroupVersion is the group and version of the types in this package.
@@ -38,7 +38,7 @@ func Resource(resource string) schema.GroupResource {
 }
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(SchemeGroupVersion, &DataPlane{}, &DataPlaneList{})
+	scheme.AddKnownTypes(SchemeGroupVersion, &DataPlane{}, &DataPlaneList{}, &ClusterDataPlane{}, &ClusterDataPlaneList{})
 	metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 	return nil
 }

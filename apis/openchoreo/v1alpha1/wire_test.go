@@ -102,8 +102,163 @@ func TestLaterShapesDecode(t *testing.T) {
 			dp := object.(*v1alpha1.DataPlane)
 			assert.Equal(t, "later", dp.Name)
 			assert.Empty(t, dp.Spec.KubernetesCluster.Credentials, "no inline credentials in these")
+			if ref := dp.Spec.ObservabilityPlaneRef; ref != nil {
+				assert.Equal(t, "default", ref.Name)
+			}
 		})
 	}
+}
+
+// The objects that an API server of either generation accepts; hack/integration writes them to
+// one.
+func TestReadAndWriteKeepsEitherShape(t *testing.T) {
+	for file, newObject := range map[string]func() metav1.Object{
+		"dataplane.yaml":        func() metav1.Object { return &v1alpha1.DataPlane{} },
+		"dataplane_v1.yaml":     func() metav1.Object { return &v1alpha1.DataPlane{} },
+		"clusterdataplane.yaml": func() metav1.Object { return &v1alpha1.ClusterDataPlane{} },
+	} {
+		source, err := os.ReadFile("../crds/testdata/" + file)
+		require.NoError(t, err)
+		var tests []struct {
+			Name, Refused string
+			Spec, Status  json.RawMessage
+		}
+		require.NoError(t, json.Unmarshal(toJSON(t, source), &tests))
+		require.NotEmpty(t, tests)
+		for _, test := range tests {
+			if test.Refused != "" {
+				continue
+			}
+			t.Run(file+", "+test.Name, func(t *testing.T) {
+				object := newObject()
+				data, err := json.Marshal(map[string]any{"spec": test.Spec, "status": test.Status})
+				require.NoError(t, err)
+				decoder := json.NewDecoder(bytes.NewReader(data))
+				decoder.DisallowUnknownFields()
+				require.NoError(t, decoder.Decode(object))
+
+				written, err := json.Marshal(object)
+				require.NoError(t, err)
+				unstructured, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+				require.NoError(t, err)
+				converted, err := json.Marshal(unstructured)
+				require.NoError(t, err)
+				for _, data := range [][]byte{written, converted} {
+					var got struct{ Spec, Status json.RawMessage }
+					require.NoError(t, json.Unmarshal(data, &got))
+					assert.JSONEq(t, string(test.Spec), string(got.Spec))
+					if test.Status != nil {
+						assert.JSONEq(t, string(test.Status), string(got.Status))
+					}
+				}
+			})
+		}
+	}
+}
+
+// What users put together in Go, which no API server of one generation would store.
+func TestWrittenShape(t *testing.T) {
+	agent := &v1alpha1.ClusterAgentConfig{}
+	for name, test := range map[string]struct {
+		spec v1alpha1.DataPlaneSpec
+		want string
+	}{
+		"an empty one is v0.3's": {
+			v1alpha1.DataPlaneSpec{},
+			`{"kubernetesCluster":{"name":"","credentials":{"apiServerURL":"","caCert":"","clientCert":"","clientKey":""}},
+			"registry":{"prefix":""},"gateway":{"publicVirtualHost":"","organizationVirtualHost":""}}`,
+		},
+		"one with an agent always has a gateway": {
+			v1alpha1.DataPlaneSpec{ClusterAgent: agent},
+			`{"clusterAgent":{"clientCA":{}},"gateway":{}}`,
+		},
+		"filled fields of v0.3 stay beside an agent": {
+			v1alpha1.DataPlaneSpec{
+				ClusterAgent:      agent,
+				KubernetesCluster: v1alpha1.KubernetesClusterSpec{Name: "prod"},
+				Registry:          v1alpha1.Registry{SecretRef: "registry-credentials"},
+				Gateway:           v1alpha1.GatewaySpec{OrganizationVirtualHost: "internal.example.com"},
+				Observer:          &v1alpha1.ObserverAPI{},
+			},
+			`{"clusterAgent":{"clientCA":{}},"gateway":{"organizationVirtualHost":"internal.example.com"},
+			"kubernetesCluster":{"name":"prod","credentials":{"apiServerURL":"","caCert":"","clientCert":"","clientKey":""}},
+			"registry":{"prefix":"","secretRef":"registry-credentials"},
+			"observer":{"url":"","authentication":{"basicAuth":{"username":"","password":""}}}}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, err := json.Marshal(test.spec)
+			require.NoError(t, err)
+			assert.JSONEq(t, test.want, string(data))
+			data, err = json.Marshal(&v1alpha1.DataPlane{Spec: test.spec})
+			require.NoError(t, err)
+			assert.Contains(t, string(data), `"spec":{`)
+		})
+	}
+}
+
+func TestReferenceThatIsNoReference(t *testing.T) {
+	for name, test := range map[string]struct {
+		source string
+		want   *v1alpha1.ObservabilityPlaneRef
+	}{
+		"a name":      {`{"observabilityPlaneRef":"default"}`, &v1alpha1.ObservabilityPlaneRef{Name: "default"}},
+		"empty":       {`{"observabilityPlaneRef":""}`, &v1alpha1.ObservabilityPlaneRef{}},
+		"null":        {`{"observabilityPlaneRef":null}`, nil},
+		"a reference": {`{"observabilityPlaneRef":{"kind":"ObservabilityPlane","name":"a"}}`, &v1alpha1.ObservabilityPlaneRef{Kind: "ObservabilityPlane", Name: "a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var spec v1alpha1.DataPlaneSpec
+			require.NoError(t, json.Unmarshal([]byte(test.source), &spec))
+			assert.Equal(t, test.want, spec.ObservabilityPlaneRef)
+		})
+	}
+	var spec v1alpha1.DataPlaneSpec
+	require.Error(t, json.Unmarshal([]byte(`{"observabilityPlaneRef":1}`), &spec))
+}
+
+func TestAsDataPlaneIsACopyWithoutNamespace(t *testing.T) {
+	gateway := &v1alpha1.GatewayNetworkSpec{External: &v1alpha1.GatewayEndpointSpec{Name: "a"}}
+	cluster := &v1alpha1.ClusterDataPlane{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "openchoreo.dev/v1alpha1", Kind: "ClusterDataPlane"},
+		ObjectMeta: metav1.ObjectMeta{Name: "default", UID: "1", Generation: 2, Labels: map[string]string{"a": "b"}},
+		Spec: v1alpha1.ClusterDataPlaneSpec{
+			PlaneID:               "prod",
+			ClusterAgent:          v1alpha1.ClusterAgentConfig{ClientCA: v1alpha1.ValueFrom{SecretKeyRef: &v1alpha1.SecretKeyReference{Name: "ca"}}},
+			Gateway:               &v1alpha1.ClusterDataPlaneGateway{Ingress: gateway, Egress: gateway},
+			SecretStoreRef:        &v1alpha1.SecretStoreRef{Name: "store"},
+			ObservabilityPlaneRef: &v1alpha1.ObservabilityPlaneRef{Name: "default"},
+		},
+		Status: v1alpha1.DataPlaneStatus{
+			Conditions:      []metav1.Condition{{Type: "Created"}},
+			AgentConnection: &v1alpha1.AgentConnectionStatus{Connected: true},
+		},
+	}
+	before := cluster.DeepCopy()
+	dp := cluster.AsDataPlane()
+	assert.Equal(t, &v1alpha1.DataPlane{
+		ObjectMeta: cluster.ObjectMeta,
+		Spec: v1alpha1.DataPlaneSpec{
+			PlaneID:               "prod",
+			ClusterAgent:          &cluster.Spec.ClusterAgent,
+			Gateway:               v1alpha1.GatewaySpec{Ingress: gateway, Egress: gateway},
+			SecretStoreRef:        cluster.Spec.SecretStoreRef,
+			ObservabilityPlaneRef: cluster.Spec.ObservabilityPlaneRef,
+		},
+		Status: cluster.Status,
+	}, dp)
+
+	dp.Labels["a"] = "changed"
+	dp.Spec.ClusterAgent.ClientCA.SecretKeyRef.Name = "changed"
+	dp.Spec.Gateway.Ingress.External.Name = "changed"
+	dp.Spec.SecretStoreRef.Name, dp.Spec.ObservabilityPlaneRef.Name = "changed", "changed"
+	dp.Status.Conditions[0].Type, dp.Status.AgentConnection.Connected = "changed", false
+	assert.Equal(t, before, cluster)
+
+	assert.Nil(t, (*v1alpha1.ClusterDataPlane)(nil).AsDataPlane())
+	assert.Zero(t, *(&v1alpha1.ClusterDataPlane{}).AsDataPlane().Spec.ClusterAgent)
+	namespaced := &v1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "wrong"}}
+	assert.Empty(t, namespaced.AsDataPlane().Namespace)
 }
 
 func TestDeepCopySharesNothing(t *testing.T) {

@@ -70,10 +70,6 @@ func extractDataPlane(dataPlane *openchoreov1alpha1.DataPlane, fieldManager stri
 	return b, nil
 }
 
-// IsApplyConfiguration marks the type as an apply configuration, as
-// runtime.ApplyConfiguration of k8s.io/apimachinery 0.34 and later asks.
-func (b DataPlaneApplyConfiguration) IsApplyConfiguration() {}
-
 // WithKind sets the Kind field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Kind field is set to the value of the last call.
@@ -246,22 +242,6 @@ func (b *DataPlaneApplyConfiguration) WithSpec(value *DataPlaneSpecApplyConfigur
 func (b *DataPlaneApplyConfiguration) WithStatus(value *DataPlaneStatusApplyConfiguration) *DataPlaneApplyConfiguration {
 	b.Status = value
 	return b
-}
-
-// GetKind retrieves the value of the Kind field in the declarative configuration.
-func (b *DataPlaneApplyConfiguration) GetKind() *string {
-	return b.TypeMetaApplyConfiguration.Kind
-}
-
-// GetAPIVersion retrieves the value of the APIVersion field in the declarative configuration.
-func (b *DataPlaneApplyConfiguration) GetAPIVersion() *string {
-	return b.TypeMetaApplyConfiguration.APIVersion
-}
-
-// GetNamespace retrieves the value of the Namespace field in the declarative configuration.
-func (b *DataPlaneApplyConfiguration) GetNamespace() *string {
-	b.ensureObjectMetaApplyConfigurationExists()
-	return b.ObjectMetaApplyConfiguration.Namespace
 }
 
 // GetName retrieves the value of the Name field in the declarative configuration.

@@ -8,10 +8,14 @@ package v1alpha1
 // DataPlaneSpecApplyConfiguration represents a declarative configuration of the DataPlaneSpec type for use
 // with apply.
 type DataPlaneSpecApplyConfiguration struct {
-	KubernetesCluster *KubernetesClusterSpecApplyConfiguration `json:"kubernetesCluster,omitempty"`
-	Registry          *RegistryApplyConfiguration              `json:"registry,omitempty"`
-	Gateway           *GatewaySpecApplyConfiguration           `json:"gateway,omitempty"`
-	Observer          *ObserverAPIApplyConfiguration           `json:"observer,omitempty"`
+	KubernetesCluster     *KubernetesClusterSpecApplyConfiguration `json:"kubernetesCluster,omitempty"`
+	Registry              *RegistryApplyConfiguration              `json:"registry,omitempty"`
+	Gateway               *GatewaySpecApplyConfiguration           `json:"gateway,omitempty"`
+	Observer              *ObserverAPIApplyConfiguration           `json:"observer,omitempty"`
+	PlaneID               *string                                  `json:"planeID,omitempty"`
+	ClusterAgent          *ClusterAgentConfigApplyConfiguration    `json:"clusterAgent,omitempty"`
+	SecretStoreRef        *SecretStoreRefApplyConfiguration        `json:"secretStoreRef,omitempty"`
+	ObservabilityPlaneRef *ObservabilityPlaneRefApplyConfiguration `json:"observabilityPlaneRef,omitempty"`
 }
 
 // DataPlaneSpecApplyConfiguration constructs a declarative configuration of the DataPlaneSpec type for use with
@@ -49,5 +53,37 @@ func (b *DataPlaneSpecApplyConfiguration) WithGateway(value *GatewaySpecApplyCon
 // If called multiple times, the Observer field is set to the value of the last call.
 func (b *DataPlaneSpecApplyConfiguration) WithObserver(value *ObserverAPIApplyConfiguration) *DataPlaneSpecApplyConfiguration {
 	b.Observer = value
+	return b
+}
+
+// WithPlaneID sets the PlaneID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PlaneID field is set to the value of the last call.
+func (b *DataPlaneSpecApplyConfiguration) WithPlaneID(value string) *DataPlaneSpecApplyConfiguration {
+	b.PlaneID = &value
+	return b
+}
+
+// WithClusterAgent sets the ClusterAgent field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ClusterAgent field is set to the value of the last call.
+func (b *DataPlaneSpecApplyConfiguration) WithClusterAgent(value *ClusterAgentConfigApplyConfiguration) *DataPlaneSpecApplyConfiguration {
+	b.ClusterAgent = value
+	return b
+}
+
+// WithSecretStoreRef sets the SecretStoreRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SecretStoreRef field is set to the value of the last call.
+func (b *DataPlaneSpecApplyConfiguration) WithSecretStoreRef(value *SecretStoreRefApplyConfiguration) *DataPlaneSpecApplyConfiguration {
+	b.SecretStoreRef = value
+	return b
+}
+
+// WithObservabilityPlaneRef sets the ObservabilityPlaneRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ObservabilityPlaneRef field is set to the value of the last call.
+func (b *DataPlaneSpecApplyConfiguration) WithObservabilityPlaneRef(value *ObservabilityPlaneRefApplyConfiguration) *DataPlaneSpecApplyConfiguration {
+	b.ObservabilityPlaneRef = value
 	return b
 }

@@ -12,8 +12,9 @@ import (
 // DataPlaneStatusApplyConfiguration represents a declarative configuration of the DataPlaneStatus type for use
 // with apply.
 type DataPlaneStatusApplyConfiguration struct {
-	ObservedGeneration *int64                           `json:"observedGeneration,omitempty"`
-	Conditions         []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	ObservedGeneration *int64                                   `json:"observedGeneration,omitempty"`
+	Conditions         []v1.ConditionApplyConfiguration         `json:"conditions,omitempty"`
+	AgentConnection    *AgentConnectionStatusApplyConfiguration `json:"agentConnection,omitempty"`
 }
 
 // DataPlaneStatusApplyConfiguration constructs a declarative configuration of the DataPlaneStatus type for use with
@@ -40,5 +41,13 @@ func (b *DataPlaneStatusApplyConfiguration) WithConditions(values ...*v1.Conditi
 		}
 		b.Conditions = append(b.Conditions, *values[i])
 	}
+	return b
+}
+
+// WithAgentConnection sets the AgentConnection field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AgentConnection field is set to the value of the last call.
+func (b *DataPlaneStatusApplyConfiguration) WithAgentConnection(value *AgentConnectionStatusApplyConfiguration) *DataPlaneStatusApplyConfiguration {
+	b.AgentConnection = value
 	return b
 }

@@ -8,8 +8,10 @@ package v1alpha1
 // GatewaySpecApplyConfiguration represents a declarative configuration of the GatewaySpec type for use
 // with apply.
 type GatewaySpecApplyConfiguration struct {
-	PublicVirtualHost       *string `json:"publicVirtualHost,omitempty"`
-	OrganizationVirtualHost *string `json:"organizationVirtualHost,omitempty"`
+	PublicVirtualHost       *string                               `json:"publicVirtualHost,omitempty"`
+	OrganizationVirtualHost *string                               `json:"organizationVirtualHost,omitempty"`
+	Ingress                 *GatewayNetworkSpecApplyConfiguration `json:"ingress,omitempty"`
+	Egress                  *GatewayNetworkSpecApplyConfiguration `json:"egress,omitempty"`
 }
 
 // GatewaySpecApplyConfiguration constructs a declarative configuration of the GatewaySpec type for use with
@@ -31,5 +33,21 @@ func (b *GatewaySpecApplyConfiguration) WithPublicVirtualHost(value string) *Gat
 // If called multiple times, the OrganizationVirtualHost field is set to the value of the last call.
 func (b *GatewaySpecApplyConfiguration) WithOrganizationVirtualHost(value string) *GatewaySpecApplyConfiguration {
 	b.OrganizationVirtualHost = &value
+	return b
+}
+
+// WithIngress sets the Ingress field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Ingress field is set to the value of the last call.
+func (b *GatewaySpecApplyConfiguration) WithIngress(value *GatewayNetworkSpecApplyConfiguration) *GatewaySpecApplyConfiguration {
+	b.Ingress = value
+	return b
+}
+
+// WithEgress sets the Egress field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Egress field is set to the value of the last call.
+func (b *GatewaySpecApplyConfiguration) WithEgress(value *GatewayNetworkSpecApplyConfiguration) *GatewaySpecApplyConfiguration {
+	b.Egress = value
 	return b
 }

@@ -107,12 +107,6 @@ func NewClientset(objects ...runtime.Object) *Clientset {
 	return cs
 }
 
-// IsWatchListSemanticsUnSupported tells reflectors of client-go 0.35 and later to
-// list and then watch, since the object tracker can't stream a list.
-func (c *Clientset) IsWatchListSemanticsUnSupported() bool {
-	return true
-}
-
 var (
 	_ clientset.Interface = &Clientset{}
 	_ testing.FakeClient  = &Clientset{}

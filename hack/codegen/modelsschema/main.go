@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command modelsschema prints the OpenAPI v2 definitions of DataPlane, and of
-// the types that it reaches, as JSON without descriptions.
+// Command modelsschema prints the OpenAPI v2 definitions of DataPlane and ClusterDataPlane,
+// and of the types that they reach, as JSON without descriptions.
 //
 // Two things are made from its output: applyconfiguration-gen turns it into the
 // field paths that Extract understands, and the apply configurations embed it so
@@ -13,6 +13,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"k8s.io/kube-openapi/pkg/builder"
 	"k8s.io/kube-openapi/pkg/common"
@@ -23,7 +25,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/hack/codegen/openapi"
 )
 
-const dataPlane = "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1.DataPlane"
+const api = "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1."
+
+var kinds = []string{"DataPlane", "ClusterDataPlane"}
 
 func main() {
 	if err := run(); err != nil {
@@ -33,11 +37,15 @@ func main() {
 }
 
 func run() error {
+	var roots []string
+	for _, kind := range kinds {
+		roots = append(roots, api+kind)
+	}
 	swagger, err := builder.BuildOpenAPIDefinitionsForResources(&common.Config{
 		Info:              &spec.Info{InfoProps: spec.InfoProps{Title: "DataPlane", Version: "v1alpha1"}},
 		GetDefinitions:    openapi.GetOpenAPIDefinitions,
 		GetDefinitionName: definitionName,
-	}, dataPlane)
+	}, roots...)
 	if err != nil {
 		return err
 	}
@@ -53,7 +61,7 @@ func run() error {
 	// that somebody chose and not a keyword of OpenAPI.
 	definitions, ok := document["definitions"].(map[string]any)
 	if !ok {
-		return fmt.Errorf("no definitions for %s", dataPlane)
+		return fmt.Errorf("no definitions for %s", roots)
 	}
 	for _, definition := range definitions {
 		dropDescriptions(definition)
@@ -64,17 +72,18 @@ func run() error {
 }
 
 // definitionName names a Go type in the definitions. The group, version and kind
-// beside the root type are what field management looks types up by.
+// beside a root type are what field management looks types up by.
 func definitionName(name string) (string, spec.Extensions) {
 	friendly := util.ToRESTFriendlyName(name)
-	if name != dataPlane {
+	kind := strings.TrimPrefix(name, api)
+	if !slices.Contains(kinds, kind) {
 		return friendly, nil
 	}
 	return friendly, spec.Extensions{
 		"x-kubernetes-group-version-kind": []any{map[string]any{
 			"group":   v1alpha1.SchemeGroupVersion.Group,
 			"version": v1alpha1.SchemeGroupVersion.Version,
-			"kind":    "DataPlane",
+			"kind":    kind,
 		}},
 	}
 }

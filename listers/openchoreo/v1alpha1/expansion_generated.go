@@ -5,6 +5,10 @@
 
 package v1alpha1
 
+// ClusterDataPlaneListerExpansion allows custom methods to be added to
+// ClusterDataPlaneLister.
+type ClusterDataPlaneListerExpansion interface{}
+
 // DataPlaneListerExpansion allows custom methods to be added to
 // DataPlaneLister.
 type DataPlaneListerExpansion interface{}

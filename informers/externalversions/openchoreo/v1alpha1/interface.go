@@ -11,6 +11,8 @@ import (
 
 // Interface provides access to all the informers in this group version.
 type Interface interface {
+	// ClusterDataPlanes returns a ClusterDataPlaneInformer.
+	ClusterDataPlanes() ClusterDataPlaneInformer
 	// DataPlanes returns a DataPlaneInformer.
 	DataPlanes() DataPlaneInformer
 }
@@ -24,6 +26,11 @@ type version struct {
 // New returns a new Interface.
 func New(f internalinterfaces.SharedInformerFactory, namespace string, tweakListOptions internalinterfaces.TweakListOptionsFunc) Interface {
 	return &version{factory: f, namespace: namespace, tweakListOptions: tweakListOptions}
+}
+
+// ClusterDataPlanes returns a ClusterDataPlaneInformer.
+func (v *version) ClusterDataPlanes() ClusterDataPlaneInformer {
+	return &clusterDataPlaneInformer{factory: v.factory, tweakListOptions: v.tweakListOptions}
 }
 
 // DataPlanes returns a DataPlaneInformer.

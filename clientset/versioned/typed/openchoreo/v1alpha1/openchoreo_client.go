@@ -15,12 +15,17 @@ import (
 
 type OpenChoreoV1alpha1Interface interface {
 	RESTClient() rest.Interface
+	ClusterDataPlanesGetter
 	DataPlanesGetter
 }
 
 // OpenChoreoV1alpha1Client is used to interact with features provided by the openchoreo.dev group.
 type OpenChoreoV1alpha1Client struct {
 	restClient rest.Interface
+}
+
+func (c *OpenChoreoV1alpha1Client) ClusterDataPlanes() ClusterDataPlaneInterface {
+	return newClusterDataPlanes(c)
 }
 
 func (c *OpenChoreoV1alpha1Client) DataPlanes(namespace string) DataPlaneInterface {

@@ -15,6 +15,10 @@ type FakeOpenChoreoV1alpha1 struct {
 	*testing.Fake
 }
 
+func (c *FakeOpenChoreoV1alpha1) ClusterDataPlanes() v1alpha1.ClusterDataPlaneInterface {
+	return newFakeClusterDataPlanes(c)
+}
+
 func (c *FakeOpenChoreoV1alpha1) DataPlanes(namespace string) v1alpha1.DataPlaneInterface {
 	return newFakeDataPlanes(c, namespace)
 }

@@ -1,0 +1,36 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Code generated from hack/codegen/_files. DO NOT EDIT.
+
+package internal
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+// TypeConverter returns a converter for the types of this module. It is made on
+// first use, by apimachinery, from the same schema as Parser.
+var TypeConverter = sync.OnceValue(func() managedfields.TypeConverter {
+	var document struct {
+		Definitions map[string]*spec.Schema `json:"definitions"`
+	}
+	err := json.Unmarshal(openAPI, &document)
+	if err != nil {
+		panic(fmt.Sprintf("Failed to parse schema: %v", err))
+	}
+	converter, err := managedfields.NewTypeConverter(document.Definitions, false)
+	if err != nil {
+		panic(fmt.Sprintf("Failed to use schema: %v", err))
+	}
+	return converter
+})
