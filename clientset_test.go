@@ -4,19 +4,24 @@
 package dataplanesdk_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"log/slog"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
@@ -119,6 +124,48 @@ func TestExtractKeepsSubresourcesApart(t *testing.T) {
 		WithConditions(applymetav1.Condition().WithType("Ready").WithStatus(metav1.ConditionTrue))), status,
 		"the key of a list entry is included though the manager doesn't own it")
 }
+
+// Extract does what client-go's own does, except for the keys of lists whose items a manager
+// owns in part. An apply that names an item twice is refused.
+func TestExtractTakesMetadataAsClientGoDoes(t *testing.T) {
+	const key = `"k:{\"uid\":\"1\"}"`
+	for name, fields := range map[string]string{
+		"an owner reference":   `{"f:metadata":{"f:ownerReferences":{` + key + `:{}}}}`,
+		"two owner references": `{"f:metadata":{"f:ownerReferences":{` + key + `:{},"k:{\"uid\":\"2\"}":{}}}}`,
+		"finalizers":           `{"f:metadata":{"f:finalizers":{".":{},"v:\"example.com/one\"":{},"v:\"example.com/two\"":{}}}}`,
+		"labels":               `{"f:metadata":{"f:labels":{"f:app":{}},"f:annotations":{".":{},"f:note":{}}}}`,
+		"what is gone":         `{"f:metadata":{"f:labels":{"f:gone":{}},"f:ownerReferences":{"k:{\"uid\":\"3\"}":{}}}}`,
+		"all": `{"f:metadata":{"f:finalizers":{"v:\"example.com/one\"":{}},"f:labels":{"f:app":{}},
+			"f:ownerReferences":{".":{},` + key + `:{}}}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			meta := metav1.ObjectMeta{
+				Name: "prod", Namespace: "default",
+				Labels:      map[string]string{"app": "x", "other": "y"},
+				Annotations: map[string]string{"note": "x"},
+				Finalizers:  []string{"example.com/one", "example.com/two"},
+				OwnerReferences: []metav1.OwnerReference{
+					{APIVersion: "v1", Kind: "ConfigMap", Name: "one", UID: "1", Controller: ptr(true)},
+					{APIVersion: "v1", Kind: "ConfigMap", Name: "two", UID: "2"},
+				},
+				ManagedFields: []metav1.ManagedFieldsEntry{managed("one", "", metav1.ManagedFieldsOperationApply, fields)},
+			}
+			want, err := applycorev1.ExtractConfigMap(&corev1.ConfigMap{ObjectMeta: meta}, "one")
+			require.NoError(t, err)
+			got, err := openchoreoapply.ExtractDataPlane(&openchoreov1alpha1.DataPlane{ObjectMeta: meta}, "one")
+			require.NoError(t, err)
+			assert.Equal(t, want.ObjectMetaApplyConfiguration, got.ObjectMetaApplyConfiguration)
+
+			cluster := meta
+			cluster.Namespace, want.Namespace = "", nil
+			ofCluster, err := openchoreoapply.ExtractClusterDataPlane(&openchoreov1alpha1.ClusterDataPlane{ObjectMeta: cluster}, "one")
+			require.NoError(t, err)
+			assert.Equal(t, want.ObjectMetaApplyConfiguration, ofCluster.ObjectMetaApplyConfiguration)
+		})
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
 
 func TestExtractRefusesInvalidManagedFields(t *testing.T) {
 	dp := newDataPlane("prod")
@@ -264,6 +311,29 @@ func TestApplyConfigurationHasTheMethodsOfLaterGenerators(t *testing.T) {
 	assert.Equal(t, "DataPlane", *prod.GetKind())
 	assert.Equal(t, "openchoreo.dev/v1alpha1", *prod.GetAPIVersion())
 	assert.Nil(t, (&openchoreoapply.DataPlaneApplyConfiguration{}).GetNamespace())
+}
+
+func TestLoggersShowNoSecretOfAnApplyConfiguration(t *testing.T) {
+	prod := openchoreoapply.DataPlane("prod", "default").WithSpec(openchoreoapply.DataPlaneSpec().
+		WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
+			WithCredentials(openchoreoapply.APIServerCredentials().WithClientKey("hunter2"))))
+	for name, value := range map[string]any{
+		"pointer": prod, "value": *prod, "group": slog.GroupValue(slog.Any("x", prod)), "empty": &openchoreoapply.DataPlaneApplyConfiguration{},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			slog.New(slog.NewJSONHandler(&out, nil)).Info("applying", "value", value)
+			slog.New(slog.NewTextHandler(&out, nil)).Info("applying", "value", value)
+			if name != "empty" {
+				assert.Contains(t, out.String(), "prod")
+			}
+			assert.NotContains(t, out.String(), "hunter2")
+			assert.NotContains(t, out.String(), "panic")
+		})
+	}
+	logged, err := json.Marshal(prod.MarshalLog())
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"namespace":"default","name":"prod"}`, string(logged))
 }
 
 func readyStatus(status metav1.ConditionStatus) *openchoreoapply.DataPlaneApplyConfiguration {

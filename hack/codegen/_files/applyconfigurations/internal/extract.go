@@ -25,9 +25,10 @@ import (
 //
 // It does what the function of this name in apimachinery's managedfields does, but
 // always on structured-merge-diff/v4, whatever version client-go uses itself. Beyond
-// that, it reads objects of a cluster whose definition has an atomic list where the
-// schema here merges by key: duplicates of a key are no error, and a list that a manager
-// owns as a whole is extracted as a whole.
+// that, it adds the keys of list items of which the manager owns only a part, and reads
+// objects of a cluster whose definition has an atomic list where the schema here merges by
+// key: duplicates of a key are no error, and a list that a manager owns as a whole is
+// extracted as a whole.
 func ExtractInto(object runtime.Object, objectType typed.ParseableType, fieldManager string, applyConfiguration any, subresource string) error {
 	accessor, err := meta.Accessor(object)
 	if err != nil {
@@ -41,7 +42,8 @@ func ExtractInto(object runtime.Object, objectType typed.ParseableType, fieldMan
 	if err != nil {
 		return fmt.Errorf("matching the object with its schema: %w", err)
 	}
-	extracted := value.ExtractItems(owned.Leaves(), typed.WithAppendKeyFields()).AsValue().Unstructured()
+	leaves := owned.Leaves()
+	extracted := value.ExtractItems(leaves.Union(keyFields(leaves))).AsValue().Unstructured()
 	fields, ok := extracted.(map[string]any)
 	switch {
 	case extracted == nil: // what it applied is gone, or is whole lists only
@@ -56,6 +58,24 @@ func ExtractInto(object runtime.Object, objectType typed.ParseableType, fieldMan
 		return fmt.Errorf("filling in the apply configuration: %w", err)
 	}
 	return nil
+}
+
+// keyFields returns the key fields of the list items of which leaves has a part. The
+// structured-merge-diff option for this (typed.WithAppendKeyFields) takes whole items too, and
+// extracts those twice.
+func keyFields(leaves *fieldpath.Set) *fieldpath.Set {
+	keys := fieldpath.NewSet()
+	leaves.Iterate(func(path fieldpath.Path) {
+		for i, element := range path[:len(path)-1] {
+			if element.Key == nil {
+				continue
+			}
+			for _, field := range *element.Key {
+				keys.Insert(append(path[:i+1:i+1], fieldpath.PathElement{FieldName: &field.Name}))
+			}
+		}
+	})
+	return keys
 }
 
 // addWholeLists adds to fields the lists of which the manager owns neither an item nor a
