@@ -28,12 +28,12 @@ var mayImport = map[string][]string{
 	"internal/lastapplied":     {},
 	"internal/schema":          {},
 
-	"helpers":          {"apis/openchoreo/v1alpha1"},
+	"helpers":          {"apis/openchoreo/v1alpha1", "helpers/internal/serverurl", "internal/lastapplied"},
 	"helpers/await":    {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/fieldset": {"apis/openchoreo/v1alpha1", "internal/schema"},
 	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl", "helpers/remote"},
 	"helpers/informer": {"apis/openchoreo/v1alpha1", "helpers", "internal/lastapplied"},
-	"helpers/observer": {"apis/openchoreo/v1alpha1", "helpers"},
+	"helpers/observer": {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl"},
 	"helpers/registry": {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl", "listers/openchoreo/v1alpha1"},
 

@@ -4,6 +4,7 @@
 package helpers
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 )
 
 // Validate returns everything that is wrong with dp. It serves webhooks and tools that
@@ -27,8 +29,8 @@ import (
 // Warnings depend on the clock or concern something that works in part: a client
 // certificate that is expired or not valid yet, CAs that are all expired, a certificate
 // that is ignored beside a good one, a private key in clientCert, or an observer URL that
-// isn't https. Of spec.registry.prefix, Validate checks only that it is set and has no
-// scheme.
+// isn't https. For each field, Validate names the first three certificates with a fault and
+// counts the others. Of spec.registry.prefix, it checks only that it is set and has no scheme.
 func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) {
 	if err := requireCredentials(dp); err != nil {
 		errs = append(errs, field.Required(field.NewPath(fieldCredentials), err.Error()))
@@ -36,55 +38,81 @@ func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) 
 	if dp == nil {
 		return nil, errs
 	}
-	creds := dp.Spec.KubernetesCluster.Credentials
+	m := decodeCredentials(dp.Spec.KubernetesCluster.Credentials)
 	if len(errs) == 0 {
-		_, faults := decodeCredentials(creds)
-		errs = fieldErrors(faults)
-	}
-	warn := func(path, format string, args ...any) {
-		warnings = append(warnings, path+": "+fmt.Sprintf(format, args...))
+		errs = fieldErrors(m.faults())
 	}
 	now := time.Now()
-	if data, err := decodeField(fieldCA, creds.CACert); err == nil {
-		usable, expired := 0, 0
-		for i, certificate := range certificates(fieldCA, data) {
-			if certificate == nil {
-				warn(fieldCA, "certificate %d can't be used and is ignored%s", i+1, pemHint(data))
-				continue
-			}
-			usable++
-			if now.After(certificate.NotAfter) {
-				expired++
-			}
+	warnings = append(caWarnings(m.ca, now), certWarnings(m.cert, now)...)
+	if observer := dp.Spec.Observer; observer != nil {
+		if _, err := serverurl.ParseHTTPS(observer.URL); err != nil {
+			warnings = append(warnings, "spec.observer.url: "+err.Error())
 		}
-		if usable > 0 && usable == expired {
-			warn(fieldCA, "all certificates are expired")
-		}
-	}
-	if data, err := decodeField(fieldCert, creds.ClientCert); err == nil {
-		if slices.ContainsFunc(pemBlocks(data), isPrivateKey) {
-			warn(fieldCert, keyDisclosed)
-		}
-		for i, certificate := range certificates(fieldCert, data) {
-			switch {
-			case certificate == nil:
-				warn(fieldCert, "certificate %d can't be used%s", i+1, pemHint(data))
-			case now.After(certificate.NotAfter):
-				warn(fieldCert, "certificate %d expired at %s", i+1, certificate.NotAfter.UTC().Format(time.RFC3339))
-			case now.Before(certificate.NotBefore):
-				warn(fieldCert, "certificate %d is not valid before %s", i+1, certificate.NotBefore.UTC().Format(time.RFC3339))
-			}
-		}
-	}
-	if dp.Spec.Observer != nil {
-		if err := checkURL("spec.observer.url", dp.Spec.Observer.URL); err != nil {
-			warn("spec.observer.url", "%v", errors.Unwrap(err))
+		if strings.Contains(observer.Authentication.BasicAuth.Username, ":") {
+			warnings = append(warnings, "spec.observer.authentication.basicAuth.username: must not contain a colon")
 		}
 	}
 	if prefix := dp.Spec.Registry.Prefix; prefix == "" || strings.Contains(prefix, "://") {
-		warn("spec.registry.prefix", "must be a registry without a scheme, such as docker.io/myorg")
+		warnings = append(warnings, "spec.registry.prefix: must be a registry without a scheme, such as docker.io/myorg")
 	}
 	return warnings, errs
+}
+
+func caWarnings(ca *decoded, now time.Time) []string {
+	hint, usable, expired := ca.hint(), 0, 0
+	warnings := certificateWarnings(ca, func(c certificate) string {
+		if c.parsed == nil {
+			return "can't be used and is ignored" + hint
+		}
+		usable++
+		if now.After(c.parsed.NotAfter) {
+			expired++
+		}
+		return ""
+	})
+	if usable > 0 && usable == expired {
+		warnings = append(warnings, fieldCA+": all certificates are expired")
+	}
+	return warnings
+}
+
+func certWarnings(cert *decoded, now time.Time) []string {
+	hint := cert.hint()
+	warnings := certificateWarnings(cert, func(c certificate) string {
+		switch {
+		case c.parsed == nil:
+			return "can't be used" + hint
+		case now.After(c.parsed.NotAfter):
+			return "expired at " + c.parsed.NotAfter.UTC().Format(time.RFC3339)
+		case now.Before(c.parsed.NotBefore):
+			return "is not valid before " + c.parsed.NotBefore.UTC().Format(time.RFC3339)
+		}
+		return ""
+	})
+	if slices.ContainsFunc(cert.blocks, isPrivateKey) {
+		warnings = append(warnings, fieldCert+": "+keyDisclosed)
+	}
+	return warnings
+}
+
+// certificateWarnings names the first few certificates of a field with a fault, and counts the
+// others.
+func certificateWarnings(d *decoded, fault func(certificate) string) (warnings []string) {
+	const named = 3
+	more := 0
+	for i, c := range d.certificates {
+		switch says := fault(c); {
+		case says == "":
+		case len(warnings) < named:
+			warnings = append(warnings, fmt.Sprintf("%s: certificate %d %s", d.field, i+1, says))
+		default:
+			more++
+		}
+	}
+	if more > 0 {
+		warnings = append(warnings, fmt.Sprintf("%s: %d more certificates have such a fault", d.field, more))
+	}
+	return warnings
 }
 
 // fieldErrors leaves out the value, which field.Error would print.
@@ -119,17 +147,14 @@ func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {
 	case dp.Spec.KubernetesCluster.Credentials.ClientCert == v1alpha1.Redacted:
 		return time.Time{}, fmt.Errorf("%s: %w", fieldCert, ErrSecretsDropped)
 	}
-	data, err := decodeField(fieldCert, dp.Spec.KubernetesCluster.Credentials.ClientCert)
-	if err == nil {
-		err = checkCert(data)
-	}
-	if err != nil {
+	cert := decode(fieldCert, dp.Spec.KubernetesCluster.Credentials.ClientCert)
+	if err := cmp.Or(cert.err, checkCert(cert)); err != nil {
 		return time.Time{}, err
 	}
 	var earliest time.Time
-	for _, certificate := range certificates(fieldCert, data) {
-		if certificate != nil && (earliest.IsZero() || certificate.NotAfter.Before(earliest)) {
-			earliest = certificate.NotAfter
+	for _, c := range cert.certificates {
+		if c.parsed != nil && (earliest.IsZero() || c.parsed.NotAfter.Before(earliest)) {
+			earliest = c.parsed.NotAfter
 		}
 	}
 	return earliest, nil
@@ -222,9 +247,12 @@ const (
 	CredentialsReasonInsecureURL CredentialsReason = "InsecureURL"
 	// CredentialsReasonInvalidBase64 means that the value is not standard, padded base64.
 	CredentialsReasonInvalidBase64 CredentialsReason = "InvalidBase64"
-	// CredentialsReasonInvalidPEM means that the decoded value is not PEM of the right kind.
+	// CredentialsReasonInvalidPEM means that the decoded value is not PEM of the right kind,
+	// or holds a key or certificate that TLS can't use.
 	CredentialsReasonInvalidPEM CredentialsReason = "InvalidPEM"
-	// CredentialsReasonKeyMismatch means that clientKey is not the key of clientCert.
+	// CredentialsReasonKeyMismatch means that clientKey is not the key of the first
+	// certificate in clientCert. The field at fault is clientCert if the key's certificate
+	// is elsewhere.
 	CredentialsReasonKeyMismatch CredentialsReason = "KeyMismatch"
 	// CredentialsReasonEncryptedKey means that clientKey is protected by a passphrase.
 	CredentialsReasonEncryptedKey CredentialsReason = "EncryptedKey"

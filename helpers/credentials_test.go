@@ -128,6 +128,10 @@ func TestValidateWarns(t *testing.T) {
 		"observer without TLS":      {observer("http://observer"), "spec.observer.url: must use https"},
 		"observer without a scheme": {observer("observer"), "spec.observer.url: must start with https://"},
 		"observer with password":    {observer("https://a:hunter2@b"), "spec.observer.url: must not contain a user name"},
+		"observer with a colon in its user name": {func(s *v1alpha1.DataPlaneSpec) {
+			s.Observer = &v1alpha1.ObserverAPI{URL: "https://observer"}
+			s.Observer.Authentication.BasicAuth.Username = "hunter2:a"
+		}, "spec.observer.authentication.basicAuth.username: must not contain a colon"},
 		"registry with scheme": {
 			func(s *v1alpha1.DataPlaneSpec) { s.Registry.Prefix = "https://docker.io" },
 			"spec.registry.prefix: must be a registry without a scheme",

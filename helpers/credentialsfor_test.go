@@ -6,6 +6,7 @@ package helpers_test
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"net"
 	"net/http"
 	"net/url"
@@ -132,10 +133,19 @@ func TestCredentialsForRefusesWhatADataPlaneCannotHold(t *testing.T) {
 		"Dial": {func(c *rest.Config) {
 			c.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, nil }
 		}, "Dial" + refused},
-		"Proxy":        {func(c *rest.Config) { c.Proxy = http.ProxyURL(&url.URL{}) }, "Proxy" + refused},
-		"no host":      {func(c *rest.Config) { c.Host = "" }, "Host: must be set, to a URL such as https://host:6443"},
-		"http":         {func(c *rest.Config) { c.Host = "http://hunter2" }, "Host: must use https: credentials are sent only over TLS"},
-		"a user name":  {func(c *rest.Config) { c.Host = "https://hunter2@host" }, "Host: must not contain a user name or password"},
+		"Proxy":       {func(c *rest.Config) { c.Proxy = http.ProxyURL(&url.URL{}) }, "Proxy" + refused},
+		"no host":     {func(c *rest.Config) { c.Host = "" }, "Host: must be set, to a URL such as https://host:6443"},
+		"http":        {func(c *rest.Config) { c.Host = "http://hunter2" }, "Host: must use https: credentials are sent only over TLS"},
+		"a user name": {func(c *rest.Config) { c.Host = "https://hunter2@host" }, "Host: must not contain a user name or password"},
+		"an address with a path and no scheme": {
+			func(c *rest.Config) { c.Host = "10.0.0.1:6443/hunter2" }, "Host: must be a URL or host:port",
+		},
+		"half a scheme":                    {func(c *rest.Config) { c.Host = "https//hunter2" }, "Host: must be a URL or host:port"},
+		"a path that client-go can't send": {func(c *rest.Config) { c.Host = "https://host/a%2Fhunter2" }, "Host: must not contain an escaped slash (%2F): client-go would send it as a slash"},
+		"a certificate too long when its lines are wrapped": {
+			func(c *rest.Config) { c.CertData = onOneLine(t, c.CertData, 384<<10) },
+			"TLSClientConfig.CertData: must not be longer than 512 KiB of base64",
+		},
 		"no CA":        {func(c *rest.Config) { c.CAData = nil }, "TLSClientConfig.CAData: must be set"},
 		"no cert":      {func(c *rest.Config) { c.CertData = nil }, "TLSClientConfig.CertData: must be set"},
 		"no key":       {func(c *rest.Config) { c.KeyData = nil }, "TLSClientConfig.KeyData: must be set"},
@@ -155,10 +165,19 @@ func TestCredentialsForRefusesWhatADataPlaneCannotHold(t *testing.T) {
 			require.NoError(t, err)
 			test.edit(config)
 			creds, err := helpers.CredentialsFor(config)
-			assert.Equal(t, v1alpha1.APIServerCredentials{}, creds)
 			require.EqualError(t, err, test.want)
+			assert.True(t, creds == v1alpha1.APIServerCredentials{}, "nothing beside an error")
 		})
 	}
 	_, err := helpers.CredentialsFor(nil)
 	require.EqualError(t, err, "nil rest.Config")
+}
+
+// onOneLine returns PEM of a certificate, repeated up to a size, in lines as long as a certificate.
+func onOneLine(t *testing.T, certificate []byte, size int) []byte {
+	t.Helper()
+	block, _ := pem.Decode(certificate)
+	require.NotNil(t, block)
+	one := []byte("-----BEGIN CERTIFICATE-----\n" + pki.Encode(block.Bytes) + "\n-----END CERTIFICATE-----\n")
+	return bytes.Repeat(one, size/len(one))
 }

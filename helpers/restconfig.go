@@ -15,6 +15,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 )
 
 // RESTConfigFor returns a client configuration for the cluster that dp describes. It
@@ -38,11 +39,11 @@ func RESTConfigFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	if err := requireCredentials(dp); err != nil {
 		return nil, err
 	}
-	config, faults := decodeCredentials(dp.Spec.KubernetesCluster.Credentials)
-	if err := errors.Join(faults...); err != nil {
+	m := decodeCredentials(dp.Spec.KubernetesCluster.Credentials)
+	if err := errors.Join(m.faults()...); err != nil {
 		return nil, err
 	}
-	return config, nil
+	return m.config(), nil
 }
 
 // GatewayConfigFor returns a client configuration for the cluster of dp that goes through
@@ -67,15 +68,14 @@ func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config, planeID stri
 		return nil, errors.New("nil data plane")
 	case gateway == nil:
 		return nil, errors.New("nil gateway configuration")
-	case gateway.Host == "":
-		return nil, errors.New("gateway.Host: must be set")
 	}
-	server, _, err := rest.DefaultServerUrlFor(gateway)
-	if err != nil { // which may quote a password in the URL
-		return nil, errors.New("gateway.Host: must be a URL or host:port")
+	host, err := hostURL(gateway)
+	if err != nil {
+		return nil, fmt.Errorf("gateway.Host: %w", err)
 	}
-	if server.Scheme != "https" {
-		return nil, errors.New("gateway.Host: must start with https://")
+	server, err := serverurl.ParseAPIServer(host)
+	if err != nil {
+		return nil, fmt.Errorf("gateway.Host: %w", err)
 	}
 	if planeID == "" {
 		planeID = dp.Name
@@ -97,6 +97,18 @@ func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config, planeID stri
 	config.Host = server.JoinPath("api/proxy/dataplane", url.PathEscape(planeID),
 		url.PathEscape(dp.Namespace), url.PathEscape(dp.Name), "k8s").String()
 	return &config, nil
+}
+
+// hostURL returns config.Host as a URL. To client-go it may be a host and a port alone.
+func hostURL(config *rest.Config) (string, error) {
+	if config.Host == "" || strings.Contains(config.Host, "://") {
+		return config.Host, nil
+	}
+	server, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil { // which shows the host
+		return "", errors.New("must be a URL or host:port")
+	}
+	return server.String(), nil
 }
 
 // KubeconfigFor returns a kubeconfig for the cluster that dp describes. Its only cluster,
@@ -162,27 +174,36 @@ func CredentialsFor(config *rest.Config) (v1alpha1.APIServerCredentials, error) 
 	if err := rest.LoadTLSFiles(&loaded); err != nil {
 		return none, errors.Join(append(errs, fmt.Errorf("TLSClientConfig: %w", err))...)
 	}
+	host, err := hostURL(&loaded)
+	if err != nil {
+		return none, errors.Join(append(errs, fmt.Errorf("Host: %w", err))...)
+	}
 	encode := base64.StdEncoding.EncodeToString
 	creds := v1alpha1.APIServerCredentials{
-		APIServerURL: loaded.Host,
+		APIServerURL: host,
 		CACert:       encode(loaded.CAData),
 		ClientCert:   encode(loaded.CertData),
 		ClientKey:    encode(loaded.KeyData),
 	}
-	if loaded.Host != "" && !strings.Contains(loaded.Host, "://") {
-		creds.APIServerURL = "https://" + loaded.Host // client-go does the same when TLS is configured
-	}
-	_, faults := decodeCredentials(creds)
-	names := []string{"Host", "TLSClientConfig.CAData", "TLSClientConfig.CertData", "TLSClientConfig.KeyData"}
-	for i, err := range faults {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", names[i], errors.Unwrap(err)))
-		}
-	}
-	if len(errs) > 0 {
+	if errs = append(errs, configErrors(creds)...); len(errs) > 0 {
 		return none, errors.Join(errs...)
 	}
 	creds.ClientCert = encode(onlyPEM(loaded.CertData, func(block *pem.Block) bool { return block.Type == blockCertificate }))
 	creds.ClientKey = encode(onlyPEM(loaded.KeyData, isPrivateKey))
+	if errs = configErrors(creds); len(errs) > 0 { // too long, now that lines are broken
+		return none, errors.Join(errs...)
+	}
 	return creds, nil
+}
+
+// configErrors returns the faults of credentials as errors of the configuration that they
+// come from.
+func configErrors(creds v1alpha1.APIServerCredentials) (errs []error) {
+	names := []string{"Host", "TLSClientConfig.CAData", "TLSClientConfig.CertData", "TLSClientConfig.KeyData"}
+	for i, err := range decodeCredentials(creds).faults() {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", names[i], errors.Unwrap(err)))
+		}
+	}
+	return errs
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -89,6 +90,7 @@ func TestRESTConfigForServerURL(t *testing.T) {
 		"https://localhost/k8s/clusters/c1": "",
 		"https://node_1.kind":               "",
 		"https://bücher.example":            "",
+		"https://host/a%20b/%c3%bc":         "",
 
 		"":                           helpers.CredentialsReasonRequired,
 		"http://k8s-api.example.com": helpers.CredentialsReasonInsecureURL,
@@ -112,6 +114,9 @@ func TestRESTConfigForServerURL(t *testing.T) {
 		" https://host":              helpers.CredentialsReasonInvalidURL,
 		"https://host:6443/a b":      helpers.CredentialsReasonInvalidURL,
 		"https://host\u00a0":         helpers.CredentialsReasonInvalidURL,
+		"https://host/a%2Fb":         helpers.CredentialsReasonInvalidURL,
+		"https://host/a%2fb":         helpers.CredentialsReasonInvalidURL,
+		"https://<host>:6443":        helpers.CredentialsReasonInvalidURL,
 
 		"https://host/" + longText(2<<10): helpers.CredentialsReasonTooLarge,
 	} {
@@ -123,8 +128,18 @@ func TestRESTConfigForServerURL(t *testing.T) {
 	}
 }
 
+func TestRESTConfigForNamesTheSchemeThatIsMissing(t *testing.T) {
+	for _, server := range []string{"10.0.0.1:6443", "host:6443", "host", "[::1]:6443", "https//host", "https:/host", "://host"} {
+		dp := dataplanetest.DataPlane("default", "production-dataplane")
+		dp.Spec.KubernetesCluster.Credentials.APIServerURL = server
+		_, err := helpers.RESTConfigFor(dp)
+		assert.EqualError(t, err, fieldServer+": InvalidURL: must start with https://", server)
+	}
+}
+
 func TestRESTConfigForCredentials(t *testing.T) {
 	a, other := pki.New(), pki.ECDSAKey()
+	othersCert := pki.Certificates(a.Issue("alice", other))
 	set := func(field *string, value string) { *field = value }
 	type creds = v1alpha1.APIServerCredentials
 
@@ -275,6 +290,36 @@ func TestRESTConfigForCredentials(t *testing.T) {
 				c.CACert = pki.Encode(append(pki.Decode(c.CACert), corrupt(pki.Decode(c.ClientKey))...))
 			},
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "contains a private key",
+		},
+		"a private key in a comment among the CAs": {
+			edit: func(c *creds) {
+				c.CACert = pki.Encode(slices.Concat([]byte("# never put -----BEGIN PRIVATE KEY----- here\n"), pki.Decode(c.CACert),
+					[]byte("# -----BEGIN EC PRIVATE KEY-----\n")))
+			},
+		},
+		"an indented private key among the CAs": {
+			edit: func(c *creds) {
+				c.CACert = pki.Encode(append(pki.Decode(c.CACert), indent(pki.Decode(c.ClientKey))...))
+			},
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "contains a private key",
+		},
+		"a private key glued to a CA": {
+			edit:  func(c *creds) { c.CACert = pki.Encode(glue(pki.Decode(c.CACert), pki.Decode(c.ClientKey))) },
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "contains a private key",
+		},
+		"the client certificate after its CA": {
+			edit: func(c *creds) {
+				c.ClientCert = pki.Encode(slices.Concat(pki.Certificates(a.Cert), othersCert))
+				c.ClientKey = pki.Encode(pki.PKCS8(other))
+			},
+			field: fieldCert, reason: helpers.CredentialsReasonKeyMismatch, says: "must begin with the certificate of clientKey, which is number 2 in it",
+		},
+		"the client certificate in the place of the CA": {
+			edit: func(c *creds) {
+				c.CACert, c.ClientCert = pki.Encode(othersCert), c.CACert
+				c.ClientKey = pki.Encode(pki.PKCS8(other))
+			},
+			field: fieldCert, reason: helpers.CredentialsReasonKeyMismatch, says: "the certificate of clientKey is in caCert: are caCert and clientCert swapped?",
 		},
 		"PEM with CRLF": {
 			edit: func(c *creds) {

@@ -23,11 +23,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 )
 
 // ErrNoObserver reports a DataPlane without spec.observer.
@@ -58,8 +60,8 @@ type Options struct {
 // redirects and doesn't follow them. It has no timeout: limit requests by their context. It
 // shares no connections with other clients; http.Client.CloseIdleConnections closes them.
 //
-// The error is [ErrNoObserver], [helpers.ErrSecretsDropped], or names spec.observer.url
-// and shows no part of it. ClientFor makes no request.
+// The error is [ErrNoObserver], [helpers.ErrSecretsDropped], or names the field of
+// spec.observer that is invalid and shows no part of it. ClientFor makes no request.
 func ClientFor(dp *v1alpha1.DataPlane, opts Options) (*http.Client, *url.URL, error) {
 	if dp == nil {
 		return nil, nil, errors.New("nil data plane")
@@ -71,39 +73,29 @@ func ClientFor(dp *v1alpha1.DataPlane, opts Options) (*http.Client, *url.URL, er
 	if auth.Password == v1alpha1.Redacted {
 		return nil, nil, fmt.Errorf("spec.observer.authentication.basicAuth.password: %w", helpers.ErrSecretsDropped)
 	}
-	base, err := parse(dp.Spec.Observer.URL, opts.AllowHTTP)
-	if err != nil {
+	if strings.Contains(auth.Username, ":") {
+		return nil, nil, errors.New("spec.observer.authentication.basicAuth.username: must not contain a colon, " +
+			"which ends a user name in basic authentication")
+	}
+	parse := serverurl.ParseHTTPS
+	if opts.AllowHTTP {
+		parse = serverurl.Parse
+	}
+	base, err := parse(dp.Spec.Observer.URL)
+	switch {
+	case errors.Is(err, serverurl.ErrInsecure):
+		return nil, nil, fmt.Errorf("spec.observer.url: %w (Options.AllowHTTP accepts http)", err)
+	case err != nil:
 		return nil, nil, fmt.Errorf("spec.observer.url: %w", err)
 	}
 	return &http.Client{
 		Transport: &transport{
-			next: opts.transport(base.Scheme), scheme: base.Scheme, host: base.Host,
+			next: opts.transport(base.Scheme), origin: originOf(base),
 			// A closure, so that formatting the transport doesn't show the password.
 			authenticate: func(req *http.Request) { req.SetBasicAuth(auth.Username, auth.Password) },
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, base, nil
-}
-
-func parse(text string, allowHTTP bool) (*url.URL, error) {
-	u, err := url.Parse(text)
-	switch {
-	case text == "":
-		return nil, errors.New("must be set")
-	case err != nil: // which shows the text
-		return nil, errors.New("can't be parsed; want a URL such as https://observer.example.com")
-	case u.Scheme == "http" && !allowHTTP:
-		return nil, errors.New("must start with https://, because http sends the password unencrypted (Options.AllowHTTP accepts that)")
-	case u.Scheme != "https" && u.Scheme != "http":
-		return nil, errors.New("must start with https://")
-	case u.User != nil:
-		return nil, errors.New("must not contain a user name or password; spec.observer.authentication does")
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, errors.New("must not contain a query or fragment")
-	case u.Hostname() == "":
-		return nil, errors.New("must name a host")
-	}
-	return u, nil
 }
 
 func (o Options) transport(scheme string) *http.Transport {
@@ -133,17 +125,24 @@ func (o Options) transport(scheme string) *http.Transport {
 // transport adds credentials to requests for one origin.
 type transport struct {
 	next         *http.Transport
-	scheme, host string
+	origin       url.URL
 	authenticate func(*http.Request)
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context()) // A RoundTripper must not modify its request.
-	if req.URL.Scheme == t.scheme && req.URL.Host == t.host && (req.Host == "" || req.Host == t.host) {
+	if t.isOrigin(req.URL) && (req.Host == "" || t.isOrigin(&url.URL{Scheme: req.URL.Scheme, Host: req.Host})) {
 		t.authenticate(req)
 	}
 	return t.next.RoundTrip(req)
+}
+
+func (t *transport) isOrigin(u *url.URL) bool { return originOf(u) == t.origin }
+
+// originOf returns the scheme, host and port of a URL in their one spelling.
+func originOf(u *url.URL) url.URL {
+	return *serverurl.Canonical(&url.URL{Scheme: u.Scheme, Host: u.Host})
 }
 
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.

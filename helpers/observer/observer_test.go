@@ -10,9 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -104,6 +107,63 @@ func TestClientAuthenticatesToItsOriginOnly(t *testing.T) {
 	assert.Zero(t, leaks.Load())
 
 	assert.Empty(t, opts.TLS.NextProtos, "the caller's TLS configuration must stay as it is")
+}
+
+func TestClientAuthenticatesToItsOriginInEachSpelling(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(serveLogs))
+	defer server.Close()
+	for _, test := range []struct {
+		observer, url string
+		host          string // the Host header
+		want          int
+	}{
+		{observer: "https://example.com", url: "https://EXAMPLE.com:443/logs", want: http.StatusOK},
+		{observer: "https://EXAMPLE.com:443", url: "https://example.com/logs", want: http.StatusOK},
+		{observer: "https://example.com:", url: "https://example.com/logs", want: http.StatusOK},
+		{observer: "https://example.com", url: "https://example.com", host: "Example.com:443", want: http.StatusOK},
+		{observer: "https://example.com:8443", url: "https://EXAMPLE.com:8443", want: http.StatusOK},
+		{observer: "https://example.com:8443", url: "https://example.com", want: http.StatusUnauthorized},
+		{observer: "https://example.com", url: "https://example.com:80", want: http.StatusUnauthorized},
+		{observer: "https://example.com", url: "https://example.com", host: "example.com:80", want: http.StatusUnauthorized},
+		{observer: "https://example.com", url: "https://www.example.com", want: http.StatusUnauthorized},
+	} {
+		t.Run(test.observer+" and "+test.url+" "+test.host, func(t *testing.T) {
+			opts := direct(server) // httptest's certificate names example.com
+			opts.Proxy = tunnelTo(t, server)
+			client, _, err := observer.ClientFor(observedBy(test.observer), opts)
+			require.NoError(t, err)
+			defer client.CloseIdleConnections()
+			resp, _ := get(t, client, test.url, func(r *http.Request) {
+				if test.host != "" {
+					r.Host = test.host
+				}
+			})
+			assert.Equal(t, test.want, resp.StatusCode)
+		})
+	}
+}
+
+// tunnelTo starts an HTTP proxy that connects every client to one server.
+func tunnelTo(t *testing.T, server *httptest.Server) func(*http.Request) (*url.URL, error) {
+	t.Helper()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		target, err := net.Dial("tcp", server.Listener.Addr().String())
+		if !assert.NoError(t, err) {
+			return
+		}
+		client, _, err := http.NewResponseController(w).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		_, _ = client.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+		go func() { _, _ = io.Copy(target, client); _ = target.Close() }()
+		_, _ = io.Copy(client, target)
+		_ = client.Close()
+	}))
+	t.Cleanup(proxy.Close)
+	address, err := url.Parse(proxy.URL)
+	require.NoError(t, err)
+	return http.ProxyURL(address)
 }
 
 func TestFormattingAClientShowsNoPassword(t *testing.T) {
@@ -221,24 +281,41 @@ func TestClientForRefuses(t *testing.T) {
 		"https://x#hunter2":         "query or fragment",
 		"https://":                  "must name a host",
 		"https://:8443":             "must name a host",
-		"https:hunter2":             "must name a host",
+		"https:hunter2":             "must start with https://",
+		"10.0.0.1:8443":             "must start with https://",
+		"https://x#":                "query or fragment",
+		"https://x:99999":           "port above 65535",
 		"https://x/%zz":             "can't be parsed",
-		"https://hunter2:hunter2\n": "can't be parsed",
+		"https://hunter2:hunter2\n": "control characters",
 	} {
 		_, _, err := observer.ClientFor(observedBy(url), observer.Options{})
 		require.ErrorContains(t, err, "spec.observer.url: ", url)
 		require.ErrorContains(t, err, says, url)
 		assert.NotContains(t, err.Error(), "hunter2")
+		assert.True(t, validateWarns(observedBy(url)), url)
 	}
-	for _, url := range []string{"https://observer.example.com.", "https://[::1]:8443/path", "https://observer_1"} {
+	for _, url := range []string{"https://observer.example.com.", "https://[::1]:8443/path", "https://observer_1", "https://x/a%2Fb"} {
 		_, _, err := observer.ClientFor(observedBy(url), observer.Options{})
 		require.NoError(t, err, url)
+		assert.False(t, validateWarns(observedBy(url)), url)
 	}
-	_, _, err := observer.ClientFor(&v1alpha1.DataPlane{}, observer.Options{})
+	dp := observedBy("https://observer.example.com")
+	dp.Spec.Observer.Authentication.BasicAuth.Username = "hunter2:a"
+	_, _, err := observer.ClientFor(dp, observer.Options{})
+	require.EqualError(t, err, "spec.observer.authentication.basicAuth.username: must not contain a colon, which ends a user name in basic authentication")
+	assert.True(t, validateWarns(dp))
+
+	_, _, err = observer.ClientFor(&v1alpha1.DataPlane{}, observer.Options{})
 	require.ErrorIs(t, err, observer.ErrNoObserver)
 	_, _, err = observer.ClientFor(nil, observer.Options{})
 	require.EqualError(t, err, "nil data plane")
 	_, _, err = observer.ClientFor(observedBy("https://observer.example.com").Redacted(), observer.Options{})
 	require.ErrorIs(t, err, helpers.ErrSecretsDropped)
 	require.ErrorContains(t, err, "spec.observer.authentication.basicAuth.password: ")
+}
+
+// validateWarns reports whether helpers.Validate finds fault with the observer.
+func validateWarns(dp *v1alpha1.DataPlane) bool {
+	warnings, _ := helpers.Validate(dp)
+	return slices.ContainsFunc(warnings, func(w string) bool { return strings.HasPrefix(w, "spec.observer.") })
 }

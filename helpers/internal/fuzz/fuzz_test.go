@@ -7,14 +7,24 @@
 package fuzz_test
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/distribution/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -23,8 +33,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/registry"
 )
 
-// FuzzCredentials feeds the parser. What it accepts, client-go must be able to use, and
-// helpers.Validate must accept too; what it refuses must not be echoed.
+// FuzzCredentials feeds the parser. What it accepts, client-go must be able to send to a
+// server that asks for a client certificate, and helpers.Validate must accept too; what it
+// refuses must not be echoed. What helpers.CredentialsFor returns, it must accept.
 func FuzzCredentials(f *testing.F) {
 	authority, signer := pki.New(), pki.ECDSAKey()
 	server, ca := "https://k8s-api.example.com:6443", pki.Encode(pki.Certificates(authority.Cert))
@@ -34,7 +45,20 @@ func FuzzCredentials(f *testing.F) {
 	f.Add("https://user:password@host?query#fragment", string(pki.Decode(ca)), "", pki.Encode([]byte(key)))
 	f.Add("https://[::1]:6443", ca[:64]+"\n"+ca[64:], base64.RawURLEncoding.EncodeToString(pki.Decode(cert)), key+"=")
 	f.Add("https://host/%2e%2e/", pki.Encode(pki.Block("CERTIFICATE", nil)), cert, pki.Encode(pki.Block("ENCRYPTED PRIVATE KEY", nil)))
+	f.Add("host:6443/prefix", ca, pki.Encode(pki.Certificates(authority.Cert)), key)
+	f.Add("https://host/a%2fb", ca, cert+pki.Encode(pki.Block("CERTIFICATE", []byte("junk"))), key)
+	use := requester(f)
 	f.Fuzz(func(t *testing.T, server, ca, cert, key string) {
+		registered := &v1alpha1.DataPlane{}
+		var err error
+		registered.Spec.KubernetesCluster.Credentials, err = helpers.CredentialsFor(&rest.Config{Host: server, TLSClientConfig: rest.TLSClientConfig{
+			CAData: decode(ca), CertData: decode(cert), KeyData: decode(key),
+		}})
+		if err == nil {
+			_, err = helpers.RESTConfigFor(registered)
+			require.NoError(t, err)
+		}
+
 		dp := &v1alpha1.DataPlane{}
 		dp.Spec.KubernetesCluster.Credentials = v1alpha1.APIServerCredentials{
 			APIServerURL: server, CACert: ca, ClientCert: cert, ClientKey: key,
@@ -42,13 +66,11 @@ func FuzzCredentials(f *testing.F) {
 		config, err := helpers.RESTConfigFor(dp)
 		warnings, errs := helpers.Validate(dp)
 		assert.Equal(t, err == nil, len(errs) == 0, "%v / %v", err, errs)
+		assert.LessOrEqual(t, len(warnings), 11)
 		_ = helpers.Fingerprint(dp)
 		_, _ = helpers.CertificateExpiry(dp)
 		if err == nil {
-			_, err := rest.TLSConfigFor(config)
-			require.NoError(t, err)
-			_, _, err = rest.DefaultServerUrlFor(config)
-			require.NoError(t, err)
+			require.NoError(t, use(config))
 			creds, err := helpers.CredentialsFor(config)
 			require.NoError(t, err)
 			dp.Spec.KubernetesCluster.Credentials = creds
@@ -61,14 +83,46 @@ func FuzzCredentials(f *testing.F) {
 			return
 		}
 		assert.Nil(t, config)
-		decoded, _ := base64.StdEncoding.DecodeString(key) // as far as it is base64
 		said := fmt.Sprintf("%v %v %v", err, errs, warnings)
-		for _, value := range []string{server, ca, cert, key, string(decoded)} {
+		for _, value := range []string{server, ca, cert, key, string(decode(key))} {
 			if len(value) > 60 { // shorter ones can be in a message by chance
 				assert.NotContains(t, said, value)
 			}
 		}
 	})
+}
+
+// decode returns the bytes of a text as far as it is base64.
+func decode(text string) []byte {
+	data, _ := base64.StdEncoding.DecodeString(text)
+	return data
+}
+
+// requester returns a function that sends a request with a configuration to a server of its
+// own, whatever host the configuration names.
+func requester(f *testing.F) func(*rest.Config) error {
+	f.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	f.Cleanup(server.Close)
+	return func(config *rest.Config) error {
+		config = rest.CopyConfig(config)
+		config.CAData, config.Insecure = nil, true // the server's certificate is another's
+		config.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+		config.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", server.Listener.Addr().String())
+		}
+		config.NegotiatedSerializer = serializer.NewCodecFactory(runtime.NewScheme()).WithoutConversion()
+		client, err := rest.UnversionedRESTClientFor(config)
+		if err != nil {
+			return err
+		}
+		defer client.Client.CloseIdleConnections()
+		return client.Get().AbsPath("/version").Do(context.Background()).Error()
+	}
 }
 
 // FuzzImageFor checks that an image is pulled from the registry that the prefix names,

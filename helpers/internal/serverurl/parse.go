@@ -1,0 +1,79 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package serverurl
+
+import (
+	"cmp"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+const maxLength = 2 << 10
+
+// Errors show no part of the URL, which may hold a password.
+var (
+	ErrMissing  = errors.New("must be set, to a URL such as https://host:6443")
+	ErrTooLong  = errors.New("must not be longer than 2 KiB")
+	ErrInsecure = errors.New("must use https: credentials are sent only over TLS")
+)
+
+// Parse returns an http or https URL. It refuses what HTTP clients ignore (a fragment), what
+// callers lose when they add a path (a query), and what is sent as credentials (a user name).
+func Parse(text string) (*url.URL, error) {
+	unprintable := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+	switch {
+	case text == "":
+		return nil, ErrMissing
+	case len(text) > maxLength:
+		return nil, ErrTooLong
+	case strings.ContainsFunc(text, unprintable):
+		return nil, errors.New("must not contain spaces or control characters")
+	case !hasScheme(text, "http") && !hasScheme(text, "https"):
+		return nil, errors.New("must start with https://")
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil: // which shows the text
+		return nil, errors.New("can't be parsed; want a URL such as https://host:6443")
+	case u.User != nil:
+		return nil, errors.New("must not contain a user name or password")
+	case strings.ContainsAny(text, "?#"): // url.URL drops an empty fragment
+		return nil, errors.New("must not contain a query or fragment")
+	case u.Hostname() == "":
+		return nil, errors.New("must name a host")
+	case strings.ContainsAny(u.Host, `<>"`): // which url.Parse lets through, and HTTP/2 doesn't
+		return nil, errors.New(`must not contain <, > or " in its host`)
+	}
+	if _, err := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16); err != nil {
+		return nil, errors.New("must not have a port above 65535")
+	}
+	return u, nil
+}
+
+func hasScheme(text, scheme string) bool {
+	before, _, found := strings.Cut(text, "://")
+	return found && strings.EqualFold(before, scheme)
+}
+
+// ParseHTTPS is [Parse] without http, for which the error is ErrInsecure.
+func ParseHTTPS(text string) (*url.URL, error) {
+	u, err := Parse(text)
+	if err == nil && u.Scheme != "https" {
+		return nil, ErrInsecure
+	}
+	return u, err
+}
+
+// ParseAPIServer is [ParseHTTPS] for client-go, which sends an escaped slash in the path as
+// a slash.
+func ParseAPIServer(text string) (*url.URL, error) {
+	u, err := ParseHTTPS(text)
+	if err == nil && strings.Contains(strings.ToUpper(u.RawPath), "%2F") {
+		return nil, errors.New("must not contain an escaped slash (%2F): client-go would send it as a slash")
+	}
+	return u, err
+}
