@@ -4,12 +4,13 @@
 package helpers
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
 )
 
 // StatusClient is the part of the typed client that [PatchConditions] uses.
@@ -161,8 +163,9 @@ func conditionsPatch(current *v1alpha1.DataPlane, conditions []metav1.Condition,
 //
 // Send it as types.MergePatchType, to the object for metadata and spec or to its status
 // subresource for status; the API server ignores the rest. It holds secrets if those
-// differ. MergePatch returns an error if before has no resourceVersion or the two are
-// not the same object, and [ErrSecretsDropped] if secrets were removed from one.
+// differ, and never kind, apiVersion and managed fields. MergePatch returns an error if
+// before has no resourceVersion or the two are not the same object, and
+// [ErrSecretsDropped] with the field's name if a secret was removed from one.
 func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 	switch {
 	case before == nil || after == nil:
@@ -172,7 +175,16 @@ func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 	case before.Namespace != after.Namespace || before.Name != after.Name || before.UID != after.UID:
 		return nil, errors.New("metadata: namespace, name and uid must be the same before and after")
 	}
+	if field := droppedSecret(before); field != "" {
+		return nil, fmt.Errorf("before: %s: %w", field, ErrSecretsDropped)
+	}
+	if field := droppedSecret(after); field != "" {
+		return nil, fmt.Errorf("after: %s: %w", field, ErrSecretsDropped)
+	}
 	original, modified := before.DeepCopy(), after.DeepCopy()
+	for _, dp := range []*v1alpha1.DataPlane{original, modified} {
+		dp.TypeMeta, dp.ManagedFields = metav1.TypeMeta{}, nil
+	}
 	original.ResourceVersion, modified.ResourceVersion = "", before.ResourceVersion // a change, so the patch holds it
 	from, err := json.Marshal(original)
 	if err != nil {
@@ -182,17 +194,29 @@ func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if secretsDropped(from) {
-		return nil, fmt.Errorf("before: %w", ErrSecretsDropped)
-	}
-	if secretsDropped(to) {
-		return nil, fmt.Errorf("after: %w", ErrSecretsDropped)
-	}
 	return jsonmergepatch.CreateThreeWayJSONMergePatch(from, to, from)
 }
 
-// secretsDropped reports whether the JSON of an object holds the marker that
-// [v1alpha1.DataPlane.Redacted] leaves in the place of a secret.
-func secretsDropped(object []byte) bool {
-	return bytes.Contains(object, []byte(`"`+v1alpha1.Redacted+`"`)) || bytes.Contains(object, []byte("//"+v1alpha1.Redacted+"@"))
+// droppedSecret returns the path of a field in which [v1alpha1.DataPlane.Redacted] or
+// informer.DropSecrets left its marker, or "".
+func droppedSecret(dp *v1alpha1.DataPlane) string {
+	for _, key := range lastapplied.Annotations {
+		if dp.Annotations[key] == v1alpha1.Redacted {
+			return "metadata.annotations[" + key + "]"
+		}
+	}
+	creds, observer := dp.Spec.KubernetesCluster.Credentials, cmp.Or(dp.Spec.Observer, &v1alpha1.ObserverAPI{})
+	for _, field := range []struct{ name, value string }{
+		{fieldServer, creds.APIServerURL},
+		{fieldCA, creds.CACert},
+		{fieldCert, creds.ClientCert},
+		{fieldKey, creds.ClientKey},
+		{"spec.observer.url", observer.URL},
+		{"spec.observer.authentication.basicAuth.password", observer.Authentication.BasicAuth.Password},
+	} {
+		if field.value == v1alpha1.Redacted || strings.Contains(field.value, "//"+v1alpha1.Redacted+"@") {
+			return field.name
+		}
+	}
+	return ""
 }

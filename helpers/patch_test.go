@@ -369,6 +369,42 @@ func TestMergePatchHoldsTheDifference(t *testing.T) {
 	assert.JSONEq(t, `{"metadata": {"resourceVersion": "7"}}`, string(patch))
 }
 
+// Objects from a list have no kind, and objects from a get have none or have one.
+func TestMergePatchHoldsNoKindAndNoManagedFields(t *testing.T) {
+	bare := dataplanetest.DataPlane("default", "production-dataplane")
+	bare.ResourceVersion = "7"
+	full := bare.DeepCopy()
+	full.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "DataPlane"}
+	full.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
+	for name, test := range map[string]struct{ before, after *v1alpha1.DataPlane }{
+		"before alone has them": {full, bare}, "after alone has them": {bare, full}, "both have them": {full, full},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after := test.after.DeepCopy()
+			after.Spec.Registry.Prefix = "docker.io/other"
+			patch, err := helpers.MergePatch(test.before, after)
+			require.NoError(t, err)
+			assert.JSONEq(t, `{"metadata": {"resourceVersion": "7"}, "spec": {"registry": {"prefix": "docker.io/other"}}}`, string(patch))
+		})
+	}
+}
+
+func TestMergePatchTakesTheWordREDACTEDElsewhere(t *testing.T) {
+	before := dataplanetest.DataPlane("default", "production-dataplane")
+	before.ResourceVersion = "7"
+	before.Labels = map[string]string{"tier": v1alpha1.Redacted}
+	before.Annotations = map[string]string{"note": v1alpha1.Redacted, "link": "https://" + v1alpha1.Redacted + "@host"}
+	before.Spec.KubernetesCluster.Name = v1alpha1.Redacted
+	before.Spec.Observer = &v1alpha1.ObserverAPI{URL: "https://observer.example.com"}
+	before.Spec.Observer.Authentication.BasicAuth.Username = v1alpha1.Redacted
+	before.Status.Conditions = []metav1.Condition{{Type: ready, Status: yes, Reason: v1alpha1.Redacted, Message: v1alpha1.Redacted}}
+	after := before.DeepCopy()
+	after.Spec.Registry.Prefix = v1alpha1.Redacted
+	patch, err := helpers.MergePatch(before, after)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"metadata": {"resourceVersion": "7"}, "spec": {"registry": {"prefix": "REDACTED"}}}`, string(patch))
+}
+
 func TestMergePatchRefusesDifferentObjects(t *testing.T) {
 	sound := dataplanetest.DataPlane("default", "production-dataplane")
 	sound.ResourceVersion = "7"

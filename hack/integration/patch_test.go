@@ -5,6 +5,7 @@ package integration
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -198,6 +199,38 @@ func TestMergePatch(t *testing.T) {
 
 	_, err = s.typed.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{})
 	require.True(t, apierrors.IsConflict(err), "somebody has changed the object since: %v", err)
+}
+
+// Objects of a list have no kind; those that kubectl or a program made have one. A patch that
+// removes the kind is refused with a message that shows the whole object.
+func TestMergePatchOfObjectsFromListAndGet(t *testing.T) {
+	s := shared.space(t)
+	dp := behaviours.NewDataPlane("prod")
+	dp.Spec.KubernetesCluster.Credentials = credentialsOf(addUser(t, shared, "agent"))
+	key := dp.Spec.KubernetesCluster.Credentials.ClientKey
+	bare := s.create(t, dp)
+	bare.TypeMeta = metav1.TypeMeta{}
+	full := bare.DeepCopy()
+	full.SetGroupVersionKind(openchoreov1alpha1.SchemeGroupVersion.WithKind("DataPlane"))
+	for name, test := range map[string]struct{ before, after *openchoreov1alpha1.DataPlane }{
+		"before alone has a kind": {full, bare}, "after alone has a kind": {bare, full},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, after := test.before.DeepCopy(), test.after.DeepCopy()
+			before.ResourceVersion = s.get(t, "prod").ResourceVersion
+			after.ManagedFields = nil
+			after.Spec.Registry.Prefix = "docker.io/" + strings.ReplaceAll(name, " ", "-")
+			patch, err := helpers.MergePatch(before, after)
+			require.NoError(t, err)
+			patched, err := s.typed.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{})
+			if err != nil {
+				assert.False(t, strings.Contains(err.Error(), key), "the refusal shows the client key")
+			}
+			require.NoError(t, err)
+			assert.Equal(t, after.Spec, patched.Spec)
+			assert.NotEmpty(t, patched.ManagedFields)
+		})
+	}
 }
 
 // testLaterMergePatch runs on objects with fields that the SDK doesn't know.

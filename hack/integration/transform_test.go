@@ -139,7 +139,7 @@ func TestDropSecretsInInformers(t *testing.T) {
 				require.NoError(t, err)
 				assert.Zero(t, bytes.Count(data, []byte(key)), "client keys in the cache")
 				assert.Zero(t, bytes.Count(data, []byte("hunter2")), "passwords in the cache")
-				assert.NotContains(t, object.GetAnnotations(), corev1.LastAppliedConfigAnnotation)
+				assert.Equal(t, openchoreov1alpha1.Redacted, object.GetAnnotations()[corev1.LastAppliedConfigAnnotation])
 				assert.Empty(t, object.GetManagedFields())
 			}
 			requireNone(stored.ResourceVersion)

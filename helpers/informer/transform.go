@@ -38,12 +38,12 @@ func StripManagedFields(obj any) (any, error) {
 // DropSecrets is a [cache.TransformFunc] for programs that watch DataPlanes but don't
 // connect to them. It removes the managed fields, and all that is or may be secret:
 //
-//   - [v1alpha1.Redacted] replaces the client key, the observer's password, and user
-//     information in URLs. It also replaces the certificates, which are of no use without
-//     the key and take most of the space.
-//   - The annotations in which kubectl apply, kapp and Rancher keep a copy of the object are
-//     removed, and from dynamic objects spec.kubernetesCluster.auth, in which OpenChoreo v0.4
-//     to v0.8 keeps credentials.
+//   - [v1alpha1.Redacted] replaces the client key, the observer's password, user information
+//     in URLs, and the annotations in which kubectl apply, kapp and Rancher keep a copy of the
+//     object. It also replaces the certificates, which are of no use without the key and take
+//     most of the space.
+//   - From dynamic objects, spec.kubernetesCluster.auth is removed, in which OpenChoreo v0.4
+//     to v0.8 keeps credentials. A value of another type than the schema's is replaced.
 //
 // It works with typed, dynamic and metadata informers. It takes all objects of a metadata
 // informer for DataPlanes, since those don't always tell their kind. From other kinds, it
@@ -58,13 +58,16 @@ func DropSecrets(obj any) (any, error) {
 	case *v1alpha1.DataPlane:
 		if o != nil {
 			*o = *o.Redacted()
-			dropAnnotations(o.Annotations)
 			creds := &o.Spec.KubernetesCluster.Credentials
 			creds.CACert, creds.ClientCert = redact(creds.CACert), redact(creds.ClientCert)
 		}
 	case *metav1.PartialObjectMetadata:
 		if o != nil {
-			dropAnnotations(o.Annotations)
+			for _, key := range lastapplied.Annotations {
+				if o.Annotations[key] != "" {
+					o.Annotations[key] = v1alpha1.Redacted
+				}
+			}
 		}
 	case *unstructured.Unstructured:
 		if o != nil && o.GroupVersionKind().GroupKind() == v1alpha1.SchemeGroupVersion.WithKind("DataPlane").GroupKind() {
@@ -74,17 +77,18 @@ func DropSecrets(obj any) (any, error) {
 	return obj, err
 }
 
-func dropAnnotations[T any](annotations map[string]T) {
-	for _, key := range lastapplied.Annotations {
-		delete(annotations, key)
-	}
-}
-
-// dropUnstructured replaces what is in the place of a secret, whatever its type.
+// dropUnstructured replaces what is in the place of a secret, or of an object that holds one,
+// whatever its type.
 func dropUnstructured(object map[string]any) {
 	at := func(path ...string) map[string]any {
-		value, _, _ := unstructured.NestedFieldNoCopy(object, path...)
-		fields, _ := value.(map[string]any)
+		fields := object
+		for _, name := range path {
+			next, isObject := fields[name].(map[string]any)
+			if !isObject && fields[name] != nil {
+				fields[name] = v1alpha1.Redacted
+			}
+			fields = next
+		}
 		return fields
 	}
 	replace := func(fields map[string]any, name string, redact func(string) string) {
@@ -94,7 +98,10 @@ func dropUnstructured(object map[string]any) {
 			fields[name] = v1alpha1.Redacted
 		}
 	}
-	dropAnnotations(at("metadata", "annotations"))
+	annotations := at("metadata", "annotations")
+	for _, key := range lastapplied.Annotations {
+		replace(annotations, key, redact)
+	}
 	delete(at("spec", "kubernetesCluster"), "auth")
 	creds, observer := at("spec", "kubernetesCluster", "credentials"), at("spec", "observer")
 	for _, name := range []string{"caCert", "clientCert", "clientKey"} {

@@ -4,6 +4,7 @@
 package informer_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -38,10 +39,18 @@ func secretive(t *testing.T) *v1alpha1.DataPlane {
 	return dp
 }
 
+func redactedAnnotations() map[string]string {
+	annotations := map[string]string{"stays": "x"}
+	for _, key := range lastapplied.Annotations {
+		annotations[key] = v1alpha1.Redacted
+	}
+	return annotations
+}
+
 // withoutSecrets returns what DropSecrets must leave of it.
 func withoutSecrets(dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
 	dp = dp.DeepCopy()
-	dp.Annotations = map[string]string{"stays": "x"}
+	dp.Annotations = redactedAnnotations()
 	dp.ManagedFields = nil
 	creds := &dp.Spec.KubernetesCluster.Credentials
 	creds.APIServerURL = "https://REDACTED@k8s-api.example.com:6443/path"
@@ -112,14 +121,40 @@ func TestDropSecretsReplacesUntypedValuesOfAnyType(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[string]any{
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "DataPlane",
-		"metadata": map[string]any{"annotations": map[string]any{}},
+		"metadata": map[string]any{"annotations": map[string]any{lastapplied.Annotations[0]: v1alpha1.Redacted}},
 		"spec": map[string]any{
 			"kubernetesCluster": map[string]any{"credentials": map[string]any{
 				"apiServerURL": v1alpha1.Redacted, "caCert": nil, "clientCert": "", "clientKey": v1alpha1.Redacted,
 			}},
-			"observer": map[string]any{"url": v1alpha1.Redacted, "authentication": "x"},
+			"observer": map[string]any{"url": v1alpha1.Redacted, "authentication": v1alpha1.Redacted},
 		},
 	}, object)
+}
+
+func TestDropSecretsReplacesWhatStandsInThePlaceOfAnObject(t *testing.T) {
+	paths := [][]string{
+		{"spec"},
+		{"spec", "kubernetesCluster"},
+		{"spec", "kubernetesCluster", "credentials"},
+		{"spec", "observer"},
+		{"spec", "observer", "authentication"},
+		{"spec", "observer", "authentication", "basicAuth"},
+	}
+	for _, path := range paths {
+		for name, value := range map[string]any{"text": "hunter2", "a list": []any{map[string]any{"clientKey": "hunter2"}}, "a number": int64(4)} {
+			t.Run(strings.Join(path, ".")+" is "+name, func(t *testing.T) {
+				object := func(value any) *unstructured.Unstructured {
+					u := &unstructured.Unstructured{Object: map[string]any{}}
+					require.NoError(t, unstructured.SetNestedField(u.Object, value, path...))
+					u.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("DataPlane"))
+					return u
+				}
+				got, err := informer.DropSecrets(object(value))
+				require.NoError(t, err)
+				assert.Equal(t, object(v1alpha1.Redacted), got)
+			})
+		}
+	}
 }
 
 func TestDropSecretsRemovesCredentialsOfLaterReleases(t *testing.T) {
@@ -149,6 +184,23 @@ func TestDataPlaneWithoutSecretsIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, helpers.ErrSecretsDropped)
 	_, err = helpers.MergePatch(dp, dropped.(*v1alpha1.DataPlane))
 	require.ErrorIs(t, err, helpers.ErrSecretsDropped)
+}
+
+// Such a patch would remove the annotation, and kubectl apply would no longer remove fields.
+func TestDataPlaneWithoutItsLastAppliedAnnotationIsRefused(t *testing.T) {
+	dp := &v1alpha1.DataPlane{} // of a later release, without credentials
+	dp.ResourceVersion = "1"
+	dp.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: "{}"}
+	dropped, err := informer.DropSecrets(dp.DeepCopy())
+	require.NoError(t, err)
+	_, err = helpers.MergePatch(dp, dropped.(*v1alpha1.DataPlane))
+	require.ErrorIs(t, err, helpers.ErrSecretsDropped)
+
+	dp.Annotations = nil
+	dropped, err = informer.DropSecrets(dp.DeepCopy())
+	require.NoError(t, err)
+	_, err = helpers.MergePatch(dp, dropped.(*v1alpha1.DataPlane))
+	require.NoError(t, err, "nothing was dropped")
 }
 
 func TestStripManagedFields(t *testing.T) {
