@@ -5,7 +5,6 @@ package remote
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -42,7 +41,7 @@ type entry[T any] struct {
 	client          T
 	uid             types.UID
 	resourceVersion string // of the DataPlane that the client is for; empty to look again
-	changed         bool   // Handler has seen another meanwhile; of the Cache's lock alone
+	changed         bool   // an event came while updating was held; guarded by Cache.mu alone
 }
 
 // NewCache returns an empty cache.
@@ -83,7 +82,7 @@ func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
 		e := c.entries[key]
 		switch {
 		case c.closed:
-			err = fmt.Errorf("data plane %s: %w", key, ErrClosed)
+			err = &clusterError{key, ErrClosed}
 		case e == nil && err != nil:
 		case e == nil:
 			e = &entry[T]{}
@@ -112,7 +111,10 @@ func (c *Cache[T]) read(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 	if dp == nil && err == nil {
 		err = apierrors.NewNotFound(v1alpha1.Resource("dataplanes"), key.Name)
 	}
-	return dp, err
+	if err != nil { // nothing was sent to the data plane, whatever kind of error it is
+		return nil, &reachabilityError{ReachabilityUnknown, &clusterError{key, err}}
+	}
+	return dp, nil
 }
 
 // errGone says that an entry was removed before its lock was taken.
@@ -146,6 +148,7 @@ func (c *Cache[T]) update(key types.NamespacedName, e *entry[T], mayBuild bool) 
 			return client, err
 		}
 		e.changed = false
+		e.resourceVersion = "" // a resync changes what ConfigFor returns, and no version
 		c.mu.Unlock()
 	}
 }
@@ -196,7 +199,7 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 		cluster.startClose()
 		fallthrough
 	case closed:
-		err = fmt.Errorf("data plane %s: %w", key, ErrClosed)
+		err = &clusterError{key, ErrClosed}
 	}
 	if err != nil {
 		return none, rotated, err

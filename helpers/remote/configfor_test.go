@@ -106,6 +106,49 @@ func TestAResyncTakesWhatConfigForTakesFromElsewhere(t *testing.T) {
 	assert.Equal(t, "Bearer new", sent)
 }
 
+func TestAResyncThatComesWhileGetIsAtWorkIsNotLost(t *testing.T) {
+	server := testserver.New(t, echoHeader)
+	for name, test := range map[string]struct {
+		built     bool // there is a client already
+		onBuild   bool
+		onConfigs int // the call of ConfigFor during which the resync comes
+	}{
+		"during a build":   {onBuild: true},
+		"before a build":   {onConfigs: 1},
+		"during an update": {built: true, onConfigs: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var f *fixture
+			var dp *v1alpha1.DataPlane
+			token, configs := "old", 0
+			resync := func() {
+				token = "new"
+				f.Handler().OnUpdate(dp, dp)
+			}
+			f = newFixture(t, editConfig(func(config *rest.Config) {
+				config.BearerToken = token
+				if configs++; configs == test.onConfigs {
+					resync()
+				}
+			}))
+			dp = f.set(server.DataPlane("prod", "alice"))
+			if test.built {
+				f.mustGet(prod)
+				dp = dp.DeepCopy()
+				dp.Labels = map[string]string{"a": "b"}
+				f.set(dp)
+			}
+			if test.onBuild {
+				f.onBuild = func(*remote.Cluster) error { resync(); return nil }
+			}
+			sent, err := get(t.Context(), f.mustGet(prod).Cluster, "/Authorization")
+			require.NoError(t, err)
+			assert.Equal(t, "Bearer new", sent)
+			assert.Len(t, f.builds, 1)
+		})
+	}
+}
+
 func TestOnRotateMayUseTheCache(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	var f *fixture

@@ -162,7 +162,7 @@ func ExampleNewCache() {
 	fmt.Println(err)
 	// Output:
 	// v1.33.1 <nil>
-	// dataplane.openchoreo.dev "missing" not found
+	// data plane default/missing: dataplane.openchoreo.dev "missing" not found
 }
 
 // An informer in each data plane. It goes on through rotations, and ends with its Cluster.
