@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -176,6 +177,9 @@ func (c *Cluster) configFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	case *c.server != *serverurl.Canonical(server):
 		return nil, ErrServerChanged
 	}
+	if err := checkProxy(config, c.server); err != nil {
+		return nil, err
+	}
 	if c.uid == "" {
 		c.uid = dp.UID
 	}
@@ -213,21 +217,22 @@ func (c *Cluster) use() (*session, error) {
 	return c.current, c.reason
 }
 
-// wrap names the data plane in an error, once.
-func (c *Cluster) wrap(err error) error {
-	var named *clusterError
-	if errors.As(err, &named) && named.key == c.key {
-		return err
-	}
-	return &clusterError{c.key, err}
-}
+// wrap names the data plane in an error.
+func (c *Cluster) wrap(err error) error { return &clusterError{c.key, err} }
 
 type clusterError struct {
 	key types.NamespacedName
 	err error
 }
 
-func (e *clusterError) Error() string { return fmt.Sprintf("data plane %s: %v", e.key, e.err) }
+// Error returns one line that names the data plane first and only once, for conditions and
+// logs: a joined error has several lines, and an error inside may name the data plane too.
+func (e *clusterError) Error() string {
+	name := fmt.Sprintf("data plane %s: ", e.key)
+	lines := strings.FieldsFunc(e.err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
+	return name + strings.ReplaceAll(strings.Join(lines, "; "), name, "")
+}
+
 func (e *clusterError) Unwrap() error { return e.err }
 
 // Key returns namespace and name of the DataPlane.

@@ -114,6 +114,10 @@ func TestConfigForCanConnectThroughAGateway(t *testing.T) {
 			close(started)
 			<-r.Context().Done()
 		}
+		if strings.HasSuffix(r.URL.Path, "/readyz") {
+			_, _ = io.WriteString(w, "ok")
+			return
+		}
 		_, _ = io.WriteString(w, r.URL.Path)
 	}))
 	t.Cleanup(gateway.Close)

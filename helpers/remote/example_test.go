@@ -242,8 +242,9 @@ func ExampleCache_Handler() {
 
 // The program acts as a user with fewer rights than the certificate gives.
 func ExampleOptions() {
-	server := dataplanetest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Println("as", r.Header.Get("Impersonate-User"))
+		fmt.Fprint(w, "ok")
 	}))
 	defer server.Close()
 

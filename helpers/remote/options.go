@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 
@@ -146,11 +147,43 @@ func proxyOf(config *rest.Config, server *url.URL) string {
 	if config.Proxy == nil {
 		return ""
 	}
-	proxy, err := config.Proxy(&http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}})
+	proxy, err := config.Proxy(requestTo(server))
 	if proxy == nil || err != nil {
 		return fmt.Sprint(err)
 	}
 	return proxy.String()
+}
+
+func requestTo(server *url.URL) *http.Request {
+	return &http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}}
+}
+
+// checkProxy refuses a proxy that most requests to the server would be refused for.
+func checkProxy(config *rest.Config, server *url.URL) error {
+	if _, err := chooseProxy(config)(requestTo(server)); errors.Is(err, errProxyScheme) {
+		return err
+	}
+	return nil
+}
+
+var errProxyScheme = errors.New("the scheme of a proxy must be http, socks5 or socks5h")
+
+// chooseProxy returns what chooses the proxy of a request: config or, as in client-go, the
+// environment. net/http would connect to an https proxy with the TLS configuration of the
+// API server: it would trust the proxy's certificate by the wrong CA, and show it the
+// client's.
+func chooseProxy(config *rest.Config) func(*http.Request) (*url.URL, error) {
+	choose, field := config.Proxy, "rest.Config field Proxy"
+	if choose == nil {
+		choose, field = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment), "proxy of the environment"
+	}
+	return func(req *http.Request) (*url.URL, error) {
+		proxy, err := choose(req)
+		if err == nil && proxy != nil && !slices.Contains([]string{"http", "socks5", "socks5h"}, proxy.Scheme) {
+			return nil, fmt.Errorf("%s: %w", field, errProxyScheme)
+		}
+		return proxy, err
+	}
 }
 
 // newLimiter returns the limiter that client-go would make for one client.
@@ -173,7 +206,7 @@ func newLimiter(config *rest.Config) flowcontrol.RateLimiter {
 // newTransport returns a transport that dials by dial.
 func (o Options) newTransport(config *rest.Config, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
 	return &http.Transport{
-		Proxy:                  config.Proxy,
+		Proxy:                  chooseProxy(config),
 		OnProxyConnectResponse: checkProxyResponse,
 		DialContext:            dial,
 		DisableCompression:     config.DisableCompression,

@@ -5,28 +5,40 @@ package remote
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 const (
-	// probeTimeout bounds a Probe whose context allows more.
+	// probeTimeout is how long a Probe may take beyond Options.DialTimeout.
 	probeTimeout = 5 * time.Second
-	// maxProbeBody is how much of an answer a Probe's error shows.
-	maxProbeBody = 1 << 10
+	// maxProbeText is how much of an answer the error of a Probe shows.
+	maxProbeText = 1 << 10
+	maxProbeBody = 64 << 10
 )
 
 // Probe asks the API server whether it is ready, over the same connections as every
 // other request: /readyz, and /healthz where that isn't there. It returns nil if the server
-// is ready, and also if it answers Forbidden. By default, API servers answer this to
-// everybody, so success does not prove that they know the user. Probe waits at most 5 s, and
-// ignores the rate limiter. [Classify] tells what an error means.
+// answers ok, and also if it answers Forbidden. By default, API servers answer this to
+// everybody, so success does not prove that they know the user. [Classify] tells what an
+// error means.
+//
+// Probe waits at most for Options.DialTimeout, within which all addresses of a name are
+// tried, and 5 s more. With a shorter context, it may not come to the second address. Probe
+// ignores the rate limiter. If its connection was used before and is cut, it tries again
+// once on a new one.
 func (c *Cluster) Probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	// The sum of these may be too long for a Duration.
+	ctx, cancel := context.WithDeadline(ctx, time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
 	defer cancel()
 	status, body, err := c.get(ctx, "/readyz")
 	if err == nil && status == http.StatusNotFound {
@@ -34,17 +46,34 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	}
 	switch {
 	case err != nil:
-	case status == http.StatusOK, status == http.StatusForbidden:
+	case status == http.StatusOK && body == "ok", status == http.StatusForbidden:
 		return nil
 	case status == http.StatusUnauthorized:
 		err = &reachabilityError{ReachabilityUnauthorized, errors.New("the API server does not accept the credentials")}
+	case status == http.StatusOK:
+		err = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server answers %q where an API server answers ok", body)}
 	default:
 		err = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the API server answers %d: %s", status, body)}
 	}
-	return c.wrap(c.blameExpiry(err))
+	return c.wrap(c.blameCertificate(err))
 }
 
-func (c *Cluster) get(ctx context.Context, path string) (status int, body string, err error) {
+// get returns the text of an answer. A request over a connection that was used before can
+// say nothing about a new one, on which the server may refuse what it accepted then.
+func (c *Cluster) get(ctx context.Context, path string) (status int, text string, err error) {
+	var reused atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
+	})
+	status, text, err = c.getOnce(traced, path)
+	if err != nil && reused.Load() && cutByPeer(err) {
+		c.client.CloseIdleConnections()
+		return c.getOnce(ctx, path)
+	}
+	return status, text, err
+}
+
+func (c *Cluster) getOnce(ctx context.Context, path string) (status int, text string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server.JoinPath(path).String(), nil)
 	if err != nil {
 		return 0, "", err
@@ -54,13 +83,19 @@ func (c *Cluster) get(ctx context.Context, path string) (status int, body string
 		return 0, "", err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxProbeBody))
-	return resp.StatusCode, strings.TrimSpace(string(data)), err
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxProbeBody))
+	text = string(body)
+	var answer metav1.Status
+	if json.Unmarshal(body, &answer) == nil && answer.Kind == "Status" {
+		text = answer.Message
+	}
+	text = strings.ToValidUTF8(text[:min(len(text), maxProbeText)], "")
+	return resp.StatusCode, strings.TrimSpace(text), err
 }
 
-// blameExpiry adds that the client's certificate has expired to an error that comes from
-// that, which servers tell in several ways.
-func (c *Cluster) blameExpiry(err error) error {
+// blameCertificate adds that the client certificate is not valid now to an error that comes
+// from that, which servers tell in several ways.
+func (c *Cluster) blameCertificate(err error) error {
 	switch Classify(err) {
 	case ReachabilityUnauthorized, ReachabilityTLSFailure, ReachabilityCertificateExpired:
 	case ReachabilityRefused:
@@ -71,13 +106,11 @@ func (c *Cluster) blameExpiry(err error) error {
 		return err
 	}
 	s, _ := c.use()
-	if s == nil || s.transport.TLSClientConfig == nil || s.transport.TLSClientConfig.GetClientCertificate == nil {
+	if s == nil {
 		return err
 	}
-	certificate, certErr := s.transport.TLSClientConfig.GetClientCertificate(nil)
-	if certErr != nil || certificate.Leaf == nil || time.Now().Before(certificate.Leaf.NotAfter) {
-		return err
+	if fault := s.certificateFault(); fault != "" {
+		return &reachabilityError{ReachabilityCertificateExpired, fmt.Errorf("%s: %w", fault, err)}
 	}
-	return &reachabilityError{ReachabilityCertificateExpired, fmt.Errorf("client certificate expired at %s: %w",
-		certificate.Leaf.NotAfter.UTC().Format(time.RFC3339), err)}
+	return err
 }

@@ -44,6 +44,7 @@ func assertClassified(t testing.TB, want remote.Reachability, err error) {
 func TestProbe(t *testing.T) {
 	for name, test := range map[string]struct {
 		readyz, healthz int
+		body            string
 		want            remote.Reachability
 	}{
 		"ready":                       {readyz: 200, healthz: 500, want: remote.ReachabilityReachable},
@@ -55,8 +56,18 @@ func TestProbe(t *testing.T) {
 		"no API server":               {readyz: 404, healthz: 404, want: remote.ReachabilityNotReady},
 		"overloaded":                  {readyz: 503, want: remote.ReachabilityNotReady},
 		"something in between denies": {readyz: 407, want: remote.ReachabilityNotReady},
+		"something in between greets": {readyz: 200, body: "welcome", want: remote.ReachabilityNotReady},
+		"old server, greeting":        {readyz: 404, healthz: 200, body: "welcome", want: remote.ReachabilityNotReady},
 	} {
 		t.Run(name, func(t *testing.T) {
+			body := test.body
+			switch {
+			case body != "":
+			case test.readyz == http.StatusOK, test.healthz == http.StatusOK:
+				body = "ok"
+			default:
+				body = "[-]etcd failed: reason withheld"
+			}
 			server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 				switch r.URL.Path {
 				case "/prefix/readyz":
@@ -66,14 +77,14 @@ func TestProbe(t *testing.T) {
 				default:
 					w.WriteHeader(http.StatusTeapot)
 				}
-				_, _ = io.WriteString(w, "[-]etcd failed: reason withheld")
+				_, _ = io.WriteString(w, body)
 			})
 			dp := server.DataPlane("prod", "alice")
 			dp.Spec.KubernetesCluster.Credentials.APIServerURL += "/prefix/"
 			err := newCluster(t, dp, remote.Options{}).Probe(t.Context())
 			assertClassified(t, test.want, err)
 			if test.want == remote.ReachabilityNotReady {
-				assert.ErrorContains(t, err, "etcd failed")
+				assert.ErrorContains(t, err, body)
 				assert.ErrorContains(t, err, "data plane default/prod")
 			}
 		})
@@ -106,8 +117,7 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	dead := testserver.New(t, testserver.WhoAmI)
 	dead.Close()
-	deadURL, err := url.Parse(dead.URL())
-	require.NoError(t, err)
+	deadProxy := &url.URL{Scheme: "http", Host: strings.TrimPrefix(dead.URL(), "https://")}
 	mute := listen(t, nil)
 	reset := listen(t, func(conn net.Conn) {
 		_ = conn.(*net.TCPConn).SetLinger(0)
@@ -138,8 +148,10 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 			server: "https://no-such-host.invalid", want: remote.ReachabilityDNSFailure, or: remote.ReachabilityTimeout,
 		},
 		"no TLS at all": {server: strings.Replace(plain.URL, "http:", "https:", 1), want: remote.ReachabilityTLSFailure},
-		"no handshake":  {server: "https://" + mute.Addr().String(), want: remote.ReachabilityTimeout},
-		"reset":         {server: "https://" + reset.Addr().String(), want: remote.ReachabilityRefused},
+		"no handshake": {
+			server: "https://" + mute.Addr().String(), options: remote.Options{}.WithTimes(0, time.Second), want: remote.ReachabilityTimeout,
+		},
+		"reset": {server: "https://" + reset.Addr().String(), want: remote.ReachabilityRefused},
 		"another name": {
 			options: serverName("other.example.org"), want: remote.ReachabilityTLSFailure, says: "other.example.org",
 		},
@@ -148,7 +160,7 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 			options: remote.Options{DialControl: denyAddress}, want: remote.ReachabilityUnknown, says: "address is not allowed",
 		},
 		"proxy is gone": {
-			options: editConfig(func(config *rest.Config) { config.Proxy = http.ProxyURL(deadURL) }), want: remote.ReachabilityRefused,
+			options: editConfig(func(config *rest.Config) { config.Proxy = http.ProxyURL(deadProxy) }), want: remote.ReachabilityRefused,
 		},
 		"client expired": {
 			server: strict.URL, ca: strictCA, cert: clients.Issue("alice", key, pki.Expired),
@@ -159,8 +171,9 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 			server: strict.URL, ca: strictCA, cert: pki.New().Issue("alice", key),
 			want: remote.ReachabilityTLSFailure, or: remote.ReachabilityRefused,
 		},
-		"unknown to server": {cert: pki.New().Issue("alice", key), want: remote.ReachabilityUnauthorized},
-		"all is well":       {want: remote.ReachabilityReachable},
+		"unknown to server":  {cert: pki.New().Issue("alice", key), want: remote.ReachabilityUnauthorized},
+		"all is well":        {want: remote.ReachabilityReachable},
+		"no address to dial": {server: "https://255.255.255.255", want: remote.ReachabilityRefused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -308,12 +321,19 @@ func TestClassify(t *testing.T) {
 			errors.New("http2: server sent GOAWAY and closed the connection"),
 			errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"),
 			syscall.ECONNREFUSED, syscall.ECONNRESET, io.ErrUnexpectedEOF, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH},
+			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)},
+			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)},
+			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EINVAL)},
 		},
 		remote.ReachabilityDNSFailure: {&net.DNSError{IsTimeout: true}},
 		remote.ReachabilityTLSFailure: {
 			x509.HostnameError{}, x509.UnknownAuthorityError{}, x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign},
 		},
-		remote.ReachabilityUnknown: {context.Canceled, errors.New("else"), remote.ErrRotated},
+		remote.ReachabilityUnknown: {
+			context.Canceled, errors.New("else"), remote.ErrRotated,
+			&os.PathError{Op: "open", Path: "token", Err: syscall.EACCES},
+			&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)},
+		},
 	} {
 		for _, err := range errs {
 			assertClassified(t, want, err)

@@ -11,10 +11,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
@@ -27,15 +32,16 @@ const (
 	// ReachabilityReachable says that the API server has answered, if only with an error that has
 	// no value below, such as NotFound.
 	ReachabilityReachable Reachability = "Reachable"
-	// ReachabilityUnauthorized says that the API server does not accept the client certificate.
+	// ReachabilityUnauthorized says that the API server does not accept the credentials.
 	ReachabilityUnauthorized Reachability = "Unauthorized"
 	// ReachabilityForbidden says that the API server knows the user, who may not do this.
 	ReachabilityForbidden Reachability = "Forbidden"
 	// ReachabilityTLSFailure says that the TLS handshake failed: the CA in the spec doesn't vouch
-	// for the server's certificate, or the server refuses the client's.
+	// for the server's certificate, the server refuses the client's, or what the server sends
+	// is not TLS as this side understands it.
 	ReachabilityTLSFailure Reachability = "TLSFailure"
-	// ReachabilityCertificateExpired says that the certificate of the client or of the server has
-	// expired, or is not valid yet.
+	// ReachabilityCertificateExpired says that the certificate of the client or of the server, or
+	// an intermediate, has expired or is not valid yet.
 	ReachabilityCertificateExpired Reachability = "CertificateExpired"
 	// ReachabilityDNSFailure says that the name of the API server can't be resolved.
 	ReachabilityDNSFailure Reachability = "DNSFailure"
@@ -44,28 +50,29 @@ const (
 	// certificate can look like this, when it cuts the connection before it says so.
 	ReachabilityRefused Reachability = "Refused"
 	// ReachabilityProxyRefused says that the proxy on the way answered the request for a
-	// connection with an error, such as 407 or 503.
+	// connection with an error, such as 407 or 503, or refused it as a SOCKS proxy.
 	ReachabilityProxyRefused Reachability = "ProxyRefused"
 	// ReachabilityTimeout says that there was no answer in time.
 	ReachabilityTimeout Reachability = "Timeout"
 	// ReachabilityRedirected says that the server answered with a redirect, which is not followed.
 	ReachabilityRedirected Reachability = "Redirected"
 	// ReachabilityNotReady says that the API server, or what stands before it, answers but can't
-	// serve.
+	// serve. A page of HTML, such as that of a captive portal, is no answer of an API server.
 	ReachabilityNotReady Reachability = "NotReady"
 	// ReachabilityInvalidCredentials says that nothing was sent, because the credentials in the
-	// DataPlane are missing, invalid, or dropped.
+	// DataPlane, or those that ConfigFor returned, are missing, invalid, or dropped.
 	ReachabilityInvalidCredentials Reachability = "InvalidCredentials"
 	// ReachabilityClosed says that the Cluster was closed on this side.
 	ReachabilityClosed Reachability = "Closed"
 	// ReachabilityUnknown says that the error doesn't tell, for example because the caller's
-	// context was cancelled.
+	// context was cancelled, or because a Cache could not read the DataPlane.
 	ReachabilityUnknown Reachability = "Unknown"
 )
 
 // Classify tells from the error of a request whether the API server of a data plane can be
 // reached, or why not. It understands the errors of any client, and those of [NewCluster],
-// [Cluster.Update] and [Cache.Get]. nil is [ReachabilityReachable].
+// [Cluster.Update] and [Cache.Get]. nil is [ReachabilityReachable]. Discovery that failed for
+// some API groups is what the worst of them is.
 func Classify(err error) Reachability {
 	if err == nil {
 		return ReachabilityReachable
@@ -81,27 +88,70 @@ func Classify(err error) Reachability {
 	case errors.As(err, &known):
 		return known.reachability
 	case errors.As(err, &status):
-		return classifyStatus(int(status.Status().Code))
+		return classifyStatus(status.Status())
 	default:
+		if groups := groupErrors(err); len(groups) > 0 {
+			return worst(groups)
+		}
 		return classifyConnection(err)
 	}
 }
 
-func classifyStatus(code int) Reachability {
+func classifyStatus(status metav1.Status) Reachability {
+	code := int(status.Code)
 	switch {
+	case code >= 300 && code < 400:
+		return ReachabilityRedirected
+	case hasCause(status, causeCertificate, ""):
+		return ReachabilityCertificateExpired
+	// The message is the body of an answer that was no Status.
+	case hasCause(status, metav1.CauseTypeUnexpectedServerResponse, "<"):
+		return ReachabilityNotReady
 	case code == http.StatusUnauthorized:
 		return ReachabilityUnauthorized
 	case code == http.StatusForbidden:
 		return ReachabilityForbidden
 	case code == http.StatusRequestTimeout || code == http.StatusGatewayTimeout:
 		return ReachabilityTimeout
-	case code >= 300 && code < 400:
-		return ReachabilityRedirected
 	case code >= 500:
 		return ReachabilityNotReady
 	default:
 		return ReachabilityReachable
 	}
+}
+
+func hasCause(status metav1.Status, cause metav1.CauseType, prefix string) bool {
+	return status.Details != nil && slices.ContainsFunc(status.Details.Causes, func(c metav1.StatusCause) bool {
+		return c.Type == cause && strings.HasPrefix(c.Message, prefix)
+	})
+}
+
+// groupErrors returns the errors of a discovery.ErrGroupDiscoveryFailed. To name this type
+// would bring all of k8s.io/api into programs that don't use it.
+func groupErrors(err error) map[schema.GroupVersion]error {
+	for ; err != nil; err = errors.Unwrap(err) {
+		value := reflect.Indirect(reflect.ValueOf(err))
+		if value.IsValid() && value.Type().PkgPath() == "k8s.io/client-go/discovery" && value.Type().Name() == "ErrGroupDiscoveryFailed" {
+			groups, _ := value.FieldByName("Groups").Interface().(map[schema.GroupVersion]error)
+			return groups
+		}
+	}
+	return nil
+}
+
+// worstFirst begins with what is furthest from an answer of the API server.
+var worstFirst = []Reachability{
+	ReachabilityClosed, ReachabilityInvalidCredentials, ReachabilityDNSFailure, ReachabilityRefused, ReachabilityProxyRefused,
+	ReachabilityTimeout, ReachabilityTLSFailure, ReachabilityCertificateExpired, ReachabilityRedirected, ReachabilityUnauthorized,
+	ReachabilityNotReady, ReachabilityForbidden, ReachabilityUnknown, ReachabilityReachable,
+}
+
+func worst(groups map[schema.GroupVersion]error) Reachability {
+	rank := len(worstFirst) - 1
+	for _, err := range groups {
+		rank = min(rank, slices.Index(worstFirst, Classify(err)))
+	}
+	return worstFirst[rank]
 }
 
 func classifyConnection(err error) Reachability {
@@ -112,21 +162,19 @@ func classifyConnection(err error) Reachability {
 		verify    *tls.CertificateVerificationError
 		record    tls.RecordHeaderError
 		dns       *net.DNSError
-		remote    *net.OpError
+		operation *net.OpError
 		network   net.Error
+		call      *os.SyscallError
 	)
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return ReachabilityCertificateExpired
-	case errors.As(err, &invalid), errors.As(err, &authority), errors.As(err, &hostname),
-		errors.As(err, &verify), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
-		return ReachabilityTLSFailure
 	// crypto/tls keeps the type of an alert to itself; the text is that of alert 45 of
 	// RFC 8446, section 6.
-	case errors.As(err, &remote) && remote.Op == "remote error":
-		if remote.Err.Error() == "tls: expired certificate" {
-			return ReachabilityCertificateExpired
-		}
+	case errors.As(err, &operation) && operation.Op == "remote error" && operation.Err.Error() == "tls: expired certificate":
+		return ReachabilityCertificateExpired
+	case errors.As(err, &invalid), errors.As(err, &authority), errors.As(err, &hostname),
+		errors.As(err, &verify), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch), isTLS(err):
 		return ReachabilityTLSFailure
 	case errors.As(err, &dns):
 		return ReachabilityDNSFailure
@@ -134,11 +182,25 @@ func classifyConnection(err error) Reachability {
 		strings.Contains(err.Error(), "http2: client connection lost"): // after an unanswered ping
 		return ReachabilityTimeout
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH),
-		errors.Is(err, syscall.ENETUNREACH), cutByPeer(err):
+		errors.Is(err, syscall.ENETUNREACH), cutByPeer(err),
+		errors.As(err, &call) && call.Syscall == "connect": // such as no free port, or a local firewall
 		return ReachabilityRefused
+	case errors.As(err, &operation) && operation.Op == "socks connect":
+		return ReachabilityProxyRefused
 	default:
 		return ReachabilityUnknown
 	}
+}
+
+// isTLS says whether crypto/tls on either side has refused what the other sent. It keeps
+// the types of most errors to itself; the text tells.
+func isTLS(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if strings.HasPrefix(err.Error(), "tls: ") {
+			return true
+		}
+	}
+	return false
 }
 
 // cutByPeer says whether the other side ended a connection or a request without an

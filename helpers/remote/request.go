@@ -75,15 +75,7 @@ func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Respon
 		_ = resp.Body.Close()
 		resp.Body = http.NoBody
 	}
-	if isRedirect(resp) && r.kind == unary { // a proxied service may redirect its client
-		_ = resp.Body.Close()
-		return nil, &reachabilityError{ReachabilityRedirected, s.cluster.wrap(errors.New("the server redirects, which is not followed"))}
-	}
-	return resp, nil
-}
-
-func isRedirect(resp *http.Response) bool {
-	return resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != ""
+	return s.checkAnswer(req, resp, r.kind)
 }
 
 // answer makes the request the body of its response. It returns false for a request that was

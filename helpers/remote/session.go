@@ -49,7 +49,7 @@ func (c *Cluster) newSession(config *rest.Config) (*session, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	tlsConfig, err := rest.TLSConfigFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("TLS configuration: %w", err)
+		return nil, &reachabilityError{ReachabilityInvalidCredentials, fmt.Errorf("TLS configuration: %w", err)}
 	}
 	dial := config.Dial
 	if dial == nil {

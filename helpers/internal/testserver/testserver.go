@@ -78,8 +78,12 @@ func (s *Server) RequireNoConnections() {
 	require.Eventually(s.t, func() bool { return s.Open() == 0 }, 10*time.Second, time.Millisecond, "connections are left open")
 }
 
-// WhoAmI answers with the name in the client certificate.
+// WhoAmI is ready, and answers everything else with the name in the client certificate.
 func WhoAmI(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/readyz" {
+		_, _ = w.Write([]byte("ok"))
+		return
+	}
 	_, _ = w.Write([]byte(r.TLS.PeerCertificates[0].Subject.CommonName))
 }
 

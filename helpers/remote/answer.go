@@ -1,0 +1,102 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// checkAnswer refuses answers that no API server gives, and adds to a 401 that the client
+// certificate is not valid now. It leaves alone what a proxied service may answer.
+func (s *session) checkAnswer(req *http.Request, resp *http.Response, kind kind) (*http.Response, error) {
+	var refused *reachabilityError
+	switch {
+	case kind == lasting:
+	case isRedirect(resp):
+		refused = &reachabilityError{ReachabilityRedirected, errors.New("the server redirects, which is not followed")}
+	case isPage(req, resp):
+		refused = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server answers %d with a page of HTML, which no API server does", resp.StatusCode)}
+	case resp.StatusCode == http.StatusUnauthorized && req.Method != http.MethodHead:
+		s.explainUnauthorized(resp)
+	}
+	if refused != nil {
+		_ = resp.Body.Close()
+		return nil, &reachabilityError{refused.reachability, s.cluster.wrap(refused.err)}
+	}
+	return resp, nil
+}
+
+func isRedirect(resp *http.Response) bool {
+	return resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != ""
+}
+
+// isPage reports HTML that the request doesn't ask for, as captive portals, firewalls and
+// load balancers send it. client-go takes a page with status 200 for the success of a delete.
+func isPage(req *http.Request, resp *http.Response) bool {
+	const html = "text/html"
+	return strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), html) &&
+		!strings.Contains(req.Header.Get("Accept"), html)
+}
+
+// causeCertificate is the cause, in a Status, of a 401 to a certificate that is not valid now.
+const causeCertificate metav1.CauseType = "ClientCertificateNotValid"
+
+// explainUnauthorized replaces the body of a 401 if the client certificate is not valid now.
+// API servers don't say so. The answer stays a Status, so that IsUnauthorized stays true.
+func (s *session) explainUnauthorized(resp *http.Response) {
+	fault := s.certificateFault()
+	if fault == "" {
+		return
+	}
+	status := apierrors.NewUnauthorized(s.cluster.wrap(errors.New(fault + ": Unauthorized")).Error()).Status()
+	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	status.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: causeCertificate, Message: fault}}}
+	body, err := json.Marshal(status)
+	if err != nil {
+		return
+	}
+	_ = resp.Body.Close()
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header = resp.Header.Clone()
+	resp.Header.Set("Content-Type", "application/json")
+	resp.Header.Del("Content-Encoding")
+	resp.Header.Del("Content-Length")
+}
+
+// certificateFault says why the client certificate, or an intermediate, is not valid now. It
+// is "" if they are, or if there are none.
+func (s *session) certificateFault() string {
+	config := s.transport.TLSClientConfig
+	if config == nil || config.GetClientCertificate == nil {
+		return ""
+	}
+	certificate, err := config.GetClientCertificate(nil)
+	if err != nil {
+		return ""
+	}
+	now, name := time.Now(), "client certificate"
+	for _, der := range certificate.Certificate {
+		parsed, err := x509.ParseCertificate(der)
+		switch {
+		case err != nil:
+		case now.After(parsed.NotAfter):
+			return name + " expired at " + parsed.NotAfter.UTC().Format(time.RFC3339)
+		case now.Before(parsed.NotBefore):
+			return name + " is not valid before " + parsed.NotBefore.UTC().Format(time.RFC3339)
+		}
+		name = "intermediate of the client certificate"
+	}
+	return ""
+}
