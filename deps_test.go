@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"internal/lastapplied":     {},
 	"internal/schema":          {},
 
-	"helpers":          {"apis/openchoreo/v1alpha1", "helpers/internal/serverurl", "internal/lastapplied"},
+	"helpers":          {"apis/openchoreo/v1alpha1", "helpers/internal/gateway", "helpers/internal/serverurl", "internal/lastapplied"},
 	"helpers/await":    {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/fieldset": {"apis/openchoreo/v1alpha1", "internal/schema"},
 	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl", "helpers/remote"},
@@ -37,7 +37,9 @@ var mayImport = map[string][]string{
 	"helpers/registry": {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl", "listers/openchoreo/v1alpha1"},
 
-	"helpers/internal/serverurl": {},
+	"helpers/internal/gateway":     {"helpers/internal/requestinfo"},
+	"helpers/internal/requestinfo": {},
+	"helpers/internal/serverurl":   {},
 
 	// For tests only, so no other package may import them.
 	"helpers/dataplanetest": {

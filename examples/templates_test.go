@@ -133,8 +133,8 @@ func testConnect(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyp
 	answer := fmt.Sprintf(": %d namespaces\n", len(all.Items))
 	for _, dp := range []*openchoreov1alpha1.DataPlane{
 		dataplanetest.DataPlane(clusters.Namespace, "direct", dataplanetest.CredentialsFor(clusters.Management)),
-		dataplanetest.DataPlane(clusters.Namespace, "agent", dataplanetest.Later),
-		dataplanetest.DataPlane(clusters.Namespace, "no-agent", dataplanetest.Later),
+		dataplanetest.DataPlane(clusters.Namespace, "agent", withoutCredentials),
+		dataplanetest.DataPlane(clusters.Namespace, "no-agent", withoutCredentials),
 	} {
 		_, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
 		require.NoError(t, err)
@@ -162,6 +162,12 @@ func testConnect(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyp
 		p.Signal(os.Interrupt)
 		assert.Zero(t, p.Wait(), p)
 	})
+}
+
+// withoutCredentials makes a DataPlane that only the gateway reaches, in the shape of v0.3, which
+// the API server serves here.
+func withoutCredentials(dp *openchoreov1alpha1.DataPlane) {
+	dp.Spec.KubernetesCluster = openchoreov1alpha1.KubernetesClusterSpec{}
 }
 
 // clusterGateway stands in for OpenChoreo's cluster gateway, with the agent of one data plane

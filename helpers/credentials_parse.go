@@ -65,8 +65,8 @@ func (m material) pairFaults() (certErr, keyErr error) {
 func (m material) config() *rest.Config {
 	return &rest.Config{
 		Host:            m.server,
-		QPS:             50,
-		Burst:           100,
+		QPS:             defaultQPS,
+		Burst:           defaultBurst,
 		TLSClientConfig: rest.TLSClientConfig{CAData: m.ca.data, CertData: m.cert.data, KeyData: m.key.data},
 	}
 }

@@ -63,24 +63,24 @@ func ExampleRESTConfigFor_faults() {
 	// first: InsecureURL
 }
 
-// The data planes of OpenChoreo v0.9 and later hold no credentials. They are reached
-// through the cluster gateway.
+// The data planes of OpenChoreo v1 hold no credentials. They are reached through the
+// cluster gateway, here from a Pod that mounts a client certificate.
 func ExampleGatewayConfigFor() {
-	dataPlane := dataplanetest.DataPlane("acme", "prod", dataplanetest.Later)
 	gateway := &rest.Config{
-		Host:            "cluster-gateway.openchoreo-control-plane:8443",
-		TLSClientConfig: rest.TLSClientConfig{CAFile: "/etc/cluster-gateway/ca.crt"},
+		Host: "https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444",
+		TLSClientConfig: rest.TLSClientConfig{
+			CAFile:   "/etc/cluster-gateway/ca.crt", // of Secret cluster-gateway-ca
+			CertFile: "/etc/gateway-client/tls.crt", // of Issuer cluster-gateway-internal-ca-issuer
+			KeyFile:  "/etc/gateway-client/tls.key",
+		},
 	}
-	config, err := helpers.RESTConfigFor(dataPlane)
-	if errors.Is(err, helpers.ErrNoCredentials) {
-		config, err = helpers.GatewayConfigFor(dataPlane, gateway, "")
-	}
+	config, err := helpers.GatewayConfigFor(dataplanetest.ClusterDataPlane("default").AsDataPlane(), gateway)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Println(config.Host)
-	// Output: https://cluster-gateway.openchoreo-control-plane:8443/api/proxy/dataplane/prod/acme/prod/k8s
+	// Output: https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444/api/proxy/dataplane/default/_cluster/default/k8s
 }
 
 // A cluster becomes a DataPlane.

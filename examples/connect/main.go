@@ -49,7 +49,7 @@ func main() {
 		// If the gateway asks for a client certificate, set CertFile and KeyFile too.
 		config := &rest.Config{Host: *gateway, TLSClientConfig: rest.TLSClientConfig{CAFile: *gatewayCA}}
 		options.ConfigFor = func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
-			return helpers.GatewayConfigFor(dp, config, "")
+			return helpers.GatewayConfigFor(dp, config)
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -56,7 +56,7 @@ func TestConnected(t *testing.T) {
 	}{
 		"a cluster that answers":            {status: metav1.ConditionTrue, reason: "Reachable"},
 		"a cluster that is not ready":       {handler: dataplanetest.Status(http.StatusServiceUnavailable), status: metav1.ConditionFalse, reason: "NotReady"},
-		"a DataPlane without credentials":   {edit: dataplanetest.Later, status: metav1.ConditionFalse, reason: "InvalidCredentials"},
+		"a DataPlane without credentials":   {edit: dataplanetest.V1, status: metav1.ConditionFalse, reason: "InvalidCredentials"},
 		"a DataPlane whose status is old":   {edit: stale, status: metav1.ConditionTrue, reason: "Reachable"},
 		"a DataPlane that is being deleted": {edit: dataplanetest.Deleted, status: metav1.ConditionTrue, reason: "Reachable"},
 	} {

@@ -108,13 +108,40 @@ func markDeleted(dp *v1alpha1.DataPlane) {
 	dp.Generation++ // as API servers do
 }
 
-// Later is an edit that makes a DataPlane of OpenChoreo v0.9 or later, as the types of this
-// SDK read it: without credentials and registry, and with the condition Created. It sets
-// status.observedGeneration, as OpenChoreo does from v0.12 on.
-func Later(dp *v1alpha1.DataPlane) {
-	dp.Spec = v1alpha1.DataPlaneSpec{Gateway: dp.Spec.Gateway}
+// V1 is an edit that makes a DataPlane of OpenChoreo v1: without credentials and registry,
+// with a clusterAgent, the condition Created, and an agent that is connected to the cluster
+// gateway. Its plane ID is its name, as by default.
+func V1(dp *v1alpha1.DataPlane) {
+	dp.Spec = v1alpha1.DataPlaneSpec{ClusterAgent: clusterAgent()}
 	Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue)(dp)
 	dp.Status.ObservedGeneration = dp.Generation
+	dp.Status.AgentConnection = agentConnection()
+}
+
+// ClusterDataPlane returns a ClusterDataPlane as OpenChoreo v1's installers create it and its
+// controllers report it: with the condition Created, and an agent that is connected. Its plane
+// ID is its name. Edits change it, in their order. Like [DataPlane], it has a UID made of its
+// name, and no resource version.
+func ClusterDataPlane(name string, edits ...func(*v1alpha1.ClusterDataPlane)) *v1alpha1.ClusterDataPlane {
+	dp := DataPlane("", name, V1)
+	cdp := &v1alpha1.ClusterDataPlane{
+		ObjectMeta: dp.ObjectMeta,
+		Spec:       v1alpha1.ClusterDataPlaneSpec{PlaneID: name, ClusterAgent: *dp.Spec.ClusterAgent},
+		Status:     dp.Status,
+	}
+	for _, edit := range edits {
+		edit(cdp)
+	}
+	return cdp
+}
+
+func clusterAgent() *v1alpha1.ClusterAgentConfig {
+	return &v1alpha1.ClusterAgentConfig{ClientCA: v1alpha1.ValueFrom{Value: string(pki.Certificates(authority().Cert))}}
+}
+
+func agentConnection() *v1alpha1.AgentConnectionStatus {
+	at := now()
+	return &v1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1, LastConnectedTime: &at, LastHeartbeatTime: &at}
 }
 
 // CredentialsFor returns an edit that gives a DataPlane the address and credentials of a

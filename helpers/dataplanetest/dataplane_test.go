@@ -46,7 +46,7 @@ func TestEditsMakeTheStatesThatHelpersTellApart(t *testing.T) {
 		}},
 		"ready but stale":   {edits: edits{dataplanetest.Ready, dataplanetest.Stale}},
 		"ready but deleted": {edits: edits{dataplanetest.Ready, dataplanetest.Deleted}, deleted: true},
-		"later OpenChoreo":  {edits: edits{dataplanetest.Later}, noCreds: true},
+		"OpenChoreo v1":     {edits: edits{dataplanetest.V1}, noCreds: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dp := dataplanetest.DataPlane("default", "prod", test.edits...)
@@ -61,7 +61,7 @@ func TestEditsMakeTheStatesThatHelpersTellApart(t *testing.T) {
 			}
 		})
 	}
-	created := dataplanetest.DataPlane("default", "prod", dataplanetest.Later)
+	created := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
 	assert.True(t, helpers.IsReady(created, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))
 }
 

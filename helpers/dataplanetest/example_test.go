@@ -217,8 +217,8 @@ func ExampleCondition() {
 }
 
 // A DataPlane of OpenChoreo v0.9 or later has no credentials.
-func ExampleLater() {
-	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Later)
+func ExampleV1() {
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
 	_, err := helpers.RESTConfigFor(prod)
 	fmt.Println(errors.Is(err, helpers.ErrNoCredentials))
 	fmt.Println(helpers.IsReady(prod, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))

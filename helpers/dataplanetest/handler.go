@@ -6,12 +6,15 @@ package dataplanetest
 import (
 	"encoding/json"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httputil"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 )
 
 // Status returns a handler that answers a code of HTTP with a metav1.Status, as API servers
@@ -28,6 +31,26 @@ func Status(code int) http.Handler {
 		w.WriteHeader(code)
 		_ = json.NewEncoder(w).Encode(status)
 	})
+}
+
+// Agent returns a handler for [Gateway.Connect] that hands requests to the API server of
+// config, as its user: a [Server], or a real one such as envtest's. While the API server
+// can't be reached, it answers 502 without a text, as OpenChoreo's agent does. It panics if
+// config is invalid.
+func Agent(config *rest.Config) http.Handler {
+	server, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		panic(err)
+	}
+	transport, err := rest.TransportFor(config)
+	if err != nil {
+		panic(err)
+	}
+	return &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(server) },
+		Transport: transport,
+		ErrorLog:  log.New(io.Discard, "", 0),
+	}
 }
 
 // Hang returns a handler that answers nothing, not even headers, until the client gives up.

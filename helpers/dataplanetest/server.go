@@ -168,15 +168,22 @@ func (s *Server) RotateClients() {
 // a DataPlane made before can't verify new connections. Open connections stay;
 // [Server.CutConnections] ends them.
 func (s *Server) RotateServer() {
-	authority, key := pki.New(), pki.ECDSAKey()
-	cert := authority.Issue("kube-apiserver", key, func(template *x509.Certificate) {
-		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-		template.DNSNames = []string{"localhost", "kubernetes.default.svc"}
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	})
+	authority := pki.New()
+	cert := servingCertificate(authority, "kubernetes.default.svc")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.serving, s.cert = authority, tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+	s.serving, s.cert = authority, cert
+}
+
+// servingCertificate makes the certificate of a server on loopback with another name.
+func servingCertificate(authority *pki.Authority, name string) tls.Certificate {
+	key := pki.ECDSAKey()
+	cert := authority.Issue(name, key, func(template *x509.Certificate) {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		template.DNSNames = []string{"localhost", name}
+		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	})
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
 // CutConnections closes all connections, in the middle of whatever they carry. The server

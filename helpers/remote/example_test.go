@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net/http"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -269,28 +271,44 @@ func ExampleOptions() {
 	// <nil>
 }
 
-// The data planes of OpenChoreo v0.9 and later are reached through its cluster gateway.
+// The data planes of OpenChoreo v1 are reached through its cluster gateway, those of v0.3 with
+// the credentials in the DataPlane.
 func ExampleOptions_gateway() {
-	caOfGateway := []byte(nil)
+	ca, certificate, key := gatewayFiles()
 
 	gateway := &rest.Config{
-		Host:            "https://cluster-gateway.openchoreo-control-plane:8443",
-		TLSClientConfig: rest.TLSClientConfig{CAData: caOfGateway},
+		Host:            "https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444",
+		TLSClientConfig: rest.TLSClientConfig{CAFile: ca, CertFile: certificate, KeyFile: key},
 	}
-	options := remote.Options{
-		ConfigFor: func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
-			return helpers.GatewayConfigFor(dp, gateway, "") // "": the plane ID is the name, OpenChoreo's default
-		},
-	}
+	options := remote.Options{ConfigFor: helpers.ConfigFor(gateway)}
 
-	cluster, err := remote.NewCluster(dataplanetest.DataPlane("acme", "prod", dataplanetest.Later), options)
+	cluster, err := remote.NewCluster(dataplanetest.ClusterDataPlane("default").AsDataPlane(), options)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer cluster.Close()
 	fmt.Println(cluster.Config().Host)
-	// Output: https://cluster-gateway.openchoreo-control-plane:8443/api/proxy/dataplane/prod/acme/prod/k8s
+	// Output: https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444/api/proxy/dataplane/default/_cluster/default/k8s
+}
+
+// gatewayFiles stands in for the files of a mounted Secret.
+func gatewayFiles() (ca, certificate, key string) {
+	gateway := dataplanetest.NewGateway()
+	defer gateway.Close()
+	config := gateway.Config()
+	write := func(data []byte) string {
+		file, err := os.CreateTemp("", "gateway")
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := file.Write(data); err != nil {
+			log.Fatal(err)
+		}
+		return file.Name()
+	}
+	return write(config.CAData), write(config.CertData), write(config.KeyData)
 }
 
 // DialControl sees every address before a connection to it is made.

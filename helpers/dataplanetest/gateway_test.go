@@ -1,0 +1,242 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+)
+
+// planeAt is a data plane behind a gateway.
+type planeAt struct {
+	gateway *rest.Config
+	path    string // {planeID}/{namespace}/{name} of an object whose agent is connected
+}
+
+// standIn returns the stand-in, with an agent in front of a server that echoes requests.
+func standIn(t *testing.T) (*dataplanetest.Gateway, planeAt) {
+	t.Helper()
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Authorization-Was", r.Header.Get("Authorization"))
+		_, _ = io.WriteString(w, r.Method+" "+r.RequestURI)
+	}))
+	return gateway, planeAt{gateway.Config(), "prod/_cluster/prod"}
+}
+
+// realGateway returns the gateway that the environment names, or skips the test:
+//
+//	GATEWAY_URL=https://localhost:8444 GATEWAY_SERVER_NAME=cluster-gateway.openchoreo-control-plane.svc \
+//	GATEWAY_CA=ca.crt GATEWAY_CERT=tls.crt GATEWAY_KEY=tls.key GATEWAY_PLANE=default/_cluster/default
+func realGateway(t *testing.T) planeAt {
+	t.Helper()
+	if os.Getenv("GATEWAY_URL") == "" {
+		t.Skip("GATEWAY_URL names no gateway of OpenChoreo")
+	}
+	return planeAt{&rest.Config{Host: os.Getenv("GATEWAY_URL"), TLSClientConfig: rest.TLSClientConfig{
+		ServerName: os.Getenv("GATEWAY_SERVER_NAME"),
+		CAFile:     os.Getenv("GATEWAY_CA"), CertFile: os.Getenv("GATEWAY_CERT"), KeyFile: os.Getenv("GATEWAY_KEY"),
+	}}, os.Getenv("GATEWAY_PLANE")}
+}
+
+func TestGatewayBehavesAsOpenChoreos(t *testing.T) {
+	_, standIn := standIn(t)
+	t.Run("stand-in", func(t *testing.T) { testGateway(t, standIn) })
+	t.Run("OpenChoreo's", func(t *testing.T) { testGateway(t, realGateway(t)) })
+}
+
+func testGateway(t *testing.T, at planeAt) {
+	t.Helper()
+	client, err := rest.HTTPClientFor(at.gateway)
+	require.NoError(t, err)
+	prefix := "/api/proxy/dataplane/" + at.path + "/k8s"
+	for name, test := range map[string]struct {
+		path   string
+		method string
+		header http.Header
+		body   []byte
+		code   int
+		says   string
+	}{
+		"a request reaches the API server":       {path: prefix + "/version", code: 200},
+		"a bounded watch is a request":           {path: prefix + "/api/v1/namespaces?watch=1&timeoutSeconds=1", code: 200},
+		"a watch is refused by its text":         {path: prefix + "/api/v1/namespaces?watch=true&timeoutSeconds=1", code: 501},
+		"a followed log is refused":              {path: prefix + "/api/v1/namespaces/default/pods/web/log?follow=true", code: 501},
+		"an upgrade is refused":                  {path: prefix + "/version", header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {"SPDY/3.1"}}, code: 501},
+		"a path is blocked":                      {path: prefix + "/api/v1/namespaces/kube-system/secrets", code: 403, says: "blocked"},
+		"a plane without an agent":               {path: "/api/proxy/dataplane/no-such-plane/_cluster/no-such-plane/k8s/version", code: 502, says: "no agents found"},
+		"another path is unknown to the gateway": {path: "/api/elsewhere", code: 404},
+		"a large body is refused":                {path: prefix + "/api/v1/namespaces", method: http.MethodPost, body: make([]byte, 11<<20), code: 413},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.header != nil && at.gateway.TLSClientConfig.NextProtos == nil {
+				config := rest.CopyConfig(at.gateway)
+				config.NextProtos = []string{"http/1.1"} // HTTP/2 has no upgrades
+				client, err = rest.HTTPClientFor(config)
+				require.NoError(t, err)
+			}
+			req, err := http.NewRequestWithContext(t.Context(), test.method, at.gateway.Host+test.path, bytes.NewReader(test.body))
+			require.NoError(t, err)
+			if test.header != nil {
+				req.Header = test.header
+			}
+			resp, err := client.Do(req)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			assert.Equal(t, test.code, resp.StatusCode, "%s", body)
+			assert.Contains(t, string(body), test.says)
+			if test.code == http.StatusOK {
+				assert.NotEmpty(t, resp.Header.Get("Audit-Id"), "an API server marks its answers")
+			} else {
+				assert.Empty(t, resp.Header.Get("Audit-Id"))
+				assert.True(t, strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain"))
+			}
+		})
+	}
+}
+
+func TestGatewayHandsOnRequestsWithoutTheirAuthorization(t *testing.T) {
+	_, at := standIn(t)
+	at.gateway.BearerToken = "token"
+	resp, body := ask(t, at, "/api/v1/pods?limit=5")
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	assert.Equal(t, "GET /api/v1/pods?limit=5", body)
+	assert.Empty(t, resp.Header.Get("Authorization-Was"))
+}
+
+func TestAgentsComeAndGo(t *testing.T) {
+	gateway, at := standIn(t)
+	resp, _ := ask(t, at, "/version")
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+
+	gateway.Disconnect("prod")
+	resp, body := ask(t, at, "/version")
+	assert.Equal(t, http.StatusBadGateway, resp.StatusCode)
+	assert.Contains(t, body, "no agents found")
+
+	gateway.Connect("prod", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	prod := dataplanetest.ClusterDataPlane("prod").AsDataPlane()
+	gateway.Refuse(prod)
+	resp, body = ask(t, at, "/version")
+	assert.Equal(t, http.StatusForbidden, resp.StatusCode)
+	assert.Contains(t, body, "Agent not authorized for CR _cluster/prod")
+
+	gateway.Accept(prod)
+	resp, _ = ask(t, at, "/version")
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+}
+
+// The agent may carry a request out whose answer nobody waits for any longer.
+func TestGatewayGivesUpAnAgentThatDoesNotAnswer(t *testing.T) {
+	gateway, at := standIn(t)
+	gateway.SetTimeout(time.Millisecond)
+	done := make(chan struct{})
+	release := make(chan struct{})
+	gateway.Connect("prod", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release; close(done) }))
+	resp, body := ask(t, at, "/version")
+	assert.Equal(t, http.StatusBadGateway, resp.StatusCode)
+	assert.Contains(t, body, "HTTP tunnel request timeout")
+	close(release)
+	<-done
+}
+
+func TestAgentThatCannotReachItsAPIServer(t *testing.T) {
+	gateway, at := standIn(t)
+	server := dataplanetest.NewServer(nil)
+	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("agent")))
+	require.NoError(t, err)
+	gateway.Connect("prod", dataplanetest.Agent(config))
+	resp, body := ask(t, at, "/readyz")
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	assert.Equal(t, "ok", body)
+
+	server.Close()
+	resp, body = ask(t, at, "/readyz")
+	assert.Equal(t, http.StatusBadGateway, resp.StatusCode)
+	assert.Empty(t, body)
+	assert.Empty(t, resp.Header.Get("Audit-Id"))
+}
+
+func TestGatewayDemandsAClientCertificate(t *testing.T) {
+	gateway, at := standIn(t)
+	anonymous := planeAt{rest.CopyConfig(at.gateway), at.path}
+	anonymous.gateway.CertData, anonymous.gateway.KeyData = nil, nil
+	_, err := try(t, anonymous, "/version")
+	require.Error(t, err)
+
+	gateway.RotateClients()
+	_, err = try(t, at, "/version")
+	require.Error(t, err, "the certificate is of an authority that was replaced")
+	_, err = try(t, planeAt{gateway.Config(), at.path}, "/version")
+	require.NoError(t, err)
+
+	open := dataplanetest.NewGateway(func(server *httptest.Server) { server.TLS.ClientAuth = 0 })
+	defer open.Close()
+	anonymous.gateway = open.Config()
+	anonymous.gateway.CertData, anonymous.gateway.KeyData = nil, nil
+	resp, _ := ask(t, anonymous, "/version")
+	assert.Equal(t, http.StatusBadGateway, resp.StatusCode)
+}
+
+func TestGatewayRemembersRequests(t *testing.T) {
+	gateway, at := standIn(t)
+	ask(t, at, "/version")
+	assert.Equal(t, []dataplanetest.Request{
+		{User: "tests", Method: http.MethodGet, URI: "/api/proxy/dataplane/prod/_cluster/prod/k8s/version"},
+	}, gateway.Requests())
+}
+
+func TestCloseEndsWhatAgentsCarryOut(t *testing.T) {
+	gateway, at := standIn(t)
+	begun := make(chan struct{})
+	gateway.Connect("prod", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done()
+	}))
+	var group wait.Group
+	group.Start(func() { _, _ = try(t, at, "/version") })
+	<-begun
+	gateway.Close()
+	group.Wait()
+}
+
+func ask(t *testing.T, at planeAt, path string) (resp *http.Response, body string) {
+	t.Helper()
+	resp, err := try(t, at, path)
+	require.NoError(t, err)
+	data, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp, string(data)
+}
+
+// try sends a request to the data plane.
+func try(t *testing.T, at planeAt, path string) (*http.Response, error) {
+	t.Helper()
+	client, err := rest.HTTPClientFor(at.gateway)
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at.gateway.Host+"/api/proxy/dataplane/"+at.path+"/k8s"+path, nil)
+	require.NoError(t, err)
+	resp, err := client.Do(req)
+	if err == nil {
+		t.Cleanup(func() { _ = resp.Body.Close() })
+	}
+	return resp, err
+}

@@ -1,0 +1,122 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
+)
+
+// What a client of a data plane may send per second, and at once.
+const (
+	defaultQPS   = 50
+	defaultBurst = 100
+)
+
+// clusterNamespace stands for the namespace of a ClusterDataPlane in the gateway's URLs.
+const clusterNamespace = "_cluster"
+
+// ConfigFor returns a function that makes the client configuration of any DataPlane: from
+// its credentials by [RESTConfigFor] if it holds any, else through the cluster gateway by
+// [GatewayConfigFor] if it has a clusterAgent. For others the error is [ErrNoCredentials].
+// It serves fleets of OpenChoreo v0.3 and v1 as ConfigFor in the options of package remote.
+//
+// The gateway's configuration is copied. It may be nil, and then a DataPlane that needs it
+// is an error. Certificates that are named by file, as CertFile, are read by whoever uses the
+// result, so renewed files are picked up.
+func ConfigFor(gateway *rest.Config) func(*v1alpha1.DataPlane) (*rest.Config, error) {
+	if gateway != nil {
+		gateway = rest.CopyConfig(gateway)
+	}
+	return func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		if dp != nil && !hasCredentials(dp) && dp.Spec.ClusterAgent != nil {
+			return GatewayConfigFor(dp, gateway)
+		}
+		return RESTConfigFor(dp)
+	}
+}
+
+// GatewayConfigFor returns a client configuration for the cluster of dp that goes through
+// OpenChoreo's cluster gateway. DataPlanes and ClusterDataPlanes of OpenChoreo v0.9 and
+// later hold no credentials: an agent in the data plane connects to the gateway instead.
+//
+// The result is a copy of gateway with another Host:
+// {gateway}/api/proxy/dataplane/{planeID}/{namespace}/{name}/k8s. The plane ID is
+// spec.planeID, or the name of dp if that is "". The namespace is _cluster if dp has none,
+// as [v1alpha1.ClusterDataPlane.AsDataPlane] returns it. A path in gateway.Host is kept. QPS is
+// 50 and Burst 100 where gateway has none. All other settings, TLS among them, are those of
+// gateway, which is not modified.
+//
+// Since OpenChoreo v1.2 the gateway demands a client certificate. See
+// https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/connecting.md for its
+// address and certificates.
+//
+// The gateway serves requests of up to 30 s, with bodies of up to 10 MB. Informers work:
+// each watch becomes a request of 5 s, so a change is seen up to 6 s late. The gateway
+// answers 501 to log --follow, exec, attach and port-forward.
+//
+// An answer of the gateway itself is an error with a cause of the type ClusterGateway, or
+// ClusterGatewayNoAgent if no agent may act for dp; remote.Classify reads it. It never
+// satisfies IsNotFound, and IsForbidden only for the few paths that the gateway blocks. When an
+// agent did not answer in time, a write may have been carried out.
+//
+// GatewayConfigFor makes no request and reads no credentials of dp. The error names the
+// field that is missing or can't be part of the URL. A gateway without TLS is refused.
+func GatewayConfigFor(dp *v1alpha1.DataPlane, gatewayConfig *rest.Config) (*rest.Config, error) {
+	switch {
+	case dp == nil:
+		return nil, errors.New("nil data plane")
+	case gatewayConfig == nil:
+		return nil, errors.New("nil gateway configuration")
+	}
+	host, err := hostURL(gatewayConfig)
+	if err != nil {
+		return nil, fmt.Errorf("gateway.Host: %w", err)
+	}
+	server, err := serverurl.ParseAPIServer(host)
+	if err != nil {
+		return nil, fmt.Errorf("gateway.Host: %w", err)
+	}
+	planeID, namespace := dp.Spec.PlaneID, dp.Namespace
+	if planeID == "" {
+		planeID = dp.Name
+	}
+	if namespace == "" {
+		namespace = clusterNamespace
+	}
+	for _, segment := range []struct{ field, value string }{
+		{"metadata.namespace", namespace},
+		{"metadata.name", dp.Name},
+		{"spec.planeID", planeID},
+	} {
+		if segment.value == "" {
+			return nil, fmt.Errorf("%s: must be set", segment.field)
+		}
+		// client-go undoes the escaping of a slash.
+		if invalid := rest.IsValidPathSegmentName(segment.value); len(invalid) > 0 {
+			return nil, fmt.Errorf("%s: %s", segment.field, strings.Join(invalid, ", "))
+		}
+	}
+	target := server.JoinPath("api/proxy/dataplane", url.PathEscape(planeID), url.PathEscape(namespace), url.PathEscape(dp.Name), "k8s")
+	path := "/" + strings.TrimPrefix(target.Path, "/") // which JoinPath leaves out
+	config := rest.CopyConfig(gatewayConfig)
+	config.Host = target.String()
+	if config.QPS == 0 {
+		config.QPS = defaultQPS
+	}
+	if config.Burst == 0 {
+		config.Burst = defaultBurst
+	}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return gateway.NewTransport(path, next) })
+	return config, nil
+}

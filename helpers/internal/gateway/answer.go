@@ -1,0 +1,162 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	// CauseGateway is the type of the cause in an error that the gateway gave.
+	CauseGateway metav1.CauseType = "ClusterGateway"
+	// CauseNoAgent takes its place if no agent can act for the data plane.
+	CauseNoAgent metav1.CauseType = "ClusterGatewayNoAgent"
+
+	// maxText is how much of an answer an error shows.
+	maxText = 2 << 10
+
+	noAgent = "the cluster gateway has no agent that may act for this data plane"
+)
+
+// IsNoAgent reports whether an error says that the gateway has no agent for the data plane.
+func IsNoAgent(status metav1.Status) bool {
+	return status.Details != nil && slices.ContainsFunc(status.Details.Causes, func(cause metav1.StatusCause) bool {
+		return cause.Type == CauseNoAgent ||
+			cause.Type == metav1.CauseTypeUnexpectedServerResponse && IsNoAgentText(cause.Message)
+	})
+}
+
+// IsNoAgentText is IsNoAgent for the text of an answer.
+func IsNoAgentText(text string) bool { return strings.HasPrefix(text, noAgent) }
+
+// translate replaces an answer of the gateway by one that names the gateway, and leaves an
+// API server's as it is. An API server marks each answer with an Audit-Id, and tells errors as
+// Status objects; the gateway does neither.
+func (t *transport) translate(resp *http.Response) *http.Response {
+	if resp.StatusCode < http.StatusBadRequest || resp.Header.Get("Audit-Id") != "" || !isText(resp.Header.Get("Content-Type")) {
+		return resp
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxText))
+	_ = resp.Body.Close()
+	answer := statusOf(resp.StatusCode, strings.TrimSpace(string(body)))
+	// client-go reads answers below /api and /apis as objects, and shows others as text.
+	path := strings.TrimPrefix(resp.Request.URL.Path, t.basePath) + "/"
+	return respond(resp.Request, resp, answer, strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/apis/"))
+}
+
+func isText(contentType string) bool {
+	return contentType == "" || strings.HasPrefix(contentType, "text/")
+}
+
+// statusOf says what an answer of the gateway means. None is NotFound, from which callers
+// would conclude that an object is gone, and only a path that the gateway blocks is
+// Forbidden, from which callers would conclude that the API server knows them.
+func statusOf(code int, text string) metav1.Status {
+	status := metav1.Status{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
+		Status:   metav1.StatusFailure,
+		Code:     http.StatusBadGateway,
+		Reason:   metav1.StatusReasonServiceUnavailable,
+	}
+	cause, message := CauseGateway, fmt.Sprintf("the cluster gateway answers %d: %s", code, text)
+	switch {
+	case code == http.StatusBadGateway && strings.Contains(text, "no agents found"),
+		code == http.StatusForbidden && strings.Contains(text, "not authorized"):
+		cause, message = CauseNoAgent, noAgent+": "+text
+	case code == http.StatusBadGateway && strings.Contains(text, "timeout"):
+		status.Code, status.Reason = http.StatusGatewayTimeout, metav1.StatusReasonTimeout
+		message = "the agent of the data plane did not answer in time; a write may have been carried out"
+	case code == http.StatusBadGateway && text == "":
+		message = "the agent of the data plane can't reach its API server"
+	case code == http.StatusForbidden && strings.Contains(text, "blocked"):
+		status.Code, status.Reason = http.StatusForbidden, metav1.StatusReasonForbidden
+	case code == http.StatusNotFound:
+		status.Code = http.StatusServiceUnavailable
+		message += "; its API has another port, 8444, than its agents, 8443"
+	case code == http.StatusUnauthorized:
+		status.Code, status.Reason = http.StatusUnauthorized, metav1.StatusReasonUnauthorized
+	case code != http.StatusForbidden:
+		status.Code, status.Reason = int32(code), metav1.StatusReasonUnknown //nolint:gosec // a code has three digits
+	}
+	status.Message = message
+	status.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: cause, Message: text}}}
+	return status
+}
+
+// respond returns a response with a Status in the place of old, which may be nil.
+func respond(req *http.Request, old *http.Response, status metav1.Status, asObject bool) *http.Response {
+	resp := &http.Response{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: req}
+	if old != nil {
+		*resp = *old
+		resp.Header = old.Header.Clone()
+	}
+	body, contentType := []byte(status.Message), "text/plain; charset=utf-8"
+	if asObject {
+		body, _ = json.Marshal(status) // which has only strings and numbers
+		contentType = "application/json"
+	}
+	resp.StatusCode = int(status.Code)
+	resp.Status = fmt.Sprintf("%d %s", status.Code, http.StatusText(resp.StatusCode))
+	resp.Header.Set("Content-Type", contentType)
+	resp.Header.Del("Content-Length")
+	resp.Header.Del("Content-Encoding")
+	resp.ContentLength, resp.TransferEncoding, resp.Uncompressed = int64(len(body)), nil, false
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp
+}
+
+// refuseInitialEvents answers a watch that begins with all objects as an API server without
+// them does, so that reflectors list first: the objects may take longer than a watch lasts.
+func refuseInitialEvents(req *http.Request) *http.Response {
+	return respond(req, nil, metav1.Status{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
+		Status:   metav1.StatusFailure,
+		Code:     http.StatusUnprocessableEntity,
+		Reason:   metav1.StatusReasonInvalid,
+		Message:  "sendInitialEvents is not supported through the cluster gateway",
+	}, true)
+}
+
+// explain says what to do about errors that come from the settings of the gateway's
+// configuration.
+func explain(err error) error {
+	var (
+		alert     *net.OpError
+		authority x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+	)
+	advice := ""
+	switch {
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		advice = "the cluster gateway does not accept the client certificate; " + setCertificate
+	case wasCut(err): // net/http often loses the alert, when it was writing as the server closed
+		advice = "a cluster gateway that does not accept the client certificate looks like this; " + setCertificate
+	case errors.As(err, &authority):
+		advice = "set CAFile to ca.crt of Secret cluster-gateway-ca"
+	case errors.As(err, &hostname):
+		advice = "set Host or ServerName to a name in the certificate of the cluster gateway"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, advice)
+}
+
+const setCertificate = "set CertFile and KeyFile to a certificate that the CA in Secret cluster-gateway-internal-ca has signed"
+
+func wasCut(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, syscall.ECONNRESET) || strings.Contains(err.Error(), "http2: client conn could not be established")
+}
