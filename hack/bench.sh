@@ -2,22 +2,20 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Measures the SDK beside what its users would take otherwise, in one run, on a real API
-# server, and prints a table of ratios; progress goes to stderr:
+# Measures the SDK beside what its users would otherwise use, in one run, on a real API server. It
+# prints a table for each row in Markdown; progress goes to stderr:
 #
-#   ./hack/bench.sh --quick                  fewer rounds, and 3,000 DataPlanes at most
-#   ./hack/bench.sh                          everything, with 30,000
-#   ./hack/bench.sh --rows 'read|wait'       the rows that match
+#   ./hack/bench.sh --quick                  two rounds, without the slowest rows
+#   ./hack/bench.sh                          all rows
+#   ./hack/bench.sh --rows 'status|wait'     the rows that match
 #   ./hack/bench.sh --list                   what rows there are, and what they compare
-#   ./hack/bench.sh --docs                   everything, and writes hack/bench/results.json,
-#                                            docs/bench.svg, docs/scale.md and the tables
-#                                            of docs/benchmarks.md
+#   ./hack/bench.sh --docs                   all rows, and writes hack/bench/results.json,
+#                                            docs/bench.svg and the tables of docs/benchmarks.md
 #
-# --json, --svg, --scale and --page write these to files of their own; --from takes the
-# results of a file that --json has written, and measures nothing.
+# --objects N changes how many DataPlanes the row informer has. --from FILE measures nothing and
+# takes the results from a results.json.
 #
-# Needs Go. The machine should have nothing else to do; the table says when it had, and
-# --docs refuses it.
+# Needs Go. The machine should have nothing else to do; --docs refuses a busy one.
 
 set -o errexit -o nounset -o pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -29,17 +27,7 @@ case ${1-} in
     ;;
 esac
 
-arguments=()
-for argument; do
-  if [[ $argument == --docs ]]; then
-    mkdir -p "$root/docs"
-    arguments+=(--json "$root/hack/bench/results.json" --svg "$root/docs/bench.svg" --scale "$root/docs/scale.md" --page "$root/docs/benchmarks.md")
-  else
-    arguments+=("$argument")
-  fi
-done
-
 bin=$(mktemp -d)
 trap 'rm -rf "$bin"' EXIT
 GOWORK=off go -C "$root/hack/bench" build -o "$bin/bench" .
-"$bin/bench" --root "$root" ${arguments[@]+"${arguments[@]}"}
+"$bin/bench" --root "$root" "$@"

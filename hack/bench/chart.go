@@ -7,85 +7,74 @@ import (
 	_ "embed"
 	"errors"
 	"html/template"
-	"os"
 	"strings"
 )
 
 //go:embed chart.svg.tmpl
 var chartTemplate string
 
-// charted are the figures of the chart, from the top. A * stands for a number of objects, of which
-// the largest is shown, and %s for that number in the label.
+// charted are the figures of the chart, from the top.
 var charted = []struct{ row, metric, label, detail string }{
-	{"informer-*-watchlist", "time", "Informer of %s", "time until synced"},
-	{"informer-*-list", "peak heap", "Informer of %s", "peak heap, by a list"},
-	{"latency-100", "cpu per event", "Event of a watch", "CPU time"},
 	{"wait", "p50", "Wait for Ready", "time from write to return"},
 	{"rotate-informers", "received", "Credentials change under informers", "received by 1,000 clients"},
 	{"rotate-informers", "first request", "First request after that change", "time"},
+	{"status", "cpu", "Patch of a condition", "CPU time"},
 	{"takeover", "worst", "Replica is killed", "worst time until its data planes run elsewhere"},
 }
 
-// bars are a figure of the chart: that of the SDK, and that of the best of the others.
+// bars are the SDK's median and the best of the others; the longer bar has barWidth.
 type bars struct {
-	Y             int
-	Label, Detail string
-	Peer          string
-	SDK, Best     bar
+	Y                   int
+	Label, Detail, Peer string
+	SDK, Best           bar
 }
 
 type bar struct {
-	Width float64 // the longer of two has barWidth
+	Width float64
 	Text  string
 }
 
-const (
-	barWidth    = 240
-	chartTop    = 56
-	chartHeight = 50 // of a figure
-)
+const barWidth, chartTop, chartHeight = 240, 56, 50
 
-// drawChart draws pairs of bars, each pair to its own scale. It leaves out what was not measured.
-func drawChart(file string, r *results) error {
+// chart draws pairs of bars, each pair to its own scale. It leaves out what was not measured.
+func (r *results) chart() (string, error) {
 	chart := struct {
 		Height, Bottom int
 		Figures        []bars
 		Environment    []string
-	}{Environment: strings.Split(r.Environment.summary(), "; ")}
+	}{Environment: strings.Split(r.Environment.String(), "; ")}
 	for _, c := range charted {
-		row := r.largest(c.row)
-		if row == nil {
-			continue
-		}
-		sdk, peer, best := row.Subjects[0].Figures[c.metric], "", (*figure)(nil)
-		for _, s := range row.Subjects[1:] {
-			if f := s.Figures[c.metric]; f != nil && !s.Aside && (best == nil || f.Median < best.Median) {
-				peer, best = s.Name, f
+		for _, row := range r.Rows {
+			if row.Name != c.row {
+				continue
 			}
+			m, peer, best := metric{Name: c.metric}, "", 0.0
+			for _, known := range row.Metrics {
+				if known.Name == c.metric {
+					m = known
+				}
+			}
+			for i := range row.Subjects[1:] {
+				s := &row.Subjects[i+1]
+				if sample := s.sample(m); sample != nil && s.Name != "floor" && (peer == "" || median(sample.Values) < best) {
+					peer, best = s.Name, median(sample.Values)
+				}
+			}
+			sdk := median(row.Subjects[0].Rounds[c.metric])
+			of := func(v float64) bar { return bar{barWidth * v / max(sdk, best), format(v, m)} }
+			chart.Figures = append(chart.Figures, bars{chartTop + chartHeight*len(chart.Figures), c.label, c.detail, peer, of(sdk), of(best)})
 		}
-		if sdk == nil || best == nil || max(sdk.Median, best.Median) <= 0 {
-			continue
-		}
-		of := func(f *figure) bar {
-			return bar{barWidth * max(0, f.Median) / max(sdk.Median, best.Median), row.metric(c.metric).Unit.format(f.Median)}
-		}
-		chart.Figures = append(chart.Figures, bars{
-			Y: chartTop + chartHeight*len(chart.Figures), Label: strings.ReplaceAll(c.label, "%s", group(row.Objects)+" DataPlanes"),
-			Detail: c.detail, Peer: peer, SDK: of(sdk), Best: of(best),
-		})
 	}
 	if len(chart.Figures) == 0 {
-		return errors.New("nothing of what it shows was measured")
+		return "", errors.New("nothing that the chart shows was measured")
 	}
 	chart.Bottom = chartTop + chartHeight*len(chart.Figures)
 	chart.Height = chart.Bottom + 40
 	t, err := template.New("chart").Parse(chartTemplate)
 	if err != nil {
-		return err
+		return "", err
 	}
 	var svg strings.Builder
-	if err := t.Execute(&svg, chart); err != nil {
-		return err
-	}
-	return os.WriteFile(file, []byte(svg.String()), 0o644)
+	err = t.Execute(&svg, chart)
+	return svg.String(), err
 }

@@ -8,46 +8,56 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"io"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// fixture is the control plane of a run, which starts when a row needs it.
+// fixture is what all rows of a run share. The control plane starts when a row needs it.
 type fixture struct {
-	quick   bool
-	root    string
-	profile string
-	dir     string
+	quick     bool
+	objects   int
+	root, dir string
 
 	plane      *controlplane.ControlPlane
 	openchoreo openchoreoclient.Interface
 	kubernetes kubernetes.Interface
-	version    string
-	filled     int
-	namespaces map[string]bool // that rows have made
+	version    string // of the API server
 }
 
-// server returns what children need to be clients.
+// server is an API server, and a user who may do anything.
+type server struct {
+	URL         string   `json:"url"`
+	CA          []byte   `json:"ca"`
+	Certificate []byte   `json:"certificate"`
+	Key         []byte   `json:"key"`
+	Kubectl     string   `json:"kubectl"`
+	KubectlEnv  []string `json:"kubectlEnv"`
+}
+
+// config has no limit on requests per second.
+func (s *server) config() *rest.Config {
+	return &rest.Config{
+		Host: s.URL, QPS: -1, UserAgent: "bench",
+		TLSClientConfig: rest.TLSClientConfig{CAData: s.CA, CertData: s.Certificate, KeyData: s.Key},
+	}
+}
+
 func (f *fixture) server(ctx context.Context) (*server, error) {
 	if f.plane == nil {
-		if err := f.startPlane(ctx); err != nil {
+		if err := f.start(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -62,32 +72,24 @@ func (f *fixture) server(ctx context.Context) (*server, error) {
 	}, nil
 }
 
-func (f *fixture) startPlane(ctx context.Context) (err error) {
-	// Lists by shard are alpha in this version.
-	plane, err := controlplane.Start(ctx, controlplane.WithAPIServerFlags("--feature-gates=ShardedListAndWatch=true"))
-	if err != nil {
+func (f *fixture) start(ctx context.Context) (err error) {
+	if f.plane, err = controlplane.Start(ctx); err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, plane.Stop())
-		}
-	}()
-	if err := plane.InstallCRDs(ctx, crds.DataPlane()); err != nil {
+	if err := f.plane.InstallCRDs(ctx, crds.DataPlane()); err != nil {
 		return err
 	}
-	if f.openchoreo, err = openchoreoclient.NewForConfig(plane.Config()); err != nil {
+	if f.openchoreo, err = openchoreoclient.NewForConfig(f.plane.Config()); err != nil {
 		return err
 	}
-	if f.kubernetes, err = kubernetes.NewForConfig(plane.Config()); err != nil {
+	if f.kubernetes, err = kubernetes.NewForConfig(f.plane.Config()); err != nil {
 		return err
 	}
 	version, err := f.kubernetes.Discovery().ServerVersion()
-	if err != nil {
-		return err
+	if err == nil {
+		f.version = version.GitVersion
 	}
-	f.version, f.plane = version.GitVersion, plane
-	return nil
+	return err
 }
 
 func (f *fixture) stop() error {
@@ -97,139 +99,85 @@ func (f *fixture) stop() error {
 	return f.plane.Stop()
 }
 
+func objectName(i int) string { return fmt.Sprintf("production-dataplane-%05d", i) }
+
+// populate creates DataPlanes of realistic size in a namespace.
+func (f *fixture) populate(ctx context.Context, namespace string, n int) error {
+	if err := f.createNamespace(ctx, namespace); err != nil {
+		return err
+	}
+	return parallel(ctx, 16, n, func(ctx context.Context, i int) error { return f.create(ctx, namespace, objectName(i)) })
+}
+
 func (f *fixture) createNamespace(ctx context.Context, name string) error {
-	_, err := f.kubernetes.CoreV1().Namespaces().Create(ctx,
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	_, err := f.kubernetes.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
 	return err
 }
 
-func (f *fixture) deleteAll(ctx context.Context, namespace string) error {
-	return f.openchoreo.OpenChoreoV1alpha1().DataPlanes(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{})
-}
-
-const (
-	// tenants are the namespaces that the objects are spread over.
-	tenants = 100
-	// goldLabel is on one object of a hundred.
-	goldLabel = "bench.openchoreo.dev/gold"
-	// materialSize is that of each of CA, certificate and key in base64: a little more than
-	// with RSA-2048.
-	materialSize = 2048
-	writers      = 16
-)
-
-// fill adds objects until there are n.
-func (f *fixture) fill(ctx context.Context, n int, progress io.Writer) error {
-	if f.filled >= n {
-		return nil
-	}
-	started, before := time.Now(), f.filled
-	if before == 0 {
-		for i := range tenants {
-			if err := f.createNamespace(ctx, tenant(i)); err != nil {
-				return err
-			}
-		}
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	workqueue.ParallelizeUntil(ctx, writers, n-before, func(i int) {
-		if err := f.make(ctx, tenant(before+i), before+i); err != nil {
-			cancel(err)
-		}
-	})
-	if err := context.Cause(ctx); err != nil {
-		return fmt.Errorf("make %d DataPlanes: %w", n, err)
-	}
-	f.filled = n
-	fmt.Fprintf(progress, "[made %d in %s] ", n-before, time.Since(started).Round(100*time.Millisecond))
-	return nil
-}
-
-func objectName(i int) string { return fmt.Sprintf("production-dataplane-%05d", i) }
-
-func tenant(i int) string { return fmt.Sprintf("tenant-%02d", i%tenants) }
-
-var conditionTypes = [...]string{
-	openchoreov1alpha1.DataPlaneConditionReady,
-	openchoreov1alpha1.DataPlaneConditionConnected,
-	openchoreov1alpha1.DataPlaneConditionGatewayProvisioned,
-}
-
-// make makes an object as clusters have them: with a spec by one manager and a status by
-// another, and with material of its own. It reads no answers, which would take longer.
-func (f *fixture) make(ctx context.Context, namespace string, i int) error {
-	name := objectName(i)
-	labels := map[string]string{"app.kubernetes.io/managed-by": "platform"}
-	if i%100 == 0 {
-		labels[goldLabel] = "true"
-	}
-	spec, err := json.Marshal(newMaterial().applyConfiguration(namespace, name).WithLabels(labels))
-	if err != nil {
-		return err
-	}
-	status, err := json.Marshal(openchoreoapply.DataPlane(name, namespace).WithStatus(openchoreoapply.DataPlaneStatus().
-		WithObservedGeneration(1).
-		WithConditions(applyCondition(conditionTypes[0]), applyCondition(conditionTypes[1]), applyCondition(conditionTypes[2]))))
-	if err != nil {
-		return err
-	}
+// create creates an object as clusters have them: the spec by one field manager and the status by
+// another. It doesn't decode the answers, which would take longer.
+func (f *fixture) create(ctx context.Context, namespace, name string) error {
+	dp := dataplanetest.DataPlane(namespace, name, dataplanetest.Ready, dataplanetest.Connected,
+		dataplanetest.Condition(openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionTrue))
+	credentials := &dp.Spec.KubernetesCluster.Credentials
+	credentials.CACert, credentials.ClientCert, credentials.ClientKey = material(), material(), material()
 	client := f.openchoreo.OpenChoreoV1alpha1().RESTClient()
-	if err := client.Post().Namespace(namespace).Resource(dataPlanes.Resource).Param("fieldManager", manager).
-		Body(spec).Do(ctx).Error(); err != nil {
+	if err := client.Post().Namespace(namespace).Resource("dataplanes").Param("fieldManager", "platform").
+		Body(dp).Do(ctx).Error(); err != nil {
 		return err
 	}
-	return client.Patch(types.MergePatchType).Namespace(namespace).Resource(dataPlanes.Resource).Name(name).SubResource("status").
+	status, err := json.Marshal(map[string]any{"status": dp.Status})
+	if err != nil {
+		return err
+	}
+	return client.Patch(types.MergePatchType).Namespace(namespace).Resource("dataplanes").Name(name).SubResource("status").
 		Param("fieldManager", "dataplane-controller").Body(status).Do(ctx).Error()
 }
 
-// materials are the credentials of an object.
-type materials struct{ ca, cert, key string }
-
-func newMaterial() *materials {
-	return &materials{randomPEM("CERTIFICATE"), randomPEM("CERTIFICATE"), randomPEM("PRIVATE KEY")}
+// material returns 2 KB of base64, a little more than a certificate or key with RSA-2048. It
+// compresses as badly.
+func material() string {
+	data := make([]byte, 1536)
+	_, _ = rand.Read(data) // never fails
+	return base64.StdEncoding.EncodeToString(data)
 }
 
-func (m *materials) applyConfiguration(namespace, name string) *openchoreoapply.DataPlaneApplyConfiguration {
-	return openchoreoapply.DataPlane(name, namespace).WithSpec(openchoreoapply.DataPlaneSpec().
-		WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
-			WithName(name).
-			WithCredentials(openchoreoapply.APIServerCredentials().
-				WithAPIServerURL("https://" + name + ".example.com:6443").
-				WithCACert(m.ca).WithClientCert(m.cert).WithClientKey(m.key))).
-		WithRegistry(openchoreoapply.Registry().WithPrefix("docker.io/myorg").WithSecretRef("registry-credentials")).
-		WithGateway(openchoreoapply.GatewaySpec().
-			WithPublicVirtualHost(name + ".api.example.com").WithOrganizationVirtualHost(name + ".internal.example.com")))
+// parallel calls f for 0 to n-1, so many at once, until the first error.
+func parallel(ctx context.Context, workers, n int, f func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	workqueue.ParallelizeUntil(ctx, workers, n, func(i int) {
+		if err := f(ctx, i); err != nil {
+			cancel(err)
+		}
+	})
+	return context.Cause(ctx)
 }
 
-func applyCondition(conditionType string) *applymetav1.ConditionApplyConfiguration {
-	return applymetav1.Condition().WithType(conditionType).WithStatus(metav1.ConditionTrue).
-		WithReason("Reconciled").WithMessage(conditionType + " as of the last look at the cluster").
-		WithObservedGeneration(1).WithLastTransitionTime(metav1.Unix(1_700_000_000, 0))
-}
+// users is how many data planes the rows of connections have: users of the one control plane.
+const users = 1000
 
-// randomPEM returns base64 of PEM of random bytes, which compress as badly as keys do.
-func randomPEM(kind string) string {
-	frame := len("-----BEGIN -----\n-----END -----\n") + 2*len(kind)
-	der := make([]byte, (materialSize*3/4-frame)*48/65-3) // a line of PEM is 65 bytes for 48
-	_, _ = rand.Read(der)                                 // never fails
-	return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-}
-
-// server is an API server, and a user of it who may do anything.
-type server struct {
-	URL         string   `json:"url"`
-	CA          []byte   `json:"ca"`
-	Certificate []byte   `json:"certificate"`
-	Key         []byte   `json:"key"`
-	Kubectl     string   `json:"kubectl"`
-	KubectlEnv  []string `json:"kubectlEnv"`
-}
-
-// config returns that of a client without any limit on requests per second.
-func (s *server) config() *rest.Config {
-	return &rest.Config{
-		Host: s.URL, QPS: -1, UserAgent: "bench",
-		TLSClientConfig: rest.TLSClientConfig{CAData: s.CA, CertData: s.Certificate, KeyData: s.Key},
+// addUsers gives each data plane a certificate of its own. A second call gives the same users others.
+func addUsers(f *fixture, groups ...string) ([]*openchoreov1alpha1.DataPlane, error) {
+	var all []*openchoreov1alpha1.DataPlane
+	for i := range users {
+		name := fmt.Sprintf("dp-%04d", i)
+		user, err := f.plane.AddUser(name, groups...)
+		if err != nil {
+			return nil, err
+		}
+		dp := dataplanetest.DataPlane(metav1.NamespaceDefault, name)
+		dp.ResourceVersion = "1"
+		dp.Spec.KubernetesCluster.Credentials = openchoreov1alpha1.APIServerCredentials{
+			APIServerURL: user.Server,
+			CACert:       base64.StdEncoding.EncodeToString(user.CA),
+			ClientCert:   base64.StdEncoding.EncodeToString(user.Certificate),
+			ClientKey:    base64.StdEncoding.EncodeToString(user.Key),
+		}
+		all = append(all, dp)
 	}
+	return all, nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,13 +19,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	cachetesting "k8s.io/client-go/tools/cache/testing"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
 const (
@@ -33,78 +35,51 @@ const (
 	// takeovers happen at the same time, each of a pair of replicas with Leases of their own.
 	takeovers      = 8
 	takeoverPlanes = 20
-	// takeoverSettle is more than a second replica needs to join the first, and to lead its part.
+	// takeoverSettle is longer than a second replica needs to join the first and lead its part.
 	takeoverSettle = 8 * time.Second
-	takeoverLimit  = time.Minute
-	// These are client-go's usual ones. A Fleet takes the first, and derives the others.
+	// client-go's usual times. A Fleet takes the first, and derives the others.
 	leaseDuration, renewDeadline, retryPeriod = 15 * time.Second, 10 * time.Second, 2 * time.Second
 )
 
 // work is done in each data plane until ctx ends.
 type work func(ctx context.Context, name string, client kubernetes.Interface) error
 
-// runPlanes calls work for all DataPlanes of an informer, and returns when ctx has ended and all
-// calls have returned.
+// runPlanes calls work for each DataPlane of a synced informer. It returns when ctx has ended and
+// all calls have returned.
 type runPlanes func(ctx context.Context, informer cache.SharedIndexInformer, work work) error
 
-// newReplica returns that of one replica of two.
+// newReplica returns the runPlanes of one replica of two.
 type newReplica func(leases kubernetes.Interface, name, identity string) runPlanes
 
 func fleetRows() []row {
-	of := func(run runPlanes) func(context.Context, *input) (measureFunc, error) {
-		return func(_ context.Context, in *input) (measureFunc, error) {
-			return func(ctx context.Context, _ func() (int, error)) (values, error) { return measureFleet(ctx, in, run) }, nil
-		}
-	}
-	pairOf := func(newReplica newReplica) func(context.Context, *input) (measureFunc, error) {
-		return func(_ context.Context, in *input) (measureFunc, error) {
-			return func(ctx context.Context, _ func() (int, error)) (values, error) {
-				return measureTakeovers(ctx, in, newReplica)
-			}, nil
-		}
-	}
 	return []row{
 		{
 			name: "fleet",
-			title: fmt.Sprintf("a function for each of %d data planes, which asks who we are, %d at once, and goes on until it is stopped; "+
-				"start is until all have an answer", remoteCount, fleetAsking),
+			title: fmt.Sprintf("a function for each of %d data planes asks who we are, %d at once, and runs until it is stopped; "+
+				"start lasts until all have an answer", users, fleetAsking),
 			metrics: []metric{
-				{Name: "start", Unit: seconds},
-				{Name: "stop", Unit: seconds},
-				{Name: "cpu", Unit: seconds},
-				{Name: "heap", Unit: bytesUnit},
-				{Name: "sockets", Unit: count},
-				{Name: "goroutines", Unit: count},
+				{Name: "start", Unit: "s"},
+				{Name: "stop", Unit: "s"},
+				{Name: "cpu", Unit: "s"},
+				{Name: "heap", Unit: "B"},
+				{Name: "sockets"},
+				{Name: "goroutines"},
 			},
-			onPlane: true,
-			fresh:   true,
-			rounds:  [2]int{2, 5},
-			prepare: addUsers,
+			plane: true, rounds: 5, prepare: prepareUsers,
 			subjects: []subject{
-				{name: "sdk", how: "fleet.New", start: of(runFleet(nil))},
-				{name: "by hand", how: "a goroutine for each, which follows no change and never retries", start: of(runByHand)},
+				{"sdk", "fleet.New", measureFleet(runFleet(nil))},
+				{"by hand", "a goroutine for each, which follows no change and never retries", measureFleet(runByHand)},
 			},
 		},
 		{
 			name: "takeover",
 			title: fmt.Sprintf("from the last request of one of two replicas, which releases nothing, until all its data planes have a "+
 				"function in the other; LeaseDuration is %s", leaseDuration),
-			metrics: []metric{{Name: "p50", Unit: seconds}, {Name: "worst", Unit: seconds}},
-			onPlane: true,
-			fresh:   true,
-			scope:   fullRun,
-			rounds:  [2]int{3, 3},
+			metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}},
+			plane:   true, slow: true, rounds: 3,
 			subjects: []subject{
-				{
-					name: "sdk", how: "fleet.Sharding with 8 shards: each replica runs half of the data planes",
-					start: pairOf(func(leases kubernetes.Interface, name, identity string) runPlanes {
-						return runFleet(&fleet.Sharding{
-							Leases: leases.CoordinationV1(), Namespace: metav1.NamespaceDefault, Name: name, Identity: identity,
-							Shards: 8, LeaseDuration: leaseDuration,
-						})
-					}),
-				},
-				{name: "leaderelection", how: "client-go's leaderelection: one replica runs all", start: pairOf(runLeader)},
+				{"sdk", "fleet.Sharding with 8 shards: each replica runs half of the data planes", measureTakeovers(runShards)},
+				{"leaderelection", "client-go's leaderelection: one replica runs all", measureTakeovers(runLeader)},
 			},
 		},
 	}
@@ -122,7 +97,14 @@ func runFleet(sharding *fleet.Sharding) runPlanes {
 	}
 }
 
-// runByHand runs what the informer has when it begins.
+func runShards(leases kubernetes.Interface, name, identity string) runPlanes {
+	return runFleet(&fleet.Sharding{
+		Leases: leases.CoordinationV1(), Namespace: metav1.NamespaceDefault, Name: name, Identity: identity,
+		Shards: 8, LeaseDuration: leaseDuration,
+	})
+}
+
+// runByHand runs what the informer holds when it begins.
 func runByHand(ctx context.Context, informer cache.SharedIndexInformer, work work) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -162,119 +144,111 @@ func runLeader(leases kubernetes.Interface, name, identity string) runPlanes {
 	}
 }
 
-// objects are what an informer lists and watches.
-type objects struct {
-	*cachetesting.FakeControllerSource
-}
-
-// IsWatchListSemanticsUnSupported tells client-go to list.
-func (objects) IsWatchListSemanticsUnSupported() bool { return true }
-
-// informerOf returns an informer of DataPlanes, which ends with ctx.
-func informerOf(ctx context.Context, all []*openchoreov1alpha1.DataPlane) (cache.SharedIndexInformer, error) {
-	source := objects{cachetesting.NewFakeControllerSource()}
-	for _, dp := range all {
-		source.Add(dp)
-	}
-	informer := cache.NewSharedIndexInformer(source, &openchoreov1alpha1.DataPlane{}, 0, cache.Indexers{})
-	go informer.RunWithContext(ctx)
+// startInformer returns a synced informer without an API server. It ends with ctx.
+func startInformer(ctx context.Context, all []*openchoreov1alpha1.DataPlane) (cache.SharedIndexInformer, error) {
+	factory := openchoreoinformers.NewSharedInformerFactory(dataplanetest.NewClientset(all...), 0)
+	informer := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
+	factory.Start(ctx.Done())
 	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 		return nil, context.Cause(ctx)
 	}
 	return informer, nil
 }
 
-func measureFleet(ctx context.Context, in *input, run runPlanes) (values, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	informer, err := informerOf(ctx, in.DataPlanes)
-	if err != nil {
-		return nil, err
+func measureFleet(run runPlanes) measureFunc {
+	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		informer, err := startInformer(ctx, in.DataPlanes)
+		if err != nil {
+			return nil, err
+		}
+		before := takeStock()
+		asking := make(chan struct{}, fleetAsking)
+		var answers atomic.Int64
+		answered, ended := make(chan struct{}), make(chan error, 1)
+		running, stop := context.WithCancel(ctx)
+		defer stop()
+		cpu, started := cpuTime(), time.Now()
+		go func() {
+			ended <- run(running, informer, func(ctx context.Context, name string, client kubernetes.Interface) error {
+				asking <- struct{}{}
+				err := whoAmI(ctx, client, name)
+				<-asking
+				if err != nil {
+					cancel(err)
+					return err
+				}
+				if answers.Add(1) == int64(len(in.DataPlanes)) {
+					close(answered)
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			})
+		}()
+		select {
+		case <-answered:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(time.Minute):
+			return nil, fmt.Errorf("%d data planes have answered", answers.Load())
+		}
+		v := values{"start": time.Since(started).Seconds(), "cpu": cpuTime() - cpu}
+		v.addStock("", before)
+		started = time.Now()
+		stop()
+		err = <-ended
+		v["stop"] = time.Since(started).Seconds()
+		return v, err
 	}
-	before, err := takeStock()
-	if err != nil {
-		return nil, err
-	}
-	asking := make(chan struct{}, fleetAsking)
-	var answers atomic.Int64
-	answered, ended := make(chan struct{}), make(chan error, 1)
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	cpu, started := cpuTime(), time.Now()
-	go func() {
-		ended <- run(running, informer, func(ctx context.Context, name string, client kubernetes.Interface) error {
-			asking <- struct{}{}
-			err := whoAmI(ctx, client, name)
-			<-asking
-			if err != nil {
-				cancel(err)
-				return err
-			}
-			if answers.Add(1) == int64(len(in.DataPlanes)) {
-				close(answered)
-			}
-			<-ctx.Done()
-			return ctx.Err()
-		})
-	}()
-	select {
-	case <-answered:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-time.After(time.Minute):
-		return nil, fmt.Errorf("%d data planes have answered", answers.Load())
-	}
-	v := values{"start": time.Since(started).Seconds(), "cpu": cpuTime() - cpu}
-	if err := v.addStock("", before); err != nil {
-		return nil, err
-	}
-	started = time.Now()
-	stop()
-	err = <-ended
-	v["stop"] = time.Since(started).Seconds()
-	return v, err
 }
 
-func measureTakeovers(ctx context.Context, in *input, newReplica newReplica) (values, error) {
-	all, err := newDataPlanes(takeoverPlanes)
-	if err != nil {
-		return nil, err
-	}
-	informer, err := informerOf(ctx, all)
-	if err != nil {
-		return nil, err
-	}
-	var took [takeovers]float64
-	var errs [takeovers]error
-	var running sync.WaitGroup
-	for i := range takeovers {
-		running.Go(func() {
-			name := fmt.Sprintf("takeover-%d-%d", time.Now().UnixNano(), i)
-			took[i], errs[i] = takeOver(ctx, in, informer, name, newReplica)
+func measureTakeovers(newReplica newReplica) measureFunc {
+	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+		var all []*openchoreov1alpha1.DataPlane
+		for i := range takeoverPlanes {
+			all = append(all, dataplanetest.DataPlane(metav1.NamespaceDefault, fmt.Sprintf("dp-%04d", i)))
+		}
+		informer, err := startInformer(ctx, all)
+		if err != nil {
+			return nil, err
+		}
+		took := make([]float64, takeovers)
+		err = parallel(ctx, takeovers, takeovers, func(ctx context.Context, i int) (err error) {
+			took[i], err = takeOver(ctx, in, informer, fmt.Sprintf("takeover-%d-%d", time.Now().UnixNano(), i), newReplica)
+			return err
 		})
+		return values{"p50": median(took), "worst": slices.Max(took)}, err
 	}
-	running.Wait()
-	return values{"p50": median(took[:]), "worst": percentile(took[:], 1)}, errors.Join(errs[:]...)
 }
 
-// replica is one whose requests to the API server fail once it is dead. To the other, that is as
-// if its process had been killed.
+// replica is killed by setting dead, which fails all its requests.
 type replica struct {
 	dead atomic.Bool
 	mu   sync.Mutex
 	runs sets.Set[string] // the names of data planes
 }
 
-// planes returns what the replica runs.
 func (r *replica) planes() sets.Set[string] {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.runs.Clone()
 }
 
+func (r *replica) work(ctx context.Context, plane string, _ kubernetes.Interface) error {
+	r.mu.Lock()
+	r.runs.Insert(plane)
+	r.mu.Unlock()
+	<-ctx.Done()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.runs.Delete(plane)
+	return ctx.Err()
+}
+
 // takeOver returns how many seconds it takes.
 func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer, name string, newReplica newReplica) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, takeoverLimit)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	start := func(identity string) (*replica, error) {
 		r := &replica{runs: sets.New[string]()}
@@ -288,22 +262,10 @@ func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer
 			})
 		}
 		client, err := kubernetes.NewForConfig(config)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			go func() { _ = newReplica(client, name, identity)(ctx, informer, r.work) }()
 		}
-		go func() {
-			_ = newReplica(client, name, identity)(ctx, informer, func(ctx context.Context, plane string, _ kubernetes.Interface) error {
-				r.mu.Lock()
-				r.runs.Insert(plane)
-				r.mu.Unlock()
-				<-ctx.Done()
-				r.mu.Lock()
-				r.runs.Delete(plane)
-				r.mu.Unlock()
-				return ctx.Err()
-			})
-		}()
-		return r, nil
+		return r, err
 	}
 	until := func(done func() bool) error {
 		return wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(context.Context) (bool, error) { return done(), nil })

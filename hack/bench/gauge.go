@@ -5,13 +5,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"runtime/metrics"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,69 +17,38 @@ import (
 	"time"
 )
 
-// benchTime is how long a call that takes nanoseconds is repeated.
-func benchTime(quick bool) string {
-	if quick {
-		return "100ms"
-	}
-	return "200ms"
-}
+var perCallMetrics = []metric{{Name: "time", Unit: "s"}, {Name: "allocs"}, {Name: "allocated", Unit: "B"}}
 
-var perCall = []metric{{Name: "time", Unit: seconds}, {Name: "allocs", Unit: count}, {Name: "allocated", Unit: bytesUnit}}
-
-// perCallOf returns what a call of f takes.
-func perCallOf(f func() error) (values, error) { return perCallIn("", f) }
-
-func perCallIn(prefix string, f func() error) (values, error) {
-	var failed error
-	return benchmarked(prefix, func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := f(); err != nil {
-				failed = err
-				b.FailNow()
-			}
-		}
-	}, &failed)
-}
-
-// perCallOfMany is perCallOf with callers at once; the time is that of all divided by the
-// number of calls.
-func perCallOfMany(callers int, f func() error) (values, error) {
-	var failed error
+// perCall returns the cost of one call of f, with so many callers at once.
+func perCall(callers int, f func() error) (values, error) {
 	var once sync.Once
-	return benchmarked("", func(b *testing.B) {
+	var failed error
+	r := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		b.SetParallelism(max(1, callers/runtime.GOMAXPROCS(0)))
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
+		call := func(next func() bool) {
+			for next() {
 				if err := f(); err != nil {
 					once.Do(func() { failed = err })
 					b.Fail()
 					return
 				}
 			}
-		})
-	}, &failed)
+		}
+		if callers == 1 {
+			call(b.Loop)
+			return
+		}
+		b.RunParallel(func(pb *testing.PB) { call(pb.Next) })
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	// Whole numbers, without the few allocations of the measurement itself.
+	return values{"time": r.T.Seconds() / float64(r.N), "allocs": float64(r.AllocsPerOp()), "allocated": float64(r.AllocedBytesPerOp())}, nil
 }
 
-func benchmarked(prefix string, f func(b *testing.B), failed *error) (values, error) {
-	r := testing.Benchmark(f)
-	if *failed != nil {
-		return nil, *failed
-	}
-	if r.N == 0 {
-		return nil, errors.New("the benchmark has not run")
-	}
-	return values{
-		prefix + "time": r.T.Seconds() / float64(r.N),
-		// Whole numbers, without the few that the measurement itself makes.
-		prefix + "allocs":    float64(r.AllocsPerOp()),
-		prefix + "allocated": float64(r.AllocedBytesPerOp()),
-	}, nil
-}
-
-// liveHeap is what the heap holds after collections. The second frees what is in pools.
+// liveHeap returns what the heap holds after collections. The second one frees pools.
 func liveHeap() float64 {
 	var stats runtime.MemStats
 	for range 3 {
@@ -91,74 +58,68 @@ func liveHeap() float64 {
 	return float64(stats.HeapAlloc)
 }
 
-// watchHeap samples the heap until stop, which returns the most that it has held, objects
-// that wait for the collector included.
+// watchHeap samples the heap, garbage included. stop returns its highest value.
 func watchHeap() (stop func() float64) {
 	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	var peak uint64
-	read := func() {
-		metrics.Read(sample)
-		peak = max(peak, sample[0].Value.Uint64())
-	}
-	read()
-	ctx, cancel := context.WithCancel(context.Background())
-	var sampling sync.WaitGroup
-	sampling.Go(func() {
-		ticker := time.NewTicker(2 * time.Millisecond)
-		defer ticker.Stop()
-		for {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ticks := time.Tick(2 * time.Millisecond); ; {
+			metrics.Read(sample)
+			peak = max(peak, sample[0].Value.Uint64())
 			select {
-			case <-ctx.Done():
+			case <-done:
 				return
-			case <-ticker.C:
-				read()
+			case <-ticks:
 			}
 		}
-	})
+	}()
 	return func() float64 {
-		cancel()
-		sampling.Wait()
-		read()
+		close(done)
+		<-ended
 		return float64(peak)
 	}
 }
 
-// peakMemory is the most physical memory that the process has used; 0 where the system does
-// not tell. (Linux also tells it by getrusage, but that includes the parent's.)
-func peakMemory() float64 {
-	data, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(data)) {
-		var kilobytes float64
-		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kilobytes); err == nil {
-			return kilobytes * 1024
-		}
-	}
-	return 0
-}
-
-// cpuTime is that of this process and of those that it has started and that have ended.
+// cpuTime returns the CPU time of this process and of the children that it has waited for.
 func cpuTime() float64 {
-	var total float64
+	var total time.Duration
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
 		var usage syscall.Rusage
-		if err := syscall.Getrusage(who, &usage); err != nil {
-			continue
+		if syscall.Getrusage(who, &usage) == nil {
+			total += time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 		}
-		total += time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
 	}
-	return total
+	return total.Seconds()
 }
 
-// openSockets counts the descriptors of the process, so it is for differences.
-func openSockets() (float64, error) {
-	entries, err := os.ReadDir("/dev/fd")
-	return float64(len(entries)), err
+// stock is what a process holds.
+type stock struct{ heap, sockets, goroutines float64 }
+
+func takeStock() stock {
+	heap := liveHeap()
+	descriptors, _ := os.ReadDir("/dev/fd")
+	return stock{heap, float64(len(descriptors)), float64(runtime.NumGoroutine())}
 }
 
-// meter counts what comes in by its connections, TLS and headers included.
+// addStock adds what the process holds beyond before. Goroutines of closed connections have up
+// to a second to end.
+func (v values) addStock(suffix string, before stock) {
+	now := takeStock()
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); {
+		last := now
+		time.Sleep(50 * time.Millisecond)
+		if now = takeStock(); now.goroutines >= last.goroutines && now.sockets >= last.sockets {
+			break
+		}
+	}
+	v["heap"+suffix] = now.heap - before.heap
+	v["sockets"+suffix] = now.sockets - before.sockets
+	v["goroutines"+suffix] = now.goroutines - before.goroutines
+}
+
+// meter counts the bytes that its connections receive, TLS included.
 type meter struct {
 	net.Dialer
 	received atomic.Int64
@@ -182,3 +143,7 @@ func (c *meteredConn) Read(p []byte) (int, error) {
 	c.meter.received.Add(int64(n))
 	return n, err
 }
+
+type roundTripper func(req *http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -4,160 +4,210 @@
 package main
 
 import (
-	"math"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
+
+	"golang.org/x/perf/benchmath"
+	"golang.org/x/perf/benchunit"
 )
 
-// results are all of one run, as they are written as JSON.
+// results are what one run has measured.
 type results struct {
-	Environment environment `json:"environment"`
-	Rows        []*result   `json:"rows"`
-	Growth      []growth    `json:"growth,omitempty"`
+	Environment environment
+	Rows        []*result
 }
 
-// result is that of a row.
 type result struct {
-	Name     string           `json:"name"`
-	Title    string           `json:"title"`
-	Objects  int              `json:"objects,omitempty"`
-	Rounds   int              `json:"rounds"`
-	Metrics  []metric         `json:"metrics"`
-	Subjects []*subjectResult `json:"subjects"`
+	Name     string          `json:"name"`
+	Title    string          `json:"title"`
+	Metrics  []metric        `json:"metrics"`
+	Subjects []subjectResult `json:"subjects"`
 }
 
 type subjectResult struct {
-	Name  string `json:"name"`
-	How   string `json:"how"`
-	Aside bool   `json:"aside,omitempty"`
-	// Figures are by the name of their metric.
-	Figures map[string]*figure `json:"figures"`
+	Name   string               `json:"name"`
+	How    string               `json:"how"`
+	Rounds map[string][]float64 `json:"rounds"` // by metric, in the order of the rounds
 }
 
-// figure is what the rounds have given, in the order of the rounds.
-type figure struct {
-	Median float64 `json:"median"`
-	Min    float64 `json:"min"`
-	Max    float64 `json:"max"`
-	// Ratio is that to the median of the SDK; 0 where that is 0, or the figure no cost.
-	Ratio  float64   `json:"ratio,omitempty"`
-	Rounds []float64 `json:"rounds"`
+// environment is what figures depend on, besides the code.
+type environment struct {
+	Modules    string  `json:"modules"`
+	Kubernetes string  `json:"kubernetes,omitempty"`
+	Machine    string  `json:"machine"`
+	Load       float64 `json:"load"` // how many tasks ran or waited on average in the minute before; 0 if unknown
 }
 
-func newResult(r *row, rounds int, measured [][]values) *result {
-	result := &result{Name: r.name, Title: r.title, Objects: r.objects, Rounds: rounds, Metrics: r.metrics}
-	for i, s := range r.subjects {
-		subject := &subjectResult{Name: s.name, How: s.how, Aside: s.aside, Figures: map[string]*figure{}}
-		for _, m := range r.metrics {
-			var rounds []float64
-			for _, v := range measured[i] {
-				if value, ok := v[m.Name]; ok {
-					rounds = append(rounds, value)
-				}
-			}
-			if len(rounds) == 0 {
-				continue
-			}
-			f := &figure{Median: median(rounds), Min: slices.Min(rounds), Max: slices.Max(rounds), Rounds: rounds}
-			subject.Figures[m.Name] = f
-			if m.Info {
-				continue
-			}
-			if i == 0 {
-				f.Ratio = 1
-			} else if sdk := result.Subjects[0].Figures[m.Name]; sdk != nil && sdk.Median > 0 {
-				f.Ratio = f.Median / sdk.Median
-			}
-		}
-		result.Subjects = append(result.Subjects, subject)
+func newEnvironment() environment {
+	var modules []string
+	for module, version := range versions("k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/controller-runtime") {
+		modules = append(modules, path.Base(module)+" "+version)
 	}
-	return result
+	slices.Sort(modules)
+	cpu, _ := exec.Command("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1; sysctl -n machdep.cpu.brand_string 2>/dev/null").Output()
+	e := environment{
+		Modules: strings.Join(modules, ", "),
+		Machine: fmt.Sprintf("%s %s/%s, %d cores, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), bytes.TrimSpace(cpu)),
+	}
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		_, _ = fmt.Sscan(string(load), &e.Load)
+	}
+	return e
 }
 
-func (r *results) row(name string) *result {
-	for _, row := range r.Rows {
-		if row.Name == name {
-			return row
-		}
+// busy returns an error if others use the machine.
+func (e *environment) busy() error {
+	if cores := runtime.GOMAXPROCS(0); e.Load > float64(cores)/2 {
+		return fmt.Errorf("the machine is busy, with a load of %.1f on %d cores", e.Load, cores)
 	}
 	return nil
 }
 
-// largest returns that of the most objects of the rows whose names match a pattern of
-// path.Match, nil if there is none.
-func (r *results) largest(pattern string) (largest *result) {
+func (e *environment) String() string {
+	modules := e.Modules
+	if e.Kubernetes != "" {
+		modules = "Kubernetes " + e.Kubernetes + ", " + modules
+	}
+	return modules + "; " + e.Machine
+}
+
+// write writes a line for the environment and one for each row.
+func (r *results) write(file string) error {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(r.Environment)
 	for _, row := range r.Rows {
-		if matches(pattern, row.Name) && (largest == nil || row.Objects > largest.Objects) {
-			largest = row
-		}
+		err = errors.Join(err, encoder.Encode(row))
 	}
-	return largest
+	return errors.Join(err, os.WriteFile(file, out.Bytes(), 0o644)) //nolint:gosec // a file of the repository
 }
 
-func (r *result) metric(name string) (m metric) {
-	for _, m = range r.Metrics {
-		if m.Name == name {
-			break
-		}
+func readResults(file string) (*results, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
 	}
-	return m
-}
-
-func (r *result) subject(name string) *subjectResult {
-	for _, s := range r.Subjects {
-		if s.Name == name {
-			return s
-		}
+	r := &results{}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	err = decoder.Decode(&r.Environment)
+	for err == nil && decoder.More() {
+		row := &result{}
+		err = decoder.Decode(row)
+		r.Rows = append(r.Rows, row)
 	}
-	return nil
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, nil
 }
 
-// lag is a figure in which the SDK is behind.
-type lag struct {
-	row, metric, peer string
-	unit              unit
-	sdk, of           *figure
-	overlaps          bool // one's median is within the rounds of the other
+// sample returns the rounds of a metric, nil if there are none.
+func (s *subjectResult) sample(m metric) *benchmath.Sample {
+	rounds := s.Rounds[m.Name]
+	if len(rounds) == 0 {
+		return nil
+	}
+	// Three rounds that differ without overlap have p = 0.1.
+	return benchmath.NewSample(slices.Clone(rounds), &benchmath.Thresholds{CompareAlpha: 0.101})
 }
 
-// lags are the figures in which a peer is better than the SDK, by a twentieth or more.
-func (r *results) lags() []lag {
-	var lags []lag
+func median(data []float64) float64 {
+	sample := benchmath.NewSample(slices.Clone(data), &benchmath.DefaultThresholds)
+	return benchmath.AssumeNothing.Summary(sample, 0.95).Center
+}
+
+// tables returns a Markdown table for each row: medians with the least and the most of the rounds,
+// and the ratio to the SDK's median.
+func (r *results) tables() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Measured with %s. A figure is the median of the rounds (least–most), then its ratio to the SDK's; `~` marks a difference "+
+		"that may be chance (Mann-Whitney U, p > 0.1).\n", &r.Environment)
 	for _, row := range r.Rows {
+		fmt.Fprintf(&b, "\n### %s\n\n%s%s.\n\n", row.Name, strings.ToUpper(row.Title[:1]), row.Title[1:])
+		head, line := "| |", "|---|"
+		for _, s := range row.Subjects {
+			fmt.Fprintf(&b, "- %s: %s\n", s.Name, s.How)
+			head, line = head+" "+s.Name+" |", line+"---|"
+		}
+		fmt.Fprintf(&b, "\n%s\n%s\n", head, line)
 		for _, m := range row.Metrics {
-			sdk := row.Subjects[0].Figures[m.Name]
-			if m.Info || sdk == nil {
-				continue
+			name := m.Name
+			if m.More {
+				name += " (more is better)"
 			}
-			for _, s := range row.Subjects[1:] {
-				f := s.Figures[m.Name]
-				if f == nil || s.Aside {
-					continue
-				}
-				behind := f.Median < sdk.Median/1.05
-				overlaps := sdk.Median <= f.Max || f.Median >= sdk.Min
-				if m.More {
-					behind = f.Median > sdk.Median*1.05
-					overlaps = sdk.Median >= f.Min || f.Median <= sdk.Max
-				}
-				if behind {
-					lags = append(lags, lag{row.Name, m.Name, s.Name, m.Unit, sdk, f, overlaps})
-				}
+			fmt.Fprintf(&b, "| %s |", name)
+			for i := range row.Subjects {
+				fmt.Fprintf(&b, " %s |", row.figure(m, i))
 			}
+			b.WriteString("\n")
 		}
 	}
-	return lags
+	return b.String()
 }
 
-func median(data []float64) float64 { return percentile(data, 0.5) }
-
-// percentile is between two values when it falls there.
-func percentile(data []float64, p float64) float64 {
-	if len(data) == 0 {
-		return math.NaN()
+// figure is one cell of a table.
+func (r *result) figure(m metric, i int) string {
+	sample := r.Subjects[i].sample(m)
+	if sample == nil {
+		return ""
 	}
-	sorted := slices.Sorted(slices.Values(data))
-	at := p * float64(len(sorted)-1)
-	low := int(at)
-	high := min(low+1, len(sorted)-1)
-	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+	least, most := sample.Values[0], sample.Values[len(sample.Values)-1]
+	middle := median(sample.Values)
+	text := format(middle, m)
+	if least != most {
+		scale := benchunit.CommonScale([]float64{least, middle, most}, benchunit.Decimal)
+		number := func(v float64) string { return strings.TrimSuffix(scale.Format(v), scale.Prefix) }
+		text += fmt.Sprintf(" (%s–%s)", number(least), number(most))
+		text = strings.Replace(text, format(middle, m), number(middle)+" "+scale.Prefix+m.Unit, 1)
+	}
+	sdk := r.Subjects[0].sample(m)
+	if i == 0 || sdk == nil || median(sdk.Values) <= 0 {
+		return text
+	}
+	text += fmt.Sprintf(", %.2f×", middle/median(sdk.Values))
+	if c := benchmath.AssumeNothing.Compare(sample, sdk); c.P > c.Alpha && len(sample.Values) > 1 {
+		text += " ~"
+	}
+	return text
+}
+
+func format(v float64, m metric) string {
+	scale := benchunit.CommonScale([]float64{v}, benchunit.Decimal)
+	if v == 0 || m.Unit == "" {
+		return strings.TrimSpace(fmt.Sprintf("%g %s", v, m.Unit))
+	}
+	return strings.TrimSpace(strings.TrimSuffix(scale.Format(v), scale.Prefix) + " " + scale.Prefix + m.Unit)
+}
+
+// The tables of docs/benchmarks.md are between these marks.
+const pageBegin, pageEnd = "<!-- Written by hack/bench.sh --docs from here: -->\n\n", "<!-- to here. -->\n"
+
+// writeDocs writes what the repository keeps of a run.
+func (r *results) writeDocs(root string) error {
+	page := filepath.Join(root, "docs", "benchmarks.md")
+	old, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	before, rest, begins := strings.Cut(string(old), pageBegin)
+	_, after, ends := strings.Cut(rest, pageEnd)
+	if !begins || !ends {
+		return fmt.Errorf("%s has no marks for the tables", page)
+	}
+	chart, err := r.chart()
+	return errors.Join(err,
+		r.write(filepath.Join(root, "hack", "bench", "results.json")),
+		os.WriteFile(page, []byte(before+pageBegin+r.tables()+pageEnd+after), 0o644), //nolint:gosec // a file of the repository
+		os.WriteFile(filepath.Join(root, "docs", "bench.svg"), []byte(chart), 0o644), //nolint:gosec // a file of the repository
+	)
 }

@@ -5,114 +5,110 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"math"
 	"slices"
+	"strconv"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// row compares the SDK with what else does the same.
+// row compares the SDK with what else does the same work.
 type row struct {
-	name     string
-	title    string
-	metrics  []metric
-	subjects []subject // the first is the SDK
+	name, title string
+	metrics     []metric
+	rounds      int       // of a full run
+	slow        bool      // --quick leaves the row out
+	plane       bool      // the row needs a control plane
+	subjects    []subject // the SDK is the first
 
-	// objects is how many DataPlanes of realistic size the API server has; 0 is a row that
-	// takes no API server, or objects of its own.
-	objects int
-	// onPlane says that the row takes a control plane.
-	onPlane bool
-	// fresh gives each measurement a process of its own, in place of one for all of a subject.
-	fresh bool
-	// rounds is how many measurements of each subject count, with --quick and without it.
-	// One more round comes before those, and does not count, unless the row is fresh.
-	rounds [2]int
-	// scope leaves the row out of some runs.
-	scope scope
-	// prepare makes what the parent knows and the processes of the subjects need. It may be
-	// nil.
+	// prepare runs once before the row, in the parent. It may be nil.
 	prepare func(ctx context.Context, f *fixture, in *input) error
-	// cleanup removes what prepare has made in the control plane. It may be nil.
-	cleanup func(ctx context.Context, f *fixture) error
-	// drive is what the parent does while a subject is measured, when that asks for it: the
-	// cost of writing must not count as that of reading. It returns how much it has done.
-	drive func(ctx context.Context, f *fixture, in *input) (int, error)
+	// drive runs in the parent while a subject is measured, whenever that asks for it, so that its
+	// cost isn't measured. It may be nil.
+	drive func(ctx context.Context, f *fixture) error
 }
 
-// scope says of which runs a row is.
-type scope int
-
-const (
-	everyRun scope = iota
-	quickRun
-	fullRun
-)
-
-// metric is something that a row measures. Less is better, unless more is.
+// metric is what a row measures. Less is better, unless more is.
 type metric struct {
 	Name string `json:"name"`
-	Unit unit   `json:"unit"`
+	Unit string `json:"unit,omitempty"` // s, B, /s, or none
 	More bool   `json:"moreIsBetter,omitempty"`
-	// Info marks what tells how a measurement went, and is no cost.
-	Info bool `json:"info,omitempty"`
 }
 
-// unit is that of a value. Times are in seconds, and sizes in bytes.
-type unit string
-
-const (
-	seconds   unit = "s"
-	bytesUnit unit = "B"
-	count     unit = ""
-	perSecond unit = "/s"
-)
-
-// subject is one of those that a row compares.
+// subject is one of the ways that a row compares.
 type subject struct {
-	name string
-	how  string // it is used, in a few words
-	// aside keeps the subject out of the verdict whether the SDK is behind: it is the
-	// physical floor, or does something else than the SDK's.
-	aside bool
-	env   []string
-	start func(ctx context.Context, in *input) (measureFunc, error)
+	name, how string
+	measure   measureFunc
 }
 
-// measureFunc makes one measurement. It may call drive once or several times, to have the
-// parent do its part.
-type measureFunc func(ctx context.Context, drive func() (int, error)) (values, error)
+// measureFunc makes one measurement, in a process of its own. Calling drive runs the row's drive.
+type measureFunc func(ctx context.Context, in *input, drive func() error) (values, error)
 
-// values are by the name of their metric. What a machine can't tell is absent.
+// values are by the name of their metric, in seconds and bytes.
 type values map[string]float64
 
-// input is what the process of a subject is told.
+// input is what the process of a subject receives.
 type input struct {
 	Quick      bool                            `json:"quick"`
-	Objects    int                             `json:"objects,omitempty"`
+	Objects    int                             `json:"objects"`
 	Root       string                          `json:"root"`
-	Dir        string                          `json:"dir"`               // for files, which the parent removes
-	Profile    string                          `json:"profile,omitempty"` // the folder to write profiles to
+	Dir        string                          `json:"dir"` // for files; the parent removes it
 	Server     *server                         `json:"server,omitempty"`
 	DataPlanes []*openchoreov1alpha1.DataPlane `json:"dataPlanes,omitempty"`
-	Rotated    []*openchoreov1alpha1.DataPlane `json:"rotated,omitempty"` // DataPlanes with other credentials of the same users
+	Rotated    []*openchoreov1alpha1.DataPlane `json:"rotated,omitempty"` // the same users with other credentials
 }
 
-func rows() []row {
-	return slices.Concat(
-		clientRows(),
-		remoteRows(),
-		fleetRows(),
-		rotateRows(),
-		programRows(),
-		writeRows(),
-		waitRows(),
-		latencyRows(),
-		// What comes next adds objects to the control plane, more with each row.
-		informerRows(1_000, everyRun),
-		informerRows(3_000, quickRun),
-		readRows(3_000, quickRun),
-		informerRows(10_000, fullRun),
-		readRows(10_000, fullRun),
-		informerRows(30_000, fullRun),
-	)
+// rows are in the order of a run. The row informer is last, since it fills the control plane.
+func rows(objects int) []row {
+	return slices.Concat(clientRows(), remoteRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), informerRows(objects))
+}
+
+// run measures the row. The subjects take turns, in another order each round, so that what
+// changes on the machine concerns all of them.
+func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) (*result, error) {
+	in := &input{Quick: f.quick, Objects: f.objects, Root: f.root, Dir: f.dir}
+	if r.plane {
+		var err error
+		if in.Server, err = f.server(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if r.prepare != nil {
+		if err := r.prepare(ctx, f, in); err != nil {
+			return nil, err
+		}
+	}
+	rounds := r.rounds
+	if f.quick {
+		rounds = min(rounds, 2)
+	}
+	result := &result{Name: r.name, Title: r.title, Metrics: r.metrics}
+	for _, s := range r.subjects {
+		result.Subjects = append(result.Subjects, subjectResult{Name: s.name, How: s.how, Rounds: map[string][]float64{}})
+	}
+	for round := range rounds {
+		for turn := range r.subjects {
+			i := (turn + round) % len(r.subjects)
+			v, err := measureInProcess(ctx, r, r.subjects[i].name, in, func() error { return r.drive(ctx, f) })
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", r.subjects[i].name, err)
+			}
+			for name, value := range v {
+				result.Subjects[i].Rounds[name] = append(result.Subjects[i].Rounds[name], rounded(value))
+			}
+			fmt.Fprint(progress, ".")
+		}
+	}
+	return result, nil
+}
+
+// rounded keeps four digits.
+func rounded(v float64) float64 {
+	if v == math.Trunc(v) && math.Abs(v) < 1e4 {
+		return v
+	}
+	v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 4, 64), 64) // can't fail
+	return v
 }

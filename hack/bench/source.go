@@ -28,17 +28,17 @@ import (
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
-// source is how a program gets the clients of data planes. It stands for an informer of
-// DataPlanes too: set and remove change its cache and call its handler.
+// source is how a program gets the clients of data planes. set and remove stand for its informer.
 type source struct {
-	get     func(key types.NamespacedName) (kubernetes.Interface, error)
+	get     getClient
 	planes  cache.Indexer
 	handler cache.ResourceEventHandler
 }
 
-// newSource makes the two parts of a source that subjects differ in.
-type newSource func(lister openchoreolisters.DataPlaneLister) (
-	get func(key types.NamespacedName) (kubernetes.Interface, error), handler cache.ResourceEventHandler)
+type getClient func(key types.NamespacedName) (kubernetes.Interface, error)
+
+// newSource makes the parts of a source that subjects differ in.
+type newSource func(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler)
 
 func (n newSource) start() *source {
 	s := &source{planes: cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})}
@@ -46,19 +46,12 @@ func (n newSource) start() *source {
 	return s
 }
 
-func (s *source) set(dp *openchoreov1alpha1.DataPlane) error {
-	old, exists, err := s.planes.Get(dp)
-	if err == nil {
-		err = s.planes.Update(dp)
+func (s *source) add(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, error) {
+	if err := s.planes.Add(dp); err != nil {
+		return nil, err
 	}
-	switch {
-	case err != nil:
-	case exists:
-		s.handler.OnUpdate(old, dp)
-	default:
-		s.handler.OnAdd(dp, false)
-	}
-	return err
+	s.handler.OnAdd(dp, false)
+	return s.get(keyOf(dp))
 }
 
 func (s *source) remove(dp *openchoreov1alpha1.DataPlane) error {
@@ -76,7 +69,7 @@ func keyOf(dp *openchoreov1alpha1.DataPlane) types.NamespacedName {
 }
 
 // sdkSource keeps clients in a remote.Cache.
-func sdkSource(lister openchoreolisters.DataPlaneLister) (func(types.NamespacedName) (kubernetes.Interface, error), cache.ResourceEventHandler) {
+func sdkSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
 	clients := remote.NewCache(remote.FromLister(lister), newClusterClient, remote.Options{ConfigFor: verifiedConfig})
 	return clients.Get, clients.Handler()
 }
@@ -94,10 +87,10 @@ func verifiedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	return config, err
 }
 
-// mapSource keeps by hand what remote.Cache keeps: a client for each data plane with verified
-// credentials and connections of its own, which are closed when the DataPlane has changed or is gone.
-// No Get returns a client for an older DataPlane. Since a build makes no request, all wait for it.
-func mapSource(lister openchoreolisters.DataPlaneLister) (func(types.NamespacedName) (kubernetes.Interface, error), cache.ResourceEventHandler) {
+// mapSource keeps by hand what remote.Cache keeps: a client for each data plane, with verified
+// credentials and its own connections, which close when the DataPlane changes or goes. No get
+// returns a client for an older DataPlane. A build sends no request, so all may wait for it.
+func mapSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
 	type entry struct {
 		client          kubernetes.Interface
 		closeAll        func()
@@ -141,7 +134,7 @@ func mapSource(lister openchoreolisters.DataPlaneLister) (func(types.NamespacedN
 	return get, cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, obj any) { handle(obj) }, DeleteFunc: handle}
 }
 
-// newOwnClient returns a client that shares no connection with others, and what closes all of them.
+// newOwnClient returns a client that shares no connection, and a function that closes all of them.
 func newOwnClient(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, func(), error) {
 	config, err := checkedConfig(dp)
 	if err != nil {
@@ -157,27 +150,22 @@ func newOwnClient(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, func(
 	return client, dialer.CloseAll, err
 }
 
-// bareSource makes a client for each call. client-go shares the connections of equal
-// configurations.
-func bareSource(lister openchoreolisters.DataPlaneLister) (func(types.NamespacedName) (kubernetes.Interface, error), cache.ResourceEventHandler) {
+// bareSource makes a client for each call. client-go shares the connections of equal configurations.
+func bareSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
 	return func(key types.NamespacedName) (kubernetes.Interface, error) {
 		dp, err := lister.DataPlanes(key.Namespace).Get(key.Name)
 		if err != nil {
 			return nil, err
 		}
-		return newBareClient(dp)
+		config, err := decodedConfig(dp)
+		if err != nil {
+			return nil, err
+		}
+		return kubernetes.NewForConfig(config)
 	}, cache.ResourceEventHandlerFuncs{}
 }
 
-func newBareClient(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, error) {
-	config, err := decodedConfig(dp)
-	if err != nil {
-		return nil, err
-	}
-	return kubernetes.NewForConfig(config)
-}
-
-// checkedConfig verifies with the least effort that certificates and key are usable.
+// checkedConfig verifies certificates and key with the least effort.
 func checkedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	config, err := decodedConfig(dp)
 	if err != nil {

@@ -5,12 +5,14 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,151 +27,127 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 )
 
 const (
 	waitNamespace = "waits"
 	waitCount     = 10
-	// waitSpread is the time in which the objects become ready, each at a moment of chance
-	// in its own part, so that polls are hit anywhere between two.
+	// waitSpread is the time in which the objects become ready, each at random in its own part,
+	// so that it may fall anywhere between two polls.
 	waitSpread = 2 * time.Second
-	// controllerPoll is the interval of the examples of wait.PollUntilContextTimeout.
-	controllerPoll = time.Second
+	// waitPoll is the interval in the examples of wait.PollUntilContextTimeout.
+	waitPoll = time.Second
 )
 
-// waiter returns when an object is ready. It calls waiting when it misses nothing any more.
-type waiter func(ctx context.Context, name string, waiting func()) error
+// waiter returns when an object is ready. It calls waiting once it can't miss that.
+type waiter func(ctx context.Context, in *input, objects openchoreotyped.DataPlaneInterface, name string, waiting func()) error
 
 func waitRows() []row {
-	of := func(start func(in *input) (waiter, error)) func(context.Context, *input) (measureFunc, error) {
-		return func(_ context.Context, in *input) (measureFunc, error) {
-			wait, err := start(in)
-			if err != nil {
-				return nil, err
-			}
-			client, err := openchoreoclient.NewForConfig(in.Server.config())
-			if err != nil {
-				return nil, err
-			}
-			return func(ctx context.Context, drive func() (int, error)) (values, error) {
-				return measureWaits(ctx, client, wait, drive)
-			}, nil
-		}
-	}
 	return []row{{
 		name:    "wait",
 		title:   fmt.Sprintf("from sending a status that is Ready to the end of a wait for it, %d waits at once", waitCount),
-		metrics: []metric{{Name: "p50", Unit: seconds}, {Name: "worst", Unit: seconds}, {Name: "cpu", Unit: seconds}},
-		onPlane: true,
-		rounds:  [2]int{2, 5},
+		metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}, {Name: "cpu", Unit: "s"}},
+		plane:   true, rounds: 5,
 		prepare: func(ctx context.Context, f *fixture, _ *input) error {
 			return f.populate(ctx, waitNamespace, waitCount)
 		},
-		cleanup: func(ctx context.Context, f *fixture) error { return f.deleteAll(ctx, waitNamespace) },
-		drive:   makeReady,
+		drive: makeReady,
 		subjects: []subject{
-			{name: "sdk", how: "await.For", start: of(waitSDK)},
-			{name: "controller-runtime", how: fmt.Sprintf("client.Get in wait.PollUntilContextCancel, every %s", controllerPoll), start: of(pollControllerRuntime)},
-			{name: "kubectl", how: "kubectl wait --for=condition=Ready, a process each", start: of(waitKubectl)},
-			{name: "floor", how: "a bare watch that looks for the condition only", aside: true, start: of(watchTyped)},
+			{"sdk", "await.For", measureWaits(waitSDK)},
+			{"controller-runtime", fmt.Sprintf("client.Get in wait.PollUntilContextCancel, every %s", waitPoll), measureWaits(waitPolling)},
+			{"kubectl", "kubectl wait --for=condition=Ready, a process each", measureWaits(waitKubectl)},
+			{"floor", "a bare watch that looks for the condition only", measureWaits(waitWatching)},
 		},
 	}}
 }
 
-// measureWaits has all objects waited for, and then made ready by the parent.
-func measureWaits(ctx context.Context, client openchoreoclient.Interface, wait waiter, drive func() (int, error)) (values, error) {
-	objects := client.OpenChoreoV1alpha1().DataPlanes(waitNamespace)
-	for i := range waitCount {
-		if _, err := patchReady(ctx, client, i, metav1.ConditionFalse); err != nil {
-			return nil, err
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	var waiting, done sync.WaitGroup
-	var errs [waitCount]error
-	var ended [waitCount]time.Time
-	cpu := cpuTime()
-	for i := range waitCount {
-		waiting.Add(1)
-		isWaiting := sync.OnceFunc(waiting.Done)
-		done.Go(func() {
-			defer isWaiting()
-			errs[i] = wait(ctx, objectName(i), isWaiting)
-			ended[i] = time.Now()
-		})
-	}
-	waiting.Wait()
-	_, err := drive()
-	if err != nil {
-		cancel()
-	}
-	done.Wait()
-	cpu = cpuTime() - cpu
-	if err := errors.Join(append(errs[:], err)...); err != nil {
-		return nil, err
-	}
-	var took []float64
-	for i := range waitCount {
-		dp, err := objects.Get(ctx, objectName(i), metav1.GetOptions{})
+// measureWaits waits for all objects, which the parent then makes ready.
+func measureWaits(wait waiter) measureFunc {
+	return func(ctx context.Context, in *input, drive func() error) (values, error) {
+		client, err := openchoreoclient.NewForConfig(in.Server.config())
 		if err != nil {
 			return nil, err
 		}
-		ready := meta.FindStatusCondition(dp.Status.Conditions, openchoreov1alpha1.DataPlaneConditionReady)
-		if ready == nil {
-			return nil, fmt.Errorf("%s has no condition", dp.Name)
+		objects := client.OpenChoreoV1alpha1().DataPlanes(waitNamespace)
+		for i := range waitCount {
+			if err := patchReady(ctx, objects, i, metav1.ConditionFalse); err != nil {
+				return nil, err
+			}
 		}
-		sent, err := strconv.ParseInt(ready.Message, 10, 64)
-		if err != nil {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		var waiting, done sync.WaitGroup
+		errs := make([]error, waitCount)
+		var ended [waitCount]time.Time
+		cpu := cpuTime()
+		for i := range waitCount {
+			waiting.Add(1)
+			isWaiting := sync.OnceFunc(waiting.Done)
+			done.Go(func() {
+				defer isWaiting()
+				errs[i] = wait(ctx, in, objects, objectName(i), isWaiting)
+				ended[i] = time.Now()
+			})
+		}
+		waiting.Wait()
+		if err := drive(); err != nil {
 			return nil, err
 		}
-		if took = append(took, ended[i].Sub(time.Unix(0, sent)).Seconds()); took[i] < 0 {
-			return nil, fmt.Errorf("the wait for %s ended before the write", dp.Name)
+		done.Wait()
+		cpu = cpuTime() - cpu
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
 		}
+		took := make([]float64, waitCount)
+		for i := range took {
+			dp, err := objects.Get(ctx, objectName(i), metav1.GetOptions{})
+			if err != nil {
+				return nil, err
+			}
+			sent, err := strconv.ParseInt(meta.FindStatusCondition(dp.Status.Conditions, openchoreov1alpha1.DataPlaneConditionReady).Message, 10, 64)
+			if err != nil {
+				return nil, err
+			}
+			if took[i] = ended[i].Sub(time.Unix(0, sent)).Seconds(); took[i] < 0 {
+				return nil, fmt.Errorf("the wait for %s ended before the write", dp.Name)
+			}
+		}
+		return values{"p50": median(took), "worst": slices.Max(took), "cpu": cpu / waitCount}, nil
 	}
-	return values{"p50": median(took), "worst": percentile(took, 1), "cpu": cpu / waitCount}, nil
 }
 
-// makeReady is what the parent does.
-func makeReady(ctx context.Context, f *fixture, _ *input) (int, error) {
+func makeReady(ctx context.Context, f *fixture) error {
 	started := time.Now()
 	for i := range waitCount {
 		at := (float64(i) + rand.Float64()) / waitCount
 		select {
 		case <-time.After(time.Until(started.Add(time.Duration(at * float64(waitSpread))))):
 		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		if _, err := patchReady(ctx, f.openchoreo, i, metav1.ConditionTrue); err != nil {
-			return 0, err
+		if err := patchReady(ctx, f.openchoreo.OpenChoreoV1alpha1().DataPlanes(waitNamespace), i, metav1.ConditionTrue); err != nil {
+			return err
 		}
 	}
-	return waitCount, nil
+	return nil
 }
 
-// patchReady says in the message when it was sent.
-func patchReady(ctx context.Context, client openchoreoclient.Interface, i int, status metav1.ConditionStatus) (*openchoreov1alpha1.DataPlane, error) {
-	patch := fmt.Sprintf(`{"status":{"conditions":[{"type":"Ready","status":%q,"reason":"Reconciled","message":"%d",`+
+// patchReady writes into the message when it was sent.
+func patchReady(ctx context.Context, objects openchoreotyped.DataPlaneInterface, i int, status metav1.ConditionStatus) error {
+	patch := fmt.Appendf(nil, `{"status":{"conditions":[{"type":"Ready","status":%q,"reason":"Reconciled","message":"%d",`+
 		`"observedGeneration":1,"lastTransitionTime":"2023-11-14T22:13:20Z"}]}}`, status, time.Now().UnixNano())
-	return client.OpenChoreoV1alpha1().DataPlanes(waitNamespace).
-		Patch(ctx, objectName(i), types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
+	_, err := objects.Patch(ctx, objectName(i), types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	return err
 }
 
-func waitSDK(in *input) (waiter, error) {
-	client, err := openchoreoclient.NewForConfig(in.Server.config())
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, name string, waiting func()) error {
-		_, err := await.For(ctx, openTeller{client.OpenChoreoV1alpha1().DataPlanes(waitNamespace), waiting}, name,
-			await.True(openchoreov1alpha1.DataPlaneConditionReady))
-		return err
-	}, nil
+func waitSDK(ctx context.Context, _ *input, objects openchoreotyped.DataPlaneInterface, name string, waiting func()) error {
+	_, err := await.For(ctx, openTeller{objects, waiting}, name, await.True(openchoreov1alpha1.DataPlaneConditionReady))
+	return err
 }
 
-// openTeller calls opened when a watch is open: the API server has sent the headers of its
-// answer.
+// openTeller calls opened when the API server has accepted a watch.
 type openTeller struct {
 	await.Client
 	opened func()
@@ -183,69 +161,58 @@ func (o openTeller) Watch(ctx context.Context, opts metav1.ListOptions) (watch.I
 	return watcher, err
 }
 
-func watchTyped(in *input) (waiter, error) {
-	client, err := openchoreoclient.NewForConfig(in.Server.config())
+func waitWatching(ctx context.Context, _ *input, objects openchoreotyped.DataPlaneInterface, name string, waiting func()) error {
+	dp, err := objects.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return func(ctx context.Context, name string, waiting func()) error {
-		objects := client.OpenChoreoV1alpha1().DataPlanes(waitNamespace)
-		dp, err := objects.Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return err
+	watcher, err := objects.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: dp.ResourceVersion})
+	if err != nil {
+		return err
+	}
+	defer watcher.Stop()
+	waiting()
+	for event := range watcher.ResultChan() {
+		if dp, ok := event.Object.(*openchoreov1alpha1.DataPlane); ok &&
+			meta.IsStatusConditionTrue(dp.Status.Conditions, openchoreov1alpha1.DataPlaneConditionReady) {
+			return nil
 		}
-		watcher, err := objects.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: dp.ResourceVersion})
-		if err != nil {
-			return err
-		}
-		defer watcher.Stop()
-		waiting()
-		for event := range watcher.ResultChan() {
-			if dp, ok := event.Object.(*openchoreov1alpha1.DataPlane); ok &&
-				meta.IsStatusConditionTrue(dp.Status.Conditions, openchoreov1alpha1.DataPlaneConditionReady) {
-				return nil
-			}
-		}
-		return errors.New("the watch has ended")
-	}, nil
+	}
+	return errors.New("the watch has ended")
 }
 
-func pollControllerRuntime(in *input) (waiter, error) {
+func waitPolling(ctx context.Context, in *input, _ openchoreotyped.DataPlaneInterface, name string, waiting func()) error {
 	client, err := newControllerRuntimeClient(in)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return func(ctx context.Context, name string, waiting func()) error {
-		return wait.PollUntilContextCancel(ctx, controllerPoll, true, func(ctx context.Context) (bool, error) {
-			var dp openchoreov1alpha1.DataPlane
-			err := client.Get(ctx, ctrlclient.ObjectKey{Namespace: waitNamespace, Name: name}, &dp)
-			waiting()
-			return meta.IsStatusConditionTrue(dp.Status.Conditions, openchoreov1alpha1.DataPlaneConditionReady), err
-		})
-	}, nil
+	return wait.PollUntilContextCancel(ctx, waitPoll, true, func(ctx context.Context) (bool, error) {
+		var dp openchoreov1alpha1.DataPlane
+		err := client.Get(ctx, ctrlclient.ObjectKey{Namespace: waitNamespace, Name: name}, &dp)
+		waiting()
+		return meta.IsStatusConditionTrue(dp.Status.Conditions, openchoreov1alpha1.DataPlaneConditionReady), err
+	})
 }
 
-// waitKubectl knows from kubectl's log that its watch is open.
-func waitKubectl(in *input) (waiter, error) {
-	return func(ctx context.Context, name string, waiting func()) error {
-		cmd := exec.CommandContext(ctx, in.Server.Kubectl, "wait", "--for=condition=Ready", "--timeout=60s", "--namespace="+waitNamespace, "--v=6", "dataplane/"+name)
-		cmd.Env = in.Server.KubectlEnv
-		stderr, err := cmd.StderrPipe()
-		if err != nil {
-			return err
+// waitKubectl reads in kubectl's log that its watch is open.
+func waitKubectl(ctx context.Context, in *input, _ openchoreotyped.DataPlaneInterface, name string, waiting func()) error {
+	cmd := exec.CommandContext(ctx, in.Server.Kubectl, "wait", "--for=condition=Ready", "--timeout=60s", "--namespace="+waitNamespace, "--v=6", "dataplane/"+name)
+	cmd.Env = in.Server.KubectlEnv
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	var log bytes.Buffer
+	for lines := bufio.NewScanner(io.TeeReader(stderr, &log)); lines.Scan(); {
+		if line := lines.Text(); strings.Contains(line, "watch=true") && strings.Contains(line, "200") {
+			waiting()
 		}
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		var log tail
-		for lines := bufio.NewScanner(io.TeeReader(stderr, &log)); lines.Scan(); {
-			if line := lines.Text(); strings.Contains(line, "watch=true") && strings.Contains(line, "200") {
-				waiting()
-			}
-		}
-		if err := cmd.Wait(); err != nil {
-			return fmt.Errorf("kubectl wait: %w: %s", err, log.String())
-		}
-		return nil
-	}, nil
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("kubectl wait: %w: %s", err, log.String())
+	}
+	return nil
 }

@@ -1,0 +1,164 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+)
+
+const (
+	statusNamespace = "statuses"
+	statusCallers   = 8 // patch at once, each an object of its own
+)
+
+// patchFunc sets a condition of the object that it belongs to.
+type patchFunc func(ctx context.Context, c metav1.Condition) error
+
+// newPatchFunc reads the object of that name first.
+type newPatchFunc func(ctx context.Context, in *input, name string) (patchFunc, error)
+
+func statusRows() []row {
+	return []row{{
+		name: "status", title: fmt.Sprintf("patch of a condition that keeps those of others, %d at once", statusCallers),
+		metrics: []metric{{Name: "rate", Unit: "/s", More: true}, {Name: "cpu", Unit: "s"}},
+		plane:   true, rounds: 7,
+		prepare: func(ctx context.Context, f *fixture, _ *input) error {
+			return f.populate(ctx, statusNamespace, statusCallers)
+		},
+		subjects: []subject{
+			{"sdk", "helpers.PatchConditions", patchStatuses(statusSDK)},
+			{"controller-runtime", "client.Status().Patch, MergeFromWithOptimisticLock", patchStatuses(statusControllerRuntime)},
+			{"dynamic", "merge patch with a resource version", patchStatuses(statusDynamic)},
+		},
+	}}
+}
+
+func patchStatuses(newPatch newPatchFunc) measureFunc {
+	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+		duration := 3 * time.Second
+		if in.Quick {
+			duration = time.Second
+		}
+		var n atomic.Int64
+		// condition is always True, so that its transition time stays; no message was there before.
+		condition := func() metav1.Condition {
+			return metav1.Condition{
+				Type: openchoreov1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Reconciled",
+				Message: fmt.Sprintf("looked at %d-%d", time.Now().UnixNano(), n.Add(1)),
+			}
+		}
+		var patches [statusCallers]patchFunc
+		for caller := range patches {
+			var err error
+			if patches[caller], err = newPatch(ctx, in, objectName(caller)); err != nil {
+				return nil, err
+			}
+			if err := patches[caller](ctx, condition()); err != nil { // connects
+				return nil, err
+			}
+		}
+		n.Store(0)
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		var patching sync.WaitGroup
+		cpu, started := cpuTime(), time.Now()
+		for _, patch := range patches {
+			patching.Go(func() {
+				for time.Since(started) < duration && ctx.Err() == nil {
+					if err := patch(ctx, condition()); err != nil {
+						cancel(err)
+					}
+				}
+			})
+		}
+		patching.Wait()
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		total := float64(n.Load())
+		return values{"rate": total / time.Since(started).Seconds(), "cpu": (cpuTime() - cpu) / total}, nil
+	}
+}
+
+func statusSDK(ctx context.Context, in *input, name string) (patchFunc, error) {
+	client, err := openchoreoclient.NewForConfig(in.Server.config())
+	if err != nil {
+		return nil, err
+	}
+	objects := client.OpenChoreoV1alpha1().DataPlanes(statusNamespace)
+	current, err := objects.Get(ctx, name, metav1.GetOptions{})
+	return func(ctx context.Context, c metav1.Condition) (err error) {
+		current, err = helpers.PatchConditions(ctx, objects, current, []metav1.Condition{c}, helpers.PatchOptions{})
+		return err
+	}, err
+}
+
+func newControllerRuntimeClient(in *input) (ctrlclient.Client, error) {
+	scheme := runtime.NewScheme()
+	if err := openchoreov1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	return ctrlclient.New(in.Server.config(), ctrlclient.Options{Scheme: scheme})
+}
+
+func statusControllerRuntime(ctx context.Context, in *input, name string) (patchFunc, error) {
+	client, err := newControllerRuntimeClient(in)
+	if err != nil {
+		return nil, err
+	}
+	dp := &openchoreov1alpha1.DataPlane{}
+	err = client.Get(ctx, ctrlclient.ObjectKey{Namespace: statusNamespace, Name: name}, dp)
+	return func(ctx context.Context, c metav1.Condition) error {
+		patch := ctrlclient.MergeFromWithOptions(dp.DeepCopy(), ctrlclient.MergeFromWithOptimisticLock{})
+		c.ObservedGeneration = dp.Generation
+		meta.SetStatusCondition(&dp.Status.Conditions, c)
+		return client.Status().Patch(ctx, dp, patch)
+	}, err
+}
+
+func statusDynamic(ctx context.Context, in *input, name string) (patchFunc, error) {
+	client, err := dynamic.NewForConfig(in.Server.config())
+	if err != nil {
+		return nil, err
+	}
+	objects := client.Resource(openchoreov1alpha1.SchemeGroupVersion.WithResource("dataplanes")).Namespace(statusNamespace)
+	current, err := objects.Get(ctx, name, metav1.GetOptions{})
+	return func(ctx context.Context, want metav1.Condition) error {
+		conditions, _, err := unstructured.NestedSlice(current.Object, "status", "conditions")
+		if err != nil {
+			return err
+		}
+		for _, c := range conditions {
+			if c, ok := c.(map[string]any); ok && c["type"] == want.Type {
+				c["message"], c["observedGeneration"] = want.Message, current.GetGeneration()
+			}
+		}
+		patch, err := json.Marshal(map[string]any{
+			"metadata": map[string]any{"resourceVersion": current.GetResourceVersion()},
+			"status":   map[string]any{"conditions": conditions},
+		})
+		if err != nil {
+			return err
+		}
+		current, err = objects.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+		return err
+	}, err
+}
