@@ -45,10 +45,10 @@ var mayImport = map[string][]string{
 	"helpers/dataplanetest": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations", "clientset/versioned", "clientset/versioned/scheme",
 		"clientset/versioned/typed/openchoreo/v1alpha1", "clientset/versioned/typed/openchoreo/v1alpha1/fake",
-		"helpers", "helpers/internal/pki",
+		"helpers", "internal/pki",
 	},
 	"helpers/internal/fuzz":       {}, // has test files only
-	"helpers/internal/pki":        {},
+	"internal/pki":                {},
 	"helpers/internal/testserver": {"apis/openchoreo/v1alpha1", "helpers/dataplanetest"},
 	"internal/behaviours": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",

@@ -19,7 +19,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 const bom = "\ufeff"

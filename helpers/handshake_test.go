@@ -25,7 +25,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 // rsaKey makes a key of two primes, of sizes that rsa.GenerateKey refuses or takes minutes for.

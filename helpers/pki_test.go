@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 // privateKey is a private key and one of the forms that tools write it in.

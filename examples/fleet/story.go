@@ -129,7 +129,7 @@ func (s *stage) play(ctx context.Context) error {
 		{
 			"target-2 stops; then another Deployment is created in target-1",
 			func() error {
-				if err := second.StopAPIServer(); err != nil {
+				if err := second.APIServer.Stop(); err != nil {
 					return err
 				}
 				return createDeployment(ctx, first, "cart")
@@ -138,7 +138,7 @@ func (s *stage) play(ctx context.Context) error {
 		},
 		{
 			"target-2 starts again",
-			func() error { return second.StartAPIServer(ctx) },
+			func() error { return second.APIServer.Start(ctx) },
 			sum{planesPerTarget * (3 + 1), planes, planes},
 		},
 		{

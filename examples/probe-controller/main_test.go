@@ -209,9 +209,9 @@ func TestReplicas(t *testing.T) {
 		assert.Equal(t, 1.0, follower.metric(t, "leader_election_master_status", "name", name))
 
 		before := len(management.listEvents(t))
-		require.NoError(t, target.StopAPIServer())
+		require.NoError(t, target.APIServer.Stop())
 		management.waitForConnected(t, "healthy", metav1.ConditionFalse, "Refused")
-		require.NoError(t, target.StartAPIServer(t.Context()))
+		require.NoError(t, target.APIServer.Start(t.Context()))
 		management.waitForConnected(t, "healthy", metav1.ConditionTrue, "Reachable")
 		management.waitForEvents(t, before+2) // at least: a server that starts may also be NotReady for a while
 	})

@@ -91,7 +91,7 @@ func createDataPlanes(ctx context.Context, clusters *demo.Clusters, dataPlanes o
 			return err
 		}
 	}
-	return second.StopAPIServer()
+	return second.APIServer.Stop()
 }
 
 func watchIt(ctx context.Context, clusters *demo.Clusters, dataPlanes openchoreotyped.DataPlaneInterface, core kubernetes.Interface) error {
@@ -103,7 +103,7 @@ func watchIt(ctx context.Context, clusters *demo.Clusters, dataPlanes openchoreo
 	}
 
 	fmt.Println("\nthe API server of staging starts:")
-	if err := clusters.Targets[1].StartAPIServer(ctx); err != nil {
+	if err := clusters.Targets[1].APIServer.Start(ctx); err != nil {
 		return err
 	}
 	if err := show(ctx, dataPlanes, "staging", func(v helpers.Verdict) bool { return v.Status == metav1.ConditionTrue }); err != nil {

@@ -222,9 +222,9 @@ func TestGoesOnWhenTheAPIServerWasAway(t *testing.T) {
 	p := demotest.Start(t, program, "--kubeconfig", c.kubeconfigOf(t, "reader", "list", "watch"), "-o", "wide")
 	p.WaitFor("default/first")
 
-	require.NoError(t, c.KillAPIServer())
+	require.NoError(t, c.APIServer.Kill())
 	p.WaitFor("watch: interrupted, trying again: ")
-	require.NoError(t, c.StartAPIServer(t.Context()))
+	require.NoError(t, c.APIServer.Start(t.Context()))
 	p.WaitFor("watch: resumed")
 	dp.Spec.KubernetesCluster.Name = "renamed\x1b[31m"
 	_, err = c.in("default").Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "somebody"})

@@ -33,30 +33,15 @@ const (
 	CacheEnv = "DATAPLANE_CONTROLPLANE_CACHE"
 )
 
-var (
-	// ErrMissingBinaries says that the folder in AssetsEnv lacks a binary. Nothing is built then:
-	// who names a folder wants what is in it.
-	ErrMissingBinaries = errors.New("missing control plane binaries")
-
-	// ErrNoGo says that the binaries have to be built and there is no go command in PATH.
-	ErrNoGo = errors.New("no go command in PATH")
-
-	// ErrGoTooOld says that the go command is older than Kubernetes asks for, and isn't allowed
-	// to fetch a newer one (GOTOOLCHAIN=local).
-	ErrGoTooOld = errors.New("go command is too old to build the control plane")
-
-	// ErrDownload says that the go command could not download a module or a toolchain.
-	ErrDownload = errors.New("cannot download the control plane's source")
-
-	// ErrNoSpace says that a file system is too full, or filled up during the build.
-	ErrNoSpace = errors.New("not enough disk space to build the control plane")
-)
+// ErrMissingBinaries says that the folder in AssetsEnv lacks a binary. Nothing is built then: who
+// names a folder wants what is in it.
+var ErrMissingBinaries = errors.New("missing control plane binaries")
 
 // serverBinaries are what every control plane runs.
 var serverBinaries = []string{"etcd", "kube-apiserver"}
 
 // oldestStored is the oldest Kubernetes release that is taken from envtest's store without having
-// been asked for. The benchmarks enable a feature gate that older ones don't know.
+// been asked for.
 const oldestStored = "v1.36.0"
 
 // The pins are a go.mod and a go.sum under other names, since go:embed leaves out any folder
@@ -77,17 +62,15 @@ var (
 //     1.36 on.
 //   - the build cache: a folder per Kubernetes release and platform, below the user's cache folder
 //     or DATAPLANE_CONTROLPLANE_CACHE. The go command builds what is missing there from the Go
-//     module proxy. That takes some minutes the first time, and progress then tells a reader how
-//     far it is.
+//     module proxy. That takes some minutes the first time, and shows its progress.
 //
 // A build that ends early, by ctx, by a signal or by a full disk, leaves nothing that a later call
 // takes for a binary. Several callers at once, in this process or others, build once: the others
 // wait, and say so on progress.
 //
 // The caller may run what is in the folder and must not change it: other processes use it too.
-// Nothing is written to progress, which may be nil, unless there is something to build. Errors can
-// be told apart with errors.Is: ErrMissingBinaries, ErrNoGo, ErrGoTooOld, ErrDownload, ErrNoSpace
-// and, once ctx has ended, ctx.Err().
+// Nothing is written to progress, which may be nil, unless there is something to build. The error of a
+// build ends with what the go command wrote.
 func Binaries(ctx context.Context, progress io.Writer, more ...string) (string, error) {
 	f, err := findFolder(progress)
 	if err != nil {
@@ -125,7 +108,7 @@ func findFolder(progress io.Writer) (folder, error) {
 	if err != nil {
 		return folder{}, err
 	}
-	b := &builder{base: base, pins: pins, progress: newProgress(progress), freeSpace: freeSpace}
+	b := &builder{base: base, pins: pins, progress: newProgress(progress)}
 	return folder{path: b.dir(), builder: b}, nil
 }
 

@@ -90,28 +90,6 @@ func writeBinaries(t *testing.T, dir string) {
 	}
 }
 
-func TestCacheBase(t *testing.T) {
-	home := t.TempDir()
-	t.Setenv("HOME", home)
-	t.Setenv("XDG_CACHE_HOME", "")
-	t.Setenv(CacheEnv, "")
-	base, err := cacheBase()
-	require.NoError(t, err)
-	assert.Contains(t, base, home)
-
-	t.Setenv(CacheEnv, "relative")
-	base, err = cacheBase()
-	require.NoError(t, err)
-	wd, err := os.Getwd()
-	require.NoError(t, err)
-	assert.Equal(t, filepath.Join(wd, "relative"), base)
-
-	t.Setenv(CacheEnv, "")
-	t.Setenv("HOME", "")
-	_, err = cacheBase()
-	require.ErrorContains(t, err, CacheEnv)
-}
-
 func TestPins(t *testing.T) {
 	p, err := parsePins(pinnedMod, pinnedSum)
 	require.NoError(t, err)

@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,14 +24,6 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// What a build writes, measured with Kubernetes v1.36.3 and rounded up. Every build needs the
-// first; the others are for empty caches, and shrink with what the go command has there already.
-const (
-	outputBytes      = 450 << 20  // the binaries, and the linker's copies of them
-	objectBytes      = 2500 << 20 // in the temporary folder, and again in GOCACHE
-	moduleCacheBytes = 700 << 20  // in GOMODCACHE
-)
-
 const (
 	lockRetry   = 200 * time.Millisecond
 	lockFile    = "lock"
@@ -42,10 +32,9 @@ const (
 
 // builder fills the folder of one build below base.
 type builder struct {
-	base      string
-	pins      pins
-	progress  *progress
-	freeSpace func(path string) (volume, error)
+	base     string
+	pins     pins
+	progress *progress
 }
 
 // dir is the folder of the build.
@@ -57,7 +46,7 @@ func (b *builder) require(ctx context.Context, names []string) error {
 		return err
 	}
 	if err := os.MkdirAll(b.base, 0o755); err != nil {
-		return b.explain(ctx, "make the cache folder", goEnv{}, nil, err)
+		return fmt.Errorf("make the cache folder: %w", err)
 	}
 	unlock, err := b.lock(ctx)
 	if err != nil {
@@ -113,22 +102,18 @@ func (b *builder) build(ctx context.Context, names []string) (err error) {
 
 	work, err := newWorkspace(b.base, b.pins)
 	if err != nil {
-		return b.explain(ctx, "make a build folder", goEnv{}, nil, err)
+		return fmt.Errorf("make a build folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work.dir)) }()
-	env, err := b.goEnv(ctx, work)
-	if err != nil {
-		return err
-	}
 	var packages []string
 	for _, name := range names {
 		packages = append(packages, b.pins.packages[name])
 	}
-	stale, total, err := b.download(ctx, work, env, packages)
+	stale, err := b.download(ctx, work, packages)
 	if err != nil {
 		return err
 	}
-	if err := b.compile(ctx, work, env, packages, stale, total); err != nil {
+	if err := b.compile(ctx, work, packages, stale); err != nil {
 		return err
 	}
 	if err := b.check(ctx, work, names); err != nil {
@@ -175,60 +160,24 @@ func newWorkspace(base string, p pins) (workspace, error) {
 	return w, nil
 }
 
-// goEnv holds the settings of the go command that a build depends on.
-type goEnv struct {
-	BuildCache  string `json:"GOCACHE"`
-	ModuleCache string `json:"GOMODCACHE"`
-	Proxy       string `json:"GOPROXY"`
-}
-
-func (b *builder) goEnv(ctx context.Context, work workspace) (goEnv, error) {
-	var env goEnv
-	stdout, lines, err := runGo(ctx, work, nil, "env", "-json", "GOCACHE", "GOMODCACHE", "GOPROXY")
-	if err != nil {
-		return env, b.explain(ctx, "go env", env, lines, err)
-	}
-	if err := json.Unmarshal(stdout, &env); err != nil {
-		return env, fmt.Errorf("go env: %w", err)
-	}
-	return env, nil
-}
-
 // download makes the go command fetch the modules that the binaries are made of. It returns how
-// many packages they have, and how many of those aren't in the go command's build cache.
-func (b *builder) download(ctx context.Context, work workspace, env goEnv, packages []string) (stale, total int, err error) {
-	needs := []need{{b.base, outputBytes}}
-	source := filepath.Join(env.ModuleCache, filepath.FromSlash(kubernetesModule)+"@"+b.pins.kubernetes)
-	if _, err := os.Stat(source); err != nil {
-		needs = append(needs, need{env.ModuleCache, moduleCacheBytes})
-	}
-	if err := b.checkSpace(needs); err != nil {
-		return 0, 0, err
-	}
-
+// many of their packages aren't in the go command's build cache.
+func (b *builder) download(ctx context.Context, work workspace, packages []string) (stale int, err error) {
 	var modules atomic.Int64
 	end := b.progress.phase(func(elapsed time.Duration) string {
 		return fmt.Sprintf("control plane: downloading, %d modules, %s", modules.Load(), elapsed)
 	})
+	defer end()
 	args := slices.Concat([]string{"list", "-deps", "-f={{.Stale}}"}, b.pins.buildFlags(), packages)
-	stdout, lines, err := runGo(ctx, work, func(line string) {
+	stdout, err := runGo(ctx, work, func(line string) {
 		if strings.HasPrefix(line, "go: downloading ") {
 			modules.Add(1)
 		}
 	}, args...)
-	end()
-	if err != nil {
-		return 0, 0, b.explain(ctx, "go list", env, lines, err)
-	}
-	return bytes.Count(stdout, []byte("true\n")), bytes.Count(stdout, []byte("\n")), nil
+	return bytes.Count(stdout, []byte("true\n")), err
 }
 
-func (b *builder) compile(ctx context.Context, work workspace, env goEnv, packages []string, stale, total int) error {
-	objects := uint64(objectBytes * float64(stale) / float64(max(total, 1)))
-	if err := b.checkSpace([]need{{b.base, outputBytes + objects}, {env.BuildCache, objects}}); err != nil {
-		return err
-	}
-
+func (b *builder) compile(ctx context.Context, work workspace, packages []string, stale int) error {
 	var compiled atomic.Int64
 	end := b.progress.phase(func(elapsed time.Duration) string {
 		if n := int(compiled.Load()); n < stale {
@@ -237,7 +186,7 @@ func (b *builder) compile(ctx context.Context, work workspace, env goEnv, packag
 		return fmt.Sprintf("control plane: linking, %s", elapsed)
 	})
 	args := slices.Concat([]string{"build", "-v", "-o=" + work.bin + string(filepath.Separator)}, b.pins.buildFlags(), packages)
-	_, lines, err := runGo(ctx, work, func(line string) {
+	_, err := runGo(ctx, work, func(line string) {
 		// With -v, the go command prints the import path of each package that it compiles.
 		if !strings.ContainsAny(line, " \t:") {
 			compiled.Add(1)
@@ -245,7 +194,7 @@ func (b *builder) compile(ctx context.Context, work workspace, env goEnv, packag
 	}, args...)
 	end()
 	if err != nil {
-		return b.explain(ctx, "go build", env, lines, err)
+		return err
 	}
 	if !slices.Contains(packages, etcdModule) {
 		return nil
@@ -270,66 +219,26 @@ func (b *builder) check(ctx context.Context, work workspace, names []string) err
 			err = errors.New("unexpected version")
 		}
 		if err != nil {
-			return b.explain(ctx, "check "+name, goEnv{}, strings.Split(strings.TrimSpace(string(out)), "\n"), err)
+			return fmt.Errorf("check %s: %w: %s", name, err, bytes.TrimSpace(out))
 		}
 	}
 	return nil
 }
 
-// need is what a build writes below a folder.
-type need struct {
-	path  string
-	bytes uint64
-}
-
-// checkSpace fails with ErrNoSpace if a file system has less room than the needs on it ask for.
-func (b *builder) checkSpace(needs []need) error {
-	type demand struct {
-		volume volume
-		bytes  uint64
-		paths  []string
-	}
-	demands := map[uint64]*demand{}
-	for _, need := range needs {
-		on, err := b.freeSpace(need.path)
-		if errors.Is(err, errors.ErrUnsupported) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("free space: %w", err)
-		}
-		d := demands[on.id]
-		if d == nil {
-			d = &demand{volume: on}
-			demands[on.id] = d
-		}
-		d.bytes += need.bytes
-		d.paths = append(d.paths, need.path)
-	}
-	for _, d := range demands {
-		if d.volume.free < d.bytes {
-			return fmt.Errorf("%w: the file system of %s has %d MiB free and the build needs %d MiB",
-				ErrNoSpace, strings.Join(d.paths, " and "), d.volume.free>>20, d.bytes>>20)
-		}
-	}
-	return nil
-}
-
-// runGo runs the go command in the workspace and gives each line of its stderr to onLine, which
-// may be nil. It returns stdout and the last lines of stderr. When ctx ends, every process that
-// the go command has started ends too.
-func runGo(ctx context.Context, work workspace, onLine func(string), args ...string) (stdout []byte, lines []string, err error) {
-	goCommand, err := exec.LookPath("go")
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: install Go from https://go.dev/dl, or set %s to a folder with %s: %w",
-			ErrNoGo, AssetsEnv, strings.Join(serverBinaries, " and "), err)
-	}
+// runGo runs the go command in the workspace, gives each line of its stderr to onLine, and returns
+// its stdout. An error ends with the last lines of stderr. When ctx ends, every process that the go
+// command has started ends too.
+func runGo(ctx context.Context, work workspace, onLine func(string), args ...string) ([]byte, error) {
 	var out bytes.Buffer
+	var last tail
 	stderr, stderrWriter := io.Pipe()
-	cmd := exec.CommandContext(ctx, goCommand, args...)
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = work.src
-	cmd.Env = goCommandEnv(os.Environ(), work.tmp)
-	cmd.Stdout, cmd.Stderr = &out, stderrWriter
+	cmd.Env = append(os.Environ(),
+		// What a build must not depend on. An empty value would let the file that "go env -w" writes decide.
+		"GO111MODULE=on", "GOFLAGS=-mod=readonly", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOWORK=off",
+		"CGO_ENABLED=0", "GOTMPDIR="+work.tmp)
+	cmd.Stdout, cmd.Stderr = &out, io.MultiWriter(&last, stderrWriter)
 	cmd.SysProcAttr = childAttr()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
@@ -337,124 +246,26 @@ func runGo(ctx context.Context, work workspace, onLine func(string), args ...str
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		scanner := bufio.NewScanner(stderr)
-		for scanner.Scan() {
-			line := scanner.Text()
-			if onLine != nil {
-				onLine(line)
-			}
-			if len(lines) == maxLines {
-				lines = slices.Delete(lines, 0, 1)
-			}
-			lines = append(lines, line)
+		for scanner := bufio.NewScanner(stderr); scanner.Scan(); {
+			onLine(scanner.Text())
 		}
 		_, _ = io.Copy(io.Discard, stderr)
 	}()
 	// See childAttr.
 	runtime.LockOSThread()
-	err = cmd.Run()
+	err := cmd.Run()
 	runtime.UnlockOSThread()
 	_ = stderrWriter.Close()
 	<-read
-	return out.Bytes(), lines, err
+	switch {
+	case err == nil:
+		return out.Bytes(), nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("build the control plane: %w", ended(ctx))
+	}
+	return nil, fmt.Errorf("build the control plane, which %s=FOLDER avoids: go %s: %w\n\t%s",
+		AssetsEnv, args[0], err, strings.Join(last.lines(maxLines), "\n\t"))
 }
 
 // maxLines is how much of a command's output an error holds.
 const maxLines = 20
-
-// goCommandEnv returns env with what a build must not depend on replaced. What says how to reach
-// modules (GOPROXY, GOPRIVATE, GOMODCACHE, GOTOOLCHAIN, HTTPS_PROXY and so on) stays.
-func goCommandEnv(env []string, tmp string) []string {
-	set := []string{
-		// An empty value would let the file that "go env -w" writes decide.
-		"GO111MODULE=on",
-		"GOFLAGS=-mod=readonly",
-		"GOOS=" + runtime.GOOS,
-		"GOARCH=" + runtime.GOARCH,
-		"GOWORK=off",
-		"CGO_ENABLED=0",
-		"GOTMPDIR=" + tmp,
-	}
-	drop := []string{"GOBIN", "GOEXPERIMENT", "PWD"}
-	for _, kv := range set {
-		name, _, _ := strings.Cut(kv, "=")
-		drop = append(drop, name)
-	}
-	env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
-		name, _, _ := strings.Cut(kv, "=")
-		return slices.Contains(drop, name)
-	})
-	return append(env, set...)
-}
-
-// The go command has no exit codes or machine-readable errors for these.
-var (
-	diskFull       = regexp.MustCompile(`no space left on device|disk quota exceeded`)
-	goTooOld       = regexp.MustCompile(`requires go >= |invalid go version|unknown (block type|directive): (tool|godebug)`)
-	downloadFailed = regexp.MustCompile(`dial tcp|proxyconnect|no such host|i/o timeout|network is unreachable|` +
-		`connection (refused|reset)|TLS handshake|tls: |x509: |unexpected EOF|Client\.Timeout|` +
-		`disabled by GOPROXY=off|toolchain not available|: [45]\d\d [A-Z]`)
-	userInfo = regexp.MustCompile(`://[^/@\s"]*@`)
-)
-
-// explain turns the failure of one step into an error that says what to do about it, and that
-// holds the last lines the step wrote, without the credentials a proxy URL may have.
-func (b *builder) explain(ctx context.Context, step string, env goEnv, lines []string, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("build the control plane: %w", ended(ctx))
-	}
-	output := strings.Join(lines, "\n\t")
-	var kind error
-	hint := ""
-	switch {
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || diskFull.MatchString(output):
-		kind, hint = ErrNoSpace, fmt.Sprintf("; make room, or set %s or GOCACHE to another file system", CacheEnv)
-	case goTooOld.MatchString(output):
-		kind, hint = ErrGoTooOld, fmt.Sprintf("; install Go %s or newer, or allow the go command to fetch it with GOTOOLCHAIN=auto", b.pins.goVersion)
-	case downloadFailed.MatchString(output):
-		kind, hint = ErrDownload, fmt.Sprintf("; %s; set GOPROXY to a module proxy that can be reached, or %s to a folder with %s",
-			proxySettings(env), AssetsEnv, strings.Join(serverBinaries, " and "))
-	}
-	err = fmt.Errorf("%s: %w%s", step, err, hint)
-	if output != "" {
-		err = fmt.Errorf("%w, last lines of output:\n\t%s", err, userInfo.ReplaceAllString(output, "://"))
-	}
-	if kind != nil {
-		return fmt.Errorf("%w: %w", kind, err)
-	}
-	return fmt.Errorf("build the control plane: %w", err)
-}
-
-// proxySettings says which proxies are in force, without credentials.
-func proxySettings(env goEnv) string {
-	settings := []string{"GOPROXY=" + withoutCredentials(env.Proxy)}
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"} {
-		if value := os.Getenv(name); value != "" {
-			settings = append(settings, name+"="+withoutCredentials(value))
-		}
-	}
-	return strings.Join(settings, " ")
-}
-
-// withoutCredentials removes the user and password of each URL in a list such as GOPROXY has.
-func withoutCredentials(list string) string {
-	var clean strings.Builder
-	for list != "" {
-		end := strings.IndexAny(list, ",|")
-		if end < 0 {
-			end = len(list)
-		}
-		element := list[:end]
-		if at := strings.LastIndex(element, "@"); at >= 0 {
-			scheme, _, found := strings.Cut(element, "://")
-			if !found {
-				scheme = "http"
-			}
-			element = scheme + "://" + element[at+1:]
-		}
-		clean.WriteString(element)
-		clean.WriteString(list[end:min(end+1, len(list))])
-		list = list[min(end+1, len(list)):]
-	}
-	return clean.String()
-}

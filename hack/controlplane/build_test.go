@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -56,15 +55,8 @@ func TestMain(m *testing.M) {
 // "builds" scripts that answer like the real binaries.
 const fakeGo = `#!/bin/sh
 case "$1" in
-env) echo '{"GOCACHE":"'"$FAKE_DIR"'","GOMODCACHE":"'"$FAKE_DIR"'","GOPROXY":"https://me:secret@proxy.example/go,direct"}'; exit ;;
 list)
-  case "$FAKE_MOOD" in
-  offline)
-    echo 'go: downloading k8s.io/api v0.36.3' >&2
-    echo 'go: k8s.io/api@v0.36.3: Get "https://me:secret@proxy.example/go/k8s.io/api": dial tcp: lookup proxy.example: no such host' >&2
-    exit 1 ;;
-  old) echo 'go: go.mod requires go >= 1.26.0 (running go 1.24.1; GOTOOLCHAIN=local)' >&2; exit 1 ;;
-  esac
+  if [ "$FAKE_MOOD" = offline ]; then echo 'go: k8s.io/api@v0.36.3: no such host' >&2; exit 1; fi
   echo 'go: downloading k8s.io/api v0.36.3' >&2
   printf 'false\ntrue\ntrue\ntrue\n'
   exit ;;
@@ -76,7 +68,6 @@ binary() { printf '#!/bin/sh\necho %s\n' "$2" > "$out/$1"; chmod +x "$out/$1"; }
 echo k8s.io/api/core/v1 >&2
 case "$*" in *etcd*) binary server "'etcd Version: $FAKE_ETCD'" ;; esac
 case "$FAKE_MOOD" in
-full) echo 'link: write: no space left on device' >&2; exit 1 ;;
 broken) echo 'a.go:1:1: syntax error' >&2; exit 1 ;;
 hang) sleep 600 & echo $! > "$FAKE_DIR/pid"; mv "$FAKE_DIR/pid" "$FAKE_DIR/hanging"; wait ;;
 hang-alone) echo $$ > "$FAKE_DIR/pid"; mv "$FAKE_DIR/pid" "$FAKE_DIR/hanging"; exec sleep 600 ;;
@@ -224,22 +215,10 @@ func TestBinariesBuildsKubectlOnceItIsAskedFor(t *testing.T) {
 	assert.Equal(t, 2, f.builds())
 }
 
-func TestBinariesCompletesAnIncompleteFolder(t *testing.T) {
-	f := newFake(t, "")
-	dir, err := Binaries(t.Context(), nil)
-	require.NoError(t, err)
-	require.NoError(t, os.Remove(filepath.Join(dir, "etcd")))
-	_, err = Binaries(t.Context(), nil)
-	require.NoError(t, err)
-	assert.FileExists(t, filepath.Join(dir, "etcd"))
-	assert.Equal(t, 2, f.builds())
-}
-
 func TestBinariesScrubsTheEnvironment(t *testing.T) {
 	f := newFake(t, "")
 	t.Setenv("GOFLAGS", "-mod=vendor")
 	t.Setenv("GOOS", "plan9")
-	t.Setenv("GOBIN", "/nowhere")
 	t.Setenv("GO111MODULE", "off")
 	t.Setenv("GOPRIVATE", "stays.example")
 	_, err := Binaries(t.Context(), nil)
@@ -248,47 +227,22 @@ func TestBinariesScrubsTheEnvironment(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotContains(t, string(env), "vendor")
 	assert.NotContains(t, string(env), "plan9")
-	assert.NotContains(t, string(env), "GOBIN=")
 	assert.NotContains(t, string(env), "GO111MODULE=off")
 	assert.Contains(t, string(env), "GOWORK=off\n")
 	assert.Contains(t, string(env), "GOPRIVATE=stays.example\n")
 	assert.Contains(t, string(env), "GOTMPDIR="+f.base, "or an interrupted build would leave files elsewhere")
 }
 
-func TestBinariesFailures(t *testing.T) {
-	for _, test := range []struct {
-		mood  string
-		want  error // nil for any
-		texts []string
-	}{
-		{mood: "offline", want: ErrDownload, texts: []string{"GOPROXY=https://proxy.example/go,direct", "HTTPS_PROXY=http://proxy.example:3128", "no such host"}},
-		{mood: "old", want: ErrGoTooOld, texts: []string{"running go 1.24.1", "GOTOOLCHAIN=auto"}},
-		{mood: "full", want: ErrNoSpace, texts: []string{CacheEnv, "link: write"}},
-		{mood: "broken", texts: []string{"go build: exit status 1", "syntax error"}},
-	} {
-		t.Run(test.mood, func(t *testing.T) {
-			f := newFake(t, test.mood)
-			t.Setenv("HTTPS_PROXY", "http://me:secret@proxy.example:3128")
+func TestAFailedBuildShowsTheOutputAndLeavesNothing(t *testing.T) {
+	for mood, text := range map[string]string{"offline": "no such host", "broken": "syntax error"} {
+		t.Run(mood, func(t *testing.T) {
+			f := newFake(t, mood)
 			_, err := Binaries(t.Context(), nil)
-			if test.want != nil {
-				require.ErrorIs(t, err, test.want)
-			}
-			for _, text := range test.texts {
-				require.ErrorContains(t, err, text)
-			}
-			assert.NotContains(t, err.Error(), "secret")
+			require.ErrorContains(t, err, text)
+			require.ErrorContains(t, err, AssetsEnv)
 			f.requireNothingBuilt()
 		})
 	}
-}
-
-func TestBinariesWithoutGo(t *testing.T) {
-	f := newFake(t, "")
-	t.Setenv("PATH", t.TempDir())
-	_, err := Binaries(t.Context(), nil)
-	require.ErrorIs(t, err, ErrNoGo)
-	require.ErrorContains(t, err, AssetsEnv)
-	f.requireNothingBuilt()
 }
 
 func TestBinariesRefusesBinariesOfAnotherVersion(t *testing.T) {
@@ -297,41 +251,6 @@ func TestBinariesRefusesBinariesOfAnotherVersion(t *testing.T) {
 	_, err := Binaries(t.Context(), nil)
 	require.ErrorContains(t, err, "unexpected version")
 	f.requireNothingBuilt()
-}
-
-func TestBuildChecksFreeSpace(t *testing.T) {
-	f := newFake(t, "")
-	pins, err := parsePins(pinnedMod, pinnedSum)
-	require.NoError(t, err)
-	b := &builder{base: f.base, pins: pins, progress: newProgress(nil), freeSpace: func(string) (volume, error) {
-		return volume{free: 100 << 20}, nil
-	}}
-	err = b.require(t.Context(), serverBinaries)
-	require.ErrorIs(t, err, ErrNoSpace)
-	require.ErrorContains(t, err, "100 MiB free")
-	assert.Zero(t, f.builds())
-	f.requireNothingBuilt()
-}
-
-func TestCheckSpaceAddsUpWhatOneFileSystemTakes(t *testing.T) {
-	b := &builder{freeSpace: func(path string) (volume, error) {
-		if path == "/other" {
-			return volume{id: 2, free: 10 << 20}, nil
-		}
-		return volume{id: 1, free: 10 << 20}, nil
-	}}
-	require.NoError(t, b.checkSpace([]need{{"/a", 6 << 20}, {"/other", 6 << 20}}))
-	require.ErrorIs(t, b.checkSpace([]need{{"/a", 6 << 20}, {"/b", 6 << 20}}), ErrNoSpace)
-}
-
-func TestFreeSpaceOfAFolderThatDoesNotExistYet(t *testing.T) {
-	dir := t.TempDir()
-	have, err := freeSpace(dir)
-	require.NoError(t, err)
-	will, err := freeSpace(filepath.Join(dir, "a", "b"))
-	require.NoError(t, err)
-	assert.Equal(t, have.id, will.id)
-	assert.NotZero(t, will.free)
 }
 
 func TestCancelledBuildLeavesNothing(t *testing.T) {
@@ -395,58 +314,4 @@ func TestProcessesBuildOnce(t *testing.T) {
 		assert.Contains(t, run.output.String(), f.want+"\n")
 	}
 	assert.Equal(t, 1, f.builds())
-}
-
-func TestWaitForAnotherBuildEndsWithContext(t *testing.T) {
-	f := newFake(t, "hang-alone")
-	holder, stop := context.WithCancel(t.Context())
-	held := make(chan error, 1)
-	go func() {
-		_, err := Binaries(holder, nil)
-		held <- err
-	}()
-	f.hanging()
-
-	ctx, cancel := context.WithCancel(t.Context())
-	_, err := Binaries(ctx, cancelOn{"waiting for another process", cancel})
-	require.ErrorIs(t, err, context.Canceled)
-	stop()
-	require.ErrorIs(t, <-held, context.Canceled)
-}
-
-func TestBuildThatEndsAtTheLockGivesItBack(t *testing.T) {
-	f := newFake(t, "")
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := Binaries(ended, nil)
-	require.ErrorIs(t, err, context.Canceled)
-
-	locked, err := flock.New(filepath.Join(f.base, lockFile)).TryLock()
-	require.NoError(t, err)
-	assert.True(t, locked)
-}
-
-// cancelOn is a writer that cancels once it's given a text.
-type cancelOn struct {
-	text   string
-	cancel context.CancelFunc
-}
-
-func (c cancelOn) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte(c.text)) {
-		c.cancel()
-	}
-	return len(b), nil
-}
-
-func TestWithoutCredentials(t *testing.T) {
-	for in, want := range map[string]string{
-		"https://proxy.golang.org,direct":          "https://proxy.golang.org,direct",
-		"https://me:s3@a.example|http://tok@b,off": "https://a.example|http://b,off",
-		"me:s3@proxy.example:3128":                 "http://proxy.example:3128",
-		"https://me:p@ss@a.example/path,direct":    "https://a.example/path,direct",
-		"":                                         "",
-	} {
-		assert.Equal(t, want, withoutCredentials(in))
-	}
 }

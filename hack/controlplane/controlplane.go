@@ -45,30 +45,30 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// ErrStopped says that a control plane was used after its Stop, or stopped meanwhile.
+// ErrStopped says that a control plane was stopped before or during a call.
 var ErrStopped = errors.New("control plane is stopped")
 
 // ControlPlane is a running API server with its etcd. It listens on 127.0.0.1 only, and all its
 // files are below one temporary folder. Start makes one; its owner must call Stop. Its methods can
 // be called from several goroutines.
 type ControlPlane struct {
+	// Etcd and APIServer are its two processes, both running after Start.
+	Etcd, APIServer *Member
+
 	options  options
 	binaries folder
 	dir      string
 	kubectl  string // folder of kubectl's files
 
 	apiServerPort, etcdPort int
-	pki                     *pki
+	authorities             *authorities
 	admin                   *User
 	probe                   *http.Client // as admin, for both processes
 
 	life context.Context // ends with Stop
 	end  context.CancelCauseFunc
 
-	mu        sync.Mutex // held by whoever starts or ends a process
-	etcd      *process   // nil, or one that may have ended
-	apiServer *process
-
+	mu       sync.Mutex // held by whoever starts or ends a process
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -79,7 +79,6 @@ type Option func(*options)
 type options struct {
 	name     string
 	progress io.Writer
-	log      io.Writer
 	flags    []string
 }
 
@@ -92,12 +91,6 @@ func WithName(name string) Option {
 // os.Stderr, where nothing appears unless there's something to build; nil means nowhere.
 func WithProgress(w io.Writer) Option {
 	return func(o *options) { o.progress = w }
-}
-
-// WithLog sends the output of both processes to w, line by line with a prefix, one line at a time.
-// The default is nowhere; the last lines are part of errors in any case.
-func WithLog(w io.Writer) Option {
-	return func(o *options) { o.log = w }
 }
 
 // WithAPIServerFlags adds flags such as "--v=4" to the API server's own. The API server takes the
@@ -125,9 +118,6 @@ func Start(ctx context.Context, opts ...Option) (*ControlPlane, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if o.log != nil {
-		o.log = &syncWriter{w: o.log}
-	}
 	binaries, err := findFolder(o.progress)
 	if err != nil {
 		return nil, err
@@ -152,6 +142,8 @@ func start(ctx context.Context, o options, binaries folder) (_ *ControlPlane, er
 		return nil, err
 	}
 	cp := &ControlPlane{options: o, binaries: binaries, dir: dir, kubectl: filepath.Join(dir, "kubectl")}
+	cp.Etcd = &Member{cp: cp, name: "etcd", flags: cp.etcdFlags, ready: cp.etcdReady}
+	cp.APIServer = &Member{cp: cp, name: "kube-apiserver", flags: cp.apiServerFlags, ready: cp.ready}
 	cp.life, cp.end = context.WithCancelCause(context.Background())
 	defer func() {
 		if err != nil {
@@ -165,7 +157,7 @@ func start(ctx context.Context, o options, binaries folder) (_ *ControlPlane, er
 	if cp.apiServerPort, err = freePort(ctx); err != nil {
 		return nil, err
 	}
-	if cp.pki, err = newPKI(filepath.Join(dir, "pki")); err != nil {
+	if cp.authorities, err = newAuthorities(filepath.Join(dir, "pki")); err != nil {
 		return nil, err
 	}
 	if cp.admin, err = cp.AddUser("admin", "system:masters"); err != nil {
@@ -177,10 +169,10 @@ func start(ctx context.Context, o options, binaries folder) (_ *ControlPlane, er
 	if err := cp.writeKubectlFiles(); err != nil {
 		return nil, err
 	}
-	if err := cp.StartEtcd(ctx); err != nil {
+	if err := cp.Etcd.Start(ctx); err != nil {
 		return nil, err
 	}
-	if err := cp.StartAPIServer(ctx); err != nil {
+	if err := cp.APIServer.Start(ctx); err != nil {
 		return nil, err
 	}
 	return cp, nil

@@ -30,90 +30,52 @@ func (cp *ControlPlane) Stop() error {
 		cp.mu.Lock()
 		defer cp.mu.Unlock()
 		// The API server first: without its etcd, it would only wait.
-		cp.apiServer.stop(stopGrace)
-		cp.etcd.stop(stopGrace)
+		cp.APIServer.process.stop(stopGrace)
+		cp.Etcd.process.stop(stopGrace)
 		cp.stopErr = os.RemoveAll(cp.dir)
 	})
 	return cp.stopErr
 }
 
-// StartAPIServer starts the API server if it doesn't run, on the port, with the certificates and
-// on the data that it had before, and waits until it's ready. Clients and users stay valid.
-func (cp *ControlPlane) StartAPIServer(ctx context.Context) error {
-	return cp.change(ctx, cp.startAPIServer)
+// Member is one of the two processes of a control plane. It keeps its port, certificates and data
+// from one start to the next, so clients and users stay valid.
+type Member struct {
+	cp      *ControlPlane
+	name    string // of the binary
+	flags   func() []string
+	ready   func(context.Context) error
+	process *process // nil, or one that may have ended; guarded by cp.mu
 }
 
-// StopAPIServer ends the API server as a node that shuts down would, with SIGTERM, and waits for
-// it. An API server that takes longer than 15 seconds is killed. It keeps etcd, hence all objects.
-func (cp *ControlPlane) StopAPIServer() error {
-	return cp.change(context.Background(), func(context.Context) error {
-		cp.apiServer.stop(restartGrace)
-		return nil
+// Start starts the process if it doesn't run, and waits until it's ready. After a start of etcd, the
+// API server may need some seconds to notice.
+func (m *Member) Start(ctx context.Context) error { return m.change(ctx, m.start) }
+
+// Stop ends the process with SIGTERM, as a node that shuts down would, and waits for it. After 15
+// seconds it's killed.
+func (m *Member) Stop() error {
+	return m.change(context.Background(), func(context.Context) error { m.process.stop(restartGrace); return nil })
+}
+
+// Restart is Stop and Start with nothing between them.
+func (m *Member) Restart(ctx context.Context) error {
+	return m.change(ctx, func(ctx context.Context) error {
+		m.process.stop(restartGrace)
+		return m.start(ctx)
 	})
 }
 
-// RestartAPIServer is StopAPIServer and StartAPIServer with nothing between them.
-func (cp *ControlPlane) RestartAPIServer(ctx context.Context) error {
-	return cp.change(ctx, func(ctx context.Context) error {
-		cp.apiServer.stop(restartGrace)
-		return cp.startAPIServer(ctx)
-	})
+// Kill ends the process with SIGKILL, as a crash would, and waits for it. etcd loses nothing that it
+// has acknowledged.
+func (m *Member) Kill() error {
+	return m.change(context.Background(), func(context.Context) error { m.process.kill(); return nil })
 }
 
-// KillAPIServer ends the API server as a crash would, with SIGKILL, and waits for it.
-func (cp *ControlPlane) KillAPIServer() error {
-	return cp.change(context.Background(), func(context.Context) error {
-		cp.apiServer.kill()
-		return nil
-	})
-}
-
-// StartEtcd starts etcd if it doesn't run, on its old port and data, and waits until it's healthy.
-// The API server may need some seconds more to notice: see WaitReady.
-func (cp *ControlPlane) StartEtcd(ctx context.Context) error {
-	return cp.change(ctx, cp.startEtcd)
-}
-
-// StopEtcd ends etcd with SIGTERM and waits for it, for 15 seconds before it's killed. The API
-// server goes on without its storage.
-func (cp *ControlPlane) StopEtcd() error {
-	return cp.change(context.Background(), func(context.Context) error {
-		cp.etcd.stop(restartGrace)
-		return nil
-	})
-}
-
-// RestartEtcd is StopEtcd and StartEtcd with nothing between them.
-func (cp *ControlPlane) RestartEtcd(ctx context.Context) error {
-	return cp.change(ctx, func(ctx context.Context) error {
-		cp.etcd.stop(restartGrace)
-		return cp.startEtcd(ctx)
-	})
-}
-
-// KillEtcd ends etcd with SIGKILL and waits for it. What it has acknowledged is not lost.
-func (cp *ControlPlane) KillEtcd() error {
-	return cp.change(context.Background(), func(context.Context) error {
-		cp.etcd.kill()
-		return nil
-	})
-}
-
-// WaitReady waits until the API server says that it's ready, its storage included.
-func (cp *ControlPlane) WaitReady(ctx context.Context) error {
-	ctx, cancel := cp.bound(ctx)
-	defer cancel()
-	if err := poll(ctx, cp.ready); err != nil {
-		return fmt.Errorf("wait for %s: %w", cp.options.name, err)
-	}
-	return nil
-}
-
-// change runs do while no other change is under way, and ends its context with Stop.
-func (cp *ControlPlane) change(ctx context.Context, do func(context.Context) error) error {
-	cp.mu.Lock()
-	defer cp.mu.Unlock()
-	ctx, cancel := cp.bound(ctx)
+// change runs do while no other change is under way, and ends its context with the control plane.
+func (m *Member) change(ctx context.Context, do func(context.Context) error) error {
+	m.cp.mu.Lock()
+	defer m.cp.mu.Unlock()
+	ctx, cancel := m.cp.bound(ctx)
 	defer cancel()
 	if ctx.Err() != nil {
 		return ended(ctx)
@@ -131,13 +93,9 @@ func (cp *ControlPlane) bound(ctx context.Context) (context.Context, context.Can
 	return ctx, func() { unregister(); cancel(nil) }
 }
 
-func (cp *ControlPlane) startEtcd(ctx context.Context) error {
-	if cp.etcd.running() {
-		return nil
-	}
+func (cp *ControlPlane) etcdFlags() []string {
 	url := "https://" + hostPort(cp.etcdPort)
-	var err error
-	cp.etcd, err = cp.startProcess(ctx, "etcd", []string{
+	return []string{
 		"--data-dir=" + filepath.Join(cp.dir, "etcd"),
 		"--listen-client-urls=" + url,
 		"--advertise-client-urls=" + url,
@@ -145,39 +103,36 @@ func (cp *ControlPlane) startEtcd(ctx context.Context) error {
 		"--listen-peer-urls=http://127.0.0.1:0",
 		// No other user of this machine gets at the data, and no other etcd is taken for this one.
 		"--client-cert-auth",
-		"--trusted-ca-file=" + cp.pki.path(clientCAFile),
-		"--cert-file=" + cp.pki.path(servingCertFile),
-		"--key-file=" + cp.pki.path(servingKeyFile),
+		"--trusted-ca-file=" + cp.authorities.path(clientCAFile),
+		"--cert-file=" + cp.authorities.path(servingCertFile),
+		"--key-file=" + cp.authorities.path(servingKeyFile),
 		// It would connect to etcd with the serving certificate, which isn't for clients.
 		"--enable-grpc-gateway=false",
 		// Data needs to survive this process, not this machine.
 		"--unsafe-no-fsync",
-	}, func(ctx context.Context) error {
-		return cp.get(ctx, url+"/health")
-	})
-	return err
+	}
 }
 
-func (cp *ControlPlane) startAPIServer(ctx context.Context) error {
-	if cp.apiServer.running() {
-		return nil
-	}
-	var err error
-	cp.apiServer, err = cp.startProcess(ctx, "kube-apiserver", append([]string{
+func (cp *ControlPlane) etcdReady(ctx context.Context) error {
+	return cp.get(ctx, "https://"+hostPort(cp.etcdPort)+"/health")
+}
+
+func (cp *ControlPlane) apiServerFlags() []string {
+	return append([]string{
 		"--bind-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", cp.apiServerPort),
-		"--cert-dir=" + cp.pki.dir,
-		"--tls-cert-file=" + cp.pki.path(servingCertFile),
-		"--tls-private-key-file=" + cp.pki.path(servingKeyFile),
-		"--client-ca-file=" + cp.pki.path(clientCAFile),
+		"--cert-dir=" + cp.authorities.dir,
+		"--tls-cert-file=" + cp.authorities.path(servingCertFile),
+		"--tls-private-key-file=" + cp.authorities.path(servingKeyFile),
+		"--client-ca-file=" + cp.authorities.path(clientCAFile),
 		"--etcd-servers=https://" + hostPort(cp.etcdPort),
-		"--etcd-cafile=" + cp.pki.path(servingCAFile),
-		"--etcd-certfile=" + cp.pki.path(etcdClientCertFile),
-		"--etcd-keyfile=" + cp.pki.path(etcdClientKeyFile),
+		"--etcd-cafile=" + cp.authorities.path(servingCAFile),
+		"--etcd-certfile=" + cp.authorities.path(etcdClientCertFile),
+		"--etcd-keyfile=" + cp.authorities.path(etcdClientKeyFile),
 		"--authorization-mode=RBAC",
 		"--service-account-issuer=" + cp.URL(),
-		"--service-account-key-file=" + cp.pki.path(accountPublicKeyFile),
-		"--service-account-signing-key-file=" + cp.pki.path(accountKeyFile),
+		"--service-account-key-file=" + cp.authorities.path(accountPublicKeyFile),
+		"--service-account-signing-key-file=" + cp.authorities.path(accountKeyFile),
 		"--service-cluster-ip-range=10.0.0.0/24",
 		"--allow-privileged",
 		// No controller makes the default service account that this plugin asks Pods for.
@@ -188,8 +143,7 @@ func (cp *ControlPlane) startAPIServer(ctx context.Context) error {
 		"--endpoint-reconciler-type=none",
 		// Without a limit, one open watch keeps the API server from ending.
 		"--shutdown-watch-termination-grace-period=1s",
-	}, cp.options.flags...), cp.ready)
-	return err
+	}, cp.options.flags...)
 }
 
 // ready returns nil if the API server answers as it would in a cluster that has been up for long.
@@ -235,14 +189,17 @@ func ended(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", err, cause)
 }
 
-// startProcess runs one of the binaries until ready returns nil, or ends it again.
-func (cp *ControlPlane) startProcess(ctx context.Context, name string, args []string, ready func(context.Context) error) (*process, error) {
-	p := newProcess(filepath.Join(cp.binaries.path, name), args, cp.dir, cp.options)
+// start runs the process until ready returns nil, or ends it again.
+func (m *Member) start(ctx context.Context) error {
+	if m.process.running() {
+		return nil
+	}
+	p := newProcess(filepath.Join(m.cp.binaries.path, m.name), m.flags(), m.cp.dir)
 	if err := p.start(); err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout,
-		fmt.Errorf("%s isn't ready after %s: %w", name, startTimeout, context.DeadlineExceeded))
+		fmt.Errorf("%s isn't ready after %s: %w", m.name, startTimeout, context.DeadlineExceeded))
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -253,21 +210,22 @@ func (cp *ControlPlane) startProcess(ctx context.Context, name string, args []st
 		case <-ctx.Done():
 		}
 	}()
-	err := poll(ctx, ready)
+	err := poll(ctx, m.ready)
 	if err == nil {
-		return p, nil
+		m.process = p
+		return nil
 	}
 	p.kill()
 	switch {
 	case !errors.Is(err, errExited):
-		err = fmt.Errorf("%s: %w", name, err)
+		err = fmt.Errorf("%s: %w", m.name, err)
 	case p.tail.contains("address already in use"):
-		err = fmt.Errorf("%s: %w", name, portTaken(p.err))
+		err = fmt.Errorf("%s: %w", m.name, portTaken(p.err))
 	default:
-		err = fmt.Errorf("%s: %w: %w", name, errExited, p.err)
+		err = fmt.Errorf("%s: %w: %w", m.name, errExited, p.err)
 	}
 	if output := p.tail.lines(maxLines); len(output) > 0 {
 		err = fmt.Errorf("%w, last lines of output:\n\t%s", err, strings.Join(output, "\n\t"))
 	}
-	return nil, err
+	return err
 }

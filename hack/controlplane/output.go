@@ -5,7 +5,6 @@ package controlplane
 
 import (
 	"bytes"
-	"io"
 	"strings"
 	"sync"
 )
@@ -46,36 +45,4 @@ func (t *tail) lines(n int) []string {
 	}
 	lines := strings.Split(text, "\n")
 	return lines[max(0, len(lines)-n):]
-}
-
-// lineWriter passes whole lines on, each with a prefix and in one Write.
-type lineWriter struct {
-	w       io.Writer
-	prefix  string
-	partial []byte
-}
-
-func (l *lineWriter) Write(b []byte) (int, error) {
-	l.partial = append(l.partial, b...)
-	for {
-		end := bytes.IndexByte(l.partial, '\n')
-		if end < 0 {
-			return len(b), nil
-		}
-		// A log that can't be written must not end the process that writes it.
-		_, _ = l.w.Write(append([]byte(l.prefix), l.partial[:end+1]...))
-		l.partial = l.partial[end+1:]
-	}
-}
-
-// syncWriter lets the two processes share a writer.
-type syncWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (s *syncWriter) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.Write(b)
 }

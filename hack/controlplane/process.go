@@ -6,9 +6,7 @@ package controlplane
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -31,18 +29,14 @@ type process struct {
 	err    error         // never nil then
 }
 
-func newProcess(path string, args []string, dir string, o options) *process {
+func newProcess(path string, args []string, dir string) *process {
 	p := &process{
 		cmd:    exec.Command(path, args...), // no context: it ends by stop or kill
 		tail:   &tail{},
 		exited: make(chan struct{}),
 	}
-	var output io.Writer = p.tail
-	if o.log != nil {
-		output = io.MultiWriter(p.tail, &lineWriter{w: o.log, prefix: o.name + ": " + filepath.Base(path) + ": "})
-	}
 	p.cmd.Dir = dir
-	p.cmd.Stdout, p.cmd.Stderr = output, output
+	p.cmd.Stdout, p.cmd.Stderr = p.tail, p.tail
 	p.cmd.SysProcAttr = childAttr()
 	return p
 }

@@ -5,6 +5,7 @@ package controlplane
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 // User is someone the API server knows by a client certificate. Its fields are what a client needs
@@ -29,25 +32,23 @@ type User struct {
 	Key         []byte
 }
 
-// AddUser makes a user with a client certificate that is valid for a year, also while the API
-// server doesn't run and after it was restarted. Groups such as "system:masters" mean what they
+// AddUser makes a user with a client certificate that is valid for 23 hours, even while the API
+// server doesn't run and after a restart. Groups such as "system:masters" mean what they
 // mean in any cluster; without any, the user may do nothing until RBAC objects allow it. Adding
 // the same name again gives the same user another certificate.
 func (cp *ControlPlane) AddUser(name string, groups ...string) (*User, error) {
 	if name == "" {
 		return nil, errors.New("user has no name")
 	}
-	cert, key, err := cp.pki.issueClient(name, groups)
-	if err != nil {
-		return nil, fmt.Errorf("add user %q: %w", name, err)
-	}
+	key := pki.ECDSAKey()
+	certificate := cp.authorities.client.Issue(name, key, func(template *x509.Certificate) { template.Subject.Organization = groups })
 	return &User{
 		Name:        name,
 		Groups:      slices.Clone(groups),
 		Server:      cp.URL(),
-		CA:          bytes.Clone(cp.pki.serving.pem),
-		Certificate: cert,
-		Key:         key,
+		CA:          pki.Certificates(cp.authorities.serving.Cert),
+		Certificate: pki.Certificates(certificate),
+		Key:         pki.PKCS8(key),
 	}, nil
 }
 

@@ -124,7 +124,7 @@ func testEventHandlerCutOff(t *testing.T, s *space) {
 	replace("replaced-by-ready")
 	s.setCondition(t, "replaced-by-ready", "Ready", metav1.ConditionTrue)
 	ready("created")
-	require.NoError(t, s.RestartAPIServer(t.Context())) // it remembers none of this
+	require.NoError(t, s.APIServer.Restart(t.Context())) // it remembers none of this
 	r.requireNothingElse(t)
 	l.mend()
 

@@ -379,11 +379,11 @@ func (c *chaos) rage() {
 // endTarget ends a process of a target, and starts it again.
 func (c *chaos) endTarget(ctx context.Context) {
 	target := c.targets[rand.IntN(len(c.targets))]
-	end := []func() error{target.KillAPIServer, target.StopAPIServer, target.KillEtcd, target.KillEtcd}[rand.IntN(4)]
+	end := []func() error{target.APIServer.Kill, target.APIServer.Stop, target.Etcd.Kill, target.Etcd.Kill}[rand.IntN(4)]
 	assert.NoError(c.t, end())
 	pause(ctx, 3*time.Second)
-	assert.NoError(c.t, target.StartEtcd(c.t.Context()))
-	assert.NoError(c.t, target.StartAPIServer(c.t.Context()))
+	assert.NoError(c.t, target.Etcd.Start(c.t.Context()))
+	assert.NoError(c.t, target.APIServer.Start(c.t.Context()))
 	c.ends.Add(1)
 }
 

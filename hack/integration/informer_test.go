@@ -35,12 +35,12 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		f := s.follow(t, s.openchoreo)
 		f.awaitAll(t, awaited{added, "changed", ""}, awaited{added, "deleted", ""})
 
-		require.NoError(t, p.KillAPIServer())
+		require.NoError(t, p.APIServer.Kill())
 		_, err := s.typed.Get(t.Context(), "changed", metav1.GetOptions{})
 		require.Error(t, err)
 		_, err = f.lister.Get("changed")
 		require.NoError(t, err, "the cache is there without the API server")
-		require.NoError(t, p.StartAPIServer(t.Context()))
+		require.NoError(t, p.APIServer.Start(t.Context()))
 
 		dp := s.get(t, "changed")
 		dp.Spec.Registry.Prefix = "docker.io/other"
@@ -62,7 +62,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		list, err := s.typed.List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
 		s.setStatus(t, "prod", behaviours.Report)
-		require.NoError(t, p.RestartAPIServer(t.Context()))
+		require.NoError(t, p.APIServer.Restart(t.Context()))
 		requireExpired(t, s, list.ResourceVersion)
 	})
 
@@ -80,7 +80,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		require.NoError(t, s.typed.Delete(t.Context(), "deleted", metav1.DeleteOptions{}))
 		kept := s.setStatus(t, "kept", behaviours.Report)
 		created := s.create(t, behaviours.NewDataPlane("created"))
-		require.NoError(t, p.RestartAPIServer(t.Context()))
+		require.NoError(t, p.APIServer.Restart(t.Context()))
 		_, err := f.lister.Get("deleted")
 		require.NoError(t, err, "it can't know yet")
 		line.mend()

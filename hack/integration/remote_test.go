@@ -97,12 +97,12 @@ func testProbeFollowsTheAPIServer(t *testing.T, p *plane) {
 	s := p.space(t)
 	c := s.clusterOf(t, addUser(t, p, "agent"), remote.Options{})
 	require.NoError(t, c.Probe(t.Context()))
-	require.NoError(t, p.KillAPIServer())
+	require.NoError(t, p.APIServer.Kill())
 	err := c.Probe(t.Context())
 	assert.Equal(t, remote.ReachabilityRefused, remote.Classify(err), "%v", err)
-	require.NoError(t, p.StartAPIServer(t.Context()))
+	require.NoError(t, p.APIServer.Start(t.Context()))
 	require.Eventually(t, func() bool { return c.Probe(t.Context()) == nil }, eventually, tick)
-	require.NoError(t, p.KillEtcd())
+	require.NoError(t, p.Etcd.Kill())
 	require.Eventually(t, func() bool {
 		err := c.Probe(t.Context())
 		return remote.Classify(err) == remote.ReachabilityNotReady && err != nil

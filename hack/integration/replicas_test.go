@@ -69,14 +69,14 @@ func TestShardingUnderFaults(t *testing.T) {
 	c.relay.hold.Unlock()
 	await("its connections go on", "b", "c", "d", "e")
 
-	require.NoError(t, s.KillEtcd())
+	require.NoError(t, s.Etcd.Kill())
 	d.kill()
-	require.NoError(t, s.StartEtcd(t.Context()))
+	require.NoError(t, s.Etcd.Start(t.Context()))
 	await("etcd and one replica are killed", "b", "c", "e")
 
-	require.NoError(t, s.KillAPIServer())
+	require.NoError(t, s.APIServer.Kill())
 	resume = e.suspend()
-	require.NoError(t, s.StartAPIServer(t.Context()))
+	require.NoError(t, s.APIServer.Start(t.Context()))
 	resume()
 	await("the API server is killed and a replica suspended", "b", "c", "e")
 

@@ -104,7 +104,7 @@ func testWaitForWatchesAnOldObject(t *testing.T, p *plane) {
 	s.create(t, behaviours.NewDataPlane("prod"))
 	resourceVersion := s.setReady(t, metav1.ConditionFalse, 0).ResourceVersion
 	s.create(t, behaviours.NewDataPlane("later"))
-	require.NoError(t, p.RestartAPIServer(t.Context()))
+	require.NoError(t, p.APIServer.Restart(t.Context()))
 	require.Eventually(t, func() bool { return s.forgotten(t, "later", resourceVersion) }, eventually, tick)
 	far, watches := s.over(t, newLine())
 	result := far.waiting(t.Context())

@@ -15,7 +15,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 // DataPlane returns a DataPlane that helpers.Validate accepts, without a status, as if it

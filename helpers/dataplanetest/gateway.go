@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 const (

@@ -15,7 +15,7 @@ import (
 	"sync"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 // Server is a stand-in for the API server of a data plane: a TLS server on loopback, for

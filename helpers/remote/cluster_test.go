@@ -28,9 +28,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 func TestNewClusterRefusesCredentialsThatCannotBeUsed(t *testing.T) {

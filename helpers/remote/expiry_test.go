@@ -20,9 +20,9 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 func notYetValid(template *x509.Certificate) {

@@ -19,9 +19,9 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 func TestTLSErrorsOfThisSideAreTLSFailures(t *testing.T) {

@@ -29,8 +29,8 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/pki"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/registry"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 // FuzzCredentials feeds the parser. What it accepts, client-go must be able to send to a
