@@ -16,4 +16,4 @@ test:
 	./hack/test.sh
 
 quickstart:
-	go -C examples run ./quickstart
+	GOWORK=off go -C examples run ./quickstart

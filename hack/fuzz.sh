@@ -12,6 +12,7 @@
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export GOWORK=off
 
 duration=${1:-5m}
 targets=$(grep --extended-regexp --only-matching '^func Fuzz[A-Za-z0-9_]*' --recursive --include='*_test.go' helpers apis)

@@ -7,8 +7,8 @@
 #   ./hack/release.sh v0.1.0             all checks, then the tag, which it doesn't push
 #   ./hack/release.sh v0.1.0 --dry-run   all checks
 #
-# The version must be later than the last tag, and the topmost one of CHANGELOG.md. Nothing
-# may be uncommitted, README.md must name the client-go and Go of go.mod, and .ci/run must
+# The version must be later than the last release, and the topmost one of CHANGELOG.md. The last
+# commit must be the one that origin's main has, nothing may be uncommitted, README.md must name the client-go and Go of go.mod, and .ci/run must
 # pass with all its parts checked. CONTRIBUTING.md tells how to prepare a release.
 
 set -o errexit -o nounset -o pipefail
@@ -28,11 +28,14 @@ problem() { echo "release.sh: $*" >&2; status=1; }
 commit=$(git rev-parse HEAD)
 [[ -z $(git status --porcelain) ]] || problem "there are uncommitted changes"
 
-last=$(git tag --list 'v[0-9]*' --sort=-version:refname | head -n 1)
-[[ -z $last || ($version != "$last" && $(printf '%s\n' "$last" "$version" | sort -V | tail -n 1) == "$version") ]] ||
-  problem "$version is not later than the last tag, $last"
+git fetch --quiet --tags origin main || problem "can't fetch main and the tags of origin"
+[[ $(git rev-parse --quiet --verify FETCH_HEAD) == "$commit" ]] || problem "the last commit isn't origin's main"
 
-heading=$(grep --max-count=1 '^## ' CHANGELOG.md)
+last=$(git tag --list | grep --extended-regexp '^v[0-9]+\.[0-9]+\.[0-9]+$' | sort -V | tail -n 1) || true
+[[ -z $last || ($version != "$last" && $(printf '%s\n' "$last" "$version" | sort -V | tail -n 1) == "$version") ]] ||
+  problem "$version is not later than the last release, $last"
+
+heading=$(grep --max-count=1 '^## ' CHANGELOG.md) || heading="no heading"
 [[ $heading == "## $version" ]] || problem "CHANGELOG.md begins with \"$heading\", not \"## $version\""
 changes=$(awk '/^## / { headings++ } headings == 1' CHANGELOG.md)
 if [[ $changes == *"### Breaking"* && $version != v0.*.0 && $version != v1.0.0 ]]; then

@@ -10,7 +10,8 @@
 #   ./hack/test.sh unit integration   these parts
 #   ./hack/test.sh --list             what parts there are; * marks those of the first
 #
-# Needs Go, git, bash and, on Linux, a C compiler for the race detector, which it installs
+# A part does the same in every run; a variant has a name, and "all" runs the one that includes
+# the other. Needs Go, git, bash and, on Linux, a C compiler for the race detector, which it installs
 # with apt-get if it can. It builds everything else. It fails when a part fails or did not
 # run. All parts run, also after one that fails. A part that needs what is out of reach says
 # "not checked", and fails nothing. Two parts run at a time, if possible one that waits for
@@ -25,14 +26,14 @@ GOFLAGS="$(go env GOFLAGS) -vet=off"
 export GOFLAGS
 # Nested modules, which users never import; the root module is the SDK itself.
 nested=(examples hack/bench hack/codegen hack/controlplane hack/integration hack/release hack/tools)
-vetted=(. "${nested[@]}")
 
 # Every part is a function of its name below.
-parts=(format tidy vet codegen api vuln compat lint unit fuzz bench controlplane integration templates demos release)
-# First unit, which compiles for the race detector: vet would compile what integration, which runs
-# beside it, is compiling.
-quick=(format unit vet codegen integration templates)
-waiting=(controlplane integration templates demos release) # for API servers, more than they compute
+parts=(format tidy vet codegen api vuln compat lint unit bench controlplane integration templates quickstart demos release)
+variants=(integration-short templates-short) # of a part that includes it
+# First unit, which compiles for the race detector: vet would compile what integration-short, which
+# runs beside it, is compiling.
+quick=(format unit vet codegen integration-short templates-short quickstart)
+waiting=(controlplane integration integration-short templates templates-short quickstart demos release) # for API servers, more than they compute
 
 readonly not_checked=77 # what a part returns then
 
@@ -59,8 +60,8 @@ part_tidy() { # go.mod and go.sum are what go mod tidy makes
   each_module . "${nested[@]}" hack/lint -- go mod tidy -diff
 }
 
-part_vet() { # go vet of every module; "all" vets only those with generated code, which lint skips
-  each_module "${vetted[@]}" -- go vet ./...
+part_vet() { # go vet of the modules with generated code, which lint leaves out
+  each_module . hack/codegen -- go vet ./...
 }
 
 part_lint() { # golangci-lint of every module, with one configuration
@@ -93,25 +94,40 @@ part_unit() { # tests of the SDK without a cluster
   go test -race -count=1 ./...
 }
 
-part_fuzz() { # a few seconds for every fuzz target; hack/fuzz.sh takes longer
-  hack/fuzz.sh 10s
-}
-
 part_controlplane() { # tests of the harness that runs real control planes
   go -C hack/controlplane test -race -count=1 -timeout=40m ./...
 }
 
-part_integration() { # tests of the SDK on a real API server
-  go -C hack/integration test $short $race -count=1 -parallel=4 -timeout=40m . -fleet.duration=25s
+part_integration() { # tests of the SDK on a real API server, under the race detector
+  integration -race
 }
 
-part_templates() { # the templates, the quickstart and what examples share, on real control planes
-  go -C examples test $short -count=1 -timeout=40m . ./envtest ./internal/... ./unittest
-  go -C examples test -count=1 -timeout=40m -run=TestQuickstartTakesEveryStep ./quickstart
+part_integration-short() { # integration without tests that end API servers, nor the race detector
+  integration -short
+}
+
+integration() {
+  go -C hack/integration test "$@" -count=1 -parallel=4 -timeout=40m . -fleet.duration=25s
+}
+
+part_templates() { # the templates, and what examples share, on real control planes
+  templates
+}
+
+part_templates-short() { # templates with one API server for all of them
+  templates -short
+}
+
+templates() {
+  go -C examples test "$@" -count=1 -timeout=40m . ./envtest ./internal/... ./unittest
+}
+
+part_quickstart() { # the quickstart
+  go -C examples test -count=1 -timeout=40m ./quickstart
 }
 
 part_demos() { # the demos, on real control planes
-  go -C examples test -count=1 -timeout=40m ./controller-runtime ./fleet ./probe-controller ./quickstart ./watch
+  go -C examples test -count=1 -timeout=40m ./controller-runtime ./fleet ./probe-controller ./watch
 }
 
 part_bench() { # the benchmarks' own tests; hack/bench.sh runs the benchmarks
@@ -157,10 +173,10 @@ need_c_compiler() {
 
 case ${1-} in
   --list)
-    for part in "${parts[@]}"; do
+    for part in "${parts[@]}" "${variants[@]}"; do
       mark=" "
       if [[ " ${quick[*]} " == *" $part "* ]]; then mark="*"; fi
-      printf '%s %-13s %s\n' "$mark" "$part" "$(sed -n "s/^part_$part() { # //p" hack/test.sh)"
+      printf '%s %-18s %s\n' "$mark" "$part" "$(sed -n "s/^part_$part() { # //p" hack/test.sh)"
     done
     exit 0
     ;;
@@ -171,24 +187,42 @@ case ${1-} in
 esac
 
 chosen=()
-short="" # leaves out tests that end API servers, or start one for each template
-race=-race # for integration; the quick run leaves it out, to take less time
 case ${1-} in
-  "") chosen=("${quick[@]}") short=-short race="" vetted=(. examples hack/codegen hack/controlplane hack/integration) ;;
-  all) chosen=("${parts[@]}") vetted=(. hack/codegen) ;; # see part_vet
+  "") chosen=("${quick[@]}") ;;
+  all) chosen=("${parts[@]}") ;;
   *)
     for part; do
-      declare -F "part_$part" >/dev/null || { echo "test.sh: no part $part; the parts are: ${parts[*]}" >&2; exit 2; }
+      [[ " ${parts[*]} ${variants[*]} " == *" $part "* ]] ||
+        { echo "test.sh: no part $part; the parts are: ${parts[*]} ${variants[*]}" >&2; exit 2; }
       [[ " ${chosen[*]-} " == *" $part "* ]] || chosen+=("$part")
     done
     ;;
 esac
 
 tmp=$(mktemp -d)
-# Background jobs get a process group each, so that an interrupt reaches all that they run.
+# Background jobs get a process group each, so that a signal reaches all that they run. They ignore
+# SIGINT if this script was started in the background of another one, so they get SIGTERM.
 set -o monitor
-trap 'for group in $(jobs -p); do kill -INT -- "-$group" 2>/dev/null || true; done; wait; rm -rf "$tmp"' EXIT
-trap 'exit 130' INT TERM
+# end ends all jobs, after ten seconds by force.
+end() {
+  local groups group running
+  groups=$(jobs -p)
+  for group in $groups; do kill -TERM -- "-$group" 2>/dev/null || true; done
+  for _ in {1..50}; do
+    running=""
+    for group in $groups; do
+      if kill -0 -- "-$group" 2>/dev/null; then running=yes; fi
+    done
+    [[ -n $running ]] || break
+    sleep 0.2
+  done
+  for group in $groups; do kill -KILL -- "-$group" 2>/dev/null || true; done
+  wait
+  rm -rf "$tmp"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # run PART...: one after the other, each into PART.log, then its status and time into PART.
 # It leaves out what another run has begun.
@@ -239,17 +273,15 @@ for part in "${chosen[@]}"; do
     "$not_checked") result="not checked" ;;
     *) result=FAILED status=1 ;;
   esac
-  summary+=("$(printf '%-13s %-11s %5d s' "$part" "$result" "$took")")
+  summary+=("$(printf '%-18s %-11s %5d s' "$part" "$result" "$took")")
 done
 
 printf '\n=== summary\n'
 printf '%s\n' "${summary[@]}"
-printf '%-13s %-11s %5d s\n' "" total "$((SECONDS - started))"
+printf '%-18s %-11s %5d s\n' "" total "$((SECONDS - started))"
 left_out=()
 for part in "${parts[@]}"; do
   [[ " ${chosen[*]} " == *" $part "* ]] || left_out+=("$part")
 done
-[[ -z $short ]] || echo "Not run: tests that end API servers or start one for each template, integration under the" \
-  "race detector, and go vet of modules that these parts don't build; ./hack/test.sh vet integration templates runs them."
 ((${#left_out[@]} == 0)) || echo "Not run: ${left_out[*]}; ./hack/test.sh all runs all parts."
 exit $status

@@ -6,8 +6,8 @@
 #
 #   - what the module exports is not what hack/tools/api.txt lists;
 #   - the CRD removes something, or rejects objects that hack/tools/stored.crd.yaml or the
-#     last tag's CRD accepts;
-#   - something of the API is incompatible with the last tag's, and no section "### Breaking" of
+#     last release's CRD accepts;
+#   - something of the API is incompatible with the last release's, and no section "### Breaking" of
 #     CHANGELOG.md since then names it, as `remote.Cluster.Rotate`.
 
 set -o errexit -o nounset -o pipefail
@@ -29,8 +29,9 @@ if ! diff -u hack/tools/api.txt "$tmp/api.txt"; then
 fi
 "$tmp/crdcompat" hack/tools/stored.crd.yaml $crd || status=1
 
-if ! last=$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null); then
-  echo "There is no tag to compare with."
+last=$(git tag --merged HEAD | grep --extended-regexp '^v[0-9]+\.[0-9]+\.[0-9]+$' | sort -V | tail -n 1) || true
+if [[ -z $last ]]; then
+  echo "There is no release to compare with."
   exit $status
 fi
 mkdir "$tmp/last"

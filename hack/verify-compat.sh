@@ -2,21 +2,19 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Builds every public package and runs the unit tests with each client-go that a
-# release supports, prints a table, and compares it with the README's. Arguments name
-# minors ("0.36"), or "next", which is the minor after those; all by default. The next one is
-# tried once it can be fetched, with the Go that it asks for, and fails nothing unless it is
-# named. Three modules stand in for users:
+# Builds every public package with each client-go that a release supports, tests it as a user's
+# module, prints a table, and compares it with the README's. Arguments name minors ("0.36"), or
+# "next", the minor after those; all by default. The next one is tried once it can be fetched, a
+# beta too, with the Go that it asks for, and fails nothing unless it is named.
 #
-#   unit        this module with its requirements raised, and all its tests; with the
-#               requirements of go.mod, it is only built, and hack/test.sh unit tests it
+#   build       this module with its requirements raised
 #   consumer    another module that requires this one and a client-go of its own
 #   controller  examples/controller-runtime with the controller-runtime that was made for
 #               that client-go, and the tests of its controller, on real API servers
 #
-# With the latest minor, the tests of hack/integration run, too. CI runs that minor with
-# GOFLAGS=-race. hack/test.sh compat doesn't use the race detector, since that compiles all once
-# more; the parts unit and integration use it with the earliest minor.
+# With the latest minor and the next, and with --tests before the arguments, all unit tests run in
+# place of the build; hack/test.sh unit runs them with the earliest. With the latest, the tests of
+# hack/integration run, too. CI runs --tests with each minor, the latest with GOFLAGS=-race.
 #
 # Needs the Go that client-go asks for; the next one gets a later Go by GOTOOLCHAIN.
 
@@ -33,7 +31,8 @@ root=$PWD
 GOFLAGS="$(go env GOFLAGS) -mod=mod -vet=off" # vet would read all of each client-go
 export GOWORK=off GOFLAGS
 
-next=no
+next=no tests=""
+if [[ ${1-} == --tests ]]; then tests=yes; shift; fi
 if (($#)); then
   versions=()
   for minor; do
@@ -53,16 +52,16 @@ trap 'rm -rf "$tmp"' EXIT
 
 # as_this_module VERSION: this module as it is built when the user asks for VERSION.
 as_this_module() {
-  local mod=$tmp/$1/this.mod required
-  required=$(go list -m -f '{{.Version}}' k8s.io/client-go) || return
+  local mod=$tmp/$1/this.mod
   cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
   go get -modfile="$mod" "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" $(raised "$1") &&
     go mod tidy -modfile="$mod" && check_version k8s.io/client-go "$1" -modfile="$mod" &&
-    case $1 in
-      "$required") go build -modfile="$mod" ./... ;;
-      "$latest") go test -modfile="$mod" -count=1 ./... && on_real_api_servers "$1" ;;
-      *) go test -modfile="$mod" -count=1 ./... ;;
-    esac
+    if [[ -n $tests || $1 == "$latest" || " ${supported[*]} " != *" $1 "* ]]; then
+      go test -modfile="$mod" -count=1 ./...
+    else
+      go build -modfile="$mod" ./...
+    fi &&
+    if [[ $1 == "$latest" ]]; then on_real_api_servers "$1"; fi
 }
 
 on_real_api_servers() {
@@ -80,7 +79,6 @@ as_consumer() {
   go mod init example.com/consumer &&
     go mod edit -require="$module@v0.0.0" -replace="$module=$root" &&
     go get "k8s.io/client-go@$1" $(raised "$1") && go mod tidy && check_version k8s.io/client-go "$1" &&
-    go build "$module/..." &&
     go test -count=1 ./... || return
   go list -m all | wc -l | tr -d ' ' >"$tmp/$1/modules"
 }
@@ -98,7 +96,7 @@ as_controller() {
   # be later ones.
   cd examples && sed '/\/\/ indirect$/d' go.mod >"$mod" && cp go.sum "${mod%.mod}.sum" || return
   # In the environment, since the tests build the program themselves.
-  export GOFLAGS="$GOFLAGS -modfile=$mod -tags=$tags"
+  export GOFLAGS="$GOFLAGS '-modfile=$mod' -tags=$tags" # quoted: a path may have a space
   go get "sigs.k8s.io/controller-runtime@$controller_runtime" \
     "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" $(raised "$1") &&
     go mod tidy && check_version k8s.io/client-go "$1" && check_version sigs.k8s.io/controller-runtime "$controller_runtime" &&
@@ -106,7 +104,7 @@ as_controller() {
 }
 
 # raised VERSION: what controller-runtime requires in a later version than client-go VERSION does.
-# unit and consumer use it, too, so that client-go is compiled once; what client-go itself requires
+# build and consumer use it, too, so that client-go is compiled once; what client-go itself requires
 # isn't tested then.
 raised() {
   case $1 in
@@ -148,25 +146,29 @@ step() { # step VERSION NAME COMMAND...: prints what failed, keeps what passed q
   fi
 }
 
-# try_next says how the minor after the supported ones does, or why it isn't tried.
+# try_next says how the minor after the supported ones does, or which module is missing.
 try_next() {
-  local minor=${latest#v0.} version output unit consumer
-  local next=v0.$((${minor%%.*} + 1))
+  local minor=${latest#v0.} next version output build consumer
+  next=v0.$((${minor%%.*} + 1))
   export GOTOOLCHAIN=auto
   mkdir "$tmp/next" && cd "$tmp/next" || return
-  printf 'package next\n\nimport _ "k8s.io/client-go/kubernetes"\n' >next.go
-  if ! output=$( (go mod init example.com/next && go get "k8s.io/client-go@$next" && go mod tidy) 2>&1); then
-    output=${output##*$'\n'}
-    echo "client-go $next is not tried: ${output#$'\t'}"
+  version=$(go list -m -versions -f '{{join .Versions "\n"}}' k8s.io/client-go@latest | grep "^$next\." | tail -n 1) # a beta only without a release
+  if [[ -z $version ]]; then
+    echo "client-go $next is not tried: no version of k8s.io/client-go is listed"
     return
   fi
-  version=$(go list -m -f '{{.Version}}' k8s.io/client-go) || return
+  printf 'package next\n\nimport _ "k8s.io/client-go/kubernetes"\n' >next.go
+  if ! output=$( (go mod init example.com/next && go get "k8s.io/client-go@$version" && go mod tidy) 2>&1); then
+    echo "client-go $version is not tried:"
+    grep --invert-match '^go: \(downloading\|creating\|to add\|finding\|added\)' <<<"$output"
+    return
+  fi
   GOTOOLCHAIN=$(go env GOVERSION) || return # a -modfile asks for none
   cd "$root" && mkdir "$tmp/$version" || return
-  unit=$(step "$version" unit as_this_module "$version")
+  build=$(step "$version" build as_this_module "$version")
   consumer=$(step "$version" consumer as_consumer "$version")
-  echo "client-go $version is not supported yet: unit $unit, consumer $consumer"
-  [[ $unit$consumer == okok ]]
+  echo "client-go $version is not supported yet: build $build, consumer $consumer"
+  [[ $build$consumer == okok ]]
 }
 
 table_row() { printf '%-10s  %-6s  %-8s  %-18s  %-10s  %7s  %s\n' "$@"; }
@@ -175,13 +177,13 @@ rows=()
 for version in ${versions[@]+"${versions[@]}"}; do
   mkdir -p "$tmp/$version"
   echo "client-go $version ..." >&2
-  unit=$(step "$version" unit as_this_module "$version")
+  build=$(step "$version" build as_this_module "$version")
   consumer=$(step "$version" consumer as_consumer "$version")
   controller=$(step "$version" controller as_controller "$version")
   controller_runtime=$(controller_runtime_for "$version")
   alone=$(step "$version" baseline baseline "$version")
   modules=- only=-
-  if [[ $unit$consumer$controller$alone == okokokok ]]; then
+  if [[ $build$consumer$controller$alone == okokokok ]]; then
     modules=$(<"$tmp/$version/modules") only=$(<"$tmp/$version/alone")
     row="| $version | $controller_runtime | $modules | $only |"
     grep --quiet --fixed-strings --line-regexp "$row" README.md ||
@@ -189,7 +191,7 @@ for version in ${versions[@]+"${versions[@]}"}; do
   else
     status=1
   fi
-  rows+=("$(table_row "$version" "$unit" "$consumer" "$controller_runtime" "$controller" "$modules" "$only")")
+  rows+=("$(table_row "$version" "$build" "$consumer" "$controller_runtime" "$controller" "$modules" "$only")")
 done
 
 if (($(grep --count '^| v0\.[0-9.]* | v0\.' README.md) != ${#supported[@]})); then
@@ -199,9 +201,8 @@ fi
 
 if ((${#rows[@]})); then
   echo
-  table_row client-go unit consumer controller-runtime controller modules "with client-go alone"
+  table_row client-go build consumer controller-runtime controller modules "with client-go alone"
   printf '%s\n' "${rows[@]}"
-  echo "The unit tests with the client-go of go.mod are those of ./hack/test.sh unit."
 fi
 if [[ $next == yes ]] && ! (try_next); then
   echo "verify-compat: the next client-go doesn't work yet" >&2

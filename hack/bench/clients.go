@@ -50,6 +50,7 @@ func clientGetRow(callers int) row {
 			for i := range keys {
 				name := fmt.Sprintf("dp-%04d", i)
 				dp := dataplanetest.DataPlane("default", name)
+				dp.ResourceVersion = "1" // as an informer has it
 				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + name + ".example.com:6443"
 				keys[i] = keyOf(dp)
 				if _, err := clients.add(dp); err != nil {

@@ -24,13 +24,16 @@ func TestRelease(t *testing.T) {
 		changes string    // CHANGELOG.md; that of v0.2.0 if empty
 		readme  [2]string // what is replaced in README.md, and with what
 		last    string    // an earlier tag
+		behind  bool      // origin's main lacks the last commit
 		newFile bool      // adds a file that isn't committed
 		says    string
 		fails   bool
 	}{
-		"all is checked":   {last: "v0.1.9", says: "Tagged as v0.2.0."},
-		"breaking changes": {changes: "## v0.2.0\n### Breaking\n", says: "Tagged as v0.2.0."},
-		"dry run":          {args: "v0.2.0 --dry-run", says: "Ready to be tagged as v0.2.0."},
+		"all is checked":      {last: "v0.1.9", says: "Tagged as v0.2.0."},
+		"breaking changes":    {changes: "## v0.2.0\n### Breaking\n", says: "Tagged as v0.2.0."},
+		"a later candidate":   {last: "v0.10.0-rc.1", says: "Tagged as v0.2.0."},
+		"a tag of no release": {last: "v99-test", says: "Tagged as v0.2.0."},
+		"dry run":             {args: "v0.2.0 --dry-run", says: "Ready to be tagged as v0.2.0."},
 
 		"a part fails":                     {vuln: "return 1", says: "FAILED", fails: true},
 		"a part fails, dry run":            {args: "v0.2.0 --dry-run", vuln: "return 1", says: "FAILED", fails: true},
@@ -39,7 +42,9 @@ func TestRelease(t *testing.T) {
 		"a file changes meanwhile":         {vuln: "echo >>README.md", says: "changed meanwhile", fails: true},
 		"the commit changes meanwhile":     {vuln: "git commit --quiet --allow-empty -m new", says: "changed meanwhile", fails: true},
 		"a file is not committed":          {newFile: true, says: "there are uncommitted changes", fails: true},
-		"an earlier version":               {last: "v0.10.0", says: "v0.2.0 is not later than the last tag, v0.10.0", fails: true},
+		"an earlier version":               {last: "v0.10.0", says: "v0.2.0 is not later than the last release, v0.10.0", fails: true},
+		"a changelog without a heading":    {changes: "# Changelog\n", says: `begins with "no heading", not "## v0.2.0"`, fails: true},
+		"a commit that isn't on main":      {behind: true, says: "the last commit isn't origin's main", fails: true},
 		"a version without changes":        {args: "v0.3.0", says: `begins with "## v0.2.0", not "## v0.3.0"`, fails: true},
 		"a patch with breaking changes":    {args: "v0.2.1", changes: "## v0.2.1\n### Breaking\n", says: "which v0.2.1 can't have", fails: true},
 		"README has another Go":            {readme: [2]string{"requires Go 1.", "requires Go 0."}, says: "requires Go 1.", fails: true},
@@ -47,9 +52,11 @@ func TestRelease(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			dir := clone(t)
-			if test.last != "" {
-				run(t, dir, "git", "tag", test.last)
+			dir, origin := clone(t), t.TempDir()
+			run(t, origin, "git", "init", "--quiet", "--bare")
+			run(t, dir, "git", "remote", "add", "origin", origin)
+			if test.last != "" { // which only origin has
+				run(t, dir, "git", "push", "--quiet", "origin", "HEAD:refs/tags/"+test.last)
 			}
 			write(t, dir, "CHANGELOG.md", cmp.Or(test.changes, "## v0.2.0\n"))
 			replace(t, dir, "README.md", test.readme[0], test.readme[1])
@@ -57,6 +64,10 @@ func TestRelease(t *testing.T) {
 			write(t, dir, ".ci/run", "#!/usr/bin/env bash\nexec hack/test.sh vuln\n")
 			run(t, dir, "git", "commit", "--quiet", "--all", "--message=Prepare")
 			commit := run(t, dir, "git", "rev-parse", "HEAD")
+			if test.behind {
+				commit += "~"
+			}
+			run(t, dir, "git", "push", "--quiet", "origin", commit+":refs/heads/main")
 			if test.newFile {
 				write(t, dir, "new.txt", "")
 			}
