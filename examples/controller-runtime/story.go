@@ -6,8 +6,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -43,26 +43,14 @@ func (s *story) play(ctx context.Context) (err error) {
 	if s.target, err = client.New(s.clusters.Targets[0].Config(), client.Options{Scheme: s.client.Scheme()}); err != nil {
 		return err
 	}
-	for i, step := range []struct {
-		title string
-		do    func(context.Context) error
-	}{
-		{"A DataPlane is created: the controller configures the gateway in its cluster", s.create},
-		{"The public virtual host changes: the config map follows", s.changeHost},
-		{"The credentials are replaced by those of a user without rights", s.rotateToNobody},
-		{"The credentials are replaced by those of a user who may write config maps", s.rotate},
-		{"The DataPlane is deleted: first, the controller removes the config map", s.remove},
-	} {
-		fmt.Printf("\n%d. %s\n", i+1, step.title)
-		bounded, cancel := context.WithTimeout(ctx, time.Minute)
-		err := step.do(bounded)
-		cancel()
-		if ctx.Err() != nil {
-			return nil // interrupted
-		}
-		if err != nil {
-			return fmt.Errorf("step %d, %q: %w", i+1, step.title, err)
-		}
+	if err := demo.Play(ctx, os.Stdout, []demo.Step{
+		{Title: "A DataPlane is created: the controller configures the gateway in its cluster", Do: s.create},
+		{Title: "The public virtual host changes: the config map follows", Do: s.changeHost},
+		{Title: "The credentials are replaced by those of a user without rights", Do: s.rotateToNobody},
+		{Title: "The credentials are replaced by those of a user who may write config maps", Do: s.rotate},
+		{Title: "The DataPlane is deleted: first, the controller removes the config map", Do: s.remove},
+	}); err != nil {
+		return err
 	}
 	fmt.Println("\nDone: the controller followed a DataPlane from its creation to its deletion.")
 	return nil

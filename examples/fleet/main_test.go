@@ -5,32 +5,22 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
-	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
@@ -147,32 +137,6 @@ func TestInterruptEndsReplicas(t *testing.T) {
 	p.LeavesNothing()
 }
 
-func TestReplicasEndWithAKilledParent(t *testing.T) {
-	t.Parallel()
-	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
-		t.Skip("only Linux has /proc")
-	}
-	p := demotest.Start(t, program, "--replicas=3", "--lease-duration=20s") // long enough that nothing else is printed meanwhile
-	p.WaitFor("is killed")
-	kubeconfig := regexp.MustCompile(`--kubeconfig (\S+)`).FindStringSubmatch(p.Stdout())[1]
-	require.NotEmpty(t, processesOf(t, kubeconfig))
-	p.Kill()
-	require.Eventually(t, func() bool { return len(processesOf(t, kubeconfig)) == 0 }, demotest.Patience, 50*time.Millisecond)
-}
-
-// processesOf returns the processes whose command lines name a file.
-func processesOf(t *testing.T, file string) (found []string) {
-	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	require.NoError(t, err)
-	for _, path := range all {
-		// A process may have ended meanwhile.
-		if command, err := os.ReadFile(path); err == nil && strings.Contains(string(command), file) {
-			found = append(found, path)
-		}
-	}
-	return found
-}
-
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -190,153 +154,6 @@ func TestUsage(t *testing.T) {
 	p := demotest.Start(t, program, "--kubeconfig="+filepath.Join(t.TempDir(), "none"))
 	assert.Equal(t, 1, p.Wait())
 	assert.Contains(t, p.String(), "no such file")
-}
-
-// TestExistingCluster uses one control plane, whose DataPlanes describe itself.
-func TestExistingCluster(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	c := newCluster(t)
-	dataPlanes := rbacv1.PolicyRule{APIGroups: []string{"openchoreo.dev"}, Resources: []string{"dataplanes"}, Verbs: []string{"list", "watch"}}
-	leases := rbacv1.PolicyRule{
-		APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"},
-		Verbs: []string{"create", "get", "list", "update", "delete"},
-	}
-	nobody := c.kubeconfig(t, "nobody")
-	reader := c.kubeconfig(t, "reader", dataPlanes)
-	replica := c.kubeconfig(t, "replica", dataPlanes, leases)
-	c.create(t, "one", mayCount)
-	c.create(t, "two", mayCount)
-	require.NoError(t, createDeployment(ctx, c.Target, "shop"))
-	require.NoError(t, createDeployment(ctx, c.Target, "cart"))
-
-	t.Run("without the rights", func(t *testing.T) {
-		p := demotest.Start(t, program, "--kubeconfig="+nobody)
-		assert.Equal(t, 1, p.Wait())
-		assert.Contains(t, p.String(), "fleet: listing DataPlanes: dataplanes.openchoreo.dev is forbidden")
-		p = demotest.Start(t, program, "--kubeconfig="+reader, "--shards=2", "--lease-duration=2s")
-		assert.Equal(t, 1, p.Wait())
-		assert.Contains(t, p.String(), `a right is missing: leases.coordination.k8s.io is forbidden: User "reader" cannot list resource "leases"`)
-	})
-
-	t.Run("alone", func(t *testing.T) {
-		p := demotest.Start(t, program, "--kubeconfig="+reader, "-A", "--metrics=127.0.0.1:0")
-		p.WaitFor("4 Deployments in 2 of 2 data planes")
-
-		c.create(t, "cut-short", mayCount)
-		c.create(t, "no-rights")
-		dp, err := c.dataPlanes.Get(ctx, "cut-short", metav1.GetOptions{})
-		require.NoError(t, err)
-		dp.Spec.KubernetesCluster.Credentials.ClientKey = "!"
-		_, err = c.dataPlanes.Update(ctx, dp, metav1.UpdateOptions{})
-		require.NoError(t, err)
-		p.WaitFor("no-rights     Retrying")
-		assert.Regexp(t, `no-rights +Retrying .*User "no-rights" cannot list resource "deployments"`, p.Stdout())
-		p.WaitFor("cut-short     Retrying")
-		assert.Regexp(t, `cut-short +(Rotated|Retrying) .*spec\.kubernetesCluster\.credentials\.clientKey`, p.Stdout())
-
-		_, err = c.DataPlane(ctx, c.Target, "no-rights", mayCount) // grants them
-		require.NoError(t, err)
-		p.WaitFor("6 Deployments in 3 of 4 data planes")
-		require.NoError(t, deleteDeployment(ctx, c.Target, "cart"))
-		p.WaitFor("3 Deployments in 3 of 4 data planes")
-		waitForMetrics(t, p,
-			`fleet_running{name="cut-short",namespace="default"} 0`,
-			`fleet_running{name="no-rights",namespace="default"} 1`,
-			`fleet_running{name="one",namespace="default"} 1`)
-		assert.Regexp(t, `(?m)^fleet_retries_total\{name="no-rights",namespace="default"\} [1-9]`, metricsOf(t, p))
-		assert.Regexp(t, `(?m)^fleet_runs_ended_total\{outcome="failed"\} [1-9]`, metricsOf(t, p))
-		for _, name := range []string{"cut-short", "no-rights"} {
-			require.NoError(t, c.dataPlanes.Delete(ctx, name, metav1.DeleteOptions{}))
-		}
-		p.WaitFor("2 Deployments in 2 of 2 data planes")
-		waitForMetrics(t, p, "fleet_removed_total 2", `fleet_runs_ended_total{outcome="deleted"} 1`, "fleet_shards_led 0")
-		assert.NotContains(t, metricsOf(t, p), "no-rights")
-		assert.NotContains(t, metricsOf(t, p), "cut-short")
-
-		rotated, err := c.DataPlane(ctx, c.Target, "one", mayCount)
-		require.NoError(t, err)
-		dp, err = c.dataPlanes.Get(ctx, "one", metav1.GetOptions{})
-		require.NoError(t, err)
-		dp.Spec = rotated.Spec
-		_, err = c.dataPlanes.Update(ctx, dp, metav1.UpdateOptions{})
-		require.NoError(t, err)
-		waitForMetrics(t, p, `fleet_rotations_total{name="one",namespace="default"} 1`, `fleet_running{name="one",namespace="default"} 1`)
-		p.Signal(os.Interrupt)
-		assert.Equal(t, 130, p.Wait())
-		p.LeavesNothing()
-	})
-
-	t.Run("replicas", func(t *testing.T) {
-		args := []string{"--kubeconfig=" + replica, "--shards=4", "--lease-duration=5s", "-o=json", "--metrics=127.0.0.1:0"}
-		a := demotest.Start(t, program, append(args, "--replica=a")...)
-		waitForEvents(t, a, 2, func(e Event) bool { return e.State == fleet.StateRunning && e.Replica == "a" && e.Deployments == 1 })
-		b := demotest.Start(t, program, append(args, "--replica=b")...)
-		waitForEvents(t, b, 2, func(e Event) bool { return e.Shard != nil && e.State == leading })
-		waitForMetrics(t, a, "fleet_shards_led 2")
-		waitForMetrics(t, b, "fleet_shards_led 2")
-		for _, name := range []string{"one", "two"} {
-			series := fmt.Sprintf(`fleet_running{name=%q,namespace="default"} 1`, name)
-			require.Eventually(t, func() bool {
-				return strings.Count(metricsOf(t, a)+metricsOf(t, b), series) == 1
-			}, demotest.Patience, 50*time.Millisecond, "each data plane has metrics at one replica")
-		}
-		a.Signal(syscall.SIGTERM)
-		assert.Equal(t, 130, a.Wait())
-		waitForMetrics(t, b, `fleet_running{name="one",namespace="default"} 1`, `fleet_running{name="two",namespace="default"} 1`)
-		b.Signal(syscall.SIGTERM)
-		assert.Equal(t, 130, b.Wait())
-		text := demotest.Start(t, program, "--kubeconfig="+replica, "--shards=4", "--lease-duration=5s", "--replica=c")
-		text.WaitFor("c  shard 3               Leading")
-		text.WaitFor("2 Deployments in 2 of 2 data planes")
-		text.Signal(syscall.SIGTERM)
-		assert.Equal(t, 130, text.Wait())
-		left, err := c.core.CoordinationV1().Leases("default").List(ctx, metav1.ListOptions{})
-		require.NoError(t, err)
-		require.Len(t, left.Items, 4)
-		for i := range left.Items {
-			assert.Empty(t, *left.Items[i].Spec.HolderIdentity)
-		}
-	})
-}
-
-// metricsOf returns what a process serves at the address that it has printed.
-func metricsOf(t *testing.T, p *demotest.Process) string {
-	t.Helper()
-	url := regexp.MustCompile(`metrics: (\S+)`).FindStringSubmatch(p.String())[1]
-	response, err := http.Get(url)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	return string(body)
-}
-
-// waitForMetrics waits until a process serves all these lines.
-func waitForMetrics(t *testing.T, p *demotest.Process, lines ...string) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		metrics := metricsOf(t, p)
-		return !slices.ContainsFunc(lines, func(line string) bool { return !strings.Contains(metrics, line+"\n") })
-	}, demotest.Patience, 50*time.Millisecond, lines)
-}
-
-// waitForEvents waits until a process has printed n wanted events.
-func waitForEvents(t *testing.T, p *demotest.Process, n int, wanted func(Event) bool) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		found := 0
-		decoder := json.NewDecoder(strings.NewReader(p.Stdout()))
-		for {
-			var event Event
-			if decoder.Decode(&event) != nil { // the end, or half a line
-				return found >= n
-			}
-			if wanted(event) {
-				found++
-			}
-		}
-	}, demotest.Patience, 10*time.Millisecond, p)
 }
 
 // table is a table in the output, with what comes right before it.
@@ -386,29 +203,6 @@ type cluster struct {
 	*demo.Target
 	core       kubernetes.Interface
 	dataPlanes openchoreotyped.DataPlaneInterface
-}
-
-func newCluster(t *testing.T) *cluster {
-	cp, err := controlplane.Start(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, cp.Stop()) })
-	require.NoError(t, cp.InstallCRDs(t.Context(), crds.DataPlane()))
-	core, err := kubernetes.NewForConfig(cp.Config())
-	require.NoError(t, err)
-	client, err := openchoreoclient.NewForConfig(cp.Config())
-	require.NoError(t, err)
-	return &cluster{
-		&demo.Clusters{Namespace: "default"}, &demo.Target{ControlPlane: cp, Name: "itself"},
-		core, client.OpenChoreoV1alpha1().DataPlanes("default"),
-	}
-}
-
-// create creates a DataPlane with a new user.
-func (c *cluster) create(t *testing.T, name string, rules ...rbacv1.PolicyRule) {
-	dp, err := c.DataPlane(t.Context(), c.Target, name, rules...)
-	require.NoError(t, err)
-	_, err = c.dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
-	require.NoError(t, err)
 }
 
 // kubeconfig writes a kubeconfig file for a user with the rights in rules.

@@ -94,6 +94,7 @@ func story(ctx context.Context, clusters *demo.Clusters, metricsAddress string) 
 func (s *stage) play(ctx context.Context) error {
 	first, second := s.Targets[0], s.Targets[1]
 	const planes = targets * planesPerTarget
+	var steps []demo.Step
 	for _, step := range []struct {
 		title string
 		do    func() error
@@ -147,17 +148,18 @@ func (s *stage) play(ctx context.Context) error {
 			sum{planesPerTarget*(3+1) - 3, planes - 1, planes - 1},
 		},
 	} {
-		fmt.Printf("\n# %s\n\n", step.title)
-		err := step.do()
-		if err == nil {
-			err = s.wait(ctx, step.want.String(), func() bool { return s.sum() == step.want })
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", step.title, err)
-		}
-		s.table()
+		steps = append(steps, demo.Step{Title: step.title, Do: func(ctx context.Context) error {
+			err := step.do()
+			if err == nil {
+				err = s.wait(ctx, step.want.String(), func() bool { return s.sum() == step.want })
+			}
+			if err == nil {
+				s.table()
+			}
+			return err
+		}})
 	}
-	return nil
+	return demo.Play(ctx, os.Stdout, steps)
 }
 
 // rotate gives the user of a data plane another certificate, and waits until its run has it.

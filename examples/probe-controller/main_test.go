@@ -32,7 +32,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/client-go/util/retry"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -231,48 +230,6 @@ func TestReplicas(t *testing.T) {
 	for _, p := range []*replica{leader, follower} {
 		assert.NotContains(t, p.String(), "is forbidden")
 	}
-}
-
-// TestLifecycle runs one process on a cluster whose DataPlanes describe that cluster.
-func TestLifecycle(t *testing.T) {
-	t.Parallel()
-	c := startCluster(t)
-	p := startReplica(t, c.kubeconfig(t, "default", "admin", "system:masters"),
-		"--namespace=default", "--interval=1h", "--min-backoff=1h", "--max-backoff=1h")
-
-	assert.Equal(t, http.StatusServiceUnavailable, p.status(t, "/readyz"), "the cluster does not serve DataPlanes")
-	assert.Equal(t, http.StatusOK, p.status(t, "/healthz"))
-	c.installCRD(t)
-	require.Eventually(t, func() bool { return p.status(t, "/readyz") == http.StatusOK }, demotest.Patience, tick)
-	p.WaitFor("msg=leading")
-
-	// A change of the spec is probed at once, even with long intervals.
-	dp := c.describe(t, c, "self")
-	good := dp.Spec.KubernetesCluster.Credentials.ClientKey
-	dp.Spec.KubernetesCluster.Credentials.ClientKey = "!"
-	dp, err := c.dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
-	require.NoError(t, err)
-	c.waitForConnected(t, "self", metav1.ConditionFalse, "InvalidCredentials")
-	dp = c.get(t, dp.Name)
-	dp.Spec.KubernetesCluster.Credentials.ClientKey = good
-	_, err = c.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
-	require.NoError(t, err)
-	c.waitForConnected(t, "self", metav1.ConditionTrue, "Reachable")
-	assert.Equal(t, int64(2), c.connected(t, "self").ObservedGeneration)
-
-	// Another replica holds the Lease: this one must end.
-	leases := c.core.CoordinationV1().Leases("default")
-	require.NoError(t, retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		lease, err := leases.Get(t.Context(), name, metav1.GetOptions{})
-		require.NoError(t, err)
-		holder, now := "another", metav1.NowMicro()
-		lease.Spec.HolderIdentity, lease.Spec.RenewTime = &holder, &now
-		_, err = leases.Update(t.Context(), lease, metav1.UpdateOptions{})
-		return err
-	}))
-	assert.Equal(t, 1, p.Wait(), p)
-	assert.Contains(t, p.String(), "the lease default/probe-controller was lost")
-	assert.Equal(t, "another", c.leaseHolder(t, "default"))
 }
 
 type verdict struct {

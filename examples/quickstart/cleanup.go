@@ -15,8 +15,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 )
+
+// patience is how long each removal may take.
+const patience = time.Minute
 
 // create calls do, and undo at the end. An interrupt doesn't cancel the request of do, because
 // then it would be unknown whether there is anything to remove.
@@ -24,7 +28,7 @@ func (q *quickstart) create(ctx context.Context, do, undo func(context.Context) 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	uninterrupted, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.patience)
+	uninterrupted, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if err := do(uninterrupted); err != nil {
 		return err
@@ -40,9 +44,9 @@ func (q *quickstart) onCleanUp(undo func(context.Context) error) { q.undo = appe
 func (q *quickstart) cleanUp() error {
 	var errs []error
 	for i := len(q.undo) - 1; i >= 0; i-- {
-		ctx, cancel := context.WithTimeout(context.Background(), q.patience)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		if err := q.undo[i](ctx); err != nil && !apierrors.IsNotFound(err) {
-			errs = append(errs, fmt.Errorf("cleaning up: %w", err))
+			errs = append(errs, fmt.Errorf("%w: %w", demo.ErrCleanUp, err))
 		}
 		cancel()
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -32,6 +31,7 @@ import (
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
@@ -53,9 +53,7 @@ const (
 
 // quickstart holds the results of earlier steps.
 type quickstart struct {
-	*printer
-	existing existingCluster
-	patience time.Duration // for each step and each removal
+	flags demo.Flags
 
 	managementConfig *rest.Config
 	targetPlane      *controlplane.ControlPlane
@@ -115,7 +113,7 @@ func (q *quickstart) installCRD(ctx context.Context) error {
 		return q.deleteCRD(ctx, crd.GetUID())
 	})
 	if apierrors.IsAlreadyExists(err) {
-		q.line("%s exists already; the quickstart leaves it as it is", crds.DataPlaneName)
+		line("%s exists already; the quickstart leaves it as it is", crds.DataPlaneName)
 		return nil
 	}
 	if err != nil {
@@ -124,7 +122,7 @@ func (q *quickstart) installCRD(ctx context.Context) error {
 	if _, err := q.listDataPlanes(ctx, q.namespace); err != nil {
 		return err
 	}
-	q.line("%s is installed and served", crds.DataPlaneName)
+	line("%s is installed and served", crds.DataPlaneName)
 	return nil
 }
 
@@ -175,8 +173,8 @@ func (q *quickstart) addDeployer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.line("user %q of group %q has a client certificate", q.deployer.Name, deployers)
-	q.line("the group may change config maps and deployments in namespace %q", workloads)
+	line("user %q of group %q has a client certificate", q.deployer.Name, deployers)
+	line("the group may change config maps and deployments in namespace %q", workloads)
 	return nil
 }
 
@@ -200,7 +198,7 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), dataPlanes.Informer().HasSynced) {
 		return fmt.Errorf("waiting for the informer: %w", ctx.Err())
 	}
-	q.line("informer: synced, %d DataPlanes", len(dataPlanes.Informer().GetStore().ListKeys()))
+	line("informer: synced, %d DataPlanes", len(dataPlanes.Informer().GetStore().ListKeys()))
 
 	credentials, err := helpers.CredentialsFor(q.deployer.Config())
 	if err != nil {
@@ -226,11 +224,11 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 	}, q.deleteDataPlane); err != nil {
 		return fmt.Errorf("does the cluster serve DataPlanes of another OpenChoreo release? %w", err)
 	}
-	q.line("created:  %s/%s, generation %d", dp.Namespace, dp.Name, dp.Generation)
+	line("created:  %s/%s, generation %d", dp.Namespace, dp.Name, dp.Generation)
 	if err := waitFor(ctx, arrived, dataPlaneName); err != nil {
 		return err
 	}
-	q.line("informer: %s has arrived", dataPlaneName)
+	line("informer: %s has arrived", dataPlaneName)
 	return nil
 }
 
@@ -240,10 +238,10 @@ func (q *quickstart) readFromLister(context.Context) error {
 		return err
 	}
 	creds := dp.Spec.KubernetesCluster.Credentials
-	q.line("cluster   %s at %s", dp.Spec.KubernetesCluster.Name, creds.APIServerURL)
-	q.line("registry  %s", dp.Spec.Registry.Prefix)
-	q.line("gateway   %s, %s", dp.Spec.Gateway.PublicVirtualHost, dp.Spec.Gateway.OrganizationVirtualHost)
-	q.line("key       %d characters, never printed", len(creds.ClientKey))
+	line("cluster   %s at %s", dp.Spec.KubernetesCluster.Name, creds.APIServerURL)
+	line("registry  %s", dp.Spec.Registry.Prefix)
+	line("gateway   %s, %s", dp.Spec.Gateway.PublicVirtualHost, dp.Spec.Gateway.OrganizationVirtualHost)
+	line("key       %d characters, never printed", len(creds.ClientKey))
 	return nil
 }
 
@@ -256,19 +254,19 @@ func (q *quickstart) apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.line("%s applied    spec.registry.secretRef=%s; the rest of the spec has not changed", fieldManager, applied.Spec.Registry.SecretRef)
+	line("%s applied    spec.registry.secretRef=%s; the rest of the spec has not changed", fieldManager, applied.Spec.Registry.SecretRef)
 
 	_, err = q.dataPlanes.Apply(ctx, secretRef("other-credentials"), metav1.ApplyOptions{FieldManager: "somebody-else"})
 	if !apierrors.IsConflict(err) {
 		return fmt.Errorf("want a conflict between field managers, got %w", orNoError(err))
 	}
-	q.line("somebody-else failed  %v", err)
+	line("somebody-else failed  %v", err)
 
 	owned, err := openchoreoapply.ExtractDataPlane(applied, fieldManager)
 	if err != nil {
 		return err
 	}
-	q.line("%s owns       spec.registry.secretRef=%s, and nothing else", fieldManager, *owned.Spec.Registry.SecretRef)
+	line("%s owns       spec.registry.secretRef=%s, and nothing else", fieldManager, *owned.Spec.Registry.SecretRef)
 	return nil
 }
 
@@ -292,7 +290,7 @@ func (q *quickstart) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.line("connected to %s as %q", config.Host, user)
+	line("connected to %s as %q", config.Host, user)
 
 	options := metav1.ApplyOptions{FieldManager: fieldManager}
 	configMap, err := q.target.CoreV1().ConfigMaps(workloads).Apply(ctx,
@@ -300,12 +298,12 @@ func (q *quickstart) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.line("deployed ConfigMap %s/%s", configMap.Namespace, configMap.Name)
+	line("deployed ConfigMap %s/%s", configMap.Namespace, configMap.Name)
 	deployment, err := q.target.AppsV1().Deployments(workloads).Apply(ctx, greeter(dp.Spec.Registry.Prefix), options)
 	if err != nil {
 		return err
 	}
-	q.line("deployed Deployment %s/%s, image %s", deployment.Namespace, deployment.Name, image(deployment))
+	line("deployed Deployment %s/%s, image %s", deployment.Namespace, deployment.Name, image(deployment))
 	return nil
 }
 
@@ -338,7 +336,7 @@ func (q *quickstart) tryForbidden(ctx context.Context) error {
 	if !apierrors.IsForbidden(err) {
 		return fmt.Errorf("want the target cluster to forbid it, got %w", orNoError(err))
 	}
-	q.line("%v", err)
+	line("%v", err)
 	return nil
 }
 
@@ -393,7 +391,7 @@ func (q *quickstart) rotate(ctx context.Context) error {
 	if user != successor.Name {
 		return fmt.Errorf("the target cluster sees user %q after the rotation, not %q", user, successor.Name)
 	}
-	q.line("the same client is user %q now", user)
+	line("the same client is user %q now", user)
 	if _, err := q.target.CoreV1().ConfigMaps(workloads).Apply(ctx,
 		applycorev1.ConfigMap("farewell", workloads), metav1.ApplyOptions{FieldManager: fieldManager}); err != nil {
 		return err
@@ -401,7 +399,7 @@ func (q *quickstart) rotate(ctx context.Context) error {
 	if err := waitFor(ctx, arrived, "farewell"); err != nil {
 		return err
 	}
-	q.line("the informer goes on, and has seen ConfigMap %s/farewell", workloads)
+	line("the informer goes on, and has seen ConfigMap %s/farewell", workloads)
 	return nil
 }
 
@@ -439,7 +437,7 @@ func (q *quickstart) reportConditions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.table(helpers.Evaluate(updated))
+	table(helpers.Evaluate(updated))
 	if !helpers.IsReady(updated) || !helpers.IsConnected(updated) || helpers.IsGatewayProvisioned(updated) {
 		return errors.New("want Ready and Connected, and no report on the gateway")
 	}
@@ -458,7 +456,7 @@ func (q *quickstart) outdateConditions(ctx context.Context) error {
 		return err
 	}
 	report := helpers.Evaluate(dp)
-	q.table(report)
+	table(report)
 	if code := report.Verdict(openchoreov1alpha1.DataPlaneConditionReady).Code; code != helpers.CodeStale {
 		return fmt.Errorf("want Ready to be %s, got %s", helpers.CodeStale, code)
 	}

@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"time"
 
@@ -48,33 +47,33 @@ func newStory(clusters *demo.Clusters, out io.Writer) (*story, error) {
 }
 
 func (s *story) play(ctx context.Context) error {
-	for _, step := range []struct {
-		title string
-		do    func(context.Context) error
-	}{
-		{"operator creates a DataPlane", s.create},
-		{"three controllers report conditions, each its own", s.observe},
-		{"platform-team sets a pull secret: all conditions become stale", s.apply("platform-team", "registry-credentials")},
-		{"audit applies the same value, which changes nothing", s.apply("audit", "registry-credentials")},
-		{"the controllers observe the new generation", s.observe},
-		{"rotator replaces the client certificate and its key", s.rotate},
-		{"the gateway fails", s.report("gateway-controller", openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionFalse, "NoAddress")},
-		{"audit gives up the pull secret, which stays", s.apply("audit", "")},
-		{"platform-team gives it up too, which removes it", s.apply("platform-team", "")},
-		{"operator deletes the DataPlane", s.delete},
-	} {
-		fmt.Fprintf(s.out, "\n# %s\n", step.title)
-		if err := step.do(ctx); err != nil {
-			return fmt.Errorf("%s: %w", step.title, err)
-		}
-		// For people to follow, and because managed fields store whole seconds.
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return ctx.Err()
+	steps := []demo.Step{
+		{Title: "operator creates a DataPlane", Do: s.create},
+		{Title: "three controllers report conditions, each its own", Do: s.observe},
+		{Title: "platform-team sets a pull secret: all conditions become stale", Do: s.apply("platform-team", "registry-credentials")},
+		{Title: "audit applies the same value, which changes nothing", Do: s.apply("audit", "registry-credentials")},
+		{Title: "the controllers observe the new generation", Do: s.observe},
+		{Title: "rotator replaces the client certificate and its key", Do: s.rotate},
+		{Title: "the gateway fails", Do: s.report("gateway-controller", openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionFalse, "NoAddress")},
+		{Title: "audit gives up the pull secret, which stays", Do: s.apply("audit", "")},
+		{Title: "platform-team gives it up too, which removes it", Do: s.apply("platform-team", "")},
+		{Title: "operator deletes the DataPlane", Do: s.delete},
+	}
+	for i, step := range steps {
+		steps[i].Do = func(ctx context.Context) error {
+			if err := step.Do(ctx); err != nil {
+				return err
+			}
+			// For people to follow, and because managed fields store whole seconds.
+			select {
+			case <-time.After(time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
-	return nil
+	return demo.Play(ctx, s.out, steps)
 }
 
 // changed waits until the watcher has handled the change that a request made.

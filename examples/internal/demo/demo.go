@@ -95,7 +95,7 @@ func (c *Clusters) Stop() error {
 		errs = append(errs, os.RemoveAll(c.dir))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%w: %w", errStop, err)
+		return fmt.Errorf("%w: %w", ErrCleanUp, err)
 	}
 	return nil
 }
@@ -113,17 +113,14 @@ func (c *Clusters) Args() []string {
 	return args
 }
 
-func (c *Clusters) start(ctx context.Context, n int, progress io.Writer) error {
+// StartPlanes builds the binaries of control planes, if needed, and starts one for each name, all at
+// once. The caller must stop those that aren't nil, even after an error.
+func StartPlanes(ctx context.Context, progress io.Writer, names ...string) ([]*controlplane.ControlPlane, error) {
+	planes, errs := make([]*controlplane.ControlPlane, len(names)), make([]error, len(names))
 	// The first call builds them, which takes minutes.
 	if _, err := controlplane.Binaries(ctx, progress); err != nil {
-		return err
+		return planes, err
 	}
-	names := []string{"management"}
-	for i := range n {
-		names = append(names, fmt.Sprintf("target-%d", i+1))
-	}
-	fmt.Fprintf(progress, "starting Kubernetes on this machine: %s\n", strings.Join(names, ", "))
-	planes, errs := make([]*controlplane.ControlPlane, len(names)), make([]error, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
 		wg.Go(func() {
@@ -131,8 +128,18 @@ func (c *Clusters) start(ctx context.Context, n int, progress io.Writer) error {
 		})
 	}
 	wg.Wait()
+	return planes, errors.Join(errs...)
+}
+
+func (c *Clusters) start(ctx context.Context, n int, progress io.Writer) error {
+	names := []string{"management"}
+	for i := range n {
+		names = append(names, fmt.Sprintf("target-%d", i+1))
+	}
+	fmt.Fprintf(progress, "starting Kubernetes on this machine: %s\n", strings.Join(names, ", "))
+	planes, err := StartPlanes(ctx, progress, names...)
 	c.started = slices.DeleteFunc(slices.Clone(planes), func(cp *controlplane.ControlPlane) bool { return cp == nil })
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return err
 	}
 	for i, cp := range planes {
@@ -179,7 +186,7 @@ func (c *Clusters) writeKubeconfig(management *controlplane.ControlPlane) error 
 }
 
 func existing(ctx context.Context, flags *Flags) (*Clusters, error) {
-	config, err := flags.clientConfig().ClientConfig()
+	config, err := flags.Config()
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"flag"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -16,9 +17,14 @@ type Flags struct{ kubeconfig, context, namespace string }
 
 // Register adds the flags to fs.
 func (f *Flags) Register(fs *flag.FlagSet) {
+	f.RegisterCluster(fs)
+	fs.StringVar(&f.namespace, "namespace", "", "`name` of the namespace of DataPlanes (default: that of the context, or \"default\")")
+}
+
+// RegisterCluster adds those that name a cluster.
+func (f *Flags) RegisterCluster(fs *flag.FlagSet) {
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` of an existing management cluster (default: start one)")
 	fs.StringVar(&f.context, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
-	fs.StringVar(&f.namespace, "namespace", "", "`name` of the namespace of DataPlanes (default: that of the context, or \"default\")")
 }
 
 // Existing reports whether the flags name an existing cluster.
@@ -38,6 +44,9 @@ func (f *Flags) Namespace() string {
 	}
 	return metav1.NamespaceDefault
 }
+
+// Config returns the configuration that kubectl would use with the same flags.
+func (f *Flags) Config() (*rest.Config, error) { return f.clientConfig().ClientConfig() }
 
 func (f *Flags) clientConfig() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()

@@ -12,7 +12,8 @@ import (
 	"syscall"
 )
 
-var errStop = errors.New("stopping the clusters")
+// ErrCleanUp is in the error of run if something that the example has started or created may be left.
+var ErrCleanUp = errors.New("cleaning up")
 
 // Main runs an example until it ends or is interrupted, and returns its exit code: 0 for
 // success, 1 for an error, which it prints after name, and 130 for an interrupt.
@@ -22,11 +23,15 @@ var errStop = errors.New("stopping the clusters")
 func Main(name string, run func(ctx context.Context) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	ended := context.AfterFunc(ctx, func() {
+		stop()
+		fmt.Fprintf(os.Stderr, "%s: interrupted; cleaning up (Ctrl-C again ends it at once)\n", name)
+	})
+	defer ended()
 
 	err := run(ctx)
 	interrupted := ctx.Err() != nil
-	onlyThat := interrupted && !errors.Is(err, errStop) && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
+	onlyThat := interrupted && !errors.Is(err, ErrCleanUp) && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
 	if err != nil && !onlyThat {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 			fmt.Println("hangs")
 			select {}
 		case "can't stop":
-			return errors.Join(ctx.Err(), fmt.Errorf("%w: broken", demo.ErrStop))
+			return errors.Join(ctx.Err(), fmt.Errorf("%w: broken", demo.ErrCleanUp))
 		}
 		return fmt.Errorf("waiting: %w", ctx.Err())
 	}))
