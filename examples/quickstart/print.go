@@ -28,7 +28,7 @@ func table(report helpers.Report) {
 			cmp.Or(string(v.Reported), "-"), observed, cmp.Or(v.Reason, "-"), v.Message)
 	}
 	_ = w.Flush() // a Builder returns no error
-	for line := range strings.Lines(text.String()) {
-		line("%s", strings.TrimSpace(line))
+	for row := range strings.Lines(text.String()) {
+		line("%s", strings.TrimSpace(row))
 	}
 }

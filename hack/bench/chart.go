@@ -61,7 +61,7 @@ func (r *results) chart() (string, error) {
 				}
 			}
 			sdk := median(row.Subjects[0].Rounds[c.metric])
-			of := func(v float64) bar { return bar{barWidth * v / max(sdk, best), format(v, m)} }
+			of := func(v float64) bar { return bar{barWidth * v / max(sdk, best), format(m, v)} }
 			chart.Figures = append(chart.Figures, bars{chartTop + chartHeight*len(chart.Figures), c.label, c.detail, peer, of(sdk), of(best)})
 		}
 	}

@@ -6,10 +6,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"time"
 
-	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -23,8 +22,8 @@ import (
 
 const informerNamespace = "informed"
 
-// startCache starts a cache that ends with ctx. keep keeps what it holds from the garbage collector.
-type startCache func(ctx context.Context, config *rest.Config) (hasSynced func() bool, keep any, err error)
+// startCache starts a cache that ends with ctx, and holds its objects until then.
+type startCache func(ctx context.Context, config *rest.Config) (hasSynced func() bool, err error)
 
 func informerRows(objects int) []row {
 	return []row{{
@@ -50,34 +49,34 @@ func informerRows(objects int) []row {
 }
 
 func startSDK(transform cache.TransformFunc) startCache {
-	return func(ctx context.Context, config *rest.Config) (func() bool, any, error) {
+	return func(ctx context.Context, config *rest.Config) (func() bool, error) {
 		client, err := openchoreoclient.NewForConfig(config)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0,
 			openchoreoinformers.WithNamespace(informerNamespace), openchoreoinformers.WithTransform(transform))
 		informer := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
 		factory.Start(ctx.Done())
-		return informer.HasSynced, factory, nil
+		return informer.HasSynced, nil
 	}
 }
 
-func startControllerRuntime(ctx context.Context, config *rest.Config) (func() bool, any, error) {
-	scheme := apiruntime.NewScheme()
+func startControllerRuntime(ctx context.Context, config *rest.Config) (func() bool, error) {
+	scheme := runtime.NewScheme()
 	if err := openchoreov1alpha1.AddToScheme(scheme); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	c, err := ctrlcache.New(config, ctrlcache.Options{Scheme: scheme, DefaultNamespaces: map[string]ctrlcache.Config{informerNamespace: {}}})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	informer, err := c.GetInformer(ctx, &openchoreov1alpha1.DataPlane{}, ctrlcache.BlockUntilSynced(false))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	go func() { _ = c.Start(ctx) }() // a cache with an error never syncs
-	return informer.HasSynced, c, nil
+	return informer.HasSynced, nil
 }
 
 func measureSync(start startCache) measureFunc {
@@ -88,7 +87,7 @@ func measureSync(start startCache) measureFunc {
 		before, cpu := liveHeap(), cpuTime()
 		stop := watchHeap()
 		started := time.Now()
-		hasSynced, keep, err := start(ctx, config)
+		hasSynced, err := start(ctx, config)
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +100,6 @@ func measureSync(start startCache) measureFunc {
 		v := values{"time": time.Since(started).Seconds(), "cpu": cpuTime() - cpu, "received": float64(m.received.Load())}
 		v["peak heap"] = stop() - before
 		v["settled heap"] = liveHeap() - before
-		runtime.KeepAlive(keep)
 		return v, nil
 	}
 }

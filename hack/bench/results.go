@@ -163,12 +163,9 @@ func (r *result) figure(m metric, i int) string {
 	}
 	least, most := sample.Values[0], sample.Values[len(sample.Values)-1]
 	middle := median(sample.Values)
-	text := format(middle, m)
+	text := format(m, middle)
 	if least != most {
-		scale := benchunit.CommonScale([]float64{least, middle, most}, benchunit.Decimal)
-		number := func(v float64) string { return strings.TrimSuffix(scale.Format(v), scale.Prefix) }
-		text += fmt.Sprintf(" (%s–%s)", number(least), number(most))
-		text = strings.Replace(text, format(middle, m), number(middle)+" "+scale.Prefix+m.Unit, 1)
+		text = format(m, middle, least, most)
 	}
 	sdk := r.Subjects[0].sample(m)
 	if i == 0 || sdk == nil || median(sdk.Values) <= 0 {
@@ -181,12 +178,18 @@ func (r *result) figure(m metric, i int) string {
 	return text
 }
 
-func format(v float64, m metric) string {
-	scale := benchunit.CommonScale([]float64{v}, benchunit.Decimal)
-	if v == 0 || m.Unit == "" {
-		return strings.TrimSpace(fmt.Sprintf("%g %s", v, m.Unit))
+// format writes a value with its unit, and the least and the most of its rounds if they are given.
+func format(m metric, v float64, spread ...float64) string {
+	if m.Unit == "" && len(spread) == 0 {
+		return fmt.Sprintf("%g", v)
 	}
-	return strings.TrimSpace(strings.TrimSuffix(scale.Format(v), scale.Prefix) + " " + scale.Prefix + m.Unit)
+	scale := benchunit.CommonScale(append(spread, v), benchunit.Decimal)
+	number := func(v float64) string { return strings.TrimSuffix(scale.Format(v), scale.Prefix) }
+	text := strings.TrimSpace(number(v) + " " + scale.Prefix + m.Unit)
+	if len(spread) == 2 {
+		text += fmt.Sprintf(" (%s–%s)", number(spread[0]), number(spread[1]))
+	}
+	return text
 }
 
 // The tables of docs/benchmarks.md are between these marks.

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
@@ -27,7 +26,6 @@ import (
 
 const (
 	rotateNamespace = "rotate"
-	rotateGroup     = "rotate:readers"
 	rotateObjects   = 100
 	rotateAtOnce    = 8
 	rotateLimit     = 3 * time.Minute
@@ -56,27 +54,13 @@ func rotateRows() []row {
 	}}
 }
 
-// prepareRotation makes two certificates for each user, and ConfigMaps that all may read.
+// prepareRotation makes two certificates for each user, and the ConfigMaps.
 func prepareRotation(ctx context.Context, f *fixture, in *input) error {
 	var errs [3]error
-	in.DataPlanes, errs[0] = addUsers(f, rotateGroup)
-	in.Rotated, errs[1] = addUsers(f, rotateGroup)
+	in.DataPlanes, errs[0] = addUsers(f, "system:masters")
+	in.Rotated, errs[1] = addUsers(f, "system:masters")
 	errs[2] = f.createNamespace(ctx, rotateNamespace)
 	if err := errors.Join(errs[:]...); err != nil {
-		return err
-	}
-	name := metav1.ObjectMeta{Name: "readers"}
-	if _, err := f.kubernetes.RbacV1().Roles(rotateNamespace).Create(ctx, &rbacv1.Role{
-		ObjectMeta: name,
-		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "watch"}}},
-	}, metav1.CreateOptions{}); err != nil {
-		return err
-	}
-	if _, err := f.kubernetes.RbacV1().RoleBindings(rotateNamespace).Create(ctx, &rbacv1.RoleBinding{
-		ObjectMeta: name,
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name.Name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: rotateGroup}},
-	}, metav1.CreateOptions{}); err != nil {
 		return err
 	}
 	return parallel(ctx, rotateAtOnce, rotateObjects, func(ctx context.Context, i int) error {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strconv"
 
@@ -106,9 +105,6 @@ func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) (*result,
 
 // rounded keeps four digits.
 func rounded(v float64) float64 {
-	if v == math.Trunc(v) && math.Abs(v) < 1e4 {
-		return v
-	}
 	v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 4, 64), 64) // can't fail
 	return v
 }

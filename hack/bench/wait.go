@@ -122,11 +122,7 @@ func makeReady(ctx context.Context, f *fixture) error {
 	started := time.Now()
 	for i := range waitCount {
 		at := (float64(i) + rand.Float64()) / waitCount
-		select {
-		case <-time.After(time.Until(started.Add(time.Duration(at * float64(waitSpread))))):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		time.Sleep(time.Until(started.Add(time.Duration(at * float64(waitSpread)))))
 		if err := patchReady(ctx, f.openchoreo.OpenChoreoV1alpha1().DataPlanes(waitNamespace), i, metav1.ConditionTrue); err != nil {
 			return err
 		}
