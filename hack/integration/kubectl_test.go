@@ -63,6 +63,7 @@ func TestKubectlGetShowsTheStateAndNoSecret(t *testing.T) {
 			behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),
 			behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse),
 			behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionUnknown),
+			behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue),
 		}
 	})
 	for _, test := range []struct {
@@ -72,13 +73,13 @@ func TestKubectlGetShowsTheStateAndNoSecret(t *testing.T) {
 	}{
 		{
 			args:    []string{"get", "dp"},
-			columns: []string{"NAME", "CLUSTER", "READY", "CONNECTED", "AGE"},
-			values:  []string{manifestName, "production-cluster", "True", "False"},
+			columns: []string{"NAME", "CLUSTER", "READY", "CONNECTED", "CREATED", "AGE"},
+			values:  []string{manifestName, "production-cluster", "True", "False", "True"},
 		},
 		{
 			args:    []string{"get", "dps", "--output", "wide"},
-			columns: []string{"NAME", "CLUSTER", "READY", "CONNECTED", "GATEWAY", "AGE"},
-			values:  []string{manifestName, "production-cluster", "True", "False", "Unknown"},
+			columns: []string{"NAME", "CLUSTER", "READY", "CONNECTED", "CREATED", "GATEWAY", "AGE"},
+			values:  []string{manifestName, "production-cluster", "True", "False", "True", "Unknown"},
 		},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {

@@ -66,7 +66,7 @@ type ClusterDataPlaneSpec struct {
 	// observabilityPlaneRef names the ClusterObservabilityPlane that collects the
 	// logs and metrics of the data plane. Not secret.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.kind == 'ClusterObservabilityPlane'",message="a ClusterDataPlane may refer to a ClusterObservabilityPlane only"
+	// +kubebuilder:validation:XValidation:rule="self.kind == 'ClusterObservabilityPlane'",message="a ClusterDataPlane may refer to a ClusterObservabilityPlane only",fieldPath=".kind"
 	ObservabilityPlaneRef *ObservabilityPlaneRef `json:"observabilityPlaneRef,omitempty"`
 }
 
