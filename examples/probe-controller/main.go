@@ -66,7 +66,7 @@ func main() {
 	flag.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the DataPlanes (default: the cluster of the Pod, or else a demonstration)")
 	flag.StringVar(&kubeContext, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
 	flag.StringVar(&o.namespace, "namespace", "", "probe the DataPlanes of one `namespace` (default: of all)")
-	flag.IntVar(&o.workers, "workers", 16, "how many probes may run at once; a cluster that doesn't answer holds one for 5 s")
+	flag.IntVar(&o.workers, "workers", 16, "how many probes may run at once; a cluster that doesn't answer holds one for up to 15 s")
 	flag.DurationVar(&o.interval, "interval", 30*time.Second, "time between probes of a cluster that answers")
 	flag.DurationVar(&o.minBackoff, "min-backoff", 10*time.Second, "time between probes of a cluster that doesn't answer; doubles with each failure")
 	flag.DurationVar(&o.maxBackoff, "max-backoff", 5*time.Minute, "longest time between probes of a cluster that doesn't answer")

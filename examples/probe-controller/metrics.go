@@ -34,7 +34,7 @@ func newMetrics() *metrics {
 			Name: "dataplane_probes_total",
 			Help: "Probes by result, a value of remote.Reachability, or NoCredentials.",
 		}, []string{"result"}),
-		// A probe takes up to 5 s, which suits the default buckets.
+		// A probe rarely takes longer than 10 s, which suits the default buckets.
 		duration: factory.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "dataplane_probe_duration_seconds",
 			Help: "How long probes took, by result.",

@@ -20,7 +20,7 @@ import (
 // remote.Reachability.
 const reasonNoCredentials = "NoCredentials"
 
-// probe asks the cluster of a data plane whether it is ready, for up to 5 s, and returns the
+// probe asks the cluster of a data plane whether it is ready, for up to 15 s, and returns the
 // condition Connected. It returns an error if the result says nothing about the cluster: ctx
 // has ended, or the DataPlane was changed or deleted meanwhile.
 func (c *controller) probe(ctx context.Context, dp *openchoreov1alpha1.DataPlane) (connected metav1.Condition, err error) {

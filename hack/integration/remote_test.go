@@ -5,8 +5,14 @@ package integration
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"io"
+	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -107,6 +113,41 @@ func testProbeFollowsTheAPIServer(t *testing.T, p *plane) {
 		err := c.Probe(t.Context())
 		return remote.Classify(err) == remote.ReachabilityNotReady && err != nil
 	}, eventually, tick, "without its etcd, the API server answers that it is not ready")
+}
+
+// The API server answers an ordinary 401, which a Cluster explains to clients of any content type.
+func TestA401ToACertificateThatIsNotValidNowSaysSo(t *testing.T) {
+	s := shared.space(t)
+	dp := s.dataPlaneOf(t, addUser(t, shared, "agent"))
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(-time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	encode := func(kind string, der []byte) string {
+		return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	dp.Spec.KubernetesCluster.Credentials.ClientCert = encode("CERTIFICATE", certificate)
+	dp.Spec.KubernetesCluster.Credentials.ClientKey = encode("PRIVATE KEY", der)
+	c, err := remote.NewCluster(dp, remote.Options{})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	want := "data plane " + c.Key().String() + ": client certificate expired at " + template.NotAfter.UTC().Format(time.RFC3339)
+	for _, contentType := range []string{"application/json", "application/vnd.kubernetes.protobuf"} {
+		config := c.Config()
+		config.ContentType = contentType
+		target, err := kubernetes.NewForConfigAndClient(config, c.HTTPClient())
+		require.NoError(t, err)
+		_, err = whoAmI(t.Context(), target)
+		require.True(t, apierrors.IsUnauthorized(err), "%v", err)
+		assert.Equal(t, want+": Unauthorized", err.Error())
+		assert.Equal(t, remote.ReachabilityCertificateExpired, remote.Classify(err))
+	}
+	err = c.Probe(t.Context())
+	assert.Equal(t, remote.ReachabilityCertificateExpired, remote.Classify(err))
+	assert.ErrorContains(t, err, want)
 }
 
 func TestKubectlTakesTheKubeconfigOfADataPlane(t *testing.T) {

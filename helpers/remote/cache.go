@@ -70,7 +70,8 @@ func FromLister(lister listers.DataPlaneLister) func(types.NamespacedName) (*v1a
 // before, since finalizers need its cluster.
 //
 // A NotFound error means that the DataPlane is gone; its client is closed. Other errors of
-// reading it don't concern the client. If the credentials can't be used, Get returns the
+// reading it don't concern the client. [Classify] calls all of them Unknown, since they say
+// nothing about the data plane. If the credentials can't be used, Get returns the
 // error of [NewCluster] or [Cluster.Update], and each request of a client from before fails
 // with it; both work again when the credentials can be used. No error of build is kept.
 // After Close, the error is [ErrClosed].
