@@ -21,9 +21,9 @@ func Example_informer() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
-	lister := factory.OpenChoreo().V1alpha1().DataPlanes().Lister() // before Start, which starts what was asked for
-	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
+	lister := factory.OpenChoreo().V1alpha1().DataPlanes().Lister() // before StartWithContext, which starts what was asked for
+	factory.StartWithContext(ctx)
+	factory.WaitForCacheSyncWithContext(ctx)
 
 	eu, err := lister.DataPlanes("default").Get("eu") // belongs to the cache: DeepCopy it to change it
 	if err != nil {

@@ -38,8 +38,8 @@ func Example() {
 	if _, err := dataPlanes.Informer().AddEventHandler(clients.Handler()); err != nil {
 		log.Fatal(err)
 	}
-	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done()) // hangs if DataPlanes aren't installed, or may not be listed
+	factory.StartWithContext(ctx)
+	factory.WaitForCacheSyncWithContext(ctx) // hangs if DataPlanes aren't installed, or may not be listed
 
 	list, err := dataPlanes.Lister().List(labels.Everything())
 	if err != nil {

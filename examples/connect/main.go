@@ -83,8 +83,8 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 		return err
 	}
 	defer factory.Shutdown()
-	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
+	factory.StartWithContext(ctx)
+	factory.WaitForCacheSyncWithContext(ctx)
 
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		list, err := dataPlanes.Lister().DataPlanes(namespace).List(labels.Everything())

@@ -32,7 +32,6 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/tools/leaderelection"
@@ -178,12 +177,12 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 	}()
 	defer func() { err = errors.Join(err, closeServer(server, served)) }()
 
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	defer func() {
 		stop()
 		factory.Shutdown()
 	}()
-	if !cache.WaitForCacheSync(ctx.Done(), dataPlanes.Informer().HasSynced) {
+	if factory.WaitForCacheSyncWithContext(ctx).Err != nil {
 		return nil
 	}
 	return lead(ctx, config, leaseNamespace, election, func(ctx context.Context) { c.run(ctx, o.workers) })

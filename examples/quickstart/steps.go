@@ -188,15 +188,15 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 	})); err != nil {
 		return err
 	}
-	stop := make(chan struct{})
-	factory.Start(stop)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the clean-up
+	factory.StartWithContext(watching)
 	q.onCleanUp(func(context.Context) error {
-		close(stop)
+		stop()
 		factory.Shutdown()
 		return nil
 	})
-	if !cache.WaitForCacheSync(ctx.Done(), dataPlanes.Informer().HasSynced) {
-		return fmt.Errorf("waiting for the informer: %w", ctx.Err())
+	if err := factory.WaitForCacheSyncWithContext(ctx).AsError(); err != nil {
+		return err
 	}
 	line("informer: synced, %d DataPlanes", len(dataPlanes.Informer().GetStore().ListKeys()))
 

@@ -73,7 +73,7 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	if err != nil {
 		return err
 	}
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	defer func() {
 		w.failed(nil)
 		factory.Shutdown()

@@ -45,7 +45,7 @@ func ExampleNew() {
 		<-ctx.Done() // other runs watch something until ctx ends
 		return nil
 	}, fleet.Options{})
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))
 	// Output:
 	// default/prod v1.33.1
@@ -67,7 +67,7 @@ func ExampleOnlyConnected() {
 		stop()
 		return nil
 	}, fleet.Options{Filter: fleet.OnlyConnected()})
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))
 	// Output:
 	// run for default/prod
@@ -93,7 +93,7 @@ func ExampleMarkStarted() {
 		<-ctx.Done()
 		return nil
 	}, fleet.Options{StartLimit: 1})
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx), started)
 	// Output: <nil> 2
 }
@@ -124,7 +124,7 @@ func ExampleHooks() {
 			},
 		},
 	})
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))
 	// Output:
 	// start default/prod
@@ -153,7 +153,7 @@ func ExampleFleet_Status() {
 		}
 		stop()
 	}()
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))
 	// Output:
 	// prod Running 0
@@ -177,7 +177,7 @@ func ExampleSharding() {
 		Leases: leases, Namespace: "my-controller", Name: "my-controller", Shards: 4,
 		Identity: "my-controller-6d5f9c-x2x7k", // of the environment, such as POD_NAME
 	}})
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))
 	// Output:
 	// run for default/prod

@@ -34,7 +34,7 @@ func ExampleHandler() {
 		fmt.Println(err)
 		return
 	}
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	fmt.Println(<-changes)
 
 	// A change of the spec makes the condition stale.
@@ -58,8 +58,8 @@ func ExampleDropSecrets() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Lister()
-	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
+	factory.StartWithContext(ctx)
+	factory.WaitForCacheSyncWithContext(ctx)
 
 	prod, err := dataPlanes.DataPlanes("default").Get("prod")
 	if err != nil {
@@ -87,8 +87,8 @@ func ExampleStripManagedFields() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Lister()
-	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
+	factory.StartWithContext(ctx)
+	factory.WaitForCacheSyncWithContext(ctx)
 
 	cached, err := dataPlanes.DataPlanes("default").Get("prod")
 	if err != nil {

@@ -16,8 +16,8 @@
 //	if _, err := dataPlanes.Informer().AddEventHandler(clients.Handler()); err != nil {
 //		return err
 //	}
-//	factory.Start(ctx.Done())
-//	factory.WaitForCacheSync(ctx.Done())
+//	factory.StartWithContext(ctx)
+//	factory.WaitForCacheSyncWithContext(ctx)
 //	client, err := clients.Get(types.NamespacedName{Namespace: "default", Name: "production"})
 //
 // A [Cluster] is a single connection. When the credentials of its DataPlane change,

@@ -151,8 +151,8 @@ func ExampleNewCache() {
 			return kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 		}, remote.Options{})
 	defer clients.Close()
-	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
+	factory.StartWithContext(ctx)
+	factory.WaitForCacheSyncWithContext(ctx)
 
 	client, err := clients.Get(types.NamespacedName{Namespace: "default", Name: "prod"})
 	if err != nil {
@@ -225,8 +225,8 @@ func ExampleCache_Handler() {
 		fmt.Println(err)
 		return
 	}
-	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
+	factory.StartWithContext(ctx)
+	factory.WaitForCacheSyncWithContext(ctx)
 
 	cluster, err := clusters.Get(types.NamespacedName{Namespace: "default", Name: "prod"})
 	if err != nil {
