@@ -268,6 +268,38 @@ func TestInformerOnFakeSyncsAndFollows(t *testing.T) {
 	}
 }
 
+// A ClusterDataPlane has no namespace in any of the generated packages.
+func TestClusterDataPlaneOnFake(t *testing.T) {
+	client := fake.NewClientset(&openchoreov1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
+	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+	lister := factory.OpenChoreo().V1alpha1().ClusterDataPlanes().Lister()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer factory.Shutdown()
+	defer cancel()
+	factory.StartWithContext(ctx)
+	require.NoError(t, factory.WaitForCacheSyncWithContext(ctx).AsError())
+	_, err := lister.Get("default")
+	require.NoError(t, err)
+	_, err = lister.Get("absent")
+	require.True(t, apierrors.IsNotFound(err), err)
+	assert.ErrorContains(t, err, "clusterdataplane")
+	_, err = factory.ForResource(openchoreov1alpha1.SchemeGroupVersion.WithResource("clusterdataplanes"))
+	require.NoError(t, err)
+
+	planeID := func(id string) *openchoreoapply.ClusterDataPlaneApplyConfiguration {
+		return openchoreoapply.ClusterDataPlane("applied").WithSpec(openchoreoapply.ClusterDataPlaneSpec().WithPlaneID(id))
+	}
+	clients := client.OpenChoreoV1alpha1().ClusterDataPlanes()
+	applied, err := clients.Apply(ctx, planeID("one"), applyAs("one"))
+	require.NoError(t, err)
+	assert.Equal(t, "one", applied.AsDataPlane().Spec.PlaneID)
+	extracted, err := openchoreoapply.ExtractClusterDataPlane(applied, "one")
+	require.NoError(t, err)
+	assert.Equal(t, planeID("one"), extracted)
+	_, err = clients.Apply(ctx, planeID("two"), applyAs("two"))
+	require.True(t, apierrors.IsConflict(err), err)
+}
+
 func TestInformerFactoryWithContext(t *testing.T) {
 	start := func(client *fake.Clientset) (openchoreoinformers.SharedInformerFactory, context.CancelCauseFunc, context.Context) {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -311,6 +343,13 @@ func TestApplyConfigurationHasTheMethodsOfLaterGenerators(t *testing.T) {
 	assert.Equal(t, "DataPlane", *prod.GetKind())
 	assert.Equal(t, "openchoreo.dev/v1alpha1", *prod.GetAPIVersion())
 	assert.Nil(t, (&openchoreoapply.DataPlaneApplyConfiguration{}).GetNamespace())
+
+	var _ interface{ IsApplyConfiguration() } = openchoreoapply.ClusterDataPlane("")
+	cluster := openchoreoapply.ClusterDataPlane("default")
+	assert.Equal(t, "default", *cluster.GetName())
+	assert.Nil(t, cluster.GetNamespace())
+	assert.Equal(t, "ClusterDataPlane", *cluster.GetKind())
+	assert.Equal(t, "openchoreo.dev/v1alpha1", *cluster.GetAPIVersion())
 }
 
 func TestLoggersShowNoSecretOfAnApplyConfiguration(t *testing.T) {

@@ -14,7 +14,7 @@ set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 module=github.com/openchoreo/dataplane-sdk-go
-crd=apis/openchoreo/crds/openchoreo.dev_dataplanes.yaml
+crds=apis/openchoreo/crds
 export GOWORK=off
 
 tmp=$(mktemp -d)
@@ -27,7 +27,7 @@ if ! diff -u hack/tools/api.txt "$tmp/api.txt"; then
   echo "The exported API is not the one listed: run hack/update-api.sh and commit its diff." >&2
   status=1
 fi
-"$tmp/crdcompat" hack/tools/stored.crd.yaml $crd || status=1
+"$tmp/crdcompat" hack/tools/stored.crd.yaml $crds/openchoreo.dev_dataplanes.yaml || status=1
 
 last=$(git tag --merged HEAD | grep --extended-regexp '^v[0-9]+\.[0-9]+\.[0-9]+$' | sort -V | tail -n 1) || true
 if [[ -z $last ]]; then
@@ -36,7 +36,9 @@ if [[ -z $last ]]; then
 fi
 mkdir "$tmp/last"
 git archive "$last" | tar -x -C "$tmp/last"
-"$tmp/crdcompat" "$tmp/last/$crd" $crd || status=1
+for crd in "$tmp/last/$crds"/*.yaml; do
+  "$tmp/crdcompat" "$crd" "$crds/${crd##*/}" || status=1
+done
 (cd "$tmp/last" && "$tmp/apidiff" -m -w "$tmp/last.export" $module)
 "$tmp/apidiff" -m -incompatible "$tmp/last.export" $module >"$tmp/changes"
 if [[ -s $tmp/changes ]]; then

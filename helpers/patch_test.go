@@ -389,6 +389,22 @@ func TestMergePatchHoldsNoKindAndNoManagedFields(t *testing.T) {
 	}
 }
 
+// The patch holds no required field of v0.3, which is empty in objects of v1.
+func TestMergePatchOfTheShapeOfV1(t *testing.T) {
+	before := &v1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "default", ResourceVersion: "7"}}
+	before.Spec.PlaneID = "prod"
+	before.Spec.Gateway = &v1alpha1.ClusterDataPlaneGateway{Egress: &v1alpha1.GatewayNetworkSpec{}}
+	after := before.DeepCopy()
+	after.Spec.PlaneID, after.Spec.Gateway.Egress = "other", nil
+	after.Spec.SecretStoreRef = &v1alpha1.SecretStoreRef{Name: "default"}
+	patch, err := helpers.MergePatch(before.AsDataPlane(), after.AsDataPlane())
+	require.NoError(t, err)
+	assert.JSONEq(t, `{
+		"metadata": {"resourceVersion": "7"},
+		"spec": {"planeID": "other", "gateway": {"egress": null}, "secretStoreRef": {"name": "default"}}
+	}`, string(patch))
+}
+
 func TestMergePatchTakesTheWordREDACTEDElsewhere(t *testing.T) {
 	before := dataplanetest.DataPlane("default", "production-dataplane")
 	before.ResourceVersion = "7"

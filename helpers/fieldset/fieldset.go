@@ -1,7 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fieldset tells which fields of a DataPlane differ, and who manages them.
+// Package fieldset tells which fields of a DataPlane differ, and who manages them. It takes a
+// ClusterDataPlane by [v1alpha1.ClusterDataPlane.AsDataPlane], whose fields have the same paths.
 //
 //	changes, err := fieldset.Changed(before, after)
 //	if err != nil {

@@ -64,6 +64,35 @@ func TestChanged(t *testing.T) {
 	assert.Contains(t, changes.Removed, ".spec.registry.secretRef")
 }
 
+// A ClusterDataPlane is compared by AsDataPlane.
+func TestChangedKnowsTheFieldsOfV1(t *testing.T) {
+	before := &v1alpha1.ClusterDataPlane{}
+	before.Spec.PlaneID = "prod"
+	before.Spec.ClusterAgent.ClientCA.Value = "PEM"
+	before.Status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1}
+	after := before.DeepCopy()
+	after.Spec.PlaneID = "other"
+	after.Spec.ClusterAgent.ClientCA = v1alpha1.ValueFrom{SecretKeyRef: &v1alpha1.SecretKeyReference{Name: "ca", Key: "ca.crt"}}
+	after.Spec.Gateway = &v1alpha1.ClusterDataPlaneGateway{Ingress: &v1alpha1.GatewayNetworkSpec{
+		External: &v1alpha1.GatewayEndpointSpec{Name: "gateway", HTTPS: &v1alpha1.GatewayListenerSpec{Port: 443}},
+	}}
+	after.Spec.SecretStoreRef = &v1alpha1.SecretStoreRef{Name: "default"}
+	after.Spec.ObservabilityPlaneRef = &v1alpha1.ObservabilityPlaneRef{Name: "default"} // as v0.17 stores it
+	after.Status.AgentConnection.Connected = false
+	changes, err := fieldset.Changed(before.AsDataPlane(), after.AsDataPlane())
+	require.NoError(t, err)
+	const ingress = ".spec.gateway.ingress.external"
+	assert.Equal(t, fieldset.Changes{
+		Added: []string{
+			".spec.clusterAgent.clientCA.secretKeyRef.key", ".spec.clusterAgent.clientCA.secretKeyRef.name",
+			ingress + ".https.host", ingress + ".https.port", ingress + ".name", ingress + ".namespace",
+			".spec.observabilityPlaneRef.kind", ".spec.observabilityPlaneRef.name", ".spec.secretStoreRef.name",
+		},
+		Modified: []string{".spec.planeID", ".status.agentConnection.connected"},
+		Removed:  []string{".spec.clusterAgent.clientCA.value"},
+	}, changes)
+}
+
 func TestChangedTakesNilForNoFields(t *testing.T) {
 	changes, err := fieldset.Changed(nil, &v1alpha1.DataPlane{})
 	require.NoError(t, err)

@@ -203,6 +203,25 @@ func TestDataPlaneWithoutItsLastAppliedAnnotationIsRefused(t *testing.T) {
 	require.NoError(t, err, "nothing was dropped")
 }
 
+// The shape of v1 holds no secrets.
+func TestDropSecretsKeepsTheFieldsOfV1(t *testing.T) {
+	cluster := &v1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{
+		Annotations: map[string]string{"note": "x"}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "x"}},
+	}}
+	cluster.Spec.ClusterAgent.ClientCA.Value = "PEM"
+	cluster.Status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: true}
+	dp := cluster.AsDataPlane()
+	want, wantDP := cluster.DeepCopy(), dp.DeepCopy()
+	want.ManagedFields, wantDP.ManagedFields = nil, nil
+
+	got, err := informer.DropSecrets(cluster)
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+	got, err = informer.DropSecrets(dp)
+	require.NoError(t, err)
+	assert.Equal(t, wantDP, got)
+}
+
 func TestStripManagedFields(t *testing.T) {
 	managed := []metav1.ManagedFieldsEntry{{Manager: "x"}}
 	dp := secretive(t)
