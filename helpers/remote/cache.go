@@ -65,6 +65,47 @@ func FromLister(lister listers.DataPlaneLister) func(types.NamespacedName) (*v1a
 	}
 }
 
+// FromListers returns what [NewCache] takes to read both DataPlanes and ClusterDataPlanes from
+// the caches of informers. A key without namespace is that of a ClusterDataPlane. A kind whose
+// lister is nil has no objects. Give the Cache's Handler to the informers of both.
+func FromListers(dataPlanes listers.DataPlaneLister, clusterDataPlanes listers.ClusterDataPlaneLister) func(types.NamespacedName) (*v1alpha1.DataPlane, error) {
+	var converted conversions
+	return func(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
+		switch {
+		case key.Namespace != "" && dataPlanes != nil:
+			return dataPlanes.DataPlanes(key.Namespace).Get(key.Name)
+		case key.Namespace != "":
+			return nil, apierrors.NewNotFound(v1alpha1.Resource("dataplanes"), key.Name)
+		case clusterDataPlanes == nil:
+			return nil, apierrors.NewNotFound(v1alpha1.Resource("clusterdataplanes"), key.Name)
+		}
+		from, err := clusterDataPlanes.Get(key.Name)
+		if err != nil {
+			converted.Delete(key.Name)
+			return nil, err
+		}
+		return converted.of(from), nil
+	}
+}
+
+// conversions keeps the last DataPlane that was made of each ClusterDataPlane, so that an
+// object which a lister returns again and again is converted once. Its keys are names.
+type conversions struct{ sync.Map }
+
+type conversion struct {
+	from *v1alpha1.ClusterDataPlane
+	to   *v1alpha1.DataPlane
+}
+
+func (c *conversions) of(from *v1alpha1.ClusterDataPlane) *v1alpha1.DataPlane {
+	if known, ok := c.Load(from.Name); ok && known.(conversion).from == from {
+		return known.(conversion).to
+	}
+	to := from.AsDataPlane()
+	c.Store(from.Name, conversion{from, to})
+	return to
+}
+
 // Get returns the client of a data plane. It makes no request, and waits only while a
 // client for the same data plane is built. A DataPlane that is being deleted is served as
 // before, since finalizers need its cluster.
@@ -110,7 +151,11 @@ func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
 func (c *Cache[T]) read(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 	dp, err := c.get(key)
 	if dp == nil && err == nil {
-		err = apierrors.NewNotFound(v1alpha1.Resource("dataplanes"), key.Name)
+		resource := "dataplanes"
+		if key.Namespace == "" {
+			resource = "clusterdataplanes"
+		}
+		err = apierrors.NewNotFound(v1alpha1.Resource(resource), key.Name)
 	}
 	if err != nil { // nothing was sent to the data plane, whatever kind of error it is
 		return nil, &reachabilityError{ReachabilityUnknown, &clusterError{key, err}}
@@ -243,7 +288,7 @@ func (c *Cache[T]) remove(key types.NamespacedName, e *entry[T]) {
 	}
 }
 
-// Handler returns a handler for an informer of DataPlanes. It applies changes to existing
+// Handler returns a handler for informers of DataPlanes and ClusterDataPlanes. It applies changes to existing
 // clients as soon as the informer sees them: new credentials take effect, and clients of
 // DataPlanes that are gone are closed. Without it, that waits for the next Get of the same
 // data plane. It never builds, nor waits for a build.

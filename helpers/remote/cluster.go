@@ -147,7 +147,7 @@ func (c *Cluster) configFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 		return nil, errors.New("nil data plane")
 	}
 	if key := (types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}); key != c.key {
-		return nil, fmt.Errorf("got data plane %s", key)
+		return nil, fmt.Errorf("got data plane %s", nameOf(key))
 	}
 	if c.uid != "" && dp.UID != "" && c.uid != dp.UID {
 		return nil, helpers.ErrReplaced
@@ -228,14 +228,22 @@ type clusterError struct {
 // Error returns one line that names the data plane first and only once, for conditions and
 // logs: a joined error has several lines, and an error inside may name the data plane too.
 func (e *clusterError) Error() string {
-	name := fmt.Sprintf("data plane %s: ", e.key)
+	name := fmt.Sprintf("data plane %s: ", nameOf(e.key))
 	lines := strings.FieldsFunc(e.err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
 	return name + strings.ReplaceAll(strings.Join(lines, "; "), name, "")
 }
 
 func (e *clusterError) Unwrap() error { return e.err }
 
-// Key returns namespace and name of the DataPlane.
+// nameOf returns namespace/name of a DataPlane, and the name alone of a ClusterDataPlane.
+func nameOf(key types.NamespacedName) string {
+	if key.Namespace == "" {
+		return key.Name
+	}
+	return key.String()
+}
+
+// Key returns namespace and name of the DataPlane. The namespace of a ClusterDataPlane is "".
 func (c *Cluster) Key() types.NamespacedName { return c.key }
 
 // Config returns a new configuration with the newest credentials, which the caller owns.
@@ -310,5 +318,5 @@ func (c *Cluster) startClose() []*session {
 
 // String names the DataPlane and the server, and shows no credentials.
 func (c *Cluster) String() string {
-	return fmt.Sprintf("data plane %s at %s", c.key, c.server)
+	return fmt.Sprintf("data plane %s at %s", nameOf(c.key), c.server)
 }

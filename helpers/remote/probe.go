@@ -16,6 +16,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
 )
 
 const (
@@ -40,12 +42,14 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	// The sum of these may be too long for a Duration.
 	ctx, cancel := context.WithDeadline(ctx, time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
 	defer cancel()
-	status, body, err := c.get(ctx, "/readyz")
-	if err == nil && status == http.StatusNotFound {
-		status, body, err = c.get(ctx, "/healthz")
+	answer, err := c.get(ctx, "/readyz")
+	if err == nil && answer.status == http.StatusNotFound {
+		answer, err = c.get(ctx, "/healthz")
 	}
-	switch {
+	switch status, body := answer.status, answer.text; {
 	case err != nil:
+	case answer.ofGateway:
+		err = &reachabilityError{classifyGateway(status, body), errors.New(body)}
 	case status == http.StatusOK && body == "ok", status == http.StatusForbidden:
 		return nil
 	case status == http.StatusUnauthorized:
@@ -58,39 +62,45 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	return c.wrap(c.blameCertificate(err))
 }
 
-// get returns the text of an answer. A request over a connection that was used before can
+type answer struct {
+	status    int
+	text      string
+	ofGateway bool // not the API server's
+}
+
+// get asks for a path. A request over a connection that was used before can
 // say nothing about a new one, on which the server may refuse what it accepted then.
-func (c *Cluster) get(ctx context.Context, path string) (status int, text string, err error) {
+func (c *Cluster) get(ctx context.Context, path string) (answer, error) {
 	var reused atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
 	})
-	status, text, err = c.getOnce(traced, path)
+	got, err := c.getOnce(traced, path)
 	if err != nil && reused.Load() && cutByPeer(err) {
 		c.client.CloseIdleConnections()
 		return c.getOnce(ctx, path)
 	}
-	return status, text, err
+	return got, err
 }
 
-func (c *Cluster) getOnce(ctx context.Context, path string) (status int, text string, err error) {
+func (c *Cluster) getOnce(ctx context.Context, path string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server.JoinPath(path).String(), nil)
 	if err != nil {
-		return 0, "", err
+		return answer{}, err
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return 0, "", err
+		return answer{}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxProbeBody))
-	text = string(body)
-	var answer metav1.Status
-	if json.Unmarshal(body, &answer) == nil && answer.Kind == "Status" {
-		text = answer.Message
+	text := string(body)
+	var status metav1.Status
+	if json.Unmarshal(body, &status) == nil && status.Kind == "Status" {
+		text = status.Message
 	}
 	text = strings.ToValidUTF8(text[:min(len(text), maxProbeText)], "")
-	return resp.StatusCode, strings.TrimSpace(text), err
+	return answer{resp.StatusCode, strings.TrimSpace(text), resp.Header.Get(gateway.Header) != ""}, err
 }
 
 // blameCertificate adds that the client certificate is not valid now to an error that comes

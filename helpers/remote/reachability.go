@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
 )
 
 // Reachability says whether an API server can be reached, or why not.
@@ -59,6 +60,10 @@ const (
 	// ReachabilityNotReady says that the API server, or what stands before it, answers but can't
 	// serve. A page of HTML, such as that of a captive portal, is no answer of an API server.
 	ReachabilityNotReady Reachability = "NotReady"
+	// ReachabilityNoAgent says that OpenChoreo's cluster gateway answers, but has no agent that may
+	// act for the data plane: none is connected, or its certificate is of another authority than
+	// the clientCA in the DataPlane.
+	ReachabilityNoAgent Reachability = "NoAgent"
 	// ReachabilityInvalidCredentials says that nothing was sent, because the credentials in the
 	// DataPlane, or those that ConfigFor returned, are missing, invalid, or dropped.
 	ReachabilityInvalidCredentials Reachability = "InvalidCredentials"
@@ -102,6 +107,8 @@ func classifyStatus(status metav1.Status) Reachability {
 	switch {
 	case code >= 300 && code < 400:
 		return ReachabilityRedirected
+	case gateway.IsNoAgent(status):
+		return ReachabilityNoAgent
 	case hasCause(status, causeCertificate, ""):
 		return ReachabilityCertificateExpired
 	// The message is the body of an answer that was no Status.
@@ -118,6 +125,14 @@ func classifyStatus(status metav1.Status) Reachability {
 	default:
 		return ReachabilityReachable
 	}
+}
+
+// classifyGateway classifies an answer of the cluster gateway to a Probe.
+func classifyGateway(code int, text string) Reachability {
+	if gateway.IsNoAgentText(text) {
+		return ReachabilityNoAgent
+	}
+	return classifyStatus(metav1.Status{Code: int32(code)}) //nolint:gosec // a code has three digits
 }
 
 func hasCause(status metav1.Status, cause metav1.CauseType, prefix string) bool {
@@ -143,7 +158,7 @@ func groupErrors(err error) map[schema.GroupVersion]error {
 var worstFirst = []Reachability{
 	ReachabilityClosed, ReachabilityInvalidCredentials, ReachabilityDNSFailure, ReachabilityRefused, ReachabilityProxyRefused,
 	ReachabilityTimeout, ReachabilityTLSFailure, ReachabilityCertificateExpired, ReachabilityRedirected, ReachabilityUnauthorized,
-	ReachabilityNotReady, ReachabilityForbidden, ReachabilityUnknown, ReachabilityReachable,
+	ReachabilityNoAgent, ReachabilityNotReady, ReachabilityForbidden, ReachabilityUnknown, ReachabilityReachable,
 }
 
 func worst(groups map[schema.GroupVersion]error) Reachability {

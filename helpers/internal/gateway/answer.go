@@ -25,6 +25,9 @@ const (
 	// CauseNoAgent takes its place if no agent can act for the data plane.
 	CauseNoAgent metav1.CauseType = "ClusterGatewayNoAgent"
 
+	// Header marks an answer that is the gateway's or its agent's, not an API server's.
+	Header = "Cluster-Gateway-Answered"
+
 	// maxText is how much of an answer an error shows.
 	maxText = 2 << 10
 
@@ -102,6 +105,7 @@ func respond(req *http.Request, old *http.Response, status metav1.Status, asObje
 	if old != nil {
 		*resp = *old
 		resp.Header = old.Header.Clone()
+		resp.Header.Set(Header, "true")
 	}
 	body, contentType := []byte(status.Message), "text/plain; charset=utf-8"
 	if asObject {
