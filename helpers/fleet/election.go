@@ -5,6 +5,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -35,6 +36,8 @@ func (l lease) holder() string { return l.record().HolderIdentity }
 func (l lease) expired() bool {
 	return time.Since(l.since) > time.Duration(l.record().LeaseDurationSeconds)*time.Second
 }
+
+var errNoAnswer = errors.New("the API server doesn't answer")
 
 // begin takes part in the election for a shard, until its term ends. seen is the Lease, which
 // nobody holds. It needs the lock.
@@ -101,14 +104,14 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 // lost, or it isn't won within the renew deadline: client-go would wait for a lost answer for
 // ever. It doesn't release the Lease, because runs have not ended when it is lost.
 func (r *replica) elect(ctx context.Context, lease string, won func()) resourcelock.Interface {
-	lock := &resourcelock.LeaseLock{
+	lock := &notingLock{&resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
 		Client:     r.Leases,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: r.identity},
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	trying := time.AfterFunc(r.renewDeadline(), cancel)
+	}, r, lease}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	trying := time.AfterFunc(r.renewDeadline(), func() { cancel(errNoAnswer) })
 	defer trying.Stop()
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock, Name: lease,

@@ -54,6 +54,8 @@ type Fleet struct {
 
 	observing sync.Mutex // held while an object is compared with the one before
 
+	deaf bool // to the errors of the informer, which has started before New
+
 	mu      sync.Mutex
 	running bool
 	fail    context.CancelCauseFunc // ends Run with an error
@@ -61,16 +63,30 @@ type Fleet struct {
 	planes  map[types.NamespacedName]*plane
 	overdue map[types.NamespacedName]int // runs that were given up and have not returned
 	replica *replica                     // nil without Sharding
+
+	informerError     string
+	informerErrorTime time.Time
 }
 
 // New returns a Fleet that calls run for the DataPlanes of an informer. run is called from
 // many goroutines at once and must not be nil. The caller starts the informer and keeps it
 // running while the Fleet runs. The informer must keep the credentials of its objects, so
 // don't drop secrets from them.
+//
+// Call New before the informer starts: it sets the informer's watch error handler, so that
+// [Status] can say why the informer can't list. Like client-go's own, it logs each error. To
+// use another handler, set that after New.
 func New(informer cache.SharedIndexInformer, run func(context.Context, *remote.Cluster) error, opts Options) *Fleet {
 	f := &Fleet{informer: informer, run: run, options: opts.withDefaults(), overdue: map[types.NamespacedName]int{}}
 	if opts.StartLimit > 0 {
 		f.starting = make(chan struct{}, opts.StartLimit)
+	}
+	err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+		f.noteInformerError(err.Error())
+		cache.DefaultWatchErrorHandler(ctx, r, err)
+	})
+	if err != nil {
+		f.deaf = true
 	}
 	return f
 }
@@ -142,6 +158,13 @@ func (f *Fleet) endWith(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail(err)
+}
+
+// noteInformerError keeps the last error of the informer for Status.
+func (f *Fleet) noteInformerError(text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.informerError, f.informerErrorTime = text, time.Now()
 }
 
 // watchInformer ends Run when the informer has stopped, which no channel tells. If it stops

@@ -6,7 +6,6 @@ package fleet
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -41,6 +40,7 @@ type replica struct {
 	listed    time.Time          // when the last list was sent that succeeded
 	forbidden time.Time          // since when a right is missing; zero if none is
 	err       error              // of the last round
+	failures  map[string]error   // of the last request for a Lease, by its name, if that failed
 	seen      map[string]lease
 	terms     map[int]*term
 	wants     []int
@@ -52,15 +52,13 @@ func (f *Fleet) runShards(ctx context.Context) {
 	r := &replica{
 		Sharding: s, fleet: f, leases: s.Leases.Leases(s.Namespace),
 		identity: s.Identity + "_" + suffix, member: s.memberName(suffix),
-		wake: make(chan struct{}, 1), terms: map[int]*term{}, listed: time.Now(),
+		wake: make(chan struct{}, 1), terms: map[int]*term{}, listed: time.Now(), failures: map[string]error{},
 	}
 	f.mu.Lock()
 	f.replica = r
 	f.mu.Unlock()
 	// Until the informer has synced, this replica would leave data planes without a run.
-	if !cache.WaitForCacheSync(ctx.Done(), f.informer.HasSynced) {
-		return
-	}
+	cache.WaitForCacheSync(ctx.Done(), f.informer.HasSynced)
 	for ctx.Err() == nil {
 		r.round(ctx)
 		select {
@@ -70,6 +68,7 @@ func (f *Fleet) runShards(ctx context.Context) {
 		}
 	}
 	f.mu.Lock()
+	r.err = stopped(ctx)
 	r.share(ctx)
 	f.mu.Unlock()
 	r.work.Wait()
@@ -112,7 +111,7 @@ func (r *replica) round(ctx context.Context) {
 		r.leave() // it can't see the others
 	}
 	if listed && r.joined {
-		r.wants = assign(r.Shards, r.shardsByReplica())[r.identity]
+		r.wants = assign(r.holders(), r.replicas())[r.identity]
 		r.abortUsurped(began)
 	}
 	r.share(ctx)
@@ -131,7 +130,7 @@ func (r *replica) list(ctx context.Context) error {
 			l.since = before.since
 		}
 		seen[l.Name] = l
-		if _, member, _ := r.parse(l.Name); member && l.expired() {
+		if _, member, ok := r.parse(l); ok && member && l.expired() {
 			_ = r.leases.Delete(ctx, l.Name, *metav1.NewRVDeletionPrecondition(l.ResourceVersion))
 		}
 	}
@@ -168,8 +167,8 @@ func (r *replica) check(ctx context.Context) error {
 // do both when one was suspended and the other has begun meanwhile. It needs the lock.
 func (r *replica) join(ctx context.Context) {
 	var foreign error
-	for name, l := range r.seen {
-		if shards, _, ok := r.parse(name); ok && shards != r.Shards && l.holder() != "" && !l.expired() {
+	for _, l := range r.seen {
+		if shards, _, ok := r.parse(l); ok && shards != r.Shards && !l.expired() {
 			foreign = fmt.Errorf("replica %s has another number of shards; waiting until it has ended", l.holder())
 		}
 	}
@@ -232,6 +231,7 @@ func (r *replica) share(ctx context.Context) {
 	}
 	for shard, t := range r.terms {
 		if !slices.Contains(r.wants, shard) {
+			delete(r.failures, r.leaseName(shard))
 			r.end(t, cause)
 		}
 	}
@@ -254,42 +254,22 @@ func (r *replica) abortUsurped(began time.Time) {
 	}
 }
 
-// shardsByReplica returns which shards the live replicas lead. It needs the lock.
-func (r *replica) shardsByReplica() map[string][]int {
-	leads := map[string][]int{r.identity: nil}
-	for name, l := range r.seen {
-		if shards, member, _ := r.parse(name); member && shards == r.Shards && !l.expired() {
-			leads[l.holder()] = nil
+// replicas returns the identities of the live replicas. It needs the lock.
+func (r *replica) replicas() []string {
+	live := []string{r.identity}
+	for _, l := range r.seen {
+		if shards, member, ok := r.parse(l); ok && member && shards == r.Shards && !l.expired() && l.holder() != r.identity {
+			live = append(live, l.holder())
 		}
 	}
-	for shard := range r.Shards {
-		holder := r.seen[r.leaseName(shard)].holder()
-		if led, ok := leads[holder]; ok {
-			leads[holder] = append(led, shard)
-		}
-	}
-	return leads
+	return live
 }
 
-// status needs the lock.
-func (r *replica) status() *ShardingStatus {
-	s := &ShardingStatus{
-		Identity: r.identity, Joined: r.joined, Wants: slices.Clone(r.wants),
-		Replicas: slices.Sorted(maps.Keys(r.shardsByReplica())),
+// holders returns who holds the Lease of each shard. It needs the lock.
+func (r *replica) holders() []string {
+	holders := make([]string, r.Shards)
+	for shard := range holders {
+		holders[shard] = r.seen[r.leaseName(shard)].holder()
 	}
-	for _, shard := range slices.Sorted(maps.Keys(r.terms)) {
-		if r.terms[shard].isLeader() {
-			s.Leads = append(s.Leads, shard)
-		}
-	}
-	for _, shard := range r.wants {
-		if t := r.terms[shard]; t == nil || !t.isLeader() || t.ctx.Err() != nil {
-			name := r.leaseName(shard)
-			s.Waits = append(s.Waits, ShardWait{Shard: shard, Lease: name, Holder: r.seen[name].holder()})
-		}
-	}
-	if r.err != nil {
-		s.LastError = r.err.Error()
-	}
-	return s
+	return holders
 }

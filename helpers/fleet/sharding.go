@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,7 +68,8 @@ type Sharding struct {
 	Namespace string
 	// Name and Shards begin the names of the Leases: Name-16-0, Name-16-1 and so on for 16
 	// shards, and Name-16-member- and a suffix for the replicas. The Leases of shards are left
-	// when the program is removed.
+	// when the program is removed. Other Leases are left alone. If somebody else holds one of a
+	// shard's name, this shard waits until it has expired, and Status says so.
 	Name string
 	// Identity is the name of this replica for people, such as the name of its Pod.
 	Identity string
@@ -114,17 +116,32 @@ func (s *Sharding) memberName(suffix string) string {
 	return fmt.Sprintf("%s-%d-member-%s", s.Name, s.Shards, suffix)
 }
 
-// parse returns the number of shards that the name of a Lease tells, and whether it is the
-// Lease of a replica and not of a shard, or ok false if it is none of this program.
-func (s *Sharding) parse(name string) (shards int, member, ok bool) {
-	rest, ours := strings.CutPrefix(name, s.Name+"-")
+// replicaSuffix is the end of a replica's identity. utilrand writes no vowels.
+var replicaSuffix = regexp.MustCompile(`_([0-9b-df-hj-np-tv-z]{10})$`)
+
+// parse returns what a Lease that a replica of this program holds is for: a replica (member), or
+// a shard of so many. For any other, ok is false. A name that begins like ours may be of another
+// program, such as test-4-member, whose shards are test-4-member-7-0 and so on, or be held by
+// somebody who is no replica, such as a Pod of the StatefulSet test-7.
+func (s *Sharding) parse(l lease) (shards int, member, ok bool) {
+	replica := replicaSuffix.FindStringSubmatch(l.holder())
+	rest, ours := strings.CutPrefix(l.Name, s.Name+"-")
 	number, rest, _ := strings.Cut(rest, "-")
-	shards, err := strconv.Atoi(number)
-	member = strings.HasPrefix(rest, "member-")
-	if _, notShard := strconv.Atoi(rest); !ours || err != nil || notShard != nil && !member {
+	shards, ok = parseNumber(number)
+	if !ours || !ok || replica == nil {
 		return 0, false, false
 	}
-	return shards, member, true
+	if rest == "member-"+replica[1] {
+		return shards, true, true
+	}
+	shard, ok := parseNumber(rest)
+	return shards, false, ok && shard < shards
+}
+
+// parseNumber takes a number only as we write it: without a sign or a zero in front.
+func parseNumber(text string) (number int, ok bool) {
+	number, err := strconv.Atoi(text)
+	return number, err == nil && number >= 0 && strconv.Itoa(number) == text
 }
 
 // shardOf returns the shard of a data plane: the hash of namespace/name, modulo the number of
@@ -142,38 +159,53 @@ func hash(text string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// assign divides shards among replicas, of which each leads some, in ascending order. Each
-// replica keeps what it leads, up to its share. What is left goes to those with less than
+// assign divides shards, of which each has a holder or not, among replicas. Each replica keeps
+// what it holds, in ascending order, up to its share. What is left goes to those with less than
 // their share, to the one with the highest hash for the shard. So few shards move, and all
 // replicas that see the same agree.
-func assign(shards int, leads map[string][]int) map[string][]int {
+func assign(holders, replicas []string) map[string][]int {
+	assigned, held := map[string][]int{}, map[string]int{}
+	for _, replica := range replicas {
+		assigned[replica] = nil
+	}
+	if len(assigned) == 0 {
+		return assigned
+	}
+	for _, holder := range holders {
+		held[holder]++
+	}
 	// Those that lead more than the others must, have one more if it does not come out even.
-	least := shards / len(leads)
-	replicas := slices.SortedFunc(maps.Keys(leads), func(a, b string) int {
-		return cmp.Or(cmp.Compare(min(len(leads[b]), least+1), min(len(leads[a]), least+1)), cmp.Compare(a, b))
+	least, more := len(holders)/len(assigned), len(holders)%len(assigned)
+	replicas = slices.SortedFunc(maps.Keys(assigned), func(a, b string) int {
+		return cmp.Or(cmp.Compare(min(held[b], least+1), min(held[a], least+1)), cmp.Compare(a, b))
 	})
-	owner, room := make([]string, shards), map[string]int{}
+	room := map[string]int{}
 	for i, replica := range replicas {
 		room[replica] = least
-		if i < shards%len(leads) {
+		if i < more {
 			room[replica]++
 		}
-		kept := leads[replica][:min(len(leads[replica]), room[replica])]
-		for _, shard := range kept {
-			owner[shard] = replica
-		}
-		room[replica] -= len(kept)
 	}
-	assigned := map[string][]int{}
-	for shard := range shards {
-		if owner[shard] == "" {
-			replicas = slices.DeleteFunc(replicas, func(replica string) bool { return room[replica] == 0 })
-			owner[shard] = slices.MaxFunc(replicas, func(a, b string) int {
-				return cmp.Compare(hash(fmt.Sprintf("%s/%d", a, shard)), hash(fmt.Sprintf("%s/%d", b, shard)))
-			})
-			room[owner[shard]]--
+	give := func(shard int, replica string) {
+		room[replica]--
+		assigned[replica] = append(assigned[replica], shard)
+	}
+	var left []int
+	for shard, holder := range holders {
+		if room[holder] > 0 {
+			give(shard, holder)
+		} else {
+			left = append(left, shard)
 		}
-		assigned[owner[shard]] = append(assigned[owner[shard]], shard)
+	}
+	for _, shard := range left { // as many as there is room for
+		replicas = slices.DeleteFunc(replicas, func(replica string) bool { return room[replica] == 0 })
+		give(shard, slices.MaxFunc(replicas, func(a, b string) int {
+			return cmp.Compare(hash(fmt.Sprintf("%s/%d", a, shard)), hash(fmt.Sprintf("%s/%d", b, shard)))
+		}))
+	}
+	for _, shards := range assigned {
+		slices.Sort(shards)
 	}
 	return assigned
 }

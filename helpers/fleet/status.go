@@ -16,6 +16,11 @@ type Status struct {
 	// InformerSynced is whether the informer has listed the data planes. Before that, some or
 	// all have no run, and this replica takes no shard.
 	InformerSynced bool `json:"informerSynced"`
+	// InformerError is the last error with which the informer couldn't list or watch, and
+	// InformerErrorTime when it occurred. The informer tries again within a minute, and a
+	// success doesn't clear the error.
+	InformerError     string    `json:"informerError,omitempty"`
+	InformerErrorTime time.Time `json:"informerErrorTime,omitzero"`
 	// Planes are the data planes that are or were selected, sorted by namespace and name. With
 	// Sharding, they are those of the shards that this replica leads.
 	Planes []PlaneStatus `json:"planes"`
@@ -28,8 +33,7 @@ type ShardingStatus struct {
 	// Identity is this replica: Sharding.Identity and a suffix, which each process has for
 	// itself.
 	Identity string `json:"identity"`
-	// Joined is whether this replica takes part. If it stays false, LastError says why, or
-	// Status.InformerSynced is false.
+	// Joined is whether this replica takes part. While it is false, LastError says why.
 	Joined bool `json:"joined"`
 	// Replicas are the identities of the live replicas that this one sees, itself included.
 	Replicas []string `json:"replicas,omitempty"`
@@ -39,8 +43,9 @@ type ShardingStatus struct {
 	Wants []int `json:"wants,omitempty"`
 	// Waits are those that it wants and doesn't lead yet.
 	Waits []ShardWait `json:"waits,omitempty"`
-	// LastError is what keeps this replica from joining, or from seeing the others; empty if
-	// it last could.
+	// LastError is what keeps this replica from joining, from seeing the others, from leading
+	// a shard that it wants, or from renewing a Lease; empty if nothing does. It names one
+	// thing at a time.
 	LastError string `json:"lastError,omitempty"`
 }
 
@@ -105,6 +110,10 @@ const (
 func (f *Fleet) Status() Status {
 	status := Status{InformerSynced: f.informer.HasSynced()}
 	f.mu.Lock()
+	status.InformerError, status.InformerErrorTime = f.informerError, f.informerErrorTime
+	if f.deaf && !status.InformerSynced {
+		status.InformerError = "unknown, because the informer was started before New; client-go has logged it"
+	}
 	status.Planes = make([]PlaneStatus, 0, len(f.planes))
 	for key, p := range f.planes {
 		plane := p.status
@@ -117,9 +126,9 @@ func (f *Fleet) Status() Status {
 		}
 	}
 	if f.replica != nil {
-		status.Sharding = f.replica.status()
+		status.Sharding = f.replica.status(status.InformerSynced)
 	} else if f.options.Sharding != nil {
-		status.Sharding = &ShardingStatus{}
+		status.Sharding = &ShardingStatus{LastError: "Run has not been called"}
 	}
 	f.mu.Unlock()
 	slices.SortFunc(status.Planes, func(a, b PlaneStatus) int {

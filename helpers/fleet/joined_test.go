@@ -1,0 +1,132 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build go1.25
+
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+)
+
+// failing makes requests of some verbs fail.
+func failing(err error, verbs ...string) func(string) fault {
+	return func(verb string) fault {
+		for _, v := range verbs {
+			if v == verb {
+				return fault{err: err}
+			}
+		}
+		return fault{}
+	}
+}
+
+// A replica that has not joined says why, at any moment.
+func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
+	noSpace := apierrors.NewInternalError(errors.New("etcdserver: mvcc: database space exceeded"))
+	noNamespace := apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "system")
+	for name, test := range map[string]struct {
+		fault func(string) fault
+		want  string
+	}{
+		"writes fail":           {failing(noSpace, "create", "update"), "database space exceeded"},
+		"no namespace":          {failing(noNamespace, "create", "update"), `namespaces "system" not found`},
+		"lists fail":            {failing(errCutOff, "list"), "cut off"},
+		"all requests fail":     {cutOff, "cut off"},
+		"no answers to creates": {func(verb string) fault { return map[string]fault{"create": {after: time.Hour}}[verb] }, "deadline exceeded"},
+		"no answers at all":     {func(string) fault { return fault{after: time.Hour} }, "deadline exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 4, 12, func(t *testing.T, p *program) {
+				a := p.start("a")
+				requireReason := func(limit time.Duration) (last string) {
+					t.Helper()
+					for range limit / (10 * time.Millisecond) {
+						synctest.Wait()
+						if s := a.sharding(); !s.Joined {
+							require.NotEmpty(t, s.LastError)
+							last = s.LastError
+						}
+						time.Sleep(10 * time.Millisecond)
+					}
+					return last
+				}
+				a.client.setFault(test.fault)
+				assert.Contains(t, requireReason(3*leaseDuration), test.want)
+				assert.False(t, a.sharding().Joined)
+				a.client.setFault(nil)
+				requireReason(leaseDuration + moment)
+				p.requireShared(12, a)
+				assert.Empty(t, a.sharding().LastError)
+
+				a.client.setFault(test.fault)
+				requireReason(3 * leaseDuration)
+				a.client.setFault(nil)
+				requireReason(leaseDuration + moment)
+				p.requireShared(12, a)
+				assert.Empty(t, a.sharding().LastError)
+				a.stop()
+				requireReason(leaseDuration)
+				assert.Contains(t, a.sharding().LastError, fleet.ErrStopped.Error())
+				require.NoError(t, <-a.result)
+			})
+		})
+	}
+}
+
+// A shard whose Lease can't be written has no leader, and Status says why.
+func TestStatusSaysWhyAShardHasNoLeader(t *testing.T) {
+	bubble(t, 4, 12, func(t *testing.T, p *program) {
+		var creates atomic.Int32
+		a := p.start("a", func(o *fleet.Options) {
+			o.Sharding.Leases.(*leaseClient).setFault(func(verb string) fault {
+				if verb == "create" && creates.Add(1) > 2 { // after the check of rights and its own Lease
+					return fault{err: apierrors.NewInternalError(errors.New("no space"))}
+				}
+				return fault{}
+			})
+		})
+		time.Sleep(moment)
+		s := a.sharding()
+		assert.True(t, s.Joined)
+		assert.Len(t, s.Waits, 4)
+		assert.Regexp(t, `^shard \d: Lease test-4-\d: .*no space$`, s.LastError)
+		a.client.setFault(nil)
+		time.Sleep(leaseDuration)
+		p.requireShared(12, a)
+		assert.Empty(t, a.sharding().LastError)
+		p.end(a)
+	})
+}
+
+// Before Run, and while the informer lists, a replica has not joined either.
+func TestStatusSaysThatNothingHasBegun(t *testing.T) {
+	bubble(t, 4, 0, func(t *testing.T, p *program) {
+		synced := p.source.informer
+		p.source.informer = neverSynced{synced}
+		a := p.start("a")
+		p.source.informer = synced
+		time.Sleep(moment)
+		assert.Equal(t, "waiting until the informer has listed the data planes", a.sharding().LastError)
+		p.stop(a)
+
+		f := fleet.New(synced, untilEnd, fleet.Options{Sharding: &fleet.Sharding{}})
+		assert.Equal(t, "Run has not been called", f.Status().Sharding.LastError)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.Error(t, f.Run(ctx), "the options are wrong")
+		assert.NotEmpty(t, f.Status().Sharding.LastError)
+	})
+}
