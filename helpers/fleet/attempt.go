@@ -106,17 +106,29 @@ func (p *plane) attempt(a *attempt) error {
 		case cluster == nil:
 			continue
 		}
+		before := a.dp
 		a.dp = dp
-		if err := p.rotate(a, cluster); err != nil && f.options.Hooks.OnRotate != nil {
+		if err := p.rotate(a, before, cluster); err != nil && f.options.Hooks.OnRotate != nil {
 			f.options.Hooks.OnRotate(p.key, err)
 		}
 	}
 }
 
-// rotate gives the Cluster of a run its newest credentials.
-func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
-	f := p.fleet
-	err := cluster.Update(a.dp)
+// rotate gives the Cluster of a run its newest credentials. If they are for another API server,
+// the run ends instead, and can still use the ones before while it does.
+func (p *plane) rotate(a *attempt, before *v1alpha1.DataPlane, cluster *remote.Cluster) error {
+	f, err := p.fleet, error(nil)
+	if before.Spec.KubernetesCluster.Credentials.APIServerURL != a.dp.Spec.KubernetesCluster.Credentials.APIServerURL {
+		w := newWitness(f.options.Remote)
+		w.changed(before)
+		if _, server := w.changed(a.dp); server {
+			err = remote.ErrServerChanged
+		}
+		w.close()
+	}
+	if err == nil {
+		err = cluster.Update(a.dp)
+	}
 	if err == nil {
 		a.refused = ""
 		return nil
@@ -125,8 +137,9 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case serverChanged: // by what ConfigFor makes of it
+	case serverChanged:
 		p.revision++
+		p.endPause()
 		p.cancel(err)
 		wakeUp(p.wake)
 		return nil
@@ -178,6 +191,9 @@ func (p *plane) makeRun(a *attempt, dp *v1alpha1.DataPlane) error {
 	f := p.fleet
 	options := f.options.Remote
 	options.OnRotate = func(key types.NamespacedName) {
+		f.mu.Lock()
+		p.pause = 0
+		f.mu.Unlock()
 		if f.options.Remote.OnRotate != nil {
 			f.options.Remote.OnRotate(key)
 		}
@@ -235,13 +251,23 @@ func (p *plane) stop(a *attempt) error {
 func (p *plane) conclude(a *attempt, err error) {
 	f, panicked, text := p.fleet, errors.As(err, new(*PanicError)), ""
 	f.mu.Lock()
-	cluster := a.cluster
+	cluster, dp, ended := a.cluster, p.dp, a.Err() != nil
 	f.mu.Unlock()
 	if cluster != nil {
 		cluster.Abort()
 	}
 	if err != nil {
 		text = err.Error() // it may be of the user, so not with the lock held
+	}
+	var credentialsChanged, serverChanged bool // since this run began
+	if !ended {
+		p.witness = newWitness(f.options.Remote)
+		if cluster != nil {
+			p.witness.changed(a.dp)
+		}
+		if dp != a.dp {
+			credentialsChanged, serverChanged = p.witness.changed(dp)
+		}
 	}
 	f.mu.Lock()
 	stopped, cause := a.Err() != nil, context.Cause(a)
@@ -261,6 +287,9 @@ func (p *plane) conclude(a *attempt, err error) {
 		err = cause
 	case err == nil:
 		p.done, p.pause = a.revision, 0
+		if serverChanged && p.revision == a.revision {
+			p.revision++
+		}
 	default:
 		p.fail(text)
 		backoff := f.options.Backoff
@@ -268,8 +297,7 @@ func (p *plane) conclude(a *attempt, err error) {
 			p.pause = 0
 		}
 		p.pause = min(max(2*p.pause, backoff.Initial), backoff.Limit)
-		// Wait, unless the DataPlane has changed since this run began.
-		if p.revision == a.revision && p.dp.Spec.KubernetesCluster.Credentials == a.dp.Spec.KubernetesCluster.Credentials {
+		if p.revision == a.revision && !credentialsChanged && !serverChanged {
 			retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
 			p.status.NextRetry = time.Now().Add(retry)
 		}

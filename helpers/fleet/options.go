@@ -23,8 +23,9 @@ import (
 // not change a DataPlane.
 type Options struct {
 	// Remote are the options of the Clusters. If ConfigFor reads more of a DataPlane than its
-	// credentials, the Cluster follows that too. It must return soon: a run can't be stopped
-	// while it is called for new credentials.
+	// credentials, the Cluster follows that too. ConfigFor is called for each change of a
+	// DataPlane, with or without a run. It must return soon: a run can't be stopped while it is
+	// called for new credentials.
 	Remote remote.Options
 	// Filter selects the data planes that have runs; the default is all. selected is whether the
 	// same object was selected before, so that a Filter can keep it when it can't decide.
@@ -53,7 +54,8 @@ type Options struct {
 // Backoff is how long a [Fleet] waits after a run has failed: about Initial after the first
 // failure, then twice as long after each, up to Limit. A failure counts as the first if the run
 // lasted for ResetAfter, which begins with its [MarkStarted] if it calls that. The defaults are
-// 1 s, 5 min and 1 min. New credentials end the wait.
+// 1 s, 5 min and 1 min. New credentials, or whatever else changes what ConfigFor returns, end
+// the wait.
 type Backoff struct {
 	Initial, Limit, ResetAfter time.Duration
 }

@@ -12,8 +12,6 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 // plane is one DataPlane of a Fleet. The fields after wake need the Fleet's lock. Code that
@@ -29,6 +27,7 @@ type plane struct {
 	revision int32                   // counts the changes that need another run
 	done     int32                   // the revision whose run has returned nil
 	pause    time.Duration           // after the failure before; 0 if there was none
+	witness  *witness                // of the last run, until the next one begins; it belongs to the loop
 	cancel   context.CancelCauseFunc // of the run under way
 	starts   int
 	status   PlaneStatus
@@ -52,23 +51,15 @@ func (p *plane) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause er
 	if dp == nil {
 		return helpers.ErrDeleted
 	}
-	current, old := dp.Spec.KubernetesCluster.Credentials, v1alpha1.APIServerCredentials{}
-	if before != nil {
-		old = before.Spec.KubernetesCluster.Credentials
-	}
 	switch {
 	case before == nil || before.UID != dp.UID:
 		cause = helpers.ErrReplaced
-	case !serverurl.Same(old.APIServerURL, current.APIServerURL):
-		cause = remote.ErrServerChanged
 	case changed:
 		cause = ErrDataPlaneChanged
 	}
 	if cause != nil {
 		p.revision++
-	}
-	if cause != nil || old != current { // there is no need to wait after an earlier failure
-		p.pause, p.status.NextRetry = 0, time.Time{}
+		p.endPause()
 	}
 	if cause == nil && !selected {
 		return ErrNotSelected
@@ -76,12 +67,20 @@ func (p *plane) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause er
 	return cause
 }
 
+// endPause has the next run begin at once: there is no need to wait after an earlier failure.
+func (p *plane) endPause() { p.pause, p.status.NextRetry = 0, time.Time{} }
+
 // loop makes one attempt after the other, until the DataPlane is gone or the term ends.
 func (p *plane) loop() {
 	defer p.term.planes.Done()
 	f := p.fleet
 	for {
-		if a := p.next(); a != nil {
+		a := p.next()
+		if p.witness != nil {
+			p.witness.close()
+			p.witness = nil
+		}
+		if a != nil {
 			p.conclude(a, p.attempt(a))
 			continue
 		}
@@ -121,8 +120,31 @@ func (p *plane) next() *attempt {
 		}
 		select {
 		case <-p.wake:
+			p.reconsider()
 		case <-timer:
 		}
+	}
+}
+
+// reconsider takes in a change while there is no run: new credentials end the wait after a
+// failure, and another API server needs another run even if the last one returned nil.
+func (p *plane) reconsider() {
+	f := p.fleet
+	f.mu.Lock()
+	dp, idle := p.dp, p.done == p.revision || !p.status.NextRetry.IsZero()
+	idle = idle && p.dp != nil && p.term.ctx.Err() == nil
+	f.mu.Unlock()
+	if !idle {
+		return
+	}
+	credentials, server := p.witness.changed(dp)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if server && p.done == p.revision {
+		p.revision++
+	}
+	if credentials || server {
+		p.endPause()
 	}
 }
 
