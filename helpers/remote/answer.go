@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,10 +20,13 @@ import (
 )
 
 // checkAnswer refuses answers that no API server gives, and adds to a 401 that the client
-// certificate is not valid now. It leaves alone what a proxied service may answer.
+// certificate is not valid now. It leaves alone what a proxied service may answer, but for a
+// long Retry-After.
 func (s *session) checkAnswer(req *http.Request, resp *http.Response, kind kind) (*http.Response, error) {
 	var refused *reachabilityError
 	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols && req.Header.Get("Upgrade") == "":
+		refused = &reachabilityError{ReachabilityNotReady, errors.New("the server switches protocols without being asked")}
 	case kind == lasting:
 	case isRedirect(resp):
 		refused = &reachabilityError{ReachabilityRedirected, errors.New("the server redirects, which is not followed")}
@@ -34,6 +38,10 @@ func (s *session) checkAnswer(req *http.Request, resp *http.Response, kind kind)
 	if refused != nil {
 		_ = resp.Body.Close()
 		return nil, &reachabilityError{refused.reachability, s.cluster.wrap(refused.err)}
+	}
+	capRetryAfter(resp)
+	if err := closeEmptyBody(resp, req.Method); err != nil {
+		return nil, err
 	}
 	return resp, nil
 }
@@ -99,4 +107,46 @@ func (s *session) certificateFault() string {
 		name = "intermediate of the client certificate"
 	}
 	return ""
+}
+
+// maxRetryAfter is the longest wait, in seconds, that API priority and fairness asks for.
+// client-go waits inside the request for as long as the server says, and nothing but the
+// context of the request ends that.
+const maxRetryAfter = 32
+
+func capRetryAfter(resp *http.Response) {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500 {
+		return // client-go doesn't wait
+	}
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > maxRetryAfter {
+		resp.Header.Set("Retry-After", strconv.Itoa(maxRetryAfter))
+	}
+}
+
+// closeEmptyBody ends a request whose response has no body, since few callers close that.
+func closeEmptyBody(resp *http.Response, method string) error {
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		return nil
+	case method == http.MethodHead, resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusNotModified:
+	case resp.ContentLength != 0:
+		return nil
+	default:
+		// A wrapper that makes responses may leave ContentLength at 0: only the body knows.
+		body, first := resp.Body, make([]byte, 1)
+		switch n, err := io.ReadFull(body, first); {
+		case n > 0:
+			resp.Body = struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(bytes.NewReader(first), body), body}
+			return nil
+		case err != io.EOF: //nolint:errorlint // readers are told the end by this very value
+			_ = body.Close()
+			return err
+		}
+	}
+	_ = resp.Body.Close()
+	resp.Body = http.NoBody
+	return nil
 }

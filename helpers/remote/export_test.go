@@ -14,6 +14,12 @@ func (o Options) WithTimes(ping, handshake time.Duration) Options {
 	return o
 }
 
+// WithInitialEvents sets how long a rotation lets the initial events of a watch go on.
+func (o Options) WithInitialEvents(limit time.Duration) Options {
+	o.initialEvents = limit
+	return o
+}
+
 // KindOf tells the kind of a request to a server whose URL has this path.
 func KindOf(req *http.Request, basePath string) string {
 	kind, _ := kindOf(req, basePath)

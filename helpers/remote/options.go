@@ -65,7 +65,7 @@ type Options struct {
 	// OnRotate is called after an Update that has put new credentials in place.
 	OnRotate func(key types.NamespacedName)
 
-	pingAfter, pingTimeout, handshakeTimeout time.Duration // for tests
+	pingAfter, pingTimeout, handshakeTimeout, initialEvents time.Duration // for tests
 }
 
 func (o Options) withDefaults() Options {
@@ -81,6 +81,8 @@ func (o Options) withDefaults() Options {
 		{&o.DialTimeout, 10 * time.Second, 0},
 		{&o.CloseGrace, 5 * time.Second, 0},
 		{&o.handshakeTimeout, 10 * time.Second, 0},
+		// How long a rotation lets the initial events of a watch go on.
+		{&o.initialEvents, time.Minute, 0},
 		// A peer that is gone without a word is found out after the sum of these.
 		{&o.pingAfter, 30 * time.Second, 0},
 		{&o.pingTimeout, 15 * time.Second, 0},

@@ -6,15 +6,12 @@ package remote_test
 import (
 	"io"
 	"net/http"
-	"reflect"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -82,12 +79,7 @@ func TestReflectorsListOnceThroughARotation(t *testing.T) {
 			require.NoError(t, err)
 			all := make([]*cache.Reflector, reflectors)
 			for i := range all {
-				source := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "configmaps", "x", fields.Everything())
-				reflector := cache.NewReflector(source, &corev1.ConfigMap{}, cache.NewStore(cache.MetaNamespaceKeyFunc), 0)
-				// From client-go 0.35 on, it is the default and no field sets it.
-				if field := reflect.ValueOf(reflector).Elem().FieldByName("UseWatchList"); field.IsValid() {
-					field.Set(reflect.ValueOf(&test.watchList))
-				}
+				reflector := newReflector(client, test.watchList)
 				go reflector.RunWithContext(t.Context())
 				all[i] = reflector
 			}

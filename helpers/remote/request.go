@@ -5,13 +5,10 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,14 +24,15 @@ type request struct {
 	limit   *time.Timer
 	once    sync.Once
 	kind    kind
-	initial bool // it is a watch that begins with all objects
 	body    io.ReadCloser
-	lasts   bool // the body has no limit
+	lasts   bool           // the body has no limit
+	events  *initialEvents // of the body; nil if there are none, and after their end
 
 	answered atomic.Bool // there are response headers
 	// Guarded by the session's lock.
-	unsent bool      // it waits for a connection, and has sent nothing
-	busy   time.Time // when the request began; if initial, when the last events came
+	unsent  bool      // it waits for a connection, and has sent nothing
+	initial bool      // it is a watch that begins with all objects, and has not sent all
+	since   time.Time // when the request began; after initial events, when they ended
 }
 
 // errAgain says that a request may be sent again with the next credentials: that nothing
@@ -43,7 +41,7 @@ var errAgain = errors.New("the credentials were replaced before the request was 
 
 // roundTrip sends a request with a body of its own, and closes that.
 func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Response, error) {
-	r := &request{session: s, busy: time.Now(), caller: req.Context()}
+	r := &request{session: s, since: time.Now(), caller: req.Context()}
 	r.kind, r.initial = kindOf(req, strings.TrimRight(s.cluster.server.Path, "/"))
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	r.startLimit()
@@ -53,27 +51,25 @@ func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Respon
 		closeBody(body)
 		return nil, errAgain
 	}
-	req = req.WithContext(httptrace.WithClientTrace(r.ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { r.wait() }, // also when net/http tries again, if that is safe
-		GotConn: func(info httptrace.GotConnInfo) { r.start(info.Conn) },
-	}))
-	req.Body = body
-	if body != nil && body != http.NoBody {
+	req = req.WithContext(context.WithValue(r.ctx, requestKey{}, r))
+	if req.Body = body; body != nil && body != http.NoBody {
 		req.Body = &upload{body, r}
+	}
+	if getBody := req.GetBody; getBody != nil {
+		req.GetBody = func() (io.ReadCloser, error) {
+			body, err := getBody()
+			return &upload{body, r}, err
+		}
 	}
 	resp, err := s.wrapped.RoundTrip(req)
 	if err == nil && !r.answer(resp) {
-		_ = resp.Body.Close()
+		closeBody(resp.Body)
 		err = errAgain
 	}
 	if err != nil {
 		err = r.explain(err)
 		r.end()
 		return nil, err
-	}
-	if req.Method == http.MethodHead || r.body == http.NoBody { // which few callers close
-		_ = resp.Body.Close()
-		resp.Body = http.NoBody
 	}
 	return s.checkAnswer(req, resp, r.kind)
 }
@@ -90,7 +86,15 @@ func (r *request) answer(resp *http.Response) bool {
 	}
 	r.answered.Store(true)
 	r.limit.Stop()
+	if resp.Body == nil { // as in a response that a wrapper makes up
+		resp.Body = http.NoBody
+	}
 	r.body, r.lasts = resp.Body, r.kind != unary && resp.StatusCode < 300
+	if r.lasts && r.initial {
+		r.events = newInitialEvents(resp.Header.Get("Content-Type"))
+	}
+	r.initial = r.events != nil
+	r.lasts = r.lasts && !r.initial
 	stream, ok := resp.Body.(io.ReadWriteCloser)
 	resp.Body = r
 	if ok && resp.StatusCode == http.StatusSwitchingProtocols {
@@ -108,33 +112,16 @@ func (r *request) wait() {
 	r.unsent = true
 }
 
-// start takes note that the request goes out on a connection, unless it was stopped while
-// it waited: HTTP/2 sends nothing then, and HTTP/1 can't on a connection that is closed.
-func (r *request) start(conn net.Conn) {
+// start takes note that the request goes out on a connection. It returns false for a request
+// that was stopped while it waited, which must not go out.
+func (r *request) start() bool {
 	r.session.mu.Lock()
-	stopped := r.unsent && r.ctx.Err() != nil
-	if !stopped {
-		r.unsent = false
+	defer r.session.mu.Unlock()
+	if r.unsent && r.ctx.Err() != nil {
+		return false
 	}
-	r.session.mu.Unlock()
-	tlsConn, ok := conn.(*tls.Conn)
-	http2 := ok && tlsConn.ConnectionState().NegotiatedProtocol == "h2"
-	if stopped && !http2 {
-		_ = conn.Close()
-	}
-}
-
-// endWatch ends a watch as soon as reflectors accept its end.
-func (r *request) endWatch() {
-	s := r.session
-	s.mu.Lock()
-	wait := minWatch - time.Since(r.busy)
-	s.mu.Unlock()
-	if wait > 0 {
-		time.AfterFunc(wait, r.endWatch)
-		return
-	}
-	s.stop(func(other *request) bool { return other == r })
+	r.unsent = false
+	return true
 }
 
 // cause returns the error of a request that ends because the session is retired. The
@@ -196,10 +183,8 @@ func (r *request) Read(p []byte) (int, error) {
 		defer r.limit.Stop()
 	}
 	n, err := r.body.Read(p)
-	if r.initial {
-		r.session.mu.Lock()
-		r.busy = time.Now()
-		r.session.mu.Unlock()
+	if r.events != nil && r.events.endIn(p[:n]) {
+		r.endInitialEvents()
 	}
 	switch {
 	case err == io.EOF && !r.cut(): //nolint:errorlint // readers are told the end by this very value
@@ -219,10 +204,16 @@ func (r *request) Close() error {
 }
 
 // limitError reports that the API server has taken longer than an option allows.
-type limitError struct{ text string }
+type limitError struct {
+	text    string
+	initial bool // events have not come to their end
+}
 
-func (e *limitError) Error() string        { return e.text }
-func (e *limitError) Timeout() bool        { return true }
+func (e *limitError) Error() string { return e.text }
+
+// Timeout is false for initial events. A reflector that is told of a timeout asks for the same
+// again, without end; after another error it lists.
+func (e *limitError) Timeout() bool        { return !e.initial }
 func (e *limitError) Temporary() bool      { return true }
 func (e *limitError) Is(target error) bool { return target == context.DeadlineExceeded }
 
@@ -234,11 +225,20 @@ func (r *request) startLimit() {
 		limit = c.options.WatchStart
 	}
 	r.limit = time.AfterFunc(limit, func() {
-		err := fmt.Errorf("request made no progress for %s", c.options.StallTimeout)
-		if r.kind != unary && !r.answered.Load() {
+		r.session.mu.Lock()
+		answered, initial := r.answered.Load(), r.initial
+		r.session.mu.Unlock()
+		var err error
+		switch {
+		case r.kind != unary && !answered:
+			initial = false
 			err = fmt.Errorf("no response headers within %s", c.options.WatchStart)
+		case initial:
+			err = fmt.Errorf("initial events made no progress for %s", c.options.StallTimeout)
+		default:
+			err = fmt.Errorf("request made no progress for %s", c.options.StallTimeout)
 		}
-		r.cancel(&limitError{c.wrap(err).Error()})
+		r.cancel(&limitError{c.wrap(err).Error(), initial})
 	})
 }
 

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -61,7 +60,7 @@ func (c *Cluster) newSession(config *rest.Config) (*session, error) {
 	s.transport = c.options.newTransport(config, s.dial)
 	s.transport.TLSClientConfig = s.guardKey(tlsConfig)
 	utilnet.SetTransportDefaults(s.transport)
-	if s.wrapped, err = rest.HTTPWrappersForConfig(config, s.transport); err != nil {
+	if s.wrapped, err = rest.HTTPWrappersForConfig(config, sender{s.transport}); err != nil {
 		return nil, fmt.Errorf("HTTP transport: %w", err)
 	}
 	return s, nil
@@ -114,30 +113,25 @@ func (k *guardedKey) Sign(random io.Reader, digest []byte, opts crypto.SignerOpt
 	return k.Signer.Sign(random, digest, opts)
 }
 
-// minWatch is how long a watch lasts at least. Reflectors take one that ends within its
-// first second, without an event, for a fault, and list again.
-const minWatch = 1500 * time.Millisecond
-
 // retire refuses new requests. When the credentials were rotated, requests that were not
-// sent go on with the next session, watches end as if the API server had ended them, and
-// others may finish within the grace. Otherwise, only unary requests may.
+// sent go on with the next session, watches end as if the API server had ended them, after
+// their initial events, and others may finish within the grace. Otherwise, only unary requests
+// may.
 func (s *session) retire(reason error, rotated bool) {
-	grace := s.cluster.options.CloseGrace
 	s.signing.Lock()
 	s.mu.Lock()
 	s.reason, s.rotated = reason, rotated
 	if s.timers == nil {
+		options := s.cluster.options
 		s.timers = []*time.Timer{
-			time.AfterFunc(grace, func() { s.stop(func(r *request) bool { return r.kind != watch }) }),
-			time.AfterFunc(max(grace, minWatch), s.end),
+			time.AfterFunc(options.CloseGrace, func() { s.stop(func(r *request) bool { return r.kind != watch }) }),
+			time.AfterFunc(options.initialEvents, func() { s.stop(func(r *request) bool { return r.initial }) }),
 		}
 	}
 	idle := len(s.requests) == 0
 	for r := range s.requests {
-		if rotated && r.kind == watch && r.answered.Load() {
-			// At random, so that not all are resumed at once.
-			wait := rand.N(grace - grace/4 + 1) //nolint:gosec // spreads load, hides nothing
-			time.AfterFunc(wait, r.endWatch)
+		if rotated && r.kind == watch && r.answered.Load() && !r.initial {
+			r.endWatchSoon()
 		}
 	}
 	s.mu.Unlock()

@@ -5,9 +5,11 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 
 	"k8s.io/client-go/util/flowcontrol"
 )
@@ -40,6 +42,39 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 }
+
+// requestKey is the key of the request in its context, which wrappers keep unless they replace
+// the context.
+type requestKey struct{}
+
+// sender sends what has passed the wrappers. It holds a request back that was stopped while it
+// waited for a connection, even if a wrapper has dropped the end of the request's context.
+type sender struct{ *http.Transport }
+
+func (s sender) RoundTrip(req *http.Request) (*http.Response, error) {
+	r, ok := req.Context().Value(requestKey{}).(*request)
+	if !ok {
+		return s.Transport.RoundTrip(req)
+	}
+	ctx, cancel := context.WithCancel(req.Context())
+	context.AfterFunc(r.ctx, cancel) // every request ends
+	return s.Transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { r.wait() }, // even when net/http tries again, if that is safe
+		GotConn: func(info httptrace.GotConnInfo) {
+			if r.start() {
+				return
+			}
+			cancel() // HTTP/2 looks at it before it sends; HTTP/1 doesn't
+			tlsConn, ok := info.Conn.(*tls.Conn)
+			if !ok || tlsConn.ConnectionState().NegotiatedProtocol != "h2" {
+				_ = info.Conn.Close()
+			}
+		},
+	})))
+}
+
+// WrappedRoundTripper lets wrappers find the transport.
+func (s sender) WrappedRoundTripper() http.RoundTripper { return s.Transport }
 
 func closeBody(body io.Closer) {
 	if body != nil {

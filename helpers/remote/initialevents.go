@@ -1,0 +1,80 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"mime"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// minWatch is how long a watch lasts at least, counted from the end of its initial events if it
+// begins with those. Reflectors take one that ends within its first second, without an event,
+// for a fault, and list again.
+const minWatch = 1500 * time.Millisecond
+
+// initialEvents finds the bookmark that ends the initial events of a watch in what is read of
+// its body. Only an object that carries the bookmark's annotation, which Kubernetes reserves,
+// has the same bytes: in JSON, quotes inside strings are escaped, and in protobuf, the lengths
+// are no text.
+type initialEvents struct {
+	annotation []byte
+	read       []byte // the last bytes, fewer than those of the annotation
+}
+
+// newInitialEvents returns nil for an encoding that it can't read.
+func newInitialEvents(contentType string) *initialEvents {
+	const key = metav1.InitialEventsAnnotationKey
+	mediaType, _, _ := mime.ParseMediaType(contentType) // "" is another encoding
+	switch mediaType {
+	case "application/json":
+		return &initialEvents{annotation: []byte(`"` + key + `":`)}
+	case "application/vnd.kubernetes.protobuf":
+		// Of a map: field 1 and its length, field 2 and its length.
+		return &initialEvents{annotation: []byte("\n" + string(rune(len(key))) + key + "\x12\x04true")}
+	}
+	return nil
+}
+
+// endIn says whether the annotation ends in p, which is what was read next.
+func (e *initialEvents) endIn(p []byte) bool {
+	most := len(e.annotation) - 1
+	across := append(e.read, p[:min(len(p), most)]...)
+	if bytes.Contains(across, e.annotation) || bytes.Contains(p, e.annotation) {
+		return true
+	}
+	if len(p) >= most {
+		across = p
+	}
+	e.read = append(e.read[:0], across[max(0, len(across)-most):]...)
+	return false
+}
+
+// endInitialEvents takes note that the initial events have ended: from now on, the request is a
+// watch like others.
+func (r *request) endInitialEvents() {
+	r.events, r.lasts = nil, true
+	s := r.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.initial, r.since = false, time.Now()
+	if s.rotated {
+		r.endWatchSoon()
+	}
+}
+
+// endWatchSoon ends a watch when reflectors accept its end, and at random, so that not all are
+// resumed at once. The caller holds the session's lock.
+func (r *request) endWatchSoon() {
+	s := r.session
+	grace := s.cluster.options.CloseGrace
+	earliest := max(0, minWatch-time.Since(r.since))
+	spread := rand.N(max(grace-earliest, grace/4) + 1) //nolint:gosec // spreads load, hides nothing
+	time.AfterFunc(earliest+spread, func() {
+		s.stop(func(other *request) bool { return other == r })
+	})
+}
