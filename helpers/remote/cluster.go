@@ -103,8 +103,9 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 // From the moment Update returns, new requests use the new credentials, and the old key
 // signs nothing. Requests under way may go on for Options.CloseGrace; those that are left
 // then fail with [ErrRotated]. Watches end within the grace too, and informers resume them
-// without a list. For this, each watch stays open for at least 1.5 s: after a shorter one,
-// reflectors list again. The old connections are closed when they are no longer used.
+// without a list. For this, each watch stays open for at least 1.5 s, counted from the end of
+// its initial events if it begins with those: after a shorter one, reflectors list again. The
+// old connections are closed when they are no longer used.
 //
 // If Update fails, all requests fail with its error until an Update succeeds. The error is
 // [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged] if it
@@ -255,9 +256,22 @@ func (c *Cluster) Key() types.NamespacedName { return c.key }
 // type. Change all others, such as Impersonate and WrapTransport, in Options.ConfigFor:
 // changing them in the result of Config has no effect.
 //
-// Update and Close don't reach the connections of a client that is made of Config alone.
-// SPDY and WebSocket clients, for exec, attach and port-forward, are such clients: make
-// them anew for each use.
+// Update, Close, the limits and DialControl of [Options] don't reach the connections of a
+// client that is made of Config alone, such as a WebSocket client. Make one anew for each use,
+// and none where DialControl must hold. For exec, attach and port-forward, a SPDY client can
+// connect through the Cluster instead:
+//
+//	upgrader, err := spdy.NewRoundTripperWithConfig(spdy.RoundTripperConfig{ // of apimachinery
+//		UpgradeTransport: cluster.HTTPClient().Transport,
+//		PingPeriod:       5 * time.Second,
+//	})
+//	…
+//	transport, err := rest.HTTPWrappersForConfig(cluster.Config(), upgrader)
+//	…
+//	executor, err := remotecommand.NewSPDYExecutorForTransports(transport, upgrader, http.MethodPost, url)
+//
+// Its connections have DialControl and DialTimeout. A rotation ends them after
+// Options.CloseGrace, and Close at once. They don't use a proxy.
 func (c *Cluster) Config() *rest.Config {
 	c.mu.RLock()
 	config, reason := c.config, c.reason
@@ -273,7 +287,8 @@ func (c *Cluster) Config() *rest.Config {
 // HTTPClient returns a client on the connections of c, for functions that take one beside
 // a rest.Config. It sends the newest credentials, has the limits of [Options], and refuses
 // redirects: an API server has no reason for them, and they would take the credentials
-// elsewhere.
+// elsewhere. A Retry-After of an error is 32 s at most: client-go waits inside the request for
+// as long as that says.
 func (c *Cluster) HTTPClient() *http.Client {
 	client := *c.client
 	return &client

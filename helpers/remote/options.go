@@ -46,14 +46,19 @@ type Options struct {
 	ConfigFor func(*v1alpha1.DataPlane) (*rest.Config, error)
 
 	// StallTimeout ends a unary request after this long without a byte in either direction.
-	// It doesn't cut a long list over a slow network. The default is 30 s.
+	// It doesn't cut a long list over a slow network. The kernel takes an upload of a few MB
+	// at once, which then has this long to reach the API server: set more where that is too
+	// little. A watch that begins with all objects (sendInitialEvents) has the same limit until
+	// it has sent them. The default is 30 s.
 	StallTimeout time.Duration
 	// WatchStart ends a watch, or another lasting request, if its response headers take
-	// longer than this. After them there is no limit. The default is 30 s.
+	// longer than this. After them, and after initial events, there is no limit. The default
+	// is 30 s.
 	WatchStart time.Duration
 	// DialTimeout limits how long a TCP connection may take. The default is 10 s.
 	DialTimeout time.Duration
-	// CloseGrace is how long requests under way may go on after Close or a rotation. The
+	// CloseGrace is how long requests under way may go on after Close or a rotation. After a
+	// rotation, a watch may first send all its initial events, for a minute at most. The
 	// default is 5 s.
 	CloseGrace time.Duration
 
@@ -61,6 +66,10 @@ type Options struct {
 	// error refuses the address. Use it where the authors of DataPlanes must not reach all
 	// that the program can reach. With a proxy, the address is the proxy's. See
 	// [net.Dialer.ControlContext].
+	//
+	// It covers clients that connect through HTTPClient, and SPDY clients that are made as
+	// [Cluster.Config] shows. It doesn't cover other clients that are made of Config alone,
+	// such as WebSocket clients, which take no dialer.
 	DialControl func(ctx context.Context, network, address string, c syscall.RawConn) error
 	// OnRotate is called after an Update that has put new credentials in place.
 	OnRotate func(key types.NamespacedName)

@@ -21,7 +21,7 @@ type request struct {
 	caller  context.Context
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	limit   *time.Timer
+	limit   *time.Timer // nil for none
 	once    sync.Once
 	kind    kind
 	body    io.ReadCloser
@@ -170,7 +170,9 @@ func (r *request) cut() bool {
 // end takes note that the request has ended.
 func (r *request) end() {
 	r.once.Do(func() {
-		r.limit.Stop()
+		if r.limit != nil {
+			r.limit.Stop()
+		}
 		r.cancel(nil)
 		r.session.leave(r)
 	})

@@ -27,6 +27,7 @@ type session struct {
 	config    *rest.Config
 	transport *http.Transport
 	wrapped   http.RoundTripper // the transport inside what config wraps around it
+	streams   *http.Transport   // what clients dial by that upgrade connections by themselves
 	conns     *connrotation.Dialer
 
 	ctx    context.Context // of connections that are being made
@@ -60,6 +61,7 @@ func (c *Cluster) newSession(config *rest.Config) (*session, error) {
 	s.transport = c.options.newTransport(config, s.dial)
 	s.transport.TLSClientConfig = s.guardKey(tlsConfig)
 	utilnet.SetTransportDefaults(s.transport)
+	s.streams = &http.Transport{DialContext: s.dialStream, TLSClientConfig: s.transport.TLSClientConfig}
 	if s.wrapped, err = rest.HTTPWrappersForConfig(config, sender{s.transport}); err != nil {
 		return nil, fmt.Errorf("HTTP transport: %w", err)
 	}
@@ -77,6 +79,36 @@ func (s *session) dial(ctx context.Context, network, address string) (net.Conn, 
 		return nil, s.ctx.Err()
 	}
 	return conn, err
+}
+
+// dialStream makes a connection for a client that upgrades it by itself, as SPDY clients do. It
+// is a lasting request until it is closed.
+func (s *session) dialStream(ctx context.Context, network, address string) (net.Conn, error) {
+	r := &request{session: s, kind: lasting}
+	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	if !s.enter(r) {
+		r.cancel(nil)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return nil, s.reason
+	}
+	conn, err := s.dial(ctx, network, address)
+	if err != nil {
+		r.end()
+		return nil, err
+	}
+	context.AfterFunc(r.ctx, func() { _ = conn.Close() })
+	return &streamConn{conn, r}, nil
+}
+
+type streamConn struct {
+	net.Conn
+	request *request
+}
+
+func (c *streamConn) Close() error {
+	defer c.request.end()
+	return c.Conn.Close()
 }
 
 // guardKey lets the key in a TLS configuration sign only until the session is retired.

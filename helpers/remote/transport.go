@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 
@@ -82,12 +83,14 @@ func closeBody(body io.Closer) {
 	}
 }
 
-// WrappedRoundTripper is how apimachinery's net package finds the transport.
+// WrappedRoundTripper is how clients that upgrade connections by themselves find a dialer and
+// the TLS configuration. Without one, they would dial in their own way.
 func (t *transport) WrappedRoundTripper() http.RoundTripper {
-	if s, _ := (*Cluster)(t).use(); s != nil {
-		return s.transport
+	s, err := (*Cluster)(t).use()
+	if s != nil {
+		return s.streams
 	}
-	return nil
+	return &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, err }}
 }
 
 // CloseIdleConnections is what http.Client's method of this name calls.
