@@ -40,7 +40,7 @@ func TestAnUpgradeThatNobodyAskedForFails(t *testing.T) {
 				_, err = buffered.ReadByte()
 				closed <- err
 			}, func(s *httptest.Server) { s.EnableHTTP2 = false })
-			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{StallTimeout: 100 * time.Millisecond})
+			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
 			result := make(chan error, 1)
 			go func() {
 				_, err := get(t.Context(), c, path)
