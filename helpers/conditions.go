@@ -124,26 +124,47 @@ type Report struct {
 // Evaluate reads all conditions of dp. For nil, every verdict is Unknown with
 // [CodeNoObject]. Types other than the three that the API defines decide nothing, except
 // for [ReadyFrom].
-func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) Report {
+func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) (report Report) {
 	o := newEvaluateOptions(opts)
-	var report Report
-	o.evaluate(dp, v1alpha1.DataPlaneConditionReady, &report.Ready)
-	o.evaluate(dp, v1alpha1.DataPlaneConditionConnected, &report.Connected)
-	o.evaluate(dp, v1alpha1.DataPlaneConditionGatewayProvisioned, &report.GatewayProvisioned)
+	report.Ready.reset(dp, v1alpha1.DataPlaneConditionReady)
+	report.Connected.reset(dp, v1alpha1.DataPlaneConditionConnected)
+	report.GatewayProvisioned.reset(dp, v1alpha1.DataPlaneConditionGatewayProvisioned)
 	if dp == nil {
 		return report
 	}
 	report.Namespace, report.Name = dp.Namespace, dp.Name
 	report.Generation, report.ObservedGeneration = dp.Generation, dp.Status.ObservedGeneration
 	for i := range dp.Status.Conditions {
-		conditionType := dp.Status.Conditions[i].Type
-		if report.find(conditionType) == nil {
-			report.Others = append(report.Others, Verdict{})
-			o.evaluate(dp, conditionType, &report.Others[len(report.Others)-1])
+		c := &dp.Status.Conditions[i]
+		switch c.Type {
+		case v1alpha1.DataPlaneConditionReady:
+			o.add(&report.Ready, dp, c)
+		case v1alpha1.DataPlaneConditionConnected:
+			o.add(&report.Connected, dp, c)
+		case v1alpha1.DataPlaneConditionGatewayProvisioned:
+			o.add(&report.GatewayProvisioned, dp, c)
+		default:
+			report.Others = append(report.Others, Verdict{Type: c.Type, Code: CodeNotReported})
+			o.add(&report.Others[len(report.Others)-1], dp, c)
 		}
 	}
-	slices.SortFunc(report.Others, func(a, b Verdict) int { return cmp.Compare(a.Type, b.Type) })
+	report.Others = mergeByType(report.Others)
+	o.conclude(&report.Ready, dp)
 	return report
+}
+
+// mergeByType sorts verdicts, and leaves one of each type.
+func mergeByType(verdicts []Verdict) []Verdict {
+	slices.SortStableFunc(verdicts, func(a, b Verdict) int { return cmp.Compare(a.Type, b.Type) })
+	merged := verdicts[:0]
+	for i := range verdicts {
+		if last := len(merged) - 1; last >= 0 && merged[last].Type == verdicts[i].Type {
+			merged[last].merge(verdicts[i])
+		} else {
+			merged = append(merged, verdicts[i])
+		}
+	}
+	return merged
 }
 
 // Verdicts returns all verdicts: Ready, Connected, GatewayProvisioned, and the others.
@@ -184,50 +205,66 @@ func (r *Report) find(conditionType string) *Verdict {
 // the worst verdict counts: False before Unknown before True.
 func EvaluateCondition(dp *v1alpha1.DataPlane, conditionType string, opts ...EvaluateOption) (v Verdict) {
 	o := newEvaluateOptions(opts)
-	o.evaluate(dp, conditionType, &v)
+	o.read(&v, dp, conditionType)
+	if dp != nil {
+		o.conclude(&v, dp)
+	}
 	return v
 }
 
-// evaluate sets a zero verdict. It applies the rules for Ready alone to what is reported.
-func (o *evaluateOptions) evaluate(dp *v1alpha1.DataPlane, conditionType string, v *Verdict) {
-	o.read(dp, conditionType, v)
-	if dp == nil || conditionType != v1alpha1.DataPlaneConditionReady {
+// read sets v to what the conditions of a type say.
+func (o *evaluateOptions) read(v *Verdict, dp *v1alpha1.DataPlane, conditionType string) {
+	v.reset(dp, conditionType)
+	if dp == nil {
 		return
 	}
+	for i := range dp.Status.Conditions {
+		if c := &dp.Status.Conditions[i]; c.Type == conditionType {
+			o.add(v, dp, c)
+		}
+	}
+}
+
+// reset sets v to the verdict on a type that is not reported.
+func (v *Verdict) reset(dp *v1alpha1.DataPlane, conditionType string) {
+	*v = Verdict{Type: conditionType, Status: metav1.ConditionUnknown, Code: CodeNotReported}
+	if dp == nil {
+		v.Code = CodeNoObject
+	}
+}
+
+// add judges a condition, and leaves in v the worst of its type.
+func (o *evaluateOptions) add(v *Verdict, dp *v1alpha1.DataPlane, c *metav1.Condition) {
+	status, code := o.judge(dp, c)
+	v.merge(Verdict{
+		Type: c.Type, Status: status, Code: code, Reported: c.Status, Reason: c.Reason, Message: c.Message,
+		ObservedGeneration: o.observed(c), LastTransitionTime: c.LastTransitionTime,
+	})
+}
+
+// merge leaves in v the worse of two verdicts on one type, the first if they are alike.
+func (v *Verdict) merge(other Verdict) {
+	duplicated := v.Code != CodeNotReported
+	if !duplicated || worse(other.Status, v.Status) {
+		*v = other
+	}
+	v.Duplicated = duplicated
+}
+
+// conclude applies the rules that only Ready has.
+func (o *evaluateOptions) conclude(v *Verdict, dp *v1alpha1.DataPlane) {
 	switch {
+	case v.Type != v1alpha1.DataPlaneConditionReady:
 	case dp.DeletionTimestamp != nil:
 		v.Status, v.Code = metav1.ConditionFalse, CodeTerminating
 	case v.Code == CodeNotReported:
 		for i, from := range o.readyFrom {
 			var other Verdict
-			if o.read(dp, from, &other); i == 0 || worse(other.Status, v.Status) {
+			if o.read(&other, dp, from); i == 0 || worse(other.Status, v.Status) {
 				*v, v.From = other, from
 			}
 		}
-		v.Type = conditionType
-	}
-}
-
-// read judges the conditions of a type, and takes the worst verdict.
-func (o *evaluateOptions) read(dp *v1alpha1.DataPlane, conditionType string, v *Verdict) {
-	v.Type, v.Status, v.Code = conditionType, metav1.ConditionUnknown, CodeNotReported
-	if dp == nil {
-		v.Code = CodeNoObject
-		return
-	}
-	found := false
-	for i := range dp.Status.Conditions {
-		c := &dp.Status.Conditions[i]
-		if c.Type != conditionType {
-			continue
-		}
-		status, code := o.judge(dp, c)
-		if !found || worse(status, v.Status) {
-			v.Status, v.Code = status, code
-			v.Reported, v.Reason, v.Message = c.Status, c.Reason, c.Message
-			v.ObservedGeneration, v.LastTransitionTime = o.observed(c), c.LastTransitionTime
-		}
-		v.Duplicated, found = found, true
+		v.Type = v1alpha1.DataPlaneConditionReady
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/util/wait"
 
@@ -68,14 +69,16 @@ func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.Data
 		return nil, errors.New("nil data plane")
 	}
 	conditions, now := slices.Clone(conditions), time.Now()
+	seen := sets.New[string]()
 	for i := range conditions {
 		var err error
 		if conditions[i], err = prepareCondition(conditions[i], dp.Generation, now); err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(conditions[:i], func(c metav1.Condition) bool { return c.Type == conditions[i].Type }) {
+		if seen.Has(conditions[i].Type) {
 			return nil, field.Duplicate(conditionsField.Key(conditions[i].Type), conditions[i].Type)
 		}
+		seen.Insert(conditions[i].Type)
 	}
 	patchOptions := metav1.PatchOptions{FieldManager: opts.FieldManager}
 	if opts.DryRun {
@@ -130,20 +133,25 @@ func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.Data
 // conditionsPatch returns nil if there is nothing to change.
 func conditionsPatch(current *v1alpha1.DataPlane, conditions []metav1.Condition, observed int64) ([]byte, error) {
 	// An observed generation above the object's is left over from before a restore.
-	supersedes := func(stored, observed int64) bool { return observed < stored && stored <= current.Generation }
-	list := current.Status.Conditions
-	for _, c := range conditions {
-		if !slices.ContainsFunc(list, func(stored metav1.Condition) bool {
-			return stored.Type == c.Type && supersedes(stored.ObservedGeneration, c.ObservedGeneration)
-		}) {
-			list = setCondition(list, c)
+	latest := map[string]int64{} // by type
+	for _, stored := range current.Status.Conditions {
+		if stored.ObservedGeneration <= current.Generation {
+			latest[stored.Type] = max(latest[stored.Type], stored.ObservedGeneration)
 		}
+	}
+	conditions = slices.DeleteFunc(slices.Clone(conditions), func(c metav1.Condition) bool {
+		return c.ObservedGeneration < latest[c.Type]
+	})
+	list := current.Status.Conditions
+	if len(conditions) > 0 {
+		list = setConditions(list, conditions)
 	}
 	status := map[string]any{}
 	if !slices.Equal(list, current.Status.Conditions) {
 		status["conditions"] = list
 	}
-	if stored := current.Status.ObservedGeneration; observed > 0 && observed != stored && !supersedes(stored, observed) {
+	if stored := current.Status.ObservedGeneration; observed > 0 && observed != stored &&
+		(observed > stored || stored > current.Generation) {
 		status["observedGeneration"] = observed
 	}
 	if len(status) == 0 {

@@ -37,7 +37,7 @@ func SetCondition(dp *v1alpha1.DataPlane, c metav1.Condition) (changed bool, err
 		return false, err
 	}
 	before := dp.Status.Conditions
-	dp.Status.Conditions = setCondition(before, c)
+	dp.Status.Conditions = setConditions(before, []metav1.Condition{c})
 	return !slices.Equal(before, dp.Status.Conditions), nil
 }
 
@@ -62,23 +62,35 @@ func prepareCondition(c metav1.Condition, generation int64, now time.Time) (meta
 	return c, errs.ToAggregate()
 }
 
-// setCondition returns a new list in which a prepared condition is set.
-func setCondition(conditions []metav1.Condition, c metav1.Condition) []metav1.Condition {
-	set, seen := make([]metav1.Condition, 0, len(conditions)+1), false
+// setConditions returns a new list in which prepared conditions, of different types, are set.
+func setConditions(conditions, set []metav1.Condition) []metav1.Condition {
+	result := make([]metav1.Condition, 0, len(conditions)+len(set))
+	places := make(map[string]int, len(set)) // of the types to set, in result; -1 while there is none
+	for _, c := range set {
+		places[c.Type] = -1
+	}
 	for _, other := range conditions {
-		if other.Type == c.Type {
-			if seen {
-				continue
-			}
-			seen = true
+		place, toSet := places[other.Type]
+		switch {
+		case toSet && place >= 0:
+			continue // a duplicate
+		case toSet:
+			places[other.Type] = len(result)
 		}
 		if other.LastTransitionTime.IsZero() {
-			other.LastTransitionTime = c.LastTransitionTime
+			other.LastTransitionTime = set[0].LastTransitionTime
 		}
-		set = append(set, other)
+		result = append(result, other)
 	}
-	meta.SetStatusCondition(&set, c)
-	return set
+	for _, c := range set {
+		if place := places[c.Type]; place >= 0 {
+			one := result[place : place+1 : place+1]
+			meta.SetStatusCondition(&one, c)
+		} else {
+			result = append(result, c)
+		}
+	}
+	return result
 }
 
 const maxConditionMessage = 32768 // characters
