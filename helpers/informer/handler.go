@@ -15,7 +15,6 @@
 package informer
 
 import (
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -43,9 +42,12 @@ type Funcs struct {
 }
 
 // Handler returns an event handler for one informer of DataPlanes. It calls typed
-// functions, also for objects that were deleted while the watch was interrupted, and tells
-// when readiness changes. [helpers.IsReady] decides that, with the given options. Add it
-// once: it isn't safe for concurrent use, and an informer calls it from one goroutine.
+// functions, even for an object that was deleted while the watch was interrupted, and
+// reports changes of readiness, which [helpers.IsReady] decides with the given options. Add
+// it once: it isn't safe for concurrent use, and an informer calls it from one goroutine.
+//
+// Calls of OnReady and OnNotReady alternate for each object. Handler keeps the last state
+// of each DataPlane, since the tombstone of an unseen deletion may hold the key alone.
 //
 // Readiness is evaluated at each event. An option that depends on time, such as
 // [helpers.StableFor], therefore needs an informer with a resync period: OnReady is called
@@ -54,14 +56,20 @@ type Funcs struct {
 // A DataPlane that was deleted and recreated while the watch was interrupted comes as one
 // update; if it was ready, OnNotReady is called in between. Handler ignores other objects.
 func Handler(funcs Funcs, opts ...helpers.EvaluateOption) cache.ResourceEventHandler {
-	return &handler{funcs: funcs, opts: opts, ready: map[types.NamespacedName]bool{}}
+	return &handler{funcs: funcs, opts: opts, known: map[cache.ObjectName]state{}}
 }
 
 type handler struct {
 	funcs Funcs
 	opts  []helpers.EvaluateOption
 
-	ready map[types.NamespacedName]bool // the DataPlanes that were ready at the last event
+	known map[cache.ObjectName]state
+}
+
+// state is a DataPlane as the last event had it.
+type state struct {
+	dp    *v1alpha1.DataPlane
+	ready bool
 }
 
 // OnAdd implements cache.ResourceEventHandler.
@@ -73,7 +81,7 @@ func (h *handler) OnAdd(obj any, initial bool) {
 	if h.funcs.OnAdd != nil {
 		h.funcs.OnAdd(dp, initial)
 	}
-	h.setReady(dp, helpers.IsReady(dp, h.opts...))
+	h.see(dp)
 }
 
 // OnUpdate implements cache.ResourceEventHandler.
@@ -86,18 +94,27 @@ func (h *handler) OnUpdate(oldObj, newObj any) {
 	if h.funcs.OnUpdate != nil {
 		h.funcs.OnUpdate(before, after)
 	}
-	if before.UID != after.UID {
-		h.setReady(before, false)
-	}
-	h.setReady(after, helpers.IsReady(after, h.opts...))
+	h.see(after)
 }
 
 // OnDelete implements cache.ResourceEventHandler.
 func (h *handler) OnDelete(obj any) {
-	if unseen, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-		obj = unseen.Obj
+	var name cache.ObjectName
+	tombstone, unseen := obj.(cache.DeletedFinalStateUnknown)
+	if unseen {
+		obj = tombstone.Obj
 	}
 	dp, _ := obj.(*v1alpha1.DataPlane)
+	switch {
+	case dp != nil:
+		name = cache.MetaObjectToName(dp)
+	case unseen:
+		var err error
+		if name, err = cache.ParseObjectName(tombstone.Key); err != nil {
+			return
+		}
+		dp = h.known[name].dp
+	}
 	if dp == nil {
 		return
 	}
@@ -105,17 +122,22 @@ func (h *handler) OnDelete(obj any) {
 		h.funcs.OnDelete(dp)
 	}
 	h.setReady(dp, false)
+	delete(h.known, name)
 }
 
-// setReady remembers whether dp is ready, and calls OnReady or OnNotReady if that is new.
-func (h *handler) setReady(dp *v1alpha1.DataPlane, ready bool) {
-	key := types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
-	was := h.ready[key]
-	if ready {
-		h.ready[key] = true
-	} else {
-		delete(h.ready, key)
+// see takes in a state of an object that exists, which may have replaced another.
+func (h *handler) see(dp *v1alpha1.DataPlane) {
+	if last := h.known[cache.MetaObjectToName(dp)].dp; last != nil && last.UID != dp.UID {
+		h.setReady(last, false)
 	}
+	h.setReady(dp, helpers.IsReady(dp, h.opts...))
+}
+
+// setReady remembers dp, and calls OnReady or OnNotReady if its readiness is new.
+func (h *handler) setReady(dp *v1alpha1.DataPlane, ready bool) {
+	name := cache.MetaObjectToName(dp)
+	was := h.known[name].ready
+	h.known[name] = state{dp, ready}
 	switch {
 	case ready && !was && h.funcs.OnReady != nil:
 		h.funcs.OnReady(dp)

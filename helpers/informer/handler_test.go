@@ -70,6 +70,33 @@ func TestHandler(t *testing.T) {
 		"deleted while unwatched": {add(up), func(h cache.ResourceEventHandler) {
 			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "default/prod", Obj: up})
 		}, []string{"delete 1", "not ready 1"}},
+		"deleted while unwatched, without an object": {add(up), func(h cache.ResourceEventHandler) {
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "default/prod"})
+			h.OnAdd(state("2", "True"), false)
+			h.OnDelete(state("2", "True"))
+		}, []string{"delete 1", "not ready 1", "add false", "ready 2", "delete 2", "not ready 2"}},
+		"deleted while unwatched, with a nil object": {add(up), func(h cache.ResourceEventHandler) {
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "default/prod", Obj: (*v1alpha1.DataPlane)(nil)})
+		}, []string{"delete 1", "not ready 1"}},
+		"deleted while unwatched, with another object": {add(up), func(h cache.ResourceEventHandler) {
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "default/prod", Obj: cache.DeletedFinalStateUnknown{Key: "default/prod", Obj: up}})
+		}, []string{"delete 1", "not ready 1"}},
+		"deleted while unwatched, and not ready": {add(down), func(h cache.ResourceEventHandler) {
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "default/prod"})
+			h.OnAdd(up, false)
+		}, []string{"delete 1", "add false", "ready 1"}},
+		"deleted twice": {add(up), func(h cache.ResourceEventHandler) {
+			h.OnDelete(up)
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "default/prod"})
+		}, []string{"delete 1", "not ready 1"}},
+		"deleted while unwatched, and of another namespace": {add(up), func(h cache.ResourceEventHandler) {
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "other/prod"})
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "prod"})
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "a/b/c"})
+		}, nil},
+		"replaced without a deletion": {
+			add(up), func(h cache.ResourceEventHandler) { h.OnAdd(state("2", "True"), false) }, []string{"add false", "not ready 1", "ready 2"},
+		},
 		"other objects": {nil, func(h cache.ResourceEventHandler) {
 			h.OnAdd("x", false)
 			h.OnUpdate("x", up)
