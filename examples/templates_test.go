@@ -280,6 +280,6 @@ func testWait(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyped.
 		require.NoError(t, err)
 		p := start(t, "wait", append(clusters.Args(), "--name=unready", "--timeout=10s")...)
 		assert.Equal(t, 1, p.Wait(), p)
-		assert.Regexp(t, `data plane wait/unready: waited \S+s for Ready=True: Ready from Created not reported`, p.String())
+		assert.Regexp(t, `data plane wait/unready: waited \S+s for Ready=True: Ready=Unknown by Created; not reported: Connected, GatewayProvisioned, Created`, p.String())
 	})
 }

@@ -86,7 +86,7 @@ func ExampleEvaluateCondition() {
 func ExampleReport_String() {
 	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale, dataplanetest.Connected)
 	fmt.Println(helpers.Evaluate(dataPlane))
-	// Output: data plane default/prod: Ready=True (Tested), observed generation 1 of 2 (stale); Connected=True (Tested); GatewayProvisioned not reported
+	// Output: data plane default/prod: Ready=Unknown, stale (observed generation 1 of 2): reported True (Tested); Connected=True (Tested); not reported: GatewayProvisioned
 }
 
 // Workloads wait until the data plane has been ready for five minutes.

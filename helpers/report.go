@@ -6,10 +6,13 @@ package helpers
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/util/duration"
 )
 
 // String returns the report in one line, for a log or an error. It shows reasons and
@@ -19,18 +22,31 @@ func (r Report) String() string {
 }
 
 // Summary returns what String does, without the name, and with the age of each condition
-// at now. A zero now shows no ages.
+// at now. A zero now shows no ages. The types that are reported come first; of those that
+// the API doesn't define, it shows at most ten.
 func (r Report) Summary(now time.Time) string {
 	if r.Ready.Code == CodeNoObject {
 		return "no object"
 	}
-	parts := []string{r.describe(&r.Ready, now), r.describe(&r.Connected, now), r.describe(&r.GatewayProvisioned, now)}
-	var others []string
-	for i := range r.Others {
-		others = append(others, fmt.Sprintf("%s=%s", oneLine(r.Others[i].Type), oneLine(string(r.Others[i].Reported))))
+	var parts, missing []string
+	for _, v := range []*Verdict{&r.Ready, &r.Connected, &r.GatewayProvisioned} {
+		if v.Code == CodeNotReported && v.From == "" {
+			missing = append(missing, v.Type)
+		} else {
+			parts = append(parts, r.describe(v, now))
+		}
 	}
-	if len(others) > 0 {
-		parts = append(parts, "other types: "+strings.Join(others, ", "))
+	for i := range r.Others[:min(len(r.Others), maxOthers)] {
+		parts = append(parts, r.describe(&r.Others[i], now))
+	}
+	if more := len(r.Others) - maxOthers; more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more types", more))
+	}
+	if from := r.Ready.From; from != "" && r.find(from) == nil {
+		missing = append(missing, oneLine(from))
+	}
+	if len(missing) > 0 {
+		parts = append(parts, "not reported: "+strings.Join(missing, ", "))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -42,47 +58,28 @@ func (r Report) name() string {
 	return r.Namespace + "/" + r.Name
 }
 
-// describe shows a condition as it is written, and why it counts as something else.
+// describe begins with the verdict. If that differs from the condition, it says why, and
+// what the condition says.
 func (r Report) describe(v *Verdict, now time.Time) string {
-	text := v.Type
+	text := oneLine(v.Type) + "=" + string(v.Status)
 	if v.From != "" {
-		text += " from " + oneLine(v.From)
+		return text + " by " + oneLine(v.From) // which has a text of its own
 	}
-	switch {
-	case v.Code == CodeNotReported:
-		return text + " not reported"
-	case v.Reported == "": // Ready of an object that is being deleted
-		return fmt.Sprintf("%s=%s, being deleted", text, v.Status)
-	}
-	text += "=" + oneLine(string(v.Reported))
-	switch {
-	case v.Reason != "" && v.Message != "":
-		text += fmt.Sprintf(" (%s: %s)", oneLine(v.Reason), oneLine(v.Message))
-	case v.Reason != "":
-		text += fmt.Sprintf(" (%s)", oneLine(v.Reason))
-	}
-	if age := age(v.LastTransitionTime, now).Truncate(time.Second); age > 0 {
-		text += " for " + age.String()
-	}
-	observed := v.ObservedGeneration
-	switch v.Code {
-	case CodeStale:
-		if observed == 0 || observed >= r.Generation {
-			observed = r.ObservedGeneration
+	if why := r.whyNot(v); why != "" {
+		text += ", " + why
+		switch {
+		case v.Code == CodeInvalidStatus:
+			text += fmt.Sprintf(": reported %q", oneLine(string(v.Reported)))
+		case v.Reported != "":
+			text += ": reported " + oneLine(string(v.Reported))
 		}
-		text += fmt.Sprintf(", observed generation %d of %d (stale)", observed, r.Generation)
-	case CodeGenerationAhead:
-		text += fmt.Sprintf(", observed generation %d of %d (ahead)", max(observed, r.ObservedGeneration), r.Generation)
-	case CodeInvalidStatus:
-		text += ", which is not a valid status"
-	case CodeTerminating:
-		text += ", being deleted"
-	case CodeUnsettled:
-		text += ", not for long enough"
-	case CodeUnverified:
-		if v.Status != v.Reported {
-			text += ", observed generation not reported"
-		}
+	}
+	said := slices.DeleteFunc([]string{oneLine(v.Reason), oneLine(v.Message)}, func(s string) bool { return s == "" })
+	if len(said) > 0 {
+		text += " (" + strings.Join(said, ": ") + ")"
+	}
+	if age := age(v.LastTransitionTime, now); age >= time.Second {
+		text += " for " + duration.HumanDuration(age)
 	}
 	if v.Duplicated {
 		text += ", reported more than once"
@@ -90,7 +87,35 @@ func (r Report) describe(v *Verdict, now time.Time) string {
 	return text
 }
 
-const maxShown = 256 // characters
+// whyNot says why a condition doesn't count as it is reported; empty if it does.
+func (r Report) whyNot(v *Verdict) string {
+	observed := v.ObservedGeneration
+	switch v.Code {
+	case CodeTerminating:
+		return "being deleted"
+	case CodeInvalidStatus:
+		return "invalid status"
+	case CodeStale:
+		if observed == 0 || observed >= r.Generation {
+			observed = r.ObservedGeneration
+		}
+		return fmt.Sprintf("stale (observed generation %d of %d)", observed, r.Generation)
+	case CodeGenerationAhead:
+		return fmt.Sprintf("ahead (observed generation %d of %d)", max(observed, r.ObservedGeneration), r.Generation)
+	case CodeUnsettled:
+		return "not for long enough"
+	case CodeUnverified:
+		if v.Status != v.Reported {
+			return "observed generation not reported"
+		}
+	}
+	return ""
+}
+
+const (
+	maxShown  = 256 // characters of a text
+	maxOthers = 10  // types that the API doesn't define
+)
 
 // oneLine makes the text of another program safe to print in a line of a terminal: no
 // control characters, no right-to-left overrides, not too long.

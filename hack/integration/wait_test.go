@@ -116,8 +116,8 @@ func TestWaitFor(t *testing.T) {
 		require.ErrorAs(t, err, &waitErr)
 		assert.Equal(t, metav1.ConditionFalse, waitErr.Last.Verdict("Ready").Status)
 		assert.Regexp(t, `^data plane `+s.namespace+`/prod: waited \S+ for Ready=True: `+
-			`Ready=False \(AgentUnreachable: dial tcp: refused\)( for \d+s)?; Connected not reported; GatewayProvisioned not reported; `+
-			`other types: Created=True: context deadline exceeded$`, err.Error())
+			`Ready=False \(AgentUnreachable: dial tcp: refused\)( for \d+s)?; Created=True \(\w+(: [^;]+)?\)( for \d+s)?; `+
+			`not reported: Connected, GatewayProvisioned: context deadline exceeded$`, err.Error())
 
 		ctx, cancel = context.WithCancel(t.Context())
 		result := s.waiting(ctx)

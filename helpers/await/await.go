@@ -20,7 +20,7 @@
 // When a wait fails, its error says what was missing and why:
 //
 //	data plane default/prod: waited 30s for Ready=True: Ready=False (AgentUnreachable: dial tcp: refused) for 4m12s;
-//	Connected not reported; GatewayProvisioned=True; other types: Created=True: context deadline exceeded
+//	Created=True (DataPlaneCreated) for 12d; not reported: Connected, GatewayProvisioned: context deadline exceeded
 //
 // OpenChoreo itself sets Created, but not Ready, Connected or GatewayProvisioned. Where no
 // other controller sets Ready, add
@@ -64,11 +64,10 @@ type Client interface {
 // The wait fails, with an [*Error], when
 //   - ctx ends;
 //   - the object doesn't exist; see [AllowMissing];
-//   - the name is empty or can't be part of a path, or a condition type is empty;
-//   - the API server first answers Forbidden or Unauthorized, or doesn't serve the path:
-//     DataPlanes aren't installed, or the client is for all namespaces. Later answers of
-//     this kind are retried, since an API server that starts refuses users whose roles it
-//     hasn't read;
+//   - the name or the client's namespace is empty or invalid, or a condition type is empty;
+//   - the API server first answers Forbidden or Unauthorized, or doesn't serve DataPlanes.
+//     Later answers of this kind are retried, since an API server that starts refuses users
+//     whose roles it hasn't read;
 //   - the object is deleted or being deleted ([helpers.ErrDeleted]), or another object has
 //     taken its name ([helpers.ErrReplaced]); see [FollowReplacement];
 //   - [FailOn] says so. A condition that is False may become True and ends no wait.
@@ -92,9 +91,10 @@ func ForDeletion(ctx context.Context, client Client, name string, opts ...Option
 
 // Until is a state to wait for. The zero value waits until the object exists.
 type Until struct {
-	want string
-	met  func(helpers.Report) bool
-	err  error // why it can't be waited for
+	want  string
+	met   func(helpers.Report) bool
+	types []string // the condition types of True
+	err   error    // why it can't be waited for
 }
 
 // True waits until all conditions of these types are True at the same time, by the rules
@@ -112,6 +112,7 @@ func True(types ...string) Until {
 		}
 		return true
 	})
+	until.types = types
 	if slices.Contains(types, "") {
 		until.err = errors.New("empty condition type")
 	}
@@ -172,7 +173,8 @@ func Evaluate(opts ...helpers.EvaluateOption) Option {
 // context.DeadlineExceeded and context.Canceled always refer to the context of the wait.
 // They find the error of that context and its cause.
 type Error struct {
-	// Key names the DataPlane. The namespace is empty if no object was seen.
+	// Key names the DataPlane. The namespace is that of a generated client; for another
+	// client, it is that of the object, and empty if no object was seen.
 	Key types.NamespacedName
 	// UID is that of the object waited for; empty if it isn't known.
 	UID types.UID
@@ -191,6 +193,7 @@ type Error struct {
 	cause         error     // nil if the Error was made by hand
 	at            time.Time // when the wait ended
 	minGeneration int64
+	types         []string // the condition types waited for
 }
 
 // Error describes the wait in one line. It holds reasons and messages as their controllers
@@ -201,11 +204,13 @@ func (e *Error) Error() string {
 		if e.Last.Generation < e.minGeneration {
 			details = append(details, fmt.Sprintf("generation %d, want %d or later", e.Last.Generation, e.minGeneration))
 		}
+		details = append(details, e.unknownTypes()...)
 		details = append(details, e.Last.Summary(e.at))
-	}
-	if strings.Contains(e.Want, v1alpha1.DataPlaneConditionReady+"=True") && e.Last.Ready.Code == helpers.CodeNotReported &&
-		e.Last.Verdict(v1alpha1.DataPlaneConditionCreated).Code != helpers.CodeNotReported {
-		details = append(details, "to judge by Created, see helpers.ReadyFrom")
+		if slices.Contains(e.types, v1alpha1.DataPlaneConditionReady) &&
+			e.Last.Ready.Code == helpers.CodeNotReported && e.Last.Ready.From == "" &&
+			e.Last.Verdict(v1alpha1.DataPlaneConditionCreated).Code != helpers.CodeNotReported {
+			details = append(details, "to judge by Created, see helpers.ReadyFrom")
+		}
 	}
 	if e.LastErr != nil && !errors.Is(e.cause, e.LastErr) {
 		details = append(details, fmt.Sprintf("last error: %v", e.LastErr))
@@ -219,6 +224,26 @@ func (e *Error) Error() string {
 		text += ": " + e.cause.Error()
 	}
 	return text
+}
+
+// unknownTypes describes the condition types waited for that neither the API defines nor
+// the object reports, which are misspelt or never come. Summary shows the reported types.
+func (e *Error) unknownTypes() (texts []string) {
+	verdicts := e.Last.Verdicts()
+	for _, conditionType := range e.types {
+		if slices.ContainsFunc(verdicts, func(v helpers.Verdict) bool { return v.Type == conditionType }) {
+			continue
+		}
+		text := conditionType + " not reported"
+		for _, v := range verdicts {
+			if strings.EqualFold(v.Type, conditionType) {
+				text += fmt.Sprintf(" (did you mean %s?)", v.Type)
+				break
+			}
+		}
+		texts = append(texts, text)
+	}
+	return texts
 }
 
 // Unwrap returns why the wait ended, and LastErr unless it is a timeout or a cancellation.

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 	"time"
@@ -18,8 +20,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
@@ -230,6 +234,16 @@ func TestEvents(t *testing.T) {
 			},
 			met: "z", deletion: errOver,
 		},
+		"an event of the known version is looked up if it differs": {
+			gets:   []answer{{dp: seen("b", "20", "False")}, {dp: seen("b", "20", "False")}, {dp: seen("b", "20", "True")}},
+			events: []watch.Event{{Type: watch.Modified, Object: seen("b", "20", "True")}},
+			met:    "20", deletion: errOver,
+		},
+		"a deletion of the known version is looked up": {
+			gets:   []answer{{dp: seen("b", "20", "False")}, {dp: seen("b", "20", "False")}, {err: notFound}},
+			events: []watch.Event{{Type: watch.Deleted, Object: seen("b", "20", "False")}},
+			err:    helpers.ErrDeleted,
+		},
 		"a missing object is looked up when there is an event": {
 			gets:   []answer{{err: notFound}},
 			events: []watch.Event{{Type: watch.Added, Object: seen("a", "10", "True")}},
@@ -410,7 +424,8 @@ func TestWhatCannotComeIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")).OpenChoreoV1alpha1()
+	clientset := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod"))
+	client := clientset.OpenChoreoV1alpha1()
 	wait := func(namespace, name string, until await.Until) error {
 		_, err := await.For(ctx, client.DataPlanes(namespace), name, until)
 		return err
@@ -418,26 +433,84 @@ func TestWhatCannotComeIsNotWaitedFor(t *testing.T) {
 	waitForDeletion := func(namespace, name string) error {
 		return await.ForDeletion(ctx, client.DataPlanes(namespace), name, await.AllowMissing())
 	}
-	const noPath = `the server could not find the requested resource \(get dataplanes.openchoreo.dev\)`
+	const (
+		badName      = `a lowercase RFC 1123 subdomain must consist of .*`
+		badNamespace = `a lowercase RFC 1123 label must consist of .*`
+	)
 	for want, err := range map[string]error{
-		`data plane prod: waited \w+ for Ready=True: ` + noPath:                                         wait("", "prod", ready),
-		`data plane prod: waited \w+ for deletion: ` + noPath:                                           waitForDeletion("", "prod"),
-		`data plane: waited \w+ for Ready=True: resource name may not be empty`:                         wait("default", "", ready),
-		`data plane: waited \w+ for deletion: resource name may not be empty`:                           waitForDeletion("default", ""),
-		`data plane a/b: waited \w+ for deletion: invalid resource name "a/b": \[may not contain '/'\]`: waitForDeletion("default", "a/b"),
-		`data plane prod: waited \w+ for Ready=True, =True: empty condition type`:                       wait("default", "prod", await.True("Ready", "")),
+		`data plane prod: waited \w+ for Ready=True: metadata.namespace: Required value: the client is for all namespaces`: wait("", "prod", ready),
+		`data plane prod: waited \w+ for deletion: metadata.namespace: Required value: the client is for all namespaces`:   waitForDeletion("", "prod"),
+		`data plane A/prod: waited \w+ for Ready=True: metadata.namespace: Invalid value: "A": ` + badNamespace:            wait("A", "prod", ready),
+		`data plane a/b/prod: waited \w+ for deletion: metadata.namespace: Invalid value: "a/b": ` + badNamespace:          waitForDeletion("a/b", "prod"),
+		`data plane default/: waited \w+ for Ready=True: metadata.name: Required value`:                                    wait("default", "", ready),
+		`data plane default/: waited \w+ for deletion: metadata.name: Required value`:                                      waitForDeletion("default", ""),
+		`data plane default/a/b: waited \w+ for deletion: metadata.name: Invalid value: "a/b": ` + badName:                 waitForDeletion("default", "a/b"),
+		`data plane default/Prod: waited \w+ for Ready=True: metadata.name: Invalid value: "Prod": ` + badName:             wait("default", "Prod", ready),
+		`data plane default/prod: waited \w+ for Ready=True, =True: empty condition type`:                                  wait("default", "prod", await.True("Ready", "")),
 	} {
 		require.ErrorAs(t, err, new(*await.Error))
 		assert.Regexp(t, "^"+want+"$", err.Error())
 	}
+	assert.Empty(t, clientset.Actions(), "no request")
+}
+
+// forAllNamespaces is a client whose namespace can't be asked for.
+type forAllNamespaces struct{ await.Client }
+
+func TestErrorsNameTheObjectAndWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.NotFound(w, nil) })
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	client := openchoreoclient.NewForConfigOrDie(&rest.Config{Host: server.URL, QPS: -1}).OpenChoreoV1alpha1()
+	const noPath = `the server could not find the requested resource \(get dataplanes.openchoreo.dev prod\)`
+	const notInstalled = `the API server doesn't serve DataPlanes \(is their definition installed\?\): ` + noPath
+
+	t.Run("no definition", func(t *testing.T) {
+		t.Parallel()
+		_, err := await.For(t.Context(), client.DataPlanes("default"), "prod", ready)
+		assert.Regexp(t, `^data plane default/prod: waited \w+ for Ready=True: `+notInstalled+`$`, err)
+		assert.True(t, apierrors.IsNotFound(err))
+		err = await.ForDeletion(t.Context(), client.DataPlanes("default"), "prod")
+		assert.Regexp(t, `^data plane default/prod: waited \w+ for deletion: `+notInstalled+`$`, err)
+	})
+	t.Run("no definition until the end", func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := await.For(ctx, client.DataPlanes("default"), "prod", ready, await.AllowMissing())
+		assert.Regexp(t, `^data plane default/prod: waited \w+ for Ready=True: last error: `+notInstalled+`: context deadline exceeded$`, err)
+	})
+	t.Run("no definition, or no namespace", func(t *testing.T) {
+		t.Parallel()
+		_, err := await.For(t.Context(), forAllNamespaces{client.DataPlanes("")}, "prod", ready)
+		assert.Regexp(t, `^data plane prod: waited \w+ for Ready=True: `+
+			`the API server doesn't serve DataPlanes \(is their definition installed, and does the client have a namespace\?\): `+noPath+`$`, err)
+	})
+	t.Run("no object", func(t *testing.T) {
+		t.Parallel()
+		for name, dataPlanes := range map[string]await.Client{
+			"generated fake": fake.NewClientset().OpenChoreoV1alpha1().DataPlanes("default"),
+			"dataplanetest":  dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default"),
+		} {
+			_, err := await.For(t.Context(), dataPlanes, "prod", ready)
+			assert.Regexp(t, `^data plane default/prod: waited \w+ for Ready=True: dataplanes.openchoreo.dev "prod" not found$`, err, name)
+		}
+	})
 }
 
 func TestErrorText(t *testing.T) {
 	t.Parallel()
-	const nothingElse = `; Connected not reported; GatewayProvisioned not reported`
+	const nothingElse = `; not reported: Connected, GatewayProvisioned`
+	const nothing = `; not reported: Ready, Connected, GatewayProvisioned`
+	const created = `Created=True (Tested: as tested)`
+	ofType := func(conditionType string) func(*v1alpha1.DataPlane) {
+		return func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[0].Type = conditionType }
+	}
 	was := func(dp *v1alpha1.DataPlane) *script { return &script{gets: []answer{{dp: dp}}, watches: silent} }
 	for name, test := range map[string]struct {
 		script *script
+		until  []string // Ready unless set
 		opts   []await.Option
 		want   string // after the duration
 	}{
@@ -448,7 +521,7 @@ func TestErrorText(t *testing.T) {
 		"the conditions as the options have it": {
 			script: was(seen("b", "20", "True", unobserved)),
 			opts:   []await.Option{await.Evaluate(helpers.RequireObserved())},
-			want:   `Ready=True (Tested: as tested), observed generation not reported` + nothingElse + `: context canceled: script is over`,
+			want:   `Ready=Unknown, observed generation not reported: reported True (Tested: as tested)` + nothingElse + `: context canceled: script is over`,
 		},
 		"the generation": {
 			script: was(seen("b", "20", "True")),
@@ -497,22 +570,47 @@ func TestErrorText(t *testing.T) {
 			opts: []await.Option{await.FollowReplacement()},
 			want: `last error: data plane was deleted: context canceled: script is over`,
 		},
-		"what else says that it is ready": {
-			script: was(seen("b", "20", "True", func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[0].Type = "Created" })),
-			want:   `Ready not reported` + nothingElse + `; other types: Created=True; to judge by Created, see helpers.ReadyFrom: context canceled: script is over`,
+		"another type says that it is ready": {
+			script: was(seen("b", "20", "True", ofType("Created"))),
+			want:   created + nothing + `; to judge by Created, see helpers.ReadyFrom: context canceled: script is over`,
+		},
+		"another type, and Ready isn't waited for": {
+			script: was(seen("b", "20", "True", ofType("Created"))), until: []string{"AgentReady"},
+			want: `AgentReady not reported; ` + created + nothing + `: context canceled: script is over`,
+		},
+		"no condition": {
+			script: was(seen("b", "20", "True", func(dp *v1alpha1.DataPlane) { dp.Status.Conditions = nil })),
+			want:   `not reported: Ready, Connected, GatewayProvisioned: context canceled: script is over`,
+		},
+		"a misspelt type": {
+			script: was(seen("b", "20", "True", ofType("Created"))), until: []string{"Creatd", "Created"},
+			want: `Creatd not reported; ` + created + nothing + `: context canceled: script is over`,
+		},
+		"a type in lower case": {
+			script: was(seen("b", "20", "False")), until: []string{"ready", "connected", "Connected"},
+			want: `ready not reported (did you mean Ready?); connected not reported (did you mean Connected?); ` +
+				`Ready=False (Tested: as tested)` + nothingElse + `: context canceled: script is over`,
+		},
+		"a type that is False": {
+			script: was(seen("b", "20", "False", ofType("Created"))), until: []string{"Created"},
+			want: `Created=False (Tested: as tested)` + nothing + `: context canceled: script is over`,
 		},
 		"a deletion": {
 			script: was(seen("b", "20", "True", terminating)),
-			want:   `Ready=True (Tested: as tested), being deleted` + nothingElse + `: data plane was deleted or is being deleted`,
+			want:   `Ready=False, being deleted: reported True (Tested: as tested)` + nothingElse + `: data plane was deleted or is being deleted`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := await.For(test.script.context(t), test.script, "prod", ready, test.opts...)
+			until := ready
+			if test.until != nil {
+				until = await.True(test.until...)
+			}
+			_, err := await.For(test.script.context(t), test.script, "prod", until, test.opts...)
 			var awaitErr *await.Error
 			require.ErrorAs(t, err, &awaitErr)
-			awaitErr.Elapsed, awaitErr.Key.Namespace = 30*time.Second, "default"
-			assert.Equal(t, "data plane default/prod: waited 30s for Ready=True: "+test.want, err.Error())
+			awaitErr.Elapsed, awaitErr.Key.Namespace, awaitErr.Want = 30*time.Second, "default", "it"
+			assert.Equal(t, "data plane default/prod: waited 30s for it: "+test.want, err.Error())
 		})
 	}
 	assert.Equal(t, "data plane prod: waited 0s for it",
@@ -615,26 +713,51 @@ func TestConditionSettlesWithoutAnEvent(t *testing.T) {
 	assert.GreaterOrEqual(t, time.Since(since), d)
 }
 
-// The fake clientset sets neither UID nor generation nor comparable resource versions.
+// API servers begin a watch with the object as it was got.
+func TestKnownStateIsNotLookedUpAgain(t *testing.T) {
+	t.Parallel()
+	s := &script{gets: []answer{{dp: seen("b", "20", "False")}}, watches: []stream{{events: []watch.Event{
+		{Type: watch.Added, Object: seen("b", "20", "False")},
+		{Type: watch.Modified, Object: seen("b", "21", "True")},
+	}}}}
+	_, err := await.For(s.context(t), s, "prod", ready)
+	require.NoError(t, err)
+	assert.Equal(t, 2, s.got)
+}
+
+// The generated fake sets neither UID nor generation, and keeps the resource version that
+// a test gives.
 func TestFakeClientset(t *testing.T) {
 	t.Parallel()
-	dp := seen("", "", "False")
-	client := fake.NewClientset(dp).OpenChoreoV1alpha1().DataPlanes("default")
-	watching := make(chan struct{}, 2)
-	result, deletion := make(chan error, 2), make(chan error, 1)
-	teller := watchTeller{client, watching}
-	go func() {
-		_, err := await.For(t.Context(), teller, "prod", await.True("Connected"), await.AllowMissing())
-		result <- err
-	}()
-	go func() { deletion <- await.ForDeletion(t.Context(), teller, "prod") }()
-	testserver.Receive(t, watching)
-	testserver.Receive(t, watching)
-	_, err := client.Update(t.Context(), seen("", "", "True"), metav1.UpdateOptions{})
-	require.NoError(t, err)
-	require.NoError(t, client.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-	require.ErrorIs(t, testserver.Receive(t, result), helpers.ErrDeleted)
-	require.NoError(t, testserver.Receive(t, deletion))
+	for name, version := range map[string]string{"no version": "", "a version": "5", "a version that is no number": "x"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			client := fake.NewClientset(seen("", version, "False")).OpenChoreoV1alpha1().DataPlanes("default")
+			watching := make(chan struct{}, 3)
+			met, result, deletion := make(chan error, 1), make(chan error, 1), make(chan error, 1)
+			teller := watchTeller{client, watching}
+			go func() {
+				_, err := await.For(ctx, teller, "prod", ready)
+				met <- err
+			}()
+			go func() {
+				_, err := await.For(ctx, teller, "prod", await.True("Connected"), await.AllowMissing())
+				result <- err
+			}()
+			go func() { deletion <- await.ForDeletion(ctx, teller, "prod") }()
+			for range cap(watching) {
+				testserver.Receive(t, watching)
+			}
+			_, err := client.Update(ctx, seen("", version, "True"), metav1.UpdateOptions{})
+			require.NoError(t, err)
+			require.NoError(t, testserver.Receive(t, met))
+			require.NoError(t, client.Delete(ctx, "prod", metav1.DeleteOptions{}))
+			require.ErrorIs(t, testserver.Receive(t, result), helpers.ErrDeleted)
+			require.NoError(t, testserver.Receive(t, deletion))
+		})
+	}
 }
 
 // watchTeller tells of watches that have begun.

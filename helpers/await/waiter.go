@@ -7,15 +7,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 
@@ -44,6 +46,7 @@ type waiter struct {
 	forDeletion bool // and not for until
 
 	key     types.NamespacedName
+	isKnown bool                // key.Namespace is that of the client
 	pinned  bool                // uid, of options, is that of the object waited for
 	object  *v1alpha1.DataPlane // nil while there is none
 	last    helpers.Report      // of object
@@ -57,6 +60,12 @@ type waiter struct {
 
 func newWaiter(client Client, name string, until Until, opts []Option) *waiter {
 	w := &waiter{client: client, until: until, key: types.NamespacedName{Name: name}, started: time.Now()}
+	switch c := client.(type) {
+	case interface{ GetNamespace() string }: // the generated client
+		w.key.Namespace, w.isKnown = c.GetNamespace(), true
+	case interface{ Namespace() string }: // the generated fake
+		w.key.Namespace, w.isKnown = c.Namespace(), true
+	}
 	for _, opt := range opts {
 		if opt != nil {
 			opt(&w.options)
@@ -90,17 +99,26 @@ func (w *waiter) run(ctx context.Context) (*v1alpha1.DataPlane, error) {
 	now := time.Now()
 	return nil, &Error{
 		Key: w.key, UID: w.uid, Want: w.until.want, Last: w.last, LastErr: w.lastErr, Elapsed: now.Sub(w.started),
-		cause: err, at: now, minGeneration: w.minGeneration,
+		cause: err, at: now, minGeneration: w.minGeneration, types: w.until.types,
 	}
 }
 
-// check returns an error if there is nothing to ask for, or to wait for.
+// check returns an error if there can be no such object, or no such state of it.
 func (w *waiter) check() error {
-	if w.key.Name == "" {
-		return errors.New("resource name may not be empty")
+	metadata := field.NewPath("metadata")
+	if w.isKnown {
+		if w.key.Namespace == "" {
+			return field.Required(metadata.Child("namespace"), "the client is for all namespaces")
+		}
+		if faults := validation.IsDNS1123Label(w.key.Namespace); len(faults) > 0 {
+			return field.Invalid(metadata.Child("namespace"), w.key.Namespace, faults[0])
+		}
 	}
-	if faults := path.IsValidPathSegmentName(w.key.Name); len(faults) > 0 {
-		return fmt.Errorf("invalid resource name %q: %v", w.key.Name, faults)
+	if w.key.Name == "" {
+		return field.Required(metadata.Child("name"), "")
+	}
+	if faults := validation.IsDNS1123Subdomain(w.key.Name); len(faults) > 0 {
+		return field.Invalid(metadata.Child("name"), w.key.Name, faults[0])
 	}
 	return w.until.err
 }
@@ -159,8 +177,17 @@ func (w *waiter) get(ctx context.Context) (answered bool, err error) {
 		w.answered, w.version = true, ""
 		return true, w.gone(err)
 	}
+	refused := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
+	if isNotServed(err) {
+		refused = !w.allowMissing
+		reason := "is their definition installed?"
+		if !w.isKnown {
+			reason = "is their definition installed, and does the client have a namespace?"
+		}
+		err = fmt.Errorf("the API server doesn't serve DataPlanes (%s): %w", reason, err)
+	}
 	w.remember(ctx, err)
-	if !w.answered && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || isNotServed(err) && !w.allowMissing) {
+	if refused && !w.answered {
 		return false, err
 	}
 	return false, nil
@@ -205,7 +232,8 @@ func (w *waiter) follow(ctx context.Context, watcher watch.Interface) error {
 }
 
 // take takes in an event. It ignores events older than what is known, and gets the object
-// where resource versions can't tell. goOn is false if the watch is of no more use.
+// where the resource version doesn't say: fakes keep the one that a test gives. goOn is
+// false if the watch is of no more use.
 func (w *waiter) take(ctx context.Context, event watch.Event) (goOn bool, err error) {
 	if event.Type == watch.Error {
 		w.remember(ctx, apierrors.FromObject(event.Object))
@@ -220,8 +248,10 @@ func (w *waiter) take(ctx context.Context, event watch.Event) (goOn bool, err er
 	switch {
 	case err1 != nil || err2 != nil:
 		return w.get(ctx)
-	case version <= known:
+	case version < known, version == known && event.Type != watch.Deleted && reflect.DeepEqual(dp, w.object):
 		return true, nil
+	case version == known:
+		return w.get(ctx)
 	}
 	w.resetBackoff()
 	if event.Type == watch.Deleted {
