@@ -150,6 +150,15 @@ func TestA401ToACertificateThatIsNotValidNowSaysSo(t *testing.T) {
 	assert.ErrorContains(t, err, want)
 }
 
+func TestPagesOfAnAPIServerPass(t *testing.T) {
+	c := shared.space(t).clusterOf(t, addUser(t, shared, "admin", "system:masters"), remote.Options{})
+	target, err := newClient(c)
+	require.NoError(t, err)
+	page, err := target.CoreV1().RESTClient().Get().AbsPath("/debug/pprof/").DoRaw(t.Context())
+	require.NoError(t, err)
+	assert.Contains(t, string(page), "<html>")
+}
+
 func TestKubectlTakesTheKubeconfigOfADataPlane(t *testing.T) {
 	s := shared.space(t)
 	config, err := helpers.KubeconfigFor(s.dataPlaneOf(t, addUser(t, shared, "dataplane-agent")))

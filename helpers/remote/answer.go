@@ -30,8 +30,8 @@ func (s *session) checkAnswer(req *http.Request, resp *http.Response, kind kind)
 	case kind == lasting:
 	case isRedirect(resp):
 		refused = &reachabilityError{ReachabilityRedirected, errors.New("the server redirects, which is not followed")}
-	case isPage(req, resp):
-		refused = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server answers %d with a page of HTML, which no API server does", resp.StatusCode)}
+	case isPage(resp):
+		refused = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server answers %d with a page of HTML, so it is no API server", resp.StatusCode)}
 	case resp.StatusCode == http.StatusUnauthorized && req.Method != http.MethodHead:
 		s.explainUnauthorized(resp)
 	}
@@ -50,12 +50,11 @@ func isRedirect(resp *http.Response) bool {
 	return resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != ""
 }
 
-// isPage reports HTML that the request doesn't ask for, as captive portals, firewalls and
-// load balancers send it. client-go takes a page with status 200 for the success of a delete.
-func isPage(req *http.Request, resp *http.Response) bool {
-	const html = "text/html"
-	return strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), html) &&
-		!strings.Contains(req.Header.Get("Accept"), html)
+// isPage reports HTML of a captive portal, a firewall or a load balancer. client-go takes a
+// page with status 200 for the success of a delete. API servers mark their own few pages,
+// such as those of the profiler, with an Audit-Id.
+func isPage(resp *http.Response) bool {
+	return strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), "text/html") && resp.Header.Get("Audit-Id") == ""
 }
 
 // causeCertificate is the cause, in a Status, of a 401 to a certificate that is not valid now.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -77,6 +79,13 @@ func TestProbeReachesTheThirdAddressOfAName(t *testing.T) {
 		return ctx.Err()
 	}
 	require.NoError(t, newCluster(t, dp, options).Probe(t.Context()))
+}
+
+func TestProbeTakesAnyDialTimeout(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	for _, limit := range []time.Duration{-1, time.Minute, math.MaxInt64} {
+		require.NoError(t, newCluster(t, server.DataPlane("prod", "alice"), remote.Options{DialTimeout: limit}).Probe(t.Context()))
+	}
 }
 
 // socksProxy answers requests for connections with a code, and connects if that is 0.

@@ -39,11 +39,13 @@ func TestACertificateThatIsNotValidNowIsToldFromOneThatIsNotAccepted(t *testing.
 		date  func(*x509.Certificate) time.Time
 	}{
 		"expired": {
-			[]*x509.Certificate{clients.Issue("alice", key, pki.Expired)}, "client certificate expired at ",
+			[]*x509.Certificate{clients.Issue("alice", key, pki.Expired)},
+			"client certificate expired at ",
 			func(c *x509.Certificate) time.Time { return c.NotAfter },
 		},
 		"not valid yet": {
-			[]*x509.Certificate{clients.Issue("alice", key, notYetValid)}, "client certificate is not valid before ",
+			[]*x509.Certificate{clients.Issue("alice", key, notYetValid)},
+			"client certificate is not valid before ",
 			func(c *x509.Certificate) time.Time { return c.NotBefore },
 		},
 		"expired intermediate": {

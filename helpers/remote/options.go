@@ -55,7 +55,8 @@ type Options struct {
 	// longer than this. After them, and after initial events, there is no limit. The default
 	// is 30 s.
 	WatchStart time.Duration
-	// DialTimeout limits how long a TCP connection may take. The default is 10 s.
+	// DialTimeout limits how long a TCP connection may take. The addresses of a name share it.
+	// The default is 10 s.
 	DialTimeout time.Duration
 	// CloseGrace is how long requests under way may go on after Close or a rotation. After a
 	// rotation, a watch may first send all its initial events, for a minute at most. The
