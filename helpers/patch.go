@@ -25,12 +25,20 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
 )
 
-// StatusClient is the part of the typed client that [PatchConditions] uses.
-// OpenChoreoV1alpha1().DataPlanes(namespace) implements it.
-type StatusClient interface {
-	Get(ctx context.Context, name string, opts metav1.GetOptions) (*v1alpha1.DataPlane, error)
+// Object is either kind of data plane. Functions that take one infer its kind, and return what
+// they were given.
+type Object interface {
+	*v1alpha1.DataPlane | *v1alpha1.ClusterDataPlane
+	AsDataPlane() *v1alpha1.DataPlane
+}
+
+// StatusClient is the part of a typed client that [PatchConditions] uses.
+// OpenChoreoV1alpha1().DataPlanes(namespace) and OpenChoreoV1alpha1().ClusterDataPlanes()
+// implement it.
+type StatusClient[T Object] interface {
+	Get(ctx context.Context, name string, opts metav1.GetOptions) (T, error)
 	Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions,
-		subresources ...string) (*v1alpha1.DataPlane, error)
+		subresources ...string) (T, error)
 }
 
 // PatchOptions are the options of [PatchConditions].
@@ -44,27 +52,28 @@ type PatchOptions struct {
 	ObserveGeneration bool
 }
 
-// PatchConditions sets conditions in the status of dp on the API server, as [SetCondition]
+// PatchConditions sets conditions in the status of object on the API server, as [SetCondition]
 // does in memory, and returns the stored object. It writes no other field, except for
 // [PatchOptions].ObserveGeneration, and keeps conditions of other types, whether the CRD
-// merges the list or replaces it. It doesn't modify dp, which may come from a cache.
+// merges the list or replaces it. It doesn't modify object, which may come from a cache.
 //
-// A condition without an observed generation gets the generation of dp. A stored condition
+// A condition without an observed generation gets the generation of object. A stored condition
 // that observed a later generation of the object is kept; so is a later
 // status.observedGeneration. Where that field is set and behind the generation, the
 // conditions count as stale until its owner, or ObserveGeneration, updates it.
 //
 // Each patch holds a resourceVersion. After a conflict, PatchConditions gets the object and
-// tries again until ctx ends. If dp already has the conditions, it gets the object, since a
-// cache can lag, and sends a patch only if the object on the API server lacks them: calls
+// tries again until ctx ends. If object already has the conditions, it gets it, since a
+// cache can lag, and sends a patch only if the one on the API server lacks them: calls
 // that change nothing cost one get.
 //
 // PatchConditions fails if SetCondition would, or if two conditions have one type. Other
 // errors are those of the API server, [ErrReplaced] if the object was recreated, and the
 // error of ctx with its cause. An error after a conflict holds the conflict too.
-func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.DataPlane, conditions []metav1.Condition,
+func PatchConditions[T Object](ctx context.Context, client StatusClient[T], object T, conditions []metav1.Condition,
 	opts PatchOptions,
-) (*v1alpha1.DataPlane, error) {
+) (T, error) {
+	dp := object.AsDataPlane()
 	if dp == nil {
 		return nil, errors.New("nil data plane")
 	}
@@ -96,7 +105,7 @@ func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.Data
 		patch = nil
 	}
 
-	var result *v1alpha1.DataPlane
+	var result T
 	var conflict error
 	backoff := wait.Backoff{Duration: 10 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 10, Cap: time.Second}
 	err = backoff.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (done bool, err error) {
@@ -104,10 +113,11 @@ func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.Data
 			if result, err = client.Get(ctx, dp.Name, metav1.GetOptions{}); err != nil {
 				return false, err
 			}
-			if dp.UID != "" && result.UID != dp.UID {
+			current := result.AsDataPlane()
+			if dp.UID != "" && current.UID != dp.UID {
 				return false, ErrReplaced
 			}
-			if patch, err = conditionsPatch(result, conditions, observed); err != nil || patch == nil {
+			if patch, err = conditionsPatch(current, conditions, observed); err != nil || patch == nil {
 				return true, err
 			}
 		}
@@ -127,7 +137,7 @@ func PatchConditions(ctx context.Context, client StatusClient, dp *v1alpha1.Data
 			err = fmt.Errorf("%w: %w", err, also)
 		}
 	}
-	return nil, fmt.Errorf("data plane %s/%s: %w", dp.Namespace, dp.Name, err)
+	return nil, fmt.Errorf("data plane %s: %w", strings.TrimPrefix(dp.Namespace+"/"+dp.Name, "/"), err)
 }
 
 // conditionsPatch returns nil if there is nothing to change.

@@ -348,6 +348,21 @@ func TestPatchConditionsOfAFake(t *testing.T) {
 	}
 }
 
+func TestPatchConditionsOfAClusterDataPlane(t *testing.T) {
+	client := fake.NewClientset().OpenChoreoV1alpha1().ClusterDataPlanes()
+	cluster, err := client.Create(t.Context(), &v1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	cluster, err = helpers.PatchConditions(t.Context(), client, cluster, setReady(yes), helpers.PatchOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, yes, helpers.EvaluateCondition(cluster.AsDataPlane(), ready).Status)
+
+	_, err = helpers.PatchConditions(t.Context(), client, nil, setReady(yes), helpers.PatchOptions{})
+	require.EqualError(t, err, "nil data plane")
+	cluster.Name = "absent"
+	_, err = helpers.PatchConditions(t.Context(), client, cluster, setReady(no), helpers.PatchOptions{})
+	require.ErrorContains(t, err, "data plane absent: ")
+}
+
 func TestMergePatchHoldsTheDifference(t *testing.T) {
 	before := dataplanetest.DataPlane("default", "production-dataplane")
 	before.ResourceVersion = "7"

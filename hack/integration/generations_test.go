@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/dynamic"
@@ -25,6 +26,8 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
@@ -56,6 +59,8 @@ func TestGenerations(t *testing.T) {
 	}
 	t.Run("a typed update adds the gateway that OpenChoreo's controllers add", func(t *testing.T) { testUpdateAddsGateway(t, v1) })
 	t.Run("columns", func(t *testing.T) { testColumns(t, v1) })
+	t.Run("patches of a ClusterDataPlane", func(t *testing.T) { testClusterPatchConditions(t, v1) })
+	t.Run("an informer of ClusterDataPlanes", func(t *testing.T) { testClusterInformer(t, v1) })
 	t.Run("apply and extract of a ClusterDataPlane", func(t *testing.T) { testClusterApply(t, v1) })
 }
 
@@ -275,6 +280,59 @@ func testClusterApply(t *testing.T, p *plane) {
 	assert.Empty(t, dp.Namespace)
 	assert.Equal(t, "prod", dp.Spec.PlaneID)
 	assert.True(t, dp.Status.AgentConnection.Connected)
+}
+
+func testClusterInformer(t *testing.T, p *plane) {
+	factory := openchoreoinformers.NewSharedInformerFactory(p.openchoreo, 0)
+	informer := factory.OpenChoreo().V1alpha1().ClusterDataPlanes()
+	lister := informer.Lister()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer factory.Shutdown()
+	defer cancel()
+	factory.StartWithContext(ctx)
+	require.NoError(t, factory.WaitForCacheSyncWithContext(ctx).AsError())
+
+	cluster := &openchoreov1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "watched"}}
+	cluster.Spec.PlaneID = "prod"
+	created, err := p.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes().Create(t.Context(), cluster, metav1.CreateOptions{})
+	require.NoError(t, err)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		cached, err := lister.Get("watched")
+		require.NoError(c, err)
+		assert.Equal(c, created.Spec, cached.Spec)
+	}, eventually, tick)
+}
+
+// OpenChoreo writes the same status, and keeps what others add.
+func testClusterPatchConditions(t *testing.T, p *plane) {
+	client := p.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes()
+	cluster := &openchoreov1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "conditions"}}
+	cluster.Spec.PlaneID = "prod"
+	before, err := client.Create(t.Context(), cluster, metav1.CreateOptions{})
+	require.NoError(t, err)
+	reported := before.DeepCopy()
+	reported.Status.Conditions = []metav1.Condition{behaviours.NewCondition("Created", metav1.ConditionTrue)}
+	reported.Status.AgentConnection = &openchoreov1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1}
+	reported, err = client.UpdateStatus(t.Context(), reported, metav1.UpdateOptions{})
+	require.NoError(t, err)
+
+	// By an object of before the update, so that the first try conflicts.
+	patched, err := helpers.PatchConditions(t.Context(), client, before,
+		[]metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"}}, helpers.PatchOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, reported.Spec, patched.Spec)
+	assert.Equal(t, reported.Status.AgentConnection, patched.Status.AgentConnection)
+	assert.Len(t, patched.Status.Conditions, 2)
+	assert.True(t, helpers.IsReady(patched.AsDataPlane()))
+
+	after := patched.DeepCopy()
+	after.Spec.SecretStoreRef = &openchoreov1alpha1.SecretStoreRef{Name: "default"}
+	patch, err := helpers.MergePatch(patched.AsDataPlane(), after.AsDataPlane())
+	require.NoError(t, err)
+	after, err = client.Patch(t.Context(), after.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldValidation: metav1.FieldValidationStrict})
+	require.NoError(t, err)
+	assert.Equal(t, "default", after.Spec.SecretStoreRef.Name)
+	assert.Nil(t, after.Spec.Gateway)
 }
 
 // structured-merge-diff's own way to add keys to what is extracted names an owner reference twice,

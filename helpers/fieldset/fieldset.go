@@ -73,7 +73,7 @@ func typedValue(dp *v1alpha1.DataPlane) (*typed.TypedValue, error) {
 	dp.TypeMeta = metav1.TypeMeta{} // Only some clients fill it in.
 	value, err := schema.DataPlane().FromStructured(dp, typed.AllowDuplicates)
 	if err != nil {
-		return nil, fmt.Errorf("matching data plane %s/%s with its schema: %w", dp.Namespace, dp.Name, err)
+		return nil, fmt.Errorf("matching data plane %s with its schema: %w", strings.TrimPrefix(dp.Namespace+"/"+dp.Name, "/"), err)
 	}
 	return value, nil
 }

@@ -44,6 +44,9 @@ type DataPlane struct {
 	Status DataPlaneStatus `json:"status,omitempty"`
 }
 
+// AsDataPlane returns in itself, for code that takes a ClusterDataPlane too.
+func (in *DataPlane) AsDataPlane() *DataPlane { return in }
+
 // DataPlaneSpec is the desired state of a DataPlane. It has the fields of
 // OpenChoreo v0.3 and of v1, which are two shapes of one version of the API. A
 // DataPlane with a clusterAgent has the shape of v1, any other that of v0.3. What
