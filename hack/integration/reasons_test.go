@@ -1,0 +1,102 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+)
+
+// A replica whose Leases have no namespace says so, and joins when there is one.
+func TestShardingSaysThatItsNamespaceIsMissing(t *testing.T) {
+	t.Parallel()
+	s, h := shared.space(t), &history{}
+	planes, leases := s.createPlanes(t, 2), shared.in("leases-of-"+s.namespace)
+	f := newReplica(s.informer(t), fleet.Sharding{
+		Leases: s.kubernetes.CoordinationV1(), Namespace: leases.namespace, Identity: "a", Shards: 2, LeaseDuration: shortLease,
+	}, h.record)
+	runFleet(t, f)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		sharding := f.Status().Sharding
+		require.False(c, sharding.Joined)
+		require.NotEmpty(c, sharding.LastError)
+		require.Contains(c, sharding.LastError, `namespaces "`+leases.namespace+`" not found`)
+	}, eventually, tick)
+	_, err := s.kubernetes.CoreV1().Namespaces().Create(t.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: leases.namespace}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	h.await(t, eventually, 2, planes, "a")
+	require.Eventually(t, func() bool { return f.Status().Sharding.LastError == "" }, eventually, tick)
+}
+
+// A Fleet whose informer can't list says why, and goes on when it can.
+func TestFleetSaysWhyItsInformerCannotList(t *testing.T) {
+	t.Parallel()
+	start := func(t *testing.T, config *rest.Config, namespace string) *fleet.Fleet {
+		t.Helper()
+		client, err := openchoreoclient.NewForConfig(config)
+		require.NoError(t, err)
+		factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0, openchoreoinformers.WithNamespace(namespace))
+		f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(),
+			func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
+		factory.Start(t.Context().Done())
+		t.Cleanup(factory.Shutdown)
+		runFleet(t, f)
+		return f
+	}
+	requireError := func(t *testing.T, f *fleet.Fleet, want string) {
+		t.Helper()
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			status := f.Status()
+			require.False(c, status.InformerSynced)
+			require.Contains(c, status.InformerError, want)
+			require.NotZero(c, status.InformerErrorTime)
+		}, eventually, tick)
+	}
+	requireSynced := func(t *testing.T, f *fleet.Fleet) {
+		t.Helper()
+		require.Eventually(t, func() bool { return f.Status().InformerSynced }, eventually, tick)
+	}
+	t.Run("a right is missing", func(t *testing.T) {
+		t.Parallel()
+		s := shared.space(t)
+		user := "agent-in-" + s.namespace
+		f := start(t, addUser(t, shared, user).Config(), s.namespace)
+		requireError(t, f, `cannot list resource "dataplanes"`)
+		s.grant(t, user, openchoreov1alpha1.GroupName, "dataplanes", "list", "watch")
+		requireSynced(t, f)
+	})
+	t.Run("the definition is missing", func(t *testing.T) {
+		t.Parallel()
+		cp, err := controlplane.Start(t.Context(), controlplane.WithName(t.Name()))
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, cp.Stop()) })
+		f := start(t, cp.Config(), "default")
+		requireError(t, f, "could not find the requested resource")
+		require.NoError(t, cp.InstallCRDs(t.Context(), crds.DataPlane()))
+		requireSynced(t, f)
+	})
+}
+
+// runFleet runs a Fleet until the test ends.
+func runFleet(t *testing.T, f *fleet.Fleet) {
+	t.Helper()
+	result := make(chan error, 1)
+	go func() { result <- f.Run(t.Context()) }()
+	t.Cleanup(func() { assert.NoError(t, <-result) })
+}
