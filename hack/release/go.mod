@@ -22,6 +22,7 @@ require (
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.2 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/openchoreo/dataplane-sdk-go v0.0.0 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect
 	github.com/spf13/pflag v1.0.5 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
@@ -42,3 +43,5 @@ require (
 )
 
 replace github.com/openchoreo/dataplane-sdk-go/hack/controlplane => ../controlplane
+
+replace github.com/openchoreo/dataplane-sdk-go => ../..
