@@ -53,15 +53,6 @@ func TestStory(t *testing.T) {
 	p.LeavesNothing()
 }
 
-func TestStoryEndsCleanlyWhenInterrupted(t *testing.T) {
-	t.Parallel()
-	p := demotest.Start(t, program)
-	p.WaitFor("target-1")
-	p.Signal(os.Interrupt)
-	assert.Equal(t, 130, p.Wait(), p)
-	p.LeavesNothing()
-}
-
 func TestController(t *testing.T) {
 	t.Parallel()
 	e := newEnvironment(t, 2)

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -63,15 +62,6 @@ func TestStory(t *testing.T) {
 	} {
 		assert.Regexp(t, want, p.Stdout())
 	}
-	p.LeavesNothing()
-}
-
-func TestStoryEndsCleanlyWhenInterrupted(t *testing.T) {
-	t.Parallel()
-	p := demotest.Start(t, program)
-	p.WaitFor("results of the first probes")
-	p.Signal(os.Interrupt)
-	assert.Equal(t, 130, p.Wait(), p)
 	p.LeavesNothing()
 }
 
@@ -163,22 +153,13 @@ func TestReplicas(t *testing.T) {
 				connected := map[metav1.ConditionStatus]float64{metav1.ConditionTrue: 1, metav1.ConditionFalse: 0}[want.status]
 				assert.Equal(t, connected, leader.metric(t, "dataplane_connected", "namespace", "default", "name", plane), plane)
 				expiry := leader.metric(t, "dataplane_client_certificate_expiry_seconds", "namespace", "default", "name", plane)
-				assert.InDelta(t, float64(time.Now().AddDate(1, 0, 0).Unix()), expiry, 48*3600, plane)
+				assert.InDelta(t, float64(time.Now().Add(23*time.Hour).Unix()), expiry, 3600, plane)
 			}
 			assert.Positive(t, leader.metric(t, "dataplane_probes_total", "result", want.reason))
 		}
 		duration := leader.find(t, "dataplane_probe_duration_seconds", "result", "Timeout").GetHistogram()
 		assert.InDelta(t, 5, duration.GetSampleSum()/float64(duration.GetSampleCount()), 3)
 		assert.Nil(t, leader.find(t, "dataplane_probe_duration_seconds", "result", "InvalidCredentials"))
-		assert.Positive(t, leader.metric(t, "workqueue_adds_total", "name", "dataplanes"))
-		assert.NotNil(t, leader.find(t, "workqueue_depth", "name", "dataplanes"))
-		for family, metrics := range leader.scrape(t) {
-			for _, m := range metrics.GetMetric() {
-				for _, label := range m.GetLabel() {
-					assert.NotContains(t, label.GetValue(), "127.0.0.1", family)
-				}
-			}
-		}
 	})
 
 	t.Run("a follower is healthy and ready, and serves no metrics of data planes", func(t *testing.T) {

@@ -4,17 +4,12 @@
 package main
 
 import (
-	"bytes"
-	"errors"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
@@ -47,42 +42,6 @@ func TestWriters(t *testing.T) {
 	}
 }
 
-func TestResyncsAndReplacements(t *testing.T) {
-	t.Parallel()
-	var events []watch.EventType
-	w := &watcher{print: func(event Event) error { events = append(events, event.Type); return nil }}
-	handler := w.handler(t.Context())
-	dp := newDataPlane("first")
-	dp.UID = "1"
-
-	handler.OnUpdate(dp, dp)
-	assert.Empty(t, events, "a resync")
-
-	recreated := dp.DeepCopy()
-	recreated.UID = "2"
-	handler.OnUpdate(dp, recreated)
-	assert.Equal(t, []watch.EventType{watch.Deleted, watch.Added}, events)
-}
-
-// After a new list, an informer can't tell the writes in between.
-func TestRemovalAmongSeveralWritesNamesNoManager(t *testing.T) {
-	t.Parallel()
-	at := func(seconds int64) []metav1.ManagedFieldsEntry {
-		return []metav1.ManagedFieldsEntry{{Manager: "team", Time: &metav1.Time{Time: time.Unix(seconds, 0)}}}
-	}
-	before := newDataPlane("first")
-	before.Spec.Registry.SecretRef, before.ManagedFields = "pull", at(1)
-	after := newDataPlane("first")
-	after.ManagedFields = at(2)
-	for lists, want := range map[int32][]string{1: {"team"}, 2: nil} {
-		var got []Change
-		w := &watcher{print: func(event Event) error { got = event.Changes; return nil }}
-		w.lists.Store(lists)
-		w.handler(t.Context()).OnUpdate(before, after)
-		assert.Equal(t, []Change{{".spec.registry.secretRef", Removed, want}}, got)
-	}
-}
-
 func TestSecretsAreHiddenAndSeenToChange(t *testing.T) {
 	t.Parallel()
 	transform, err := hideSecrets()
@@ -109,21 +68,4 @@ func TestSecretsAreHiddenAndSeenToChange(t *testing.T) {
 	want.Spec.KubernetesCluster.Credentials.ClientKey = ""
 	want.Spec.Observer.Authentication.BasicAuth.Password = ""
 	assert.Equal(t, want.Spec, a.Spec, "other fields stay")
-}
-
-func TestTroubleIsPrintedOnce(t *testing.T) {
-	t.Parallel()
-	var stderr bytes.Buffer
-	trouble := &trouble{stderr: &stderr}
-	trouble.over()
-	trouble.is(syscall.ECONNREFUSED)
-	trouble.is(syscall.ECONNREFUSED)
-	trouble.is(apierrors.NewServiceUnavailable("starting"))
-	trouble.over()
-	trouble.over()
-	trouble.is(errors.New("anything"))
-	assert.Equal(t, "watch: interrupted, trying again: connection refused\n"+
-		"watch: interrupted, trying again: starting\n"+
-		"watch: resumed\n"+
-		"watch: interrupted, trying again: anything\n", stderr.String())
 }

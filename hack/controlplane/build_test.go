@@ -70,7 +70,6 @@ case "$*" in *etcd*) binary server "'etcd Version: $FAKE_ETCD'" ;; esac
 case "$FAKE_MOOD" in
 broken) echo 'a.go:1:1: syntax error' >&2; exit 1 ;;
 hang) sleep 600 & echo $! > "$FAKE_DIR/pid"; mv "$FAKE_DIR/pid" "$FAKE_DIR/hanging"; wait ;;
-hang-alone) echo $$ > "$FAKE_DIR/pid"; mv "$FAKE_DIR/pid" "$FAKE_DIR/hanging"; exec sleep 600 ;;
 wait) while [ ! -e "$FAKE_DIR/go-on" ]; do sleep 0.02; done ;;
 esac
 case "$*" in *kube-apiserver*) binary kube-apiserver "'Kubernetes $FAKE_KUBERNETES'" ;; esac
@@ -268,25 +267,6 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	require.ErrorContains(t, err, "interrupt signal received")
 	require.Eventually(t, func() bool { return gone(pid) }, eventually, tick, "a child of the go command goes on")
 	f.requireNothingBuilt()
-}
-
-func TestKilledBuildIsCleanedUpByTheNext(t *testing.T) {
-	f := newFake(t, "hang-alone")
-	cmd, _ := child("binaries")
-	require.NoError(t, cmd.Start())
-	pid := f.hanging()
-	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
-	require.NoError(t, cmd.Process.Kill())
-	_ = cmd.Wait()
-	leftovers, err := filepath.Glob(filepath.Join(f.base, tempPattern))
-	require.NoError(t, err)
-	require.Len(t, leftovers, 1)
-
-	t.Setenv("FAKE_MOOD", "")
-	dir, err := Binaries(t.Context(), nil)
-	require.NoError(t, err, "the lock ends with its holder")
-	assert.Equal(t, f.want, dir)
-	assert.NoDirExists(t, leftovers[0])
 }
 
 func TestProcessesBuildOnce(t *testing.T) {

@@ -37,14 +37,3 @@ func TestProgressElsewhereWritesLines(t *testing.T) {
 	assert.GreaterOrEqual(t, time.Since(began), 30*tick)
 	assert.NotContains(t, out.String(), "\x1b")
 }
-
-func TestTailKeepsTheEnd(t *testing.T) {
-	var last tail
-	for i := range 100_000 {
-		_, err := fmt.Fprintf(&last, "line %d\n", i)
-		require.NoError(t, err)
-	}
-	assert.Equal(t, []string{"line 99998", "line 99999"}, last.lines(2))
-	assert.LessOrEqual(t, len(last.data), 2*tailBytes)
-	assert.Empty(t, new(tail).lines(2))
-}

@@ -61,14 +61,14 @@ func TestMainFunction(t *testing.T) {
 		p.WaitFor("up")
 		p.Signal(os.Interrupt)
 		assert.Equal(t, 130, p.Wait())
-		assert.Equal(t, "up\n", p.String())
+		assert.Equal(t, "up\nexample: interrupted; cleaning up (Ctrl-C again ends it at once)\n", p.String())
 	})
 	t.Run("tells what can't be stopped", func(t *testing.T) {
 		p := start(t, "can't stop")
 		p.WaitFor("up")
 		p.Signal(os.Interrupt)
 		assert.Equal(t, 130, p.Wait())
-		assert.Contains(t, p.String(), "stopping the clusters: broken")
+		assert.Contains(t, p.String(), "cleaning up: broken")
 	})
 	t.Run("ends at once when interrupted again", func(t *testing.T) {
 		p := start(t, "hangs")
