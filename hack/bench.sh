@@ -5,7 +5,7 @@
 # Measures the SDK beside what its users would otherwise use, in one run, on a real API server. It
 # prints a table for each row in Markdown; progress goes to stderr:
 #
-#   ./hack/bench.sh --quick                  two rounds, without the slowest rows
+#   ./hack/bench.sh --quick                  two rounds, without the slowest rows unless --rows names them
 #   ./hack/bench.sh                          all rows
 #   ./hack/bench.sh --rows 'status|wait'     the rows that match
 #   ./hack/bench.sh --list                   what rows there are, and what they compare

@@ -47,10 +47,7 @@ func runChild(ctx context.Context, args []string) error {
 		return err
 	}
 	v, err := s.measure(ctx, &in, func() error {
-		if err := encoder.Encode(message{Drive: true}); err != nil {
-			return err
-		}
-		return decoder.Decode(&struct{}{})
+		return errors.Join(encoder.Encode(message{Drive: true}), decoder.Decode(&struct{}{}))
 	})
 	if err != nil {
 		return encoder.Encode(message{Error: err.Error()})

@@ -157,6 +157,8 @@ func startInformer(ctx context.Context, all []*openchoreov1alpha1.DataPlane) (ca
 
 func measureFleet(run runPlanes) measureFunc {
 	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+		ctx, stopTimer := context.WithTimeout(ctx, 2*time.Minute)
+		defer stopTimer()
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		informer, err := startInformer(ctx, in.DataPlanes)
@@ -189,9 +191,7 @@ func measureFleet(run runPlanes) measureFunc {
 		select {
 		case <-answered:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(time.Minute):
-			return nil, fmt.Errorf("%d data planes have answered", answers.Load())
+			return nil, fmt.Errorf("%d data planes have answered: %w", answers.Load(), context.Cause(ctx))
 		}
 		v := values{"start": time.Since(started).Seconds(), "cpu": cpuTime() - cpu}
 		v.addStock("", before)

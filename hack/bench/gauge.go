@@ -103,17 +103,11 @@ func takeStock() stock {
 	return stock{heap, float64(len(descriptors)), float64(runtime.NumGoroutine())}
 }
 
-// addStock adds what the process holds beyond before. Goroutines of closed connections have up
-// to a second to end.
+// addStock adds what the process holds beyond before, once the goroutines of closed connections
+// have had a second to end.
 func (v values) addStock(suffix string, before stock) {
+	time.Sleep(time.Second)
 	now := takeStock()
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); {
-		last := now
-		time.Sleep(50 * time.Millisecond)
-		if now = takeStock(); now.goroutines >= last.goroutines && now.sockets >= last.sockets {
-			break
-		}
-	}
 	v["heap"+suffix] = now.heap - before.heap
 	v["sockets"+suffix] = now.sockets - before.sockets
 	v["goroutines"+suffix] = now.goroutines - before.goroutines

@@ -18,7 +18,7 @@ type row struct {
 	name, title string
 	metrics     []metric
 	rounds      int       // of a full run
-	slow        bool      // --quick leaves the row out
+	slow        bool      // --quick leaves the row out, unless --rows names it
 	plane       bool      // the row needs a control plane
 	subjects    []subject // the SDK is the first
 

@@ -67,7 +67,7 @@ func (b *builder) lock(ctx context.Context) (unlock func(), err error) {
 	locked, err := lock.TryLock()
 	if err == nil && !locked {
 		// The other process tells how far it is.
-		b.progress.linef("control plane: waiting for another process that builds in %s", b.base)
+		b.progress.linef("waiting for another process that builds in %s", b.base)
 		_, err = lock.TryLockContext(ctx, lockRetry)
 	}
 	if ctx.Err() != nil {
@@ -96,7 +96,7 @@ func (b *builder) build(ctx context.Context, names []string) (err error) {
 		}
 	}
 
-	b.progress.linef("control plane: building %s of Kubernetes %s, once; "+
+	b.progress.linef("building %s of Kubernetes %s, once; "+
 		"this takes 5 to 15 minutes on two cores, unless %s is set or setup-envtest has downloaded 1.36 or later",
 		strings.Join(names, " and "), b.pins.kubernetes, AssetsEnv)
 
@@ -127,7 +127,7 @@ func (b *builder) build(ctx context.Context, names []string) (err error) {
 			return err
 		}
 	}
-	b.progress.linef("control plane: built in %s, kept in %s", time.Since(began).Round(time.Second), b.dir())
+	b.progress.linef("built in %s, kept in %s", time.Since(began).Round(time.Second), b.dir())
 	return nil
 }
 
@@ -164,8 +164,8 @@ func newWorkspace(base string, p pins) (workspace, error) {
 // many of their packages aren't in the go command's build cache.
 func (b *builder) download(ctx context.Context, work workspace, packages []string) (stale int, err error) {
 	var modules atomic.Int64
-	end := b.progress.phase(func(elapsed time.Duration) string {
-		return fmt.Sprintf("control plane: downloading, %d modules, %s", modules.Load(), elapsed)
+	end := b.progress.phase(func() string {
+		return fmt.Sprintf("downloading, %d modules", modules.Load())
 	})
 	defer end()
 	args := slices.Concat([]string{"list", "-deps", "-f={{.Stale}}"}, b.pins.buildFlags(), packages)
@@ -179,11 +179,11 @@ func (b *builder) download(ctx context.Context, work workspace, packages []strin
 
 func (b *builder) compile(ctx context.Context, work workspace, packages []string, stale int) error {
 	var compiled atomic.Int64
-	end := b.progress.phase(func(elapsed time.Duration) string {
+	end := b.progress.phase(func() string {
 		if n := int(compiled.Load()); n < stale {
-			return fmt.Sprintf("control plane: compiling, %d of %d packages, %s", n, stale, elapsed)
+			return fmt.Sprintf("compiling, %d of %d packages", n, stale)
 		}
-		return fmt.Sprintf("control plane: linking, %s", elapsed)
+		return "linking"
 	})
 	args := slices.Concat([]string{"build", "-v", "-o=" + work.bin + string(filepath.Separator)}, b.pins.buildFlags(), packages)
 	_, err := runGo(ctx, work, func(line string) {
@@ -205,10 +205,6 @@ func (b *builder) compile(ctx context.Context, work workspace, packages []string
 
 // check runs each binary, so that one that doesn't work here never gets into the cache.
 func (b *builder) check(ctx context.Context, work workspace, names []string) error {
-	end := b.progress.phase(func(elapsed time.Duration) string {
-		return fmt.Sprintf("control plane: checking the binaries, %s", elapsed)
-	})
-	defer end()
 	for _, name := range names {
 		version := b.pins.versions()[name]
 		cmd := exec.CommandContext(ctx, filepath.Join(work.bin, name), version.args...)

@@ -83,16 +83,9 @@ func parseCRDs(data []byte) ([]*unstructured.Unstructured, error) {
 
 // served returns nil if the API server lists the resource in every version that it's to be served.
 func served(ctx context.Context, client dynamic.Interface, definition *unstructured.Unstructured) error {
-	live, err := client.Resource(crdResource).Get(ctx, definition.GetName(), metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	if err := established(live); err != nil {
-		return err
-	}
-	group, _, _ := unstructured.NestedString(live.Object, "spec", "group")
-	plural, _, _ := unstructured.NestedString(live.Object, "spec", "names", "plural")
-	versions, _, _ := unstructured.NestedSlice(live.Object, "spec", "versions")
+	group, _, _ := unstructured.NestedString(definition.Object, "spec", "group")
+	plural, _, _ := unstructured.NestedString(definition.Object, "spec", "names", "plural")
+	versions, _, _ := unstructured.NestedSlice(definition.Object, "spec", "versions")
 	for _, version := range versions {
 		version, _ := version.(map[string]any)
 		if isServed, _, _ := unstructured.NestedBool(version, "served"); !isServed {
@@ -105,23 +98,4 @@ func served(ctx context.Context, client dynamic.Interface, definition *unstructu
 		}
 	}
 	return nil
-}
-
-// established returns an error with what the API server says about a definition that isn't.
-func established(definition *unstructured.Unstructured) error {
-	conditions, _, _ := unstructured.NestedSlice(definition.Object, "status", "conditions")
-	err := errors.New("not established yet")
-	for _, condition := range conditions {
-		condition, _ := condition.(map[string]any)
-		kind, _, _ := unstructured.NestedString(condition, "type")
-		status, _, _ := unstructured.NestedString(condition, "status")
-		message, _, _ := unstructured.NestedString(condition, "message")
-		switch {
-		case kind == "Established" && status == "True":
-			return nil
-		case kind == "NamesAccepted" && status == "False":
-			err = fmt.Errorf("names not accepted: %s", message)
-		}
-	}
-	return err
 }

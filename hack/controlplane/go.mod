@@ -8,7 +8,7 @@ require (
 	github.com/gofrs/flock v0.12.1
 	github.com/stretchr/testify v1.11.1
 	golang.org/x/mod v0.32.0
-	golang.org/x/term v0.30.0
+	golang.org/x/term v0.30.0 // indirect
 	k8s.io/api v0.33.13
 	k8s.io/apimachinery v0.33.13
 	k8s.io/client-go v0.33.13
