@@ -148,7 +148,7 @@ step() { # step VERSION NAME COMMAND...: prints what failed, keeps what passed q
 
 # try_next says how the minor after the supported ones does, or which module is missing.
 try_next() {
-  local minor=${latest#v0.} next version output build consumer
+  local minor=${latest#v0.} next version output missing build consumer
   next=v0.$((${minor%%.*} + 1))
   export GOTOOLCHAIN=auto
   mkdir "$tmp/next" && cd "$tmp/next" || return
@@ -159,8 +159,9 @@ try_next() {
   fi
   printf 'package next\n\nimport _ "k8s.io/client-go/kubernetes"\n' >next.go
   if ! output=$( (go mod init example.com/next && go get "k8s.io/client-go@$version" && go mod tidy) 2>&1); then
-    echo "client-go $version is not tried:"
-    grep --invert-match '^go: \(downloading\|creating\|to add\|finding\|added\)' <<<"$output"
+    # A line for each module that is missing, without the imports that lead to it.
+    missing=$(sed -n 's/^.*: \([^ :]*@v[^ :]*: .*\)/  \1/p' <<<"$output" | sort -u)
+    printf 'client-go %s is not tried, since this is missing:\n%s\n' "$version" "${missing:-$output}"
     return
   fi
   GOTOOLCHAIN=$(go env GOVERSION) || return # a -modfile asks for none
