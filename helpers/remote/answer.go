@@ -140,7 +140,7 @@ func closeEmptyBody(resp *http.Response, method string) error {
 				io.Closer
 			}{io.MultiReader(bytes.NewReader(first), body), body}
 			return nil
-		case err != io.EOF: //nolint:errorlint // readers are told the end by this very value
+		case err != io.EOF:
 			_ = body.Close()
 			return err
 		}

@@ -92,7 +92,7 @@ func TestAResponseWithoutABodyNeedsNoClose(t *testing.T) {
 					t.Cleanup(c.Abort)
 					req, err := http.NewRequestWithContext(t.Context(), test.method, server.URL()+test.path, nil)
 					require.NoError(t, err)
-					resp, err := c.HTTPClient().Do(req) //nolint:bodyclose // few close the body of such a response
+					resp, err := c.HTTPClient().Do(req)
 					require.NoError(t, err)
 					require.Equal(t, test.status, resp.StatusCode)
 					soon(t, c.Close)

@@ -37,7 +37,7 @@ func TestTheDialControlOfTheExampleKeepsLoopbackFromWritersOfDataPlanes(t *testi
 		"a name":                       "localhost",
 	} {
 		t.Run(name, func(t *testing.T) {
-			listener, err := net.Listen("tcp", ":0") //nolint:gosec // on all addresses, to be reached by each
+			listener, err := net.Listen("tcp", ":0") // on all addresses, to be reached by each
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = listener.Close() })
 			accepted := make(chan struct{}, 10)

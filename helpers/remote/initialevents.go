@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"mime"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,7 +44,7 @@ func newInitialEvents(contentType string) *initialEvents {
 // endIn says whether the annotation ends in p, which is what was read next.
 func (e *initialEvents) endIn(p []byte) bool {
 	most := len(e.annotation) - 1
-	across := append(e.read, p[:min(len(p), most)]...)
+	across := slices.Concat(e.read, p[:min(len(p), most)])
 	if bytes.Contains(across, e.annotation) || bytes.Contains(p, e.annotation) {
 		return true
 	}

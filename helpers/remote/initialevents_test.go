@@ -43,7 +43,7 @@ func encode(t testing.TB, mediaType string, event watch.EventType, edit func(*co
 	info, ok := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), mediaType)
 	require.True(t, ok)
 	var text bytes.Buffer
-	stream := streaming.NewEncoder(info.StreamSerializer.Framer.NewFrameWriter(&text),
+	stream := streaming.NewEncoder(info.StreamSerializer.NewFrameWriter(&text),
 		scheme.Codecs.EncoderForVersion(info.StreamSerializer.Serializer, corev1.SchemeGroupVersion))
 	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "5"}}
 	edit(object)
