@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 	"helpers/dataplanetest": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations", "clientset/versioned", "clientset/versioned/scheme",
 		"clientset/versioned/typed/openchoreo/v1alpha1", "clientset/versioned/typed/openchoreo/v1alpha1/fake",
-		"helpers", "internal/pki",
+		"helpers", "internal/pki", "internal/schema",
 	},
 	"helpers/internal/fuzz":       {}, // has test files only
 	"internal/pki":                {},
@@ -53,6 +53,10 @@ var mayImport = map[string][]string{
 	"internal/behaviours": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
 		"clientset/versioned/typed/openchoreo/v1alpha1", "informers/externalversions",
+	},
+	"internal/differential": {
+		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
+		"clientset/versioned/typed/openchoreo/v1alpha1", "internal/behaviours",
 	},
 }
 

@@ -4,6 +4,10 @@
 package dataplanetest
 
 import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/discovery"
 	fakediscovery "k8s.io/client-go/discovery/fake"
 	clienttesting "k8s.io/client-go/testing"
@@ -25,14 +29,13 @@ import (
 //     is invalid, and a write that changes nothing leaves the resource version as it is;
 //   - an object with finalizers gets a deletion timestamp, and goes with the last of them;
 //   - apply knows field managers, and conflicts, separately for the status;
+//   - a request that names another object than its path does, or has malformed metadata,
+//     patches, selectors or options, is refused with the API server's code;
 //   - lists and watches select by labels and by metadata.name; a watch goes on from the
 //     resource version of a list, however many events that are.
 //
-// The tests of this package and those on real API servers share one table of behaviours.
-//
-// It doesn't validate objects, has no admission, no defaults and no garbage collection,
-// lists without pages, forgets no event, and lets a watch go on until it is stopped, also
-// when its context ends.
+// Tests compare the answers and watches of a Clientset and of a real API server, by a table of
+// behaviours and by random requests. The package comment lists what differs on purpose.
 //
 // The embedded Fake records the actions of clients, and takes reactors for errors:
 //
@@ -50,15 +53,56 @@ var _ openchoreoclient.Interface = &Clientset{}
 // missing is filled in, and each gets a resource version. It panics if two of them have one
 // name.
 func NewClientset(objects ...*v1alpha1.DataPlane) *Clientset {
-	store, c := newStore(objects), &Clientset{}
-	c.AddReactor("*", v1alpha1.Resource("dataplanes").Resource, store.react)
-	c.AddWatchReactor(v1alpha1.Resource("dataplanes").Resource, store.reactToWatch)
+	store, c := newStore(dataPlanes), &Clientset{}
+	for _, dp := range objects {
+		store.seed(dp)
+	}
+	c.AddReactor("*", store.plural, store.react)
+	c.AddWatchReactor(store.plural, store.reactToWatch)
 	return c
 }
 
 // OpenChoreoV1alpha1 returns the client for DataPlanes.
 func (c *Clientset) OpenChoreoV1alpha1() openchoreotyped.OpenChoreoV1alpha1Interface {
-	return &fake.FakeOpenChoreoV1alpha1{Fake: &c.Fake}
+	return group{&fake.FakeOpenChoreoV1alpha1{Fake: &c.Fake}}
+}
+
+type group struct{ *fake.FakeOpenChoreoV1alpha1 }
+
+func (g group) DataPlanes(namespace string) openchoreotyped.DataPlaneInterface {
+	return dataPlaneClient{g.FakeOpenChoreoV1alpha1.DataPlanes(namespace)}
+}
+
+// dataPlaneClient refuses malformed selectors, with which the fake of client-go panics, and ends
+// watches with their contexts.
+type dataPlaneClient struct {
+	openchoreotyped.DataPlaneInterface
+}
+
+func (c dataPlaneClient) List(ctx context.Context, options metav1.ListOptions) (*v1alpha1.DataPlaneList, error) {
+	if _, _, err := parseSelectors(options); err != nil {
+		return &v1alpha1.DataPlaneList{}, err
+	}
+	return c.DataPlaneInterface.List(ctx, options)
+}
+
+func (c dataPlaneClient) DeleteCollection(ctx context.Context, options metav1.DeleteOptions, listOptions metav1.ListOptions) error {
+	if _, _, err := parseSelectors(listOptions); err != nil {
+		return err
+	}
+	return c.DataPlaneInterface.DeleteCollection(ctx, options, listOptions)
+}
+
+func (c dataPlaneClient) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	if _, _, err := parseSelectors(options); err != nil {
+		return nil, err
+	}
+	watcher, err := c.DataPlaneInterface.Watch(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, watcher.Stop)
+	return watcher, nil
 }
 
 // Discovery returns client-go's fake of discovery, which lists the Resources of the Fake.

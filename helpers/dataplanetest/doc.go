@@ -22,6 +22,27 @@
 //	server.SetHandler(dataplanetest.Status(http.StatusServiceUnavailable))
 //	reconcile(ctx, client, types.NamespacedName{Namespace: "default", Name: "prod"})
 //
+// # What differs from an API server
+//
+// A [Clientset] is not a whole API server. On purpose,
+//
+//   - it validates metadata, options, and the types of values, but nothing else that the definition
+//     of a kind says, such as required fields, and it has no defaults;
+//   - it has no admission: a namespace need not exist, and everybody may do everything;
+//   - it collects no garbage: a deletion with the policy Foreground or Orphan waits until the test
+//     removes the finalizer;
+//   - it lists without pages, and always what is there now: it checks resourceVersion and
+//     resourceVersionMatch, but doesn't follow them;
+//   - a watch forgets no event, has no timeout, and sends no bookmark but the one after the initial
+//     events;
+//   - only Watch observes its context;
+//   - there are no warnings, no limits of size or rate, and no discovery beyond the Resources of the
+//     embedded Fake;
+//   - the field validation Strict finds unknown fields, but no duplicate ones, and a malformed patch
+//     gets the same code with every field validation;
+//   - a patch of the status keeps who manages which field, even if it names another kind or API version;
+//   - messages of errors have other words.
+//
 // Functions of this package panic where a test can't go on, such as when there is no port
 // to listen on.
 //

@@ -5,81 +5,103 @@ package dataplanetest
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
-
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// selects returns a function that reports whether options select an object. There is no
-// object nil.
-func selects(namespace string, options metav1.ListOptions) (func(*v1alpha1.DataPlane) bool, error) {
-	byLabel, err := labels.Parse(options.LabelSelector)
+// selector returns a function that reports whether options select an object. It selects no nil.
+func (s *store) selector(namespace string, options metav1.ListOptions) (func(*unstructured.Unstructured) bool, error) {
+	byLabel, byField, err := parseSelectors(options)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+		return nil, err
 	}
-	byField, err := fields.ParseSelector(options.FieldSelector)
-	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+	if err := invalidOptions("ListOptions", validation.ValidateListOptions(&internalversion.ListOptions{
+		Watch:                options.Watch,
+		ResourceVersion:      options.ResourceVersion,
+		ResourceVersionMatch: options.ResourceVersionMatch,
+		SendInitialEvents:    options.SendInitialEvents,
+	}, true)); err != nil {
+		return nil, err
+	}
+	fieldsOf := func(raw *unstructured.Unstructured) fields.Set {
+		if !s.namespaced {
+			return fields.Set{"metadata.name": raw.GetName()}
+		}
+		return fields.Set{"metadata.name": raw.GetName(), "metadata.namespace": raw.GetNamespace()}
 	}
 	for _, requirement := range byField.Requirements() {
-		if !slices.Contains([]string{"metadata.name", "metadata.namespace"}, requirement.Field) {
+		if !fieldsOf(&unstructured.Unstructured{}).Has(requirement.Field) {
 			return nil, apierrors.NewBadRequest("field label not supported: " + requirement.Field)
 		}
 	}
-	return func(dp *v1alpha1.DataPlane) bool {
-		return dp != nil && (namespace == "" || dp.Namespace == namespace) && byLabel.Matches(labels.Set(dp.Labels)) &&
-			byField.Matches(fields.Set{"metadata.name": dp.Name, "metadata.namespace": dp.Namespace})
+	return func(raw *unstructured.Unstructured) bool {
+		return raw != nil && (namespace == "" || raw.GetNamespace() == namespace) &&
+			byLabel.Matches(labels.Set(raw.GetLabels())) && byField.Matches(fieldsOf(raw))
 	}, nil
+}
+
+func parseSelectors(options metav1.ListOptions) (labels.Selector, fields.Selector, error) {
+	byLabel, err := labels.Parse(options.LabelSelector)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	byField, err := fields.ParseSelector(options.FieldSelector)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	return byLabel, byField, nil
 }
 
 func (s *store) reactToWatch(action clienttesting.Action) (handled bool, _ watch.Interface, _ error) {
 	options := action.(clienttesting.WatchActionImpl).ListOptions
-	selected, err := selects(action.GetNamespace(), options)
+	selects, err := s.selector(action.GetNamespace(), options)
 	if err != nil {
-		return true, nil, err
+		return true, nil, asStatus(err)
+	}
+	parsed, err := parseVersion(options.ResourceVersion)
+	if err != nil {
+		return true, nil, asStatus(err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seen, initial := len(s.changes), []watch.Event(nil)
-	if initially := options.SendInitialEvents; options.ResourceVersion == "" || options.ResourceVersion == "0" || initially != nil && *initially {
-		list, err := s.list(action.GetNamespace(), options)
-		if err != nil {
-			return true, nil, err
+	version, seen, initial := int(parsed), len(s.changes), []watch.Event(nil)
+	initially := version == 0
+	if options.SendInitialEvents != nil {
+		initially = *options.SendInitialEvents
+	}
+	switch {
+	case initially:
+		for _, raw := range s.selected(selects) {
+			initial = append(initial, s.event(watch.Added, raw))
 		}
-		for i := range list.Items {
-			initial = append(initial, watch.Event{Type: watch.Added, Object: &list.Items[i]})
+		if options.AllowWatchBookmarks {
+			bookmark := newRaw(s.GroupVersionKind)
+			bookmark.SetResourceVersion(s.resourceVersion())
+			bookmark.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+			initial = append(initial, s.event(watch.Bookmark, bookmark))
 		}
-		if initially != nil && *initially {
-			initial = append(initial, watch.Event{Type: watch.Bookmark, Object: &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{
-				ResourceVersion: list.ResourceVersion, Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"},
-			}}})
-		}
-	} else {
-		version, err := strconv.Atoi(options.ResourceVersion)
-		if err != nil || version < 1 {
-			return true, nil, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q", options.ResourceVersion))
-		}
-		if version > seen+1 {
-			return true, nil, apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", version, seen+1), 1)
-		}
+	case version > seen+1:
+		return true, nil, apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", version, seen+1), 1)
+	case version > 0:
 		seen = version - 1
 	}
 	events := make(chan watch.Event)
 	watcher := watch.NewProxyWatcher(events)
-	go s.send(events, watcher.StopChan(), initial, seen, selected)
+	go s.send(events, watcher.StopChan(), initial, seen, selects)
 	return true, watcher, nil
 }
 
 // send sends events, and then those of all changes after those that are seen, until stop.
-func (s *store) send(events chan<- watch.Event, stop <-chan struct{}, pending []watch.Event, seen int, selected func(*v1alpha1.DataPlane) bool) {
+func (s *store) send(events chan<- watch.Event, stop <-chan struct{}, pending []watch.Event, seen int, selects func(*unstructured.Unstructured) bool) {
 	defer close(events)
 	for {
 		for _, event := range pending {
@@ -95,16 +117,16 @@ func (s *store) send(events chan<- watch.Event, stop <-chan struct{}, pending []
 		s.mu.Unlock()
 		for _, c := range changes {
 			seen++
-			before, after := selected(c.before), selected(c.after)
+			before, after := selects(c.before), selects(c.after)
 			switch {
 			case before && after:
-				pending = append(pending, watch.Event{Type: watch.Modified, Object: c.after.DeepCopy()})
+				pending = append(pending, s.event(watch.Modified, c.after))
 			case after:
-				pending = append(pending, watch.Event{Type: watch.Added, Object: c.after.DeepCopy()})
+				pending = append(pending, s.event(watch.Added, c.after))
 			case before: // deleted or no longer selected: the last state, at the resource version of the change
 				last := c.before.DeepCopy()
-				last.ResourceVersion = strconv.Itoa(seen + 1)
-				pending = append(pending, watch.Event{Type: watch.Deleted, Object: last})
+				last.SetResourceVersion(strconv.Itoa(seen + 1))
+				pending = append(pending, s.event(watch.Deleted, last))
 			}
 		}
 		if len(changes) > 0 {
@@ -116,4 +138,13 @@ func (s *store) send(events chan<- watch.Event, stop <-chan struct{}, pending []
 			return
 		}
 	}
+}
+
+func (s *store) event(kind watch.EventType, raw *unstructured.Unstructured) watch.Event {
+	object, err := s.decode(raw)
+	if err != nil {
+		failure := apierrors.NewInternalError(err).Status()
+		return watch.Event{Type: watch.Error, Object: &failure}
+	}
+	return watch.Event{Type: kind, Object: object}
 }

@@ -55,6 +55,17 @@ func Run(t *testing.T, server Server) {
 		{"delete collection removes what is selected", testDeleteCollection},
 		{"list selects by label and name", testSelectors},
 
+		{"objects are stored as JSON", testStoredAsJSON},
+		{"JSON patch changes what is stored", testJSONPatchOfStored},
+		{"unknown fields are dropped", testUnknownFields},
+		{"a made name has at most 63 characters", testGenerateNameIsCut},
+		{"apply takes YAML", testApplyYAML},
+		{"foreground and orphan deletions wait for the garbage collector", testPropagation},
+		{"delete of a stale object conflicts", testDeletePreconditions},
+		{"a request for an object of another name or namespace is refused", testOtherKey},
+		{"a patch can't make another object of an object", testOtherIdentity},
+		{"options that make no sense are refused", testRefusedOptions},
+
 		{"create drops the status", testCreateDropsStatus},
 		{"update leaves the status alone", testUpdateLeavesStatus},
 		{"status update leaves all but the status alone", testUpdateStatusLeavesRest},
@@ -78,6 +89,8 @@ func Run(t *testing.T, server Server) {
 		{"watch without a resource version begins with what is there", testWatchFromNow},
 		{"watch sends only what is selected", testWatchSelects},
 		{"watch sends initial events and a bookmark", testWatchInitialEvents},
+		{"watch ends with its context", testWatchEndsWithContext},
+		{"watch sends no bookmark that nobody asked for", testNoBookmark},
 		{"watch tells of each step of a deletion", testWatchDeletion},
 		{"informer follows", testInformer},
 	} {

@@ -4,7 +4,9 @@
 package behaviours
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -115,6 +117,25 @@ func testWatchFromNow(t *testing.T, s *space) {
 		event, _ = next(t, watcher)
 		assert.Equal(t, watch.Deleted, event)
 	}
+}
+
+func testWatchEndsWithContext(t *testing.T, s *space) {
+	ctx, cancel := context.WithCancel(t.Context())
+	watcher, err := s.dataPlanes.Watch(ctx, metav1.ListOptions{})
+	require.NoError(t, err)
+	defer watcher.Stop()
+	s.create(t, NewDataPlane("prod"))
+	event, _ := next(t, watcher)
+	assert.Equal(t, watch.Added, event)
+	cancel()
+	require.Eventually(t, func() bool {
+		select {
+		case _, open := <-watcher.ResultChan():
+			return !open
+		default:
+			return false
+		}
+	}, time.Minute, time.Millisecond)
 }
 
 func testWatchDeletion(t *testing.T, s *space) {

@@ -1,0 +1,57 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/applyconfigurations"
+)
+
+func newFieldManager(kind kind, subresource string) *managedfields.FieldManager {
+	manager, err := managedfields.NewDefaultCRDFieldManager(applyconfigurations.NewTypeConverter(nil),
+		untyped{}, untyped{}, untyped{}, kind.GroupVersionKind, kind.GroupVersion(), subresource, nil)
+	if err != nil {
+		panic(err)
+	}
+	return manager
+}
+
+// untyped lets a field manager take objects as they are: of one version, without defaults.
+type untyped struct {
+	runtime.ObjectConvertor // its other methods aren't called
+}
+
+func (untyped) ConvertToVersion(object runtime.Object, _ runtime.GroupVersioner) (runtime.Object, error) {
+	return object, nil
+}
+
+func (untyped) Default(runtime.Object) {}
+
+func (untyped) New(kind schema.GroupVersionKind) (runtime.Object, error) { return newRaw(kind), nil }
+
+func newRaw(kind schema.GroupVersionKind) *unstructured.Unstructured {
+	raw := &unstructured.Unstructured{}
+	raw.SetGroupVersionKind(kind)
+	return raw
+}
+
+// manage notes in the managed fields of after which fields a manager changes.
+func (s *store) manage(live, after *unstructured.Unstructured, subresource, manager string) *unstructured.Unstructured {
+	if manager == "" { // API servers take the first word of the User-Agent, too
+		manager, _, _ = strings.Cut(rest.DefaultKubernetesUserAgent(), "/")
+	}
+	managed, err := s.managers[subresource].Update(live, after.DeepCopy(), manager)
+	if err != nil { // API servers forget the managers of an object without a schema, too
+		after.SetManagedFields(nil)
+		return after
+	}
+	return managed.(*unstructured.Unstructured)
+}

@@ -1,0 +1,137 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	fieldschema "sigs.k8s.io/structured-merge-diff/v4/schema"
+	"sigs.k8s.io/structured-merge-diff/v4/typed"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/scheme"
+	openchoreoschema "github.com/openchoreo/dataplane-sdk-go/internal/schema"
+)
+
+// kind is all that a store knows about the kind of its objects.
+type kind struct {
+	schema.GroupVersionKind
+	plural     string
+	namespaced bool
+	fields     func() typed.ParseableType
+}
+
+var dataPlanes = kind{
+	GroupVersionKind: v1alpha1.SchemeGroupVersion.WithKind("DataPlane"),
+	plural:           "dataplanes",
+	namespaced:       true,
+	fields:           openchoreoschema.DataPlane,
+}
+
+func (k kind) resource() schema.GroupResource {
+	return schema.GroupResource{Group: k.Group, Resource: k.plural}
+}
+
+// encode returns the JSON of an object as a client sends it: with times in whole seconds, and
+// without what is empty and optional.
+func (k kind) encode(object runtime.Object) (*unstructured.Unstructured, error) {
+	data, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	raw := &unstructured.Unstructured{}
+	if err := utiljson.Unmarshal(data, &raw.Object); err != nil {
+		return nil, err
+	}
+	raw.SetGroupVersionKind(k.GroupVersionKind)
+	return raw, k.roundTripMetadata(raw)
+}
+
+// decode returns an object as a client reads it. Typed clients give no kind.
+func (k kind) decode(raw *unstructured.Unstructured) (runtime.Object, error) {
+	object, err := scheme.Scheme.New(k.GroupVersionKind)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(raw.Object)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, object); err != nil {
+		return nil, err
+	}
+	object.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	return object, nil
+}
+
+// clean removes from an object the fields that its kind doesn't have, and returns their paths.
+// It fails if a field has a value of another type than the Go type has.
+func (k kind) clean(raw *unstructured.Unstructured) (unknown []string, err error) {
+	if raw.GetKind() == "" {
+		return nil, errors.New("object 'kind' is missing")
+	}
+	if raw.GroupVersionKind() == k.GroupVersionKind { // else, the validation refuses it
+		fields := k.fields()
+		prune(fields.Schema, fields.TypeRef, "", raw.Object, &unknown)
+	}
+	if err := k.roundTripMetadata(raw); err != nil {
+		return nil, err
+	}
+	_, err = k.decode(raw)
+	return unknown, err
+}
+
+func (k kind) roundTripMetadata(raw *unstructured.Unstructured) error {
+	data, err := json.Marshal(raw.Object["metadata"])
+	if err != nil {
+		return err
+	}
+	var meta metav1.ObjectMeta
+	if err := utiljson.Unmarshal(data, &meta); err != nil {
+		return fmt.Errorf("metadata: %w", err)
+	}
+	raw.Object["metadata"], err = runtime.DefaultUnstructuredConverter.ToUnstructured(&meta)
+	return err
+}
+
+// prune removes from a value what its type doesn't have, and fields that are null.
+func prune(types *fieldschema.Schema, ref fieldschema.TypeRef, path string, value any, unknown *[]string) {
+	atom, known := types.Resolve(ref)
+	if !known {
+		return
+	}
+	switch value := value.(type) {
+	case map[string]any:
+		for name, child := range value {
+			if atom.Map == nil {
+				return
+			}
+			field, known := atom.FindField(name)
+			switch {
+			case known && child == nil:
+				delete(value, name)
+			case known:
+				prune(types, field.Type, path+"."+name, child, unknown)
+			case atom.Map.ElementType != (fieldschema.TypeRef{}):
+				prune(types, atom.Map.ElementType, path+"."+name, child, unknown)
+			default:
+				delete(value, name)
+				*unknown = append(*unknown, (path + "." + name)[1:])
+			}
+		}
+	case []any:
+		for i, child := range value {
+			if atom.List != nil {
+				prune(types, atom.List.ElementType, fmt.Sprintf("%s[%d]", path, i), child, unknown)
+			}
+		}
+	}
+}

@@ -1,0 +1,178 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	clienttesting "k8s.io/client-go/testing"
+)
+
+func (s *store) patch(action clienttesting.PatchActionImpl) (*unstructured.Unstructured, error) {
+	options := action.PatchOptions
+	if !slices.Contains([]types.PatchType{types.JSONPatchType, types.MergePatchType, types.ApplyPatchType}, action.PatchType) {
+		return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", s.resource(), action.Name,
+			fmt.Sprintf("%ss can't be patched by %s", s.Kind, action.PatchType), 0, false)
+	}
+	if err := invalidOptions("PatchOptions", validation.ValidatePatchOptions(&options, action.PatchType)); err != nil {
+		return nil, err
+	}
+	if action.PatchType == types.ApplyPatchType {
+		return s.apply(action)
+	}
+	live, err := s.get(action.Namespace, action.Name)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := s.patched(live, action)
+	if err != nil {
+		return nil, err
+	}
+	r := request{action.Namespace, action.Name, action.Subresource, options.FieldManager, options.DryRun}
+	if err := r.checkKey(sent); err != nil {
+		return nil, err
+	}
+	return s.replace(live, sent, r)
+}
+
+// checkKey refuses an object of another name or namespace than the request has.
+func (r request) checkKey(raw *unstructured.Unstructured) error {
+	if err := inNamespace(raw, r.namespace); err != nil {
+		return err
+	}
+	if name := raw.GetName(); name != r.name {
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", name, r.name))
+	}
+	return nil
+}
+
+// patched returns what a JSON or merge patch makes of an object.
+func (s *store) patched(live *unstructured.Unstructured, action clienttesting.PatchActionImpl) (*unstructured.Unstructured, error) {
+	var err error
+	if action.PatchType == types.JSONPatchType {
+		var operations []struct {
+			Op   string `json:"op"`
+			Path string `json:"path"`
+			From string `json:"from"`
+		}
+		err = utiljson.Unmarshal(action.Patch, &operations)
+	} else {
+		var document map[string]any
+		if err = utiljson.Unmarshal(action.Patch, &document); err == nil && document == nil {
+			err = errors.New("not an object")
+		}
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+	}
+	patcher := &patcher{live: live}
+	if _, _, err := clienttesting.ObjectReaction(patcher)(action); err != nil {
+		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "patch", s.resource(), action.Name, err.Error(), 0, false)
+	}
+	unknown, err := s.clean(patcher.patched)
+	if err == nil && len(unknown) > 0 && action.PatchOptions.FieldValidation == metav1.FieldValidationStrict {
+		err = fmt.Errorf("unknown fields %q", unknown)
+	}
+	if err != nil {
+		return nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
+			field.Invalid(field.NewPath("patch"), string(action.Patch), err.Error()),
+		})
+	}
+	return patcher.patched, nil
+}
+
+// patcher is an object tracker with one object, which keeps what client-go's patches make of it.
+type patcher struct {
+	clienttesting.ObjectTracker
+	live, patched *unstructured.Unstructured
+}
+
+func (p *patcher) Get(schema.GroupVersionResource, string, string, ...metav1.GetOptions) (runtime.Object, error) {
+	return &document{*p.live.DeepCopy()}, nil
+}
+
+func (p *patcher) Patch(_ schema.GroupVersionResource, patched runtime.Object, _ string, _ ...metav1.PatchOptions) error {
+	p.patched = &patched.(*document).Unstructured
+	return nil
+}
+
+// document is an object that a patch may have left without a kind.
+type document struct{ unstructured.Unstructured }
+
+func (d *document) UnmarshalJSON(data []byte) error { return utiljson.Unmarshal(data, &d.Object) }
+
+func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstructured, error) {
+	options := action.PatchOptions
+	live, err := s.get(action.Namespace, action.Name)
+	if err != nil && (action.Subresource == status || !apierrors.IsNotFound(err)) {
+		return nil, err
+	}
+	current := live
+	if live == nil {
+		current = newRaw(s.GroupVersionKind)
+	}
+	configuration := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(action.Patch, &configuration.Object); err != nil {
+		return nil, apierrors.NewBadRequest("error decoding YAML: " + err.Error())
+	}
+	if configuration.GetAPIVersion() == s.GroupVersion().String() { // else, the field manager refuses it
+		if _, err := s.fields().FromUnstructured(configuration.Object); err != nil {
+			return nil, err
+		}
+	}
+	object, err := s.managers[action.Subresource].Apply(part(current, action.Subresource), part(configuration, action.Subresource),
+		options.FieldManager, options.Force != nil && *options.Force)
+	if err != nil {
+		return nil, err
+	}
+	sent := object.(*unstructured.Unstructured)
+	if uid := sent.GetUID(); live == nil && uid != "" {
+		return nil, apierrors.NewConflict(s.resource(), action.Name,
+			fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", uid))
+	}
+	r := request{action.Namespace, action.Name, action.Subresource, options.FieldManager, options.DryRun}
+	if err := r.checkKey(sent); err != nil {
+		return nil, err
+	}
+	if live != nil {
+		return s.finish(live, sent, s.reset(live, sent, r.subresource), r)
+	}
+	if _, err := parseVersion(sent.GetResourceVersion()); err != nil {
+		return nil, err
+	}
+	after, err := s.complete(sent)
+	if err != nil {
+		return nil, err
+	}
+	return s.write(nil, after, r.dryRun), nil
+}
+
+// part returns a copy of what a subresource may change of an object, and of what identifies it.
+func part(raw *unstructured.Unstructured, subresource string) *unstructured.Unstructured {
+	raw = raw.DeepCopy()
+	if subresource == "" {
+		delete(raw.Object, status)
+		return raw
+	}
+	delete(raw.Object, "spec")
+	if meta, ok := raw.Object["metadata"].(map[string]any); ok {
+		keep := []string{"name", "namespace", "resourceVersion", "uid", "managedFields"}
+		maps.DeleteFunc(meta, func(key string, _ any) bool { return !slices.Contains(keep, key) })
+	}
+	return raw
+}

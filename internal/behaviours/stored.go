@@ -1,0 +1,106 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviours
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+)
+
+func testStoredAsJSON(t *testing.T, s *space) {
+	dp := NewDataPlane("prod")
+	dp.Labels, dp.Annotations, dp.Finalizers = map[string]string{}, map[string]string{}, []string{}
+	dp.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "owner", UID: "1"}}
+	dp.OwnerReferences = append(dp.OwnerReferences, dp.OwnerReferences[0])
+	created := s.create(t, dp)
+	assert.Nil(t, created.Labels)
+	assert.Nil(t, created.Annotations)
+	assert.Nil(t, created.Finalizers)
+	assert.Len(t, created.OwnerReferences, 1, "what is there twice is stored once")
+
+	changed := created.DeepCopy()
+	changed.Labels = map[string]string{}
+	same, err := s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	AssertSame(t, created, same, "to add what is empty changes nothing")
+
+	at := time.Unix(1_700_000_000, 123_456_789)
+	reported := s.setStatus(t, "prod", func(status *v1alpha1.DataPlaneStatus) {
+		Report(status)
+		status.Conditions[0].LastTransitionTime = metav1.NewTime(at)
+	})
+	assert.Equal(t, at.Truncate(time.Second), reported.Status.Conditions[0].LastTransitionTime.Time, "times are in whole seconds")
+	AssertSame(t, reported, s.get(t, "prod"))
+	again := reported.DeepCopy()
+	again.Status.Conditions[0].LastTransitionTime = metav1.NewTime(at)
+	again, err = s.dataPlanes.UpdateStatus(t.Context(), again, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	AssertSame(t, reported, again)
+}
+
+func testJSONPatchOfStored(t *testing.T, s *space) {
+	dp := s.create(t, NewDataPlane("prod"))
+	for _, path := range []string{"/status/conditions", "/status/conditions/-", "/metadata/labels/tier", "/metadata/finalizers/-"} {
+		_, err := s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "add", "path": "`+path+`", "value": []}]`, "status")
+		requireCode(t, http.StatusUnprocessableEntity, err, "a new object has nothing at %s", path)
+	}
+	_, err := s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "test", "path": "/spec/registry/secretRef", "value": ""}]`)
+	requireCode(t, http.StatusUnprocessableEntity, err, "what is absent isn't empty")
+
+	patched, err := s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "add", "path": "/status", "value": {"conditions": []}}]`, "status")
+	require.NoError(t, err)
+	assert.NotEqual(t, dp.ResourceVersion, patched.ResourceVersion)
+	patched, err = s.patch(t.Context(), "prod", types.MergePatchType, `{"spec": {"registry": {"secretRef": ""}}}`)
+	require.NoError(t, err)
+	assert.EqualValues(t, 2, patched.Generation, "what is empty isn't absent")
+}
+
+func testUnknownFields(t *testing.T, s *space) {
+	dp := s.create(t, NewDataPlane("prod"))
+	const patch = `{"spec": {"registry": {"unknown": 1}}, "metadata": {"unknown": 1}, "unknown": {}}`
+	patched, err := s.patch(t.Context(), "prod", types.MergePatchType, patch)
+	require.NoError(t, err)
+	AssertSame(t, dp, patched, "fields that the definition doesn't have are dropped")
+	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldValidation: metav1.FieldValidationStrict})
+	requireCode(t, http.StatusUnprocessableEntity, err)
+	_, err = s.patch(t.Context(), "prod", types.MergePatchType, `{"spec": {"registry": {"prefix": 5}}}`)
+	requireCode(t, http.StatusUnprocessableEntity, err, "a number is no text")
+	_, err = s.patch(t.Context(), "prod", types.ApplyPatchType,
+		`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": "DataPlane", "metadata": {"name": "prod"}, "spec": {"unknown": 1}}`)
+	requireCode(t, http.StatusInternalServerError, err, "apply takes no unknown fields")
+}
+
+func testGenerateNameIsCut(t *testing.T, s *space) {
+	dp := NewDataPlane("")
+	dp.GenerateName = strings.Repeat("a", 70)
+	created := s.create(t, dp)
+	assert.Len(t, created.Name, 63)
+	assert.True(t, strings.HasPrefix(created.Name, strings.Repeat("a", 58)))
+	assert.Equal(t, dp.GenerateName, created.GenerateName)
+}
+
+func testApplyYAML(t *testing.T, s *space) {
+	s.create(t, NewDataPlane("prod"))
+	applied, err := s.patch(t.Context(), "prod", types.ApplyPatchType, `
+apiVersion: openchoreo.dev/v1alpha1
+kind: DataPlane
+metadata:
+  name: prod
+  labels:
+    tier: gold
+`)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"tier": "gold"}, applied.Labels)
+	_, err = s.patch(t.Context(), "prod", types.ApplyPatchType, `a: b: c`)
+	requireCode(t, http.StatusBadRequest, err)
+}

@@ -1,0 +1,57 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package differential_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/internal/differential"
+)
+
+// hack/integration compares the fake with real API servers.
+func TestRunFindsWhatDiffers(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*dataplanetest.Clientset)
+		want   string
+	}{
+		"nothing": {func(*dataplanetest.Clientset) {}, ""},
+		"deletes that delete nothing": {func(c *dataplanetest.Clientset) {
+			c.PrependReactor("delete", "*", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, nil })
+		}, "step"},
+		"a server that panics": {func(c *dataplanetest.Clientset) {
+			c.PrependReactor("patch", "*", func(clienttesting.Action) (bool, runtime.Object, error) { panic("oh") })
+		}, "panic: oh"},
+		"watches that miss deletions": {func(c *dataplanetest.Clientset) {
+			c.PrependWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
+				handled, watcher, err := c.WatchReactionChain[1].React(action)
+				if err != nil {
+					return handled, nil, err
+				}
+				return handled, watch.Filter(watcher, func(event watch.Event) (watch.Event, bool) {
+					return event, event.Type != watch.Deleted
+				}), nil
+			})
+		}, "of watch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := dataplanetest.NewClientset()
+			test.change(other)
+			namespaces := [2]string{"one", "two"}
+			difference := differential.Run(t, 1, 100,
+				differential.Server{Name: "fake", Client: dataplanetest.NewClientset(), Namespaces: namespaces},
+				differential.Server{Name: "other", Client: other, Namespaces: namespaces})
+			if test.want == "" {
+				assert.Empty(t, difference)
+			} else {
+				assert.Contains(t, difference, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,181 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package differential
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+)
+
+// side is one server, and what it has answered so far. Steps refer to its answers by their index,
+// since each server has names, UIDs and resource versions of its own.
+type side struct {
+	Server
+	objects  []*v1alpha1.DataPlane // as writes returned them
+	versions map[string]int        // what stands for a resource version or UID in what is compared
+	watches  []openWatch
+}
+
+type openWatch struct {
+	watch.Interface
+	name string
+	last string // name of the object whose marked state ends the comparison
+}
+
+func newSide(server Server) *side { return &side{Server: server, versions: map[string]int{}} }
+
+func (s *side) stop() {
+	for _, watch := range s.watches {
+		watch.Stop()
+	}
+}
+
+func (s *side) client(namespace int) openchoreotyped.DataPlaneInterface {
+	return s.Client.OpenChoreoV1alpha1().DataPlanes(s.Namespaces[namespace])
+}
+
+// object returns one of the objects that the server has answered, or an empty one.
+func (s *side) object(i int) *v1alpha1.DataPlane {
+	if len(s.objects) == 0 {
+		return &v1alpha1.DataPlane{}
+	}
+	return s.objects[i%len(s.objects)].DeepCopy()
+}
+
+// answer returns what is compared of the answer to a request for an object.
+func (s *side) answer(dp *v1alpha1.DataPlane, err error) outcome {
+	if err != nil {
+		return failure(err)
+	}
+	return outcome{compared: s.normal(dp)}
+}
+
+func (s *side) list(list *v1alpha1.DataPlaneList, err error) outcome {
+	if err != nil {
+		return failure(err)
+	}
+	lines := []string{fmt.Sprintf("%d objects, resource version %t", len(list.Items), list.ResourceVersion != "")}
+	for i := range list.Items {
+		lines = append(lines, s.normal(&list.Items[i]))
+	}
+	return outcome{compared: strings.Join(lines, "\n")}
+}
+
+// failure returns what is compared of an error: its code, its reason, and the fields of the
+// metadata and options that it names. The fake doesn't validate others. Messages may differ.
+func failure(err error) outcome {
+	if err == nil {
+		return outcome{compared: "ok"}
+	}
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return outcome{compared: "no answer", message: err.Error()}
+	}
+	var causes []string
+	if details := status.Status().Details; details != nil {
+		for _, cause := range details.Causes {
+			if strings.HasPrefix(cause.Field, "spec") || strings.HasPrefix(cause.Field, "status") {
+				continue
+			}
+			causes = append(causes, fmt.Sprint(cause.Type, " ", cause.Field))
+		}
+	}
+	slices.Sort(causes)
+	return outcome{compared: fmt.Sprint(status.Status().Code, status.Status().Reason, slices.Compact(causes)), message: err.Error()}
+}
+
+// normal returns what is compared of an object: all but its kind, times, and the values, not the
+// identity, of resource versions and UIDs.
+func (s *side) normal(dp *v1alpha1.DataPlane) string {
+	dp = dp.DeepCopy()
+	dp.TypeMeta = metav1.TypeMeta{}
+	dp.ResourceVersion = s.standIn(dp.ResourceVersion)
+	dp.UID = types.UID(s.standIn(string(dp.UID)))
+	if !dp.CreationTimestamp.IsZero() {
+		dp.CreationTimestamp = metav1.Unix(1, 0)
+	}
+	if dp.DeletionTimestamp != nil {
+		at := metav1.Unix(2, 0)
+		dp.DeletionTimestamp = &at
+	}
+	for i, namespace := range s.Namespaces {
+		if dp.Namespace == namespace {
+			dp.Namespace = fmt.Sprint("namespace ", i)
+		}
+	}
+	for i := range dp.ManagedFields {
+		dp.ManagedFields[i].Time = nil
+	}
+	slices.SortFunc(dp.ManagedFields, func(a, b metav1.ManagedFieldsEntry) int {
+		return cmp.Or(cmp.Compare(a.Operation, b.Operation), cmp.Compare(a.Manager, b.Manager), cmp.Compare(a.Subresource, b.Subresource))
+	})
+	if dp.GenerateName != "" {
+		dp.Name = fmt.Sprint(len(dp.Name), " characters")
+	}
+	data, err := json.MarshalIndent(dp, "", " ")
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
+
+// standIn returns the number of a resource version or UID in the order in which they were seen.
+func (s *side) standIn(value string) string {
+	if value == "" {
+		return ""
+	}
+	if _, seen := s.versions[value]; !seen {
+		s.versions[value] = len(s.versions)
+	}
+	return fmt.Sprint("#", s.versions[value])
+}
+
+func (s *side) addWatch(name, last string, watcher watch.Interface, err error) outcome {
+	if err == nil {
+		s.watches = append(s.watches, openWatch{watcher, name, last})
+	}
+	return failure(err)
+}
+
+// nextEvent returns the next event of a watch, and whether it is the last.
+func (s *side) nextEvent(t *testing.T, i int) (_ outcome, end bool) {
+	t.Helper()
+	for {
+		select {
+		case event, open := <-s.watches[i].ResultChan():
+			if !open {
+				return outcome{compared: "the watch has ended"}, true
+			}
+			if event.Type == watch.Error {
+				return failure(apierrors.FromObject(event.Object)), true
+			}
+			dp := event.Object.(*v1alpha1.DataPlane)
+			mark := dp.Annotations[metav1.InitialEventsAnnotationKey]
+			switch {
+			case event.Type != watch.Bookmark:
+				end := dp.Name == s.watches[i].last && dp.Annotations[endMark] != ""
+				return outcome{compared: string(event.Type) + " " + s.normal(dp)}, end
+			case mark != "":
+				return outcome{compared: fmt.Sprint(event.Type, " ", dp.ResourceVersion != "", " ", mark)}, false
+			}
+			// API servers send other bookmarks at times of their choice.
+		case <-time.After(patience):
+			return outcome{compared: "no event came"}, true
+		}
+	}
+}
