@@ -166,7 +166,7 @@ func TestCredentialsForRefusesWhatADataPlaneCannotHold(t *testing.T) {
 			test.edit(config)
 			creds, err := helpers.CredentialsFor(config)
 			require.EqualError(t, err, test.want)
-			assert.True(t, creds == v1alpha1.APIServerCredentials{}, "nothing beside an error")
+			assert.Equal(t, v1alpha1.APIServerCredentials{}, creds)
 		})
 	}
 	_, err := helpers.CredentialsFor(nil)

@@ -4,6 +4,7 @@
 package helpers_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -107,7 +108,7 @@ func TestRESTConfigForTakesWhatTLSTakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cert, key := test.make()
-			err := request(server, cert, key)
+			err := request(t.Context(), server, cert, key)
 			assert.Equal(t, test.field == "", err == nil, "the row must say what TLS says: %v", err)
 
 			dp := dataplanetest.DataPlane("default", "production-dataplane")
@@ -136,7 +137,7 @@ func serveClientsOf(t *testing.T, a *pki.Authority) *httptest.Server {
 }
 
 // request makes one request with a client certificate.
-func request(server *httptest.Server, cert, key []byte) error {
+func request(ctx context.Context, server *httptest.Server, cert, key []byte) error {
 	client, err := rest.HTTPClientFor(&rest.Config{
 		Host:            server.URL,
 		TLSClientConfig: rest.TLSClientConfig{CAData: pki.Certificates(server.Certificate()), CertData: cert, KeyData: key},
@@ -145,7 +146,11 @@ func request(server *httptest.Server, cert, key []byte) error {
 		return err
 	}
 	defer client.CloseIdleConnections()
-	resp, err := client.Get(server.URL)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -146,8 +146,8 @@ func TestClientAuthenticatesToItsOriginInEachSpelling(t *testing.T) {
 // tunnelTo starts an HTTP proxy that connects every client to one server.
 func tunnelTo(t *testing.T, server *httptest.Server) func(*http.Request) (*url.URL, error) {
 	t.Helper()
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		target, err := net.Dial("tcp", server.Listener.Addr().String())
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		target, err := new(net.Dialer).DialContext(r.Context(), "tcp", server.Listener.Addr().String())
 		if !assert.NoError(t, err) {
 			return
 		}
