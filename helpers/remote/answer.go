@@ -67,9 +67,15 @@ func (s *session) explainUnauthorized(resp *http.Response) {
 	if fault == "" {
 		return
 	}
-	status := apierrors.NewUnauthorized(s.cluster.wrap(errors.New(fault + ": Unauthorized")).Error()).Status()
+	replaceUnauthorized(resp, s.cluster.wrap(errors.New(fault+": Unauthorized")).Error(), metav1.StatusCause{Type: causeCertificate, Message: fault})
+}
+
+// replaceUnauthorized replaces the body of a 401, which stays a Status, so that IsUnauthorized
+// stays true.
+func replaceUnauthorized(resp *http.Response, message string, causes ...metav1.StatusCause) {
+	status := apierrors.NewUnauthorized(message).Status()
 	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-	status.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: causeCertificate, Message: fault}}}
+	status.Details = &metav1.StatusDetails{Causes: causes}
 	body, err := json.Marshal(status)
 	if err != nil {
 		return

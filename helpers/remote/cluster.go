@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -20,7 +21,6 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 )
 
 var (
@@ -58,10 +58,13 @@ type Cluster struct {
 
 	server *url.URL // canonical; never changes
 
-	updating sync.Mutex // held by Update and Close
+	updating sync.Mutex // held by Update, Close and a request that asks ConfigFor again
 	uid      types.UID
+	dp       *v1alpha1.DataPlane // of the last Update that succeeded
 
 	mu       sync.RWMutex
+	asked    time.Time // when ConfigFor was last asked, and when last because of a refusal
+	refusal  time.Time
 	config   *rest.Config          // the newest that could be used
 	current  *session              // nil if there is a reason
 	reason   error                 // why no request is accepted
@@ -70,7 +73,8 @@ type Cluster struct {
 }
 
 // NewCluster returns a connection to the cluster of dp. It makes no request and starts no
-// goroutine. The caller must call Close when done. Errors are those of Options.ConfigFor,
+// goroutine. The Cluster keeps dp, which must not be modified then. The caller must call Close
+// when done. Errors are those of Options.ConfigFor,
 // or name the field of the rest.Config that can't be used.
 func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 	if dp == nil {
@@ -91,6 +95,7 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 	if limiter := newLimiter(config); limiter != nil {
 		c.limiter = &clusterLimiter{limiter, c}
 	}
+	c.dp, c.asked = dp, time.Now()
 	c.replace(first, nil)
 	return c, nil
 }
@@ -98,7 +103,8 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 // Update replaces the credentials of the Cluster with those of dp, which must be the
 // DataPlane that the Cluster was made for, as it is now. It makes no request. If
 // Options.ConfigFor returns the same as before, it does nothing. Functions, such as
-// WrapTransport, can't be compared: new ones take effect when something else changes.
+// WrapTransport, can't be compared: new ones take effect when something else changes. Like
+// [NewCluster], it keeps dp.
 //
 // From the moment Update returns, new requests use the new credentials, and the old key
 // signs nothing. Requests under way may go on for Options.CloseGrace; those that are left
@@ -125,21 +131,33 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 		return false, c.wrap(ErrClosed)
 	}
 	config, err := c.configFor(dp)
-	var next *session
 	if err == nil {
-		c.mu.RLock()
-		same := c.current != nil && sameConfig(c.config, config, c.server)
-		c.mu.RUnlock()
-		if same {
-			return false, nil
-		}
-		next, err = c.newSession(config)
+		rotated, err = c.rotate(config)
 	}
 	if err != nil {
 		err = c.wrap(err)
+		c.replace(nil, err)
+		return false, err
 	}
-	c.replace(next, err)
-	return err == nil, err
+	c.dp = dp
+	return rotated, nil
+}
+
+// rotate puts a configuration in the place of the current one, unless it is the same. The
+// caller holds updating.
+func (c *Cluster) rotate(config *rest.Config) (rotated bool, err error) {
+	c.mu.RLock()
+	same := c.current != nil && sameConfig(c.config, config, c.server)
+	c.mu.RUnlock()
+	if same {
+		return false, nil
+	}
+	next, err := c.newSession(config)
+	if err != nil {
+		return false, err
+	}
+	c.replace(next, nil)
+	return true, nil
 }
 
 // configFor returns the configuration for dp, if dp is still what the Cluster is for.
@@ -169,13 +187,13 @@ func (c *Cluster) configFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 		return nil, err
 	}
 	config.CAFile, config.CertFile, config.KeyFile = "", "", ""
-	server, _, err := rest.DefaultServerUrlFor(config)
+	server, err := serverOf(config)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("server URL: %w", err)
+		return nil, err
 	case c.server == nil:
-		c.server = serverurl.Canonical(server)
-	case *c.server != *serverurl.Canonical(server):
+		c.server = server
+	case *c.server != *server:
 		return nil, ErrServerChanged
 	}
 	if err := checkProxy(config, c.server); err != nil {

@@ -20,6 +20,12 @@ func (o Options) WithInitialEvents(limit time.Duration) Options {
 	return o
 }
 
+// WithAsking sets how often requests ask ConfigFor again.
+func (o Options) WithAsking(every, afterRefusal time.Duration) Options {
+	o.askEvery, o.askAfterRefusal = every, afterRefusal
+	return o
+}
+
 // KindOf tells the kind of a request to a server whose URL has this path.
 func KindOf(req *http.Request, basePath string) string {
 	kind, _ := kindOf(req, basePath)

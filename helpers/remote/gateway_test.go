@@ -6,6 +6,8 @@ package remote_test
 import (
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -104,6 +106,36 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 				assert.NotContains(t, err.Error(), "the API server answers", "the gateway did")
 			}
 		})
+	}
+}
+
+// cert-manager renews the client certificate in a mounted Secret, while no DataPlane changes.
+func TestRenewedCertificateOfTheGatewayIsPickedUp(t *testing.T) {
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }))
+	files := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(files, name)
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		return path
+	}
+	config := gateway.Config()
+	cluster, err := remote.NewCluster(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{
+		ConfigFor: helpers.ConfigFor(&rest.Config{Host: config.Host, TLSClientConfig: rest.TLSClientConfig{
+			CAFile: write("ca.crt", config.CAData), CertFile: write("tls.crt", config.CertData), KeyFile: write("tls.key", config.KeyData),
+		}}),
+	}.WithAsking(time.Hour, time.Nanosecond))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	for range 10 {
+		_, err := get(t.Context(), cluster, "/version")
+		require.NoError(t, err)
+		gateway.RotateClients()
+		renewed := gateway.Config()
+		write("tls.crt", renewed.CertData)
+		write("tls.key", renewed.KeyData)
+		gateway.CutConnections()
 	}
 }
 

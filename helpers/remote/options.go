@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 )
 
 // Options change how a [Cluster] connects. The zero value is good for most programs. A
@@ -33,12 +35,17 @@ type Options struct {
 	// ConfigFor is the one place where a DataPlane becomes a connection; the default is
 	// [helpers.RESTConfigFor]. Set it to add what the spec doesn't hold, such as
 	// impersonation, a bearer token, a proxy, a server name or WrapTransport, or to
-	// connect through OpenChoreo's cluster gateway with [helpers.GatewayConfigFor].
+	// connect through OpenChoreo's cluster gateway with [helpers.ConfigFor].
 	//
 	// NewCluster and Update call it. A Fleet calls Update when the DataPlane changes and at
-	// each resync of the informer, and so does the Handler of a [Cache]: what ConfigFor reads
-	// from elsewhere, such as a token in a Secret, takes effect then. client-go reads a
-	// BearerTokenFile again by itself.
+	// each resync of the informer, and so does the Handler of a [Cache]. A request calls it for
+	// the same DataPlane, and reads the files that its result names, if a minute has passed
+	// since, or if the API server refused the credentials, then at most every 10 s. So
+	// credentials from elsewhere, such as certificates that cert-manager renews or a token in
+	// a Secret, take effect as by Update. A read that was refused is then sent once more by
+	// itself, a write isn't. If ConfigFor fails then, the connection stays as it was, and a
+	// request that was refused has its error too. It never runs twice at once for one Cluster.
+	// client-go reads a BearerTokenFile again by itself.
 	//
 	// ConfigFor must be quick, must make no request, and must not call the Cluster or the
 	// Cache. ExecProvider, AuthProvider, Transport and Timeout are refused with an error that
@@ -49,11 +56,11 @@ type Options struct {
 	// It doesn't cut a long list over a slow network. The kernel takes an upload of a few MB
 	// at once, which then has this long to reach the API server: set more where that is too
 	// little. A watch that begins with all objects (sendInitialEvents) has the same limit until
-	// it has sent them. The default is 30 s.
+	// it has sent them. The default is 40 s, more than the 30 s of OpenChoreo's cluster gateway.
 	StallTimeout time.Duration
 	// WatchStart ends a watch, or another lasting request, if its response headers take
 	// longer than this. After them, and after initial events, there is no limit. The default
-	// is 30 s.
+	// is 40 s.
 	WatchStart time.Duration
 	// DialTimeout limits how long a TCP connection may take. The addresses of a name share it.
 	// The default is 10 s.
@@ -75,7 +82,7 @@ type Options struct {
 	// OnRotate is called after an Update that has put new credentials in place.
 	OnRotate func(key types.NamespacedName)
 
-	pingAfter, pingTimeout, handshakeTimeout, initialEvents time.Duration // for tests
+	pingAfter, pingTimeout, handshakeTimeout, initialEvents, askEvery, askAfterRefusal time.Duration // for tests
 }
 
 func (o Options) withDefaults() Options {
@@ -86,13 +93,16 @@ func (o Options) withDefaults() Options {
 		value             *time.Duration
 		defaultTime, none time.Duration
 	}{
-		{&o.StallTimeout, 30 * time.Second, math.MaxInt64},
-		{&o.WatchStart, 30 * time.Second, math.MaxInt64},
+		{&o.StallTimeout, 40 * time.Second, math.MaxInt64},
+		{&o.WatchStart, 40 * time.Second, math.MaxInt64},
 		{&o.DialTimeout, 10 * time.Second, 0},
 		{&o.CloseGrace, 5 * time.Second, 0},
 		{&o.handshakeTimeout, 10 * time.Second, 0},
 		// How long a rotation lets the initial events of a watch go on.
 		{&o.initialEvents, time.Minute, 0},
+		// How often requests ask ConfigFor again; the second, after the credentials were refused.
+		{&o.askEvery, time.Minute, 0},
+		{&o.askAfterRefusal, 10 * time.Second, 0},
 		// A peer that is gone without a word is found out after the sum of these.
 		{&o.pingAfter, 30 * time.Second, 0},
 		{&o.pingTimeout, 15 * time.Second, 0},
@@ -123,6 +133,24 @@ func checkConfig(config *rest.Config, options Options) error {
 		return refused("Dial", "can't be combined with Options.DialControl")
 	}
 	return nil
+}
+
+// serverOf returns the address of the API server. No error shows the host, which may hold a
+// password.
+func serverOf(config *rest.Config) (*url.URL, error) {
+	host := config.Host
+	if host != "" && !strings.Contains(host, "://") {
+		server, _, err := rest.DefaultServerUrlFor(config)
+		if err != nil {
+			return nil, errors.New("rest.Config field Host: must be a URL or host:port")
+		}
+		host = server.String()
+	}
+	server, err := serverurl.Parse(host)
+	if err != nil {
+		return nil, fmt.Errorf("rest.Config field Host: %w", err)
+	}
+	return serverurl.Canonical(server), nil
 }
 
 // cloneConfig returns a copy that shares nothing that its owner could change.

@@ -162,7 +162,8 @@ func (s *session) retire(reason error, rotated bool) {
 	}
 	idle := len(s.requests) == 0
 	for r := range s.requests {
-		if rotated && r.kind == watch && r.answered.Load() && !r.initial {
+		// Through OpenChoreo's cluster gateway, watches have no headers before they end.
+		if rotated && r.kind == watch && !r.unsent && !(r.initial && r.answered.Load()) {
 			r.endWatchSoon()
 		}
 	}
@@ -171,7 +172,7 @@ func (s *session) retire(reason error, rotated bool) {
 	s.transport.CloseIdleConnections()
 	s.stop(func(r *request) bool {
 		if rotated {
-			return r.unsent || r.kind == watch && !r.answered.Load()
+			return r.unsent
 		}
 		return r.kind != unary
 	})

@@ -18,10 +18,9 @@ import (
 // transport is the Cluster as its HTTP client sees it.
 type transport Cluster
 
-// RoundTrip sends a request with the current credentials, and with the next ones if those
-// are replaced before it is sent. A body can be sent again only if there is a GetBody.
-func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	c := (*Cluster)(t)
+// send sends a request with the current credentials, and with the next ones if those are
+// replaced before it is sent. A body can be sent again only if there is a GetBody.
+func (c *Cluster) send(req *http.Request) (*http.Response, error) {
 	for body := req.Body; ; {
 		s, err := c.use()
 		if err != nil {
