@@ -5,12 +5,10 @@
 package examples_test
 
 import (
-	"encoding/pem"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -151,14 +148,15 @@ func testConnect(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyp
 
 	t.Run("through the cluster gateway", func(t *testing.T) {
 		t.Parallel()
-		gateway := httptest.NewTLSServer(clusterGateway(t, clusters.Management, clusters.Namespace, "agent"))
+		gateway := dataplanetest.NewGateway(func(s *httptest.Server) { s.TLS.ClientAuth = tls.NoClientCert })
 		t.Cleanup(gateway.Close)
+		gateway.Connect("agent", dataplanetest.Agent(clusters.Management))
 		ca := filepath.Join(t.TempDir(), "ca.crt")
-		require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: gateway.Certificate().Raw}), 0o600))
+		require.NoError(t, os.WriteFile(ca, gateway.Config().CAData, 0o600))
 
-		p := start(t, "connect", append(clusters.Args(), "--gateway="+gateway.URL, "--gateway-ca="+ca)...)
+		p := start(t, "connect", append(clusters.Args(), "--gateway="+gateway.Config().Host, "--gateway-ca="+ca)...)
 		p.WaitFor("\nagent" + answer)
-		p.WaitFor("no-agent: NotReady: ")
+		p.WaitFor("no-agent: NoAgent: ")
 		p.Signal(os.Interrupt)
 		assert.Zero(t, p.Wait(), p)
 	})
@@ -168,33 +166,6 @@ func testConnect(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyp
 // the API server serves here.
 func withoutCredentials(dp *openchoreov1alpha1.DataPlane) {
 	dp.Spec.KubernetesCluster = openchoreov1alpha1.KubernetesClusterSpec{}
-}
-
-// clusterGateway stands in for OpenChoreo's cluster gateway, with the agent of one data plane
-// connected to it.
-func clusterGateway(t *testing.T, target *rest.Config, namespace, name string) http.Handler {
-	t.Helper()
-	transport, err := rest.TransportFor(target)
-	require.NoError(t, err)
-	address, err := url.Parse(target.Host)
-	require.NoError(t, err)
-	mux := http.NewServeMux()
-	mux.HandleFunc("/api/proxy/dataplane/", func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "no agent is connected", http.StatusBadGateway)
-	})
-	prefix := "/api/proxy/dataplane/" + name + "/" + namespace + "/" + name + "/k8s"
-	proxy := http.StripPrefix(prefix, &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(address) },
-		Transport: transport,
-	})
-	mux.HandleFunc(prefix+"/", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("watch") == "true" {
-			http.Error(w, "watch is not supported", http.StatusNotImplemented)
-			return
-		}
-		proxy.ServeHTTP(w, r)
-	})
-	return mux
 }
 
 var registration = []string{"--registry=registry.example.com", "--public-host=api.example.com", "--organization-host=internal.example.com"}
