@@ -145,7 +145,7 @@ func waitSDK(ctx context.Context, _ *input, objects openchoreotyped.DataPlaneInt
 
 // openTeller calls opened when the API server has accepted a watch.
 type openTeller struct {
-	await.Client
+	await.Client[*openchoreov1alpha1.DataPlane]
 	opened func()
 }
 

@@ -27,6 +27,7 @@ import (
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
@@ -296,11 +297,20 @@ func testClusterInformer(t *testing.T, p *plane) {
 	cluster.Spec.PlaneID = "prod"
 	created, err := p.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes().Create(t.Context(), cluster, metav1.CreateOptions{})
 	require.NoError(t, err)
+	_, err = await.For(t.Context(), p.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes(), "watched", await.True())
+	require.NoError(t, err)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		cached, err := lister.Get("watched")
 		require.NoError(c, err)
 		assert.Equal(c, created.Spec, cached.Spec)
 	}, eventually, tick)
+
+	deleted := make(chan error, 1)
+	go func() {
+		deleted <- await.ForDeletion(ctx, p.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes(), "watched", await.UID(created.UID))
+	}()
+	require.NoError(t, p.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes().Delete(t.Context(), "watched", metav1.DeleteOptions{}))
+	require.NoError(t, <-deleted)
 }
 
 // OpenChoreo writes the same status, and keeps what others add.

@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package await waits for the conditions of a DataPlane, or for its deletion:
+// Package await waits for the conditions of a DataPlane or ClusterDataPlane, or for its deletion:
 //
 //	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
 //	patch, err := helpers.MergePatch(before, after)
@@ -46,14 +46,15 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// Client reads the DataPlanes of a namespace. The generated
-// OpenChoreoV1alpha1().DataPlanes(namespace) implements it.
-type Client interface {
-	Get(ctx context.Context, name string, opts metav1.GetOptions) (*v1alpha1.DataPlane, error)
+// Client reads the DataPlanes of a namespace, or ClusterDataPlanes. The generated
+// OpenChoreoV1alpha1().DataPlanes(namespace) and OpenChoreoV1alpha1().ClusterDataPlanes()
+// implement it.
+type Client[T helpers.Object] interface {
+	Get(ctx context.Context, name string, opts metav1.GetOptions) (T, error)
 	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
 }
 
-// For waits until a DataPlane is as until says, and returns it. It never returns an object
+// For waits until an object is as until says, and returns it. It never returns an object
 // that is being deleted. Only ctx limits the wait.
 //
 // For gets the object first, so it returns at once if there is nothing to wait for. Then
@@ -65,24 +66,24 @@ type Client interface {
 //   - ctx ends;
 //   - the object doesn't exist; see [AllowMissing];
 //   - the name or the client's namespace is empty or invalid, or a condition type is empty;
-//   - the API server first answers Forbidden or Unauthorized, or doesn't serve DataPlanes.
+//   - the API server first answers Forbidden or Unauthorized, or doesn't serve the kind.
 //     Later answers of this kind are retried, since an API server that starts refuses users
 //     whose roles it hasn't read;
 //   - the object is deleted or being deleted ([helpers.ErrDeleted]), or another object has
 //     taken its name ([helpers.ErrReplaced]); see [FollowReplacement];
 //   - [FailOn] says so. A condition that is False may become True and ends no wait.
-func For(ctx context.Context, client Client, name string, until Until, opts ...Option) (*v1alpha1.DataPlane, error) {
+func For[T helpers.Object](ctx context.Context, client Client[T], name string, until Until, opts ...Option) (T, error) {
 	until.want = cmp.Or(until.want, "existence")
 	return newWaiter(client, name, until, opts).run(ctx)
 }
 
-// ForDeletion waits until a DataPlane no longer exists or another object has taken its
+// ForDeletion waits until an object no longer exists or another object has taken its
 // name. It returns at once if the object doesn't exist. Pass [UID] if the object may have
 // been deleted and created again before the wait begins.
 //
-// Requests, retries and errors are those of [For]: it fails if DataPlanes aren't installed.
+// Requests, retries and errors are those of [For]: it fails if the kind isn't installed.
 // MinGeneration, AllowMissing and FollowReplacement have no effect.
-func ForDeletion(ctx context.Context, client Client, name string, opts ...Option) error {
+func ForDeletion[T helpers.Object](ctx context.Context, client Client[T], name string, opts ...Option) error {
 	w := newWaiter(client, name, Until{want: "deletion"}, opts)
 	w.forDeletion, w.minGeneration, w.allowMissing = true, 0, false
 	_, err := w.run(ctx)
@@ -173,7 +174,7 @@ func Evaluate(opts ...helpers.EvaluateOption) Option {
 // context.DeadlineExceeded and context.Canceled always refer to the context of the wait.
 // They find the error of that context and its cause.
 type Error struct {
-	// Key names the DataPlane. The namespace is that of a generated client; for another
+	// Key names the object. The namespace is that of a generated client; for another
 	// client, it is that of the object, and empty if no object was seen.
 	Key types.NamespacedName
 	// UID is that of the object waited for; empty if it isn't known.

@@ -455,7 +455,9 @@ func TestWhatCannotComeIsNotWaitedFor(t *testing.T) {
 }
 
 // forAllNamespaces is a client whose namespace can't be asked for.
-type forAllNamespaces struct{ await.Client }
+type forAllNamespaces struct {
+	await.Client[*v1alpha1.DataPlane]
+}
 
 func TestErrorsNameTheObjectAndWhatIsMissing(t *testing.T) {
 	t.Parallel()
@@ -487,9 +489,15 @@ func TestErrorsNameTheObjectAndWhatIsMissing(t *testing.T) {
 		assert.Regexp(t, `^data plane prod: waited \w+ for Ready=True: `+
 			`the API server doesn't serve DataPlanes \(is their definition installed, and does the client have a namespace\?\): `+noPath+`$`, err)
 	})
+	t.Run("no definition of ClusterDataPlanes", func(t *testing.T) {
+		t.Parallel()
+		_, err := await.For(t.Context(), client.ClusterDataPlanes(), "prod", ready)
+		assert.Regexp(t, `^data plane prod: waited \w+ for Ready=True: `+
+			`the API server doesn't serve ClusterDataPlanes \(is their definition installed\?\): `, err)
+	})
 	t.Run("no object", func(t *testing.T) {
 		t.Parallel()
-		for name, dataPlanes := range map[string]await.Client{
+		for name, dataPlanes := range map[string]await.Client[*v1alpha1.DataPlane]{
 			"generated fake": fake.NewClientset().OpenChoreoV1alpha1().DataPlanes("default"),
 			"dataplanetest":  dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default"),
 		} {
@@ -497,6 +505,33 @@ func TestErrorsNameTheObjectAndWhatIsMissing(t *testing.T) {
 			assert.Regexp(t, `^data plane default/prod: waited \w+ for Ready=True: dataplanes.openchoreo.dev "prod" not found$`, err, name)
 		}
 	})
+}
+
+func TestForTakesClusterDataPlanes(t *testing.T) {
+	t.Parallel()
+	client := fake.NewClientset(&v1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "default", UID: "1"}}).
+		OpenChoreoV1alpha1().ClusterDataPlanes()
+	events := make(chan struct{}, 10) // more than there are watches
+	result := make(chan error, 1)
+	go func() {
+		cluster, err := await.For(t.Context(), watchTeller[*v1alpha1.ClusterDataPlane]{client, events}, "default", ready)
+		if err == nil && (cluster.Name != "default" || len(cluster.Status.Conditions) == 0) {
+			err = fmt.Errorf("got %v", cluster)
+		}
+		result <- err
+	}()
+	<-events
+	cluster, err := client.Get(t.Context(), "default", metav1.GetOptions{})
+	require.NoError(t, err)
+	cluster.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Tested"}}
+	_, err = client.UpdateStatus(t.Context(), cluster, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	require.NoError(t, <-result)
+
+	require.NoError(t, client.Delete(t.Context(), "default", metav1.DeleteOptions{}))
+	require.NoError(t, await.ForDeletion(t.Context(), client, "default"))
+	_, err = await.For(t.Context(), client, "default", ready)
+	assert.Regexp(t, `^data plane default: waited \w+ for Ready=True: clusterdataplanes.openchoreo.dev "default" not found$`, err)
 }
 
 func TestErrorText(t *testing.T) {
@@ -737,7 +772,7 @@ func TestFakeClientset(t *testing.T) {
 			client := fake.NewClientset(seen("", version, "False")).OpenChoreoV1alpha1().DataPlanes("default")
 			watching := make(chan struct{}, 3)
 			met, result, deletion := make(chan error, 1), make(chan error, 1), make(chan error, 1)
-			teller := watchTeller{client, watching}
+			teller := watchTeller[*v1alpha1.DataPlane]{client, watching}
 			go func() {
 				_, err := await.For(ctx, teller, "prod", ready)
 				met <- err
@@ -761,12 +796,12 @@ func TestFakeClientset(t *testing.T) {
 }
 
 // watchTeller tells of watches that have begun.
-type watchTeller struct {
-	await.Client
+type watchTeller[T helpers.Object] struct {
+	await.Client[T]
 	watching chan<- struct{}
 }
 
-func (w watchTeller) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+func (w watchTeller[T]) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 	watcher, err := w.Client.Watch(ctx, opts)
 	w.watching <- struct{}{}
 	return watcher, err

@@ -39,27 +39,29 @@ const (
 // errMet ends a wait with success.
 var errMet = errors.New("met")
 
-type waiter struct {
+type waiter[T helpers.Object] struct {
 	options
-	client      Client
+	client      Client[T]
 	until       Until
 	forDeletion bool // and not for until
 
-	key     types.NamespacedName
-	isKnown bool                // key.Namespace is that of the client
-	pinned  bool                // uid, of options, is that of the object waited for
-	object  *v1alpha1.DataPlane // nil while there is none
-	last    helpers.Report      // of object
-	version string              // the newest resource version known; empty if there is none
-	lastErr error
+	namespaced bool // whether objects of this kind have a namespace
+	key        types.NamespacedName
+	isKnown    bool           // key.Namespace is that of the client
+	pinned     bool           // uid, of options, is that of the object waited for
+	object     T              // nil while there is none
+	last       helpers.Report // of object
+	version    string         // the newest resource version known; empty if there is none
+	lastErr    error
 
 	answered bool // the API server has said whether the object exists
 	started  time.Time
 	backoff  wait.Backoff
 }
 
-func newWaiter(client Client, name string, until Until, opts []Option) *waiter {
-	w := &waiter{client: client, until: until, key: types.NamespacedName{Name: name}, started: time.Now()}
+func newWaiter[T helpers.Object](client Client[T], name string, until Until, opts []Option) *waiter[T] {
+	w := &waiter[T]{client: client, until: until, key: types.NamespacedName{Name: name}, started: time.Now()}
+	_, w.namespaced = any(w.object).(*v1alpha1.DataPlane)
 	switch c := client.(type) {
 	case interface{ GetNamespace() string }: // the generated client
 		w.key.Namespace, w.isKnown = c.GetNamespace(), true
@@ -76,11 +78,11 @@ func newWaiter(client Client, name string, until Until, opts []Option) *waiter {
 	return w
 }
 
-func (w *waiter) resetBackoff() {
+func (w *waiter[T]) resetBackoff() {
 	w.backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 20, Cap: maxBackoff}
 }
 
-func (w *waiter) run(ctx context.Context) (*v1alpha1.DataPlane, error) {
+func (w *waiter[T]) run(ctx context.Context) (T, error) {
 	err := w.check()
 	for err == nil {
 		var pause time.Duration
@@ -104,9 +106,9 @@ func (w *waiter) run(ctx context.Context) (*v1alpha1.DataPlane, error) {
 }
 
 // check returns an error if there can be no such object, or no such state of it.
-func (w *waiter) check() error {
+func (w *waiter[T]) check() error {
 	metadata := field.NewPath("metadata")
-	if w.isKnown {
+	if w.namespaced && w.isKnown {
 		if w.key.Namespace == "" {
 			return field.Required(metadata.Child("namespace"), "the client is for all namespaces")
 		}
@@ -138,7 +140,7 @@ func contextError(ctx context.Context) error {
 // A watch from the object's resource version would often be refused, since API servers
 // forget changes within minutes. This watch begins with what the watch cache holds, which
 // may be old, and a second get shows what happened before the watch began.
-func (w *waiter) round(ctx context.Context) (pause time.Duration, err error) {
+func (w *waiter[T]) round(ctx context.Context) (pause time.Duration, err error) {
 	if answered, err := w.get(ctx); !answered || err != nil {
 		return w.backoff.Step(), err
 	}
@@ -167,12 +169,12 @@ func (w *waiter) round(ctx context.Context) (pause time.Duration, err error) {
 }
 
 // get takes in the object as it is now. answered is false if the API server doesn't say.
-func (w *waiter) get(ctx context.Context) (answered bool, err error) {
-	dp, err := w.client.Get(ctx, w.key.Name, metav1.GetOptions{})
+func (w *waiter[T]) get(ctx context.Context) (answered bool, err error) {
+	object, err := w.client.Get(ctx, w.key.Name, metav1.GetOptions{})
 	switch {
 	case err == nil:
 		w.answered = true
-		return true, w.look(dp)
+		return true, w.look(object)
 	case apierrors.IsNotFound(err) && !isNotServed(err):
 		w.answered, w.version = true, ""
 		return true, w.gone(err)
@@ -180,11 +182,14 @@ func (w *waiter) get(ctx context.Context) (answered bool, err error) {
 	refused := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
 	if isNotServed(err) {
 		refused = !w.allowMissing
-		reason := "is their definition installed?"
-		if !w.isKnown {
+		kind, reason := "DataPlanes", "is their definition installed?"
+		switch {
+		case !w.namespaced:
+			kind = "ClusterDataPlanes"
+		case !w.isKnown:
 			reason = "is their definition installed, and does the client have a namespace?"
 		}
-		err = fmt.Errorf("the API server doesn't serve DataPlanes (%s): %w", reason, err)
+		err = fmt.Errorf("the API server doesn't serve %s (%s): %w", kind, reason, err)
 	}
 	w.remember(ctx, err)
 	if refused && !w.answered {
@@ -194,20 +199,20 @@ func (w *waiter) get(ctx context.Context) (answered bool, err error) {
 }
 
 // isNotServed reports whether the API server doesn't know the path of a request: there is no
-// definition of DataPlanes, or no namespace in the path. It then answers without a Status.
+// definition of the kind, or no namespace in the path. It then answers without a Status.
 func isNotServed(err error) bool {
 	return apierrors.IsNotFound(err) && apierrors.IsUnexpectedServerError(err)
 }
 
 // remember keeps an error of a request, unless ctx ended it.
-func (w *waiter) remember(ctx context.Context, err error) {
+func (w *waiter[T]) remember(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		w.lastErr = err
 	}
 }
 
 // follow takes in events until the watch ends.
-func (w *waiter) follow(ctx context.Context, watcher watch.Interface) error {
+func (w *waiter[T]) follow(ctx context.Context, watcher watch.Interface) error {
 	for {
 		var settle <-chan time.Time
 		if slices.ContainsFunc(w.last.Verdicts(), func(v helpers.Verdict) bool { return v.Code == helpers.CodeUnsettled }) {
@@ -234,13 +239,17 @@ func (w *waiter) follow(ctx context.Context, watcher watch.Interface) error {
 // take takes in an event. It ignores events older than what is known, and gets the object
 // where the resource version doesn't say: fakes keep the one that a test gives. goOn is
 // false if the watch is of no more use.
-func (w *waiter) take(ctx context.Context, event watch.Event) (goOn bool, err error) {
+func (w *waiter[T]) take(ctx context.Context, event watch.Event) (goOn bool, err error) {
 	if event.Type == watch.Error {
 		w.remember(ctx, apierrors.FromObject(event.Object))
 		return false, nil
 	}
-	dp, ok := event.Object.(*v1alpha1.DataPlane)
-	if !ok || event.Type == watch.Bookmark || dp.Name != w.key.Name { // fakes ignore the field selector
+	object, ok := event.Object.(T)
+	if !ok {
+		return true, nil
+	}
+	dp := object.AsDataPlane()
+	if event.Type == watch.Bookmark || dp.Name != w.key.Name { // fakes ignore the field selector
 		return true, nil
 	}
 	version, err1 := strconv.ParseUint(dp.ResourceVersion, 10, 64)
@@ -248,7 +257,7 @@ func (w *waiter) take(ctx context.Context, event watch.Event) (goOn bool, err er
 	switch {
 	case err1 != nil || err2 != nil:
 		return w.get(ctx)
-	case version < known, version == known && event.Type != watch.Deleted && reflect.DeepEqual(dp, w.object):
+	case version < known, version == known && event.Type != watch.Deleted && reflect.DeepEqual(object, w.object):
 		return true, nil
 	case version == known:
 		return w.get(ctx)
@@ -258,11 +267,12 @@ func (w *waiter) take(ctx context.Context, event watch.Event) (goOn bool, err er
 		w.version = dp.ResourceVersion
 		return true, w.gone(helpers.ErrDeleted)
 	}
-	return true, w.look(dp)
+	return true, w.look(object)
 }
 
 // look takes in the object as it is, and returns errMet or another error that ends the wait.
-func (w *waiter) look(dp *v1alpha1.DataPlane) error {
+func (w *waiter[T]) look(object T) error {
+	dp := object.AsDataPlane()
 	w.key.Namespace = dp.Namespace
 	if w.pinned && dp.UID != w.uid {
 		switch {
@@ -277,7 +287,7 @@ func (w *waiter) look(dp *v1alpha1.DataPlane) error {
 		w.lastErr = nil
 	}
 	w.pinned, w.uid, w.version = true, dp.UID, dp.ResourceVersion
-	w.object, w.last = dp, helpers.Evaluate(dp, w.evaluate...)
+	w.object, w.last = object, helpers.Evaluate(dp, w.evaluate...)
 
 	switch {
 	case w.forDeletion:
@@ -295,7 +305,7 @@ func (w *waiter) look(dp *v1alpha1.DataPlane) error {
 }
 
 // gone records that the object doesn't exist. err says how that is known.
-func (w *waiter) gone(err error) error {
+func (w *waiter[T]) gone(err error) error {
 	w.lastErr = err
 	switch {
 	case w.forDeletion:

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package informer has a typed event handler and two transforms for informers of
-// DataPlanes.
+// DataPlanes and ClusterDataPlanes.
 //
 //	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
 //	if err := dataPlanes.SetTransform(informer.StripManagedFields); err != nil {
@@ -41,7 +41,8 @@ type Funcs struct {
 	OnNotReady func(dp *v1alpha1.DataPlane)
 }
 
-// Handler returns an event handler for one informer of DataPlanes. It calls typed
+// Handler returns an event handler for one informer, of DataPlanes or of ClusterDataPlanes. It
+// hands on a ClusterDataPlane as [v1alpha1.ClusterDataPlane.AsDataPlane] returns it. It calls typed
 // functions, even for an object that was deleted while the watch was interrupted, and
 // reports changes of readiness, which [helpers.IsReady] decides with the given options. Add
 // it once: it isn't safe for concurrent use, and an informer calls it from one goroutine.
@@ -72,9 +73,18 @@ type state struct {
 	ready bool
 }
 
+// dataPlane returns nil for objects of other kinds.
+func dataPlane(obj any) *v1alpha1.DataPlane {
+	object, ok := obj.(interface{ AsDataPlane() *v1alpha1.DataPlane })
+	if !ok {
+		return nil
+	}
+	return object.AsDataPlane()
+}
+
 // OnAdd implements cache.ResourceEventHandler.
 func (h *handler) OnAdd(obj any, initial bool) {
-	dp, _ := obj.(*v1alpha1.DataPlane)
+	dp := dataPlane(obj)
 	if dp == nil {
 		return
 	}
@@ -86,8 +96,7 @@ func (h *handler) OnAdd(obj any, initial bool) {
 
 // OnUpdate implements cache.ResourceEventHandler.
 func (h *handler) OnUpdate(oldObj, newObj any) {
-	before, _ := oldObj.(*v1alpha1.DataPlane)
-	after, _ := newObj.(*v1alpha1.DataPlane)
+	before, after := dataPlane(oldObj), dataPlane(newObj)
 	if before == nil || after == nil {
 		return
 	}
@@ -104,7 +113,7 @@ func (h *handler) OnDelete(obj any) {
 	if unseen {
 		obj = tombstone.Obj
 	}
-	dp, _ := obj.(*v1alpha1.DataPlane)
+	dp := dataPlane(obj)
 	switch {
 	case dp != nil:
 		name = cache.MetaObjectToName(dp)

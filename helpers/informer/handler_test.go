@@ -148,3 +148,22 @@ func TestHandlerReadsReadyByItsOptions(t *testing.T) {
 	h.OnAdd(state("1", metav1.ConditionTrue), false)
 	assert.Equal(t, []string{"add false"}, got)
 }
+
+func TestHandlerTakesClusterDataPlanes(t *testing.T) {
+	cluster := func(ready metav1.ConditionStatus) *v1alpha1.ClusterDataPlane {
+		return &v1alpha1.ClusterDataPlane{
+			ObjectMeta: metav1.ObjectMeta{Name: "default", UID: "1"},
+			Status:     v1alpha1.DataPlaneStatus{Conditions: []metav1.Condition{{Type: "Ready", Status: ready, Reason: "Tested"}}},
+		}
+	}
+	var got []string
+	h := informer.Handler(record(&got))
+	h.OnAdd(cluster("True"), true)
+	h.OnUpdate(cluster("True"), cluster("False"))
+	h.OnUpdate(cluster("False"), cluster("True"))
+	h.OnDelete(cache.DeletedFinalStateUnknown{Key: "default"})
+	h.OnAdd((*v1alpha1.ClusterDataPlane)(nil), false)
+	assert.Equal(t, []string{
+		"add true", "ready 1", "update", "not ready 1", "update", "ready 1", "delete 1", "not ready 1",
+	}, got)
+}
