@@ -62,7 +62,7 @@
 // IsReady reads the condition Ready and is false if it describes an earlier generation of
 // the object. No release of OpenChoreo up to v1.2.3 writes Ready, Connected or
 // GatewayProvisioned; its only lasting condition is Created. If no controller of yours
-// writes Ready, pass helpers.ReadyFrom("Created").
+// writes Ready, pass helpers.Stock().
 //
 // # Connecting to a data plane
 //

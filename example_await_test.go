@@ -15,7 +15,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// Stock OpenChoreo reports Created only, so a wait for Ready reads that.
+// Stock OpenChoreo reports no Ready, so a wait for it reads what OpenChoreo does report.
 func Example_await() {
 	ctx := context.Background()
 	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition("Created", metav1.ConditionTrue))
@@ -24,7 +24,7 @@ func Example_await() {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	dp, err := await.For(ctx, dataPlanes, "prod", await.True("Ready"),
-		await.Evaluate(helpers.ReadyFrom("Created"))) // only if nobody writes Ready
+		await.Evaluate(helpers.Stock())) // reads what OpenChoreo writes; a reported Ready counts first
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -6,7 +6,6 @@ package helpers
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -20,13 +19,14 @@ import (
 //
 // The controller that writes Ready weighs the other conditions; IsReady does not. No
 // release of OpenChoreo, up to v1.2.3, writes Ready, Connected or GatewayProvisioned: use
-// [ReadyFrom], or a controller of your own that writes them.
+// [Stock], or a controller of your own that writes them.
 func IsReady(dp *v1alpha1.DataPlane, opts ...EvaluateOption) bool {
 	return isTrue(dp, v1alpha1.DataPlaneConditionReady, opts)
 }
 
 // IsConnected reports whether the target cluster of dp answers: its Connected condition
-// is True and not stale. It returns false for nil.
+// is True and not stale, or there is none, and OpenChoreo v1 reports a connected agent, as
+// of [HeartbeatWithin]. It returns false for nil.
 func IsConnected(dp *v1alpha1.DataPlane, opts ...EvaluateOption) bool {
 	return isTrue(dp, v1alpha1.DataPlaneConditionConnected, opts)
 }
@@ -63,7 +63,8 @@ const (
 	// API servers refuse that, fakes store it. Unknown.
 	CodeInvalidStatus Code = "InvalidStatus"
 	// CodeStale means that the condition or status.observedGeneration is of an earlier
-	// generation. Unknown, even if the condition says False.
+	// generation, or that the heartbeat of an agent is too old for [HeartbeatWithin].
+	// Unknown, even if the condition says False.
 	CodeStale Code = "Stale"
 	// CodeGenerationAhead means that one of them is of a later generation than the object,
 	// as after a restore from a backup. Unknown.
@@ -74,12 +75,16 @@ const (
 	// CodeUnverified means that no observed generation is reported, or that the object has
 	// no generation. The condition counts as it is, or is Unknown with [RequireObserved].
 	CodeUnverified Code = "Unverified"
-	// CodeCurrent means that the present generation was observed. The condition counts as
-	// it is.
+	// CodeCurrent means that the present generation was observed, or that Connected comes
+	// from status.agentConnection, which has no generation. It counts as it is.
 	CodeCurrent Code = "Current"
 )
 
-// Verdict is what the conditions of a DataPlane say about one condition type.
+// FromAgentConnection is the From of a [Verdict] on Connected that was read from the state
+// of the agent's connection, which OpenChoreo v1 keeps in place of a condition.
+const FromAgentConnection = "status.agentConnection"
+
+// Verdict is what the status of a DataPlane says about one condition type.
 type Verdict struct {
 	// Type is the condition type.
 	Type string `json:"type"`
@@ -87,8 +92,9 @@ type Verdict struct {
 	Status metav1.ConditionStatus `json:"status"`
 	// Code says why Status is what it is.
 	Code Code `json:"code"`
-	// From is the condition type that the rest was read from, if Ready was derived by
-	// [ReadyFrom]; empty otherwise.
+	// From is where the rest was read from, if there is no condition of the type: for Ready,
+	// the type that [Stock] or [ReadyFrom] chose; for Connected, [FromAgentConnection].
+	// Empty otherwise.
 	From string `json:"from,omitempty"`
 	// Reported is the status as the condition has it; empty if there is no condition.
 	Reported metav1.ConditionStatus `json:"reported,omitempty"`
@@ -98,8 +104,10 @@ type Verdict struct {
 	// ObservedGeneration is the condition's; 0 if it reports none, or if
 	// [StatusGenerationOnly] ignores it.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// LastTransitionTime is the condition's.
+	// LastTransitionTime is the condition's, or when the agent connected or disconnected.
 	LastTransitionTime metav1.Time `json:"lastTransitionTime,omitzero"`
+	// LastHeartbeatTime is that of status.agentConnection, if the rest comes from there.
+	LastHeartbeatTime metav1.Time `json:"lastHeartbeatTime,omitzero"`
 	// Duplicated means that there are several conditions of the type.
 	Duplicated bool `json:"duplicated,omitempty"`
 }
@@ -123,7 +131,7 @@ type Report struct {
 
 // Evaluate reads all conditions of dp. For nil, every verdict is Unknown with
 // [CodeNoObject]. Types other than the three that the API defines decide nothing, except
-// for [ReadyFrom].
+// for [Stock] and [ReadyFrom].
 func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) (report Report) {
 	o := newEvaluateOptions(opts)
 	report.Ready.reset(dp, v1alpha1.DataPlaneConditionReady)
@@ -149,6 +157,7 @@ func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) (report Report) {
 		}
 	}
 	report.Others = mergeByType(report.Others)
+	o.conclude(&report.Connected, dp)
 	o.conclude(&report.Ready, dp)
 	return report
 }
@@ -249,130 +258,4 @@ func (v *Verdict) merge(other Verdict) {
 		*v = other
 	}
 	v.Duplicated = duplicated
-}
-
-// conclude applies the rules that only Ready has.
-func (o *evaluateOptions) conclude(v *Verdict, dp *v1alpha1.DataPlane) {
-	switch {
-	case v.Type != v1alpha1.DataPlaneConditionReady:
-	case dp.DeletionTimestamp != nil:
-		v.Status, v.Code = metav1.ConditionFalse, CodeTerminating
-	case v.Code == CodeNotReported:
-		for i, from := range o.readyFrom {
-			var other Verdict
-			if o.read(&other, dp, from); i == 0 || worse(other.Status, v.Status) {
-				*v, v.From = other, from
-			}
-		}
-		v.Type = v1alpha1.DataPlaneConditionReady
-	}
-}
-
-func (o *evaluateOptions) judge(dp *v1alpha1.DataPlane, c *metav1.Condition) (metav1.ConditionStatus, Code) {
-	generation, ofCondition, ofStatus := dp.Generation, o.observed(c), dp.Status.ObservedGeneration
-	switch {
-	case c.Status != metav1.ConditionTrue && c.Status != metav1.ConditionFalse && c.Status != metav1.ConditionUnknown:
-		return metav1.ConditionUnknown, CodeInvalidStatus
-	case 0 < ofCondition && ofCondition < generation || 0 < ofStatus && ofStatus < generation:
-		return metav1.ConditionUnknown, CodeStale
-	case generation > 0 && max(ofCondition, ofStatus) > generation:
-		return metav1.ConditionUnknown, CodeGenerationAhead
-	case o.stableFor > 0 && c.Status == metav1.ConditionTrue && age(c.LastTransitionTime, o.clock()) < o.stableFor:
-		return metav1.ConditionUnknown, CodeUnsettled
-	case generation > 0 && max(ofCondition, ofStatus) > 0:
-		return c.Status, CodeCurrent
-	case o.requireObserved:
-		return metav1.ConditionUnknown, CodeUnverified
-	default:
-		return c.Status, CodeUnverified
-	}
-}
-
-func (o *evaluateOptions) observed(c *metav1.Condition) int64 {
-	if o.statusOnly {
-		return 0
-	}
-	return c.ObservedGeneration
-}
-
-// worse orders False before Unknown before True.
-func worse(a, b metav1.ConditionStatus) bool {
-	return a != b && (a == metav1.ConditionFalse || b == metav1.ConditionTrue)
-}
-
-// age is 0 if the time is not known or in the future.
-func age(since metav1.Time, now time.Time) time.Duration {
-	if since.IsZero() {
-		return 0
-	}
-	return max(now.Sub(since.Time), 0)
-}
-
-// EvaluateOption changes how conditions are read. The options are [ReadyFrom],
-// [RequireObserved], [StatusGenerationOnly] and [StableFor].
-type EvaluateOption func(evaluateOptions) evaluateOptions
-
-type evaluateOptions struct {
-	requireObserved, statusOnly bool
-
-	readyFrom []string
-	stableFor time.Duration
-	clock     func() time.Time // not nil if stableFor is set
-}
-
-func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
-	for _, opt := range opts {
-		if opt != nil {
-			o = opt(o)
-		}
-	}
-	return o
-}
-
-// ReadyFrom derives Ready from other condition types while no Ready condition is
-// reported. Ready is then as the worst of them, False before Unknown before True; a type
-// that is not reported is Unknown. [Verdict].From names the type that decided.
-//
-// OpenChoreo itself writes no Ready: use ReadyFrom(v1alpha1.DataPlaneConditionCreated)
-// there, with [StatusGenerationOnly] from v0.14 on. Created means that OpenChoreo has
-// accepted the DataPlane, not that its cluster answers; remote.Cluster.Probe asks that.
-func ReadyFrom(conditionTypes ...string) EvaluateOption {
-	return func(o evaluateOptions) evaluateOptions {
-		o.readyFrom = conditionTypes
-		return o
-	}
-}
-
-// RequireObserved makes a condition Unknown if no observed generation is reported. Its
-// code remains [CodeUnverified].
-func RequireObserved() EvaluateOption {
-	return func(o evaluateOptions) evaluateOptions {
-		o.requireObserved = true
-		return o
-	}
-}
-
-// StatusGenerationOnly ignores the observed generation of each condition and reads only
-// status.observedGeneration. Use it for controllers that keep only the latter up to date,
-// as OpenChoreo does from v0.14 on. Don't use it with OpenChoreo v0.3 to v0.11, which keeps
-// only the former.
-func StatusGenerationOnly() EvaluateOption {
-	return func(o evaluateOptions) evaluateOptions {
-		o.statusOnly = true
-		return o
-	}
-}
-
-// StableFor makes a True condition Unknown until it has been True for d, by its
-// lastTransitionTime and the clock; a nil clock is time.Now. A transition time that is
-// missing or in the future counts as now. Conditions store whole seconds, so the wait can
-// be up to a second short. A d of 0 or less has no effect.
-func StableFor(d time.Duration, clock func() time.Time) EvaluateOption {
-	if clock == nil {
-		clock = time.Now
-	}
-	return func(o evaluateOptions) evaluateOptions {
-		o.stableFor, o.clock = d, clock
-		return o
-	}
 }

@@ -393,9 +393,13 @@ func TestReadersAcceptNil(t *testing.T) {
 
 func TestReadersDoNotAllocate(t *testing.T) {
 	dp := allTrue("A", "B", "C", "D", created)
-	opt := helpers.ReadyFrom(created)
+	agentOnly := withConditions(2, condition(created, yes, 1))
+	agentOnly.Status.AgentConnection = agent(true)
+	opt, stock, usual := helpers.ReadyFrom(created), helpers.Stock(), allTrue()
 	assert.Zero(t, testing.AllocsPerRun(100, func() {
-		if !helpers.IsReady(dp) || !helpers.IsReady(dp, opt) || !helpers.IsOperational(dp) {
+		if !helpers.IsReady(dp) || !helpers.IsReady(dp, opt) || !helpers.IsOperational(dp) ||
+			!helpers.IsReady(agentOnly, stock) || !helpers.IsConnected(agentOnly) ||
+			helpers.Evaluate(usual).Ready.Status != yes {
 			t.Fail()
 		}
 	}))
@@ -413,6 +417,7 @@ func BenchmarkConditions(b *testing.B) {
 		}
 		return true
 	}
+	stock := helpers.Stock()
 	evaluate := func(dp *v1alpha1.DataPlane) bool {
 		report := helpers.Evaluate(dp)
 		return report.Ready.Status == yes && report.Connected.Status == yes && report.GatewayProvisioned.Status == yes
@@ -425,6 +430,7 @@ func BenchmarkConditions(b *testing.B) {
 		{"IsReady", func(dp *v1alpha1.DataPlane) bool { return helpers.IsReady(dp) }},
 		{"IsOperational", func(dp *v1alpha1.DataPlane) bool { return helpers.IsOperational(dp) }},
 		{"Evaluate", evaluate},
+		{"Stock", func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp, stock).Ready.Status == yes }},
 	} {
 		for _, dp := range []*v1alpha1.DataPlane{allTrue(), allTrue(created), allTrue("A", "B", "C", "D", created)} {
 			b.Run(fmt.Sprintf("%s-of-%d", bench.name, len(dp.Status.Conditions)), func(b *testing.B) {

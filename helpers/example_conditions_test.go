@@ -40,16 +40,38 @@ func ExampleIsReady() {
 	// Output: true false
 }
 
-// OpenChoreo itself writes Created and no Ready.
-func ExampleReadyFrom() {
-	dataPlane := &v1alpha1.DataPlane{Status: v1alpha1.DataPlaneStatus{
-		Conditions: []metav1.Condition{{Type: "Created", Status: "True", Reason: "DataPlaneCreated"}},
-	}}
-	fmt.Println(helpers.IsReady(dataPlane), helpers.IsReady(dataPlane, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))
-	fmt.Println(helpers.Evaluate(dataPlane, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)).Verdict("Ready").From)
+// OpenChoreo itself writes no Ready. One option reads what every release writes.
+func ExampleStock() {
+	v03 := dataplanetest.DataPlane("default", "old", dataplanetest.Condition("Created", metav1.ConditionTrue))
+	v1 := dataplanetest.DataPlane("default", "new", dataplanetest.V1)
+	for _, dataPlane := range []*v1alpha1.DataPlane{v03, v1} {
+		ready := helpers.EvaluateCondition(dataPlane, "Ready", helpers.Stock())
+		fmt.Println(helpers.IsReady(dataPlane), ready.Status, "by", ready.From)
+	}
 	// Output:
-	// false true
-	// Created
+	// false True by Created
+	// false True by Connected
+}
+
+// The state of an agent's connection can be old, if nothing updates it any more.
+func ExampleHeartbeatWithin() {
+	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
+	heartbeat := dataPlane.Status.AgentConnection.LastHeartbeatTime.Time
+	for _, age := range []time.Duration{time.Minute, time.Hour} {
+		clock := func() time.Time { return heartbeat.Add(age) } // outside tests, pass nil
+		fmt.Println(age, helpers.IsReady(dataPlane, helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, clock)))
+	}
+	// Output:
+	// 1m0s true
+	// 1h0m0s false
+}
+
+// Ready follows conditions of other controllers while nobody writes it.
+func ExampleReadyFrom() {
+	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition("Connected", metav1.ConditionTrue))
+	readyFrom := helpers.ReadyFrom("Connected", "GatewayProvisioned")
+	fmt.Println(helpers.IsReady(dataPlane, readyFrom), helpers.EvaluateCondition(dataPlane, "Ready", readyFrom).From)
+	// Output: false GatewayProvisioned
 }
 
 func ExampleSetCondition() {
@@ -112,17 +134,16 @@ func ExampleRequireObserved() {
 	// Output: true false
 }
 
-// OpenChoreo v0.14 and later updates status.observedGeneration, but not that of Created.
+// A controller that updates status.observedGeneration alone.
 func ExampleStatusGenerationOnly() {
 	dataPlane := &v1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Generation: 2},
 		Status: v1alpha1.DataPlaneStatus{
 			ObservedGeneration: 2,
-			Conditions:         []metav1.Condition{{Type: "Created", Status: "True", Reason: "Created", ObservedGeneration: 1}},
+			Conditions:         []metav1.Condition{{Type: "Ready", Status: "True", Reason: "AllGood", ObservedGeneration: 1}},
 		},
 	}
-	created := helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)
-	fmt.Println(helpers.IsReady(dataPlane, created), helpers.IsReady(dataPlane, created, helpers.StatusGenerationOnly()))
+	fmt.Println(helpers.IsReady(dataPlane), helpers.IsReady(dataPlane, helpers.StatusGenerationOnly()))
 	// Output: false true
 }
 

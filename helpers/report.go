@@ -63,9 +63,12 @@ func (r Report) name() string {
 func (r Report) describe(v *Verdict, now time.Time) string {
 	text := oneLine(v.Type) + "=" + string(v.Status)
 	if v.From != "" {
-		return text + " by " + oneLine(v.From) // which has a text of its own
+		text += " by " + oneLine(v.From)
 	}
-	if why := r.whyNot(v); why != "" {
+	if v.From != "" && v.From != FromAgentConnection {
+		return text // the type has a text of its own
+	}
+	if why := r.whyNot(v, now); why != "" {
 		text += ", " + why
 		switch {
 		case v.Code == CodeInvalidStatus:
@@ -88,7 +91,7 @@ func (r Report) describe(v *Verdict, now time.Time) string {
 }
 
 // whyNot says why a condition doesn't count as it is reported; empty if it does.
-func (r Report) whyNot(v *Verdict) string {
+func (r Report) whyNot(v *Verdict, now time.Time) string {
 	observed := v.ObservedGeneration
 	switch v.Code {
 	case CodeTerminating:
@@ -96,6 +99,12 @@ func (r Report) whyNot(v *Verdict) string {
 	case CodeInvalidStatus:
 		return "invalid status"
 	case CodeStale:
+		switch heartbeat := age(v.LastHeartbeatTime, now); {
+		case v.From == FromAgentConnection && heartbeat > 0:
+			return "stale (last heartbeat " + duration.HumanDuration(heartbeat) + " ago)"
+		case v.From == FromAgentConnection:
+			return "stale (no recent heartbeat)"
+		}
 		if observed == 0 || observed >= r.Generation {
 			observed = r.ObservedGeneration
 		}

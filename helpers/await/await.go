@@ -23,8 +23,7 @@
 //	Created=True (DataPlaneCreated) for 12d; not reported: Connected, GatewayProvisioned: context deadline exceeded
 //
 // OpenChoreo itself sets Created, but not Ready, Connected or GatewayProvisioned. Where no
-// other controller sets Ready, add
-// await.Evaluate(helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)).
+// other controller sets Ready, add await.Evaluate(helpers.Stock()).
 //
 // What OpenChoreo writes, and what to do about each code: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 package await
@@ -210,7 +209,7 @@ func (e *Error) Error() string {
 		if slices.Contains(e.types, v1alpha1.DataPlaneConditionReady) &&
 			e.Last.Ready.Code == helpers.CodeNotReported && e.Last.Ready.From == "" &&
 			e.Last.Verdict(v1alpha1.DataPlaneConditionCreated).Code != helpers.CodeNotReported {
-			details = append(details, "to judge by Created, see helpers.ReadyFrom")
+			details = append(details, "to judge by what OpenChoreo reports, see helpers.Stock")
 		}
 	}
 	if e.LastErr != nil && !errors.Is(e.cause, e.LastErr) {

@@ -478,10 +478,10 @@ func TestErrorsNameTheObjectAndWhatIsMissing(t *testing.T) {
 	})
 	t.Run("no definition until the end", func(t *testing.T) {
 		t.Parallel()
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		defer cancel()
-		_, err := await.For(ctx, client.DataPlanes("default"), "prod", ready, await.AllowMissing())
-		assert.Regexp(t, `^data plane default/prod: waited \w+ for Ready=True: last error: `+notInstalled+`: context deadline exceeded$`, err)
+		s := &script{gets: []answer{{err: notServed}}}
+		_, err := await.For(s.context(t), s, "prod", ready, await.AllowMissing())
+		assert.Regexp(t, `^data plane prod: waited \w+ for Ready=True: last error: the API server doesn't serve DataPlanes \(.*\): `+
+			noPath+`: context canceled: script is over$`, err)
 	})
 	t.Run("no definition, or no namespace", func(t *testing.T) {
 		t.Parallel()
@@ -607,7 +607,7 @@ func TestErrorText(t *testing.T) {
 		},
 		"another type says that it is ready": {
 			script: was(seen("b", "20", "True", ofType("Created"))),
-			want:   created + nothing + `; to judge by Created, see helpers.ReadyFrom: context canceled: script is over`,
+			want:   created + nothing + `; to judge by what OpenChoreo reports, see helpers.Stock: context canceled: script is over`,
 		},
 		"another type, and Ready isn't waited for": {
 			script: was(seen("b", "20", "True", ofType("Created"))), until: []string{"AgentReady"},

@@ -120,13 +120,13 @@ func ExampleMatch() {
 	// Output: <nil>
 }
 
-// OpenChoreo's own controller sets Created and not Ready.
+// OpenChoreo's own controllers set no Ready.
 func ExampleEvaluate() {
 	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue))
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 
 	_, err := await.For(context.Background(), dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady),
-		await.Evaluate(helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))
+		await.Evaluate(helpers.Stock()))
 	fmt.Println(err)
 	// Output: <nil>
 }

@@ -70,14 +70,18 @@ func (c *Clientset) OpenChoreoV1alpha1() openchoreotyped.OpenChoreoV1alpha1Inter
 type group struct{ *fake.FakeOpenChoreoV1alpha1 }
 
 func (g group) DataPlanes(namespace string) openchoreotyped.DataPlaneInterface {
-	return dataPlaneClient{g.FakeOpenChoreoV1alpha1.DataPlanes(namespace)}
+	return dataPlaneClient{g.FakeOpenChoreoV1alpha1.DataPlanes(namespace), namespace}
 }
 
 // dataPlaneClient refuses malformed selectors, with which the fake of client-go panics, and ends
 // watches with their contexts.
 type dataPlaneClient struct {
 	openchoreotyped.DataPlaneInterface
+	namespace string
 }
+
+// Namespace returns what that of the generated fake does. Waits name it in their errors.
+func (c dataPlaneClient) Namespace() string { return c.namespace }
 
 func (c dataPlaneClient) List(ctx context.Context, options metav1.ListOptions) (*v1alpha1.DataPlaneList, error) {
 	if _, _, err := parseSelectors(options); err != nil {

@@ -46,7 +46,7 @@ func TestEditsMakeTheStatesThatHelpersTellApart(t *testing.T) {
 		}},
 		"ready but stale":   {edits: edits{dataplanetest.Ready, dataplanetest.Stale}},
 		"ready but deleted": {edits: edits{dataplanetest.Ready, dataplanetest.Deleted}, deleted: true},
-		"OpenChoreo v1":     {edits: edits{dataplanetest.V1}, noCreds: true},
+		"OpenChoreo v1":     {edits: edits{dataplanetest.V1}, connected: true, noCreds: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dp := dataplanetest.DataPlane("default", "prod", test.edits...)

@@ -8,8 +8,8 @@ package v1alpha1
 //
 // No release of OpenChoreo, up to v1.2.3, writes Ready, Connected or
 // GatewayProvisioned. Another controller must write them, for example with
-// helpers.PatchConditions. Without one, derive readiness from Created with
-// helpers.ReadyFrom.
+// helpers.PatchConditions. Without one, judge by what OpenChoreo reports, with
+// helpers.Stock.
 const (
 	// DataPlaneConditionReady is True when the data plane may accept workloads.
 	// Its controller decides that; readers don't derive it from the other two

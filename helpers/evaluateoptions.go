@@ -1,0 +1,106 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import "time"
+
+// EvaluateOption changes how conditions are read. The options are [Stock], [ReadyFrom],
+// [HeartbeatWithin], [RequireObserved], [StatusGenerationOnly] and [StableFor].
+type EvaluateOption func(evaluateOptions) evaluateOptions
+
+type evaluateOptions struct {
+	requireObserved, statusOnly, stock bool
+
+	readyFrom       []string
+	stableFor       time.Duration
+	clock           func() time.Time // not nil if stableFor is set
+	heartbeatWithin time.Duration
+	heartbeatClock  func() time.Time // not nil if heartbeatWithin is set
+}
+
+func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
+	for _, opt := range opts {
+		if opt != nil {
+			o = opt(o)
+		}
+	}
+	return o
+}
+
+// Stock judges readiness by what OpenChoreo itself leaves in a status, which is no Ready.
+// It serves every release and both kinds, so one program can read a mixed fleet:
+//   - a Ready condition that another controller reports counts as always;
+//   - else Ready is what Connected says, if that is reported or there is a
+//     status.agentConnection (v0.12 and later, v1). Combine it with [HeartbeatWithin];
+//   - else Ready is what Created says (v0.3), which means that OpenChoreo has accepted the
+//     DataPlane, not that its cluster answers; remote.Cluster.Probe asks that.
+//
+// The observed generation of Created is ignored, since later releases leave it at the
+// first; that of the status counts. Stock replaces a [ReadyFrom] before it.
+func Stock() EvaluateOption {
+	return func(o evaluateOptions) evaluateOptions {
+		o.stock, o.readyFrom = true, nil
+		return o
+	}
+}
+
+// HeartbeatWithin makes Connected Unknown, with [CodeStale], if it comes from a
+// status.agentConnection that says connected with a last heartbeat older than d, or with
+// none: OpenChoreo may have stopped updating it. A nil clock is time.Now; a heartbeat in the
+// future counts as now. OpenChoreo writes the status about once a minute, so use a few
+// minutes. A d of 0 or less has no effect.
+func HeartbeatWithin(d time.Duration, clock func() time.Time) EvaluateOption {
+	if clock == nil {
+		clock = time.Now
+	}
+	return func(o evaluateOptions) evaluateOptions {
+		o.heartbeatWithin, o.heartbeatClock = d, clock
+		return o
+	}
+}
+
+// ReadyFrom derives Ready from other condition types while no Ready condition is
+// reported. Ready is then as the worst of them, False before Unknown before True; a type
+// that is not reported is Unknown. [Verdict].From names the type that decided. Use it for
+// conditions of your own controllers, and [Stock] for those of OpenChoreo, which it
+// replaces.
+func ReadyFrom(conditionTypes ...string) EvaluateOption {
+	return func(o evaluateOptions) evaluateOptions {
+		o.stock, o.readyFrom = false, conditionTypes
+		return o
+	}
+}
+
+// RequireObserved makes a condition Unknown if no observed generation is reported. Its
+// code remains [CodeUnverified].
+func RequireObserved() EvaluateOption {
+	return func(o evaluateOptions) evaluateOptions {
+		o.requireObserved = true
+		return o
+	}
+}
+
+// StatusGenerationOnly ignores the observed generation of each condition and reads only
+// status.observedGeneration. Use it for controllers that keep only the latter up to date.
+// [Stock] does so for OpenChoreo's Created.
+func StatusGenerationOnly() EvaluateOption {
+	return func(o evaluateOptions) evaluateOptions {
+		o.statusOnly = true
+		return o
+	}
+}
+
+// StableFor makes a True condition Unknown until it has been True for d, by its
+// lastTransitionTime and the clock; a nil clock is time.Now. A transition time that is
+// missing or in the future counts as now. Conditions store whole seconds, so the wait can
+// be up to a second short. A d of 0 or less has no effect.
+func StableFor(d time.Duration, clock func() time.Time) EvaluateOption {
+	if clock == nil {
+		clock = time.Now
+	}
+	return func(o evaluateOptions) evaluateOptions {
+		o.stableFor, o.clock = d, clock
+		return o
+	}
+}
