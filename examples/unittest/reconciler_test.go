@@ -26,7 +26,7 @@ import (
 var request = reconcile.Request{NamespacedName: types.NamespacedName{Namespace: "default", Name: "prod"}}
 
 // newReconciler returns a reconciler for a management cluster that stores objects.
-func newReconciler(t *testing.T, objects ...*openchoreov1alpha1.DataPlane) (*unittest.Reconciler, *dataplanetest.Clientset) {
+func newReconciler(t *testing.T, objects ...runtime.Object) (*unittest.Reconciler, *dataplanetest.Clientset) {
 	t.Helper()
 	client := dataplanetest.NewClientset(objects...)
 	r := unittest.New(func(key types.NamespacedName) (*openchoreov1alpha1.DataPlane, error) {

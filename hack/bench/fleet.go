@@ -15,6 +15,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -146,7 +147,11 @@ func runLeader(leases kubernetes.Interface, name, identity string) runPlanes {
 
 // startInformer returns a synced informer without an API server. It ends with ctx.
 func startInformer(ctx context.Context, all []*openchoreov1alpha1.DataPlane) (cache.SharedIndexInformer, error) {
-	factory := openchoreoinformers.NewSharedInformerFactory(dataplanetest.NewClientset(all...), 0)
+	objects := make([]runtime.Object, 0, len(all))
+	for _, dp := range all {
+		objects = append(objects, dp)
+	}
+	factory := openchoreoinformers.NewSharedInformerFactory(dataplanetest.NewClientset(objects...), 0)
 	informer := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
 	factory.Start(ctx.Done())
 	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {

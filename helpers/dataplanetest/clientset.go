@@ -5,8 +5,11 @@ package dataplanetest
 
 import (
 	"context"
+	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/discovery"
 	fakediscovery "k8s.io/client-go/discovery/fake"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/scheme"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1/fake"
 )
@@ -48,21 +52,29 @@ type Clientset struct {
 
 var _ openchoreoclient.Interface = &Clientset{}
 
-// NewClientset returns a clientset with objects. They are stored as they are, with their
-// status, generation and deletion timestamp. A UID, generation or creation time that is
-// missing is filled in, and each gets a resource version. It panics if two of them have one
-// name.
-func NewClientset(objects ...*v1alpha1.DataPlane) *Clientset {
-	store, c := newStore(dataPlanes), &Clientset{}
-	for _, dp := range objects {
-		store.seed(dp)
+// NewClientset returns a clientset with DataPlanes and ClusterDataPlanes. They are stored as they
+// are, with their status, generation and deletion timestamp. A UID, generation or creation time
+// that is missing is filled in, and each gets a resource version. NewClientset panics if two
+// objects of a kind have one name, or if one is of another kind.
+func NewClientset(objects ...runtime.Object) *Clientset {
+	c, stores := &Clientset{}, map[schema.GroupVersionKind]*store{}
+	for _, kind := range kinds {
+		store := newStore(kind)
+		stores[kind.GroupVersionKind] = store
+		c.AddReactor("*", kind.plural, store.react)
+		c.AddWatchReactor(kind.plural, store.reactToWatch)
 	}
-	c.AddReactor("*", store.plural, store.react)
-	c.AddWatchReactor(store.plural, store.reactToWatch)
+	for _, object := range objects {
+		kinds, _, err := scheme.Scheme.ObjectKinds(object)
+		if err != nil || stores[kinds[0]] == nil {
+			panic(fmt.Sprintf("%T is no DataPlane or ClusterDataPlane", object))
+		}
+		stores[kinds[0]].seed(object)
+	}
 	return c
 }
 
-// OpenChoreoV1alpha1 returns the client for DataPlanes.
+// OpenChoreoV1alpha1 returns the clients for DataPlanes and ClusterDataPlanes.
 func (c *Clientset) OpenChoreoV1alpha1() openchoreotyped.OpenChoreoV1alpha1Interface {
 	return group{&fake.FakeOpenChoreoV1alpha1{Fake: &c.Fake}}
 }
@@ -71,6 +83,10 @@ type group struct{ *fake.FakeOpenChoreoV1alpha1 }
 
 func (g group) DataPlanes(namespace string) openchoreotyped.DataPlaneInterface {
 	return dataPlaneClient{g.FakeOpenChoreoV1alpha1.DataPlanes(namespace), namespace}
+}
+
+func (g group) ClusterDataPlanes() openchoreotyped.ClusterDataPlaneInterface {
+	return clusterDataPlaneClient{g.FakeOpenChoreoV1alpha1.ClusterDataPlanes()}
 }
 
 // dataPlaneClient refuses malformed selectors, with which the fake of client-go panics, and ends
@@ -84,24 +100,58 @@ type dataPlaneClient struct {
 func (c dataPlaneClient) Namespace() string { return c.namespace }
 
 func (c dataPlaneClient) List(ctx context.Context, options metav1.ListOptions) (*v1alpha1.DataPlaneList, error) {
-	if _, _, err := parseSelectors(options); err != nil {
+	if err := checkSelectors(options); err != nil {
 		return &v1alpha1.DataPlaneList{}, err
 	}
 	return c.DataPlaneInterface.List(ctx, options)
 }
 
 func (c dataPlaneClient) DeleteCollection(ctx context.Context, options metav1.DeleteOptions, listOptions metav1.ListOptions) error {
-	if _, _, err := parseSelectors(listOptions); err != nil {
+	if err := checkSelectors(listOptions); err != nil {
 		return err
 	}
 	return c.DataPlaneInterface.DeleteCollection(ctx, options, listOptions)
 }
 
 func (c dataPlaneClient) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-	if _, _, err := parseSelectors(options); err != nil {
+	return watchUntilDone(ctx, options, c.DataPlaneInterface.Watch)
+}
+
+// clusterDataPlaneClient is a dataPlaneClient for the other kind.
+type clusterDataPlaneClient struct {
+	openchoreotyped.ClusterDataPlaneInterface
+}
+
+func (c clusterDataPlaneClient) List(ctx context.Context, options metav1.ListOptions) (*v1alpha1.ClusterDataPlaneList, error) {
+	if err := checkSelectors(options); err != nil {
+		return &v1alpha1.ClusterDataPlaneList{}, err
+	}
+	return c.ClusterDataPlaneInterface.List(ctx, options)
+}
+
+func (c clusterDataPlaneClient) DeleteCollection(ctx context.Context, options metav1.DeleteOptions, listOptions metav1.ListOptions) error {
+	if err := checkSelectors(listOptions); err != nil {
+		return err
+	}
+	return c.ClusterDataPlaneInterface.DeleteCollection(ctx, options, listOptions)
+}
+
+func (c clusterDataPlaneClient) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	return watchUntilDone(ctx, options, c.ClusterDataPlaneInterface.Watch)
+}
+
+func checkSelectors(options metav1.ListOptions) error {
+	_, _, err := parseSelectors(options)
+	return err
+}
+
+func watchUntilDone(ctx context.Context, options metav1.ListOptions,
+	start func(context.Context, metav1.ListOptions) (watch.Interface, error),
+) (watch.Interface, error) {
+	if err := checkSelectors(options); err != nil {
 		return nil, err
 	}
-	watcher, err := c.DataPlaneInterface.Watch(ctx, options)
+	watcher, err := start(ctx, options)
 	if err != nil {
 		return nil, err
 	}

@@ -29,11 +29,10 @@ type kind struct {
 	fields     func() typed.ParseableType
 }
 
-var dataPlanes = kind{
-	GroupVersionKind: v1alpha1.SchemeGroupVersion.WithKind("DataPlane"),
-	plural:           "dataplanes",
-	namespaced:       true,
-	fields:           openchoreoschema.DataPlane,
+// kinds are what a Clientset serves.
+var kinds = []kind{
+	{v1alpha1.SchemeGroupVersion.WithKind("DataPlane"), "dataplanes", true, openchoreoschema.DataPlane},
+	{v1alpha1.SchemeGroupVersion.WithKind("ClusterDataPlane"), "clusterdataplanes", false, openchoreoschema.ClusterDataPlane},
 }
 
 func (k kind) resource() schema.GroupResource {
