@@ -235,7 +235,7 @@ func TestCancelledStartLeavesNothing(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
 				defer cancel()
-				for len(processesOf(t, os.Getenv("TMPDIR"))) <= running && ctx.Err() == nil {
+				for len(processesOf(os.Getenv("TMPDIR"))) <= running && ctx.Err() == nil {
 					time.Sleep(tick)
 				}
 			}()
@@ -263,10 +263,10 @@ func TestProcessesEndWithAKilledProgram(t *testing.T) {
 	cmd, output := child("start")
 	require.NoError(t, cmd.Start())
 	require.Eventually(t, func() bool { return strings.Contains(output.String(), "started") }, startTimeout, tick, output)
-	require.Len(t, processesOf(t, temp), 2)
+	require.Len(t, processesOf(temp), 2)
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
-	require.Eventually(t, func() bool { return len(processesOf(t, temp)) == 0 }, eventually, tick)
+	require.Eventually(t, func() bool { return len(processesOf(temp)) == 0 }, eventually, tick)
 }
 
 // requireNothingLeft checks that dir is empty and that no process works in it.
@@ -275,19 +275,17 @@ func requireNothingLeft(t *testing.T, dir string) {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, entries)
-	require.Empty(t, processesOf(t, dir))
+	require.Empty(t, processesOf(dir))
 }
 
 // processesOf returns the command lines of the processes that were given a path below dir. It
 // knows how to find them on Linux only.
-func processesOf(t *testing.T, dir string) []string {
-	t.Helper()
-	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	require.NoError(t, err)
+func processesOf(dir string) []string {
+	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline") // fails for a bad pattern only
 	var found []string
 	for _, path := range paths {
 		line, err := os.ReadFile(path)
-		if err == nil && strings.Contains(string(line), "="+dir) { // it may have ended meanwhile
+		if err == nil && strings.Contains(string(line), "="+dir) { // it may have ended since
 			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
 		}
 	}
