@@ -5,6 +5,8 @@ package integration
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -137,4 +139,97 @@ func requireVersion(t *testing.T, informer cache.SharedIndexInformer, key, versi
 		}
 		return false
 	}, eventually, tick)
+}
+
+// informerThrough runs an informer of ConfigMaps on a Cluster until the test ends.
+func informerThrough(t *testing.T, cluster *remote.Cluster, namespace string) cache.SharedIndexInformer {
+	t.Helper()
+	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+	require.NoError(t, err)
+	informer := kubeinformers.NewSharedInformerFactoryWithOptions(client, 0, kubeinformers.WithNamespace(namespace)).Core().V1().ConfigMaps().Informer()
+	var running sync.WaitGroup
+	stop := make(chan struct{})
+	running.Add(1)
+	go func() { defer running.Done(); informer.Run(stop) }()
+	t.Cleanup(running.Wait)
+	t.Cleanup(func() { close(stop) })
+	require.Eventually(t, informer.HasSynced, eventually, tick)
+	return informer
+}
+
+func (s *space) createConfigMap(t *testing.T, name string) *corev1.ConfigMap {
+	t.Helper()
+	created, err := s.kubernetes.CoreV1().ConfigMaps(s.namespace).Create(t.Context(),
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	return created
+}
+
+// While an agent is away, a watch ends with an error, after which a reflector lists.
+func TestInformersAreCompleteAfterAnAgentWasAway(t *testing.T) {
+	t.Parallel()
+	gateway, dp := behindGateway(t)
+	cluster, err := remote.NewCluster(dp, remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	s := shared.space(t)
+	deleted := s.createConfigMap(t, "deleted")
+	informer := informerThrough(t, cluster, s.namespace)
+	require.NoError(t, cluster.Probe(t.Context()))
+
+	gateway.Disconnect("shared")
+	assert.Equal(t, remote.ReachabilityNoAgent, remote.Classify(cluster.Probe(t.Context())))
+	created := s.createConfigMap(t, "created")
+	require.NoError(t, s.kubernetes.CoreV1().ConfigMaps(s.namespace).Delete(t.Context(), deleted.Name, metav1.DeleteOptions{}))
+	before := len(gateway.Requests())
+	require.Eventually(t, func() bool { return len(gateway.Requests()) > before }, eventually, tick, "the informer tries")
+
+	config := shared.Config()
+	gateway.Connect("shared", dataplanetest.Agent(config))
+	require.NoError(t, cluster.Probe(t.Context()))
+	requireVersion(t, informer, s.namespace+"/created", created.ResourceVersion)
+	requireVersion(t, informer, s.namespace+"/deleted", "")
+}
+
+// cert-manager renews the client certificate of the gateway while no DataPlane changes.
+func TestRenewedGatewayCertificateEndsNothing(t *testing.T) {
+	t.Parallel()
+	gateway, dp := behindGateway(t)
+	files := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(files, name)
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		return path
+	}
+	config := gateway.Config()
+	cluster, err := remote.NewCluster(dp, remote.Options{
+		ConfigFor: helpers.ConfigFor(&rest.Config{Host: config.Host, TLSClientConfig: rest.TLSClientConfig{
+			CAFile: write("ca.crt", config.CAData), CertFile: write("tls.crt", config.CertData), KeyFile: write("tls.key", config.KeyData),
+		}}),
+	})
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	s := shared.space(t)
+	informer := informerThrough(t, cluster, s.namespace)
+	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+	require.NoError(t, err)
+	unary := func() {
+		_, err := client.CoreV1().Namespaces().Get(t.Context(), s.namespace, metav1.GetOptions{})
+		require.NoError(t, err)
+	}
+	unary()
+
+	gateway.RotateClients()
+	renewed := gateway.Config()
+	write("tls.crt", renewed.CertData)
+	write("tls.key", renewed.KeyData)
+	gateway.CutConnections()
+	for i := range 20 {
+		unary()
+		if i%10 == 0 {
+			created := s.createConfigMap(t, fmt.Sprintf("after-%d", i))
+			requireVersion(t, informer, s.namespace+"/"+created.Name, created.ResourceVersion)
+		}
+	}
+	assert.Equal(t, 1, lists(gateway), "a watch that was cut is resumed")
 }
