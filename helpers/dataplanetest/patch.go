@@ -130,7 +130,7 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	if err := yaml.Unmarshal(action.Patch, &configuration.Object); err != nil {
 		return nil, apierrors.NewBadRequest("error decoding YAML: " + err.Error())
 	}
-	if configuration.GetAPIVersion() == s.GroupVersion().String() { // else, the field manager refuses it
+	if configuration.GroupVersionKind() == s.GroupVersionKind { // else, the field manager refuses it
 		if _, err := s.fields().FromUnstructured(configuration.Object); err != nil {
 			return nil, err
 		}

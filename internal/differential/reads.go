@@ -83,6 +83,9 @@ func (g *generator) watch() step {
 		options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
 	}
 	from, index, everywhere := usually(g, 20, pick(g, "", "object"), "text", "-1"), g.Int(), g.oneIn(6)
+	if options.SendInitialEvents != nil && *options.SendInitialEvents && from == "object" {
+		from = "" // API servers begin with any state that isn't older
+	}
 	name := fmt.Sprintf("watch from %s %+v, everywhere %t", from, options, everywhere)
 	return step{
 		name: name,
