@@ -16,7 +16,7 @@ import (
 
 // The compiler checks examples, so it checks the README and the pages in docs as well: the
 // README's main.go is example_test.go, and all other Go code is part of another example here or
-// in helpers/remote.
+// in helpers/remote, or of a test on a real API server, for what needs more modules.
 func TestREADMEAndDocsShowTheExamples(t *testing.T) {
 	_, program, found := strings.Cut(readFile(t, "example_test.go"), "\n\n") // after the header
 	require.True(t, found)
@@ -25,7 +25,7 @@ func TestREADMEAndDocsShowTheExamples(t *testing.T) {
 	files, err := filepath.Glob("example_*_test.go")
 	require.NoError(t, err)
 	var examples strings.Builder
-	for _, file := range append(files, "helpers/remote/example_test.go") {
+	for _, file := range append(files, "helpers/remote/example_test.go", "helpers/remote/example_dialcontrol_test.go", "hack/integration/streams_test.go") {
 		examples.WriteString(unindent(readFile(t, file)))
 	}
 

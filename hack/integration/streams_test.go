@@ -102,15 +102,20 @@ func (s *space) startPod(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// newUpgrader is what the documentation of Cluster.Config shows.
-func newUpgrader(t *testing.T, c *remote.Cluster) (http.RoundTripper, *spdy.SpdyRoundTripper) {
+// newUpgrader is the code of docs/connecting.md.
+func newUpgrader(t *testing.T, cluster *remote.Cluster) (http.RoundTripper, *spdy.SpdyRoundTripper) {
 	t.Helper()
-	upgrader, err := spdy.NewRoundTripperWithConfig(spdy.RoundTripperConfig{
-		UpgradeTransport: c.HTTPClient().Transport,
-		PingPeriod:       5 * time.Second,
-	})
-	require.NoError(t, err)
-	transport, err := rest.HTTPWrappersForConfig(c.Config(), upgrader)
+	transport, upgrader, err := func() (http.RoundTripper, *spdy.SpdyRoundTripper, error) {
+		upgrader, err := spdy.NewRoundTripperWithConfig(spdy.RoundTripperConfig{
+			UpgradeTransport: cluster.HTTPClient().Transport,
+			PingPeriod:       5 * time.Second,
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		transport, err := rest.HTTPWrappersForConfig(cluster.Config(), upgrader) // the token and impersonation
+		return transport, upgrader, err
+	}()
 	require.NoError(t, err)
 	return transport, upgrader
 }
