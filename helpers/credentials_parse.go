@@ -11,6 +11,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,8 +52,10 @@ func (m material) faults() []error {
 }
 
 func (m material) pairFaults() (certErr, keyErr error) {
-	if _, err := tls.X509KeyPair(m.cert.data, m.key.data); err == nil {
-		return checkPair(m.cert)
+	if !slices.ContainsFunc(m.key.blocks, isLongKey) {
+		if _, err := tls.X509KeyPair(m.cert.data, m.key.data); err == nil {
+			return checkPair(m.cert)
+		}
 	}
 	certErr, keyErr = cmp.Or(m.cert.err, checkCert(m.cert)), cmp.Or(m.key.err, checkKey(m.key))
 	if certErr == nil && keyErr == nil {
@@ -138,11 +141,17 @@ func checkKey(key *decoded) error {
 	// PKCS #8 says so in the type, RFC 1421 in a header.
 	case strings.HasPrefix(key.blocks[i].Type, "ENCRYPTED"), strings.Contains(key.blocks[i].Headers["Proc-Type"], "ENCRYPTED"):
 		return fault(fieldKey, CredentialsReasonEncryptedKey, "is protected by a passphrase; store the key without one")
+	case slices.ContainsFunc(key.blocks, isLongKey):
+		return invalidPEM(fieldKey, fmt.Sprintf("is longer than an RSA key of %d bits, the longest that TLS takes", maxRSABits))
 	case parseKey(key.blocks[i].Bytes) == nil:
 		return invalidPEM(fieldKey, "contains no RSA, ECDSA or Ed25519 private key in PKCS #1, PKCS #8 or SEC 1 that can be parsed"+key.hint())
 	}
 	return nil
 }
+
+// isLongKey reports a private key longer than any that TLS takes, which is about 5 KiB. To
+// parse an RSA key takes quadratic time: a minute for 192 KiB.
+func isLongKey(block *pem.Block) bool { return isPrivateKey(block) && len(block.Bytes) > 8<<10 }
 
 // parseKey returns nil unless crypto/tls accepts the key.
 func parseKey(der []byte) crypto.Signer {

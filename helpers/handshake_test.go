@@ -78,6 +78,10 @@ func TestRESTConfigForTakesWhatTLSTakes(t *testing.T) {
 			return slices.Concat(append([][]byte{strongCert}, blocks...)...), pki.PKCS8(strong)
 		}
 	}
+	withPEM := func(key []byte) func() (cert, key []byte) {
+		return func() ([]byte, []byte) { return strongCert, key }
+	}
+	longKey := pki.Block("RSA PRIVATE KEY", make([]byte, 9<<10)) // parsing one of 192 KiB takes a minute
 	tooLarge := rsaKey(t, mersenne(4253), mersenne(4423))
 	require.Equal(t, 8676, tooLarge.N.BitLen())
 
@@ -86,14 +90,18 @@ func TestRESTConfigForTakesWhatTLSTakes(t *testing.T) {
 		field string // "" is success
 		says  string
 	}{
-		"P-224":                     {with(ecdsaKey(t, elliptic.P224())), fieldKey, "P-256, P-384 or P-521"},
-		"P-256":                     {make: with(ecdsaKey(t, elliptic.P256()))},
-		"P-384":                     {make: with(ecdsaKey(t, elliptic.P384()))},
-		"P-521":                     {make: with(ecdsaKey(t, elliptic.P521()))},
-		"RSA of 512 bits":           {with(rsaKey(t, prime(t, 256), prime(t, 256))), fieldKey, "1024 to 8192 bits"},
-		"RSA of 1023 bits":          {with(rsaKey(t, prime(t, 512), prime(t, 511))), fieldKey, "1024 to 8192 bits"},
-		"RSA of 1024 bits":          {make: with(rsaKey(t, prime(t, 512), prime(t, 512)))},
-		"RSA of 8676 bits":          {with(tooLarge), fieldKey, "1024 to 8192 bits"},
+		"P-224":                   {with(ecdsaKey(t, elliptic.P224())), fieldKey, "P-256, P-384 or P-521"},
+		"P-256":                   {make: with(ecdsaKey(t, elliptic.P256()))},
+		"P-384":                   {make: with(ecdsaKey(t, elliptic.P384()))},
+		"P-521":                   {make: with(ecdsaKey(t, elliptic.P521()))},
+		"RSA of 512 bits":         {with(rsaKey(t, prime(t, 256), prime(t, 256))), fieldKey, "1024 to 8192 bits"},
+		"RSA of 1023 bits":        {with(rsaKey(t, prime(t, 512), prime(t, 511))), fieldKey, "1024 to 8192 bits"},
+		"RSA of 1024 bits":        {make: with(rsaKey(t, prime(t, 512), prime(t, 512)))},
+		"RSA of 8676 bits":        {with(tooLarge), fieldKey, "1024 to 8192 bits"},
+		"a key too long to parse": {withPEM(longKey), fieldKey, "longer than an RSA key of 8192 bits"},
+		"a key too long to parse, after one that TLS skips": {
+			withPEM(slices.Concat(corrupt(pki.PKCS8(strong)), longKey)), fieldKey, "longer than an RSA key of 8192 bits",
+		},
 		"an intermediate":           {make: chain(pki.Certificates(a.Cert))},
 		"an intermediate of P-224":  {make: chain(pki.Certificates(a.Issue("ca", ecdsaKey(t, elliptic.P224()))))},
 		"an intermediate too large": {chain(pki.Certificates(a.Issue("ca", tooLarge))), fieldCert, "more than 8192 bits"},
