@@ -36,14 +36,6 @@ func TestARowIsMeasuredInProcessesAndPrinted(t *testing.T) {
 	}
 }
 
-func TestTheErrorOfASubjectNamesRowAndSubject(t *testing.T) {
-	r := row{name: "none", subjects: []subject{{name: "sdk"}}, rounds: 1}
-	_, err := r.run(t.Context(), &fixture{}, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "sdk: ") || !strings.Contains(err.Error(), `no row and subject ["none" "sdk"]`) {
-		t.Errorf("error is %v, want what the process of the subject wrote", err)
-	}
-}
-
 func TestEveryRowComparesTheSDK(t *testing.T) {
 	names := map[string]bool{}
 	for _, r := range rows(1) {

@@ -129,10 +129,6 @@ func measure(ctx context.Context, c *config, selected []row, progress io.Writer)
 	f := &fixture{quick: c.quick, root: c.root, dir: dir, objects: c.objects}
 	var errs []error
 	for i := range selected {
-		if ctx.Err() != nil {
-			errs = append(errs, context.Cause(ctx))
-			break
-		}
 		fmt.Fprintf(progress, "%2d/%d %-18s", i+1, len(selected), selected[i].name)
 		result, err := selected[i].run(ctx, f, progress)
 		fmt.Fprintln(progress)

@@ -41,8 +41,14 @@ const (
 	waitPoll = time.Second
 )
 
-// waiter returns when an object is ready. It calls waiting once it can't miss that.
-type waiter func(ctx context.Context, in *input, objects openchoreotyped.DataPlaneInterface, name string, waiting func()) error
+// waiter returns when an object is ready. It calls waiting once it can't miss that. c is connected.
+type waiter func(ctx context.Context, c *waitClients, name string, waiting func()) error
+
+type waitClients struct {
+	server            *server
+	objects           openchoreotyped.DataPlaneInterface
+	controllerRuntime ctrlclient.Client
+}
 
 func waitRows() []row {
 	return []row{{
@@ -76,6 +82,14 @@ func measureWaits(wait waiter) measureFunc {
 				return nil, err
 			}
 		}
+		c := &waitClients{server: in.Server, objects: objects}
+		if c.controllerRuntime, err = newControllerRuntimeClient(in); err != nil {
+			return nil, err
+		}
+		key := ctrlclient.ObjectKey{Namespace: waitNamespace, Name: objectName(0)}
+		if err := c.controllerRuntime.Get(ctx, key, &openchoreov1alpha1.DataPlane{}); err != nil {
+			return nil, err
+		}
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		var waiting, done sync.WaitGroup
@@ -87,7 +101,7 @@ func measureWaits(wait waiter) measureFunc {
 			isWaiting := sync.OnceFunc(waiting.Done)
 			done.Go(func() {
 				defer isWaiting()
-				errs[i] = wait(ctx, in, objects, objectName(i), isWaiting)
+				errs[i] = wait(ctx, c, objectName(i), isWaiting)
 				ended[i] = time.Now()
 			})
 		}
@@ -138,8 +152,8 @@ func patchReady(ctx context.Context, objects openchoreotyped.DataPlaneInterface,
 	return err
 }
 
-func waitSDK(ctx context.Context, _ *input, objects openchoreotyped.DataPlaneInterface, name string, waiting func()) error {
-	_, err := await.For(ctx, openTeller{objects, waiting}, name, await.True(openchoreov1alpha1.DataPlaneConditionReady))
+func waitSDK(ctx context.Context, c *waitClients, name string, waiting func()) error {
+	_, err := await.For(ctx, openTeller{c.objects, waiting}, name, await.True(openchoreov1alpha1.DataPlaneConditionReady))
 	return err
 }
 
@@ -157,12 +171,12 @@ func (o openTeller) Watch(ctx context.Context, opts metav1.ListOptions) (watch.I
 	return watcher, err
 }
 
-func waitWatching(ctx context.Context, _ *input, objects openchoreotyped.DataPlaneInterface, name string, waiting func()) error {
-	dp, err := objects.Get(ctx, name, metav1.GetOptions{})
+func waitWatching(ctx context.Context, c *waitClients, name string, waiting func()) error {
+	dp, err := c.objects.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	watcher, err := objects.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: dp.ResourceVersion})
+	watcher, err := c.objects.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: dp.ResourceVersion})
 	if err != nil {
 		return err
 	}
@@ -177,23 +191,19 @@ func waitWatching(ctx context.Context, _ *input, objects openchoreotyped.DataPla
 	return errors.New("the watch has ended")
 }
 
-func waitPolling(ctx context.Context, in *input, _ openchoreotyped.DataPlaneInterface, name string, waiting func()) error {
-	client, err := newControllerRuntimeClient(in)
-	if err != nil {
-		return err
-	}
+func waitPolling(ctx context.Context, c *waitClients, name string, waiting func()) error {
 	return wait.PollUntilContextCancel(ctx, waitPoll, true, func(ctx context.Context) (bool, error) {
 		var dp openchoreov1alpha1.DataPlane
-		err := client.Get(ctx, ctrlclient.ObjectKey{Namespace: waitNamespace, Name: name}, &dp)
+		err := c.controllerRuntime.Get(ctx, ctrlclient.ObjectKey{Namespace: waitNamespace, Name: name}, &dp)
 		waiting()
 		return meta.IsStatusConditionTrue(dp.Status.Conditions, openchoreov1alpha1.DataPlaneConditionReady), err
 	})
 }
 
 // waitKubectl reads in kubectl's log that its watch is open.
-func waitKubectl(ctx context.Context, in *input, _ openchoreotyped.DataPlaneInterface, name string, waiting func()) error {
-	cmd := exec.CommandContext(ctx, in.Server.Kubectl, "wait", "--for=condition=Ready", "--timeout=60s", "--namespace="+waitNamespace, "--v=6", "dataplane/"+name)
-	cmd.Env = in.Server.KubectlEnv
+func waitKubectl(ctx context.Context, c *waitClients, name string, waiting func()) error {
+	cmd := exec.CommandContext(ctx, c.server.Kubectl, "wait", "--for=condition=Ready", "--timeout=60s", "--namespace="+waitNamespace, "--v=6", "dataplane/"+name)
+	cmd.Env = c.server.KubectlEnv
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err
