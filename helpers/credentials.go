@@ -22,17 +22,44 @@ import (
 // Validate returns everything that is wrong with dp. It serves webhooks and tools that
 // check a DataPlane before they store it.
 //
-// Each error names one field of the credentials, says what to do, and never contains a
-// value. There are errors if and only if [RESTConfigFor] fails, so a DataPlane without
-// credentials has one.
+// Each error names one field, says what to do, and never contains a value. There are errors
+// if and only if no client can connect by [ConfigFor], or an API server refuses what a typed
+// client writes:
+//   - Without a clusterAgent, that is if [RESTConfigFor] fails. A DataPlane without
+//     credentials and clusterAgent has one error.
+//   - With a clusterAgent, as in OpenChoreo v1, that is if the cluster gateway can't read
+//     spec.clusterAgent.clientCA and so refuses every agent, or if a name, planeID, port or
+//     observabilityPlaneRef breaks a rule of the CustomResourceDefinition. A DataPlane without
+//     a namespace has the rules of a ClusterDataPlane, as
+//     [v1alpha1.ClusterDataPlane.AsDataPlane] returns it.
+//   - With both, if either has a fault.
+//
+// Validate doesn't read the Secret of a secretKeyRef, and doesn't look at the status.
 //
 // Warnings depend on the clock or concern something that works in part: a client
 // certificate that is expired or not valid yet, CAs that are all expired, a certificate
-// that is ignored beside a good one, a private key in clientCert, or an observer URL that
-// isn't https. For each field, Validate names the first three certificates with a fault and
-// counts the others. Of spec.registry.prefix, it checks only that it is set and has no scheme.
+// that is ignored beside a good one, a private key in clientCert or clientCA, or an observer
+// URL that isn't https. In OpenChoreo v1 they include a clientCA of which no certificate is
+// valid now or one is no authority, an empty name or host, and fields of v0.3. For each field, Validate names the
+// first three certificates with a fault and counts the others. Of spec.registry.prefix, it
+// checks only that it is set and has no scheme.
 func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) {
-	if err := requireCredentials(dp); err != nil {
+	now := time.Now()
+	if dp != nil && dp.Spec.ClusterAgent != nil {
+		warnings, errs = validateV1(dp, now)
+		if !hasCredentials(dp) {
+			return warnings, errs
+		}
+	}
+	moreWarnings, moreErrs := validateV03(dp, now)
+	return append(warnings, moreWarnings...), append(errs, moreErrs...)
+}
+
+func validateV03(dp *v1alpha1.DataPlane, now time.Time) (warnings []string, errs field.ErrorList) {
+	switch err := requireCredentials(dp); {
+	case errors.Is(err, ErrNoCredentials):
+		errs = append(errs, field.Required(field.NewPath(fieldCredentials), "must be set, or spec.clusterAgent in OpenChoreo v1"))
+	case err != nil:
 		errs = append(errs, field.Required(field.NewPath(fieldCredentials), err.Error()))
 	}
 	if dp == nil {
@@ -40,9 +67,8 @@ func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) 
 	}
 	m := decodeCredentials(dp.Spec.KubernetesCluster.Credentials)
 	if len(errs) == 0 {
-		errs = fieldErrors(m.faults())
+		errs = fieldErrors(m.faults()...)
 	}
-	now := time.Now()
 	warnings = append(caWarnings(m.ca, now), certWarnings(m.cert, now)...)
 	if observer := dp.Spec.Observer; observer != nil {
 		if _, err := serverurl.ParseHTTPS(observer.URL); err != nil {
@@ -58,22 +84,31 @@ func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) 
 	return warnings, errs
 }
 
+const ignored = "can't be used and is ignored"
+
 func caWarnings(ca *decoded, now time.Time) []string {
-	hint, usable, expired := ca.hint(), 0, 0
+	hint := ca.hint()
 	warnings := certificateWarnings(ca, func(c certificate) string {
 		if c.parsed == nil {
-			return "can't be used and is ignored" + hint
-		}
-		usable++
-		if now.After(c.parsed.NotAfter) {
-			expired++
+			return ignored + hint
 		}
 		return ""
 	})
-	if usable > 0 && usable == expired {
+	if expiry := latestExpiry(ca); !expiry.IsZero() && now.After(expiry) {
 		warnings = append(warnings, fieldCA+": all certificates are expired")
 	}
 	return warnings
+}
+
+// latestExpiry returns when the last of the certificates that can be used expires, or the
+// zero time without one.
+func latestExpiry(ca *decoded) (latest time.Time) {
+	for _, c := range ca.certificates {
+		if c.parsed != nil && c.parsed.NotAfter.After(latest) {
+			latest = c.parsed.NotAfter
+		}
+	}
+	return latest
 }
 
 func certWarnings(cert *decoded, now time.Time) []string {
@@ -116,7 +151,7 @@ func certificateWarnings(d *decoded, fault func(certificate) string) (warnings [
 }
 
 // fieldErrors leaves out the value, which field.Error would print.
-func fieldErrors(faults []error) (errs field.ErrorList) {
+func fieldErrors(faults ...error) (errs field.ErrorList) {
 	for _, err := range faults {
 		var fault *CredentialsError
 		if !errors.As(err, &fault) {
@@ -134,14 +169,29 @@ func fieldErrors(faults []error) (errs field.ErrorList) {
 	return errs
 }
 
-// CertificateExpiry returns when the client certificate of dp expires: the earliest
-// NotAfter of it and its intermediates. It doesn't compare that with the clock. The error
-// is [ErrNoCredentials], [ErrSecretsDropped], or a [CredentialsError] for clientCert;
-// other fields don't matter.
+// CertificateExpiry returns when the certificates by which dp is reached expire. It doesn't
+// compare that with the clock.
+//
+// With credentials, that is the earliest NotAfter of the client certificate and its
+// intermediates. The error is [ErrSecretsDropped] or a [CredentialsError] for clientCert; other
+// fields don't matter.
+//
+// With a clusterAgent, as in OpenChoreo v1, that is the latest NotAfter of the certificates in
+// spec.clusterAgent.clientCA.value. Each of them alone makes the cluster gateway accept an
+// agent, and dp doesn't show which one issued the agent's certificate. So the earliest NotAfter
+// would be a false alarm while a new authority stands beside an old one, and the latest is
+// certain: after it, the gateway refuses every agent that connects. It can refuse an agent
+// earlier: if the agent's own certificate or its authority expires before the others, or if
+// clientCA is no authority but the agent's own certificate, and that is renewed. For a clientCA in a Secret
+// the error is [ErrClientCAInSecret], for one that can't be used a [CredentialsError].
+//
+// Without either, the error is [ErrNoCredentials].
 func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {
 	switch {
 	case dp == nil:
 		return time.Time{}, errors.New("nil data plane")
+	case !hasCredentials(dp) && dp.Spec.ClusterAgent != nil:
+		return clientCAExpiry(dp.Spec.ClusterAgent.ClientCA)
 	case !hasCredentials(dp):
 		return time.Time{}, ErrNoCredentials
 	case dp.Spec.KubernetesCluster.Credentials.ClientCert == v1alpha1.Redacted:
@@ -206,11 +256,15 @@ var ErrNoCredentials = errors.New("data plane has no credentials in spec.kuberne
 	"(those of OpenChoreo v0.9 and later have none: use helpers.GatewayConfigFor)")
 
 // ErrInvalidCredentials reports that at least one value in
-// spec.kubernetesCluster.credentials is invalid. errors.As finds the first
-// [CredentialsError].
+// spec.kubernetesCluster.credentials, or spec.clusterAgent.clientCA, is invalid. errors.As
+// finds the first [CredentialsError].
 var ErrInvalidCredentials = errors.New("invalid data plane credentials")
 
-// CredentialsError reports an invalid field of a DataPlane's credentials. It never
+// ErrClientCAInSecret reports that [CertificateExpiry] can't know the answer, because
+// spec.clusterAgent.clientCA names a Secret.
+var ErrClientCAInSecret = errors.New("the certificates are in a Secret, so the data plane doesn't show when they expire")
+
+// CredentialsError reports an invalid field of a DataPlane's credentials, or its clientCA. It never
 // contains any part of the value, so it may be logged. errors.Is(err,
 // ErrInvalidCredentials) is true for it.
 type CredentialsError struct {

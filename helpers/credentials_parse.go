@@ -30,6 +30,9 @@ const (
 	fieldCA     = fieldCredentials + ".caCert"
 	fieldCert   = fieldCredentials + ".clientCert"
 	fieldKey    = fieldCredentials + ".clientKey"
+
+	fieldClientCA      = "spec.clusterAgent.clientCA"
+	fieldClientCAValue = fieldClientCA + ".value"
 )
 
 // material is what credentials hold: URL, certificates and key.
@@ -106,14 +109,20 @@ func invalidPEM(field, explanation string) error {
 // checkCA accepts what client-go can use: at least one certificate. Unlike client-go, it
 // refuses a private key in this field, which isn't secret.
 func checkCA(ca *decoded) error {
+	if slices.ContainsFunc(ca.blocks, isPrivateKey) {
+		return invalidPEM(fieldCA, keyDisclosed)
+	}
+	return checkPool(ca)
+}
+
+// checkPool accepts what crypto/x509 makes a pool of.
+func checkPool(ca *decoded) error {
 	usable := func(c certificate) bool { return c.parsed != nil }
 	switch {
-	case slices.ContainsFunc(ca.blocks, isPrivateKey):
-		return invalidPEM(fieldCA, keyDisclosed)
 	case len(ca.certificates) == 0:
-		return invalidPEM(fieldCA, "contains no PEM block CERTIFICATE"+ca.hint())
+		return invalidPEM(ca.field, "contains no PEM block CERTIFICATE"+ca.hint())
 	case !slices.ContainsFunc(ca.certificates, usable):
-		return invalidPEM(fieldCA, "contains no certificate that can be used"+ca.hint())
+		return invalidPEM(ca.field, "contains no certificate that can be used"+ca.hint())
 	}
 	return nil
 }

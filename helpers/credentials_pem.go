@@ -21,7 +21,7 @@ const (
 	blockCertificate = "CERTIFICATE"
 )
 
-// decoded is the decoded value of a field, which is PEM.
+// decoded is the PEM of a field.
 type decoded struct {
 	field        string
 	err          error // if the value isn't base64
@@ -32,7 +32,13 @@ type decoded struct {
 
 func decode(field, value string) *decoded {
 	data, err := decodeField(field, value)
-	d := &decoded{field: field, err: err, data: data, blocks: pemBlocks(data)}
+	d := parsePEM(field, data)
+	d.err = err
+	return d
+}
+
+func parsePEM(field string, data []byte) *decoded {
+	d := &decoded{field: field, data: data, blocks: pemBlocks(data)}
 	for _, block := range d.blocks {
 		if strings.HasSuffix(block.Type, blockCertificate) {
 			d.certificates = append(d.certificates, parseCertificate(field, block))
@@ -43,9 +49,12 @@ func decode(field, value string) *decoded {
 
 // hint returns the probable cause of unreadable PEM, to end a sentence, or "".
 func (d *decoded) hint() string {
-	twice, err := base64.StdEncoding.DecodeString(string(d.data))
+	inner, err := base64.StdEncoding.DecodeString(string(d.data))
+	isBase64 := err == nil && bytes.Contains(inner, []byte(pemBegin))
 	switch {
-	case err == nil && bytes.Contains(twice, []byte(pemBegin)):
+	case isBase64 && d.field == fieldClientCAValue:
+		return ": the value is base64; this field takes the PEM itself"
+	case isBase64:
 		return ": the value is base64-encoded twice"
 	case slices.ContainsFunc(d.blocks, func(block *pem.Block) bool { return block.Bytes == nil }):
 		return ": BEGIN and END must each have a line of their own, without indentation or byte order mark," +
@@ -136,7 +145,7 @@ type certificate struct {
 }
 
 func parseCertificate(field string, block *pem.Block) certificate {
-	if block.Bytes == nil || block.Type != blockCertificate || field == fieldCA && isUnusual(block) {
+	if block.Bytes == nil || block.Type != blockCertificate || field != fieldCert && isUnusual(block) {
 		return certificate{skipped: true}
 	}
 	parsed, _ := x509.ParseCertificate(block.Bytes)
