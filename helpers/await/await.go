@@ -160,8 +160,8 @@ func FollowReplacement() Option { return func(o *options) { o.followReplacement 
 // for. If f returns nil, the wait goes on. f must not block.
 func FailOn(f func(helpers.Report) error) Option { return func(o *options) { o.failOn = f } }
 
-// Evaluate passes options to [helpers.Evaluate]. With [helpers.StableFor], the wait ends
-// when the condition has been True for long enough, even if the object doesn't change.
+// Evaluate passes options to [helpers.Evaluate]. With [helpers.StableFor] or
+// [helpers.HeartbeatWithin], the wait sees even what changes with time alone.
 func Evaluate(opts ...helpers.EvaluateOption) Option {
 	return func(o *options) { o.evaluate = append(o.evaluate, opts...) }
 }

@@ -748,6 +748,32 @@ func TestConditionSettlesWithoutAnEvent(t *testing.T) {
 	assert.GreaterOrEqual(t, time.Since(since), d)
 }
 
+func TestHeartbeatBecomesTooOldWithoutAnEvent(t *testing.T) {
+	t.Parallel()
+	var elapsed time.Duration
+	since := time.Unix(1000, 0)
+	clock := func() time.Time {
+		elapsed += 10 * time.Second
+		return since.Add(elapsed)
+	}
+	s := &script{gets: []answer{{dp: seen("b", "20", "False", func(dp *v1alpha1.DataPlane) {
+		heartbeat := metav1.NewTime(since)
+		dp.Status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: true, LastHeartbeatTime: &heartbeat}
+	})}}, watches: silent, over: func() {}}
+	calls, lost := 0, errors.New("lost")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, err := await.For(ctx, s, "prod", ready, await.Evaluate(helpers.HeartbeatWithin(time.Minute, clock)),
+		await.FailOn(func(report helpers.Report) error {
+			if calls++; report.Connected.Code == helpers.CodeStale {
+				return lost
+			}
+			return nil
+		}))
+	require.ErrorIs(t, err, lost)
+	assert.Equal(t, 3, calls, "one for each get, and one when the report changes")
+}
+
 // API servers begin a watch with the object as it was got.
 func TestKnownStateIsNotLookedUpAgain(t *testing.T) {
 	t.Parallel()

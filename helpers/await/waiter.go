@@ -31,8 +31,8 @@ const (
 	// minWatch to twice as long is the life of a watch, as in client-go's reflector, so
 	// that API servers share the load after one has restarted.
 	minWatch = 5 * time.Minute
-	// settleInterval is how often an object is evaluated again while a condition is True
-	// but not for as long as helpers.StableFor asks. That makes no request.
+	// settleInterval is how often an object is evaluated again while its report may change
+	// by itself. That makes no request.
 	settleInterval = 100 * time.Millisecond
 )
 
@@ -215,7 +215,7 @@ func (w *waiter[T]) remember(ctx context.Context, err error) {
 func (w *waiter[T]) follow(ctx context.Context, watcher watch.Interface) error {
 	for {
 		var settle <-chan time.Time
-		if slices.ContainsFunc(w.last.Verdicts(), func(v helpers.Verdict) bool { return v.Code == helpers.CodeUnsettled }) {
+		if slices.ContainsFunc(w.last.Verdicts(), changesWithTime) {
 			settle = time.After(settleInterval)
 		}
 		select {
@@ -227,6 +227,9 @@ func (w *waiter[T]) follow(ctx context.Context, watcher watch.Interface) error {
 				return err
 			}
 		case <-settle:
+			if reflect.DeepEqual(helpers.Evaluate(w.object.AsDataPlane(), w.evaluate...), w.last) {
+				continue
+			}
 			if err := w.look(w.object); err != nil {
 				return err
 			}
@@ -234,6 +237,12 @@ func (w *waiter[T]) follow(ctx context.Context, watcher watch.Interface) error {
 			return nil
 		}
 	}
+}
+
+// changesWithTime reports whether a verdict may become another without a change of the object:
+// by helpers.StableFor or helpers.HeartbeatWithin.
+func changesWithTime(v helpers.Verdict) bool {
+	return v.Code == helpers.CodeUnsettled || v.Status == metav1.ConditionTrue && !v.LastHeartbeatTime.IsZero()
 }
 
 // take takes in an event. It ignores events older than what is known, and gets the object
