@@ -4,7 +4,6 @@
 package helpers
 
 import (
-	"crypto/x509"
 	"fmt"
 	"slices"
 	"time"
@@ -111,7 +110,7 @@ func (f *findings) checkClientCA(dp *v1alpha1.DataPlane, now time.Time) {
 		switch {
 		case c.parsed == nil:
 			return ignored + hint
-		case !isAuthority(c.parsed):
+		case c.parsed.Version == 3 && !c.parsed.IsCA: // as crypto/x509 judges signatures
 			return "is no authority: it is good for one agent, until that renews its certificate"
 		}
 		return ""
@@ -122,11 +121,6 @@ func (f *findings) checkClientCA(dp *v1alpha1.DataPlane, now time.Time) {
 	if slices.ContainsFunc(ca.blocks, isPrivateKey) {
 		f.warn(path, keyDisclosed)
 	}
-}
-
-// isAuthority reports whether crypto/x509 accepts other certificates that c has signed.
-func isAuthority(c *x509.Certificate) bool {
-	return (c.IsCA || c.Version < 3) && (c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageCertSign != 0)
 }
 
 func missingClientCA() error {
