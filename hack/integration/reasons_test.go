@@ -6,10 +6,12 @@ package integration
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -42,6 +44,58 @@ func TestShardingSaysThatItsNamespaceIsMissing(t *testing.T) {
 	require.NoError(t, err)
 	h.await(t, eventually, 2, planes, "a")
 	require.Eventually(t, func() bool { return f.Status().Sharding.LastError == "" }, eventually, tick)
+}
+
+// What forbids a new Lease without a right that is missing doesn't end Run: a quota that is used
+// up, even by replicas that have their Leases, and a namespace that is terminated.
+func TestShardingSaysWhatForbidsANewLease(t *testing.T) {
+	t.Parallel()
+	start := func(t *testing.T, s, leases *space, identity string) *fleet.Fleet {
+		t.Helper()
+		f := newReplica(s.informer(t), fleet.Sharding{
+			Leases: s.kubernetes.CoordinationV1(), Namespace: leases.namespace, Identity: identity, Shards: 2, LeaseDuration: shortLease,
+		}, (&history{}).record)
+		runFleet(t, f)
+		return f
+	}
+	// requireWaits requires that a replica waits for longer than a right may be missing.
+	requireWaits := func(t *testing.T, f *fleet.Fleet, reason string) {
+		t.Helper()
+		began := time.Now()
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			require.False(c, f.Status().Sharding.Joined)
+			require.Contains(c, f.Status().Sharding.LastError, reason)
+			require.Greater(c, time.Since(began), 3*shortLease)
+		}, eventually, tick)
+		require.NotContains(t, f.Status().Sharding.LastError, fleet.ErrStopped.Error())
+	}
+	t.Run("quota", func(t *testing.T) {
+		t.Parallel()
+		s := shared.space(t)
+		a := start(t, s, s, "a")
+		leads := func() bool { return len(a.Status().Sharding.Leads) == 2 && a.Status().Sharding.LastError == "" }
+		require.Eventually(t, leads, eventually, tick)
+		limit := corev1.ResourceList{"count/leases.coordination.k8s.io": resource.MustParse("3")}
+		quota, err := s.kubernetes.CoreV1().ResourceQuotas(s.namespace).Create(t.Context(), &corev1.ResourceQuota{
+			ObjectMeta: metav1.ObjectMeta{Name: "leases"}, Spec: corev1.ResourceQuotaSpec{Hard: limit},
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		quota.Status = corev1.ResourceQuotaStatus{Hard: limit, Used: limit} // no controller counts here
+		_, err = s.kubernetes.CoreV1().ResourceQuotas(s.namespace).UpdateStatus(t.Context(), quota, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		requireWaits(t, start(t, s, s, "b"), "exceeded quota")
+		require.Eventually(t, leads, eventually, tick)
+	})
+	t.Run("terminated namespace", func(t *testing.T) {
+		t.Parallel()
+		s := shared.space(t)
+		leases := shared.in("leases-of-" + s.namespace)
+		namespaces := s.kubernetes.CoreV1().Namespaces()
+		_, err := namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: leases.namespace}}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		require.NoError(t, namespaces.Delete(t.Context(), leases.namespace, metav1.DeleteOptions{})) // no controller empties it here
+		requireWaits(t, start(t, s, leases, "a"), "being terminated")
+	})
 }
 
 // A Fleet whose informer can't list says why, and goes on when it can.

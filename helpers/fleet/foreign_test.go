@@ -179,3 +179,23 @@ func TestStatusNamesAForeignLeaseOfAShard(t *testing.T) {
 		p.end(a, b)
 	})
 }
+
+// What went wrong with a Lease before somebody took it is no longer what a replica waits for.
+func TestStatusForgetsWhatWentWrongBeforeALeaseWasTaken(t *testing.T) {
+	bubble(t, 1, 3, func(t *testing.T, p *program) {
+		a := p.start("a")
+		time.Sleep(moment)
+		p.requireShared(3, a)
+		a.client.setFault(failing(errCutOff, "get", "update"))
+		time.Sleep(leaseDuration)
+		assert.Contains(t, a.sharding().LastError, "cut off")
+		p.hold("test-1-0", "somebody", 24*time.Hour)
+		time.Sleep(2 * leaseDuration) // the replica gives up, and sends no request until the Lease has expired
+		a.client.setFault(nil)
+		time.Sleep(2 * leaseDuration)
+		s := a.sharding()
+		assert.True(t, s.Joined)
+		assert.Equal(t, `shard 0: Lease test-1-0 is held by "somebody", which is no replica`, s.LastError)
+		p.stop(a)
+	})
+}

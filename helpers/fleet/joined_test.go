@@ -15,7 +15,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
@@ -36,6 +38,8 @@ func failing(err error, verbs ...string) func(string) fault {
 // A replica that has not joined says why, at any moment.
 func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
 	noSpace := apierrors.NewInternalError(errors.New("etcdserver: mvcc: database space exceeded"))
+	terminating := apierrors.NewForbidden(leaseResource, "", errors.New("because it is being terminated"))
+	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
 	noNamespace := apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "system")
 	for name, test := range map[string]struct {
 		fault func(string) fault
@@ -43,6 +47,7 @@ func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
 	}{
 		"writes fail":           {failing(noSpace, "create", "update"), "database space exceeded"},
 		"no namespace":          {failing(noNamespace, "create", "update"), `namespaces "system" not found`},
+		"terminating":           {failing(terminating, "create"), "being terminated"},
 		"lists fail":            {failing(errCutOff, "list"), "cut off"},
 		"all requests fail":     {cutOff, "cut off"},
 		"no answers to creates": {func(verb string) fault { return map[string]fault{"create": {after: time.Hour}}[verb] }, "deadline exceeded"},
@@ -128,5 +133,30 @@ func TestStatusSaysThatNothingHasBegun(t *testing.T) {
 		cancel()
 		require.Error(t, f.Run(ctx), "the options are wrong")
 		assert.NotEmpty(t, f.Status().Sharding.LastError)
+	})
+}
+
+// A quota that is used up is no missing right: replicas that have their Leases go on, and
+// another one says what it waits for.
+func TestShardingWithAQuotaThatIsUsedUp(t *testing.T) {
+	bubble(t, 4, 12, func(t *testing.T, p *program) {
+		a := p.start("a")
+		time.Sleep(moment)
+		p.requireShared(12, a)
+		p.leases.mu.Lock()
+		p.leases.quota = len(p.leases.leases)
+		p.leases.mu.Unlock()
+		b := p.start("b")
+		time.Sleep(3 * leaseDuration)
+		p.requireShared(12, a)
+		assert.Empty(t, a.sharding().LastError)
+		assert.False(t, b.sharding().Joined)
+		assert.Contains(t, b.sharding().LastError, "exceeded quota")
+		p.leases.mu.Lock()
+		p.leases.quota = 0
+		p.leases.mu.Unlock()
+		time.Sleep(leaseDuration)
+		p.requireShared(12, a, b)
+		p.end(a, b)
 	})
 }

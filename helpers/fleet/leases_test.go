@@ -28,6 +28,7 @@ type leaseServer struct {
 	version  int
 	leases   map[string]*coordinationv1.Lease
 	requests int
+	quota    int // how many Leases there may be; 0 for any number
 }
 
 // fault is what happens to a request for Leases.
@@ -137,6 +138,12 @@ func (s *leaseServer) write(lease *coordinationv1.Lease, dryRun []string) *coord
 func (c *leaseClient) Create(ctx context.Context, lease *coordinationv1.Lease, opts metav1.CreateOptions) (*coordinationv1.Lease, error) {
 	lease = lease.DeepCopy()
 	return send(ctx, c, "create", func(s *leaseServer) (*coordinationv1.Lease, error) {
+		if d := lease.Spec.LeaseDurationSeconds; d != nil && *d <= 0 {
+			return nil, apierrors.NewInvalid(coordinationv1.SchemeGroupVersion.WithKind("Lease").GroupKind(), lease.Name, nil)
+		}
+		if s.quota > 0 && len(s.leases) >= s.quota { // which an API server checks before it looks for the Lease
+			return nil, apierrors.NewForbidden(leaseResource, lease.Name, errors.New("exceeded quota"))
+		}
 		if s.leases[lease.Name] != nil {
 			return nil, apierrors.NewAlreadyExists(leaseResource, lease.Name)
 		}

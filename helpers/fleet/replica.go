@@ -12,6 +12,7 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
@@ -96,8 +97,9 @@ func (r *replica) round(ctx context.Context) {
 		return
 	}
 	r.err = err
-	switch missing := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err); {
-	case !missing:
+	missing := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
+	switch {
+	case !missing || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		r.forbidden = time.Time{}
 	case r.forbidden.IsZero():
 		r.forbidden = began // an API server that starts denies rights for a moment
@@ -141,11 +143,13 @@ func (r *replica) list(ctx context.Context) error {
 }
 
 // check finds a right that is missing, by requests that change nothing. They are sent at the
-// same time, because each may take seconds.
+// same time, because each may take seconds. What they write is not valid, which an API server
+// finds after a missing right, but before a quota that is used up.
 func (r *replica) check(ctx context.Context) error {
 	try, own := []string{metav1.DryRunAll}, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: r.member}}
+	own.Spec.LeaseDurationSeconds = new(int32)
 	outdated := own.DeepCopy()
-	outdated.ResourceVersion = "1" // or else it would be invalid, when the Lease exists
+	outdated.ResourceVersion = "1"
 	var requests wait.Group
 	var errs [4]error
 	requests.Start(func() { _, errs[0] = r.leases.Get(ctx, r.member, metav1.GetOptions{}) })
@@ -154,7 +158,7 @@ func (r *replica) check(ctx context.Context) error {
 	requests.Start(func() { errs[3] = r.leases.Delete(ctx, r.member, metav1.DeleteOptions{DryRun: try}) })
 	requests.Wait()
 	for _, err := range errs {
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) {
+		if err != nil && !apierrors.IsInvalid(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) {
 			return err
 		}
 	}
@@ -236,8 +240,14 @@ func (r *replica) share(ctx context.Context) {
 		}
 	}
 	for _, shard := range r.wants {
-		l := r.seen[r.leaseName(shard)]
-		if held := l.holder() != "" && l.holder() != r.identity && !l.expired(); !held && r.terms[shard] == nil {
+		name := r.leaseName(shard)
+		l := r.seen[name]
+		held := l.holder() != "" && l.holder() != r.identity && !l.expired()
+		switch {
+		case r.terms[shard] != nil:
+		case held:
+			delete(r.failures, name) // no request is sent until it isn't
+		default:
 			r.begin(ctx, shard, l)
 		}
 	}
