@@ -23,6 +23,7 @@ type attempt struct {
 	fleet   *Fleet
 	release func()              // lets another run start
 	dp      *v1alpha1.DataPlane // the newest that it has seen; nil until OnStart
+	used    *v1alpha1.DataPlane // the newest whose credentials could be used
 	refused string              // the error of credentials that can't be used
 
 	revision int32 // of the plane when it began; next to the bools, to save memory
@@ -82,7 +83,7 @@ func (p *plane) attempt(a *attempt) error {
 	default:
 	}
 	if err = context.Cause(a); err == nil {
-		a.dp = p.dp
+		a.dp, a.used = p.dp, p.dp
 	}
 	f.mu.Unlock()
 	if err != nil {
@@ -106,9 +107,8 @@ func (p *plane) attempt(a *attempt) error {
 		case cluster == nil:
 			continue
 		}
-		before := a.dp
 		a.dp = dp
-		if err := p.rotate(a, before, cluster); err != nil && f.options.Hooks.OnRotate != nil {
+		if err := p.rotate(a, cluster); err != nil && f.options.Hooks.OnRotate != nil {
 			f.options.Hooks.OnRotate(p.key, err)
 		}
 	}
@@ -116,21 +116,32 @@ func (p *plane) attempt(a *attempt) error {
 
 // rotate gives the Cluster of a run its newest credentials. If they are for another API server,
 // the run ends instead, and can still use the ones before while it does.
-func (p *plane) rotate(a *attempt, before *v1alpha1.DataPlane, cluster *remote.Cluster) error {
+func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	f, err := p.fleet, error(nil)
-	if before.Spec.KubernetesCluster.Credentials.APIServerURL != a.dp.Spec.KubernetesCluster.Credentials.APIServerURL {
+	if a.used.Spec.KubernetesCluster.Credentials.APIServerURL != a.dp.Spec.KubernetesCluster.Credentials.APIServerURL {
 		w := newWitness(f.options.Remote)
-		w.changed(before)
+		w.changed(a.used)
 		if _, server := w.changed(a.dp); server {
 			err = remote.ErrServerChanged
 		}
 		w.close()
 	}
+	var panicked error
 	if err == nil {
-		err = cluster.Update(a.dp)
+		panicked = recovered(func() error {
+			err = cluster.Update(a.dp)
+			return nil
+		})
+	}
+	if panicked != nil { // as the user's WrapTransport may; the Cluster still has the old credentials
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		p.cancel(panicked)
+		wakeUp(p.wake)
+		return nil
 	}
 	if err == nil {
-		a.refused = ""
+		a.used, a.refused = a.dp, ""
 		return nil
 	}
 	serverChanged, text := errors.Is(err, remote.ErrServerChanged), err.Error()
@@ -262,8 +273,11 @@ func (p *plane) conclude(a *attempt, err error) {
 	var credentialsChanged, serverChanged bool // since this run began
 	if !ended {
 		p.witness = newWitness(f.options.Remote)
-		if cluster != nil {
-			p.witness.changed(a.dp)
+		if cluster != nil { // which has seen these
+			p.witness.changed(a.used)
+			if a.dp != a.used {
+				p.witness.changed(a.dp)
+			}
 		}
 		if dp != a.dp {
 			credentialsChanged, serverChanged = p.witness.changed(dp)

@@ -29,14 +29,20 @@ func newWitness(options remote.Options) *witness {
 
 // changed returns whether a run for dp would have other credentials than at the call before, or
 // another API server than at the first. Credentials that can't be used are no change; any that
-// can are one after those.
+// can are one after those. A panic of the user's WrapTransport is an error, too.
 func (w *witness) changed(dp *v1alpha1.DataPlane) (credentials, server bool) {
-	if w.cluster == nil {
-		w.cluster, _ = remote.NewCluster(dp, w.options) // its error is no change
-		return w.cluster != nil, false
-	}
 	w.rotated = false
-	err := w.cluster.Update(dp)
+	made := w.cluster != nil
+	err := recovered(func() (err error) {
+		if made {
+			return w.cluster.Update(dp)
+		}
+		w.cluster, err = remote.NewCluster(dp, w.options)
+		return err
+	})
+	if !made {
+		return err == nil, false
+	}
 	return w.rotated, errors.Is(err, remote.ErrServerChanged)
 }
 

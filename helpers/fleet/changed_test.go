@@ -5,6 +5,7 @@ package fleet_test
 
 import (
 	"errors"
+	"net/http"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -12,10 +13,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -143,5 +146,50 @@ func TestFleetEndsTheWaitForAChangeElsewhere(t *testing.T) {
 	token.Store("new")
 	f.modify(dp, label("x", "z"))
 	assert.Equal(t, "new", f.next().cluster.Config().BearerToken)
+	require.NoError(t, f.ended())
+}
+
+// A wrapper of the user that panics is an error, with and without a run.
+func TestFleetSurvivesAWrapperThatPanics(t *testing.T) {
+	f := newFleetTest(t, false, fleet.Options{
+		Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
+		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+			config, err := labelConfig(dp)
+			if dp.Labels["panics"] != "" {
+				config.WrapTransport = func(http.RoundTripper) http.RoundTripper { panic("no wrapper") }
+			}
+			return config, err
+		}},
+	})
+	dp := f.add("a", label("panics", "x"))
+	f.requireState("a", fleet.StateRetrying)
+	dp = f.modify(dp, label("panics", "y"))
+	f.requireNoRun()
+	dp = f.modify(dp, label())
+	r := f.next()
+	dp = f.modify(dp, label("panics", "x", "token", "2"))
+	require.ErrorAs(t, r.cause(t), new(*fleet.PanicError)) // or else it would go on with the old credentials
+	f.requireState("a", fleet.StateRetrying)
+	assert.Equal(t, "panic: no wrapper", f.status("a").LastError)
+	f.modify(dp, label("token", "3"))
+	f.next()
+	require.NoError(t, f.ended())
+}
+
+// A run that ends while the credentials can't be used was for the server before.
+func TestFleetThatIsDoneWhileBrokenRunsAgainForAnotherServer(t *testing.T) {
+	rotations := make(chan error, 10)
+	f := newFleetTest(t, false, fleet.Options{
+		Remote: remote.Options{ConfigFor: labelConfig},
+		Hooks:  fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) { rotations <- err }},
+	})
+	dp := f.add("a")
+	r := f.next()
+	dp = f.modify(dp, label("broken", "x"))
+	require.Error(t, testserver.Receive(t, rotations))
+	r.end <- nil
+	f.requireState("a", fleet.StateDone)
+	f.modify(dp, label("path", "x"))
+	f.next()
 	require.NoError(t, f.ended())
 }

@@ -75,7 +75,8 @@ type Fleet struct {
 //
 // Call New before the informer starts: it sets the informer's watch error handler, so that
 // [Status] can say why the informer can't list. Like client-go's own, it logs each error. To
-// use another handler, set that after New.
+// use another handler, set that after New. An informer has one handler: of several Fleets of one
+// informer, the Status of the last one has its errors.
 func New(informer cache.SharedIndexInformer, run func(context.Context, *remote.Cluster) error, opts Options) *Fleet {
 	f := &Fleet{informer: informer, run: run, options: opts.withDefaults(), overdue: map[types.NamespacedName]int{}}
 	if opts.StartLimit > 0 {
