@@ -55,13 +55,14 @@ type input struct {
 	Root       string                          `json:"root"`
 	Dir        string                          `json:"dir"` // for files; the parent removes it
 	Server     *server                         `json:"server,omitempty"`
+	Gateway    *server                         `json:"gateway,omitempty"`
 	DataPlanes []*openchoreov1alpha1.DataPlane `json:"dataPlanes,omitempty"`
 	Rotated    []*openchoreov1alpha1.DataPlane `json:"rotated,omitempty"` // the same users with other credentials
 }
 
 // rows are in the order of a run. The row informer is last, since it fills the control plane.
 func rows(objects int) []row {
-	return slices.Concat(clientRows(), remoteRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), informerRows(objects))
+	return slices.Concat(clientRows(), remoteRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), gatewayRows(), informerRows(objects))
 }
 
 // run measures the row. The subjects take turns, in another order each round, so that what
