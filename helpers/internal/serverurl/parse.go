@@ -6,6 +6,7 @@ package serverurl
 import (
 	"cmp"
 	"errors"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -45,6 +46,8 @@ func Parse(text string) (*url.URL, error) {
 		return nil, errors.New("must not contain a query or fragment")
 	case u.Hostname() == "":
 		return nil, errors.New("must name a host")
+	case !isHostPort(u): // which url.Parse lets through before Go 1.26
+		return nil, errors.New("must name one host and port, with an IPv6 address in brackets")
 	case strings.ContainsAny(u.Host, `<>"`): // which url.Parse lets through, and HTTP/2 doesn't
 		return nil, errors.New(`must not contain <, > or " in its host`)
 	}
@@ -52,6 +55,17 @@ func Parse(text string) (*url.URL, error) {
 		return nil, errors.New("must not have a port above 65535")
 	}
 	return u, nil
+}
+
+// isHostPort reports whether the URL names a host that can be dialed. Colons other than the
+// one before the port must be in brackets.
+func isHostPort(u *url.URL) bool {
+	address := u.Host
+	if u.Port() == "" {
+		address = strings.TrimSuffix(u.Host, ":") + ":443"
+	}
+	_, _, err := net.SplitHostPort(address)
+	return err == nil
 }
 
 func hasScheme(text, scheme string) bool {
