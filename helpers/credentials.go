@@ -40,7 +40,7 @@ import (
 // certificate that is expired or not valid yet, CAs that are all expired, a certificate
 // that is ignored beside a good one, a private key in clientCert or clientCA, or an observer
 // URL that isn't https. In OpenChoreo v1 they include a clientCA of which no certificate is
-// valid now or one is no authority, an empty name or host, and fields of v0.3. For each field, Validate names the
+// valid now, an empty name or host, and fields of v0.3. For each field, Validate names the
 // first three certificates with a fault and counts the others. Of spec.registry.prefix, it
 // checks only that it is set and has no scheme.
 func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) {
@@ -182,8 +182,9 @@ func fieldErrors(faults ...error) (errs field.ErrorList) {
 // would be a false alarm while a new authority stands beside an old one, and the latest is
 // certain: after it, the gateway refuses every agent that connects. It can refuse an agent
 // earlier: if the agent's own certificate or its authority expires before the others, or if
-// clientCA is no authority but the agent's own certificate, and that is renewed. For a clientCA in a Secret
-// the error is [ErrClientCAInSecret], for one that can't be used a [CredentialsError].
+// clientCA is no authority but the agent's own certificate, and that is renewed. For a clientCA
+// in a Secret the error is [ErrClientCAInSecret], for one that can't be used a
+// [CredentialsError].
 //
 // Without either, the error is [ErrNoCredentials].
 func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {

@@ -166,10 +166,6 @@ func TestValidateV1Warns(t *testing.T) {
 			caValue(append(slices.Clone(ca), pki.PKCS8(pki.ECDSAKey())...)),
 			[]string{fieldCAValue + ": contains a private key, which does not belong there: consider that key disclosed"},
 		},
-		"a certificate that is no authority": {
-			caValue(append(slices.Clone(ca), pki.Certificates(pki.New().Issue("agent", pki.ECDSAKey()))...)),
-			[]string{fieldCAValue + ": certificate 2 is no authority: it is good for one agent, until that renews its certificate"},
-		},
 		"a reference beside a value": {
 			func(dp *v1alpha1.DataPlane) {
 				dp.Spec.ClusterAgent.ClientCA.SecretKeyRef = &v1alpha1.SecretKeyReference{Name: "agent-ca", Key: "ca.crt"}
