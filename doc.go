@@ -51,9 +51,9 @@
 //
 // It fails with a conflict if another manager owns a field and its value differs.
 //
-// Update replaces the whole object by the fields that the Go types have. Later releases
-// of OpenChoreo add fields under the same API version, and an Update of their objects
-// erases those. Controllers write conditions with helpers.PatchConditions.
+// Update replaces the whole object by the fields that the Go types have, which are those of
+// OpenChoreo v0.3 and v1. An Update of objects of other releases erases fields. Controllers
+// write conditions with helpers.PatchConditions.
 //
 // # Readiness
 //
@@ -89,8 +89,8 @@
 // planes among the replicas of a program.
 //
 // RESTConfigFor needs the credentials that OpenChoreo v0.3 stores in a DataPlane. The data
-// planes of v0.9 and later are reached through OpenChoreo's cluster gateway, without
-// watches: see helpers.GatewayConfigFor.
+// planes of v1 are reached through OpenChoreo's cluster gateway: pass helpers.ConfigFor in the
+// options of a Cache or a Fleet.
 //
 // # Testing
 //

@@ -46,7 +46,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	for _, dp := range list {
-		fmt.Println(dp.Namespace, dp.Name, "ready:", helpers.IsReady(dp, helpers.ReadyFrom("Created")))
+		fmt.Println(dp.Namespace, dp.Name, "ready:", helpers.IsReady(dp, helpers.Stock()))
 		target, err := clients.Get(types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
 		if err != nil {
 			fmt.Println(err) // names the fields at fault, never their values

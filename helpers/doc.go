@@ -4,20 +4,21 @@
 // Package helpers turns a DataPlane into a connection to its cluster and tells whether it
 // is ready.
 //
-//	ready := helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated) // if no controller writes Ready
-//	if !helpers.IsReady(dataPlane, ready) {
-//		return fmt.Errorf("not ready: %s", helpers.Evaluate(dataPlane, ready))
+//	stock := helpers.Stock() // what OpenChoreo reports, where no controller writes Ready
+//	if !helpers.IsReady(dataPlane, stock) {
+//		return fmt.Errorf("not ready: %s", helpers.Evaluate(dataPlane, stock))
 //	}
-//	config, err := helpers.RESTConfigFor(dataPlane)
+//	config, err := helpers.ConfigFor(gateway)(dataPlane)
 //	if err != nil {
 //		return err // names the fields at fault, never their values
 //	}
 //	client, err := kubernetes.NewForConfig(config)
 //
-// Which function connects depends on the release of OpenChoreo. In v0.3, DataPlanes hold
-// credentials: use [RESTConfigFor] in short-lived programs and package remote in
-// long-running ones. From v0.9 on they hold none: use [GatewayConfigFor]. No release up to
-// v1.2 writes the conditions Ready, Connected and GatewayProvisioned; see [ReadyFrom].
+// How to connect depends on the release of OpenChoreo. In v0.3, DataPlanes hold credentials, see
+// [RESTConfigFor]. In v1 they hold none, and requests go through the cluster gateway, see
+// [GatewayConfigFor]. [ConfigFor] does what fits. Long-running programs use it with package
+// remote. No release up to v1.2 writes the conditions Ready, Connected and GatewayProvisioned;
+// see [Stock].
 //
 // [RESTConfigFor] returns an ordinary rest.Config that belongs to the caller. It refuses
 // credentials with which client-go would silently fall back to something weaker: plain HTTP,
