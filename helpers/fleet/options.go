@@ -25,7 +25,8 @@ type Options struct {
 	// Remote are the options of the Clusters. If ConfigFor reads more of a DataPlane than its
 	// credentials, the Cluster follows that too. ConfigFor is called for each change of a
 	// DataPlane, with or without a run. It must return soon: a run can't be stopped while it is
-	// called for new credentials.
+	// called for new credentials. Tokens that it makes itself must be kept for as long as they
+	// are good: a new one at each call is a rotation, and ends the wait after a failure.
 	Remote remote.Options
 	// Filter selects the data planes that have runs; the default is all. selected is whether the
 	// same object was selected before, so that a Filter can keep it when it can't decide.
