@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -32,8 +33,8 @@ func (s *session) checkAnswer(req *http.Request, resp *http.Response, kind kind)
 		refused = &reachabilityError{ReachabilityRedirected, errors.New("the server redirects, which is not followed")}
 	case isPage(resp):
 		refused = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server answers %d with a page of HTML, so it is no API server", resp.StatusCode)}
-	case resp.StatusCode == http.StatusUnauthorized && req.Method != http.MethodHead:
-		s.explainUnauthorized(resp)
+	case resp.StatusCode == http.StatusUnauthorized:
+		s.explainUnauthorized(req, resp, nil)
 	}
 	if refused != nil {
 		_ = resp.Body.Close()
@@ -60,32 +61,37 @@ func isPage(resp *http.Response) bool {
 // causeCertificate is the cause, in a Status, of a 401 to a certificate that is not valid now.
 const causeCertificate metav1.CauseType = "ClientCertificateNotValid"
 
-// explainUnauthorized replaces the body of a 401 if the client certificate is not valid now.
-// API servers don't say so. The answer stays a Status, so that IsUnauthorized stays true.
-func (s *session) explainUnauthorized(resp *http.Response) {
+// explainUnauthorized replaces the body of a 401 if the client certificate is not valid now,
+// which API servers don't say, or if ConfigFor returned an error when it was asked for other
+// credentials. The answer is a Status, so that IsUnauthorized stays true.
+func (s *session) explainUnauthorized(req *http.Request, resp *http.Response, asked error) {
 	fault := s.certificateFault()
-	if fault == "" {
+	if kind, _ := s.kindOf(req); kind == lasting || req.Method == http.MethodHead || fault == "" && asked == nil {
 		return
 	}
-	replaceUnauthorized(resp, s.cluster.wrap(errors.New(fault+": Unauthorized")).Error(), metav1.StatusCause{Type: causeCertificate, Message: fault})
-}
-
-// replaceUnauthorized replaces the body of a 401, which stays a Status, so that IsUnauthorized
-// stays true.
-func replaceUnauthorized(resp *http.Response, message string, causes ...metav1.StatusCause) {
-	status := apierrors.NewUnauthorized(message).Status()
+	message, details := "Unauthorized", &metav1.StatusDetails{}
+	if fault != "" {
+		message = fault + ": " + message
+		details.Causes = []metav1.StatusCause{{Type: causeCertificate, Message: fault}}
+	}
+	if asked != nil {
+		message += askedAgain + asked.Error()
+	}
+	status := apierrors.NewUnauthorized(s.cluster.wrap(errors.New(message)).Error()).Status()
 	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-	status.Details = &metav1.StatusDetails{Causes: causes}
+	status.Details = details
 	body, err := json.Marshal(status)
 	if err != nil {
 		return
 	}
 	_ = resp.Body.Close()
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	resp.Header = resp.Header.Clone()
-	resp.Header.Set("Content-Type", "application/json")
-	resp.Header.Del("Content-Encoding")
-	resp.Header.Del("Content-Length")
+	header := http.Header{} // that of a response that a wrapper makes up can be nil
+	maps.Copy(header, resp.Header)
+	header.Set("Content-Type", "application/json")
+	header.Del("Content-Encoding")
+	header.Del("Content-Length")
+	resp.Header = header
 }
 
 // certificateFault says why the client certificate, or an intermediate, is not valid now. It

@@ -58,13 +58,14 @@ type Cluster struct {
 
 	server *url.URL // canonical; never changes
 
-	updating sync.Mutex // held by Update, Close and a request that asks ConfigFor again
-	uid      types.UID
-	dp       *v1alpha1.DataPlane // of the last Update that succeeded
+	updating   sync.Mutex // held by Update, Close and a request that asks ConfigFor again
+	uid        types.UID
+	dp         *v1alpha1.DataPlane // of the last Update that succeeded
+	refusedAt  time.Time           // when a refused request last asked ConfigFor
+	refusedErr error               // what ConfigFor said then
 
 	mu       sync.RWMutex
-	asked    time.Time // when ConfigFor was last asked, and when last because of a refusal
-	refusal  time.Time
+	asked    time.Time             // when a request last asked ConfigFor without a refusal
 	config   *rest.Config          // the newest that could be used
 	current  *session              // nil if there is a reason
 	reason   error                 // why no request is accepted

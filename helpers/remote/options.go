@@ -48,8 +48,10 @@ type Options struct {
 	// client-go reads a BearerTokenFile again by itself.
 	//
 	// ConfigFor must be quick, must make no request, and must not call the Cluster or the
-	// Cache. ExecProvider, AuthProvider, Transport and Timeout are refused with an error that
-	// names the field. An http URL is accepted, and sends tokens in clear text.
+	// Cache. It must return the same until the credentials change: another token at each call
+	// would end all watches every minute. ExecProvider, AuthProvider, Transport and Timeout
+	// are refused with an error that names the field. An http URL is accepted, and sends
+	// tokens in clear text.
 	ConfigFor func(*v1alpha1.DataPlane) (*rest.Config, error)
 
 	// StallTimeout ends a unary request after this long without a byte in either direction.
@@ -79,7 +81,8 @@ type Options struct {
 	// [Cluster.Config] shows. It doesn't cover other clients that are made of Config alone,
 	// such as WebSocket clients, which take no dialer.
 	DialControl func(ctx context.Context, network, address string, c syscall.RawConn) error
-	// OnRotate is called after an Update that has put new credentials in place.
+	// OnRotate is called after new credentials were put in place, by the goroutine of the Update
+	// or of the request that noticed them. It may be called several times at once.
 	OnRotate func(key types.NamespacedName)
 
 	pingAfter, pingTimeout, handshakeTimeout, initialEvents, askEvery, askAfterRefusal time.Duration // for tests

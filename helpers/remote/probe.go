@@ -53,7 +53,11 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	case status == http.StatusOK && body == "ok", status == http.StatusForbidden:
 		return nil
 	case status == http.StatusUnauthorized:
-		err = &reachabilityError{ReachabilityUnauthorized, errors.New("the API server does not accept the credentials")}
+		text := "the API server does not accept the credentials"
+		if _, asked, found := strings.Cut(body, askedAgain); found {
+			text += askedAgain + asked
+		}
+		err = &reachabilityError{ReachabilityUnauthorized, errors.New(text)}
 	case status == http.StatusOK:
 		err = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server answers %q where an API server answers ok", body)}
 	default:

@@ -4,7 +4,6 @@
 package remote
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -16,18 +15,19 @@ import (
 // by then, a read is sent once more. A write isn't, since it may have been carried out.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := (*Cluster)(t)
-	if c.due(&c.asked, c.options.askEvery) {
-		_ = c.refresh() // the credentials may be good still; if not, the error comes below
-	}
+	c.askNowAndThen()
 	before, _ := c.use()
 	resp, err := c.send(req)
 	if !refused(resp, err) {
 		return resp, err
 	}
-	if c.due(&c.refusal, c.options.askAfterRefusal) {
-		if asked := c.refresh(); asked != nil {
-			return c.explainRefresh(resp, err, asked)
-		}
+	asked := c.askAfterRefusal(before)
+	switch {
+	case asked != nil && err != nil:
+		return nil, c.wrap(fmt.Errorf("%w%s%s", err, askedAgain, asked.Error())) // Classify looks at err alone
+	case asked != nil:
+		before.explainUnauthorized(req, resp, asked)
+		return resp, nil
 	}
 	if after, _ := c.use(); after == before || !isRead(req) {
 		return resp, err
@@ -37,6 +37,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return c.send(req)
 }
+
+// askedAgain stands between a refusal and the error of ConfigFor.
+const askedAgain = "; asked for other credentials: "
 
 // refused reports that the other side doesn't accept the credentials, or that this side
 // doesn't accept the other's certificate. A connection that is cut can mean either.
@@ -54,35 +57,59 @@ func refused(resp *http.Response, err error) bool {
 	}
 }
 
+// isRead is false for an upgrade, since a GET can run a command by it.
 func isRead(req *http.Request) bool {
-	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && (req.Body == nil || req.Body == http.NoBody)
+	return (req.Method == http.MethodGet || req.Method == http.MethodHead) &&
+		(req.Body == nil || req.Body == http.NoBody) && req.Header.Get("Upgrade") == ""
 }
 
-// due reports that at is at least d ago, and makes it now. Of several callers, one gets true.
-func (c *Cluster) due(at *time.Time, d time.Duration) bool {
+// askNowAndThen asks ConfigFor again if no request has for a while. Its error doesn't matter
+// while the credentials are accepted.
+func (c *Cluster) askNowAndThen() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	if now.Sub(*at) < d {
-		return false
+	due := time.Since(c.asked) >= c.options.askEvery
+	if due {
+		c.asked = time.Now()
 	}
-	*at = now
-	return true
+	c.mu.Unlock()
+	if due {
+		_ = c.refresh(c.ask)
+	}
 }
 
-// refresh asks ConfigFor for the same DataPlane again. Another result takes effect as in
-// Update. After an error, the connection stays as it was.
-func (c *Cluster) refresh() error {
-	rotated, err := c.ask()
+// askAfterRefusal asks ConfigFor again after the credentials of a session were refused, and
+// returns its error. It doesn't ask if there are other credentials by now. If the last refusal
+// was a moment ago, it returns the error of then. A request that is refused while another
+// one asks waits for the answer.
+func (c *Cluster) askAfterRefusal(refused *session) error {
+	return c.refresh(func() (rotated bool, err error) {
+		if current, _ := c.use(); current != refused {
+			return false, nil
+		}
+		if time.Since(c.refusedAt) >= c.options.askAfterRefusal {
+			c.refusedAt = time.Now()
+			rotated, c.refusedErr = c.ask()
+		}
+		return rotated, c.refusedErr
+	})
+}
+
+// refresh calls ask with updating held, and OnRotate without.
+func (c *Cluster) refresh(ask func() (rotated bool, err error)) error {
+	rotated, err := func() (bool, error) {
+		c.updating.Lock()
+		defer c.updating.Unlock()
+		return ask()
+	}()
 	if rotated && c.options.OnRotate != nil {
 		c.options.OnRotate(c.key)
 	}
 	return err
 }
 
+// ask asks ConfigFor for the same DataPlane again. Another result takes effect as in
+// Update. After an error, the connection stays as it was. The caller holds updating.
 func (c *Cluster) ask() (rotated bool, err error) {
-	c.updating.Lock()
-	defer c.updating.Unlock()
 	if s, _ := c.use(); s == nil {
 		return false, nil // closed, or an Update has failed, which the request reports
 	}
@@ -91,14 +118,4 @@ func (c *Cluster) ask() (rotated bool, err error) {
 		return false, err
 	}
 	return c.rotate(config)
-}
-
-// explainRefresh adds the error of ConfigFor to an answer or an error that says that the
-// credentials are refused.
-func (c *Cluster) explainRefresh(resp *http.Response, err, asked error) (*http.Response, error) {
-	if err != nil {
-		return nil, c.wrap(fmt.Errorf("%w; asked for other credentials: %w", err, asked))
-	}
-	replaceUnauthorized(resp, c.wrap(errors.New("Unauthorized; asked for other credentials: "+asked.Error())).Error())
-	return resp, nil
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +41,7 @@ var errAgain = errors.New("the credentials were replaced before the request was 
 // roundTrip sends a request with a body of its own, and closes that.
 func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Response, error) {
 	r := &request{session: s, since: time.Now(), caller: req.Context()}
-	r.kind, r.initial = kindOf(req, strings.TrimRight(s.cluster.server.Path, "/"))
+	r.kind, r.initial = s.kindOf(req)
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	r.startLimit()
 	if !s.enter(r) {
@@ -72,6 +71,10 @@ func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Respon
 		return nil, err
 	}
 	return s.checkAnswer(req, resp, r.kind)
+}
+
+func (s *session) kindOf(req *http.Request) (_ kind, initial bool) {
+	return kindOf(req, s.cluster.server.Path) // which has no slash at its end
 }
 
 // answer makes the request the body of its response. It returns false for a request that was
@@ -113,10 +116,14 @@ func (r *request) wait() {
 }
 
 // start takes note that the request goes out on a connection. It returns false for a request
-// that was stopped while it waited, which must not go out.
+// that must not go out: one that was stopped while it waited, and one that a wrapper held until
+// the credentials were replaced.
 func (r *request) start() bool {
 	r.session.mu.Lock()
 	defer r.session.mu.Unlock()
+	if r.unsent && r.session.rotated {
+		r.cancel(r.cause())
+	}
 	if r.unsent && r.ctx.Err() != nil {
 		return false
 	}
