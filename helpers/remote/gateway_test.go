@@ -4,18 +4,24 @@
 package remote_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -106,6 +112,65 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 				assert.NotContains(t, err.Error(), "the API server answers", "the gateway did")
 			}
 		})
+	}
+}
+
+// An API server may take longer than a watch lasts to list, and to begin a watch.
+func TestInformersThroughTheGatewayOfASlowAPIServer(t *testing.T) {
+	t.Parallel()
+	const objects = 20_000
+	var list bytes.Buffer
+	list.WriteString(`{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[`)
+	for i := range objects {
+		fmt.Fprintf(&list, `{"metadata":{"name":"a%d","namespace":"x","resourceVersion":"1"}},`, i)
+	}
+	list.WriteString(`{"metadata":{"name":"last","namespace":"x","resourceVersion":"1"}}]}`)
+	var lists, watches atomic.Int32
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Query().Get("watch") == "" {
+			lists.Add(1)
+			pause(r, 6*time.Second)
+			_, _ = w.Write(list.Bytes())
+			return
+		}
+		// The event comes late in the second watch.
+		if watches.Add(1) == 2 {
+			pause(r, 4*time.Second)
+			_, _ = io.WriteString(w, `{"type":"MODIFIED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"last","namespace":"x","resourceVersion":"2"}}}`)
+			return
+		}
+		pause(r, 2*time.Second)
+	}))
+	cluster, err := remote.NewCluster(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	config := cluster.Config()
+	config.ContentType = "application/json"
+	client, err := kubernetes.NewForConfigAndClient(config, cluster.HTTPClient())
+	require.NoError(t, err)
+	factory := informers.NewSharedInformerFactory(client, 0)
+	informer := factory.Core().V1().ConfigMaps().Informer()
+	t.Cleanup(factory.Shutdown)
+	stop := make(chan struct{})
+	t.Cleanup(func() { close(stop) })
+	factory.Start(stop)
+	require.Eventually(t, informer.HasSynced, time.Minute, 10*time.Millisecond)
+	assert.Len(t, informer.GetStore().ListKeys(), objects+1)
+	require.Eventually(t, func() bool {
+		last, _, err := informer.GetStore().GetByKey("x/last")
+		return err == nil && last.(*corev1.ConfigMap).ResourceVersion == "2"
+	}, time.Minute, 10*time.Millisecond)
+	assert.Equal(t, int32(1), lists.Load())
+}
+
+// pause is the time that an API server takes.
+func pause(r *http.Request, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-r.Context().Done():
 	}
 }
 
