@@ -121,7 +121,7 @@ func CredentialsFor(config *rest.Config) (v1alpha1.APIServerCredentials, error) 
 	}
 	host, err := hostURL(&loaded)
 	if err != nil {
-		return none, errors.Join(append(errs, fmt.Errorf("Host: %w", err))...)
+		return none, errors.Join(append(errs, fmt.Errorf("%s: %w", "Host", err))...)
 	}
 	encode := base64.StdEncoding.EncodeToString
 	creds := v1alpha1.APIServerCredentials{

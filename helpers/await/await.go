@@ -234,14 +234,13 @@ func (e *Error) unknownTypes() (texts []string) {
 		if slices.ContainsFunc(verdicts, func(v helpers.Verdict) bool { return v.Type == conditionType }) {
 			continue
 		}
-		text := conditionType + " not reported"
+		hint := ""
 		for _, v := range verdicts {
 			if strings.EqualFold(v.Type, conditionType) {
-				text += fmt.Sprintf(" (did you mean %s?)", v.Type)
-				break
+				hint = fmt.Sprintf(" (did you mean %s?)", v.Type)
 			}
 		}
-		texts = append(texts, text)
+		texts = append(texts, conditionType+" not reported"+hint)
 	}
 	return texts
 }

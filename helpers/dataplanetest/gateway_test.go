@@ -85,7 +85,7 @@ func testGateway(t *testing.T, at planeAt) {
 		"a large body is refused":                {path: prefix + "/api/v1/namespaces", method: http.MethodPost, body: make([]byte, 11<<20), code: 413},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if test.header != nil && at.gateway.TLSClientConfig.NextProtos == nil {
+			if test.header != nil {
 				config := rest.CopyConfig(at.gateway)
 				config.NextProtos = []string{"http/1.1"} // HTTP/2 has no upgrades
 				client, err = rest.HTTPClientFor(config)

@@ -20,7 +20,7 @@ const Redacted = "REDACTED"
 
 // Redacted returns a deep copy without secrets, to show or to send elsewhere, never to
 // write back. It replaces these by the constant [Redacted]: the client key and the
-// observer's password, user names and passwords in URLs, a certificate field that holds
+// observer's password, user names and passwords in URLs, caCert and clientCert if they hold
 // anything but certificates, and the annotations in which kubectl apply, kapp and Rancher
 // keep a copy of the object. It removes managed fields, which hold no values and are long.
 // Empty fields stay empty. It returns nil for nil.

@@ -142,7 +142,7 @@ func explain(err error) error {
 		authority x509.UnknownAuthorityError
 		hostname  x509.HostnameError
 	)
-	advice := ""
+	var advice string
 	switch {
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		advice = "the cluster gateway does not accept the client certificate; " + setCertificate
