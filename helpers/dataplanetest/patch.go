@@ -21,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	clienttesting "k8s.io/client-go/testing"
+	"sigs.k8s.io/structured-merge-diff/v4/typed"
+	"sigs.k8s.io/structured-merge-diff/v4/value"
 )
 
 func (s *store) patch(action clienttesting.PatchActionImpl) (*unstructured.Unstructured, error) {
@@ -130,12 +132,19 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	if err := yaml.Unmarshal(action.Patch, &configuration.Object); err != nil {
 		return nil, apierrors.NewBadRequest("error decoding YAML: " + err.Error())
 	}
+	applied := part(configuration, action.Subresource)
 	if configuration.GroupVersionKind() == s.GroupVersionKind { // else, the field manager refuses it
-		if _, err := s.fields().FromUnstructured(configuration.Object); err != nil {
+		changes, err := s.wouldChange(current, configuration)
+		if err != nil {
 			return nil, err
 		}
+		if changes {
+			// The manager gets a new time even if the changes are not of this part. A generation makes
+			// the field manager see a change. It has no manager, and finish and complete replace it.
+			applied.SetGeneration(current.GetGeneration() + 1)
+		}
 	}
-	object, err := s.managers[action.Subresource].Apply(part(current, action.Subresource), part(configuration, action.Subresource),
+	object, err := s.managers[action.Subresource].Apply(part(current, action.Subresource), applied,
 		options.FieldManager, options.Force != nil && *options.Force)
 	if err != nil {
 		return nil, err
@@ -160,6 +169,20 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 		return nil, err
 	}
 	return s.write(nil, after, r.dryRun), nil
+}
+
+// wouldChange reports whether a configuration would change an object if all of it were applied.
+func (s *store) wouldChange(live, configuration *unstructured.Unstructured) (bool, error) {
+	applied, err := s.fields().FromUnstructured(configuration.Object)
+	if err != nil {
+		return false, err
+	}
+	before, err := s.fields().FromUnstructured(live.Object, typed.AllowDuplicates)
+	if err != nil {
+		return false, err
+	}
+	after, err := before.Merge(applied)
+	return err == nil && !value.Equals(before.AsValue(), after.AsValue()), err
 }
 
 // part returns a copy of what a subresource may change of an object, and of what identifies it.

@@ -84,6 +84,38 @@ func testApplyRemoves(t *testing.T, s *space) {
 	assert.Empty(t, applied.Labels)
 }
 
+func testApplyTime(t *testing.T, s *space) {
+	spec := ApplySpec(s.namespace, "prod")
+	_, err := s.dataPlanes.Apply(t.Context(), spec, ApplyAs("one"))
+	require.NoError(t, err)
+	dp, err := s.dataPlanes.Apply(t.Context(), spec, ApplyAs("two"))
+	require.NoError(t, err)
+	old := metav1.Unix(1_700_000_000, 0)
+	for i := range dp.ManagedFields {
+		dp.ManagedFields[i].Time = &old
+	}
+	dp.Labels = map[string]string{"tier": "gold"} // API servers write no change of times alone
+	dp, err = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "three"})
+	require.NoError(t, err)
+
+	again, err := s.dataPlanes.Apply(t.Context(), spec, ApplyAs("one"))
+	require.NoError(t, err)
+	AssertSame(t, dp, again, "the same again changes no time")
+
+	managers := func(dp *v1alpha1.DataPlane) (names []string) {
+		for _, entry := range dp.ManagedFields {
+			names = append(names, entry.Manager)
+		}
+		return names
+	}
+	spec.WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(9))
+	again, err = s.dataPlanes.Apply(t.Context(), spec, ApplyAs("one"))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"two", "one", "three"}, managers(again), "those who apply are in the order of their times")
+	assert.NotEqual(t, dp.ResourceVersion, again.ResourceVersion)
+	assert.Equal(t, dp.Status, again.Status)
+}
+
 func testUpdateTakesFields(t *testing.T, s *space) {
 	dp, err := s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), ApplyAs("one"))
 	require.NoError(t, err)

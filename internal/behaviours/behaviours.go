@@ -79,6 +79,7 @@ func Run(t *testing.T, server Server) {
 		{"apply of another's field conflicts unless forced", testApplyConflict},
 		{"apply of a stale object conflicts", testApplyStale},
 		{"apply removes what it no longer names", testApplyRemoves},
+		{"apply notes when it last made a difference, even one that is left alone", testApplyTime},
 		{"an update takes fields from those who applied them", testUpdateTakesFields},
 		{"extract gives what a manager applied", testExtract},
 		{"extract gives the status that a manager applied", testExtractStatus},
