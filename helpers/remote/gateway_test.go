@@ -5,7 +5,6 @@ package remote_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -261,7 +260,7 @@ func TestCacheOfOneKindHasNoOther(t *testing.T) {
 	_, err := remote.FromListers(nil, listers.NewClusterDataPlaneLister(indexer))(types.NamespacedName{Namespace: "default", Name: "prod"})
 	assert.True(t, apierrors.IsNotFound(err))
 	var status apierrors.APIStatus
-	require.True(t, errors.As(err, &status))
+	require.ErrorAs(t, err, &status)
 	assert.Equal(t, "dataplanes", status.Status().Details.Kind)
 	_, err = remote.FromListers(listers.NewDataPlaneLister(indexer), nil)(types.NamespacedName{Name: "prod"})
 	require.ErrorAs(t, err, &status)

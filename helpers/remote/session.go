@@ -163,7 +163,7 @@ func (s *session) retire(reason error, rotated bool) {
 	idle := len(s.requests) == 0
 	for r := range s.requests {
 		// Through OpenChoreo's cluster gateway, watches have no headers before they end.
-		if rotated && r.kind == watch && !r.unsent && !(r.initial && r.answered.Load()) {
+		if rotated && r.kind == watch && !r.unsent && (!r.initial || !r.answered.Load()) {
 			r.endWatchSoon()
 		}
 	}
