@@ -177,7 +177,7 @@ func TestAnExecThatIsCutIsNotSentAgain(t *testing.T) {
 	require.NoError(t, err)
 	req.Header.Set("Upgrade", "websocket")
 	req.Header.Set("Connection", "Upgrade")
-	_, err = c.HTTPClient().Do(req) //nolint:bodyclose // there is none
+	_, err = c.HTTPClient().Do(req)
 	require.Error(t, err)
 	assert.EqualValues(t, 1, sent.Load())
 }
