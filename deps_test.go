@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"helpers/informer": {"apis/openchoreo/v1alpha1", "helpers", "internal/lastapplied"},
 	"helpers/observer": {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl"},
 	"helpers/registry": {"apis/openchoreo/v1alpha1", "helpers"},
-	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/gateway", "helpers/internal/serverurl", "listers/openchoreo/v1alpha1"},
+	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/gateway", "helpers/internal/requestinfo", "helpers/internal/serverurl", "listers/openchoreo/v1alpha1"},
 
 	"helpers/internal/gateway":     {"helpers/internal/requestinfo"},
 	"helpers/internal/requestinfo": {},

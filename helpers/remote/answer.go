@@ -18,17 +18,19 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
 // checkAnswer refuses answers that no API server gives, and adds to a 401 that the client
 // certificate is not valid now. It leaves alone what a proxied service may answer, but for a
 // long Retry-After.
-func (s *session) checkAnswer(req *http.Request, resp *http.Response, kind kind) (*http.Response, error) {
+func (s *session) checkAnswer(req *http.Request, resp *http.Response, lifetime requestinfo.Lifetime) (*http.Response, error) {
 	var refused *reachabilityError
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols && req.Header.Get("Upgrade") == "":
 		refused = &reachabilityError{ReachabilityNotReady, errors.New("the server switches protocols without being asked")}
-	case kind == lasting:
+	case lifetime == requestinfo.Stream:
 	case isRedirect(resp):
 		refused = &reachabilityError{ReachabilityRedirected, errors.New("the server redirects, which is not followed")}
 	case isPage(resp):
@@ -66,7 +68,7 @@ const causeCertificate metav1.CauseType = "ClientCertificateNotValid"
 // credentials. The answer is a Status, so that IsUnauthorized stays true.
 func (s *session) explainUnauthorized(req *http.Request, resp *http.Response, asked error) {
 	fault := s.certificateFault()
-	if kind, _ := s.kindOf(req); kind == lasting || req.Method == http.MethodHead || fault == "" && asked == nil {
+	if s.infoOf(req).Lifetime == requestinfo.Stream || req.Method == http.MethodHead || fault == "" && asked == nil {
 		return
 	}
 	message, details := "Unauthorized", &metav1.StatusDetails{}

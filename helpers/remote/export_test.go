@@ -4,7 +4,6 @@
 package remote
 
 import (
-	"net/http"
 	"time"
 )
 
@@ -24,10 +23,4 @@ func (o Options) WithInitialEvents(limit time.Duration) Options {
 func (o Options) WithAsking(every, afterRefusal time.Duration) Options {
 	o.askEvery, o.askAfterRefusal = every, afterRefusal
 	return o
-}
-
-// KindOf tells the kind of a request to a server whose URL has this path.
-func KindOf(req *http.Request, basePath string) string {
-	kind, _ := kindOf(req, basePath)
-	return [...]string{unary: "unary", watch: "watch", lasting: "lasting"}[kind]
 }

@@ -25,66 +25,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-func TestKindsOfRequests(t *testing.T) {
-	for want, paths := range map[string][]string{
-		"watch": {
-			"/api/v1/pods?watch=1",
-			"/api/v1/pods?watch=t",
-			"/api/v1/pods?watch=True",
-			"/api/v1/pods?watch=TRUE",
-			"/api/v1/pods?watch", // as API servers read it
-			"/apis/apps/v1/deployments?watch=true&limit=5",
-			"/apis/apps/v1/namespaces/x/deployments?limit=5&watch=true",
-			"/api/v1/watch/pods",
-			"/apis/apps/v1/watch/namespaces/x/deployments/y",
-			"/api/v1/namespaces/x/pods/y?watch=true",
-		},
-		"lasting": {
-			"/api/v1/namespaces/x/pods/y/exec?command=ls",
-			"/api/v1/namespaces/x/pods/y/attach",
-			"/api/v1/namespaces/x/pods/y/portforward",
-			"/api/v1/namespaces/x/pods/y/log?follow=true",
-			"/api/v1/namespaces/x/pods/y/log?container=c&follow=1",
-			"/api/v1/namespaces/x/services/y/proxy/a/b",
-			"/api/v1/namespaces/x/services/y/proxy/a?watch=true",
-			"/api/v1/nodes/y/proxy/metrics",
-		},
-		"unary": {
-			"/api/v1/pods",
-			"/api/v1/pods?watch=false",
-			"/api/v1/pods?watch=False",
-			"/api/v1/pods?watch=0",
-			"/api/v1/pods?follow=true",
-			"/api/v1/namespaces/x/pods/y/log",
-			"/api/v1/namespaces/x/pods/y/log?follow=false",
-			"/api/v1/namespaces/log/pods?follow=true",
-			"/api/v1/namespaces/proxy",
-			"/api/v1/namespaces/watch",
-			"/api/v1/namespaces/x/configmaps/proxy",
-			"/apis/apps/v1/namespaces/x/deployments/exec",
-			"/apis/apps/v1/namespaces/x/deployments/y/status",
-			"/apis/apps/v1/namespaces/x/deployments/log/scale",
-			"/healthz/log?follow=true",
-			"/readyz?watch=true",
-			"/api",
-			"/apis",
-			"/",
-			"",
-			"/proxy/api/v1/log",
-		},
-	} {
-		for _, path := range paths {
-			for _, base := range []string{"", "/proxy", "/k8s/clusters/exec"} {
-				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://host"+base+path, nil)
-				require.NoError(t, err)
-				assert.Equal(t, want, remote.KindOf(req, base), base+path)
-				req.Header.Set("Upgrade", "SPDY/3.1")
-				assert.Equal(t, "lasting", remote.KindOf(req, base), "an upgrade of "+base+path)
-			}
-		}
-	}
-}
-
 // hang answers as the query says: with nothing at all, or with the start of a body.
 func hang(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("start") != "" {

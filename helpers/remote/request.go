@@ -12,20 +12,22 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
 // request is a request under way until its response has ended, and the body of that.
 type request struct {
-	session *session
-	caller  context.Context
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	limit   *time.Timer // nil for none
-	once    sync.Once
-	kind    kind
-	body    io.ReadCloser
-	lasts   bool           // the body has no limit
-	events  *initialEvents // of the body; nil if there are none, and after their end
+	session  *session
+	caller   context.Context
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	limit    *time.Timer // nil for none
+	once     sync.Once
+	lifetime requestinfo.Lifetime
+	body     io.ReadCloser
+	lasts    bool           // the body has no limit
+	events   *initialEvents // of the body; nil if there are none, and after their end
 
 	answered atomic.Bool // there are response headers
 	// Guarded by the session's lock.
@@ -41,7 +43,8 @@ var errAgain = errors.New("the credentials were replaced before the request was 
 // roundTrip sends a request with a body of its own, and closes that.
 func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Response, error) {
 	r := &request{session: s, since: time.Now(), caller: req.Context()}
-	r.kind, r.initial = s.kindOf(req)
+	info := s.infoOf(req)
+	r.lifetime, r.initial = info.Lifetime, info.InitialEvents
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	r.startLimit()
 	if !s.enter(r) {
@@ -70,11 +73,11 @@ func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Respon
 		r.end()
 		return nil, err
 	}
-	return s.checkAnswer(req, resp, r.kind)
+	return s.checkAnswer(req, resp, r.lifetime)
 }
 
-func (s *session) kindOf(req *http.Request) (_ kind, initial bool) {
-	return kindOf(req, s.cluster.server.Path) // which has no slash at its end
+func (s *session) infoOf(req *http.Request) requestinfo.Info {
+	return requestinfo.Of(req, s.cluster.server.Path)
 }
 
 // answer makes the request the body of its response. It returns false for a request that was
@@ -84,7 +87,7 @@ func (r *request) answer(resp *http.Response) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.unsent = false
-	if r.cut() || r.kind == watch && s.rotated {
+	if r.cut() || r.lifetime == requestinfo.Watch && s.rotated {
 		return false
 	}
 	r.answered.Store(true)
@@ -92,7 +95,7 @@ func (r *request) answer(resp *http.Response) bool {
 	if resp.Body == nil { // as in a response that a wrapper makes up
 		resp.Body = http.NoBody
 	}
-	r.body, r.lasts = resp.Body, r.kind != unary && resp.StatusCode < 300
+	r.body, r.lasts = resp.Body, r.lifetime != requestinfo.Unary && resp.StatusCode < 300
 	if r.lasts && r.initial {
 		r.events = newInitialEvents(resp.Header.Get("Content-Type"))
 	}
@@ -138,9 +141,9 @@ func (r *request) cause() error {
 	switch {
 	case !s.rotated:
 		return s.reason
-	case r.kind == watch && r.answered.Load():
+	case r.lifetime == requestinfo.Watch && r.answered.Load():
 		return io.EOF
-	case r.kind == watch, r.unsent:
+	case r.lifetime == requestinfo.Watch, r.unsent:
 		return errAgain
 	}
 	return s.reason
@@ -230,7 +233,7 @@ func (e *limitError) Is(target error) bool { return target == context.DeadlineEx
 func (r *request) startLimit() {
 	c := r.session.cluster
 	limit := c.options.StallTimeout
-	if r.kind != unary {
+	if r.lifetime != requestinfo.Unary {
 		limit = c.options.WatchStart
 	}
 	r.limit = time.AfterFunc(limit, func() {
@@ -239,7 +242,7 @@ func (r *request) startLimit() {
 		r.session.mu.Unlock()
 		var err error
 		switch {
-		case r.kind != unary && !answered:
+		case r.lifetime != requestinfo.Unary && !answered:
 			initial = false
 			err = fmt.Errorf("no response headers within %s", c.options.WatchStart)
 		case initial:
@@ -261,7 +264,7 @@ type upload struct {
 }
 
 func (u *upload) Read(p []byte) (int, error) {
-	if u.request.kind == unary && !u.request.answered.Load() {
+	if u.request.lifetime == requestinfo.Unary && !u.request.answered.Load() {
 		u.request.progress()
 	}
 	return u.ReadCloser.Read(p)

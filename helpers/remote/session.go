@@ -17,6 +17,8 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/connrotation"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
 // session is what a Cluster has for one set of credentials: connections, and the requests
@@ -84,7 +86,7 @@ func (s *session) dial(ctx context.Context, network, address string) (net.Conn, 
 // dialStream makes a connection for a client that upgrades it by itself, as SPDY clients do. It
 // is a lasting request until it is closed.
 func (s *session) dialStream(ctx context.Context, network, address string) (net.Conn, error) {
-	r := &request{session: s, kind: lasting}
+	r := &request{session: s, lifetime: requestinfo.Stream}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	if !s.enter(r) {
 		r.cancel(nil)
@@ -156,14 +158,14 @@ func (s *session) retire(reason error, rotated bool) {
 	if s.timers == nil {
 		options := s.cluster.options
 		s.timers = []*time.Timer{
-			time.AfterFunc(options.CloseGrace, func() { s.stop(func(r *request) bool { return r.kind != watch }) }),
+			time.AfterFunc(options.CloseGrace, func() { s.stop(func(r *request) bool { return r.lifetime != requestinfo.Watch }) }),
 			time.AfterFunc(options.initialEvents, func() { s.stop(func(r *request) bool { return r.initial }) }),
 		}
 	}
 	idle := len(s.requests) == 0
 	for r := range s.requests {
 		// Through OpenChoreo's cluster gateway, watches have no headers before they end.
-		if rotated && r.kind == watch && !r.unsent && (!r.initial || !r.answered.Load()) {
+		if rotated && r.lifetime == requestinfo.Watch && !r.unsent && (!r.initial || !r.answered.Load()) {
 			r.endWatchSoon()
 		}
 	}
@@ -174,7 +176,7 @@ func (s *session) retire(reason error, rotated bool) {
 		if rotated {
 			return r.unsent
 		}
-		return r.kind != unary
+		return r.lifetime != requestinfo.Unary
 	})
 	if idle {
 		s.end()
