@@ -132,20 +132,19 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	if err := yaml.Unmarshal(action.Patch, &configuration.Object); err != nil {
 		return nil, apierrors.NewBadRequest("error decoding YAML: " + err.Error())
 	}
-	applied := part(configuration, action.Subresource)
+	changes := false
 	if configuration.GroupVersionKind() == s.GroupVersionKind { // else, the field manager refuses it
-		changes, err := s.wouldChange(current, configuration)
-		if err != nil {
+		if changes, err = s.wouldChange(current, configuration); err != nil {
 			return nil, err
 		}
-		if changes {
-			// The manager gets a new time even if the changes are not of this part. A generation makes
-			// the field manager see a change. It has no manager, and finish and complete replace it.
-			applied.SetGeneration(current.GetGeneration() + 1)
-		}
 	}
-	object, err := s.managers[action.Subresource].Apply(part(current, action.Subresource), applied,
+	fields := s.managers[action.Subresource]
+	object, err := fields.Apply(part(current, action.Subresource), part(configuration, action.Subresource),
 		options.FieldManager, options.Force != nil && *options.Force)
+	if err == nil && changes { // the manager gets a new time, even if no change is of this part
+		renewed := renew(object.(*unstructured.Unstructured), options.FieldManager, action.Subresource)
+		object, err = fields.Update(renewed, renewed.DeepCopy(), options.FieldManager) // sorts by times
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +182,18 @@ func (s *store) wouldChange(live, configuration *unstructured.Unstructured) (boo
 	}
 	after, err := before.Merge(applied)
 	return err == nil && !value.Equals(before.AsValue(), after.AsValue()), err
+}
+
+// renew gives the entry of a manager that applies the present time.
+func renew(raw *unstructured.Unstructured, manager, subresource string) *unstructured.Unstructured {
+	at, entries := now(), raw.GetManagedFields()
+	for i, entry := range entries {
+		if entry.Operation == metav1.ManagedFieldsOperationApply && entry.Manager == manager && entry.Subresource == subresource {
+			entries[i].Time = &at
+		}
+	}
+	raw.SetManagedFields(entries)
+	return raw
 }
 
 // part returns a copy of what a subresource may change of an object, and of what identifies it.
