@@ -82,6 +82,12 @@ func testApplyRemoves(t *testing.T, s *space) {
 	require.NoError(t, err)
 	assert.Empty(t, applied.Spec.Registry.SecretRef)
 	assert.Empty(t, applied.Labels)
+
+	_, err = s.dataPlanes.Apply(t.Context(), withSecret, ApplyAs("one"))
+	require.NoError(t, err)
+	patch := []byte(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": "DataPlane", "status": {"observedGeneration": 9}}`)
+	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.ApplyPatchType, patch, metav1.PatchOptions{FieldManager: "one"})
+	require.True(t, apierrors.IsBadRequest(err), "without metadata, it removes the name, too: %v", err)
 }
 
 func testApplyTime(t *testing.T, s *space) {
