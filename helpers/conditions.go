@@ -121,64 +121,63 @@ type Report struct {
 	Generation int64 `json:"generation,omitempty"`
 	// ObservedGeneration is status.observedGeneration; 0 if not reported.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Ready, Connected and GatewayProvisioned are always there, reported or not.
+	// The four types that the API defines are always there, reported or not.
 	Ready              Verdict `json:"ready"`
 	Connected          Verdict `json:"connected"`
 	GatewayProvisioned Verdict `json:"gatewayProvisioned"`
+	Created            Verdict `json:"created"`
 	// Others are all other reported types, by name.
 	Others []Verdict `json:"others,omitempty"`
 }
 
 // Evaluate reads all conditions of dp. For nil, every verdict is Unknown with
-// [CodeNoObject]. Types other than the three that the API defines decide nothing, except
-// for [Stock] and [ReadyFrom].
+// [CodeNoObject]. Only the condition Ready decides Ready, except with [Stock] and
+// [ReadyFrom].
 func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) (report Report) {
 	o := newEvaluateOptions(opts)
 	report.Ready.reset(dp, v1alpha1.DataPlaneConditionReady)
 	report.Connected.reset(dp, v1alpha1.DataPlaneConditionConnected)
 	report.GatewayProvisioned.reset(dp, v1alpha1.DataPlaneConditionGatewayProvisioned)
+	report.Created.reset(dp, v1alpha1.DataPlaneConditionCreated)
 	if dp == nil {
 		return report
 	}
 	report.Namespace, report.Name = dp.Namespace, dp.Name
 	report.Generation, report.ObservedGeneration = dp.Generation, dp.Status.ObservedGeneration
+	others := make([]*metav1.Condition, 0, 8)
 	for i := range dp.Status.Conditions {
 		c := &dp.Status.Conditions[i]
-		switch c.Type {
-		case v1alpha1.DataPlaneConditionReady:
-			o.add(&report.Ready, dp, c)
-		case v1alpha1.DataPlaneConditionConnected:
-			o.add(&report.Connected, dp, c)
-		case v1alpha1.DataPlaneConditionGatewayProvisioned:
-			o.add(&report.GatewayProvisioned, dp, c)
-		default:
-			report.Others = append(report.Others, Verdict{Type: c.Type, Code: CodeNotReported})
-			o.add(&report.Others[len(report.Others)-1], dp, c)
+		if v := report.defined(c.Type); v != nil {
+			o.add(v, dp, c)
+		} else {
+			others = append(others, c)
 		}
 	}
-	report.Others = mergeByType(report.Others)
+	if len(others) > 0 {
+		report.Others = o.readAll(dp, others)
+	}
 	o.conclude(&report.Connected, dp)
 	o.conclude(&report.Ready, dp)
 	return report
 }
 
-// mergeByType sorts verdicts, and leaves one of each type.
-func mergeByType(verdicts []Verdict) []Verdict {
-	slices.SortStableFunc(verdicts, func(a, b Verdict) int { return cmp.Compare(a.Type, b.Type) })
-	merged := verdicts[:0]
-	for i := range verdicts {
-		if last := len(merged) - 1; last >= 0 && merged[last].Type == verdicts[i].Type {
-			merged[last].merge(verdicts[i])
-		} else {
-			merged = append(merged, verdicts[i])
+// readAll sorts conditions, and returns a verdict on each of their types.
+func (o *evaluateOptions) readAll(dp *v1alpha1.DataPlane, conditions []*metav1.Condition) []Verdict {
+	slices.SortStableFunc(conditions, func(a, b *metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
+	verdicts := make([]Verdict, 0, len(conditions))
+	for i, c := range conditions {
+		if i == 0 || c.Type != conditions[i-1].Type {
+			verdicts = append(verdicts, Verdict{Type: c.Type, Code: CodeNotReported})
 		}
+		o.add(&verdicts[len(verdicts)-1], dp, c)
 	}
-	return merged
+	return verdicts
 }
 
-// Verdicts returns all verdicts: Ready, Connected, GatewayProvisioned, and the others.
+// Verdicts returns all verdicts: Ready, Connected, GatewayProvisioned, Created, and the
+// others.
 func (r Report) Verdicts() []Verdict {
-	return append([]Verdict{r.Ready, r.Connected, r.GatewayProvisioned}, r.Others...)
+	return append([]Verdict{r.Ready, r.Connected, r.GatewayProvisioned, r.Created}, r.Others...)
 }
 
 // Verdict returns the verdict on a condition type. A type that is not in the report is
@@ -191,6 +190,19 @@ func (r Report) Verdict(conditionType string) Verdict {
 }
 
 func (r *Report) find(conditionType string) *Verdict {
+	if v := r.defined(conditionType); v != nil {
+		return v
+	}
+	for i := range r.Others {
+		if r.Others[i].Type == conditionType {
+			return &r.Others[i]
+		}
+	}
+	return nil
+}
+
+// defined returns the verdict on a type that the API defines, and nil for others.
+func (r *Report) defined(conditionType string) *Verdict {
 	switch conditionType {
 	case r.Ready.Type:
 		return &r.Ready
@@ -198,11 +210,8 @@ func (r *Report) find(conditionType string) *Verdict {
 		return &r.Connected
 	case r.GatewayProvisioned.Type:
 		return &r.GatewayProvisioned
-	}
-	for i := range r.Others {
-		if r.Others[i].Type == conditionType {
-			return &r.Others[i]
-		}
+	case r.Created.Type:
+		return &r.Created
 	}
 	return nil
 }
@@ -242,20 +251,13 @@ func (v *Verdict) reset(dp *v1alpha1.DataPlane, conditionType string) {
 	}
 }
 
-// add judges a condition, and leaves in v the worst of its type.
+// add judges a condition, and leaves in v the worst of its type, the first if they are alike.
 func (o *evaluateOptions) add(v *Verdict, dp *v1alpha1.DataPlane, c *metav1.Condition) {
 	status, code := o.judge(dp, c)
-	v.merge(Verdict{
-		Type: c.Type, Status: status, Code: code, Reported: c.Status, Reason: c.Reason, Message: c.Message,
-		ObservedGeneration: o.observed(c), LastTransitionTime: c.LastTransitionTime,
-	})
-}
-
-// merge leaves in v the worse of two verdicts on one type, the first if they are alike.
-func (v *Verdict) merge(other Verdict) {
-	duplicated := v.Code != CodeNotReported
-	if !duplicated || worse(other.Status, v.Status) {
-		*v = other
+	v.Duplicated = v.Code != CodeNotReported
+	if v.Duplicated && !worse(status, v.Status) {
+		return
 	}
-	v.Duplicated = duplicated
+	v.Status, v.Code, v.Reported, v.Reason, v.Message = status, code, c.Status, c.Reason, c.Message
+	v.ObservedGeneration, v.LastTransitionTime = o.observed(c), c.LastTransitionTime
 }

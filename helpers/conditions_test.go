@@ -6,6 +6,8 @@ package helpers_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -384,7 +386,7 @@ func TestReadersAcceptNil(t *testing.T) {
 	assert.False(t, helpers.IsGatewayProvisioned(nil))
 	assert.False(t, helpers.IsOperational(nil))
 	report := helpers.Evaluate(nil)
-	assert.Len(t, report.Verdicts(), 3)
+	assert.Len(t, report.Verdicts(), 4)
 	for _, verdict := range report.Verdicts() {
 		assert.Equal(t, helpers.CodeNoObject, verdict.Code)
 		assert.Equal(t, unknown, verdict.Status)
@@ -392,51 +394,78 @@ func TestReadersAcceptNil(t *testing.T) {
 }
 
 func TestReadersDoNotAllocate(t *testing.T) {
-	dp := allTrue("A", "B", "C", "D", created)
-	agentOnly := withConditions(2, condition(created, yes, 1))
-	agentOnly.Status.AgentConnection = agent(true)
-	opt, stock, usual := helpers.ReadyFrom(created), helpers.Stock(), allTrue()
+	stock := helpers.Stock()
+	for name, test := range map[string]struct {
+		dp   *v1alpha1.DataPlane
+		opts []helpers.EvaluateOption
+	}{
+		"the defined types":           {dp: allTrue(created)},
+		"ReadyFrom":                   {dp: stockV03(), opts: []helpers.EvaluateOption{helpers.ReadyFrom(created)}},
+		"v0.3":                        {dp: stockV03(), opts: []helpers.EvaluateOption{stock}},
+		"v1":                          {dp: stockV1(), opts: []helpers.EvaluateOption{stock}},
+		"v1 with a limited heartbeat": {dp: stockV1(), opts: []helpers.EvaluateOption{stock, heartbeatWithin(time.Minute, 0)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Zero(t, testing.AllocsPerRun(100, func() {
+				if !helpers.IsReady(test.dp, test.opts...) || helpers.Evaluate(test.dp, test.opts...).Ready.Status != yes {
+					t.Fail()
+				}
+			}))
+		})
+	}
+	others := allTrue("A", "B", "C", "D", created)
 	assert.Zero(t, testing.AllocsPerRun(100, func() {
-		if !helpers.IsReady(dp) || !helpers.IsReady(dp, opt) || !helpers.IsOperational(dp) ||
-			!helpers.IsReady(agentOnly, stock) || !helpers.IsConnected(agentOnly) ||
-			helpers.Evaluate(usual).Ready.Status != yes {
+		if !helpers.IsOperational(others) {
 			t.Fail()
 		}
 	}))
+	assert.EqualValues(t, 1, testing.AllocsPerRun(100, func() { helpers.Evaluate(others) }), "the list of the others")
 }
 
-// Each row is to be compared with the floor, which finds the three conditions and reads
-// their status.
+// The floors do the least by hand: find the three conditions, or what stock OpenChoreo
+// writes, and read the status.
 func BenchmarkConditions(b *testing.B) {
-	defined := []string{ready, connected, gateway}
-	floor := func(dp *v1alpha1.DataPlane) bool {
-		for _, conditionType := range defined {
-			if !meta.IsStatusConditionTrue(dp.Status.Conditions, conditionType) {
-				return false
-			}
-		}
-		return true
-	}
+	type read = func(*v1alpha1.DataPlane) bool
 	stock := helpers.Stock()
-	evaluate := func(dp *v1alpha1.DataPlane) bool {
-		report := helpers.Evaluate(dp)
-		return report.Ready.Status == yes && report.Connected.Status == yes && report.GatewayProvisioned.Status == yes
+	defined := map[string]read{
+		"floor": func(dp *v1alpha1.DataPlane) bool {
+			return meta.IsStatusConditionTrue(dp.Status.Conditions, ready) && meta.IsStatusConditionTrue(dp.Status.Conditions, connected) &&
+				meta.IsStatusConditionTrue(dp.Status.Conditions, gateway)
+		},
+		"IsReady":        func(dp *v1alpha1.DataPlane) bool { return helpers.IsReady(dp) },
+		"IsOperational":  func(dp *v1alpha1.DataPlane) bool { return helpers.IsOperational(dp) },
+		"Evaluate":       func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp).Ready.Status == yes },
+		"Evaluate-Stock": func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp, stock).Ready.Status == yes },
 	}
-	for _, bench := range []struct {
-		name string
-		read func(*v1alpha1.DataPlane) bool
+	byStock := map[string]read{
+		"floor": func(dp *v1alpha1.DataPlane) bool {
+			if dp.Status.AgentConnection != nil {
+				return dp.Status.AgentConnection.Connected
+			}
+			return meta.IsStatusConditionTrue(dp.Status.Conditions, created)
+		},
+		"IsReady":        func(dp *v1alpha1.DataPlane) bool { return !helpers.IsReady(dp) },
+		"IsReady-Stock":  func(dp *v1alpha1.DataPlane) bool { return helpers.IsReady(dp, stock) },
+		"Evaluate":       func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp).Created.Reported == yes },
+		"Evaluate-Stock": func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp, stock).Ready.Status == yes },
+	}
+	for _, status := range []struct {
+		name  string
+		dp    *v1alpha1.DataPlane
+		reads map[string]read
 	}{
-		{"floor", floor},
-		{"IsReady", func(dp *v1alpha1.DataPlane) bool { return helpers.IsReady(dp) }},
-		{"IsOperational", func(dp *v1alpha1.DataPlane) bool { return helpers.IsOperational(dp) }},
-		{"Evaluate", evaluate},
-		{"Stock", func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp, stock).Ready.Status == yes }},
+		{"v0.3", stockV03(), byStock},
+		{"v1", stockV1(), byStock},
+		{"three", allTrue(), defined},
+		{"three-and-Created", allTrue(created), defined},
+		{"eight", allTrue("A", "B", "C", "D", created), defined},
 	} {
-		for _, dp := range []*v1alpha1.DataPlane{allTrue(), allTrue(created), allTrue("A", "B", "C", "D", created)} {
-			b.Run(fmt.Sprintf("%s-of-%d", bench.name, len(dp.Status.Conditions)), func(b *testing.B) {
+		for _, name := range slices.Sorted(maps.Keys(status.reads)) {
+			read := status.reads[name]
+			b.Run(status.name+"/"+name, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if !bench.read(dp) {
+					if !read(status.dp) {
 						b.Fatal()
 					}
 				}

@@ -30,6 +30,7 @@ func ExampleEvaluate() {
 	// Ready Unknown Stale
 	// Connected True Current
 	// GatewayProvisioned Unknown NotReported
+	// Created Unknown NotReported
 }
 
 func ExampleIsReady() {
@@ -108,7 +109,7 @@ func ExampleEvaluateCondition() {
 func ExampleReport_String() {
 	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale, dataplanetest.Connected)
 	fmt.Println(helpers.Evaluate(dataPlane))
-	// Output: data plane default/prod: Ready=Unknown, stale (observed generation 1 of 2): reported True (Tested); Connected=True (Tested); not reported: GatewayProvisioned
+	// Output: data plane default/prod: Ready=Unknown, stale (observed generation 1 of 2): reported True (Tested); Connected=True (Tested); not reported: GatewayProvisioned, Created
 }
 
 // Workloads wait until the data plane has been ready for five minutes.

@@ -15,9 +15,7 @@ import (
 func (o *evaluateOptions) conclude(v *Verdict, dp *v1alpha1.DataPlane) {
 	switch v.Type {
 	case v1alpha1.DataPlaneConditionConnected:
-		if agent := dp.Status.AgentConnection; agent != nil && v.Code == CodeNotReported {
-			o.judgeAgent(v, agent)
-		}
+		o.judgeAgent(v, dp.Status.AgentConnection)
 	case v1alpha1.DataPlaneConditionReady:
 		switch {
 		case dp.DeletionTimestamp != nil:
@@ -42,16 +40,19 @@ func (o *evaluateOptions) conclude(v *Verdict, dp *v1alpha1.DataPlane) {
 // deriveReady sets v to the verdict on Ready that another type gives.
 func (o *evaluateOptions) deriveReady(v *Verdict, dp *v1alpha1.DataPlane, from string) {
 	o.read(v, dp, from)
-	if from != v1alpha1.DataPlaneConditionReady {
-		o.conclude(v, dp)
+	if from == v1alpha1.DataPlaneConditionConnected {
+		o.judgeAgent(v, dp.Status.AgentConnection)
 	}
 	v.Type, v.From = v1alpha1.DataPlaneConditionReady, from
 }
 
-// judgeAgent sets the verdict on Connected. It compares no generations: the connection
-// doesn't depend on the spec, and OpenChoreo leaves the observed generations of a
-// ClusterDataPlane at the first.
+// judgeAgent sets the verdict on Connected if no condition reports it and agent isn't nil.
+// It compares no generations: the connection doesn't depend on the spec, and OpenChoreo
+// leaves the observed generations of a ClusterDataPlane at the first.
 func (o *evaluateOptions) judgeAgent(v *Verdict, agent *v1alpha1.AgentConnectionStatus) {
+	if v.Code != CodeNotReported || agent == nil {
+		return
+	}
 	v.From, v.Message = FromAgentConnection, agent.Message
 	v.Status, v.Code = metav1.ConditionFalse, CodeCurrent
 	since := agent.LastDisconnectedTime

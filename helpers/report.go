@@ -29,7 +29,7 @@ func (r Report) Summary(now time.Time) string {
 		return "no object"
 	}
 	var parts, missing []string
-	for _, v := range []*Verdict{&r.Ready, &r.Connected, &r.GatewayProvisioned} {
+	for _, v := range []*Verdict{&r.Ready, &r.Connected, &r.GatewayProvisioned, &r.Created} {
 		if v.Code == CodeNotReported && v.From == "" {
 			missing = append(missing, v.Type)
 		} else {

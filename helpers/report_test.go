@@ -45,7 +45,7 @@ func TestReportInOneLine(t *testing.T) {
 func TestReportText(t *testing.T) {
 	type conditions = []metav1.Condition
 	type options = []helpers.EvaluateOption
-	const nothingElse = "; not reported: Connected, GatewayProvisioned"
+	const nothingElse = "; not reported: Connected, GatewayProvisioned, Created"
 	for name, test := range map[string]struct {
 		conditions conditions
 		observed   int64 // of the status
@@ -63,7 +63,7 @@ func TestReportText(t *testing.T) {
 			conditions: conditions{{Type: ready, Status: no, Message: "as tested"}}, want: "Ready=False (as tested)" + nothingElse,
 		},
 		"no text":      {conditions: conditions{{Type: ready, Status: no}}, want: "Ready=False" + nothingElse},
-		"no condition": {want: "not reported: Ready, Connected, GatewayProvisioned"},
+		"no condition": {want: "not reported: Ready, Connected, GatewayProvisioned, Created"},
 
 		"the condition is stale": {
 			conditions: conditions{condition(ready, yes, 3)}, observed: 4,
@@ -125,18 +125,18 @@ func TestReportText(t *testing.T) {
 
 		"by another type": {
 			conditions: conditions{condition(created, yes, 4)}, opts: options{helpers.ReadyFrom(created)},
-			want: "Ready=True by Created; Created=True (Tested: as tested)" + nothingElse,
+			want: "Ready=True by Created; Created=True (Tested: as tested); not reported: Connected, GatewayProvisioned",
 		},
 		"by a defined type": {
 			conditions: conditions{condition(connected, no, 4)}, opts: options{helpers.ReadyFrom(connected)},
-			want: "Ready=False by Connected; Connected=False (Tested: as tested); not reported: GatewayProvisioned",
+			want: "Ready=False by Connected; Connected=False (Tested: as tested); not reported: GatewayProvisioned, Created",
 		},
 		"by a stale type": {
 			conditions: conditions{condition(created, yes, 1)}, opts: options{helpers.ReadyFrom(created)},
-			want: "Ready=Unknown by Created; Created=Unknown, stale (observed generation 1 of 4): reported True (Tested: as tested)" + nothingElse,
+			want: "Ready=Unknown by Created; Created=Unknown, stale (observed generation 1 of 4): reported True (Tested: as tested); not reported: Connected, GatewayProvisioned",
 		},
 		"by a type that is not reported": {
-			opts: options{helpers.ReadyFrom(created)}, want: "Ready=Unknown by Created" + nothingElse + ", Created",
+			opts: options{helpers.ReadyFrom(created)}, want: "Ready=Unknown by Created" + nothingElse,
 		},
 		"by a defined type that is not reported": {
 			opts: options{helpers.ReadyFrom(connected)}, want: "Ready=Unknown by Connected" + nothingElse,
@@ -175,7 +175,7 @@ func TestReportShowsSomeOfManyTypes(t *testing.T) {
 		dp.Status.Conditions = append(dp.Status.Conditions, condition(fmt.Sprintf("Type%02d", i), yes, 1))
 	}
 	text := helpers.Evaluate(dp).String()
-	assert.Contains(t, text, "Type09=True (Tested: as tested); 3 more types; not reported: Ready, Connected, GatewayProvisioned")
+	assert.Contains(t, text, "Type09=True (Tested: as tested); 3 more types; not reported: Ready, Connected, GatewayProvisioned, Created")
 	assert.Len(t, helpers.Evaluate(dp).Others, 13)
 }
 

@@ -25,6 +25,16 @@ func agent(isConnected bool) *v1alpha1.AgentConnectionStatus {
 	}
 }
 
+// stockV03 returns a DataPlane as OpenChoreo v0.3 leaves it.
+func stockV03() *v1alpha1.DataPlane { return withConditions(2, condition(created, yes, 2)) }
+
+// stockV1 returns a DataPlane as OpenChoreo v1 leaves it while an agent is connected.
+func stockV1() *v1alpha1.DataPlane {
+	dp := withConditions(2, condition(created, yes, 1))
+	dp.Status.ObservedGeneration, dp.Status.AgentConnection = 2, agent(true)
+	return dp
+}
+
 // What each release of OpenChoreo leaves in a status, of both kinds. The spec of each object
 // was changed once, so it is at generation 2.
 func TestStock(t *testing.T) {
@@ -195,7 +205,7 @@ func TestConnectedFromTheAgentConnection(t *testing.T) {
 			report := helpers.Evaluate(dp, test.opts...)
 			assert.Equal(t, verdict, report.Connected)
 			assert.Equal(t, helpers.CodeNotReported, report.Ready.Code, "Ready needs Stock")
-			assert.Equal(t, test.text+"; not reported: Ready, GatewayProvisioned", report.Summary(longAgo.Add(time.Hour)))
+			assert.Equal(t, test.text+"; not reported: Ready, GatewayProvisioned, Created", report.Summary(longAgo.Add(time.Hour)))
 		})
 	}
 }

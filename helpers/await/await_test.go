@@ -536,7 +536,7 @@ func TestForTakesClusterDataPlanes(t *testing.T) {
 
 func TestErrorText(t *testing.T) {
 	t.Parallel()
-	const nothingElse = `; not reported: Connected, GatewayProvisioned`
+	const nothingElse = `; not reported: Connected, GatewayProvisioned, Created`
 	const nothing = `; not reported: Ready, Connected, GatewayProvisioned`
 	const created = `Created=True (Tested: as tested)`
 	ofType := func(conditionType string) func(*v1alpha1.DataPlane) {
@@ -615,7 +615,7 @@ func TestErrorText(t *testing.T) {
 		},
 		"no condition": {
 			script: was(seen("b", "20", "True", func(dp *v1alpha1.DataPlane) { dp.Status.Conditions = nil })),
-			want:   `not reported: Ready, Connected, GatewayProvisioned: context canceled: script is over`,
+			want:   `not reported: Ready, Connected, GatewayProvisioned, Created: context canceled: script is over`,
 		},
 		"a misspelt type": {
 			script: was(seen("b", "20", "True", ofType("Created"))), until: []string{"Creatd", "Created"},

@@ -95,7 +95,7 @@ func ExampleError() {
 	// Output:
 	// Stale
 	// true
-	// data plane default/prod: waited 30s for Ready=True: Ready=Unknown, stale (observed generation 1 of 2): reported True (Tested); Connected=False (AgentUnreachable: dial tcp: refused); not reported: GatewayProvisioned: context deadline exceeded
+	// data plane default/prod: waited 30s for Ready=True: Ready=Unknown, stale (observed generation 1 of 2): reported True (Tested); Connected=False (AgentUnreachable: dial tcp: refused); not reported: GatewayProvisioned, Created: context deadline exceeded
 }
 
 func ExampleTrue() {
