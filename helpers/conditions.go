@@ -131,7 +131,7 @@ type Report struct {
 }
 
 // Evaluate reads all conditions of dp. For nil, every verdict is Unknown with
-// [CodeNoObject]. Only the condition Ready decides Ready, except with [Stock] and
+// [CodeNoObject]. No type decides the verdict on another, except for [Stock] and
 // [ReadyFrom].
 func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) (report Report) {
 	o := newEvaluateOptions(opts)
@@ -243,9 +243,11 @@ func (o *evaluateOptions) read(v *Verdict, dp *v1alpha1.DataPlane, conditionType
 	}
 }
 
-// reset sets v to the verdict on a type that is not reported.
+// reset sets v to the verdict on a type that is not reported. It sets fields, since a
+// literal would be built elsewhere and copied, which takes most of the time of Evaluate.
 func (v *Verdict) reset(dp *v1alpha1.DataPlane, conditionType string) {
-	*v = Verdict{Type: conditionType, Status: metav1.ConditionUnknown, Code: CodeNotReported}
+	*v = Verdict{}
+	v.Type, v.Status, v.Code = conditionType, metav1.ConditionUnknown, CodeNotReported
 	if dp == nil {
 		v.Code = CodeNoObject
 	}

@@ -208,7 +208,7 @@ func (e *Error) Error() string {
 		details = append(details, e.Last.Summary(e.at))
 		if slices.Contains(e.types, v1alpha1.DataPlaneConditionReady) &&
 			e.Last.Ready.Code == helpers.CodeNotReported && e.Last.Ready.From == "" &&
-			e.Last.Verdict(v1alpha1.DataPlaneConditionCreated).Code != helpers.CodeNotReported {
+			e.Last.Created.Code != helpers.CodeNotReported {
 			details = append(details, "to judge by what OpenChoreo reports, see helpers.Stock")
 		}
 	}
