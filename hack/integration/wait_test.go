@@ -116,7 +116,7 @@ func TestWaitFor(t *testing.T) {
 		require.ErrorAs(t, err, &waitErr)
 		assert.Equal(t, metav1.ConditionFalse, waitErr.Last.Verdict("Ready").Status)
 		assert.Regexp(t, `^data plane `+s.namespace+`/prod: waited \S+ for Ready=True: `+
-			`Ready=False \(AgentUnreachable: dial tcp: refused\)( for \d+s)?; Created=True \(\w+(: [^;]+)?\)( for \d+s)?; `+
+			`Ready=False \(AgentUnreachable: dial tcp: refused\)( for \w+)?; Created=True \(\w+(: [^;]+)?\)( for \w+)?; `+
 			`not reported: Connected, GatewayProvisioned: context deadline exceeded$`, err.Error())
 
 		ctx, cancel = context.WithCancel(t.Context())
