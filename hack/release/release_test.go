@@ -34,7 +34,7 @@ import (
 const (
 	root    = "../.."
 	sdk     = "github.com/openchoreo/dataplane-sdk-go"
-	maxZip  = 500_000 // bytes, and
+	maxZip  = 700_000 // bytes, and
 	maxFile = 100_000 // of one file before compression
 )
 
