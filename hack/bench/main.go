@@ -73,7 +73,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 func (c *config) selected() []row {
 	var selected []row
 	for _, r := range rows(c.objects) {
-		if c.rows.MatchString(r.name) && !(c.quick && r.slow && c.rows.String() == "") {
+		leftOut := c.quick && r.slow && c.rows.String() == ""
+		if c.rows.MatchString(r.name) && !leftOut {
 			selected = append(selected, r)
 		}
 	}
@@ -98,7 +99,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		return nil
 	}
-	r := &results{}
+	var r *results
 	var failed error
 	if c.from != "" {
 		r, failed = readResults(c.from)

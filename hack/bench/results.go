@@ -89,7 +89,7 @@ func (r *results) write(file string) error {
 	for _, row := range r.Rows {
 		err = errors.Join(err, encoder.Encode(row))
 	}
-	return errors.Join(err, os.WriteFile(file, out.Bytes(), 0o644)) //nolint:gosec // a file of the repository
+	return errors.Join(err, os.WriteFile(file, out.Bytes(), 0o644))
 }
 
 func readResults(file string) (*results, error) {
@@ -210,7 +210,7 @@ func (r *results) writeDocs(root string) error {
 	chart, err := r.chart()
 	return errors.Join(err,
 		r.write(filepath.Join(root, "hack", "bench", "results.json")),
-		os.WriteFile(page, []byte(before+pageBegin+r.tables()+pageEnd+after), 0o644), //nolint:gosec // a file of the repository
-		os.WriteFile(filepath.Join(root, "docs", "bench.svg"), []byte(chart), 0o644), //nolint:gosec // a file of the repository
+		os.WriteFile(page, []byte(before+pageBegin+r.tables()+pageEnd+after), 0o644),
+		os.WriteFile(filepath.Join(root, "docs", "bench.svg"), []byte(chart), 0o644),
 	)
 }
