@@ -102,7 +102,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var r *results
 	var failed error
 	if c.from != "" {
-		r, failed = readResults(c.from)
+		if r, err = readResults(c.from); err != nil {
+			return err
+		}
 	} else {
 		r, failed = measure(ctx, c, selected, stderr)
 	}
