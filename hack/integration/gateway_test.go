@@ -5,6 +5,7 @@ package integration
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +50,7 @@ func behindGateway(t *testing.T) (*dataplanetest.Gateway, *openchoreov1alpha1.Da
 func lists(gateway *dataplanetest.Gateway) (count int) {
 	for _, request := range gateway.Requests() {
 		path, query, _ := strings.Cut(request.URI, "?")
-		if request.Method == "GET" && strings.HasSuffix(path, "/configmaps") && !strings.Contains(query, "watch=1") {
+		if request.Method == http.MethodGet && strings.HasSuffix(path, "/configmaps") && !strings.Contains(query, "watch=1") {
 			count++
 		}
 	}
