@@ -1,8 +1,6 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Code generated from hack/codegen/_files. DO NOT EDIT.
-
 // Package internal extracts fields from objects, and converts them for fake clientsets.
 package internal
 
@@ -119,5 +117,5 @@ func appliedFields(object metav1.Object, manager, subresource string) (*fieldpat
 		}
 		return set, nil
 	}
-	return nil, nil
+	return nil, nil //nolint:nilnil // see the comment above
 }

@@ -1,8 +1,6 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Code generated from hack/codegen/_files. DO NOT EDIT.
-
 package internal
 
 import (
@@ -26,11 +24,11 @@ var TypeConverter = sync.OnceValue(func() managedfields.TypeConverter {
 	}
 	err := json.Unmarshal(openAPI, &document)
 	if err != nil {
-		panic(fmt.Sprintf("Failed to parse schema: %v", err))
+		panic(fmt.Sprintf("Failed to parse schema: %v", err)) //nolint:forbidigo // of what is embedded, as the generated Parser does
 	}
 	converter, err := managedfields.NewTypeConverter(document.Definitions, false)
 	if err != nil {
-		panic(fmt.Sprintf("Failed to use schema: %v", err))
+		panic(fmt.Sprintf("Failed to use schema: %v", err)) //nolint:forbidigo // see above
 	}
 	return converter
 })

@@ -1,8 +1,6 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Code generated from hack/codegen/_files. DO NOT EDIT.
-
 package externalversions
 
 import (

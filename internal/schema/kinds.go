@@ -1,8 +1,6 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Code generated from hack/codegen/_files. DO NOT EDIT.
-
 // Package schema is the schema of DataPlane and ClusterDataPlane for structured-merge-diff/v4:
 // which fields there are, and how lists merge. Apply configurations extract fields by it, and
 // helpers/fieldset compares by it.

@@ -1,8 +1,6 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Code generated from hack/codegen/_files. DO NOT EDIT.
-
 // Package v1alpha1 has the apply configurations of DataPlane and ClusterDataPlane: objects in
 // which every field may be absent, which is what server-side apply takes.
 //

@@ -1,8 +1,6 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Code generated from hack/codegen/_files. DO NOT EDIT.
-
 // Package scheme has the scheme of the clientset, which knows DataPlanes and
 // ClusterDataPlanes.
 package scheme

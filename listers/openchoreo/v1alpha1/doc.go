@@ -1,8 +1,6 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Code generated from hack/codegen/_files. DO NOT EDIT.
-
 // Package v1alpha1 has the listers of DataPlanes and ClusterDataPlanes, which read from the
 // caches of informers.
 // The objects belong to the cache: copy one with DeepCopy before you modify it.

@@ -1,8 +1,0 @@
-// Copyright The OpenChoreo Authors.
-// SPDX-License-Identifier: Apache-2.0
-
-// Code generated from hack/codegen/_files. DO NOT EDIT.
-
-// Package v1alpha1 has the typed clients for DataPlanes and ClusterDataPlanes, which a
-// clientset contains.
-package v1alpha1
