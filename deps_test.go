@@ -31,11 +31,13 @@ var mayImport = map[string][]string{
 	"helpers":          {"apis/openchoreo/v1alpha1", "helpers/internal/gateway", "helpers/internal/serverurl", "internal/lastapplied"},
 	"helpers/await":    {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/fieldset": {"apis/openchoreo/v1alpha1", "internal/schema"},
-	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/remote"},
+	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/fleet/internal/shards", "helpers/remote"},
 	"helpers/informer": {"apis/openchoreo/v1alpha1", "helpers", "internal/lastapplied"},
 	"helpers/observer": {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl"},
 	"helpers/registry": {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/gateway", "helpers/internal/requestinfo", "helpers/internal/serverurl", "listers/openchoreo/v1alpha1"},
+
+	"helpers/fleet/internal/shards": {},
 
 	"helpers/internal/gateway":     {"helpers/internal/requestinfo"},
 	"helpers/internal/requestinfo": {},

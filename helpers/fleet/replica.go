@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
 )
 
 // replica is this process among those that share the data planes. In rounds, it looks at the
@@ -113,7 +115,7 @@ func (r *replica) round(ctx context.Context) {
 		r.leave() // it can't see the others
 	}
 	if listed && r.joined {
-		r.wants = assign(r.holders(), r.replicas())[r.identity]
+		r.wants = shards.Assign(r.holders(), r.replicas())[r.identity]
 		r.abortUsurped(began)
 	}
 	r.share(ctx)

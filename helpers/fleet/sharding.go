@@ -4,15 +4,10 @@
 package fleet
 
 import (
-	"cmp"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
 	"reflect"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +17,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/flowcontrol"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
 )
 
 // Sharding divides the data planes of a [Fleet] among the replicas of a program, each of
@@ -144,68 +141,10 @@ func parseNumber(text string) (number int, ok bool) {
 	return number, err == nil && number >= 0 && strconv.Itoa(number) == text
 }
 
-// shardOf returns the shard of a data plane: the hash of namespace/name, modulo the number of
-// shards. Replicas of different releases must agree: this never changes.
+// shardOf returns the shard of a data plane. Without Sharding, there is only shard 0.
 func (o Options) shardOf(key cache.ObjectName) int {
 	if o.Sharding == nil {
 		return 0
 	}
-	return int(hash(key.String()) % uint64(o.Sharding.Shards)) //nolint:gosec // Shards is positive
-}
-
-// hash returns the first 8 bytes of the SHA-256 of a text.
-func hash(text string) uint64 {
-	sum := sha256.Sum256([]byte(text))
-	return binary.BigEndian.Uint64(sum[:])
-}
-
-// assign divides shards, of which each has a holder or not, among replicas. Each replica keeps
-// what it holds, in ascending order, up to its share. What is left goes to those with less than
-// their share, to the one with the highest hash for the shard. So few shards move, and all
-// replicas that see the same agree.
-func assign(holders, replicas []string) map[string][]int {
-	assigned, held := map[string][]int{}, map[string]int{}
-	for _, replica := range replicas {
-		assigned[replica] = nil
-	}
-	if len(assigned) == 0 {
-		return assigned
-	}
-	for _, holder := range holders {
-		held[holder]++
-	}
-	// Those that lead more than the others must, have one more if it does not come out even.
-	least, more := len(holders)/len(assigned), len(holders)%len(assigned)
-	replicas = slices.SortedFunc(maps.Keys(assigned), func(a, b string) int {
-		return cmp.Or(cmp.Compare(min(held[b], least+1), min(held[a], least+1)), cmp.Compare(a, b))
-	})
-	room := map[string]int{}
-	for i, replica := range replicas {
-		room[replica] = least
-		if i < more {
-			room[replica]++
-		}
-	}
-	give := func(shard int, replica string) {
-		room[replica]--
-		assigned[replica] = append(assigned[replica], shard)
-	}
-	var left []int
-	for shard, holder := range holders {
-		if room[holder] > 0 {
-			give(shard, holder)
-		} else {
-			left = append(left, shard)
-		}
-	}
-	for _, shard := range left { // as many as there is room for
-		replicas = slices.DeleteFunc(replicas, func(replica string) bool { return room[replica] == 0 })
-		give(shard, slices.MaxFunc(replicas, func(a, b string) int {
-			return cmp.Compare(hash(fmt.Sprintf("%s/%d", a, shard)), hash(fmt.Sprintf("%s/%d", b, shard)))
-		}))
-	}
-	for _, shards := range assigned {
-		slices.Sort(shards)
-	}
-	return assigned
+	return shards.Of(key.String(), o.Sharding.Shards)
 }

@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package fleet_test
+package shards_test
 
 import (
 	"fmt"
@@ -9,9 +9,10 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
 )
 
 // Whatever the Leases say, each shard falls to one replica, the shares are even, and who leads
@@ -28,7 +29,7 @@ func TestAssignOfAnyHolders(t *testing.T) {
 			holders[shard] = []string{"", "", "a", "b", "c", "d", "unknown"}[random.IntN(7)]
 		}
 		about := fmt.Sprintf("%q of %q", holders, replicas)
-		assigned := fleet.Assign(slices.Clone(holders), slices.Clone(replicas))
+		assigned := shards.Assign(slices.Clone(holders), slices.Clone(replicas))
 
 		slices.Sort(replicas)
 		replicas = slices.Compact(replicas)
@@ -38,27 +39,43 @@ func TestAssignOfAnyHolders(t *testing.T) {
 		}
 		var all []int
 		least, most := len(holders)/len(replicas), (len(holders)+len(replicas)-1)/len(replicas)
-		for replica, shards := range assigned {
+		for replica, share := range assigned {
 			require.Contains(t, replicas, replica, about)
-			require.True(t, slices.IsSorted(shards), about)
-			all = append(all, shards...)
+			require.True(t, slices.IsSorted(share), about)
+			all = append(all, share...)
 		}
 		for _, replica := range replicas {
-			shards, led := assigned[replica], []int(nil)
-			require.GreaterOrEqual(t, len(shards), least, about)
-			require.LessOrEqual(t, len(shards), most, about)
+			share, led := assigned[replica], []int(nil)
+			require.GreaterOrEqual(t, len(share), least, about)
+			require.LessOrEqual(t, len(share), most, about)
 			for shard, holder := range holders {
 				if holder == replica {
 					led = append(led, shard)
 				}
 			}
-			kept := led[:min(len(led), len(shards))]
-			require.Subset(t, shards, kept, "%s: %s", about, replica)
+			kept := led[:min(len(led), len(share))]
+			require.Subset(t, share, kept, "%s: %s", about, replica)
 		}
 		slices.Sort(all)
 		for shard := range holders {
 			require.Equal(t, shard, all[shard], about)
 		}
 		require.Len(t, all, len(holders), about)
+	}
+}
+
+// A key belongs to the same shard in every release: replicas of two releases run side by side
+// during a rolling update.
+func TestTheShardOfAKeyNeverChanges(t *testing.T) {
+	for key, want := range map[string][3]int{ // of 3, 16 and 1000 shards
+		"default/prod":     {1, 4, 164},
+		"default/staging":  {0, 8, 424},
+		"team-a/eu-west-1": {0, 13, 349},
+		"org/dp-0":         {2, 1, 241},
+		"prod":             {1, 14, 134}, // a ClusterDataPlane
+		"eu-west-1":        {2, 2, 978},
+	} {
+		assert.Equal(t, want, [3]int{shards.Of(key, 3), shards.Of(key, 16), shards.Of(key, 1000)}, key)
+		assert.Zero(t, shards.Of(key, 1), key)
 	}
 }
