@@ -7,19 +7,17 @@ import (
 	"context"
 	"crypto/sha256"
 	_ "embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 
-	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/semver"
 )
 
@@ -85,47 +83,41 @@ func Binaries(ctx context.Context, progress io.Writer, more ...string) (string, 
 // folder is one of the folders that Binaries returns, with or without binaries.
 type folder struct {
 	path    string
-	origin  string   // how a message calls it
 	builder *builder // nil if nothing is built there
 }
 
 func findFolder(progress io.Writer) (folder, error) {
 	if assets := os.Getenv(AssetsEnv); assets != "" {
 		path, err := filepath.Abs(assets)
-		if err != nil {
-			return folder{}, fmt.Errorf("%s: %w", AssetsEnv, err)
-		}
-		return folder{path: path, origin: AssetsEnv + "=" + path}, nil
+		return folder{path: path}, err
 	}
 	if path := newestStored(); path != "" {
-		return folder{path: path, origin: path}, nil
+		return folder{path: path}, nil
 	}
-	base, err := cacheBase()
-	if err != nil {
-		return folder{}, err
+	base := os.Getenv(CacheEnv)
+	if base == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return folder{}, fmt.Errorf("no folder to keep the control plane's binaries in, set %s: %w", CacheEnv, err)
+		}
+		base = filepath.Join(cache, "dataplane-sdk-go", "controlplane")
 	}
-	pins, err := parsePins(pinnedMod, pinnedSum)
-	if err != nil {
-		return folder{}, err
-	}
-	b := &builder{base: base, pins: pins, progress: newProgress(progress)}
-	return folder{path: b.dir(), builder: b}, nil
+	base, err := filepath.Abs(base)
+	b := &builder{base: base, dir: filepath.Join(base, buildKey(pinnedMod, pinnedSum)), progress: newProgress(progress)}
+	return folder{path: b.dir, builder: b}, err
 }
 
 // require returns once the folder has these binaries, or an error.
 func (f folder) require(ctx context.Context, names ...string) error {
-	if f.builder != nil {
+	missing := missingBinaries(f.path, names)
+	switch {
+	case len(missing) == 0:
+		return nil
+	case f.builder != nil:
 		return f.builder.require(ctx, names)
 	}
-	missing, err := missingBinaries(f.path, names)
-	if err != nil {
-		return fmt.Errorf("%s: %w", f.origin, err)
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("%w: %s has no executable %s; complete it, or set %s to a complete folder",
-			ErrMissingBinaries, f.origin, strings.Join(missing, ", "), AssetsEnv)
-	}
-	return nil
+	return fmt.Errorf("%w: %s has no executable %s; complete it, or set %s to a complete folder",
+		ErrMissingBinaries, f.path, strings.Join(missing, ", "), AssetsEnv)
 }
 
 // newestStored returns the folder of the newest release in the store of setup-envtest that can
@@ -150,7 +142,7 @@ func newestStored() string {
 		if !found || semver.Compare(version, oldestStored) < 0 || semver.Compare(version, newest) <= 0 {
 			continue
 		}
-		if missing, err := missingBinaries(dir, serverBinaries); err == nil && len(missing) == 0 {
+		if len(missingBinaries(dir, serverBinaries)) == 0 {
 			newest, path = version, dir
 		}
 	}
@@ -158,115 +150,39 @@ func newestStored() string {
 }
 
 // missingBinaries returns the names of those that dir doesn't hold as executable files.
-func missingBinaries(dir string, names []string) ([]string, error) {
-	var missing []string
-	for _, name := range names {
-		info, err := os.Stat(filepath.Join(dir, name))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			missing = append(missing, name)
-		case err != nil:
-			return nil, err
-		case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
-			missing = append(missing, name)
-		}
-	}
-	return missing, nil
+func missingBinaries(dir string, names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, err := exec.LookPath(filepath.Join(dir, name))
+		return err == nil
+	})
 }
 
-// cacheBase returns the absolute path of the folder that holds one folder per release.
-func cacheBase() (string, error) {
-	if base := os.Getenv(CacheEnv); base != "" {
-		abs, err := filepath.Abs(base)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", CacheEnv, err)
-		}
-		return abs, nil
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("no folder to keep the control plane's binaries in, set %s: %w", CacheEnv, err)
-	}
-	return filepath.Join(cache, "dataplane-sdk-go", "controlplane"), nil
+// mainPackages has the package of each binary. They are the tools of controlplane.mod.
+var mainPackages = map[string]string{
+	"etcd":           "go.etcd.io/etcd/server/v3",
+	"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+	"kubectl":        "k8s.io/kubernetes/cmd/kubectl",
 }
 
-// pins says what to build.
-type pins struct {
-	mod, sum   []byte
-	goVersion  string            // "1.26.0"
-	kubernetes string            // "v1.36.3"
-	etcd       string            // "v3.6.8"
-	packages   map[string]string // the main package of each binary
-}
-
-const (
-	kubernetesModule = "k8s.io/kubernetes"
-	etcdModule       = "go.etcd.io/etcd/server/v3"
-)
-
-// parsePins reads the releases from the mod file, which is the only place that names them.
-func parsePins(mod, sum []byte) (pins, error) {
-	file, err := modfile.Parse("controlplane.mod", mod, nil)
-	if err != nil {
-		return pins{}, err
-	}
-	p := pins{mod: mod, sum: sum, packages: map[string]string{}}
-	if file.Go != nil {
-		p.goVersion = file.Go.Version
-	}
-	for _, require := range file.Require {
-		switch require.Mod.Path {
-		case kubernetesModule:
-			p.kubernetes = require.Mod.Version
-		case etcdModule:
-			p.etcd = require.Mod.Version
-		}
-	}
-	for _, tool := range file.Tool {
-		if tool.Path == etcdModule {
-			p.packages["etcd"] = tool.Path
-		} else {
-			p.packages[path.Base(tool.Path)] = tool.Path
-		}
-	}
-	if p.goVersion == "" || p.kubernetes == "" || p.etcd == "" || len(p.packages) != len(p.versions()) {
-		return pins{}, fmt.Errorf("controlplane.mod must name a Go version, %s, %s and %d tools",
-			kubernetesModule, etcdModule, len(p.versions()))
-	}
-	return p, nil
-}
+// kubernetesVersion is the release that controlplane.mod pins, such as "v1.36.3".
+var kubernetesVersion = string(regexp.MustCompile(`\sk8s\.io/kubernetes (v\S+)`).FindSubmatch(pinnedMod)[1])
 
 // buildFlags are the flags that go build and go list share. Without the versions, the server and
 // kubectl would say that they are v0.0.0-master.
-func (p pins) buildFlags() []string {
+func buildFlags() []string {
 	return []string{
 		"-mod=readonly", "-buildvcs=false",
 		"-ldflags=-s -w" +
-			" -X k8s.io/component-base/version.gitVersion=" + p.kubernetes +
-			" -X k8s.io/client-go/pkg/version.gitVersion=" + p.kubernetes,
+			" -X k8s.io/component-base/version.gitVersion=" + kubernetesVersion +
+			" -X k8s.io/client-go/pkg/version.gitVersion=" + kubernetesVersion,
 	}
 }
 
-// key names the folder of one build: whatever changes a binary changes the name.
-func (p pins) key() string {
+// buildKey names the folder of one build: whatever changes a binary changes the name.
+func buildKey(mod, sum []byte) string {
 	hash := sha256.New()
-	for _, part := range [][]byte{p.mod, p.sum, []byte(strings.Join(p.buildFlags(), "\x00"))} {
-		hash.Write(fmt.Appendf(nil, "%d\x00", len(part)))
-		hash.Write(part)
+	for _, part := range [][]byte{mod, sum, []byte(strings.Join(buildFlags(), "\x00"))} {
+		fmt.Fprintf(hash, "%d\x00%s", len(part), part)
 	}
-	return fmt.Sprintf("%s-%s-%s-%s", p.kubernetes, runtime.GOOS, runtime.GOARCH, hex.EncodeToString(hash.Sum(nil))[:12])
-}
-
-// versions maps each binary to what it must answer when asked for its version.
-func (p pins) versions() map[string]versionCheck {
-	return map[string]versionCheck{
-		"etcd":           {args: []string{"--version"}, want: "etcd Version: " + strings.TrimPrefix(p.etcd, "v")},
-		"kube-apiserver": {args: []string{"--version"}, want: "Kubernetes " + p.kubernetes},
-		"kubectl":        {args: []string{"version", "--client"}, want: "Client Version: " + p.kubernetes},
-	}
-}
-
-type versionCheck struct {
-	args []string
-	want string
+	return fmt.Sprintf("%s-%s-%s-%x", kubernetesVersion, runtime.GOOS, runtime.GOARCH, hash.Sum(nil)[:6])
 }

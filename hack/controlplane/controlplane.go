@@ -27,8 +27,6 @@ package controlplane
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -44,9 +42,6 @@ import (
 
 	"k8s.io/client-go/rest"
 )
-
-// ErrStopped says that a control plane was stopped before or during a call.
-var ErrStopped = errors.New("control plane is stopped")
 
 // ControlPlane is a running API server with its etcd. It listens on 127.0.0.1 only, and all its
 // files are below one temporary folder. Start makes one; its owner must call Stop. Its methods can
@@ -65,12 +60,7 @@ type ControlPlane struct {
 	admin                   *User
 	probe                   *http.Client // as admin, for both processes
 
-	life context.Context // ends with Stop
-	end  context.CancelCauseFunc
-
-	mu       sync.Mutex // held by whoever starts or ends a process
-	stopOnce sync.Once
-	stopErr  error
+	mu sync.Mutex // held by whoever starts or ends a process
 }
 
 // Option changes what Start does.
@@ -144,7 +134,6 @@ func start(ctx context.Context, o options, binaries folder) (_ *ControlPlane, er
 	cp := &ControlPlane{options: o, binaries: binaries, dir: dir, kubectl: filepath.Join(dir, "kubectl")}
 	cp.Etcd = &Member{cp: cp, name: "etcd", flags: cp.etcdFlags, ready: cp.etcdReady}
 	cp.APIServer = &Member{cp: cp, name: "kube-apiserver", flags: cp.apiServerFlags, ready: cp.ready}
-	cp.life, cp.end = context.WithCancelCause(context.Background())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, cp.Stop())
@@ -197,19 +186,12 @@ func (cp *ControlPlane) Kubeconfig() ([]byte, error) {
 // newProbe returns a client that trusts this control plane's processes only, so that a process of
 // somebody else that took over a port is never mistaken for one of ours.
 func (cp *ControlPlane) newProbe() (*http.Client, error) {
-	certificate, err := tls.X509KeyPair(cp.admin.Certificate, cp.admin.Key)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(cp.admin.CA)
+	tlsConfig, err := rest.TLSConfigFor(cp.Config())
 	return &http.Client{
 		Timeout: probeTimeout,
-		Transport: &http.Transport{
-			DisableKeepAlives: true, // a restarted process must not be asked over an old connection
-			TLSClientConfig:   &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
-		},
-	}, nil
+		// A restarted process must not be asked over an old connection.
+		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: tlsConfig},
+	}, err
 }
 
 // get returns nil if url answers with 200.

@@ -66,8 +66,6 @@ func clientFor(t *testing.T, config *rest.Config) *kubernetes.Clientset {
 }
 
 func TestTwoControlPlanesAtOnce(t *testing.T) {
-	pins, err := parsePins(pinnedMod, pinnedSum)
-	require.NoError(t, err)
 	var planes [2]*ControlPlane
 	var errs [2]error
 	var group sync.WaitGroup
@@ -85,7 +83,7 @@ func TestTwoControlPlanesAtOnce(t *testing.T) {
 		version, err := client.Discovery().ServerVersion()
 		require.NoError(t, err)
 		if cp.binaries.builder != nil {
-			assert.Equal(t, pins.kubernetes, version.GitVersion)
+			assert.Equal(t, kubernetesVersion, version.GitVersion)
 		}
 		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "which"}, Data: map[string]string{"url": cp.URL()}}
 		_, err = client.CoreV1().ConfigMaps("default").Create(t.Context(), object, metav1.CreateOptions{})
@@ -94,7 +92,7 @@ func TestTwoControlPlanesAtOnce(t *testing.T) {
 
 	foreign := planes[0].Config()
 	foreign.Host = planes[1].URL()
-	_, err = clientFor(t, foreign).Discovery().ServerVersion()
+	_, err := clientFor(t, foreign).Discovery().ServerVersion()
 	require.ErrorContains(t, err, "certificate", "each has authorities of its own")
 }
 
@@ -124,7 +122,7 @@ func TestInstallCRDs(t *testing.T) {
 	require.NoError(t, err)
 
 	err = cp.InstallCRDs(t.Context(), []byte("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n"))
-	require.ErrorContains(t, err, "/v1, Kind=Secret isn't a CustomResourceDefinition")
+	require.True(t, apierrors.IsBadRequest(err), "%v", err)
 }
 
 func TestKubectl(t *testing.T) {
@@ -219,10 +217,9 @@ func TestStop(t *testing.T) {
 		group.Go(func() { assert.NoError(t, cp.Stop()) })
 	}
 	group.Wait()
-	require.NoError(t, cp.Stop())
+	require.Error(t, cp.APIServer.Start(t.Context()))
+	require.Error(t, cp.Etcd.Restart(t.Context()))
 	requireNothingLeft(t, os.Getenv("TMPDIR"))
-	require.ErrorIs(t, cp.APIServer.Start(t.Context()), ErrStopped)
-	require.ErrorIs(t, cp.Etcd.Restart(t.Context()), ErrStopped)
 }
 
 func TestCancelledStartLeavesNothing(t *testing.T) {
@@ -260,9 +257,10 @@ func TestProcessesEndWithAKilledProgram(t *testing.T) {
 	}
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
-	cmd, output := child("start")
+	var output syncBuffer
+	cmd := child("start", &output)
 	require.NoError(t, cmd.Start())
-	require.Eventually(t, func() bool { return strings.Contains(output.String(), "started") }, startTimeout, tick, output)
+	require.Eventually(t, func() bool { return strings.Contains(output.String(), "started") }, startTimeout, tick, &output)
 	require.Len(t, processesOf(temp), 2)
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()

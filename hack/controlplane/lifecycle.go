@@ -4,12 +4,13 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"syscall"
 	"time"
 )
 
@@ -22,19 +23,13 @@ const (
 )
 
 // Stop ends both processes, waits for them, and removes all files. It may be called more than once
-// and from several goroutines: each call returns when the work is done, with the same error. A
-// start or restart that goes on meanwhile is broken off.
+// and from several goroutines. A start that is under way in another one ends first, with its context
+// at the latest.
 func (cp *ControlPlane) Stop() error {
-	cp.stopOnce.Do(func() {
-		cp.end(ErrStopped)
-		cp.mu.Lock()
-		defer cp.mu.Unlock()
-		// The API server first: without its etcd, it would only wait.
-		cp.APIServer.process.stop(stopGrace)
-		cp.Etcd.process.stop(stopGrace)
-		cp.stopErr = os.RemoveAll(cp.dir)
-	})
-	return cp.stopErr
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	// The API server first: without its etcd, it would only wait.
+	return errors.Join(cp.APIServer.process.stop(stopGrace), cp.Etcd.process.stop(stopGrace), os.RemoveAll(cp.dir))
 }
 
 // Member is one of the two processes of a control plane. It keeps its port, certificates and data
@@ -48,49 +43,35 @@ type Member struct {
 }
 
 // Start starts the process if it doesn't run, and waits until it's ready. After a start of etcd, the
-// API server may need some seconds to notice.
-func (m *Member) Start(ctx context.Context) error { return m.change(ctx, m.start) }
+// API server may need some seconds to notice. After the control plane's Stop, it returns an error.
+func (m *Member) Start(ctx context.Context) error {
+	m.cp.mu.Lock()
+	defer m.cp.mu.Unlock()
+	return m.start(ctx)
+}
 
 // Stop ends the process with SIGTERM, as a node that shuts down would, and waits for it. After 15
 // seconds it's killed.
 func (m *Member) Stop() error {
-	return m.change(context.Background(), func(context.Context) error { m.process.stop(restartGrace); return nil })
+	m.cp.mu.Lock()
+	defer m.cp.mu.Unlock()
+	return m.process.stop(restartGrace)
 }
 
-// Restart is Stop and Start with nothing between them.
+// Restart is Stop and Start.
 func (m *Member) Restart(ctx context.Context) error {
-	return m.change(ctx, func(ctx context.Context) error {
-		m.process.stop(restartGrace)
-		return m.start(ctx)
-	})
+	if err := m.Stop(); err != nil {
+		return err
+	}
+	return m.Start(ctx)
 }
 
 // Kill ends the process with SIGKILL, as a crash would, and waits for it. etcd loses nothing that it
 // has acknowledged.
 func (m *Member) Kill() error {
-	return m.change(context.Background(), func(context.Context) error { m.process.kill(); return nil })
-}
-
-// change runs do while no other change is under way, and ends its context with the control plane.
-func (m *Member) change(ctx context.Context, do func(context.Context) error) error {
 	m.cp.mu.Lock()
 	defer m.cp.mu.Unlock()
-	ctx, cancel := m.cp.bound(ctx)
-	defer cancel()
-	if ctx.Err() != nil {
-		return ended(ctx)
-	}
-	return do(ctx)
-}
-
-// bound returns a context that ends with ctx or with the control plane.
-func (cp *ControlPlane) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	if cp.life.Err() != nil { // AfterFunc would say so too late
-		cancel(ErrStopped)
-	}
-	unregister := context.AfterFunc(cp.life, func() { cancel(ErrStopped) })
-	return ctx, func() { unregister(); cancel(nil) }
+	return m.process.kill()
 }
 
 func (cp *ControlPlane) etcdFlags() []string {
@@ -179,11 +160,11 @@ func poll(ctx context.Context, check func(context.Context) error) error {
 	}
 }
 
-// ended returns why ctx has ended. Unless this package ended it, errors.Is finds ctx.Err() in it,
-// which the cause alone, such as the signal that signal.NotifyContext gives, need not hold.
+// ended returns why ctx has ended. errors.Is finds ctx.Err() in it, which the cause alone, such as
+// the signal that signal.NotifyContext gives, need not hold.
 func ended(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, err) || errors.Is(cause, ErrStopped) || errors.Is(cause, errExited) {
+	if errors.Is(cause, err) {
 		return cause
 	}
 	return fmt.Errorf("%w: %w", err, cause)
@@ -194,38 +175,32 @@ func (m *Member) start(ctx context.Context) error {
 	if m.process.running() {
 		return nil
 	}
-	p := newProcess(filepath.Join(m.cp.binaries.path, m.name), m.flags(), m.cp.dir)
-	if err := p.start(); err != nil {
-		return err
+	log := filepath.Join(m.cp.dir, m.name+".log")
+	p, err := startProcess(filepath.Join(m.cp.binaries.path, m.name), m.flags(), m.cp.dir, log)
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.name, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout,
-		fmt.Errorf("%s isn't ready after %s: %w", m.name, startTimeout, context.DeadlineExceeded))
+		fmt.Errorf("not ready after %s: %w", startTimeout, context.DeadlineExceeded))
 	defer cancel()
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	go func() {
-		select {
-		case <-p.exited:
-			fail(errExited)
-		case <-ctx.Done():
+	err = poll(ctx, func(ctx context.Context) error {
+		if p.running() {
+			return m.ready(ctx)
 		}
-	}()
-	err := poll(ctx, m.ready)
-	if err == nil {
+		return nil
+	})
+	if err == nil && p.running() {
 		m.process = p
 		return nil
 	}
-	p.kill()
+	err = errors.Join(err, p.kill())
+	output, _ := os.ReadFile(log)
 	switch {
-	case !errors.Is(err, errExited):
-		err = fmt.Errorf("%s: %w", m.name, err)
-	case p.tail.contains("address already in use"):
-		err = fmt.Errorf("%s: %w", m.name, portTaken(p.err))
+	case err != nil:
+	case bytes.Contains(output, []byte("address already in use")):
+		err = fmt.Errorf("%w: %w", syscall.EADDRINUSE, p.err) // which other ports would avoid
 	default:
-		err = fmt.Errorf("%s: %w: %w", m.name, errExited, p.err)
+		err = fmt.Errorf("ended before it was ready: %w", p.err)
 	}
-	if output := p.tail.lines(maxLines); len(output) > 0 {
-		err = fmt.Errorf("%w, last lines of output:\n\t%s", err, strings.Join(output, "\n\t"))
-	}
-	return err
+	return fmt.Errorf("%s: %w, last lines of output:\n\t%s", m.name, err, lastLines(string(output)))
 }

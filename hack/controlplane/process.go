@@ -5,44 +5,35 @@ package controlplane
 
 import (
 	"errors"
-	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// errExited says that a process ended before it was ready.
-var errExited = errors.New("ended before it was ready")
-
-// portTaken makes an error of a process recognizable as one that another port would avoid.
-func portTaken(err error) error {
-	return fmt.Errorf("%w: %w", syscall.EADDRINUSE, err)
-}
-
-// process is one run of a binary. All methods but start work on nil and on a process that has
-// ended, and then do nothing.
+// process is one run of a binary. stop and kill work on nil and on a process that has ended, and
+// then do nothing.
 type process struct {
 	cmd    *exec.Cmd
-	tail   *tail
 	exited chan struct{} // closed when the process has ended and err is set
 	err    error         // never nil then
 }
 
-func newProcess(path string, args []string, dir string) *process {
+// startProcess returns once the process runs. It never waits for it to be ready. The process writes to
+// the file log.
+func startProcess(path string, args []string, dir, log string) (*process, error) {
+	output, err := os.Create(log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = output.Close() }()
 	p := &process{
 		cmd:    exec.Command(path, args...), // no context: it ends by stop or kill
-		tail:   &tail{},
 		exited: make(chan struct{}),
 	}
-	p.cmd.Dir = dir
-	p.cmd.Stdout, p.cmd.Stderr = p.tail, p.tail
-	p.cmd.SysProcAttr = childAttr()
-	return p
-}
-
-// start returns once the process runs. It never waits for it to be ready.
-func (p *process) start() error {
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = dir, output, output, childAttr()
 	started := make(chan error)
 	go func() {
 		// See childAttr: this thread must live as long as the process.
@@ -58,7 +49,7 @@ func (p *process) start() error {
 		}
 		close(p.exited)
 	}()
-	return <-started
+	return p, <-started
 }
 
 func (p *process) running() bool {
@@ -74,24 +65,32 @@ func (p *process) running() bool {
 }
 
 // stop asks the process to end, and kills it if it hasn't after grace.
-func (p *process) stop(grace time.Duration) {
+func (p *process) stop(grace time.Duration) error {
 	if !p.running() {
-		return
+		return nil
 	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only if it has ended just now
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
 	select {
 	case <-p.exited:
-	case <-timer.C:
-		p.kill()
+		return nil
+	case <-time.After(grace):
+		return p.kill()
 	}
 }
 
-func (p *process) kill() {
+func (p *process) kill() error {
 	if !p.running() {
-		return
+		return nil
 	}
-	_ = p.cmd.Process.Kill() // fails only if it has ended just now
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
 	<-p.exited
+	return nil
+}
+
+// lastLines returns as much of a process's output as an error holds.
+func lastLines(output string) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	return strings.Join(lines[max(0, len(lines)-20):], "\n\t")
 }

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -20,9 +19,8 @@ import (
 // User is someone the API server knows by a client certificate. Its fields are what a client needs
 // to be that user; they belong to the caller.
 type User struct {
-	// Name and Groups are who the API server takes the user for.
-	Name   string
-	Groups []string
+	// Name is who the API server takes the user for.
+	Name string
 	// Server is the API server's address, without a slash at its end.
 	Server string
 	// CA is the PEM of the authority that signed the API server's certificate.
@@ -44,7 +42,6 @@ func (cp *ControlPlane) AddUser(name string, groups ...string) (*User, error) {
 	certificate := cp.authorities.client.Issue(name, key, func(template *x509.Certificate) { template.Subject.Organization = groups })
 	return &User{
 		Name:        name,
-		Groups:      slices.Clone(groups),
 		Server:      cp.URL(),
 		CA:          pki.Certificates(cp.authorities.serving.Cert),
 		Certificate: pki.Certificates(certificate),
