@@ -5,10 +5,12 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -55,21 +57,23 @@ func (s *server) config() *rest.Config {
 	}
 }
 
+func serverOf(config *rest.Config) *server {
+	return &server{URL: config.Host, CA: config.CAData, Certificate: config.CertData, Key: config.KeyData}
+}
+
 func (f *fixture) server(ctx context.Context) (*server, error) {
 	if f.plane == nil {
 		if err := f.start(ctx); err != nil {
 			return nil, err
 		}
 	}
-	config := f.plane.Config()
 	kubectl, err := f.plane.KubectlCommand(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &server{
-		URL: config.Host, CA: config.CAData, Certificate: config.CertData, Key: config.KeyData,
-		Kubectl: kubectl.Path, KubectlEnv: kubectl.Env,
-	}, nil
+	s := serverOf(f.plane.Config())
+	s.Kubectl, s.KubectlEnv = kubectl.Path, kubectl.Env
+	return s, nil
 }
 
 func (f *fixture) start(ctx context.Context) (err error) {
@@ -101,12 +105,14 @@ func (f *fixture) stop() error {
 
 func objectName(i int) string { return fmt.Sprintf("production-dataplane-%05d", i) }
 
-// populate creates DataPlanes of realistic size in a namespace.
-func (f *fixture) populate(ctx context.Context, namespace string, n int) error {
-	if err := f.createNamespace(ctx, namespace); err != nil {
-		return err
+// populate creates DataPlanes of realistic size in a namespace, before a row.
+func populate(namespace string, n int) prepareFunc {
+	return func(ctx context.Context, f *fixture, _ *input) error {
+		if err := f.createNamespace(ctx, namespace); err != nil {
+			return err
+		}
+		return parallel(ctx, 16, n, func(ctx context.Context, i int) error { return f.create(ctx, namespace, objectName(i)) })
 	}
-	return parallel(ctx, 16, n, func(ctx context.Context, i int) error { return f.create(ctx, namespace, objectName(i)) })
 }
 
 func (f *fixture) createNamespace(ctx context.Context, name string) error {
@@ -115,6 +121,30 @@ func (f *fixture) createNamespace(ctx context.Context, name string) error {
 		return nil
 	}
 	return err
+}
+
+// createConfigMaps creates what informers of data planes hold.
+func (f *fixture) createConfigMaps(ctx context.Context, namespace string, n int, data string) error {
+	if err := f.createNamespace(ctx, namespace); err != nil {
+		return err
+	}
+	return parallel(ctx, 16, n, func(ctx context.Context, i int) error {
+		_, err := f.kubernetes.CoreV1().ConfigMaps(namespace).Create(ctx,
+			&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: objectName(i)}, Data: map[string]string{"data": data}}, metav1.CreateOptions{})
+		return err
+	})
+}
+
+// spread calls f for 0 to n-1 in the time given, each at random in its own part.
+func spread(over time.Duration, n int, f func(i int) error) error {
+	for i, started := 0, time.Now(); i < n; i++ {
+		at := (float64(i) + rand.Float64()) / float64(n)
+		time.Sleep(time.Until(started.Add(time.Duration(at * float64(over)))))
+		if err := f(i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // create creates an object as clusters have them: the spec by one field manager and the status by
@@ -141,7 +171,7 @@ func (f *fixture) create(ctx context.Context, namespace, name string) error {
 // compresses as badly.
 func material() string {
 	data := make([]byte, 1536)
-	_, _ = rand.Read(data) // never fails
+	_, _ = cryptorand.Read(data) // never fails
 	return base64.StdEncoding.EncodeToString(data)
 }
 

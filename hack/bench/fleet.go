@@ -162,41 +162,36 @@ func startInformer(ctx context.Context, all []*openchoreov1alpha1.DataPlane) (ca
 
 func measureFleet(run runPlanes) measureFunc {
 	return func(ctx context.Context, in *input, _ func() error) (values, error) {
-		ctx, stopTimer := context.WithTimeout(ctx, 2*time.Minute)
-		defer stopTimer()
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+		defer cancel()
 		informer, err := startInformer(ctx, in.DataPlanes)
 		if err != nil {
 			return nil, err
 		}
 		before := takeStock()
-		asking := make(chan struct{}, fleetAsking)
-		var answers atomic.Int64
-		answered, ended := make(chan struct{}), make(chan error, 1)
+		asking, answers := make(chan struct{}, fleetAsking), make(chan error, len(in.DataPlanes))
+		ended := make(chan error, 1)
 		running, stop := context.WithCancel(ctx)
 		defer stop()
 		cpu, started := cpuTime(), time.Now()
 		go func() {
 			ended <- run(running, informer, func(ctx context.Context, name string, client kubernetes.Interface) error {
 				asking <- struct{}{}
-				err := whoAmI(ctx, client, name)
+				answers <- whoAmI(ctx, client, name)
 				<-asking
-				if err != nil {
-					cancel(err)
-					return err
-				}
-				if answers.Add(1) == int64(len(in.DataPlanes)) {
-					close(answered)
-				}
 				<-ctx.Done()
 				return ctx.Err()
 			})
 		}()
-		select {
-		case <-answered:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%d data planes have answered: %w", answers.Load(), context.Cause(ctx))
+		for n := range in.DataPlanes {
+			select {
+			case err := <-answers:
+				if err != nil {
+					return nil, err
+				}
+			case <-ctx.Done():
+				return nil, fmt.Errorf("%d data planes have answered: %w", n, ctx.Err())
+			}
 		}
 		v := values{"start": time.Since(started).Seconds(), "cpu": cpuTime() - cpu}
 		v.addStock("", before)

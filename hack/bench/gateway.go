@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -35,9 +33,12 @@ const (
 	gatewayTime      = time.Minute // the changes are spread over it
 )
 
+// connectFunc connects to the data plane, by a configuration that edit has changed.
+type connectFunc func(ctx context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error)
+
 // follower calls seen for each object that it gets to know of, until ctx ends. It returns
 // when it knows all objects for the first time.
-type follower func(ctx context.Context, in *input, edit func(*rest.Config), seen func(*corev1.ConfigMap)) error
+type follower func(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) error
 
 func gatewayRows() []row {
 	return []row{{
@@ -49,29 +50,17 @@ func gatewayRows() []row {
 		prepare: prepareGateway,
 		drive:   changeObjects,
 		subjects: []subject{
-			{"sdk", "an informer on a remote.Cluster, by helpers.ConfigFor", measureGateway(followByInformer)},
-			{"list every 10 s", "through the same gateway, without watches", measureGateway(followByLists(10 * time.Second))},
-			{"list every minute", "through the same gateway, without watches", measureGateway(followByLists(time.Minute))},
-			{"floor", "an informer that watches the API server itself", measureGateway(followDirectly)},
+			{"sdk", "an informer on a remote.Cluster, by helpers.ConfigFor", measureGateway(connectCluster, followByInformer)},
+			{"list every 10 s", "through the same gateway, without watches", measureGateway(connectGateway, followByLists(10*time.Second))},
+			{"list every minute", "through the same gateway, without watches", measureGateway(connectGateway, followByLists(time.Minute))},
+			{"floor", "an informer that watches the API server itself", measureGateway(connectDirectly, followByInformer)},
 		},
 	}}
 }
 
 // prepareGateway puts a gateway and an agent, which run in this process, before the API server.
 func prepareGateway(ctx context.Context, f *fixture, in *input) error {
-	if err := f.createNamespace(ctx, gatewayNamespace); err != nil {
-		return err
-	}
-	if err := parallel(ctx, 16, gatewayObjects, func(ctx context.Context, i int) error {
-		_, err := f.kubernetes.CoreV1().ConfigMaps(gatewayNamespace).Create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Name: objectName(i)},
-			Data:       map[string]string{"data": material()},
-		}, metav1.CreateOptions{})
-		if apierrors.IsAlreadyExists(err) {
-			return nil
-		}
-		return err
-	}); err != nil {
+	if err := f.createConfigMaps(ctx, gatewayNamespace, gatewayObjects, material()); err != nil {
 		return err
 	}
 	agent := f.plane.Config()
@@ -79,27 +68,23 @@ func prepareGateway(ctx context.Context, f *fixture, in *input) error {
 	gateway := dataplanetest.NewGateway()
 	context.AfterFunc(ctx, gateway.Close)
 	gateway.Connect("prod", dataplanetest.Agent(agent))
-	config := gateway.Config()
-	in.Gateway = &server{URL: config.Host, CA: config.CAData, Certificate: config.CertData, Key: config.KeyData}
+	in.Gateway = serverOf(gateway.Config())
 	return nil
 }
 
 // changeObjects writes into each change when it was sent.
 func changeObjects(ctx context.Context, f *fixture) error {
-	started := time.Now()
-	for i := range gatewayChanges {
-		at := (float64(i) + rand.Float64()) / gatewayChanges
-		time.Sleep(time.Until(started.Add(time.Duration(at * float64(gatewayTime)))))
+	ended := time.Now().Add(gatewayTime)
+	err := spread(gatewayTime, gatewayChanges, func(i int) error {
 		patch := fmt.Appendf(nil, `{"data":{"sent":"%d"}}`, time.Now().UnixNano())
-		if _, err := f.kubernetes.CoreV1().ConfigMaps(gatewayNamespace).Patch(ctx, objectName(i), types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-			return err
-		}
-	}
-	time.Sleep(time.Until(started.Add(gatewayTime)))
-	return nil
+		_, err := f.kubernetes.CoreV1().ConfigMaps(gatewayNamespace).Patch(ctx, objectName(i), types.MergePatchType, patch, metav1.PatchOptions{})
+		return err
+	})
+	time.Sleep(time.Until(ended))
+	return err
 }
 
-func measureGateway(follow follower) measureFunc {
+func measureGateway(connect connectFunc, follow follower) measureFunc {
 	return func(ctx context.Context, in *input, drive func() error) (values, error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 		defer cancel()
@@ -111,11 +96,15 @@ func measureGateway(follow follower) measureFunc {
 				return roundTripper(func(req *http.Request) (*http.Response, error) { requests.Add(1); return next.RoundTrip(req) })
 			})
 		}
+		client, err := connect(ctx, in, edit)
+		if err != nil {
+			return nil, err
+		}
 		begun := time.Now()
 		var mu sync.Mutex
 		took := map[string]float64{}
 		all := make(chan struct{})
-		if err := follow(ctx, in, edit, func(object *corev1.ConfigMap) {
+		if err := follow(ctx, client, func(object *corev1.ConfigMap) {
 			sent, err := strconv.ParseInt(object.Data["sent"], 10, 64)
 			mu.Lock()
 			defer mu.Unlock()
@@ -149,32 +138,34 @@ func measureGateway(follow follower) measureFunc {
 	}
 }
 
-func followByInformer(ctx context.Context, in *input, edit func(*rest.Config), seen func(*corev1.ConfigMap)) error {
+func connectCluster(ctx context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error) {
 	gateway := in.Gateway.config()
 	edit(gateway)
 	cluster, err := remote.NewCluster(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	context.AfterFunc(ctx, cluster.Abort)
-	client, err := newClusterClient(cluster)
-	if err != nil {
-		return err
-	}
-	return runInformer(ctx, client, seen)
+	return newClusterClient(cluster)
 }
 
-func followDirectly(ctx context.Context, in *input, edit func(*rest.Config), seen func(*corev1.ConfigMap)) error {
+func connectGateway(_ context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error) {
+	gateway := in.Gateway.config()
+	edit(gateway)
+	config, err := helpers.GatewayConfigFor(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), gateway)
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(config)
+}
+
+func connectDirectly(_ context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error) {
 	config := in.Server.config()
 	edit(config)
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
-	return runInformer(ctx, client, seen)
+	return kubernetes.NewForConfig(config)
 }
 
-func runInformer(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) error {
+func followByInformer(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(gatewayNamespace))
 	informer := factory.Core().V1().ConfigMaps().Informer()
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -192,17 +183,7 @@ func runInformer(ctx context.Context, client kubernetes.Interface, seen func(*co
 }
 
 func followByLists(interval time.Duration) follower {
-	return func(ctx context.Context, in *input, edit func(*rest.Config), seen func(*corev1.ConfigMap)) error {
-		gateway := in.Gateway.config()
-		edit(gateway)
-		config, err := helpers.GatewayConfigFor(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), gateway)
-		if err != nil {
-			return err
-		}
-		client, err := kubernetes.NewForConfig(config)
-		if err != nil {
-			return err
-		}
+	return func(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) error {
 		list := func(ctx context.Context) error {
 			objects, err := client.CoreV1().ConfigMaps(gatewayNamespace).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 			if err != nil {
@@ -213,16 +194,12 @@ func followByLists(interval time.Duration) follower {
 			}
 			return nil
 		}
-		if err := list(ctx); err != nil {
-			return err
-		}
-		go wait.UntilWithContext(ctx, func(ctx context.Context) {
-			select {
-			case <-time.After(interval):
+		go func() {
+			_ = wait.PollUntilContextCancel(ctx, interval, false, func(ctx context.Context) (bool, error) {
 				_ = list(ctx) // the next one finds what this one misses
-			case <-ctx.Done():
-			}
-		}, 0)
-		return nil
+				return false, nil
+			})
+		}()
+		return list(ctx)
 	}
 }

@@ -27,19 +27,11 @@ type startCache func(ctx context.Context, config *rest.Config) (hasSynced func()
 
 func informerRows(objects int) []row {
 	return []row{{
-		name:  "informer",
-		title: fmt.Sprintf("an informer of %d DataPlanes from start to synced, as client-go starts it: with a watch that begins with all objects", objects),
-		metrics: []metric{
-			{Name: "time", Unit: "s"},
-			{Name: "cpu", Unit: "s"},
-			{Name: "received", Unit: "B"},
-			{Name: "peak heap", Unit: "B"},
-			{Name: "settled heap", Unit: "B"},
-		},
-		plane: true, rounds: 5,
-		prepare: func(ctx context.Context, f *fixture, _ *input) error {
-			return f.populate(ctx, informerNamespace, objects)
-		},
+		name:    "informer",
+		title:   fmt.Sprintf("an informer of %d DataPlanes from start to synced, as client-go starts it: with a watch that begins with all objects", objects),
+		metrics: []metric{{Name: "time", Unit: "s"}, {Name: "cpu", Unit: "s"}, {Name: "received", Unit: "B"}, {Name: "peak heap", Unit: "B"}, {Name: "settled heap", Unit: "B"}},
+		plane:   true, rounds: 5,
+		prepare: populate(informerNamespace, objects),
 		subjects: []subject{
 			{"sdk", "informer of the factory", measureSync(startSDK(nil))},
 			{"controller-runtime", "cache.New with typed objects", measureSync(startControllerRuntime)},

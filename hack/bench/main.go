@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 )
 
@@ -69,24 +70,14 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	return c, err
 }
 
-// selected returns the rows that c asks for.
-func (c *config) selected() []row {
-	var selected []row
-	for _, r := range rows(c.objects) {
-		leftOut := c.quick && r.slow && c.rows.String() == ""
-		if c.rows.MatchString(r.name) && !leftOut {
-			selected = append(selected, r)
-		}
-	}
-	return selected
-}
-
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	c, err := parse(args, stderr)
 	if err != nil {
 		return err
 	}
-	selected := c.selected()
+	selected := slices.DeleteFunc(rows(c.objects), func(r row) bool {
+		return !c.rows.MatchString(r.name) || c.quick && r.slow && c.rows.String() == ""
+	})
 	if len(selected) == 0 {
 		return errors.New("no row has such a name; --list shows them")
 	}
@@ -109,7 +100,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		r, failed = measure(ctx, c, selected, stderr)
 	}
 	if c.docs && failed == nil {
-		failed = r.writeDocs(c.root)
+		var docs map[string]string
+		docs, failed = r.docs(c.root)
+		for file, content := range docs {
+			failed = errors.Join(failed, os.WriteFile(file, []byte(content), 0o644))
+		}
 	}
 	_, err = io.WriteString(stdout, r.tables())
 	return errors.Join(failed, err)

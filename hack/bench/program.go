@@ -6,7 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
 	"os"
@@ -16,34 +16,33 @@ import (
 	"strings"
 )
 
-// Programs that print the names of all DataPlanes.
-var (
-	//go:embed testdata/sdk.go.txt
-	programSDK []byte
-	//go:embed testdata/controllerruntime.go.txt
-	programControllerRuntime []byte
-	//go:embed testdata/dynamic.go.txt
-	programDynamic []byte
-)
+// programs print the names of all DataPlanes.
+//
+//go:embed testdata
+var programs embed.FS
 
 func programRows() []row {
 	return []row{{
 		name: "program", title: "a program that lists DataPlanes", rounds: 1,
 		metrics: []metric{{Name: "binary", Unit: "B"}, {Name: "modules"}, {Name: "modules built in"}},
 		subjects: []subject{
-			{"sdk", "clientset", build(programSDK, sdkModule)},
-			{"controller-runtime", "client with a copy of the types", build(programControllerRuntime, "sigs.k8s.io/controller-runtime")},
-			{"dynamic", "client-go's dynamic client", build(programDynamic)},
+			{"sdk", "clientset", build("sdk", sdkModule)},
+			{"controller-runtime", "client with a copy of the types", build("controllerruntime", "sigs.k8s.io/controller-runtime")},
+			{"dynamic", "client-go's dynamic client", build("dynamic")},
 		},
 	}}
 }
 
 const sdkModule = "github.com/openchoreo/dataplane-sdk-go"
 
-// build makes a module of source that requires client-go and the modules as this program is built of them.
-func build(source []byte, modules ...string) measureFunc {
+// build makes a module of a program that requires client-go and the modules as this program is built of them.
+func build(program string, modules ...string) measureFunc {
 	return func(ctx context.Context, in *input, _ func() error) (values, error) {
 		dir, err := os.MkdirTemp(in.Dir, "program-*")
+		if err != nil {
+			return nil, err
+		}
+		source, err := programs.ReadFile("testdata/" + program + ".go.txt")
 		if err != nil {
 			return nil, err
 		}
@@ -55,8 +54,8 @@ func build(source []byte, modules ...string) measureFunc {
 			return nil, err
 		}
 		edit := []string{"mod", "edit", "-replace=" + sdkModule + "=" + in.Root}
-		for module, version := range versions(append(modules, "k8s.io/client-go", "k8s.io/apimachinery")...) {
-			edit = append(edit, "-require="+module+"@"+version)
+		for _, module := range append(modules, "k8s.io/client-go", "k8s.io/apimachinery") {
+			edit = append(edit, "-require="+module+"@"+version(module))
 		}
 		var out []byte
 		for _, args := range [][]string{{"mod", "init", "example.com/program"}, edit, {"mod", "tidy"}, {"build", "-o", "program"}, {"list", "-m", "all"}, {"version", "-m", "program"}} {
@@ -85,29 +84,21 @@ func build(source []byte, modules ...string) measureFunc {
 
 // copyTypes does what a user without the SDK would: it copies the types, and no redaction.
 func copyTypes(dir, root string) error {
-	files, err := filepath.Glob(filepath.Join(root, "apis", "openchoreo", "v1alpha1", "*.go"))
-	err = errors.Join(err, os.Mkdir(dir, 0o700))
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") || filepath.Base(file) == "redaction.go" {
-			continue
-		}
-		data, readErr := os.ReadFile(file)
-		err = errors.Join(err, readErr, os.WriteFile(filepath.Join(dir, filepath.Base(file)), data, 0o600))
+	err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "apis", "openchoreo", "v1alpha1")))
+	tests, _ := filepath.Glob(filepath.Join(dir, "*_test.go")) // fails for a bad pattern only
+	for _, file := range append(tests, filepath.Join(dir, "redaction.go")) {
+		err = errors.Join(err, os.Remove(file))
 	}
 	return err
 }
 
-// versions returns those that this program is built of.
-func versions(modules ...string) map[string]string {
-	found := map[string]string{}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, dep := range info.Deps {
-			for _, module := range modules {
-				if dep.Path == module {
-					found[module] = dep.Version
-				}
-			}
+// version returns the version of a module that this program is built of.
+func version(module string) string {
+	info, _ := debug.ReadBuildInfo()
+	for _, dep := range info.Deps {
+		if dep.Path == module {
+			return dep.Version
 		}
 	}
-	return found
+	return ""
 }

@@ -49,10 +49,9 @@ type environment struct {
 
 func newEnvironment() environment {
 	var modules []string
-	for module, version := range versions("k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/controller-runtime") {
-		modules = append(modules, path.Base(module)+" "+version)
+	for _, module := range []string{"k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/controller-runtime"} {
+		modules = append(modules, path.Base(module)+" "+version(module))
 	}
-	slices.Sort(modules)
 	cpu, _ := exec.Command("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1; sysctl -n machdep.cpu.brand_string 2>/dev/null").Output()
 	e := environment{
 		Modules: strings.Join(modules, ", "),
@@ -80,16 +79,16 @@ func (e *environment) String() string {
 	return modules + "; " + e.Machine
 }
 
-// write writes a line for the environment and one for each row.
-func (r *results) write(file string) error {
-	var out bytes.Buffer
+// lines returns a line for the environment and one for each row, as readResults reads them.
+func (r *results) lines() (string, error) {
+	var out strings.Builder
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
 	err := encoder.Encode(r.Environment)
 	for _, row := range r.Rows {
 		err = errors.Join(err, encoder.Encode(row))
 	}
-	return errors.Join(err, os.WriteFile(file, out.Bytes(), 0o644))
+	return out.String(), err
 }
 
 func readResults(file string) (*results, error) {
@@ -195,22 +194,23 @@ func format(m metric, v float64, spread ...float64) string {
 // The tables of docs/benchmarks.md are between these marks.
 const pageBegin, pageEnd = "<!-- Written by hack/bench.sh --docs from here: -->\n\n", "<!-- to here. -->\n"
 
-// writeDocs writes what the repository keeps of a run.
-func (r *results) writeDocs(root string) error {
+// docs returns the files that the repository keeps of a run, by their paths.
+func (r *results) docs(root string) (map[string]string, error) {
 	page := filepath.Join(root, "docs", "benchmarks.md")
 	old, err := os.ReadFile(page)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	before, rest, begins := strings.Cut(string(old), pageBegin)
 	_, after, ends := strings.Cut(rest, pageEnd)
 	if !begins || !ends {
-		return fmt.Errorf("%s has no marks for the tables", page)
+		return nil, fmt.Errorf("%s has no marks for the tables", page)
 	}
-	chart, err := r.chart()
-	return errors.Join(err,
-		r.write(filepath.Join(root, "hack", "bench", "results.json")),
-		os.WriteFile(page, []byte(before+pageBegin+r.tables()+pageEnd+after), 0o644),
-		os.WriteFile(filepath.Join(root, "docs", "bench.svg"), []byte(chart), 0o644),
-	)
+	chart, chartErr := r.chart()
+	lines, err := r.lines()
+	return map[string]string{
+		page:                                     before + pageBegin + r.tables() + pageEnd + after,
+		filepath.Join(root, "docs", "bench.svg"): chart,
+		filepath.Join(root, "hack", "bench", "results.json"): lines,
+	}, errors.Join(chartErr, err)
 }

@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
@@ -38,14 +37,8 @@ func rotateRows() []row {
 		name: "rotate-informers",
 		title: fmt.Sprintf("%d data planes with an informer of %d ConfigMaps each get new credentials at once: "+
 			"until all watch with them, and the median of the first request with them", users, rotateObjects),
-		metrics: []metric{
-			{Name: "time", Unit: "s"},
-			{Name: "first request", Unit: "s"},
-			{Name: "cpu", Unit: "s"},
-			{Name: "received", Unit: "B"},
-			{Name: "lists"},
-		},
-		plane: true, slow: true, rounds: 3,
+		metrics: []metric{{Name: "time", Unit: "s"}, {Name: "first request", Unit: "s"}, {Name: "cpu", Unit: "s"}, {Name: "received", Unit: "B"}, {Name: "lists"}},
+		plane:   true, slow: true, rounds: 3,
 		prepare: prepareRotation,
 		subjects: []subject{
 			{"sdk", "remote.Cluster.Update; informers go on, and resume their watches at random within seconds", rotateAll(connectSDK)},
@@ -59,17 +52,8 @@ func prepareRotation(ctx context.Context, f *fixture, in *input) error {
 	var errs [3]error
 	in.DataPlanes, errs[0] = addUsers(f, "system:masters")
 	in.Rotated, errs[1] = addUsers(f, "system:masters")
-	errs[2] = f.createNamespace(ctx, rotateNamespace)
-	if err := errors.Join(errs[:]...); err != nil {
-		return err
-	}
-	return parallel(ctx, rotateAtOnce, rotateObjects, func(ctx context.Context, i int) error {
-		_, err := f.kubernetes.CoreV1().ConfigMaps(rotateNamespace).Create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Name: objectName(i)},
-			Data:       map[string]string{"content": strings.Repeat("0123456789abcdef", 64)},
-		}, metav1.CreateOptions{})
-		return err
-	})
+	errs[2] = f.createConfigMaps(ctx, rotateNamespace, rotateObjects, strings.Repeat("0123456789abcdef", 64))
+	return errors.Join(errs[:]...)
 }
 
 // rotation is one measurement.
@@ -87,11 +71,11 @@ type rotatedPlane struct {
 	watches     atomic.Pointer[openchoreov1alpha1.DataPlane] // whose credentials the last watch has
 }
 
-// connectFunc connects with the credentials of p.first and starts an informer. rotate changes to
+// startFunc connects with the credentials of p.first and starts an informer. rotate changes to
 // those of p.next.
-type connectFunc func(ctx context.Context, p *rotatedPlane) (rotate func() error, err error)
+type startFunc func(ctx context.Context, p *rotatedPlane) (rotate func() error, err error)
 
-func rotateAll(connect connectFunc) measureFunc {
+func rotateAll(connect startFunc) measureFunc {
 	return func(ctx context.Context, in *input, _ func() error) (values, error) {
 		ctx, cancel := context.WithTimeout(ctx, 2*rotateLimit)
 		defer cancel()

@@ -23,11 +23,13 @@ type row struct {
 	subjects    []subject // the SDK is the first
 
 	// prepare runs once before the row, in the parent. It may be nil.
-	prepare func(ctx context.Context, f *fixture, in *input) error
+	prepare prepareFunc
 	// drive runs in the parent while a subject is measured, whenever that asks for it, so that its
 	// cost isn't measured. It may be nil.
 	drive func(ctx context.Context, f *fixture) error
 }
+
+type prepareFunc func(ctx context.Context, f *fixture, in *input) error
 
 // metric is what a row measures. Less is better, unless more is.
 type metric struct {

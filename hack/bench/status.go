@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,9 +39,7 @@ func statusRows() []row {
 		name: "status", title: fmt.Sprintf("patch of a condition that keeps those of others, %d at once", statusCallers),
 		metrics: []metric{{Name: "rate", Unit: "/s", More: true}, {Name: "cpu", Unit: "s"}},
 		plane:   true, rounds: 7,
-		prepare: func(ctx context.Context, f *fixture, _ *input) error {
-			return f.populate(ctx, statusNamespace, statusCallers)
-		},
+		prepare: populate(statusNamespace, statusCallers),
 		subjects: []subject{
 			{"sdk", "helpers.PatchConditions", patchStatuses(statusSDK)},
 			{"controller-runtime", "client.Status().Patch, MergeFromWithOptimisticLock", patchStatuses(statusControllerRuntime)},
@@ -76,21 +73,13 @@ func patchStatuses(newPatch newPatchFunc) measureFunc {
 			}
 		}
 		n.Store(0)
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		var patching sync.WaitGroup
 		cpu, started := cpuTime(), time.Now()
-		for _, patch := range patches {
-			patching.Go(func() {
-				for time.Since(started) < duration && ctx.Err() == nil {
-					if err := patch(ctx, condition()); err != nil {
-						cancel(err)
-					}
-				}
-			})
-		}
-		patching.Wait()
-		if err := context.Cause(ctx); err != nil {
+		if err := parallel(ctx, statusCallers, statusCallers, func(ctx context.Context, i int) (err error) {
+			for err == nil && time.Since(started) < duration {
+				err = patches[i](ctx, condition())
+			}
+			return err
+		}); err != nil {
 			return nil, err
 		}
 		total := float64(n.Load())

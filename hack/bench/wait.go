@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -34,8 +33,7 @@ import (
 const (
 	waitNamespace = "waits"
 	waitCount     = 10
-	// waitSpread is the time in which the objects become ready, each at random in its own part,
-	// so that it may fall anywhere between two polls.
+	// waitSpread is the time in which the objects become ready, anywhere between two polls.
 	waitSpread = 2 * time.Second
 	// waitPoll is the interval in the examples of wait.PollUntilContextTimeout.
 	waitPoll = time.Second
@@ -56,10 +54,8 @@ func waitRows() []row {
 		title:   fmt.Sprintf("from sending a status that is Ready to the end of a wait for it, %d waits at once", waitCount),
 		metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}, {Name: "cpu", Unit: "s"}},
 		plane:   true, rounds: 5,
-		prepare: func(ctx context.Context, f *fixture, _ *input) error {
-			return f.populate(ctx, waitNamespace, waitCount)
-		},
-		drive: makeReady,
+		prepare: populate(waitNamespace, waitCount),
+		drive:   makeReady,
 		subjects: []subject{
 			{"sdk", "await.For", measureWaits(waitSDK)},
 			{"controller-runtime", fmt.Sprintf("client.Get in wait.PollUntilContextCancel, every %s", waitPoll), measureWaits(waitPolling)},
@@ -106,14 +102,12 @@ func measureWaits(wait waiter) measureFunc {
 			})
 		}
 		waiting.Wait()
-		if err := drive(); err != nil {
-			return nil, err
-		}
+		err = drive()
 		done.Wait()
-		cpu = cpuTime() - cpu
-		if err := errors.Join(errs...); err != nil {
+		if err := errors.Join(append(errs, err)...); err != nil {
 			return nil, err
 		}
+		cpu = cpuTime() - cpu
 		took := make([]float64, waitCount)
 		for i := range took {
 			dp, err := objects.Get(ctx, objectName(i), metav1.GetOptions{})
@@ -133,15 +127,9 @@ func measureWaits(wait waiter) measureFunc {
 }
 
 func makeReady(ctx context.Context, f *fixture) error {
-	started := time.Now()
-	for i := range waitCount {
-		at := (float64(i) + rand.Float64()) / waitCount
-		time.Sleep(time.Until(started.Add(time.Duration(at * float64(waitSpread)))))
-		if err := patchReady(ctx, f.openchoreo.OpenChoreoV1alpha1().DataPlanes(waitNamespace), i, metav1.ConditionTrue); err != nil {
-			return err
-		}
-	}
-	return nil
+	return spread(waitSpread, waitCount, func(i int) error {
+		return patchReady(ctx, f.openchoreo.OpenChoreoV1alpha1().DataPlanes(waitNamespace), i, metav1.ConditionTrue)
+	})
 }
 
 // patchReady writes into the message when it was sent.
