@@ -14,12 +14,16 @@ import (
 var chartTemplate string
 
 // charted are the figures of the chart, from the top.
-var charted = []struct{ row, metric, label, detail string }{
-	{"wait", "p50", "Wait for Ready", "time from write to return"},
-	{"rotate-informers", "received", "Credentials change under informers", "received by 1,000 clients"},
-	{"rotate-informers", "first request", "First request after that change", "time"},
-	{"status", "cpu", "Patch of a condition", "CPU time"},
-	{"takeover", "worst", "Replica is killed", "worst time until its data planes run elsewhere"},
+var charted = []struct {
+	row           string
+	metric        metric
+	label, detail string
+}{
+	{"wait", metric{Name: "p50", Unit: "s"}, "Wait for Ready", "time from write to return"},
+	{"rotate-informers", metric{Name: "received", Unit: "B"}, "Credentials change under informers", "received by 1,000 clients"},
+	{"rotate-informers", metric{Name: "first request", Unit: "s"}, "First request after that change", "time"},
+	{"status", metric{Name: "cpu", Unit: "s"}, "Patch of a condition", "CPU time"},
+	{"takeover", metric{Name: "worst", Unit: "s"}, "Replica is killed", "worst time until its data planes run elsewhere"},
 }
 
 // bars are the SDK's median and the best of the others; the longer bar has barWidth.
@@ -48,19 +52,14 @@ func (r *results) chart() (string, error) {
 			if row.Name != c.row {
 				continue
 			}
-			m, peer, best := metric{Name: c.metric}, "", 0.0
-			for _, known := range row.Metrics {
-				if known.Name == c.metric {
-					m = known
-				}
-			}
+			m, peer, best := c.metric, "", 0.0
 			for i := range row.Subjects[1:] {
 				s := &row.Subjects[i+1]
 				if sample := s.sample(m); sample != nil && s.Name != "floor" && (peer == "" || median(sample.Values) < best) {
 					peer, best = s.Name, median(sample.Values)
 				}
 			}
-			sdk := median(row.Subjects[0].Rounds[c.metric])
+			sdk := median(row.Subjects[0].Rounds[m.Name])
 			of := func(v float64) bar { return bar{barWidth * v / max(sdk, best), format(m, v)} }
 			chart.Figures = append(chart.Figures, bars{chartTop + chartHeight*len(chart.Figures), c.label, c.detail, peer, of(sdk), of(best)})
 		}

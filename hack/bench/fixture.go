@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -24,6 +23,7 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
@@ -41,24 +41,15 @@ type fixture struct {
 
 // server is an API server, and a user who may do anything.
 type server struct {
-	URL         string   `json:"url"`
-	CA          []byte   `json:"ca"`
-	Certificate []byte   `json:"certificate"`
-	Key         []byte   `json:"key"`
-	Kubectl     string   `json:"kubectl"`
-	KubectlEnv  []string `json:"kubectlEnv"`
+	Host       string
+	TLS        rest.TLSClientConfig
+	Kubectl    string
+	KubectlEnv []string
 }
 
 // config has no limit on requests per second.
 func (s *server) config() *rest.Config {
-	return &rest.Config{
-		Host: s.URL, QPS: -1, UserAgent: "bench",
-		TLSClientConfig: rest.TLSClientConfig{CAData: s.CA, CertData: s.Certificate, KeyData: s.Key},
-	}
-}
-
-func serverOf(config *rest.Config) *server {
-	return &server{URL: config.Host, CA: config.CAData, Certificate: config.CertData, Key: config.KeyData}
+	return &rest.Config{Host: s.Host, TLSClientConfig: s.TLS, QPS: -1}
 }
 
 func (f *fixture) server(ctx context.Context) (*server, error) {
@@ -71,9 +62,8 @@ func (f *fixture) server(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := serverOf(f.plane.Config())
-	s.Kubectl, s.KubectlEnv = kubectl.Path, kubectl.Env
-	return s, nil
+	config := f.plane.Config()
+	return &server{config.Host, config.TLSClientConfig, kubectl.Path, kubectl.Env}, nil
 }
 
 func (f *fixture) start(ctx context.Context) (err error) {
@@ -117,9 +107,6 @@ func populate(namespace string, n int) prepareFunc {
 
 func (f *fixture) createNamespace(ctx context.Context, name string) error {
 	_, err := f.kubernetes.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		return nil
-	}
 	return err
 }
 
@@ -201,11 +188,8 @@ func addUsers(f *fixture, groups ...string) ([]*openchoreov1alpha1.DataPlane, er
 		}
 		dp := dataplanetest.DataPlane(metav1.NamespaceDefault, name)
 		dp.ResourceVersion = "1"
-		dp.Spec.KubernetesCluster.Credentials = openchoreov1alpha1.APIServerCredentials{
-			APIServerURL: user.Server,
-			CACert:       base64.StdEncoding.EncodeToString(user.CA),
-			ClientCert:   base64.StdEncoding.EncodeToString(user.Certificate),
-			ClientKey:    base64.StdEncoding.EncodeToString(user.Key),
+		if dp.Spec.KubernetesCluster.Credentials, err = helpers.CredentialsFor(user.Config()); err != nil {
+			return nil, err
 		}
 		all = append(all, dp)
 	}

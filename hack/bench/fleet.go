@@ -16,7 +16,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -225,24 +224,13 @@ func measureTakeovers(newReplica newReplica) measureFunc {
 // replica is killed by setting dead, which fails all its requests.
 type replica struct {
 	dead atomic.Bool
-	mu   sync.Mutex
-	runs sets.Set[string] // the names of data planes
+	runs atomic.Int64 // data planes
 }
 
-func (r *replica) planes() sets.Set[string] {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.runs.Clone()
-}
-
-func (r *replica) work(ctx context.Context, plane string, _ kubernetes.Interface) error {
-	r.mu.Lock()
-	r.runs.Insert(plane)
-	r.mu.Unlock()
+func (r *replica) work(ctx context.Context, _ string, _ kubernetes.Interface) error {
+	r.runs.Add(1)
+	defer r.runs.Add(-1)
 	<-ctx.Done()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.runs.Delete(plane)
 	return ctx.Err()
 }
 
@@ -251,7 +239,7 @@ func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	start := func(identity string) (*replica, error) {
-		r := &replica{runs: sets.New[string]()}
+		r := &replica{}
 		config := in.Server.config()
 		config.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
 			return roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -274,7 +262,7 @@ func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer
 	if err != nil {
 		return 0, err
 	}
-	if err := until(func() bool { return first.planes().Len() == takeoverPlanes }); err != nil {
+	if err := until(func() bool { return first.runs.Load() == takeoverPlanes }); err != nil {
 		return 0, fmt.Errorf("start of the first replica: %w", err)
 	}
 	second, err := start("second")
@@ -282,13 +270,12 @@ func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer
 		return 0, err
 	}
 	time.Sleep(takeoverSettle + rand.N(retryPeriod)) // at any time between two renewals
-	lost := first.planes()
-	if n := lost.Len() + second.planes().Len(); lost.Len() == 0 || n != takeoverPlanes {
-		return 0, fmt.Errorf("the first replica runs %d data planes, and both %d", lost.Len(), n)
+	if lost, kept := first.runs.Load(), second.runs.Load(); lost == 0 || lost+kept != takeoverPlanes {
+		return 0, fmt.Errorf("of %d data planes, the first replica runs %d, and the second %d", takeoverPlanes, lost, kept)
 	}
 	first.dead.Store(true)
 	killed := time.Now()
-	if err := until(func() bool { return second.planes().IsSuperset(lost) }); err != nil {
+	if err := until(func() bool { return second.runs.Load() == takeoverPlanes }); err != nil {
 		return 0, fmt.Errorf("takeover: %w", err)
 	}
 	return time.Since(killed).Seconds(), nil

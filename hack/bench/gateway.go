@@ -68,7 +68,7 @@ func prepareGateway(ctx context.Context, f *fixture, in *input) error {
 	gateway := dataplanetest.NewGateway()
 	context.AfterFunc(ctx, gateway.Close)
 	gateway.Connect("prod", dataplanetest.Agent(agent))
-	in.Gateway = serverOf(gateway.Config())
+	in.Gateway = &server{Host: gateway.Config().Host, TLS: gateway.Config().TLSClientConfig}
 	return nil
 }
 

@@ -75,6 +75,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// --quick leaves out the slow ones, unless --rows names them.
 	selected := slices.DeleteFunc(rows(c.objects), func(r row) bool {
 		return !c.rows.MatchString(r.name) || c.quick && r.slow && c.rows.String() == ""
 	})

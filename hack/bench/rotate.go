@@ -136,7 +136,10 @@ func (p *rotatedPlane) isUpToDate(dp *openchoreov1alpha1.DataPlane) bool {
 func connectSDK(ctx context.Context, p *rotatedPlane) (rotate func() error, err error) {
 	cluster, err := remote.NewCluster(p.first, remote.Options{ConfigFor: func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 		config, err := verifiedConfig(dp)
-		return p.metered(dp, config), err
+		if err != nil {
+			return nil, err
+		}
+		return p.metered(dp, config), nil
 	}})
 	if err != nil {
 		return nil, err
@@ -183,9 +186,6 @@ func (p *rotatedPlane) startInformer(ctx context.Context, client *kubernetes.Cli
 
 // metered counts the connections and lists of a configuration.
 func (p *rotatedPlane) metered(dp *openchoreov1alpha1.DataPlane, config *rest.Config) *rest.Config {
-	if config == nil {
-		return nil
-	}
 	config.Dial = p.meter.dial
 	config.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/semver"
 )
@@ -86,7 +87,7 @@ type folder struct {
 	builder *builder // nil if nothing is built there
 }
 
-func findFolder(progress io.Writer) (folder, error) {
+func findFolder(w io.Writer) (folder, error) {
 	if assets := os.Getenv(AssetsEnv); assets != "" {
 		path, err := filepath.Abs(assets)
 		return folder{path: path}, err
@@ -103,7 +104,7 @@ func findFolder(progress io.Writer) (folder, error) {
 		base = filepath.Join(cache, "dataplane-sdk-go", "controlplane")
 	}
 	base, err := filepath.Abs(base)
-	b := &builder{base: base, dir: filepath.Join(base, buildKey(pinnedMod, pinnedSum)), progress: newProgress(progress)}
+	b := &builder{base: base, dir: filepath.Join(base, buildKey(pinnedMod, pinnedSum)), progress: &progress{w, 15 * time.Second}}
 	return folder{path: b.dir, builder: b}, err
 }
 

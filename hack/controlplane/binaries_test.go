@@ -13,28 +13,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestBinariesTakesTheNamedFolder(t *testing.T) {
+func TestBinariesTakesTheNamedFolderAndNeverFillsIt(t *testing.T) {
 	f := newFake(t, "")
 	dir := t.TempDir()
-	writeBinaries(t, dir)
 	t.Chdir(filepath.Dir(dir))
 	t.Setenv(AssetsEnv, filepath.Base(dir))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "etcd"), nil, 0o644), "not executable")
+	_, err := Binaries(t.Context(), nil)
+	require.ErrorIs(t, err, ErrMissingBinaries)
+	require.ErrorContains(t, err, "etcd, kube-apiserver;")
+
+	require.NoError(t, os.Remove(filepath.Join(dir, "etcd")))
+	writeBinaries(t, dir)
 	got, err := Binaries(t.Context(), nil)
 	require.NoError(t, err)
 	assert.True(t, filepath.IsAbs(got))
 	assert.Empty(t, missingBinaries(got, serverBinaries))
-	assert.Zero(t, f.builds())
-}
-
-func TestBinariesNeverReplacesTheNamedFolder(t *testing.T) {
-	f := newFake(t, "")
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "kubectl"), nil, 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "etcd"), nil, 0o644), "not executable")
-	t.Setenv(AssetsEnv, dir)
-	_, err := Binaries(t.Context(), nil)
-	require.ErrorIs(t, err, ErrMissingBinaries)
-	require.ErrorContains(t, err, "etcd, kube-apiserver;")
 	assert.Zero(t, f.builds())
 }
 

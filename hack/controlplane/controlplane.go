@@ -53,7 +53,6 @@ type ControlPlane struct {
 	options  options
 	binaries folder
 	dir      string
-	kubectl  string // folder of kubectl's files
 
 	apiServerPort, etcdPort int
 	authorities             *authorities
@@ -131,7 +130,7 @@ func start(ctx context.Context, o options, binaries folder) (_ *ControlPlane, er
 	if err != nil {
 		return nil, err
 	}
-	cp := &ControlPlane{options: o, binaries: binaries, dir: dir, kubectl: filepath.Join(dir, "kubectl")}
+	cp := &ControlPlane{options: o, binaries: binaries, dir: dir}
 	cp.Etcd = &Member{cp: cp, name: "etcd", flags: cp.etcdFlags, ready: cp.etcdReady}
 	cp.APIServer = &Member{cp: cp, name: "kube-apiserver", flags: cp.apiServerFlags, ready: cp.ready}
 	defer func() {
@@ -155,7 +154,11 @@ func start(ctx context.Context, o options, binaries folder) (_ *ControlPlane, er
 	if cp.probe, err = cp.newProbe(); err != nil {
 		return nil, err
 	}
-	if err := cp.writeKubectlFiles(); err != nil {
+	kubeconfig, err := cp.Kubeconfig()
+	if err == nil {
+		err = os.WriteFile(cp.kubeconfigPath(), kubeconfig, 0o600)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := cp.Etcd.Start(ctx); err != nil {

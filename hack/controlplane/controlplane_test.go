@@ -26,28 +26,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-)
 
-const widgets = `# Two versions, one of them not served.
----
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata:
-  name: widgets.test.example
-spec:
-  group: test.example
-  scope: Namespaced
-  names: {plural: widgets, singular: widget, kind: Widget, listKind: WidgetList}
-  versions:
-  - name: v1
-    served: true
-    storage: true
-    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-  - name: v1alpha1
-    served: false
-    storage: false
-    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-`
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+)
 
 // startTest starts a control plane that the test ends.
 func startTest(t *testing.T, opts ...Option) *ControlPlane {
@@ -113,11 +94,11 @@ func TestAUserWithoutAGroupMayDoNothing(t *testing.T) {
 
 func TestInstallCRDs(t *testing.T) {
 	cp := startTest(t)
-	require.NoError(t, cp.InstallCRDs(t.Context(), []byte(widgets)))
-	require.NoError(t, cp.InstallCRDs(t.Context(), []byte(widgets)), "again")
+	require.NoError(t, cp.InstallCRDs(t.Context(), crds.DataPlane()))
+	require.NoError(t, cp.InstallCRDs(t.Context(), crds.DataPlane()), "again")
 	client, err := dynamic.NewForConfig(cp.Config())
 	require.NoError(t, err)
-	resource := schema.GroupVersionResource{Group: "test.example", Version: "v1", Resource: "widgets"}
+	resource := schema.GroupVersionResource{Group: "openchoreo.dev", Version: "v1alpha1", Resource: "dataplanes"}
 	_, err = client.Resource(resource).Namespace("default").List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 

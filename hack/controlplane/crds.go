@@ -32,17 +32,14 @@ func (cp *ControlPlane) InstallCRDs(ctx context.Context, crds ...[]byte) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, crdTimeout)
 	defer cancel()
-	var served []schema.GroupVersionResource
+	var installed []schema.GroupVersionResource
 	for _, data := range crds {
 		crd := &unstructured.Unstructured{}
 		var definition struct {
 			Spec struct {
 				Group    string
 				Names    struct{ Plural string }
-				Versions []struct {
-					Name   string
-					Served bool
-				}
+				Versions []struct{ Name string }
 			}
 		}
 		if err := errors.Join(yaml.Unmarshal(data, &crd.Object), yaml.Unmarshal(data, &definition)); err != nil {
@@ -53,13 +50,11 @@ func (cp *ControlPlane) InstallCRDs(ctx context.Context, crds ...[]byte) error {
 			return fmt.Errorf("install CRD %s: %w", crd.GetName(), err)
 		}
 		for _, version := range definition.Spec.Versions {
-			if version.Served {
-				resource := schema.GroupVersionResource{Group: definition.Spec.Group, Version: version.Name, Resource: definition.Spec.Names.Plural}
-				served = append(served, resource)
-			}
+			resource := schema.GroupVersionResource{Group: definition.Spec.Group, Version: version.Name, Resource: definition.Spec.Names.Plural}
+			installed = append(installed, resource)
 		}
 	}
-	for _, resource := range served {
+	for _, resource := range installed {
 		if err := poll(ctx, func(ctx context.Context) error {
 			_, err := client.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1})
 			return err

@@ -45,21 +45,8 @@ func (cp *ControlPlane) KubectlCommand(ctx context.Context, args ...string) (*ex
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		return strings.HasPrefix(kv, "KUBE") || strings.HasPrefix(kv, "HOME=")
 	})
-	cmd.Env = slices.Concat(env, []string{"HOME=" + cp.kubectl, "KUBECONFIG=" + cp.kubeconfigPath()})
+	cmd.Env = slices.Concat(env, []string{"HOME=" + cp.dir, "KUBECONFIG=" + cp.kubeconfigPath()})
 	return cmd, nil
 }
 
-func (cp *ControlPlane) kubeconfigPath() string {
-	return filepath.Join(cp.kubectl, "kubeconfig")
-}
-
-func (cp *ControlPlane) writeKubectlFiles() error {
-	kubeconfig, err := cp.Kubeconfig()
-	if err != nil {
-		return err
-	}
-	if err := os.Mkdir(cp.kubectl, 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(cp.kubeconfigPath(), kubeconfig, 0o600)
-}
+func (cp *ControlPlane) kubeconfigPath() string { return filepath.Join(cp.dir, "kubeconfig") }

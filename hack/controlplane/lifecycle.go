@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // How long processes may take to end by themselves before they're killed. Stop throws all data
@@ -138,26 +140,21 @@ func (cp *ControlPlane) ready(ctx context.Context) error {
 
 // poll calls check until it returns nil or ctx ends. The error then holds the last one of check.
 func poll(ctx context.Context, check func(context.Context) error) error {
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
 	var last error
-	for {
+	err := wait.PollUntilContextCancel(ctx, pollInterval, true, func(ctx context.Context) (bool, error) {
 		err := check(ctx)
-		if err == nil {
-			return nil
-		}
 		if ctx.Err() == nil {
 			last = err
 		}
-		select {
-		case <-ctx.Done():
-			if last == nil {
-				return ended(ctx)
-			}
-			return fmt.Errorf("%w, after: %w", ended(ctx), last)
-		case <-ticker.C:
-		}
+		return err == nil, nil
+	})
+	switch {
+	case err == nil:
+		return nil
+	case last == nil:
+		return ended(ctx)
 	}
+	return fmt.Errorf("%w, after: %w", ended(ctx), last)
 }
 
 // ended returns why ctx has ended. errors.Is finds ctx.Err() in it, which the cause alone, such as

@@ -11,20 +11,15 @@ import (
 
 // progress says how a build goes, in lines.
 type progress struct {
-	w        io.Writer
+	w        io.Writer     // nil means nowhere
 	interval time.Duration // between lines of one phase
-}
-
-func newProgress(w io.Writer) *progress {
-	if w == nil {
-		w = io.Discard
-	}
-	return &progress{w: w, interval: 15 * time.Second}
 }
 
 // linef ignores errors: a build goes on if nobody can be told about it.
 func (p *progress) linef(format string, args ...any) {
-	fmt.Fprintf(p.w, "control plane: "+format+"\n", args...)
+	if p.w != nil {
+		fmt.Fprintf(p.w, "control plane: "+format+"\n", args...)
+	}
 }
 
 // phase writes status again and again until end is called. Phases don't nest, and end before the

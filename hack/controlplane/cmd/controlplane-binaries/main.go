@@ -18,17 +18,12 @@ import (
 )
 
 func main() {
-	os.Exit(run())
-}
-
-func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	dir, err := controlplane.Binaries(ctx, os.Stderr, "kubectl")
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "controlplane-binaries:", err)
-		return 1
+		os.Exit(1)
 	}
 	fmt.Println(dir)
-	return 0
 }
