@@ -60,7 +60,7 @@ type Cluster struct {
 
 	updating   sync.Mutex // held by Update, Close and a request that asks ConfigFor again
 	uid        types.UID
-	dp         *v1alpha1.DataPlane // of the last Update that succeeded
+	dp         *v1alpha1.DataPlane // of the last Update
 	refusedAt  time.Time           // when a refused request last asked ConfigFor
 	refusedErr error               // what ConfigFor said then
 
@@ -114,7 +114,8 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 // its initial events if it begins with those: after a shorter one, reflectors list again. The
 // old connections are closed when they are no longer used.
 //
-// If Update fails, all requests fail with its error until an Update succeeds. The error is
+// If Update fails, all requests fail with its error until an Update succeeds, or until a
+// request asks Options.ConfigFor again and gets what can be used. The error is
 // [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged] if it
 // has another API server, [ErrClosed] after Close, or one of those of [NewCluster].
 func (c *Cluster) Update(dp *v1alpha1.DataPlane) error {
@@ -131,6 +132,7 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 	if c.ctx.Err() != nil {
 		return false, c.wrap(ErrClosed)
 	}
+	c.dp = dp
 	config, err := c.configFor(dp)
 	if err == nil {
 		rotated, err = c.rotate(config)
@@ -140,7 +142,6 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 		c.replace(nil, err)
 		return false, err
 	}
-	c.dp = dp
 	return rotated, nil
 }
 
@@ -158,6 +159,7 @@ func (c *Cluster) rotate(config *rest.Config) (rotated bool, err error) {
 		return false, err
 	}
 	c.replace(next, nil)
+	c.refusedErr = nil
 	return true, nil
 }
 
@@ -186,6 +188,11 @@ func (c *Cluster) configFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	// Contents are compared, not names of files.
 	if err := rest.LoadTLSFiles(config); err != nil {
 		return nil, err
+	}
+	// One that is being written would mean the CAs of the system, or an anonymous user.
+	if config.CAFile != "" && len(config.CAData) == 0 || config.CertFile != "" && len(config.CertData) == 0 ||
+		config.KeyFile != "" && len(config.KeyData) == 0 {
+		return nil, errors.New("rest.Config field CAFile, CertFile or KeyFile: the file is empty")
 	}
 	config.CAFile, config.CertFile, config.KeyFile = "", "", ""
 	server, err := serverOf(config)

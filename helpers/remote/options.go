@@ -180,6 +180,7 @@ func sameConfig(a, b *rest.Config, server *url.URL) bool {
 		config.Host = "" // which may be spelled in another way
 		config.Proxy, config.WrapTransport, config.Dial = nil, nil, nil
 		config.WarningHandler, config.WarningHandlerWithContext = nil, nil
+		config.NegotiatedSerializer = nil                        // of requests; one made anew is never equal
 		config.RateLimiter, config.QPS, config.Burst = nil, 0, 0 // the first ones stay
 		return config
 	}

@@ -83,7 +83,7 @@ func (c *Cluster) askNowAndThen() {
 // one asks waits for the answer.
 func (c *Cluster) askAfterRefusal(refused *session) error {
 	return c.refresh(func() (rotated bool, err error) {
-		if current, _ := c.use(); current != refused {
+		if current, _ := c.use(); current == nil || current != refused {
 			return false, nil
 		}
 		if time.Since(c.refusedAt) >= c.options.askAfterRefusal {
@@ -108,10 +108,11 @@ func (c *Cluster) refresh(ask func() (rotated bool, err error)) error {
 }
 
 // ask asks ConfigFor for the same DataPlane again. Another result takes effect as in
-// Update. After an error, the connection stays as it was. The caller holds updating.
+// Update, and ends the failure of an Update. After an error, the connection stays as it was.
+// The caller holds updating.
 func (c *Cluster) ask() (rotated bool, err error) {
-	if s, _ := c.use(); s == nil {
-		return false, nil // closed, or an Update has failed, which the request reports
+	if c.ctx.Err() != nil {
+		return false, nil // which the request reports
 	}
 	config, err := c.configFor(c.dp)
 	if err != nil {
