@@ -134,7 +134,7 @@ func gone(pid int) bool {
 	return err == nil && strings.Contains(string(stat), ") Z ")
 }
 
-// child runs one of the cases of TestMain in a process of its own.
+// child returns a command that runs one case of TestMain in another process.
 func child(what string, output *syncBuffer) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+what)

@@ -55,7 +55,7 @@ var _ openchoreoclient.Interface = &Clientset{}
 // NewClientset returns a clientset with DataPlanes and ClusterDataPlanes. They are stored as they
 // are, with their status, generation and deletion timestamp. A UID, generation or creation time
 // that is missing is filled in, and each gets a resource version. NewClientset panics if two
-// objects of a kind have one name, or if one is of another kind.
+// objects of a kind have one name, or if an object is of another kind.
 func NewClientset(objects ...runtime.Object) *Clientset {
 	c, stores := &Clientset{}, map[schema.GroupVersionKind]*store{}
 	for _, kind := range kinds {

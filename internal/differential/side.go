@@ -77,7 +77,7 @@ func (s *side) list(list *v1alpha1.DataPlaneList, err error) outcome {
 	return outcome{compared: strings.Join(lines, "\n")}
 }
 
-// index is that of an item in the path of a field.
+// index matches the index of a list item in the path of a field.
 var index = regexp.MustCompile(`\[\d+\]`)
 
 // failure returns what is compared of an error: its code, its reason, and the fields of the

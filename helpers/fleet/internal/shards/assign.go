@@ -40,7 +40,7 @@ func Assign(holders, replicas []string) map[string][]int {
 	for _, holder := range holders {
 		held[holder]++
 	}
-	// Those that lead more than the others must, have one more if it does not come out even.
+	// If the shards do not divide evenly, the replicas that hold most get one more than the others.
 	least, more := len(holders)/len(assigned), len(holders)%len(assigned)
 	replicas = slices.SortedFunc(maps.Keys(assigned), func(a, b string) int {
 		return cmp.Or(cmp.Compare(min(held[b], least+1), min(held[a], least+1)), cmp.Compare(a, b))
