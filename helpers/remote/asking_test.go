@@ -18,8 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
@@ -56,23 +54,6 @@ func TestEmptyFilesOfCredentialsAreNotTaken(t *testing.T) {
 			require.Error(t, c.Update(dp))
 		})
 	}
-}
-
-func TestAnUpdateThatFailsForAMomentIsMendedByRequests(t *testing.T) {
-	server := testserver.New(t, testserver.WhoAmI)
-	var broken atomic.Bool
-	dp := server.DataPlane("prod", "alice")
-	c := newCluster(t, dp, remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-		if broken.Load() {
-			return nil, errors.New("no such Secret")
-		}
-		return helpers.RESTConfigFor(dp)
-	}}.WithAsking(time.Nanosecond, time.Nanosecond))
-	broken.Store(true)
-	require.Error(t, c.Update(dp))
-	broken.Store(false)
-	_, err := get(t.Context(), c, "/")
-	require.NoError(t, err)
 }
 
 func TestASerializerThatIsMadeAnewIsNoRotation(t *testing.T) {

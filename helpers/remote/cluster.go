@@ -60,7 +60,7 @@ type Cluster struct {
 
 	updating   sync.Mutex // held by Update, Close and a request that asks ConfigFor again
 	uid        types.UID
-	dp         *v1alpha1.DataPlane // of the last Update
+	dp         *v1alpha1.DataPlane // of the last Update that succeeded
 	refusedAt  time.Time           // when a refused request last asked ConfigFor
 	refusedErr error               // what ConfigFor said then
 
@@ -114,8 +114,7 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 // its initial events if it begins with those: after a shorter one, reflectors list again. The
 // old connections are closed when they are no longer used.
 //
-// If Update fails, all requests fail with its error until an Update succeeds, or until a
-// request asks Options.ConfigFor again and gets what can be used. The error is
+// If Update fails, all requests fail with its error until an Update succeeds. The error is
 // [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged] if it
 // has another API server, [ErrClosed] after Close, or one of those of [NewCluster].
 func (c *Cluster) Update(dp *v1alpha1.DataPlane) error {
@@ -132,7 +131,6 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 	if c.ctx.Err() != nil {
 		return false, c.wrap(ErrClosed)
 	}
-	c.dp = dp
 	config, err := c.configFor(dp)
 	if err == nil {
 		rotated, err = c.rotate(config)
@@ -142,6 +140,7 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 		c.replace(nil, err)
 		return false, err
 	}
+	c.dp = dp
 	return rotated, nil
 }
 

@@ -108,11 +108,10 @@ func (c *Cluster) refresh(ask func() (rotated bool, err error)) error {
 }
 
 // ask asks ConfigFor for the same DataPlane again. Another result takes effect as in
-// Update, and ends the failure of an Update. After an error, the connection stays as it was.
-// The caller holds updating.
+// Update. After an error, the connection stays as it was. The caller holds updating.
 func (c *Cluster) ask() (rotated bool, err error) {
-	if c.ctx.Err() != nil {
-		return false, nil // which the request reports
+	if s, _ := c.use(); s == nil {
+		return false, nil // closed, or an Update has failed, which the request reports
 	}
 	config, err := c.configFor(c.dp)
 	if err != nil {
