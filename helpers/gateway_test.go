@@ -340,7 +340,7 @@ func TestGatewayConfigForNamesTheFieldAtFault(t *testing.T) {
 		"a query":                 {agentDataPlane(), &rest.Config{Host: "https://gateway?token=hunter2"}, "gateway.Host: must not contain a query or fragment"},
 		"a fragment":              {agentDataPlane(), &rest.Config{Host: "https://gateway/#"}, "gateway.Host: must not contain a query or fragment"},
 		"a user name":             {agentDataPlane(), &rest.Config{Host: "https://hunter2@gateway"}, "gateway.Host: must not contain a user name or password"},
-		"a port that is none":     {agentDataPlane(), &rest.Config{Host: "https://gateway:99999"}, "gateway.Host: must not have a port above 65535"},
+		"a port that is none":     {agentDataPlane(), &rest.Config{Host: "https://gateway:99999"}, "gateway.Host: must have a port from 1 to 65535"},
 		"an escaped slash":        {agentDataPlane(), &rest.Config{Host: "https://gateway/a%2Fb"}, "gateway.Host: must not contain an escaped slash (%2F): client-go would send it as a slash"},
 		"no name":                 {agentDataPlane(planeID("prod"), func(dp *v1alpha1.DataPlane) { dp.Name = "" }), gateway, "metadata.name: must be set"},
 		"a plane ID with a slash": {agentDataPlane(planeID("a/b")), gateway, "spec.planeID: may not contain '/'"},

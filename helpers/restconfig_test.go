@@ -103,6 +103,7 @@ func TestRESTConfigForServerURL(t *testing.T) {
 		"https://":                   helpers.CredentialsReasonInvalidURL,
 		"https://:6443":              helpers.CredentialsReasonInvalidURL,
 		"https://host:99999":         helpers.CredentialsReasonInvalidURL,
+		"https://host:0":             helpers.CredentialsReasonInvalidURL,
 		"https://host:6443:1":        helpers.CredentialsReasonInvalidURL,
 		"https://fd00::1:6443":       helpers.CredentialsReasonInvalidURL,
 		"https://::1":                helpers.CredentialsReasonInvalidURL,

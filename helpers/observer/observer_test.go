@@ -284,7 +284,8 @@ func TestClientForRefuses(t *testing.T) {
 		"https:hunter2":             "must start with https://",
 		"10.0.0.1:8443":             "must start with https://",
 		"https://x#":                "query or fragment",
-		"https://x:99999":           "port above 65535",
+		"https://x:99999":           "port from 1 to 65535",
+		"https://x:00":              "port from 1 to 65535",
 		"https://x/%zz":             "can't be parsed",
 		"https://hunter2:hunter2\n": "control characters",
 	} {

@@ -101,13 +101,14 @@ func redactUnlessCertificates(value string) string {
 
 func withoutSpace(data []byte) []byte { return bytes.Join(bytes.Fields(data), nil) }
 
-// redactURL hides a user name and password.
+// redactURL hides a user name and password. It hides the whole text if one may be elsewhere
+// in it too: in another URL, or behind a slash within the password.
 func redactURL(value string) string {
 	if !strings.Contains(value, "@") {
 		return value
 	}
 	u, err := url.Parse(value)
-	if err != nil || u.User == nil {
+	if err != nil || u.User == nil || strings.Count(value, "@") > 1 {
 		return Redacted
 	}
 	u.User = url.User(Redacted)

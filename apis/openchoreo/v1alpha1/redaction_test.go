@@ -243,6 +243,26 @@ func TestRedactedShowsCertificatesAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestRedactedHidesEveryUserInAURL(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://host/path":                                "https://host/path",
+		"https://admin:hunter2@host/path":                  "https://REDACTED@host/path",
+		"https://admin:hunter2@host:port":                  v1alpha1.Redacted,
+		"https://host/?next=https://admin:hunter2@other":   v1alpha1.Redacted,
+		"https://admin:hunt@er/2@host":                     v1alpha1.Redacted,
+		"https://a@host/?next=https://admin:hunter2@other": v1alpha1.Redacted,
+		"https://a@host/#https://admin:hunter2@other":      v1alpha1.Redacted,
+		"https://a@host/https://admin:hunter2@other":       v1alpha1.Redacted,
+		"https://admin:hunter2/@host@other":                v1alpha1.Redacted,
+	} {
+		dp := v1alpha1.DataPlane{Spec: v1alpha1.DataPlaneSpec{Observer: &v1alpha1.ObserverAPI{URL: url}}}
+		dp.Spec.KubernetesCluster.Credentials.APIServerURL = url
+		redacted := dp.Redacted()
+		assert.Equal(t, want, redacted.Spec.KubernetesCluster.Credentials.APIServerURL, url)
+		assert.Equal(t, want, redacted.Spec.Observer.URL, url)
+	}
+}
+
 func TestJSONStaysTheWire(t *testing.T) {
 	dp := secretDataPlane()
 	data, err := json.Marshal(dp)

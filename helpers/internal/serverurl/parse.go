@@ -51,8 +51,8 @@ func Parse(text string) (*url.URL, error) {
 	case strings.ContainsAny(u.Host, `<>"`): // which url.Parse lets through, and HTTP/2 doesn't
 		return nil, errors.New(`must not contain <, > or " in its host`)
 	}
-	if _, err := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16); err != nil {
-		return nil, errors.New("must not have a port above 65535")
+	if port, err := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16); err != nil || port == 0 {
+		return nil, errors.New("must have a port from 1 to 65535")
 	}
 	return u, nil
 }
