@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -39,11 +40,15 @@ const (
 //	gateway.Connect("prod", dataplanetest.Agent(config)) // an agent in front of an API server
 //	client := remote.NewCache(get, build, remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
 type Gateway struct {
-	http  *httptest.Server
+	edits []func(*httptest.Server)
+	url   string
 	serve *pki.Authority
 	life  context.Context // of the requests that agents carry out
 	end   context.CancelFunc
 	open  sync.WaitGroup // counts them
+
+	running sync.Mutex       // held while the server starts or ends
+	http    *httptest.Server // nil while the gateway is stopped
 
 	mu       sync.Mutex
 	clients  *pki.Authority
@@ -55,11 +60,12 @@ type Gateway struct {
 
 // NewGateway starts a gateway that no agent has connected to. The caller must close it.
 //
-// Edits change the underlying server before it starts. For example, one that sets
+// Edits change the underlying server before it starts, each time. For example, one that sets
 // TLS.ClientAuth to tls.NoClientCert makes a gateway of OpenChoreo v1.1, which demands no
 // client certificate.
 func NewGateway(edits ...func(*httptest.Server)) *Gateway {
 	g := &Gateway{
+		edits:   edits,
 		serve:   pki.New(),
 		clients: pki.New(),
 		timeout: gatewayTimeout,
@@ -67,15 +73,22 @@ func NewGateway(edits ...func(*httptest.Server)) *Gateway {
 		refused: map[string]bool{},
 	}
 	g.life, g.end = context.WithCancel(context.Background())
-	g.http = httptest.NewUnstartedServer(g)
-	g.http.EnableHTTP2 = true
-	g.http.Config.ErrorLog = log.New(io.Discard, "", 0)
-	g.http.TLS = &tls.Config{
+	g.http = g.unstarted()
+	g.http.StartTLS()
+	g.url = g.http.URL
+	return g
+}
+
+func (g *Gateway) unstarted() *httptest.Server {
+	server := httptest.NewUnstartedServer(g)
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{servingCertificate(g.serve, "cluster-gateway.openchoreo-control-plane.svc")},
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			config := g.http.TLS.Clone()
+			config := server.TLS.Clone()
 			config.ClientCAs = x509.NewCertPool()
 			g.mu.Lock()
 			defer g.mu.Unlock()
@@ -83,11 +96,10 @@ func NewGateway(edits ...func(*httptest.Server)) *Gateway {
 			return config, nil
 		},
 	}
-	for _, edit := range edits {
-		edit(g.http)
+	for _, edit := range g.edits {
+		edit(server)
 	}
-	g.http.StartTLS()
-	return g
+	return server
 }
 
 // Config returns what a program needs to reach the gateway: its address, its CA, and a new
@@ -97,7 +109,7 @@ func (g *Gateway) Config() *rest.Config {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	key := pki.ECDSAKey()
-	return &rest.Config{Host: g.http.URL, TLSClientConfig: rest.TLSClientConfig{
+	return &rest.Config{Host: g.url, TLSClientConfig: rest.TLSClientConfig{
 		CAData:   pki.Certificates(g.serve.Cert),
 		CertData: pki.Certificates(g.clients.Issue("tests", key)),
 		KeyData:  pki.PKCS8(key),
@@ -154,9 +166,47 @@ func (g *Gateway) SetTimeout(timeout time.Duration) {
 	g.timeout = timeout
 }
 
-// CutConnections closes all connections, in the middle of whatever they carry, as a gateway
-// that restarts does.
-func (g *Gateway) CutConnections() { g.http.CloseClientConnections() }
+// CutConnections closes all connections, in the middle of whatever they carry. The gateway
+// accepts new ones.
+func (g *Gateway) CutConnections() {
+	g.running.Lock()
+	defer g.running.Unlock()
+	if g.http != nil {
+		g.http.CloseClientConnections()
+	}
+}
+
+// Stop cuts all connections, in the middle of whatever they carry, and refuses new ones until
+// Start, as a gateway that restarts does. Agents finish what they carry out, and are connected
+// again after Start. If the gateway is stopped already, Stop does nothing.
+func (g *Gateway) Stop() {
+	g.running.Lock()
+	defer g.running.Unlock()
+	if g.http != nil {
+		_ = g.http.Listener.Close() // first, since Close waits for requests of new connections
+		g.http.CloseClientConnections()
+		g.http.Close()
+		g.http = nil
+	}
+}
+
+// Start starts the gateway again after Stop, at the same address. It panics if another program
+// listens there now. If the gateway is running, or closed, Start does nothing.
+func (g *Gateway) Start() {
+	g.running.Lock()
+	defer g.running.Unlock()
+	if g.http != nil || g.life.Err() != nil {
+		return
+	}
+	listener, err := net.Listen("tcp", strings.TrimPrefix(g.url, "https://"))
+	if err != nil {
+		panic(err)
+	}
+	g.http = g.unstarted()
+	_ = g.http.Listener.Close()
+	g.http.Listener = listener
+	g.http.StartTLS()
+}
 
 // Requests returns the requests that the gateway has received, in the order of their arrival.
 func (g *Gateway) Requests() []Request {
@@ -169,8 +219,7 @@ func (g *Gateway) Requests() []Request {
 // have.
 func (g *Gateway) Close() {
 	g.end()
-	g.http.CloseClientConnections()
-	g.http.Close()
+	g.Stop()
 	g.open.Wait()
 }
 

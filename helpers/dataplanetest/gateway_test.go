@@ -5,11 +5,13 @@ package dataplanetest_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -194,6 +196,47 @@ func TestGatewayDemandsAClientCertificate(t *testing.T) {
 	anonymous.gateway.CertData, anonymous.gateway.KeyData = nil, nil
 	resp, _ := ask(t, anonymous, "/version")
 	assert.Equal(t, http.StatusBadGateway, resp.StatusCode)
+}
+
+func TestGatewayStopsAndStarts(t *testing.T) {
+	gateway, at := standIn(t)
+	begun, release := make(chan struct{}), make(chan struct{})
+	gateway.Connect("prod", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		begun <- struct{}{}
+		<-release
+	}))
+	var group wait.Group
+	group.Start(func() {
+		_, err := try(t, at, "/version")
+		assert.Error(t, err, "it is cut")
+	})
+	<-begun
+	gateway.Stop()
+	gateway.Stop()
+	group.Wait()
+	requireRefused(t, at)
+	gateway.CutConnections()
+
+	gateway.Start()
+	gateway.Start()
+	close(release)
+	group.Start(func() { <-begun })
+	resp, _ := ask(t, at, "/version")
+	assert.Equal(t, http.StatusOK, resp.StatusCode, "the agent is connected again")
+	group.Wait()
+
+	gateway.Close()
+	gateway.Start()
+	requireRefused(t, at)
+}
+
+// requireRefused waits until a client has noticed that its connections were cut.
+func requireRefused(t *testing.T, at planeAt) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		_, err := try(t, at, "/version")
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}, time.Minute, time.Millisecond)
 }
 
 func TestGatewayRemembersRequests(t *testing.T) {
