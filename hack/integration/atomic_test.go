@@ -51,7 +51,7 @@ func testDuplicates(t *testing.T, s *space) {
 	dp := s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) { status.Conditions = duplicates() })
 	require.Len(t, dp.Status.Conditions, 2)
 	behaviours.AssertSame(t, dp, s.get(t, "prod"))
-	behaviours.AssertSame(t, dp, f.await(t, updated, "prod"))
+	behaviours.AssertSameCached(t, dp, f.await(t, updated, "prod"))
 	assert.True(t, helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady).Duplicated)
 }
 

@@ -205,7 +205,7 @@ func (f *follower) requireCached(t *testing.T, s *space) {
 	for i := range list.Items {
 		dp, err := f.lister.Get(list.Items[i].Name)
 		require.NoError(t, err)
-		behaviours.AssertSame(t, &list.Items[i], dp)
+		behaviours.AssertSameCached(t, &list.Items[i], dp)
 	}
 }
 

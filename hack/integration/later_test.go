@@ -92,7 +92,7 @@ func testLaterRead(t *testing.T, s *space, object *unstructured.Unstructured) {
 	list, err := s.typed.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 1)
-	behaviours.AssertSame(t, dp, &list.Items[0])
+	behaviours.AssertSame(t, behaviours.Listed(dp), &list.Items[0])
 
 	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: before.ResourceVersion})
 	event, watched := nextDataPlane(t, watcher)
@@ -102,7 +102,7 @@ func testLaterRead(t *testing.T, s *space, object *unstructured.Unstructured) {
 	}
 	behaviours.AssertSame(t, dp, watched)
 
-	behaviours.AssertSame(t, dp, s.follow(t, s.openchoreo).await(t, added, "later"))
+	behaviours.AssertSameCached(t, dp, s.follow(t, s.openchoreo).await(t, added, "later"))
 
 	_, err = helpers.RESTConfigFor(dp)
 	require.ErrorIs(t, err, helpers.ErrNoCredentials)

@@ -89,8 +89,8 @@ func (g group) ClusterDataPlanes() openchoreotyped.ClusterDataPlaneInterface {
 	return clusterDataPlaneClient{g.FakeOpenChoreoV1alpha1.ClusterDataPlanes()}
 }
 
-// dataPlaneClient refuses malformed selectors, with which the fake of client-go panics, and ends
-// watches with their contexts.
+// dataPlaneClient refuses malformed selectors, with which the fake of client-go panics, lists
+// nothing as an empty slice, and ends watches with their contexts.
 type dataPlaneClient struct {
 	openchoreotyped.DataPlaneInterface
 	namespace string
@@ -103,7 +103,11 @@ func (c dataPlaneClient) List(ctx context.Context, options metav1.ListOptions) (
 	if err := checkSelectors(options); err != nil {
 		return &v1alpha1.DataPlaneList{}, err
 	}
-	return c.DataPlaneInterface.List(ctx, options)
+	list, err := c.DataPlaneInterface.List(ctx, options)
+	if err == nil && list.Items == nil {
+		list.Items = []v1alpha1.DataPlane{}
+	}
+	return list, err
 }
 
 func (c dataPlaneClient) DeleteCollection(ctx context.Context, options metav1.DeleteOptions, listOptions metav1.ListOptions) error {
@@ -126,7 +130,11 @@ func (c clusterDataPlaneClient) List(ctx context.Context, options metav1.ListOpt
 	if err := checkSelectors(options); err != nil {
 		return &v1alpha1.ClusterDataPlaneList{}, err
 	}
-	return c.ClusterDataPlaneInterface.List(ctx, options)
+	list, err := c.ClusterDataPlaneInterface.List(ctx, options)
+	if err == nil && list.Items == nil {
+		list.Items = []v1alpha1.ClusterDataPlane{}
+	}
+	return list, err
 }
 
 func (c clusterDataPlaneClient) DeleteCollection(ctx context.Context, options metav1.DeleteOptions, listOptions metav1.ListOptions) error {
@@ -155,8 +163,18 @@ func watchUntilDone(ctx context.Context, options metav1.ListOptions,
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, watcher.Stop)
-	return watcher, nil
+	return watchOfContext{watcher, context.AfterFunc(ctx, watcher.Stop)}, nil
+}
+
+// watchOfContext is a watch that its context ends.
+type watchOfContext struct {
+	watch.Interface
+	forget func() bool
+}
+
+func (w watchOfContext) Stop() {
+	w.forget()
+	w.Interface.Stop()
 }
 
 // Discovery returns client-go's fake of discovery, which lists the Resources of the Fake.

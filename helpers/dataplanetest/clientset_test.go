@@ -4,7 +4,9 @@
 package dataplanetest_test
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -118,6 +120,30 @@ func TestClientsetTakesReactorsAndRecordsActions(t *testing.T) {
 		verbs = append(verbs, action.GetVerb())
 	}
 	assert.Equal(t, []string{"get", "update", "update", "patch"}, verbs)
+}
+
+// contextOfWatches counts the functions that wait for its end.
+type contextOfWatches struct {
+	context.Context
+	waiting atomic.Int32
+}
+
+func (c *contextOfWatches) AfterFunc(f func()) func() bool {
+	c.waiting.Add(1)
+	stop := context.AfterFunc(c.Context, f)
+	return func() bool { c.waiting.Add(-1); return stop() }
+}
+
+// Value hides the context that it embeds from the package context, which would wait without AfterFunc.
+func (*contextOfWatches) Value(any) any { return nil }
+
+func TestWatchThatIsStoppedLeavesItsContextAlone(t *testing.T) {
+	ctx := &contextOfWatches{Context: t.Context()}
+	watcher, err := dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default").Watch(ctx, metav1.ListOptions{})
+	require.NoError(t, err)
+	assert.EqualValues(t, 1, ctx.waiting.Load())
+	watcher.Stop()
+	assert.Zero(t, ctx.waiting.Load())
 }
 
 // The fake of client-go panics when there are more than 100 events that nobody has read.

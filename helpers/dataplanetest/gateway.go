@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -242,8 +243,6 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.Contains(r.URL.RawQuery, "watch=true"), r.Header.Get("Upgrade") != "",
 		strings.HasSuffix(path, "/log") && r.URL.Query().Get("follow") == "true":
 		http.Error(w, "streaming is not supported through the HTTP tunnel", http.StatusNotImplemented)
-	case r.ContentLength > maxGatewayBody:
-		http.Error(w, "request body too large", http.StatusRequestEntityTooLarge)
 	case isBlocked(path):
 		http.Error(w, "Access to path is blocked", http.StatusForbidden)
 	case agent == nil:
@@ -270,11 +269,16 @@ func isBlocked(path string) bool {
 // tunnel hands a request to an agent, and its whole answer to the client. The agent goes on
 // when the gateway gives up, so that a write may be carried out.
 func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, agent http.Handler, timeout time.Duration) {
-	body, err := io.ReadAll(r.Body)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxGatewayBody))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		http.Error(w, "request body too large", http.StatusRequestEntityTooLarge)
+		return
+	}
 	if err != nil {
 		return // the client is gone
 	}
-	asked := r.Clone(g.life)
+	ctx := context.WithValue(g.life, http.ServerContextKey, g.http.Config) // so that a reverse proxy breaks off with its API server
+	asked := r.Clone(ctx)
 	asked.URL.Path, asked.URL.RawPath = path, ""
 	asked.RequestURI = asked.URL.RequestURI()
 	asked.Body = io.NopCloser(bytes.NewReader(body))
@@ -283,9 +287,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 	g.open.Add(1)
 	go func() {
 		defer g.open.Done()
-		answer := httptest.NewRecorder()
-		agent.ServeHTTP(answer, asked)
-		answered <- answer
+		answered <- carryOut(agent, asked)
 	}()
 	select {
 	case answer := <-answered:
@@ -301,4 +303,18 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 		http.Error(w, "HTTP tunnel request timeout", http.StatusBadGateway)
 	case <-r.Context().Done():
 	}
+}
+
+// carryOut returns the answer of an agent. One that panics answers 502, as OpenChoreo's does when
+// its API server breaks off.
+func carryOut(agent http.Handler, asked *http.Request) (answer *httptest.ResponseRecorder) {
+	defer func() {
+		if recover() != nil {
+			answer = httptest.NewRecorder()
+			answer.WriteHeader(http.StatusBadGateway)
+		}
+	}()
+	answer = httptest.NewRecorder()
+	agent.ServeHTTP(answer, asked)
+	return answer
 }

@@ -72,7 +72,7 @@ func testGateway(t *testing.T, at planeAt) {
 		path   string
 		method string
 		header http.Header
-		body   []byte
+		body   io.Reader
 		code   int
 		says   string
 	}{
@@ -84,7 +84,10 @@ func testGateway(t *testing.T, at planeAt) {
 		"a path is blocked":                      {path: prefix + "/api/v1/namespaces/kube-system/secrets", code: 403, says: "blocked"},
 		"a plane without an agent":               {path: "/api/proxy/dataplane/no-such-plane/_cluster/no-such-plane/k8s/version", code: 502, says: "no agents found"},
 		"another path is unknown to the gateway": {path: "/api/elsewhere", code: 404},
-		"a large body is refused":                {path: prefix + "/api/v1/namespaces", method: http.MethodPost, body: make([]byte, 11<<20), code: 413},
+		"a large body is refused":                {path: prefix + "/api/v1/namespaces", method: http.MethodPost, body: bytes.NewReader(make([]byte, 11<<20)), code: 413},
+		"a large body of unknown length is refused": {
+			path: prefix + "/api/v1/namespaces", method: http.MethodPost, body: io.MultiReader(bytes.NewReader(make([]byte, 11<<20))), code: 413,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.header != nil {
@@ -93,7 +96,7 @@ func testGateway(t *testing.T, at planeAt) {
 				client, err = rest.HTTPClientFor(config)
 				require.NoError(t, err)
 			}
-			req, err := http.NewRequestWithContext(t.Context(), test.method, at.gateway.Host+test.path, bytes.NewReader(test.body))
+			req, err := http.NewRequestWithContext(t.Context(), test.method, at.gateway.Host+test.path, test.body)
 			require.NoError(t, err)
 			if test.header != nil {
 				req.Header = test.header
@@ -175,6 +178,28 @@ func TestAgentThatCannotReachItsAPIServer(t *testing.T) {
 	assert.Equal(t, http.StatusBadGateway, resp.StatusCode)
 	assert.Empty(t, body)
 	assert.Empty(t, resp.Header.Get("Audit-Id"))
+}
+
+func TestAgentThatBreaksOff(t *testing.T) {
+	gateway, at := standIn(t)
+	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half of")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer cut.Close()
+	for name, agent := range map[string]http.HandlerFunc{
+		"aborts":                            func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"panics":                            func(http.ResponseWriter, *http.Request) { panic("oh") },
+		"panics within its answer":          func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "half of"); panic("oh") },
+		"has an API server that breaks off": dataplanetest.Agent(&rest.Config{Host: cut.URL}).ServeHTTP,
+	} {
+		gateway.Connect("prod", agent)
+		resp, body := ask(t, at, "/version")
+		assert.Equal(t, http.StatusBadGateway, resp.StatusCode, name)
+		assert.Empty(t, body, name)
+		assert.Empty(t, resp.Header.Get("Audit-Id"), name)
+	}
 }
 
 func TestGatewayDemandsAClientCertificate(t *testing.T) {

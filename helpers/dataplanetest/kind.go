@@ -54,7 +54,7 @@ func (k kind) encode(object runtime.Object) (*unstructured.Unstructured, error) 
 	return raw, k.roundTripMetadata(raw)
 }
 
-// decode returns an object as a client reads it. Typed clients give no kind.
+// decode returns an object as a typed client reads it, without its kind.
 func (k kind) decode(raw *unstructured.Unstructured) (runtime.Object, error) {
 	object, err := scheme.Scheme.New(k.GroupVersionKind)
 	if err != nil {

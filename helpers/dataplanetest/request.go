@@ -50,6 +50,9 @@ func (s *store) answer(action clienttesting.Action) (runtime.Object, error) {
 	case clienttesting.ListActionImpl:
 		return s.list(action.Namespace, action.ListOptions)
 	case clienttesting.GetActionImpl:
+		if _, err := parseVersion(action.GetOptions.ResourceVersion); err != nil {
+			return nil, err
+		}
 		return s.decodeResult(s.get(action.Namespace, action.Name))
 	case clienttesting.CreateActionImpl:
 		return s.decodeResult(s.create(action))

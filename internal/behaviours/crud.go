@@ -29,6 +29,10 @@ func testCreateGetList(t *testing.T, s *space) {
 			BasicAuth: v1alpha1.BasicAuthCredentials{Username: "admin", Password: "secretpassword"},
 		},
 	}
+	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, []v1alpha1.DataPlane{}, list.Items, "not nil")
+
 	created := s.create(t, want)
 	assert.Equal(t, want.Spec, created.Spec)
 	assert.Equal(t, want.Labels, created.Labels)
@@ -42,11 +46,11 @@ func testCreateGetList(t *testing.T, s *space) {
 	assert.NotEmpty(t, created.ManagedFields[0].Manager, "named after the program")
 
 	AssertSame(t, created, s.get(t, "prod"))
-	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
+	list, err = s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, list.Items, 1)
 	assert.NotEmpty(t, list.ResourceVersion)
-	AssertSame(t, created, &list.Items[0])
+	AssertSame(t, Listed(created), &list.Items[0])
 }
 
 func testCreateReplaces(t *testing.T, s *space) {
@@ -57,7 +61,7 @@ func testCreateReplaces(t *testing.T, s *space) {
 
 	long, zero := metav1.Unix(1_000_000_000, 0), int64(0)
 	dp := NewDataPlane("prod")
-	dp.UID, dp.Generation, dp.CreationTimestamp = "mine", 7, long
+	dp.UID, dp.Generation, dp.CreationTimestamp, dp.SelfLink = "mine", 7, long, "/mine"
 	dp.DeletionTimestamp, dp.DeletionGracePeriodSeconds = &long, &zero
 	created := s.create(t, dp)
 	assert.NotEqual(t, dp.UID, created.UID)
@@ -65,6 +69,7 @@ func testCreateReplaces(t *testing.T, s *space) {
 	assert.True(t, created.CreationTimestamp.After(long.Time))
 	assert.Nil(t, created.DeletionTimestamp)
 	assert.Nil(t, created.DeletionGracePeriodSeconds)
+	assert.Empty(t, created.SelfLink)
 
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 	assert.NotEqual(t, created.UID, s.create(t, NewDataPlane("prod")).UID, "another object of the name")

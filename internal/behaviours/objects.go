@@ -94,13 +94,24 @@ func ApplyByForce(manager string) metav1.ApplyOptions {
 	return metav1.ApplyOptions{FieldManager: manager, Force: true}
 }
 
-// AssertSame compares without the TypeMeta, which client-go fills in or not according
-// to how an object came.
+// AssertSame compares two objects, their kind included.
 func AssertSame(t *testing.T, want, got *v1alpha1.DataPlane, msgAndArgs ...any) {
 	t.Helper()
-	want, got = want.DeepCopy(), got.DeepCopy()
-	want.TypeMeta, got.TypeMeta = metav1.TypeMeta{}, metav1.TypeMeta{}
 	assert.Equal(t, want, got, msgAndArgs...)
+}
+
+// AssertSameCached compares without the kind, which a cached object has if it came from a list.
+func AssertSameCached(t *testing.T, want, got *v1alpha1.DataPlane, msgAndArgs ...any) {
+	t.Helper()
+	AssertSame(t, Listed(want), Listed(got), msgAndArgs...)
+}
+
+// Listed returns an object as the typed clients list it. They leave the kind to the items of
+// lists alone.
+func Listed(dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+	dp = dp.DeepCopy()
+	dp.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("DataPlane"))
+	return dp
 }
 
 // AssertSameConfiguration compares what two apply configurations send.

@@ -131,6 +131,10 @@ func testRefusedOptions(t *testing.T, s *space) {
 		}
 		return err
 	}
+	get := func(name, version string) error {
+		_, err := s.dataPlanes.Get(t.Context(), name, metav1.GetOptions{ResourceVersion: version})
+		return err
+	}
 	deletes := func(options metav1.DeleteOptions) error { return s.dataPlanes.Delete(t.Context(), "prod", options) }
 	deletesAll := func(options metav1.ListOptions) error {
 		return s.dataPlanes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, options)
@@ -153,6 +157,8 @@ func testRefusedOptions(t *testing.T, s *space) {
 		"list with initial events":          {invalid, list(metav1.ListOptions{SendInitialEvents: &yes})},
 		"list with a match, but no version": {invalid, list(metav1.ListOptions{ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})},
 		"list of nonsense":                  {bad, list(metav1.ListOptions{ResourceVersion: "nonsense"})},
+		"get of nonsense":                   {http.StatusInternalServerError, get("prod", "nonsense")},
+		"get of nonsense that is absent":    {http.StatusInternalServerError, get("absent", "nonsense")},
 		"list by a malformed selector":      {bad, list(malformed)},
 		"list by a malformed field":         {bad, list(malformedField)},
 		"watch by a malformed selector":     {bad, watches(malformed)},
@@ -168,7 +174,7 @@ func testRefusedOptions(t *testing.T, s *space) {
 	items, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, items.Items, 1)
-	AssertSame(t, dp, &items.Items[0])
+	AssertSame(t, Listed(dp), &items.Items[0])
 }
 
 func testNoBookmark(t *testing.T, s *space) {

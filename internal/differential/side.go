@@ -105,11 +105,10 @@ func failure(err error) outcome {
 	return outcome{compared: fmt.Sprint(status.Status().Code, status.Status().Reason, slices.Compact(causes)), message: err.Error()}
 }
 
-// normal returns what is compared of an object: all but its kind, times, and the values, not the
+// normal returns what is compared of an object: all but its times, and the values, not the
 // identity, of resource versions and UIDs.
 func (s *side) normal(dp *v1alpha1.DataPlane) string {
 	dp = dp.DeepCopy()
-	dp.TypeMeta = metav1.TypeMeta{}
 	dp.ResourceVersion = s.standIn(dp.ResourceVersion)
 	dp.UID = types.UID(s.standIn(string(dp.UID)))
 	if !dp.CreationTimestamp.IsZero() {
