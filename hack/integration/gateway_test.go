@@ -4,22 +4,19 @@
 package integration
 
 import (
+	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/dynamic/dynamicinformer"
-	kubeinformers "k8s.io/client-go/informers"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -28,209 +25,214 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// behindGateway returns a gateway with an agent in front of the shared API server, and a
-// cluster data plane of that agent.
-func behindGateway(t *testing.T) (*dataplanetest.Gateway, *openchoreov1alpha1.DataPlane) {
-	t.Helper()
-	gateway := dataplanetest.NewGateway()
-	t.Cleanup(gateway.Close)
-	config := shared.Config()
-	config.QPS = -1
-	gateway.Connect("shared", dataplanetest.Agent(config))
-	dp := (&openchoreov1alpha1.ClusterDataPlane{
-		ObjectMeta: metav1.ObjectMeta{Name: "prod"},
-		Spec:       openchoreov1alpha1.ClusterDataPlaneSpec{PlaneID: "shared"},
-	}).AsDataPlane()
-	return gateway, dp
-}
-
-// lists counts the lists of ConfigMaps in what a gateway was asked.
-func lists(gateway *dataplanetest.Gateway) (count int) {
-	for _, request := range gateway.Requests() {
-		path, query, _ := strings.Cut(request.URI, "?")
-		if request.Method == http.MethodGet && strings.HasSuffix(path, "/configmaps") && !strings.Contains(query, "watch=1") {
-			count++
-		}
-	}
-	return count
-}
-
+// Each change is seen when a watch ends, after up to 5 s.
 func TestInformersThroughTheGatewayResumeWithoutAList(t *testing.T) {
-	t.Parallel()
-	for name, informerFor := range map[string]func(*testing.T, *rest.Config, *remote.Cluster, string) cache.SharedIndexInformer{
-		"a typed informer of a rest.Config": func(t *testing.T, config *rest.Config, _ *remote.Cluster, namespace string) cache.SharedIndexInformer {
-			client, err := kubernetes.NewForConfig(config)
-			require.NoError(t, err)
-			return kubeinformers.NewSharedInformerFactoryWithOptions(client, 0, kubeinformers.WithNamespace(namespace)).Core().V1().ConfigMaps().Informer()
+	behindGateway(t, func(t *testing.T, s *space, dp *openchoreov1alpha1.DataPlane) {
+		for i := range 20 {
+			s.createConfigMap(t, fmt.Sprintf("before-%d", i))
+		}
+		views := s.views(t, dp)
+		s.requireSeen(t, views)
+
+		object := s.createConfigMap(t, "during")
+		s.requireSeen(t, views)
+		object.Data = map[string]string{"changed": "yes"}
+		_, err := s.kubernetes.CoreV1().ConfigMaps(s.namespace).Update(t.Context(), object, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		s.requireSeen(t, views)
+		s.deleteConfigMap(t, "during")
+		s.requireSeen(t, views)
+		for name, v := range views {
+			assert.Equal(t, int32(1), v.lists.Load(), "%s: watches are resumed", name)
+		}
+	})
+}
+
+// While an agent is away, a watch ends with an error, after which a reflector lists. After a
+// refused connection it tries the watch again.
+func TestInformersAreCompleteAfterAnOutage(t *testing.T) {
+	for name, test := range map[string]struct {
+		begin, end func(*view)
+		want       remote.Reachability
+		reaches    bool // a request reaches the gateway
+		lists      []int32
+	}{
+		"the agent is away": {
+			begin: func(v *view) { v.gateway.Disconnect(v.planeID) },
+			end:   func(v *view) { v.gateway.Connect(v.planeID, v.agent) },
+			want:  remote.ReachabilityNoAgent, reaches: true, lists: []int32{2},
 		},
-		"a typed informer of a remote.Cluster": func(t *testing.T, _ *rest.Config, cluster *remote.Cluster, namespace string) cache.SharedIndexInformer {
-			client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-			require.NoError(t, err)
-			return kubeinformers.NewSharedInformerFactoryWithOptions(client, 0, kubeinformers.WithNamespace(namespace)).Core().V1().ConfigMaps().Informer()
-		},
-		"a dynamic informer of a remote.Cluster": func(t *testing.T, _ *rest.Config, cluster *remote.Cluster, namespace string) cache.SharedIndexInformer {
-			client, err := dynamic.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-			require.NoError(t, err)
-			return dynamicinformer.NewFilteredDynamicSharedInformerFactory(client, 0, namespace, nil).
-				ForResource(corev1.SchemeGroupVersion.WithResource("configmaps")).Informer()
+		"the gateway restarts": {
+			begin: func(v *view) { v.gateway.Stop() },
+			end:   func(v *view) { v.gateway.Start() },
+			want:  remote.ReachabilityRefused, lists: []int32{1, 2},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			gateway, dp := behindGateway(t)
-			config, err := helpers.GatewayConfigFor(dp, gateway.Config())
-			require.NoError(t, err)
-			cluster, err := remote.NewCluster(dp, remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
-			require.NoError(t, err)
-			t.Cleanup(cluster.Close)
-			s := shared.space(t)
-			informer := informerFor(t, config, cluster, s.namespace)
-			testChangesAreSeen(t, s, gateway, informer)
+			behindGateway(t, func(t *testing.T, s *space, dp *openchoreov1alpha1.DataPlane) {
+				s.createConfigMap(t, "stays")
+				s.createConfigMap(t, "deleted")
+				views := s.views(t, dp)
+				s.requireSeen(t, views)
+				requireProbes(t, views, remote.ReachabilityReachable)
+
+				before := map[*view]int{}
+				for _, v := range views {
+					test.begin(v)
+					before[v] = v.requests()
+				}
+				requireProbes(t, views, test.want)
+				for name, v := range views { // a watch that has begun still ends well
+					require.Eventually(t, func() bool { return !test.reaches || v.requests() > before[v] }, eventually, tick, "%s", name)
+				}
+				s.createConfigMap(t, "created")
+				s.deleteConfigMap(t, "deleted")
+				for _, v := range views {
+					test.end(v)
+				}
+				requireProbes(t, views, remote.ReachabilityReachable)
+				s.requireSeen(t, views)
+				for name, v := range views {
+					assert.Contains(t, test.lists, v.lists.Load(), "%s", name)
+				}
+			})
 		})
 	}
 }
 
-// testChangesAreSeen makes changes for longer than a watch lasts.
-func testChangesAreSeen(t *testing.T, s *space, gateway *dataplanetest.Gateway, informer cache.SharedIndexInformer) {
-	configMaps := s.kubernetes.CoreV1().ConfigMaps(s.namespace)
-	for i := range 20 {
-		_, err := configMaps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("before-%d", i)}}, metav1.CreateOptions{})
-		require.NoError(t, err)
-	}
-	var running sync.WaitGroup
-	stop := make(chan struct{})
-	running.Add(1)
-	go func() { defer running.Done(); informer.Run(stop) }()
-	defer running.Wait()
-	defer close(stop)
-	require.Eventually(t, informer.HasSynced, eventually, tick)
-	require.Len(t, informer.GetStore().List(), 20)
-	require.Equal(t, 1, lists(gateway))
-
-	for round := range 3 {
-		name := fmt.Sprintf("during-%d", round)
-		created, err := configMaps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
-		require.NoError(t, err)
-		requireVersion(t, informer, s.namespace+"/"+name, created.ResourceVersion)
-		created.Data = map[string]string{"changed": "yes"}
-		changed, err := configMaps.Update(t.Context(), created, metav1.UpdateOptions{})
-		require.NoError(t, err)
-		requireVersion(t, informer, s.namespace+"/"+name, changed.ResourceVersion)
-		require.NoError(t, configMaps.Delete(t.Context(), name, metav1.DeleteOptions{}))
-		requireVersion(t, informer, s.namespace+"/"+name, "")
-	}
-	assert.Equal(t, 1, lists(gateway), "watches are resumed")
-}
-
-// requireVersion waits until an informer has an object in a version, or has no such object.
-func requireVersion(t *testing.T, informer cache.SharedIndexInformer, key, version string) {
+// requireProbes waits until Probe says the same of all Clusters.
+func requireProbes(t *testing.T, views map[string]*view, want remote.Reachability) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		object, exists, err := informer.GetStore().GetByKey(key)
-		if err != nil || !exists {
-			return version == ""
+	for name, v := range views {
+		if v.cluster != nil {
+			err := v.cluster.Probe(t.Context())
+			require.Equal(t, want, remote.Classify(err), "%s: %v", name, err)
 		}
-		switch object := object.(type) {
-		case *corev1.ConfigMap:
-			return object.ResourceVersion == version
-		case *unstructured.Unstructured:
-			return object.GetResourceVersion() == version
-		}
-		return false
-	}, eventually, tick)
+	}
 }
 
-// informerThrough runs an informer of ConfigMaps on a Cluster until the test ends.
-func informerThrough(t *testing.T, cluster *remote.Cluster, namespace string) cache.SharedIndexInformer {
-	t.Helper()
-	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-	require.NoError(t, err)
-	informer := kubeinformers.NewSharedInformerFactoryWithOptions(client, 0, kubeinformers.WithNamespace(namespace)).Core().V1().ConfigMaps().Informer()
-	var running sync.WaitGroup
-	stop := make(chan struct{})
-	running.Add(1)
-	go func() { defer running.Done(); informer.Run(stop) }()
-	t.Cleanup(running.Wait)
-	t.Cleanup(func() { close(stop) })
-	require.Eventually(t, informer.HasSynced, eventually, tick)
-	return informer
-}
-
-func (s *space) createConfigMap(t *testing.T, name string) *corev1.ConfigMap {
-	t.Helper()
-	created, err := s.kubernetes.CoreV1().ConfigMaps(s.namespace).Create(t.Context(),
-		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
-	require.NoError(t, err)
-	return created
-}
-
-// While an agent is away, a watch ends with an error, after which a reflector lists.
-func TestInformersAreCompleteAfterAnAgentWasAway(t *testing.T) {
-	t.Parallel()
-	gateway, dp := behindGateway(t)
-	cluster, err := remote.NewCluster(dp, remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
-	require.NoError(t, err)
-	t.Cleanup(cluster.Close)
-	s := shared.space(t)
-	deleted := s.createConfigMap(t, "deleted")
-	informer := informerThrough(t, cluster, s.namespace)
-	require.NoError(t, cluster.Probe(t.Context()))
-
-	gateway.Disconnect("shared")
-	assert.Equal(t, remote.ReachabilityNoAgent, remote.Classify(cluster.Probe(t.Context())))
-	created := s.createConfigMap(t, "created")
-	require.NoError(t, s.kubernetes.CoreV1().ConfigMaps(s.namespace).Delete(t.Context(), deleted.Name, metav1.DeleteOptions{}))
-	before := len(gateway.Requests())
-	require.Eventually(t, func() bool { return len(gateway.Requests()) > before }, eventually, tick, "the informer tries")
-
-	config := shared.Config()
-	gateway.Connect("shared", dataplanetest.Agent(config))
-	require.NoError(t, cluster.Probe(t.Context()))
-	requireVersion(t, informer, s.namespace+"/created", created.ResourceVersion)
-	requireVersion(t, informer, s.namespace+"/deleted", "")
-}
-
-// cert-manager renews the client certificate of the gateway while no DataPlane changes.
+// cert-manager renews the client certificate of the gateway while no DataPlane changes. The
+// gateway then cuts its connections, in the middle of watches and of an unary request.
 func TestRenewedGatewayCertificateEndsNothing(t *testing.T) {
-	t.Parallel()
-	gateway, dp := behindGateway(t)
-	files := t.TempDir()
-	write := func(name string, data []byte) string {
-		path := filepath.Join(files, name)
-		require.NoError(t, os.WriteFile(path, data, 0o600))
-		return path
-	}
-	config := gateway.Config()
-	cluster, err := remote.NewCluster(dp, remote.Options{
-		ConfigFor: helpers.ConfigFor(&rest.Config{Host: config.Host, TLSClientConfig: rest.TLSClientConfig{
+	behindGateway(t, func(t *testing.T, s *space, dp *openchoreov1alpha1.DataPlane) {
+		v := s.newView(t, dp)
+		files := t.TempDir()
+		write := func(name string, data []byte) string {
+			path := filepath.Join(files, name)
+			require.NoError(t, os.WriteFile(path, data, 0o600))
+			return path
+		}
+		config := v.gateway.Config()
+		v.connect(t, dp, &rest.Config{Host: config.Host, TLSClientConfig: rest.TLSClientConfig{
 			CAFile: write("ca.crt", config.CAData), CertFile: write("tls.crt", config.CertData), KeyFile: write("tls.key", config.KeyData),
-		}}),
+		}})
+		views := map[string]*view{}
+		for name, run := range caches {
+			views[name] = &view{config: v.config, client: v.client}
+			run(t, views[name], s.namespace)
+		}
+		s.requireSeen(t, views)
+		client, err := kubernetes.NewForConfigAndClient(v.config, v.client)
+		require.NoError(t, err)
+		var succeeded atomic.Int32
+		runUntilCleanup(t, func(ctx context.Context) {
+			for ctx.Err() == nil {
+				_, err := client.CoreV1().Namespaces().Get(context.WithoutCancel(ctx), s.namespace, metav1.GetOptions{})
+				assert.NoError(t, err)
+				succeeded.Add(1)
+			}
+		})
+		require.Eventually(t, func() bool { return succeeded.Load() > 0 }, eventually, tick)
+
+		v.gateway.RotateClients()
+		renewed := v.gateway.Config()
+		write("tls.crt", renewed.CertData)
+		write("tls.key", renewed.KeyData)
+		v.gateway.CutConnections()
+		before := succeeded.Load()
+		s.createConfigMap(t, "after")
+		s.requireSeen(t, views)
+		require.Eventually(t, func() bool { return succeeded.Load() > before+1 }, eventually, tick)
+		assert.Equal(t, len(caches), int(v.lists.Load()), "a watch that was cut is resumed")
 	})
-	require.NoError(t, err)
-	t.Cleanup(cluster.Close)
-	s := shared.space(t)
-	informer := informerThrough(t, cluster, s.namespace)
-	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-	require.NoError(t, err)
-	unary := func() {
-		_, err := client.CoreV1().Namespaces().Get(t.Context(), s.namespace, metav1.GetOptions{})
+}
+
+// A program in a management cluster with tenants follows both kinds.
+func TestCacheOfBothKindsThroughTheGateway(t *testing.T) {
+	t.Parallel()
+	s := v1Plane(t).space(t)
+	namespaced := s.create(t, dataplanetest.DataPlane(s.namespace, "prod", dataplanetest.V1))
+	cluster := s.createCluster(t)
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	agent := dataplanetest.Agent(s.Config())
+	gateway.Connect("prod", agent)
+	gateway.Connect("agents", agent)
+
+	factory := openchoreoinformers.NewSharedInformerFactory(s.openchoreo, 0)
+	dataPlanes, clusterDataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes(), factory.OpenChoreo().V1alpha1().ClusterDataPlanes()
+	clusters := remote.NewCache(remote.FromListers(dataPlanes.Lister(), clusterDataPlanes.Lister()),
+		func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil },
+		remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
+	t.Cleanup(clusters.Close)
+	for _, informer := range []cache.SharedIndexInformer{dataPlanes.Informer(), clusterDataPlanes.Informer()} {
+		_, err := informer.AddEventHandler(clusters.Handler())
 		require.NoError(t, err)
 	}
-	unary()
+	runUntilCleanup(t, func(ctx context.Context) {
+		factory.StartWithContext(ctx)
+		<-ctx.Done()
+		factory.Shutdown()
+	})
+	require.Eventually(t, func() bool {
+		return dataPlanes.Informer().HasSynced() && clusterDataPlanes.Informer().HasSynced()
+	}, eventually, tick)
 
-	gateway.RotateClients()
-	renewed := gateway.Config()
-	write("tls.crt", renewed.CertData)
-	write("tls.key", renewed.KeyData)
-	gateway.CutConnections()
-	for i := range 20 {
-		unary()
-		if i%10 == 0 {
-			created := s.createConfigMap(t, fmt.Sprintf("after-%d", i))
-			requireVersion(t, informer, s.namespace+"/"+created.Name, created.ResourceVersion)
+	// probe returns the answer and the path of the request.
+	probe := func(c *remote.Cluster) (remote.Reachability, string) {
+		reachability := remote.Classify(c.Probe(t.Context()))
+		requests := gateway.Requests()
+		return reachability, requests[len(requests)-1].URI
+	}
+	requireDone := func(c *remote.Cluster) {
+		t.Helper()
+		select {
+		case <-c.Done():
+		case <-time.After(eventually):
+			require.Fail(t, "the connection has not ended")
 		}
 	}
-	assert.Equal(t, 1, lists(gateway), "a watch that was cut is resumed")
+	c, err := clusters.Get(types.NamespacedName{Namespace: namespaced.Namespace, Name: namespaced.Name})
+	require.NoError(t, err)
+	reachability, path := probe(c)
+	assert.Equal(t, remote.ReachabilityReachable, reachability)
+	assert.Equal(t, "/api/proxy/dataplane/prod/"+s.namespace+"/prod/k8s/readyz", path, "the plane ID is the name")
+
+	key := types.NamespacedName{Name: cluster.Name}
+	c, err = clusters.Get(key)
+	require.NoError(t, err)
+	reachability, path = probe(c)
+	assert.Equal(t, remote.ReachabilityReachable, reachability)
+	assert.Equal(t, "/api/proxy/dataplane/agents/_cluster/"+cluster.Name+"/k8s/readyz", path)
+
+	// Agents of another plane ID are another data plane.
+	cluster.Spec.PlaneID = "others"
+	client := s.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes()
+	_, err = client.Update(t.Context(), cluster, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	requireDone(c)
+	c, err = clusters.Get(key)
+	require.NoError(t, err)
+	reachability, path = probe(c)
+	assert.Equal(t, remote.ReachabilityNoAgent, reachability)
+	assert.Equal(t, "/api/proxy/dataplane/others/_cluster/"+cluster.Name+"/k8s/readyz", path)
+
+	require.NoError(t, client.Delete(t.Context(), cluster.Name, metav1.DeleteOptions{}))
+	requireDone(c)
+	_, err = clusters.Get(key)
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+	assert.ErrorContains(t, err, "clusterdataplane")
 }

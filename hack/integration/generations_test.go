@@ -22,7 +22,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
@@ -31,14 +30,6 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
-
-// v1Plane returns a control plane with the definitions of OpenChoreo v1.
-func v1Plane(t *testing.T) *plane {
-	t.Helper()
-	p := ownPlane(t, crds.DataPlaneV1())
-	require.NoError(t, p.InstallCRDs(t.Context(), crds.ClusterDataPlane()))
-	return p
-}
 
 func TestGenerations(t *testing.T) {
 	t.Parallel()

@@ -13,10 +13,12 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +30,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -44,8 +47,28 @@ const (
 	tick       = 50 * time.Millisecond
 )
 
-// shared serves the definition that the SDK embeds.
+// shared serves the definition of DataPlane that is OpenChoreo v0.3's.
 var shared *plane
+
+// v1 serves the definitions of OpenChoreo v1. Tests get it by v1Plane.
+var v1 struct {
+	once  sync.Once
+	plane *plane
+	err   error
+}
+
+// v1Plane returns v1, which the first test that needs it starts.
+func v1Plane(t *testing.T) *plane {
+	t.Helper()
+	v1.once.Do(func() {
+		ctx := context.Background()
+		if v1.plane, v1.err = startPlane(ctx, crds.DataPlaneV1(), controlplane.WithName("v1")); v1.err == nil {
+			v1.err = v1.plane.InstallCRDs(ctx, crds.ClusterDataPlane())
+		}
+	})
+	require.NoError(t, v1.err)
+	return v1.plane
+}
 
 func TestMain(m *testing.M) {
 	if os.Getenv(replicaEnv) != "" {
@@ -55,6 +78,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	ctrllog.SetLogger(logr.Discard()) // or controller-runtime logs that it doesn't log
 	// The binaries may have to be built first, which takes minutes.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -69,9 +93,14 @@ func run(m *testing.M) int {
 	}
 	stop()
 	code := m.Run()
-	if err := shared.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		return 1
+	for _, p := range []*plane{shared, v1.plane} {
+		if p == nil {
+			continue
+		}
+		if err := p.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			code = 1
+		}
 	}
 	return code
 }
