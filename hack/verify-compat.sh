@@ -14,7 +14,8 @@
 #
 # With the latest minor and the next, and with --tests before the arguments, all unit tests run in
 # place of the build; hack/test.sh unit runs them with the earliest. With the latest, the tests of
-# hack/integration run, too. CI runs --tests with each minor, the latest with GOFLAGS=-race.
+# hack/integration run, too; hack/test.sh integration runs them with the earliest. CI runs --tests
+# with each minor, the latest with GOFLAGS=-race.
 #
 # Needs the Go that client-go asks for; the next one gets a later Go by GOTOOLCHAIN.
 

@@ -71,19 +71,19 @@ func clientThrough(t *testing.T, gateway *rest.Config, dp *v1alpha1.DataPlane) *
 }
 
 func TestGatewayConfigForServesAClientset(t *testing.T) {
-	for name, dp := range map[string]*v1alpha1.DataPlane{
-		"a data plane whose plane has its name": agentDataPlane(),
-		"a data plane with a plane ID":          agentDataPlane(planeID("shared")),
-		"a cluster data plane":                  agentDataPlane(noNamespace, planeID("shared")),
+	for name, test := range map[string]struct {
+		dp      *v1alpha1.DataPlane
+		planeID string
+		path    string
+	}{
+		"a data plane whose plane has its name": {agentDataPlane(), "prod", "/prod/acme/prod"},
+		"a data plane with a plane ID":          {agentDataPlane(planeID("shared")), "shared", "/shared/acme/prod"},
+		"a cluster data plane":                  {agentDataPlane(noNamespace, planeID("shared")), "shared", "/shared/_cluster/prod"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := newGateway(t)
-			plane := "prod"
-			if dp.Spec.PlaneID != "" {
-				plane = dp.Spec.PlaneID
-			}
-			gateway.Connect(plane, http.HandlerFunc(oneConfigMap))
-			client := clientThrough(t, gateway.Config(), dp)
+			gateway.Connect(test.planeID, http.HandlerFunc(oneConfigMap))
+			client := clientThrough(t, gateway.Config(), test.dp)
 
 			version, err := client.Discovery().ServerVersion()
 			require.NoError(t, err)
@@ -96,6 +96,9 @@ func TestGatewayConfigForServesAClientset(t *testing.T) {
 			made, err := configMaps.Create(t.Context(), &corev1.ConfigMap{}, metav1.CreateOptions{})
 			require.NoError(t, err)
 			assert.Equal(t, "made", made.Name)
+			for _, request := range gateway.Requests() {
+				assert.True(t, strings.HasPrefix(request.URI, "/api/proxy/dataplane"+test.path+"/k8s/"), request.URI)
+			}
 		})
 	}
 }

@@ -114,9 +114,33 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 	}
 }
 
-// An API server may take longer than a watch lasts to list, and to begin a watch.
 func TestInformersThroughTheGatewayOfASlowAPIServer(t *testing.T) {
 	t.Parallel()
+	prod := dataplanetest.ClusterDataPlane("prod").AsDataPlane()
+	t.Run("on a Cluster", func(t *testing.T) {
+		t.Parallel()
+		testSlowAPIServer(t, func(gateway *rest.Config) (*rest.Config, *http.Client) {
+			cluster, err := remote.NewCluster(prod, remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
+			require.NoError(t, err)
+			t.Cleanup(cluster.Close)
+			return cluster.Config(), cluster.HTTPClient()
+		})
+	})
+	t.Run("on a rest.Config", func(t *testing.T) {
+		t.Parallel()
+		testSlowAPIServer(t, func(gateway *rest.Config) (*rest.Config, *http.Client) {
+			config, err := helpers.GatewayConfigFor(prod, gateway)
+			require.NoError(t, err)
+			client, err := rest.HTTPClientFor(config)
+			require.NoError(t, err)
+			return config, client
+		})
+	})
+}
+
+// An API server may take longer than a watch lasts to list, and to begin a watch.
+func testSlowAPIServer(t *testing.T, connect func(gateway *rest.Config) (*rest.Config, *http.Client)) {
+	t.Helper()
 	const objects = 20_000
 	var list bytes.Buffer
 	list.WriteString(`{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[`)
@@ -143,12 +167,9 @@ func TestInformersThroughTheGatewayOfASlowAPIServer(t *testing.T) {
 		}
 		pause(r, 2*time.Second)
 	}))
-	cluster, err := remote.NewCluster(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
-	require.NoError(t, err)
-	t.Cleanup(cluster.Close)
-	config := cluster.Config()
+	config, httpClient := connect(gateway.Config())
 	config.ContentType = "application/json"
-	client, err := kubernetes.NewForConfigAndClient(config, cluster.HTTPClient())
+	client, err := kubernetes.NewForConfigAndClient(config, httpClient)
 	require.NoError(t, err)
 	factory := informers.NewSharedInformerFactory(client, 0)
 	informer := factory.Core().V1().ConfigMaps().Informer()
