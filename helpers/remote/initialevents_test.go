@@ -34,7 +34,7 @@ import (
 const (
 	jsonWatch     = "application/json"
 	protobufWatch = "application/vnd.kubernetes.protobuf"
-	streamedList  = "/api/v1/configmaps?watch=true&sendInitialEvents=true"
+	streamedList  = "/api/v1/configmaps?watch=true&sendInitialEvents=true&allowWatchBookmarks=true"
 )
 
 // encode returns an event as an API server sends it.
@@ -280,4 +280,22 @@ func TestBusyWatchesEndAtRandomAfterARotation(t *testing.T) {
 		}
 	}
 	assert.Greater(t, last.Sub(first), grace/20)
+}
+
+// API servers send no bookmark unless the watch allows them.
+func TestAWatchWithoutBookmarksHasNoLimitOfInitialEvents(t *testing.T) {
+	const limit = time.Second
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", jsonWatch)
+		w.(http.Flusher).Flush()
+		select {
+		case <-time.After(3 * limit):
+			_, _ = io.WriteString(w, "x")
+		case <-r.Context().Done():
+		}
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{StallTimeout: limit})
+	text, err := get(t.Context(), c, "/api/v1/configmaps?watch=true&sendInitialEvents=true")
+	require.NoError(t, err)
+	assert.Equal(t, "x", text)
 }

@@ -57,8 +57,8 @@ type Options struct {
 	// StallTimeout ends a unary request after this long without a byte in either direction.
 	// It doesn't cut a long list over a slow network. The kernel takes an upload of a few MB
 	// at once, which then has this long to reach the API server: set more where that is too
-	// little. A watch that begins with all objects (sendInitialEvents) has the same limit until
-	// it has sent them. The default is 40 s, more than the 30 s of OpenChoreo's cluster gateway.
+	// little. A watch that begins with all objects (sendInitialEvents, with bookmarks) has the same
+	// limit until it has sent them. The default is 40 s, more than the 30 s of OpenChoreo's cluster gateway.
 	StallTimeout time.Duration
 	// WatchStart ends a watch, or another lasting request, if its response headers take
 	// longer than this. After them, and after initial events, there is no limit. The default

@@ -32,7 +32,7 @@ type request struct {
 	answered atomic.Bool // there are response headers
 	// Guarded by the session's lock.
 	unsent  bool      // it waits for a connection, and has sent nothing
-	initial bool      // it is a watch that begins with all objects, and has not sent all
+	initial bool      // it is a watch whose initial events have not ended, and whose end can be seen
 	since   time.Time // when the request began; after initial events, when they ended
 }
 
@@ -44,7 +44,7 @@ var errAgain = errors.New("the credentials were replaced before the request was 
 func (s *session) roundTrip(req *http.Request, body io.ReadCloser) (*http.Response, error) {
 	r := &request{session: s, since: time.Now(), caller: req.Context()}
 	info := s.infoOf(req)
-	r.lifetime, r.initial = info.Lifetime, info.InitialEvents
+	r.lifetime, r.initial = info.Lifetime, info.InitialEvents && info.Bookmarks
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	r.startLimit()
 	if !s.enter(r) {

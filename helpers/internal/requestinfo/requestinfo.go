@@ -35,6 +35,9 @@ type Info struct {
 	Lifetime Lifetime
 	// InitialEvents says that the request is a watch which begins with all objects.
 	InitialEvents bool
+	// Bookmarks says that the request is a watch which may get bookmarks. Without them, nothing
+	// marks the end of its initial events.
+	Bookmarks bool
 }
 
 // Of describes a request to an API server whose URL has the path basePath.
@@ -48,7 +51,7 @@ func Of(req *http.Request, basePath string) Info {
 		subresource == "log" && isTrue(query, "follow"):
 		return Info{Lifetime: Stream}
 	case req.Method == http.MethodGet && (resource == "watch" || resource != "" && isTrue(query, "watch")):
-		return Info{Lifetime: Watch, InitialEvents: isTrue(query, "sendInitialEvents")}
+		return Info{Watch, isTrue(query, "sendInitialEvents"), isTrue(query, "allowWatchBookmarks")}
 	}
 	return Info{}
 }
