@@ -21,10 +21,9 @@ import (
 type attempt struct {
 	context.Context
 	fleet   *Fleet
-	release func()              // lets another run start
-	dp      *v1alpha1.DataPlane // the newest that it has seen; nil until OnStart
-	used    *v1alpha1.DataPlane // the newest whose credentials could be used
-	refused string              // the error of credentials that can't be used
+	release func()        // lets another run start
+	rotated chan struct{} // its Cluster has new credentials
+	refused string        // the error of credentials that can't be used
 
 	revision int32 // of the plane when it began; next to the bools, to save memory
 
@@ -36,6 +35,11 @@ type attempt struct {
 	cluster  *remote.Cluster // nil before the function is called
 	started  time.Time       // when that was, or when it called MarkStarted
 	result   error
+
+	// The newest DataPlane that it has seen, nil until OnStart; and the newest whose credentials
+	// could be used. What comes when the function has returned has come too late.
+	seen, used *v1alpha1.DataPlane
+	rotations  int // that Hooks.OnRotate has not been called for
 }
 
 // String is that of the context, or else fmt would read fields that change.
@@ -83,7 +87,7 @@ func (p *plane) attempt(a *attempt) error {
 	default:
 	}
 	if err = context.Cause(a); err == nil {
-		a.dp, a.used = p.dp, p.dp
+		a.seen, a.used = p.dp, p.dp
 	}
 	f.mu.Unlock()
 	if err != nil {
@@ -92,9 +96,14 @@ func (p *plane) attempt(a *attempt) error {
 	if f.options.Hooks.OnStart != nil {
 		f.options.Hooks.OnStart(p.key)
 	}
-	go p.call(a, a.dp)
+	go p.call(a, a.seen)
 	for {
-		<-p.wake
+		select {
+		case <-p.wake:
+		case <-a.rotated:
+			p.tellRotations(a)
+			continue
+		}
 		f.mu.Lock()
 		dp, cluster, returned := p.dp, a.cluster, a.returned
 		a.missed = cluster == nil
@@ -107,21 +116,36 @@ func (p *plane) attempt(a *attempt) error {
 		case cluster == nil:
 			continue
 		}
-		a.dp = dp
-		if err := p.rotate(a, cluster); err != nil && f.options.Hooks.OnRotate != nil {
+		err := p.rotate(a, cluster, dp)
+		p.tellRotations(a)
+		if err != nil && f.options.Hooks.OnRotate != nil {
 			f.options.Hooks.OnRotate(p.key, err)
+		}
+	}
+}
+
+// tellRotations calls Hooks.OnRotate in the plane's loop, since a request can rotate too.
+func (p *plane) tellRotations(a *attempt) {
+	f := p.fleet
+	f.mu.Lock()
+	rotations := a.rotations
+	a.rotations = 0
+	f.mu.Unlock()
+	for range rotations {
+		if f.options.Hooks.OnRotate != nil {
+			f.options.Hooks.OnRotate(p.key, nil)
 		}
 	}
 }
 
 // rotate gives the Cluster of a run its newest credentials. If they are for another API server,
 // the run ends instead, and can still use the ones before while it does.
-func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
+func (p *plane) rotate(a *attempt, cluster *remote.Cluster, dp *v1alpha1.DataPlane) error {
 	f, err := p.fleet, error(nil)
-	if a.used.Spec.KubernetesCluster.Credentials.APIServerURL != a.dp.Spec.KubernetesCluster.Credentials.APIServerURL {
+	if a.used.Spec.KubernetesCluster.Credentials.APIServerURL != dp.Spec.KubernetesCluster.Credentials.APIServerURL {
 		w := newWitness(f.options.Remote)
 		w.changed(a.used)
-		if _, server := w.changed(a.dp); server {
+		if _, server := w.changed(dp); server {
 			err = remote.ErrServerChanged
 		}
 		w.close()
@@ -129,25 +153,29 @@ func (p *plane) rotate(a *attempt, cluster *remote.Cluster) error {
 	var panicked error
 	if err == nil {
 		panicked = recovered(func() error {
-			err = cluster.Update(a.dp)
+			err = cluster.Update(dp)
 			return nil
 		})
 	}
-	if panicked != nil { // as the user's WrapTransport may; the Cluster still has the old credentials
-		f.mu.Lock()
-		defer f.mu.Unlock()
+	serverChanged, text := errors.Is(err, remote.ErrServerChanged), ""
+	if err != nil {
+		text = textOf(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !a.returned {
+		a.seen = dp
+	}
+	switch {
+	case panicked != nil: // as the user's WrapTransport may; the Cluster still has the old credentials
 		p.cancel(panicked)
 		wakeUp(p.wake)
 		return nil
-	}
-	if err == nil {
-		a.used, a.refused = a.dp, ""
+	case err == nil:
+		if a.refused = ""; !a.returned {
+			a.used = dp
+		}
 		return nil
-	}
-	serverChanged, text := errors.Is(err, remote.ErrServerChanged), err.Error()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
 	case serverChanged:
 		p.revision++
 		p.endPause()
@@ -172,13 +200,26 @@ func recovered(f func() error) (err error) {
 	return f()
 }
 
+// textOf returns the text of an error. One of the user may panic when it is asked for that, as a
+// nil pointer does, and may take long: it isn't asked for with a lock held.
+func textOf(err error) (text string) {
+	panicked := recovered(func() error {
+		text = err.Error()
+		return nil
+	})
+	if panicked != nil {
+		return fmt.Sprintf("%T without a text: %v", err, panicked)
+	}
+	return text
+}
+
 // call makes a run and keeps its result, or an error if it doesn't return.
 func (p *plane) call(a *attempt, dp *v1alpha1.DataPlane) {
 	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
 	defer func() {
-		text := "" // not asked for with the lock held
+		text := ""
 		if errors.As(err, new(*PanicError)) {
-			text = err.Error()
+			text = textOf(err)
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -204,13 +245,12 @@ func (p *plane) makeRun(a *attempt, dp *v1alpha1.DataPlane) error {
 	options.OnRotate = func(key types.NamespacedName) {
 		f.mu.Lock()
 		p.pause = 0
+		a.rotations++
 		f.mu.Unlock()
 		if f.options.Remote.OnRotate != nil {
 			f.options.Remote.OnRotate(key)
 		}
-		if f.options.Hooks.OnRotate != nil {
-			f.options.Hooks.OnRotate(key, nil)
-		}
+		wakeUp(a.rotated)
 	}
 	cluster, err := remote.NewCluster(dp, options)
 	if err != nil {
@@ -268,18 +308,18 @@ func (p *plane) conclude(a *attempt, err error) {
 		cluster.Abort()
 	}
 	if err != nil {
-		text = err.Error() // it may be of the user, so not with the lock held
+		text = textOf(err)
 	}
 	var credentialsChanged, serverChanged bool // since this run began
 	if !ended {
 		p.witness = newWitness(f.options.Remote)
 		if cluster != nil { // which has seen these
 			p.witness.changed(a.used)
-			if a.dp != a.used {
-				p.witness.changed(a.dp)
+			if a.seen != a.used {
+				p.witness.changed(a.seen)
 			}
 		}
-		if dp != a.dp {
+		if dp != a.seen {
 			credentialsChanged, serverChanged = p.witness.changed(dp)
 		}
 	}
@@ -311,7 +351,9 @@ func (p *plane) conclude(a *attempt, err error) {
 			p.pause = 0
 		}
 		p.pause = min(max(2*p.pause, backoff.Initial), backoff.Limit)
-		if p.revision == a.revision && !credentialsChanged && !serverChanged {
+		if credentialsChanged || serverChanged {
+			p.endPause()
+		} else if p.revision == a.revision {
 			retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
 			p.status.NextRetry = time.Now().Add(retry)
 		}
@@ -319,7 +361,8 @@ func (p *plane) conclude(a *attempt, err error) {
 	p.status.RunningSince = time.Time{}
 	p.settle()
 	f.mu.Unlock()
-	if f.options.Hooks.OnEnd != nil && a.dp != nil {
+	p.tellRotations(a)
+	if f.options.Hooks.OnEnd != nil && a.seen != nil {
 		f.options.Hooks.OnEnd(p.key, err, ran, retry)
 	}
 }

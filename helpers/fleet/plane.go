@@ -162,7 +162,7 @@ func (p *plane) due() (*attempt, time.Duration) {
 	case p.status.State != StateStarting:
 		return nil, 0
 	}
-	a := &attempt{fleet: p.fleet, revision: p.revision}
+	a := &attempt{fleet: p.fleet, revision: p.revision, rotated: make(chan struct{}, 1)}
 	a.Context, p.cancel = context.WithCancelCause(p.term.ctx)
 	p.status.UID = p.dp.UID
 	return a, 0
