@@ -76,9 +76,7 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 		// It has expired, but an election would watch it for as long again first.
 		freed := seen.DeepCopy()
 		freed.Spec.HolderIdentity = new(string)
-		request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
-		_, _ = r.leases.Update(request, freed, metav1.UpdateOptions{}) // unless it was renewed
-		cancel()
+		_, _ = r.leases.Update(ctx, freed, metav1.UpdateOptions{}) // unless it was renewed
 	}
 	lock := r.elect(ctx, r.leaseName(t.shard), func() { r.won(t) })
 	f.mu.Lock()
@@ -106,7 +104,7 @@ func (r *replica) runShard(ctx context.Context, t *term, seen lease) {
 func (r *replica) elect(ctx context.Context, lease string, won func()) resourcelock.Interface {
 	lock := &notingLock{&resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
-		Client:     r.Leases,
+		Client:     r.leases,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: r.identity},
 	}, r, lease}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -137,8 +135,6 @@ func (r *replica) elect(ctx context.Context, lease string, won func()) resourcel
 // soon, it expires.
 func (r *replica) release(ctx context.Context, lock resourcelock.Interface) {
 	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), r.retryPeriod(), r.renewDeadline(), true, func(ctx context.Context) (bool, error) {
-		ctx, cancel := context.WithTimeout(ctx, r.renewDeadline()/2) // an answer may be lost
-		defer cancel()
 		record, _, err := lock.Get(ctx)
 		if err != nil {
 			return apierrors.IsNotFound(err), nil

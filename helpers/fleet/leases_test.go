@@ -34,6 +34,7 @@ type leaseServer struct {
 // fault is what happens to a request for Leases.
 type fault struct {
 	before, after time.Duration // how long the request and its answer take
+	stuck         time.Duration // how long it goes on, even after its context has ended
 	err           error         // instead of an answer
 	lost          bool          // the request is carried out all the same
 }
@@ -96,6 +97,7 @@ func send[T any](ctx context.Context, c *leaseClient, verb string, request func(
 	}
 	server := c.server
 	c.mu.Unlock()
+	time.Sleep(f.stuck)
 	answers := make(chan answer[T], 1)
 	go func() {
 		time.Sleep(f.before)

@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
-	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
@@ -28,7 +27,7 @@ import (
 type replica struct {
 	*Sharding
 	fleet    *Fleet
-	leases   coordinationv1client.LeaseInterface
+	leases   boundedLeases
 	identity string // unique to this process
 	member   string // the name of the Lease by which others see it
 	wake     chan struct{}
@@ -53,7 +52,7 @@ type replica struct {
 func (f *Fleet) runShards(ctx context.Context) {
 	s, suffix := f.options.Sharding, utilrand.String(10)
 	r := &replica{
-		Sharding: s, fleet: f, leases: s.Leases.Leases(s.Namespace),
+		Sharding: s, fleet: f, leases: boundedLeases{s.Leases.Leases(s.Namespace), s.renewDeadline() / 2},
 		identity: s.Identity + "_" + suffix, member: s.memberName(suffix),
 		wake: make(chan struct{}, 1), terms: map[int]*term{}, listed: time.Now(), failures: map[string]error{},
 	}
@@ -216,9 +215,7 @@ func (r *replica) holdMember(ctx, member context.Context) {
 	r.published, r.joined = time.Time{}, false
 	r.share(ctx)
 	f.mu.Unlock()
-	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.renewDeadline())
-	defer cancel()
-	_ = r.leases.Delete(request, r.member, metav1.DeleteOptions{}) // or others do, later
+	_ = r.leases.Delete(context.WithoutCancel(ctx), r.member, metav1.DeleteOptions{}) // or others do, later
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r.leave = nil
