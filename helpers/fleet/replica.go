@@ -110,12 +110,12 @@ func (r *replica) round(ctx context.Context) {
 	if listed {
 		r.listed = began
 		r.join(ctx)
+		r.abortUsurped(began) // even if this replica has left: runs may take StopGrace to return
 	} else if r.leave != nil && time.Since(r.listed) > r.renewDeadline() {
 		r.leave() // it can't see the others
 	}
 	if listed && r.joined {
 		r.wants = shards.Assign(r.holders(), r.replicas())[r.identity]
-		r.abortUsurped(began)
 	}
 	r.share(ctx)
 }

@@ -6,12 +6,16 @@
 package fleet_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 // A replica whose requests go on after their contexts have ended, because its client waits for a
@@ -73,4 +77,32 @@ func TestRunsGoOnWhenAnAnswerToARenewalIsLost(t *testing.T) {
 		}
 		p.end(a)
 	})
+}
+
+// A replica that was suspended and has left since, because its first list failed, gives up the
+// shards that others have taken with its next list, too.
+func TestAReplicaThatWasSuspendedAndCannotList(t *testing.T) {
+	for range 10 { // rounds begin at random times
+		bubble(t, 4, 12, func(t *testing.T, p *program) {
+			a := p.startWith("a", func(_ context.Context, cluster *remote.Cluster) error {
+				<-cluster.Done()
+				return nil
+			}, func(o *fleet.Options) { o.StopGrace = time.Hour })
+			time.Sleep(moment)
+			p.requireShared(12, a)
+			resume := a.client.suspend()
+			b := p.start("b")
+			time.Sleep(2 * leaseDuration)
+			require.Len(t, b.sharding().Leads, 4)
+			a.client.setFault(failing(errCutOff, "list"))
+			time.Sleep(leaseDuration)
+			resume()
+			a.client.setFault(nil)
+			time.Sleep(retryPeriod * 3 / 2)
+			p.current()               // no two
+			a.client.setFault(cutOff) // a's runs end
+			a.clings = true
+			p.stop(a, b)
+		})
+	}
 }
