@@ -48,8 +48,8 @@ import (
 //
 // As with leader election in general, two replicas can lead a shard for a moment if clocks
 // run at different speeds, a process was suspended, answers of the API server take seconds,
-// or somebody edits a Lease. For strict exclusion, use a fencing check in the data plane,
-// such as resourceVersion.
+// or somebody edits or deletes a Lease. For strict exclusion, use a fencing check in the data
+// plane, such as resourceVersion.
 //
 // Shards must be the same in all replicas, because it decides which shard a data plane belongs
 // to. A replica with another number waits until those that it finds have ended, so that it can
