@@ -218,7 +218,7 @@ func TestControllerRuntimeTakesTheHTTPClient(t *testing.T) {
 
 func TestCloseEndsWatchesOfARealAPIServer(t *testing.T) {
 	s := shared.space(t)
-	c := s.clusterOf(t, addUser(t, shared, "root", "system:masters"), remote.Options{StallTimeout: time.Second, WatchStart: time.Second})
+	c := s.clusterOf(t, addUser(t, shared, "root", "system:masters"), remote.Options{StallTimeout: time.Second, HeaderTimeout: time.Second})
 	target, err := newClient(c)
 	require.NoError(t, err)
 	watcher, err := target.CoreV1().ConfigMaps(s.namespace).Watch(t.Context(), metav1.ListOptions{})

@@ -151,7 +151,7 @@ func testRotation(t *testing.T, s *space, nextProtos []string) {
 	var requests counted
 	const grace = 4 * time.Second
 	c, err := remote.NewCluster(dp, remote.Options{
-		CloseGrace: grace,
+		Grace: grace,
 		ConfigFor: func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 			config, err := helpers.RESTConfigFor(dp)
 			if err != nil {
@@ -282,7 +282,7 @@ func TestInformerOutlivesRefusedCredentials(t *testing.T) {
 	t.Parallel()
 	s := shared.space(t)
 	dp := s.dataPlaneOf(t, s.worker(t, "reader"))
-	c, err := remote.NewCluster(dp, remote.Options{CloseGrace: 100 * time.Millisecond})
+	c, err := remote.NewCluster(dp, remote.Options{Grace: 100 * time.Millisecond})
 	require.NoError(t, err)
 	defer c.Close()
 	target, err := newClient(c)

@@ -173,7 +173,7 @@ func TestExecAndPortForwardGoThroughTheCluster(t *testing.T) {
 	s.startPod(t)
 	var dialed atomic.Int32
 	c := s.clusterOf(t, addUser(t, shared, "root", "system:masters"), remote.Options{
-		CloseGrace: time.Hour,
+		Grace: time.Hour,
 		DialControl: func(context.Context, string, string, syscall.RawConn) error {
 			dialed.Add(1)
 			return nil

@@ -96,7 +96,7 @@ func TestAWatchBehindAPathWithDotsIsAWatch(t *testing.T) {
 	})
 	dp := server.DataPlane("prod", "alice")
 	dp.Spec.KubernetesCluster.Credentials.APIServerURL += "/a/../b/"
-	c := newCluster(t, dp, remote.Options{WatchStart: 300 * time.Millisecond, StallTimeout: 400 * time.Millisecond})
+	c := newCluster(t, dp, remote.Options{HeaderTimeout: 300 * time.Millisecond, StallTimeout: 400 * time.Millisecond})
 	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 	require.NoError(t, err)
 	err = client.CoreV1().RESTClient().Get().Resource("pods").Param("watch", "true").Do(t.Context()).Error()

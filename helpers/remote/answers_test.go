@@ -87,7 +87,7 @@ func TestAResponseWithoutABodyNeedsNoClose(t *testing.T) {
 							config.Wrap(countBody)
 						}
 					})
-					options.CloseGrace = time.Hour
+					options.Grace = time.Hour
 					c := newCluster(t, server.DataPlane("prod", "alice"), options)
 					t.Cleanup(c.Abort)
 					req, err := http.NewRequestWithContext(t.Context(), test.method, server.URL()+test.path, nil)

@@ -332,7 +332,7 @@ func (c *Cache[T]) Len() int {
 }
 
 // Close closes all clients, and waits until the last of their requests has ended, for
-// Options.CloseGrace at most. It doesn't wait for clients that were closed before. Get
+// Options.Grace at most. It doesn't wait for clients that were closed before. Get
 // fails from then on.
 func (c *Cache[T]) Close() {
 	c.mu.Lock()

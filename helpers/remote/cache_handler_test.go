@@ -230,7 +230,7 @@ func TestDeadClustersHoldUpNobody(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	var configs atomic.Int32
 	options := editConfig(func(*rest.Config) { configs.Add(1) })
-	options.CloseGrace = -1
+	options.Grace = -1
 	f := newFixture(t, options)
 	release := make(chan struct{})
 	var builds [planes]atomic.Int32
@@ -288,7 +288,7 @@ func TestACacheUnderRace(t *testing.T) {
 	}
 	bad := variants[0].DeepCopy()
 	bad.Spec.KubernetesCluster.Credentials.ClientKey = "?"
-	f := newFixture(t, remote.Options{CloseGrace: 10 * time.Second})
+	f := newFixture(t, remote.Options{Grace: 10 * time.Second})
 	h := f.Handler()
 	var workers sync.WaitGroup
 	for worker := range 8 {

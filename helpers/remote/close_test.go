@@ -87,7 +87,7 @@ func (h *hold) start(t testing.TB, c *remote.Cluster) <-chan result {
 func TestCloseLetsUnaryRequestsEndWithinTheGrace(t *testing.T) {
 	h := newHold()
 	server := testserver.New(t, h.serve)
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Minute})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Minute})
 	// Also those of earlier rotations.
 	var results []<-chan result
 	for i := range 3 {
@@ -117,7 +117,7 @@ func TestCloseLetsUnaryRequestsEndWithinTheGrace(t *testing.T) {
 func TestAbortCutsWhatCloseWaitsFor(t *testing.T) {
 	h := newHold()
 	server := testserver.New(t, h.serve)
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Hour})
 	before := h.start(t, c)
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
 	after := h.start(t, c)
@@ -154,7 +154,7 @@ func TestCloseCutsWhatOutlastsTheGrace(t *testing.T) {
 						arrived <- struct{}{}
 						hang(w, r)
 					}, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
-					options := remote.Options{CloseGrace: test.grace, WatchStart: time.Hour}
+					options := remote.Options{Grace: test.grace, HeaderTimeout: time.Hour}
 					c := newCluster(t, server.DataPlane("prod", "alice"), options)
 					result := make(chan error, 1)
 					go func() {
@@ -181,7 +181,7 @@ func TestCloseWhileConnectionsAreMade(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	server := testserver.New(t, testserver.WhoAmI)
 	for range 20 {
-		c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: -1})
+		c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: -1})
 		result := make(chan error, 1)
 		go func() {
 			_, err := get(context.Background(), c, "/")

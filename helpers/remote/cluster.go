@@ -33,7 +33,7 @@ var (
 	// on: make a new one.
 	ErrServerChanged = errors.New("data plane has another API server")
 	// ErrRotated reports a request that was under way when the credentials were rotated,
-	// and had not ended when Options.CloseGrace was over. Watches don't get it: they end as
+	// and had not ended when Options.Grace was over. Watches don't get it: they end as
 	// if the API server had ended them.
 	ErrRotated = errors.New("credentials of data plane were rotated")
 )
@@ -108,7 +108,7 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 // [NewCluster], it keeps dp.
 //
 // From the moment Update returns, new requests use the new credentials, and the old key
-// signs nothing. Requests under way may go on for Options.CloseGrace; those that are left
+// signs nothing. Requests under way may go on for Options.Grace; those that are left
 // then fail with [ErrRotated]. Watches end within the grace too, and informers resume them
 // without a list. For this, each watch stays open for at least 1.5 s, counted from the end of
 // its initial events if it begins with those: after a shorter one, reflectors list again. The
@@ -296,7 +296,7 @@ func (c *Cluster) Key() types.NamespacedName { return c.key }
 //	executor, err := remotecommand.NewSPDYExecutorForTransports(transport, upgrader, http.MethodPost, url)
 //
 // Its connections have DialControl and DialTimeout. A rotation ends them after
-// Options.CloseGrace, and Close at once. They don't use a proxy.
+// Options.Grace, and Close at once. They don't use a proxy.
 func (c *Cluster) Config() *rest.Config {
 	c.mu.RLock()
 	config, reason := c.config, c.reason
@@ -324,7 +324,7 @@ func (c *Cluster) HTTPClient() *http.Client {
 func (c *Cluster) Done() <-chan struct{} { return c.ctx.Done() }
 
 // Close ends the connection. New requests fail with [ErrClosed] at once, watches and other
-// lasting requests are cut, and unary requests may go on for Options.CloseGrace. Close
+// lasting requests are cut, and unary requests may go on for Options.Grace. Close
 // returns when the last has ended; nothing is open then. A second call waits for the same.
 func (c *Cluster) Close() {
 	c.startClose()

@@ -249,7 +249,7 @@ func TestAClusterAndItsErrorsShowNoSecret(t *testing.T) {
 func TestUpdateWhileManyRequestsRun(t *testing.T) {
 	server := testserver.New(t, streams)
 	first := server.DataPlane("prod", "user-0")
-	c := newCluster(t, first, remote.Options{CloseGrace: 20 * time.Second})
+	c := newCluster(t, first, remote.Options{Grace: 20 * time.Second})
 	planes := []*v1alpha1.DataPlane{first, server.DataPlane("prod", "user-1"), server.DataPlane("prod", "user-2")}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

@@ -128,7 +128,7 @@ func TestConfigForCanConnectThroughAGateway(t *testing.T) {
 		ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
 			return &rest.Config{Host: gateway.URL + prefix}, nil
 		},
-		WatchStart: 300 * time.Millisecond, StallTimeout: time.Hour,
+		HeaderTimeout: 300 * time.Millisecond, StallTimeout: time.Hour,
 	})
 	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 	require.NoError(t, err)

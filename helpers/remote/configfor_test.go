@@ -74,7 +74,7 @@ func TestNothingOfConfigIsShared(t *testing.T) {
 func TestAnyGraceIsAccepted(t *testing.T) {
 	server := testserver.New(t, streams)
 	for _, grace := range []time.Duration{math.MinInt64, -1, math.MaxInt64 / 2, math.MaxInt64} {
-		c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: grace})
+		c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: grace})
 		resp, err := open(t.Context(), c, "/api/v1/configmaps?watch=true")
 		require.NoError(t, err)
 		require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
@@ -182,7 +182,7 @@ func TestADataPlaneThatIsNilIsGone(t *testing.T) {
 
 func TestCloseDoesNotWaitForResponsesWithoutABody(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Minute})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Minute})
 	_, err := c.HTTPClient().Head(server.URL()) // few close the body of that
 	require.NoError(t, err)
 	soon(t, c.Close)
@@ -191,7 +191,7 @@ func TestCloseDoesNotWaitForResponsesWithoutABody(t *testing.T) {
 func TestOldConnectionsCloseAsTheyBecomeIdle(t *testing.T) {
 	h := newHold()
 	server := testserver.New(t, h.serve, func(s *httptest.Server) { s.EnableHTTP2 = false })
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Minute})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Minute})
 	var results []<-chan result
 	for range 3 {
 		results = append(results, h.start(t, c))
@@ -219,7 +219,7 @@ func TestTheBodyOfAWatchsErrorHasTheLimitOfAUnaryRequest(t *testing.T) {
 	dp := server.DataPlane("prod", "alice")
 	const path = "/api/v1/pods?watch=1"
 	for _, start := range []time.Duration{-1, time.Hour} {
-		_, err := get(t.Context(), newCluster(t, dp, remote.Options{WatchStart: start, StallTimeout: 50 * time.Millisecond}), path)
+		_, err := get(t.Context(), newCluster(t, dp, remote.Options{HeaderTimeout: start, StallTimeout: 50 * time.Millisecond}), path)
 		requireTimeout(t, err, "request made no progress for 50ms")
 	}
 	_, err := get(t.Context(), newCluster(t, dp, remote.Options{StallTimeout: -1}), path)

@@ -33,7 +33,7 @@ func TestAnAnswerThatWasCutIsNotTakenForAWholeOne(t *testing.T) {
 		want    error
 	}{
 		"by a limit": {
-			options: remote.Options{WatchStart: 50 * time.Millisecond, StallTimeout: 50 * time.Millisecond}, want: context.DeadlineExceeded,
+			options: remote.Options{HeaderTimeout: 50 * time.Millisecond, StallTimeout: 50 * time.Millisecond}, want: context.DeadlineExceeded,
 		},
 		"by Close": {cut: func(c *remote.Cluster, _ context.CancelFunc) { c.Close() }, want: remote.ErrClosed},
 		"by the caller": {
@@ -55,8 +55,8 @@ func TestAnAnswerThatWasCutIsNotTakenForAWholeOne(t *testing.T) {
 						})
 					})
 				})
-				options.WatchStart, options.StallTimeout = test.options.WatchStart, test.options.StallTimeout
-				options.CloseGrace = -1
+				options.HeaderTimeout, options.StallTimeout = test.options.HeaderTimeout, test.options.StallTimeout
+				options.Grace = -1
 				c := newCluster(t, dp, options)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -88,7 +88,7 @@ func TestABodyThatOutlastsTheGraceIsToldWhyThroughAnyWrapper(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := testserver.New(t, streams)
 			options := editConfig(func(config *rest.Config) { config.Wrap(wrap) })
-			options.CloseGrace = 50 * time.Millisecond
+			options.Grace = 50 * time.Millisecond
 			c := newCluster(t, server.DataPlane("prod", "alice"), options)
 			resp, err := open(t.Context(), c, "/api/v1/namespaces/x/pods")
 			require.NoError(t, err)

@@ -102,7 +102,7 @@ func TestStreamsOverUpgradeTransportEndWithTheClusterOrAfterTheGrace(t *testing.
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := testserver.New(t, testserver.WhoAmI)
-			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: test.grace})
+			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: test.grace})
 			conn, err := dialStream(t, c, server)
 			require.NoError(t, err)
 			began := time.Now()
@@ -119,7 +119,7 @@ func TestStreamsOverUpgradeTransportEndWithTheClusterOrAfterTheGrace(t *testing.
 
 func TestAStreamOverUpgradeTransportThatIsClosedFreesItsSession(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Hour})
 	conn, err := dialStream(t, c, server)
 	require.NoError(t, err)
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))

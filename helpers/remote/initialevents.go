@@ -72,7 +72,7 @@ func (r *request) endInitialEvents() {
 // resumed at once. The caller holds the session's lock.
 func (r *request) endWatchSoon() {
 	s := r.session
-	grace := s.cluster.options.CloseGrace
+	grace := s.cluster.options.Grace
 	earliest := max(0, minWatch-time.Since(r.since))
 	spread := rand.N(max(grace-earliest, grace/4) + 1) //nolint:gosec // spreads load, hides nothing
 	time.AfterFunc(earliest+spread, func() {

@@ -191,7 +191,7 @@ func TestARotationLetsInitialEventsFinish(t *testing.T) {
 			t.Parallel()
 			pieces := make(chan []byte, 3)
 			server := watchServer(t, mediaType, pieces)
-			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: grace})
+			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: grace})
 			object := encode(t, mediaType, watch.Added, func(o *corev1.ConfigMap) { o.Name = "a" })
 			bookmark := encode(t, mediaType, watch.Bookmark, asBookmark)
 			resp, err := open(t.Context(), c, streamedList)
@@ -223,7 +223,7 @@ func TestInitialEventsWithoutAnEndAreCutAfterARotation(t *testing.T) {
 	pieces := make(chan []byte)
 	server := watchServer(t, jsonWatch, pieces)
 	const limit = 500 * time.Millisecond
-	options := remote.Options{CloseGrace: -1}.WithInitialEvents(limit)
+	options := remote.Options{Grace: -1}.WithInitialEvents(limit)
 	c := newCluster(t, server.DataPlane("prod", "alice"), options)
 	resp, err := open(t.Context(), c, streamedList)
 	require.NoError(t, err)
@@ -251,7 +251,7 @@ func TestBusyWatchesEndAtRandomAfterARotation(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	})
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: grace})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: grace})
 	var running sync.WaitGroup
 	ends := make([]time.Time, watches)
 	for i := range ends {

@@ -62,9 +62,9 @@ func TestARequestThatMakesNoProgressEnds(t *testing.T) {
 		} {
 			t.Run(path, func(t *testing.T) {
 				t.Parallel()
-				options := remote.Options{StallTimeout: time.Hour, WatchStart: 200 * time.Millisecond}
+				options := remote.Options{StallTimeout: time.Hour, HeaderTimeout: 200 * time.Millisecond}
 				if says == list {
-					options.StallTimeout, options.WatchStart = options.WatchStart, options.StallTimeout
+					options.StallTimeout, options.HeaderTimeout = options.HeaderTimeout, options.StallTimeout
 				}
 				c := newCluster(t, dp, options)
 				_, err := get(t.Context(), c, path)
@@ -89,11 +89,11 @@ func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {
 	}{
 		"a watch":               {"/api/v1/pods?watch=true", remote.Options{StallTimeout: limit}},
 		"a followed log":        {"/api/v1/namespaces/x/pods/y/log?follow=true", remote.Options{StallTimeout: limit}},
-		"a list":                {"/api/v1/pods", remote.Options{WatchStart: limit}},
-		"a list without limit":  {"/api/v1/pods", remote.Options{WatchStart: limit, StallTimeout: -1}},
-		"a watch without limit": {"/api/v1/pods?watch=true", remote.Options{WatchStart: -1, StallTimeout: limit}},
+		"a list":                {"/api/v1/pods", remote.Options{HeaderTimeout: limit}},
+		"a list without limit":  {"/api/v1/pods", remote.Options{HeaderTimeout: limit, StallTimeout: -1}},
+		"a watch without limit": {"/api/v1/pods?watch=true", remote.Options{HeaderTimeout: -1, StallTimeout: limit}},
 		// Headers come at once.
-		"a watch that has started": {"/api/v1/pods?watch=true", remote.Options{WatchStart: 2500 * time.Millisecond, StallTimeout: limit}},
+		"a watch that has started": {"/api/v1/pods?watch=true", remote.Options{HeaderTimeout: 2500 * time.Millisecond, StallTimeout: limit}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -177,7 +177,7 @@ func TestAnInformersWatchThatDoesNotStartIsTriedAgain(t *testing.T) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	})
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{WatchStart: time.Second})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{HeaderTimeout: time.Second})
 	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 	require.NoError(t, err)
 	watch, err := client.CoreV1().ConfigMaps("x").Watch(t.Context(), metav1.ListOptions{})

@@ -60,17 +60,17 @@ type Options struct {
 	// little. A watch that begins with all objects (sendInitialEvents, with bookmarks) has the same
 	// limit until it has sent them. The default is 40 s, more than the 30 s of OpenChoreo's cluster gateway.
 	StallTimeout time.Duration
-	// WatchStart ends a watch, or another lasting request, if its response headers take
+	// HeaderTimeout ends a watch, or another lasting request, if its response headers take
 	// longer than this. After them, and after initial events, there is no limit. The default
 	// is 40 s.
-	WatchStart time.Duration
+	HeaderTimeout time.Duration
 	// DialTimeout limits how long a TCP connection may take. The addresses of a name share it.
 	// The default is 10 s.
 	DialTimeout time.Duration
-	// CloseGrace is how long requests under way may go on after Close or a rotation. After a
+	// Grace is how long requests under way may go on after Close or a rotation. After a
 	// rotation, a watch may first send all its initial events, for a minute at most. The
 	// default is 5 s.
-	CloseGrace time.Duration
+	Grace time.Duration
 
 	// DialControl is called with each resolved address before a connection to it is made; an
 	// error refuses the address. Use it where the authors of DataPlanes must not reach all
@@ -97,9 +97,9 @@ func (o Options) withDefaults() Options {
 		defaultTime, none time.Duration
 	}{
 		{&o.StallTimeout, 40 * time.Second, math.MaxInt64},
-		{&o.WatchStart, 40 * time.Second, math.MaxInt64},
+		{&o.HeaderTimeout, 40 * time.Second, math.MaxInt64},
 		{&o.DialTimeout, 10 * time.Second, 0},
-		{&o.CloseGrace, 5 * time.Second, 0},
+		{&o.Grace, 5 * time.Second, 0},
 		{&o.handshakeTimeout, 10 * time.Second, 0},
 		// How long a rotation lets the initial events of a watch go on.
 		{&o.initialEvents, time.Minute, 0},

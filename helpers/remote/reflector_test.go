@@ -72,7 +72,7 @@ func TestReflectorsListOnceThroughARotation(t *testing.T) {
 				served.initialEvents = 1600 * time.Millisecond // longer than a watch lasts at least
 			}
 			server := testserver.New(t, served.serve)
-			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: test.grace})
+			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: test.grace})
 			config := c.Config()
 			config.ContentType = "application/json"
 			client, err := kubernetes.NewForConfigAndClient(config, c.HTTPClient())

@@ -202,7 +202,7 @@ func TestARequestInAWrapperIsNotSentWithOldCredentials(t *testing.T) {
 			})
 		}
 	})
-	options.CloseGrace = time.Minute
+	options.Grace = time.Minute
 	dp := server.DataPlane("prod", "alice")
 	c := newCluster(t, dp, options)
 	results := make(chan result, 1)

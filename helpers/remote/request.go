@@ -234,7 +234,7 @@ func (r *request) startLimit() {
 	c := r.session.cluster
 	limit := c.options.StallTimeout
 	if r.lifetime != requestinfo.Unary {
-		limit = c.options.WatchStart
+		limit = c.options.HeaderTimeout
 	}
 	r.limit = time.AfterFunc(limit, func() {
 		r.session.mu.Lock()
@@ -244,7 +244,7 @@ func (r *request) startLimit() {
 		switch {
 		case r.lifetime != requestinfo.Unary && !answered:
 			initial = false
-			err = fmt.Errorf("no response headers within %s", c.options.WatchStart)
+			err = fmt.Errorf("no response headers within %s", c.options.HeaderTimeout)
 		case initial:
 			err = fmt.Errorf("initial events made no progress for %s", c.options.StallTimeout)
 		default:

@@ -75,7 +75,7 @@ func TestARequestThatWasNotSentGoesOnWithTheNewCredentials(t *testing.T) {
 						return test.dial(ctx)
 					}
 				})
-				options.CloseGrace = time.Minute
+				options.Grace = time.Minute
 				c := newCluster(t, dp, options)
 				done := make(chan result, 1)
 				go func() {
@@ -107,7 +107,7 @@ func TestNoUnaryRequestFailsThroughRotations(t *testing.T) {
 					_, _ = io.Copy(io.Discard, r.Body)
 				}, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
 				planes := []*v1alpha1.DataPlane{server.DataPlane("prod", "alice"), server.DataPlane("prod", "bob")}
-				c := newCluster(t, planes[0], remote.Options{CloseGrace: time.Minute})
+				c := newCluster(t, planes[0], remote.Options{Grace: time.Minute})
 				ctx, stop := context.WithCancel(t.Context())
 				var workers sync.WaitGroup
 				for range 4 {
@@ -196,7 +196,7 @@ func TestARequestWhoseEndAWrapperDropsIsSentOnce(t *testing.T) {
 	t.Cleanup(server.Close)
 	dialed, release := make(chan struct{}, 10), make(chan struct{})
 	token := "old"
-	options := remote.Options{CloseGrace: 500 * time.Millisecond, ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+	options := remote.Options{Grace: 500 * time.Millisecond, ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
 		config := &rest.Config{Host: server.URL, BearerToken: token}
 		config.CAData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 		old := token == "old"

@@ -105,7 +105,7 @@ func TestWatchesEndCleanlyAndOthersAtTheEndOfTheGrace(t *testing.T) {
 		t.Run(fmt.Sprintf("http2=%t", http2), func(t *testing.T) {
 			t.Parallel()
 			server := testserver.New(t, streams, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
-			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: grace})
+			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: grace})
 			read := func(path string) <-chan error {
 				resp, err := open(t.Context(), c, path)
 				require.NoError(t, err)

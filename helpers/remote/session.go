@@ -158,7 +158,7 @@ func (s *session) retire(reason error, rotated bool) {
 	if s.timers == nil {
 		options := s.cluster.options
 		s.timers = []*time.Timer{
-			time.AfterFunc(options.CloseGrace, func() { s.stop(func(r *request) bool { return r.lifetime != requestinfo.Watch }) }),
+			time.AfterFunc(options.Grace, func() { s.stop(func(r *request) bool { return r.lifetime != requestinfo.Watch }) }),
 			time.AfterFunc(options.initialEvents, func() { s.stop(func(r *request) bool { return r.initial }) }),
 		}
 	}

@@ -48,7 +48,7 @@ func TestRotatingManyTimesLeavesNothing(t *testing.T) {
 	planes := []*v1alpha1.DataPlane{server.DataPlane("prod", "user-0"), server.DataPlane("prod", "user-1")}
 	// The ping timer of HTTP/2 keeps what is left of a closed connection until it fires,
 	// which takes 30 s by default.
-	c := newCluster(t, planes[0], remote.Options{CloseGrace: 200 * time.Millisecond}.WithTimes(time.Second, 0))
+	c := newCluster(t, planes[0], remote.Options{Grace: 200 * time.Millisecond}.WithTimes(time.Second, 0))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	const watchers = 4

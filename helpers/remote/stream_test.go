@@ -106,7 +106,7 @@ func TestUpgradedStreamsOutliveARotationByTheGrace(t *testing.T) {
 	const grace = time.Second
 	server := newEchoServer(t)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{
-		CloseGrace: grace, StallTimeout: 50 * time.Millisecond, // which is for others
+		Grace: grace, StallTimeout: 50 * time.Millisecond, // which is for others
 	})
 	old := newStream(t.Context(), t, c, "alice")
 	began := time.Now()
@@ -120,7 +120,7 @@ func TestUpgradedStreamsOutliveARotationByTheGrace(t *testing.T) {
 
 func TestAnUpgradedStreamThatEndsFreesTheOldConnections(t *testing.T) {
 	server := newEchoServer(t)
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Hour})
 	require.NoError(t, c.Probe(t.Context())) // a connection that is idle from then on
 	s, other := newStream(t.Context(), t, c, "alice"), newStream(t.Context(), t, c, "alice")
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
@@ -134,7 +134,7 @@ func TestAnUpgradedStreamThatEndsFreesTheOldConnections(t *testing.T) {
 
 func TestCloseEndsUpgradedStreamsAtOnce(t *testing.T) {
 	server := newEchoServer(t)
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Hour})
 	old := newStream(t.Context(), t, c, "alice")
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
 	fresh := newStream(t.Context(), t, c, "bob")
@@ -145,7 +145,7 @@ func TestCloseEndsUpgradedStreamsAtOnce(t *testing.T) {
 
 func TestAnUpgradedStreamEndsWithTheContextOfItsRequest(t *testing.T) {
 	server := newEchoServer(t)
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
 	s := newStream(ctx, t, c, "alice")
 	cancel()
@@ -167,7 +167,7 @@ func TestAConnectionThatIsUpgradedWhileTheClusterCloses(t *testing.T) {
 			_, _ = conn.Read(make([]byte, 1))
 			_ = conn.Close()
 		}, func(s *httptest.Server) { s.EnableHTTP2 = false })
-		c = newCluster(t, server.DataPlane("prod", "alice"), remote.Options{CloseGrace: time.Hour})
+		c = newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Hour})
 		resp, err := upgrade(t.Context(), t, c)
 		if err == nil {
 			_, err = io.ReadAll(resp.Body)
