@@ -271,6 +271,22 @@ func TestAnswersOfTheGatewayAreNotTakenForAnAPIServers(t *testing.T) {
 	}
 }
 
+// A wrapper in the gateway's configuration, such as a circuit breaker, may answer by itself.
+func TestAnswersThatAWrapperMakesUpAreTheGateways(t *testing.T) {
+	config := newGateway(t).Config()
+	config.Wrap(func(http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusServiceUnavailable}, nil
+		})
+	})
+	_, err := clientThrough(t, config, agentDataPlane()).CoreV1().ConfigMaps("apps").List(t.Context(), metav1.ListOptions{})
+	require.ErrorContains(t, err, "the cluster gateway answers 503")
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
 func TestErrorsOfTheGatewaysConfigurationSayWhatToDo(t *testing.T) {
 	gateway, other := newGateway(t), newGateway(t)
 	gateway.Connect("prod", http.HandlerFunc(oneConfigMap))

@@ -6,11 +6,9 @@ package remote
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -19,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
@@ -80,20 +79,8 @@ func (s *session) explainUnauthorized(req *http.Request, resp *http.Response, as
 		message += askedAgain + asked.Error()
 	}
 	status := apierrors.NewUnauthorized(s.cluster.wrap(errors.New(message)).Error()).Status()
-	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 	status.Details = details
-	body, err := json.Marshal(status)
-	if err != nil {
-		return
-	}
-	_ = resp.Body.Close()
-	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	header := http.Header{} // that of a response that a wrapper makes up can be nil
-	maps.Copy(header, resp.Header)
-	header.Set("Content-Type", "application/json")
-	header.Del("Content-Encoding")
-	header.Del("Content-Length")
-	resp.Header = header
+	gateway.SetStatus(resp, status)
 }
 
 // certificateFault says why the client certificate, or an intermediate, is not valid now. It

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -48,16 +49,26 @@ func IsNoAgentText(text string) bool { return strings.HasPrefix(text, noAgent) }
 // translate replaces an answer of the gateway by one that names the gateway, and leaves an
 // API server's as it is. An API server marks each answer with an Audit-Id, and tells errors as
 // Status objects; the gateway does neither.
-func (t *transport) translate(resp *http.Response) *http.Response {
+func (t *transport) translate(req *http.Request, resp *http.Response) *http.Response {
 	if resp.StatusCode < http.StatusBadRequest || resp.Header.Get("Audit-Id") != "" || !isText(resp.Header.Get("Content-Type")) {
 		return resp
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxText))
-	_ = resp.Body.Close()
-	answer := statusOf(resp.StatusCode, strings.TrimSpace(string(body)))
+	var text []byte
+	if resp.Body != nil { // a wrapper may make up a response without
+		text, _ = io.ReadAll(io.LimitReader(resp.Body, maxText))
+	}
+	status := statusOf(resp.StatusCode, strings.TrimSpace(string(text)))
+	changed := *resp
+	changed.StatusCode = int(status.Code)
+	changed.Status = fmt.Sprintf("%d %s", status.Code, http.StatusText(changed.StatusCode))
 	// client-go reads answers below /api and /apis as objects, and shows others as text.
-	path := strings.TrimPrefix(resp.Request.URL.Path, t.basePath) + "/"
-	return respond(resp.Request, resp, answer, strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/apis/"))
+	if path := strings.TrimPrefix(req.URL.Path, t.basePath) + "/"; strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/apis/") {
+		SetStatus(&changed, status)
+	} else {
+		setBody(&changed, "text/plain; charset=utf-8", []byte(status.Message))
+	}
+	changed.Header.Set(Header, "true")
+	return &changed
 }
 
 func isText(contentType string) bool {
@@ -69,10 +80,9 @@ func isText(contentType string) bool {
 // Forbidden, from which callers would conclude that the API server knows them.
 func statusOf(code int, text string) metav1.Status {
 	status := metav1.Status{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
-		Status:   metav1.StatusFailure,
-		Code:     http.StatusBadGateway,
-		Reason:   metav1.StatusReasonServiceUnavailable,
+		Status: metav1.StatusFailure,
+		Code:   http.StatusBadGateway,
+		Reason: metav1.StatusReasonServiceUnavailable,
 	}
 	cause, message := CauseGateway, fmt.Sprintf("the cluster gateway answers %d: %s", code, text)
 	switch {
@@ -99,39 +109,40 @@ func statusOf(code int, text string) metav1.Status {
 	return status
 }
 
-// respond returns a response with a Status in the place of old, which may be nil.
-func respond(req *http.Request, old *http.Response, status metav1.Status, asObject bool) *http.Response {
-	resp := &http.Response{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: req}
-	if old != nil {
-		*resp = *old
-		resp.Header = old.Header.Clone()
-		resp.Header.Set(Header, "true")
+// SetStatus replaces the body of resp by status, as an API server writes it, and leaves the code
+// as it is. It closes the old body.
+func SetStatus(resp *http.Response, status metav1.Status) {
+	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	body, _ := json.Marshal(status) // which has only strings and numbers
+	setBody(resp, "application/json", body)
+}
+
+func setBody(resp *http.Response, contentType string, body []byte) {
+	if resp.Body != nil {
+		_ = resp.Body.Close()
 	}
-	body, contentType := []byte(status.Message), "text/plain; charset=utf-8"
-	if asObject {
-		body, _ = json.Marshal(status) // which has only strings and numbers
-		contentType = "application/json"
-	}
-	resp.StatusCode = int(status.Code)
-	resp.Status = fmt.Sprintf("%d %s", status.Code, http.StatusText(resp.StatusCode))
-	resp.Header.Set("Content-Type", contentType)
-	resp.Header.Del("Content-Length")
-	resp.Header.Del("Content-Encoding")
+	header := http.Header{} // that of a response that a wrapper makes up can be nil
+	maps.Copy(header, resp.Header)
+	header.Set("Content-Type", contentType)
+	header.Del("Content-Length")
+	header.Del("Content-Encoding")
+	resp.Header = header
 	resp.ContentLength, resp.TransferEncoding, resp.Uncompressed = int64(len(body)), nil, false
 	resp.Body = io.NopCloser(bytes.NewReader(body))
-	return resp
 }
 
 // refuseInitialEvents answers a watch that begins with all objects as an API server without
 // them does, so that reflectors list first: the objects may take longer than a watch lasts.
 func refuseInitialEvents(req *http.Request) *http.Response {
-	return respond(req, nil, metav1.Status{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
-		Status:   metav1.StatusFailure,
-		Code:     http.StatusUnprocessableEntity,
-		Reason:   metav1.StatusReasonInvalid,
-		Message:  "sendInitialEvents is not supported through the cluster gateway",
-	}, true)
+	const code = http.StatusUnprocessableEntity
+	resp := &http.Response{
+		Status: "422 Unprocessable Entity", StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
+	}
+	SetStatus(resp, metav1.Status{
+		Status: metav1.StatusFailure, Code: code, Reason: metav1.StatusReasonInvalid,
+		Message: "sendInitialEvents is not supported through the cluster gateway",
+	})
+	return resp
 }
 
 // explain says what to do about errors that come from the settings of the gateway's

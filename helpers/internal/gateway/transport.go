@@ -60,7 +60,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	return t.translate(resp), nil
+	return t.translate(req, resp), nil
 }
 
 // bounded returns a watch that ends by itself, and isn't refused by its text.
