@@ -40,7 +40,6 @@
 //     embedded Fake;
 //   - the field validation Strict finds unknown fields, but no duplicate ones, and a malformed patch
 //     gets the same code with every field validation;
-//   - a patch of the status keeps who manages which field, even if it names another kind or API version;
 //   - messages of errors have other words.
 //
 // Functions of this package panic where a test can't go on, such as when there is no port

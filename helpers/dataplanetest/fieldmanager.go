@@ -4,6 +4,7 @@
 package dataplanetest
 
 import (
+	"fmt"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/structured-merge-diff/v4/typed"
 
 	"github.com/openchoreo/dataplane-sdk-go/applyconfigurations"
 )
@@ -29,7 +31,11 @@ type untyped struct {
 	runtime.ObjectConvertor // its other methods aren't called
 }
 
-func (untyped) ConvertToVersion(object runtime.Object, _ runtime.GroupVersioner) (runtime.Object, error) {
+func (untyped) ConvertToVersion(object runtime.Object, version runtime.GroupVersioner) (runtime.Object, error) {
+	kind := object.GetObjectKind().GroupVersionKind()
+	if other, _ := version.KindForGroupVersionKinds([]schema.GroupVersionKind{kind}); other != kind {
+		return nil, fmt.Errorf("%s has no other version", kind)
+	}
 	return object, nil
 }
 
@@ -54,4 +60,10 @@ func (s *store) manage(live, after *unstructured.Unstructured, subresource, mana
 		return after
 	}
 	return managed.(*unstructured.Unstructured)
+}
+
+// fits reports whether an object is of the store's kind and has values of the types of its schema.
+func (s *store) fits(raw *unstructured.Unstructured) bool {
+	_, err := s.fields().FromUnstructured(raw.Object, typed.AllowDuplicates)
+	return err == nil && raw.GroupVersionKind() == s.GroupVersionKind
 }

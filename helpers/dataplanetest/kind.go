@@ -72,7 +72,7 @@ func (k kind) decode(raw *unstructured.Unstructured) (runtime.Object, error) {
 }
 
 // clean removes from an object the fields that its kind doesn't have, and returns their paths.
-// It fails if a field has a value of another type than the Go type has.
+// It fails if the object has no kind or malformed metadata.
 func (k kind) clean(raw *unstructured.Unstructured) (unknown []string, err error) {
 	if raw.GetKind() == "" {
 		return nil, errors.New("object 'kind' is missing")
@@ -81,11 +81,10 @@ func (k kind) clean(raw *unstructured.Unstructured) (unknown []string, err error
 		fields := k.fields()
 		prune(fields.Schema, fields.TypeRef, "", raw.Object, &unknown)
 	}
-	if err := k.roundTripMetadata(raw); err != nil {
-		return nil, err
+	if version, isText := raw.Object["apiVersion"].(string); !isText && raw.Object["apiVersion"] != nil {
+		return nil, fmt.Errorf("apiVersion %q is no text", version)
 	}
-	_, err = k.decode(raw)
-	return unknown, err
+	return unknown, k.roundTripMetadata(raw)
 }
 
 func (k kind) roundTripMetadata(raw *unstructured.Unstructured) error {

@@ -4,6 +4,7 @@
 package dataplanetest
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -43,7 +45,9 @@ func (s *store) complete(sent *unstructured.Unstructured) (*unstructured.Unstruc
 func (s *store) replace(live, sent *unstructured.Unstructured, r request) (*unstructured.Unstructured, error) {
 	after := s.reset(live, sent, r.subresource)
 	withoutDuplicateOwners(after)
-	after = s.manage(live, after, r.subresource, r.manager)
+	if after = s.manage(live, after, r.subresource, r.manager); !s.fits(sent) {
+		after.SetManagedFields(nil) // API servers note managers before they look at what may change
+	}
 	return s.finish(live, sent, after, r)
 }
 
@@ -68,7 +72,9 @@ func (s *store) finish(live, sent, after *unstructured.Unstructured, r request) 
 	case err != nil:
 		return nil, err
 	case version == 0:
-		return nil, s.invalid(sent, field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"))
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: s.Group, Kind: s.plural}, sent.GetName(), field.ErrorList{
+			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"),
+		})
 	case sent.GetResourceVersion() != live.GetResourceVersion():
 		return nil, s.conflict(live, "the object has been modified; please apply your changes to the latest version and try again")
 	case sent.GetAPIVersion() == "":
@@ -97,14 +103,21 @@ func (s *store) finish(live, sent, after *unstructured.Unstructured, r request) 
 	return s.write(live, after, r.dryRun), nil
 }
 
-// validate checks what any kind of objects must have. It doesn't know what the definition of a
-// kind requires beyond that.
+// validate checks what any kind of objects must have, and the types of values. It doesn't know what
+// the definition of a kind requires beyond that.
 func (s *store) validate(raw *unstructured.Unstructured) (errs field.ErrorList) {
 	if raw.GetKind() != s.Kind {
 		errs = append(errs, field.Invalid(field.NewPath("kind"), raw.GetKind(), "must be "+s.Kind))
 	}
 	if version := s.GroupVersion().String(); raw.GetAPIVersion() != version {
 		errs = append(errs, field.Invalid(field.NewPath("apiVersion"), raw.GetAPIVersion(), "must be "+version))
+	}
+	if _, err := s.decode(raw); err != nil {
+		path, wrong := field.NewPath("spec"), new(json.UnmarshalTypeError)
+		if errors.As(err, &wrong) && wrong.Field != "" {
+			path = field.NewPath(wrong.Field)
+		}
+		errs = append(errs, field.Invalid(path, "", err.Error()))
 	}
 	if path := nullIn(raw.Object, nil); path != nil {
 		errs = append(errs, field.Invalid(path, nil, "must not be null"))

@@ -58,6 +58,7 @@ func Run(t *testing.T, server Server) {
 		{"objects are stored as JSON", testStoredAsJSON},
 		{"JSON patch changes what is stored", testJSONPatchOfStored},
 		{"unknown fields are dropped", testUnknownFields},
+		{"a value of another type is refused, but where it is left alone", testWrongTypes},
 		{"a made name has at most 63 characters", testGenerateNameIsCut},
 		{"apply takes YAML", testApplyYAML},
 		{"foreground and orphan deletions wait for the garbage collector", testPropagation},

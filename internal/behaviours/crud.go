@@ -71,6 +71,13 @@ func testCreateReplaces(t *testing.T, s *space) {
 	assert.Nil(t, created.DeletionGracePeriodSeconds)
 	assert.Empty(t, created.SelfLink)
 
+	foreign := NewDataPlane("foreign")
+	foreign.ManagedFields = []metav1.ManagedFieldsEntry{{
+		Manager: "one", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "other.example.com/v1",
+		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{"f:tier":{}}}}`)},
+	}}
+	assert.Empty(t, s.create(t, foreign).ManagedFields, "of another API version")
+
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 	assert.NotEqual(t, created.UID, s.create(t, NewDataPlane("prod")).UID, "another object of the name")
 }
@@ -176,6 +183,7 @@ func testStaleUpdate(t *testing.T, s *space) {
 	stale.ResourceVersion = ""
 	_, err = s.dataPlanes.Update(t.Context(), stale, metav1.UpdateOptions{})
 	requireInvalid(t, err, "metadata.resourceVersion") // otherwise there'd be no telling
+	assert.Equal(t, "dataplanes", detailsOf(t, err).Kind)
 	_, err = s.dataPlanes.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
 	requireInvalid(t, err, "metadata.resourceVersion")
 }

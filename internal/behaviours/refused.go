@@ -28,6 +28,14 @@ func requireCode(t *testing.T, code int, err error, msgAndArgs ...any) {
 	require.EqualValues(t, code, status.Status().Code, append([]any{err.Error()}, msgAndArgs...)...)
 }
 
+func detailsOf(t *testing.T, err error) *metav1.StatusDetails {
+	t.Helper()
+	var status *apierrors.StatusError
+	require.ErrorAs(t, err, &status)
+	require.NotNil(t, status.Status().Details)
+	return status.Status().Details
+}
+
 // patch sends a patch of an object or, with "status", of its status.
 func (s *space) patch(ctx context.Context, name string, kind types.PatchType, patch string, subresources ...string) (*v1alpha1.DataPlane, error) {
 	options := metav1.PatchOptions{}

@@ -4,6 +4,7 @@
 package behaviours
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -78,6 +79,33 @@ func testUnknownFields(t *testing.T, s *space) {
 	_, err = s.patch(t.Context(), "prod", types.ApplyPatchType,
 		`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": "DataPlane", "metadata": {"name": "prod"}, "spec": {"unknown": 1}}`)
 	requireCode(t, http.StatusInternalServerError, err, "apply takes no unknown fields")
+}
+
+func testWrongTypes(t *testing.T, s *space) {
+	const spec, status = `{"spec": 5}`, `{"status": {"conditions": "none"}}`
+	for i, test := range []struct {
+		subresources     []string
+		refused, ignored string
+	}{{nil, spec, status}, {[]string{"status"}, status, spec}} {
+		name := fmt.Sprint("prod-", i)
+		dp := s.create(t, NewDataPlane(name))
+		_, err := s.patch(t.Context(), name, types.MergePatchType, test.refused, test.subresources...)
+		requireCode(t, http.StatusUnprocessableEntity, err, "%v", test.subresources)
+		assert.Equal(t, "DataPlane", detailsOf(t, err).Kind)
+		assert.Equal(t, name, detailsOf(t, err).Name)
+		AssertSame(t, dp, s.get(t, name))
+
+		patched, err := s.patch(t.Context(), name, types.MergePatchType, test.ignored, test.subresources...)
+		require.NoError(t, err, "%v leaves it alone", test.subresources)
+		assert.Equal(t, dp.Spec, patched.Spec)
+		assert.Equal(t, dp.Status, patched.Status)
+		assert.Empty(t, patched.ManagedFields, "who manages it is forgotten")
+	}
+	s.create(t, NewDataPlane("other"))
+	patched, err := s.patch(t.Context(), "other", types.MergePatchType, `{"kind": "Other", "status": {"observedGeneration": 1}}`, "status")
+	require.NoError(t, err, "a patch of the status leaves the kind alone")
+	assert.EqualValues(t, 1, patched.Status.ObservedGeneration)
+	assert.Empty(t, patched.ManagedFields)
 }
 
 func testGenerateNameIsCut(t *testing.T, s *space) {

@@ -130,9 +130,6 @@ func (g *generator) mergeField(subresource string) func(*side, map[string]any) {
 			set(5, "metadata", "deletionGracePeriodSeconds"), set(nil, "metadata", "managedFields"), set([]any{}, "metadata", "managedFields"),
 			set([]any{map[string]any{}}, "metadata", "managedFields"), set(g.owners(), "metadata", "ownerReferences"), set("x-", "metadata", "generateName"))
 	case 17:
-		if subresource != "" {
-			return set(nil, "kind") // with another kind, API servers forget who manages which field
-		}
 		return pick(g, set(nil, "kind"), set("Other", "kind"), set(nil, "apiVersion"), set("other.example.com/v1alpha1", "apiVersion"))
 	default:
 		panic("no such field")
