@@ -27,7 +27,7 @@
 // A [Clientset] is not a whole API server. On purpose,
 //
 //   - it validates metadata, options, and the types of values, but nothing else that the definition
-//     of a kind says, such as required fields, and it has no defaults;
+//     of a kind says, such as required fields and unique conditions, and it has no defaults;
 //   - it has no admission: a namespace need not exist, and everybody may do everything;
 //   - it collects no garbage: a deletion with the policy Foreground or Orphan waits until the test
 //     removes the finalizer;

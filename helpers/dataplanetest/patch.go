@@ -4,6 +4,7 @@
 package dataplanetest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -28,8 +29,8 @@ import (
 func (s *store) patch(action clienttesting.PatchActionImpl) (*unstructured.Unstructured, error) {
 	options := action.PatchOptions
 	if !slices.Contains([]types.PatchType{types.JSONPatchType, types.MergePatchType, types.ApplyPatchType}, action.PatchType) {
-		return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", s.resource(), action.Name,
-			fmt.Sprintf("%ss can't be patched by %s", s.Kind, action.PatchType), 0, false)
+		return nil, failure(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
+			fmt.Sprintf("%ss can't be patched by %s", s.Kind, action.PatchType))
 	}
 	if err := invalidOptions("PatchOptions", validation.ValidatePatchOptions(&options, action.PatchType)); err != nil {
 		return nil, err
@@ -68,11 +69,14 @@ func (s *store) patched(live *unstructured.Unstructured, action clienttesting.Pa
 	var err error
 	if action.PatchType == types.JSONPatchType {
 		var operations []struct {
-			Op   string `json:"op"`
-			Path string `json:"path"`
-			From string `json:"from"`
+			Op    *string         `json:"op,omitempty"`
+			Path  *string         `json:"path,omitempty"`
+			From  *string         `json:"from,omitempty"`
+			Value json.RawMessage `json:"value"` // null where there is none, with which a test would panic
 		}
-		err = utiljson.Unmarshal(action.Patch, &operations)
+		if err = utiljson.Unmarshal(action.Patch, &operations); err == nil {
+			action.Patch, err = json.Marshal(operations)
+		}
 	} else {
 		var document map[string]any
 		if err = utiljson.Unmarshal(action.Patch, &document); err == nil && document == nil {
@@ -84,7 +88,7 @@ func (s *store) patched(live *unstructured.Unstructured, action clienttesting.Pa
 	}
 	patcher := &patcher{live: live}
 	if _, _, err := clienttesting.ObjectReaction(patcher)(action); err != nil {
-		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "patch", s.resource(), action.Name, err.Error(), 0, false)
+		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 	}
 	unknown, err := s.clean(patcher.patched)
 	if err == nil && len(unknown) > 0 && action.PatchOptions.FieldValidation == metav1.FieldValidationStrict {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
@@ -40,9 +41,12 @@ func asStatus(err error) error {
 	if status := apierrors.APIStatus(nil); err == nil || errors.As(err, &status) {
 		return err
 	}
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error(),
-	}}
+	return failure(http.StatusInternalServerError, "", err.Error())
+}
+
+// failure returns an error that gives no details.
+func failure(code int32, reason metav1.StatusReason, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message}}
 }
 
 func (s *store) answer(action clienttesting.Action) (runtime.Object, error) {
@@ -184,12 +188,13 @@ func (s *store) delete(namespace, name string, options metav1.DeleteOptions) err
 		return err
 	}
 	if p := options.Preconditions; p != nil {
+		kind := schema.GroupResource{Group: s.Group, Resource: s.Kind} // API servers give it in the place of the resource
 		if p.UID != nil && *p.UID != live.GetUID() {
-			return s.conflict(live, "the UID in the precondition (%s) does not match the UID in record (%s)", *p.UID, live.GetUID())
+			return apierrors.NewConflict(kind, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s)", *p.UID, live.GetUID()))
 		}
 		if p.ResourceVersion != nil && *p.ResourceVersion != live.GetResourceVersion() {
-			return s.conflict(live, "the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s)",
-				*p.ResourceVersion, live.GetResourceVersion())
+			return apierrors.NewConflict(kind, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s)",
+				*p.ResourceVersion, live.GetResourceVersion()))
 		}
 	}
 	s.remove(live, options)
@@ -220,8 +225,8 @@ func invalidOptions(kind string, errs field.ErrorList) error {
 	return apierrors.NewInvalid(metav1.SchemeGroupVersion.WithKind(kind).GroupKind(), "", errs)
 }
 
-func (s *store) invalid(raw *unstructured.Unstructured, errs ...*field.Error) error {
-	return apierrors.NewInvalid(s.GroupKind(), raw.GetName(), errs)
+func invalid(raw *unstructured.Unstructured, errs ...*field.Error) error {
+	return apierrors.NewInvalid(raw.GroupVersionKind().GroupKind(), raw.GetName(), errs)
 }
 
 func (s *store) conflict(raw *unstructured.Unstructured, format string, args ...any) error {

@@ -35,7 +35,7 @@ func (s *store) complete(sent *unstructured.Unstructured) (*unstructured.Unstruc
 	errs := s.validate(after)
 	errs = append(errs, validation.ValidateObjectMetaAccessor(after, s.namespaced, validation.NameIsDNSSubdomain, field.NewPath("metadata"))...)
 	if len(errs) > 0 {
-		return nil, s.invalid(after, errs...)
+		return nil, invalid(after, errs...)
 	}
 	return after, nil
 }
@@ -98,7 +98,7 @@ func (s *store) finish(live, sent, after *unstructured.Unstructured, r request) 
 	errs := validation.ValidateObjectMetaAccessor(after, s.namespaced, name, field.NewPath("metadata"))
 	errs = append(errs, validation.ValidateObjectMetaAccessorUpdate(after, live, field.NewPath("metadata"))...)
 	if errs = append(errs, s.validate(after)...); len(errs) > 0 {
-		return nil, s.invalid(after, errs...)
+		return nil, invalid(after, errs...)
 	}
 	return s.write(live, after, r.dryRun), nil
 }
@@ -113,7 +113,7 @@ func (s *store) validate(raw *unstructured.Unstructured) (errs field.ErrorList) 
 		errs = append(errs, field.Invalid(field.NewPath("apiVersion"), raw.GetAPIVersion(), "must be "+version))
 	}
 	if _, err := s.decode(raw); err != nil {
-		path, wrong := field.NewPath("spec"), new(json.UnmarshalTypeError)
+		path, wrong := field.NewPath(status), new(json.UnmarshalTypeError)
 		if errors.As(err, &wrong) && wrong.Field != "" {
 			path = field.NewPath(wrong.Field)
 		}

@@ -249,6 +249,12 @@ func testJSONPatch(t *testing.T, s *space) {
 
 	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.JSONPatchType, patch, metav1.PatchOptions{})
 	require.True(t, apierrors.IsInvalid(err), "the value is no longer what the patch tests for: %v", err)
+	assert.Empty(t, detailsOf(t, err).Name, "it's the request that is invalid, not the object")
+
+	_, err = s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "test", "path": "/kind"}]`)
+	require.True(t, apierrors.IsInvalid(err), "%v", err)
+	_, err = s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "test", "path": "/metadata/labels"}]`)
+	require.NoError(t, err, "a test without a value is for what is absent")
 	AssertSame(t, patched, s.get(t, "prod"))
 }
 

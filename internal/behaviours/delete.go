@@ -116,5 +116,6 @@ func testDeletePreconditions(t *testing.T, s *space) {
 	}
 	err := s.dataPlanes.Delete(t.Context(), "prod", preconditions(old.ResourceVersion))
 	requireCode(t, http.StatusConflict, err)
+	assert.Equal(t, "DataPlane", detailsOf(t, err).Kind)
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", preconditions(current.ResourceVersion)))
 }

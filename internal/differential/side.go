@@ -80,7 +80,7 @@ func (s *side) list(list *v1alpha1.DataPlaneList, err error) outcome {
 // index matches the index of a list item in the path of a field.
 var index = regexp.MustCompile(`\[\d+\]`)
 
-// failure returns what is compared of an error: its code, its reason, and the fields of the
+// failure returns what is compared of an error: its code, its reason, its kind, and the fields of the
 // metadata and options that it names. The fake doesn't validate others. Messages may differ, and
 // so may the kind of fault and the index of an item: the fake validates with the apimachinery of
 // the module, which is of another minor than the API server.
@@ -92,8 +92,10 @@ func failure(err error) outcome {
 	if !errors.As(err, &status) {
 		return outcome{compared: "no answer", message: err.Error()}
 	}
+	var kind string
 	var causes []string
 	if details := status.Status().Details; details != nil {
+		kind = details.Group + "/" + details.Kind
 		for _, cause := range details.Causes {
 			if strings.HasPrefix(cause.Field, "spec") || strings.HasPrefix(cause.Field, "status") {
 				continue
@@ -102,7 +104,7 @@ func failure(err error) outcome {
 		}
 	}
 	slices.Sort(causes)
-	return outcome{compared: fmt.Sprint(status.Status().Code, status.Status().Reason, slices.Compact(causes)), message: err.Error()}
+	return outcome{compared: fmt.Sprint(status.Status().Code, status.Status().Reason, " ", kind, slices.Compact(causes)), message: err.Error()}
 }
 
 // normal returns what is compared of an object: all but its times, and the values, not the
