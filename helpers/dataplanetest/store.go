@@ -130,6 +130,7 @@ func (s *store) list(namespace string, options metav1.ListOptions) (runtime.Obje
 // write stores an object, unless nothing has changed or it is a dry run, and returns it. An
 // object that is deleted and has no finalizers is removed.
 func (s *store) write(before, after *unstructured.Unstructured, dryRun []string) *unstructured.Unstructured {
+	after.SetSelfLink("")
 	switch stored := s.objects[keyOf(after)]; {
 	case before != nil && equality.Semantic.DeepEqual(untimed(stored), untimed(after)):
 		return before

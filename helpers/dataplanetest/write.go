@@ -27,7 +27,6 @@ func (s *store) complete(sent *unstructured.Unstructured) (*unstructured.Unstruc
 	after.SetUID(uuid.NewUUID())
 	after.SetGeneration(1)
 	after.SetCreationTimestamp(now())
-	after.SetSelfLink("")
 	if prefix := after.GetGenerateName(); prefix != "" && after.GetName() == "" {
 		const random, longest = 5, 63
 		after.SetName(prefix[:min(len(prefix), longest-random)] + rand.String(random))

@@ -205,6 +205,7 @@ func testUpdateKeeps(t *testing.T, s *space) {
 	dp := s.create(t, NewDataPlane("prod"))
 	changed := dp.DeepCopy()
 	changed.UID, changed.Generation, changed.CreationTimestamp, changed.ManagedFields = "", 7, metav1.Time{}, nil
+	changed.SelfLink = "/mine"
 	updated, err := s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	AssertSame(t, dp, updated)
