@@ -28,8 +28,8 @@
 //
 //   - it validates metadata, options, and the types of values, but nothing else that the definition
 //     of a kind says, such as required fields and unique conditions, and it has no defaults;
-//   - conditions of several managers merge by type, as the definitions of this module have it; in
-//     OpenChoreo's own definitions of DataPlane they are one value, which has one manager;
+//   - conditions of several managers merge by type; in OpenChoreo's own definitions of DataPlane,
+//     they are one value with one manager;
 //   - it has no admission: a namespace need not exist, and everybody may do everything;
 //   - it collects no garbage: a deletion with the policy Foreground or Orphan waits until the test
 //     removes the finalizer;
