@@ -61,7 +61,8 @@ func testCreateReplaces(t *testing.T, s *space) {
 
 	long, zero := metav1.Unix(1_000_000_000, 0), int64(0)
 	dp := NewDataPlane("prod")
-	dp.UID, dp.Generation, dp.CreationTimestamp, dp.SelfLink = "mine", 7, long, "/mine"
+	dp.UID, dp.Generation, dp.CreationTimestamp = "mine", 7, long
+	dp.SetSelfLink("/mine")
 	dp.DeletionTimestamp, dp.DeletionGracePeriodSeconds = &long, &zero
 	created := s.create(t, dp)
 	assert.NotEqual(t, dp.UID, created.UID)
@@ -69,7 +70,7 @@ func testCreateReplaces(t *testing.T, s *space) {
 	assert.True(t, created.CreationTimestamp.After(long.Time))
 	assert.Nil(t, created.DeletionTimestamp)
 	assert.Nil(t, created.DeletionGracePeriodSeconds)
-	assert.Empty(t, created.SelfLink)
+	assert.Empty(t, created.GetSelfLink())
 
 	foreign := NewDataPlane("foreign")
 	foreign.ManagedFields = []metav1.ManagedFieldsEntry{{
@@ -205,7 +206,7 @@ func testUpdateKeeps(t *testing.T, s *space) {
 	dp := s.create(t, NewDataPlane("prod"))
 	changed := dp.DeepCopy()
 	changed.UID, changed.Generation, changed.CreationTimestamp, changed.ManagedFields = "", 7, metav1.Time{}, nil
-	changed.SelfLink = "/mine"
+	changed.SetSelfLink("/mine")
 	updated, err := s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	AssertSame(t, dp, updated)

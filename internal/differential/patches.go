@@ -48,7 +48,7 @@ func (g *generator) patchOptions(kind types.PatchType) metav1.PatchOptions {
 
 func (g *generator) mergePatch() step {
 	subresource, options := g.subresource(), g.patchOptions(types.MergePatchType)
-	doc := g.mergeDocument(subresource)
+	doc := g.mergeDocument()
 	malformed := usually(g, 20, "", "{", "[]", "null", "5", `""`, `{"metadata": 5}`, `{"spec": null, "spec": {}}`)
 	if malformed != "" {
 		options.FieldValidation = "" // how API servers decode it depends on this
@@ -70,10 +70,10 @@ func encode(value any) []byte {
 }
 
 // mergeDocument returns a document of one to three fields.
-func (g *generator) mergeDocument(subresource string) document {
+func (g *generator) mergeDocument() document {
 	var fields []func(*side, map[string]any)
 	for range 1 + g.IntN(3) {
-		fields = append(fields, g.mergeField(subresource))
+		fields = append(fields, g.mergeField())
 	}
 	return func(s *side) any {
 		doc := map[string]any{}
@@ -84,7 +84,7 @@ func (g *generator) mergeDocument(subresource string) document {
 	}
 }
 
-func (g *generator) mergeField(subresource string) func(*side, map[string]any) {
+func (g *generator) mergeField() func(*side, map[string]any) {
 	set := func(value any, path ...string) func(*side, map[string]any) {
 		return func(_ *side, doc map[string]any) { put(doc, value, path...) }
 	}
