@@ -46,7 +46,7 @@ type Gateway struct {
 	serve *pki.Authority
 	life  context.Context // of the requests that agents carry out
 	end   context.CancelFunc
-	open  sync.WaitGroup // counts them
+	open  sync.WaitGroup // counts them; begin adds
 
 	running sync.Mutex       // held while the server starts or ends
 	http    *httptest.Server // nil while the gateway is stopped
@@ -219,7 +219,9 @@ func (g *Gateway) Requests() []Request {
 // Close ends the gateway and what its agents are carrying out. It returns when all handlers
 // have.
 func (g *Gateway) Close() {
+	g.mu.Lock()
 	g.end()
+	g.mu.Unlock()
 	g.Stop()
 	g.open.Wait()
 }
@@ -277,14 +279,17 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 	if err != nil {
 		return // the client is gone
 	}
-	ctx := context.WithValue(g.life, http.ServerContextKey, g.http.Config) // so that a reverse proxy breaks off with its API server
+	// So that a reverse proxy breaks off with its API server.
+	ctx := context.WithValue(g.life, http.ServerContextKey, r.Context().Value(http.ServerContextKey))
 	asked := r.Clone(ctx)
 	asked.URL.Path, asked.URL.RawPath = path, ""
 	asked.RequestURI = asked.URL.RequestURI()
 	asked.Body = io.NopCloser(bytes.NewReader(body))
 	asked.Header.Del("Authorization") // the agent acts with an account of its own
 	answered := make(chan *httptest.ResponseRecorder, 1)
-	g.open.Add(1)
+	if !g.begin() {
+		return
+	}
 	go func() {
 		defer g.open.Done()
 		answered <- carryOut(agent, asked)
@@ -303,6 +308,18 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 		http.Error(w, "HTTP tunnel request timeout", http.StatusBadGateway)
 	case <-r.Context().Done():
 	}
+}
+
+// begin counts a request that an agent carries out, or reports that Close doesn't wait for it:
+// handlers of HTTP/2 can outlive the server.
+func (g *Gateway) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.life.Err() != nil {
+		return false
+	}
+	g.open.Add(1)
+	return true
 }
 
 // carryOut returns the answer of an agent. One that panics answers 502, as OpenChoreo's does when

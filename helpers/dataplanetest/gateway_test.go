@@ -5,6 +5,7 @@ package dataplanetest_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -253,6 +254,28 @@ func TestGatewayStopsAndStarts(t *testing.T) {
 	gateway.Close()
 	gateway.Start()
 	requireRefused(t, at)
+}
+
+// A handler of HTTP/2 can outlive its connection.
+func TestGatewayStopsAndClosesAmongRequests(t *testing.T) {
+	for range 3 {
+		gateway, at := standIn(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		var group wait.Group
+		for range 10 {
+			group.StartWithContext(ctx, func(ctx context.Context) {
+				for ctx.Err() == nil {
+					_, _ = try(t, at, "/version")
+				}
+			})
+		}
+		gateway.Stop()
+		gateway.Start()
+		require.Eventually(t, func() bool { return len(gateway.Requests()) > 0 }, time.Minute, time.Millisecond)
+		gateway.Close()
+		cancel()
+		group.Wait()
+	}
 }
 
 // requireRefused waits until a client has noticed that its connections were cut.
