@@ -113,7 +113,7 @@ func (s *store) list(namespace string, options metav1.ListOptions) (runtime.Obje
 		if err != nil {
 			return nil, err
 		}
-		item.GetObjectKind().SetGroupVersionKind(s.GroupVersionKind) // typed clients leave it to items alone
+		item.GetObjectKind().SetGroupVersionKind(s.GroupVersionKind) // which typed clients clear of all other objects
 		items = append(items, item)
 	}
 	if err := meta.SetList(list, items); err != nil {

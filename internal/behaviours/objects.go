@@ -106,8 +106,8 @@ func AssertSameCached(t *testing.T, want, got *v1alpha1.DataPlane, msgAndArgs ..
 	AssertSame(t, Listed(want), Listed(got), msgAndArgs...)
 }
 
-// Listed returns an object as the typed clients list it. They leave the kind to the items of
-// lists alone.
+// Listed returns an object as the typed clients list it. They clear the kind of all objects but the
+// items of lists.
 func Listed(dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
 	dp = dp.DeepCopy()
 	dp.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("DataPlane"))
