@@ -103,7 +103,7 @@ func TestInformersAreCompleteAfterAnOutage(t *testing.T) {
 	}
 }
 
-// requireProbes waits until Probe says the same of all Clusters.
+// requireProbes requires that Probe gives one answer for each Cluster.
 func requireProbes(t *testing.T, views map[string]*view, want remote.Reachability) {
 	t.Helper()
 	for name, v := range views {
