@@ -5,20 +5,36 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/connrotation"
+	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
 // clientRows take no API server.
@@ -57,7 +73,7 @@ func clientGetRow(callers int) row {
 				dp := dataplanetest.DataPlane("default", name)
 				dp.ResourceVersion = "1" // as an informer has it
 				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + name + ".example.com:6443"
-				keys[i] = keyOf(dp)
+				keys[i] = ctrlclient.ObjectKeyFromObject(dp)
 				if _, err := clients.add(dp); err != nil {
 					return nil, err
 				}
@@ -86,17 +102,8 @@ func remoteRows() []row {
 	return []row{{
 		name:  "remotes-up-down",
 		title: fmt.Sprintf("%d data planes come, each is asked who we are, and all go; clients are kept in between", users),
-		metrics: []metric{
-			{Name: "up", Unit: "s"},
-			{Name: "down", Unit: "s"},
-			{Name: "cpu", Unit: "s"},
-			{Name: "heap up", Unit: "B"},
-			{Name: "sockets up"},
-			{Name: "goroutines up"},
-			{Name: "heap left", Unit: "B"},
-			{Name: "sockets left"},
-			{Name: "goroutines left"},
-		},
+		metrics: slices.Concat([]metric{{Name: "up", Unit: "s"}, {Name: "down", Unit: "s"}, {Name: "cpu", Unit: "s"}},
+			stockMetrics(" up"), stockMetrics(" left")),
 		plane: true, rounds: 5,
 		prepare: prepareUsers,
 		subjects: []subject{
@@ -149,4 +156,164 @@ func whoAmI(ctx context.Context, client kubernetes.Interface, want string) error
 		err = fmt.Errorf("%s is asked as %s", want, review.Status.UserInfo.Username)
 	}
 	return err
+}
+
+// source is how a program gets the clients of data planes. set and remove stand for its informer.
+type source struct {
+	get     getClient
+	planes  cache.Indexer
+	handler cache.ResourceEventHandler
+}
+
+type getClient func(key types.NamespacedName) (kubernetes.Interface, error)
+
+// newSource makes the parts of a source that subjects differ in.
+type newSource func(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler)
+
+func (n newSource) start() *source {
+	s := &source{planes: cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})}
+	s.get, s.handler = n(openchoreolisters.NewDataPlaneLister(s.planes))
+	return s
+}
+
+func (s *source) add(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, error) {
+	if err := s.planes.Add(dp); err != nil {
+		return nil, err
+	}
+	s.handler.OnAdd(dp, false)
+	return s.get(ctrlclient.ObjectKeyFromObject(dp))
+}
+
+func (s *source) remove(dp *openchoreov1alpha1.DataPlane) error {
+	if err := s.planes.Delete(dp); err != nil {
+		return err
+	}
+	last := *dp
+	last.ResourceVersion += "0" // to an API server, a deletion is a change
+	s.handler.OnDelete(&last)
+	return nil
+}
+
+// sdkSource keeps clients in a remote.Cache.
+func sdkSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
+	clients := remote.NewCache(remote.FromLister(lister), newClusterClient, remote.Options{ConfigFor: verifiedConfig})
+	return clients.Get, clients.Handler()
+}
+
+func newClusterClient(c *remote.Cluster) (kubernetes.Interface, error) {
+	return kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
+}
+
+// verifiedConfig has no limit on requests per second, like decodedConfig.
+func verifiedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+	config, err := helpers.RESTConfigFor(dp)
+	if err == nil {
+		config.QPS = -1
+	}
+	return config, err
+}
+
+// mapSource keeps by hand what remote.Cache keeps: a client for each data plane, with verified
+// credentials and its own connections, which close when the DataPlane changes or goes. No get
+// returns a client for an older DataPlane. A build sends no request, so all may wait for it.
+func mapSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
+	type entry struct {
+		client          kubernetes.Interface
+		closeAll        func()
+		uid             types.UID
+		resourceVersion string
+	}
+	var mu sync.Mutex
+	clients := map[types.NamespacedName]entry{}
+	remove := func(key types.NamespacedName) {
+		if e, ok := clients[key]; ok {
+			delete(clients, key)
+			e.closeAll()
+		}
+	}
+	get := func(key types.NamespacedName) (kubernetes.Interface, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		dp, err := lister.DataPlanes(key.Namespace).Get(key.Name)
+		if err != nil {
+			if apierrors.IsNotFound(err) {
+				remove(key)
+			}
+			return nil, err
+		}
+		if e, ok := clients[key]; ok && e.uid == dp.UID && e.resourceVersion == dp.ResourceVersion {
+			return e.client, nil
+		}
+		remove(key)
+		client, closeAll, err := newOwnClient(dp)
+		if err != nil {
+			return nil, err
+		}
+		clients[key] = entry{client, closeAll, dp.UID, dp.ResourceVersion}
+		return client, nil
+	}
+	handle := func(obj any) {
+		if dp, ok := obj.(*openchoreov1alpha1.DataPlane); ok {
+			_, _ = get(ctrlclient.ObjectKeyFromObject(dp))
+		}
+	}
+	return get, cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, obj any) { handle(obj) }, DeleteFunc: handle}
+}
+
+// newOwnClient returns a client that shares no connection, and a function that closes all of them.
+func newOwnClient(dp *openchoreov1alpha1.DataPlane) (kubernetes.Interface, func(), error) {
+	config, err := checkedConfig(dp)
+	if err != nil {
+		return nil, nil, err
+	}
+	tlsConfig, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 30 * time.Second}).DialContext)
+	transport := utilnet.SetTransportDefaults(&http.Transport{TLSClientConfig: tlsConfig, DialContext: dialer.DialContext})
+	client, err := kubernetes.NewForConfigAndClient(config, &http.Client{Transport: transport})
+	return client, dialer.CloseAll, err
+}
+
+// bareSource makes a client for each call. client-go shares the connections of equal configurations.
+func bareSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
+	return func(key types.NamespacedName) (kubernetes.Interface, error) {
+		dp, err := lister.DataPlanes(key.Namespace).Get(key.Name)
+		if err != nil {
+			return nil, err
+		}
+		config, err := decodedConfig(dp)
+		if err != nil {
+			return nil, err
+		}
+		return kubernetes.NewForConfig(config)
+	}, cache.ResourceEventHandlerFuncs{}
+}
+
+// checkedConfig verifies certificates and key with the least effort.
+func checkedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+	config, err := decodedConfig(dp)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(config.CAData)
+	if block == nil {
+		return nil, errors.New("the CA is no PEM")
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return nil, err
+	}
+	_, err = tls.X509KeyPair(config.CertData, config.KeyData)
+	return config, err
+}
+
+func decodedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+	creds := dp.Spec.KubernetesCluster.Credentials
+	config := &rest.Config{Host: creds.APIServerURL, QPS: -1}
+	var errs [3]error
+	config.CAData, errs[0] = base64.StdEncoding.DecodeString(creds.CACert)
+	config.CertData, errs[1] = base64.StdEncoding.DecodeString(creds.ClientCert)
+	config.KeyData, errs[2] = base64.StdEncoding.DecodeString(creds.ClientKey)
+	return config, errors.Join(errs[:]...)
 }

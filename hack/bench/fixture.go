@@ -7,14 +7,12 @@ import (
 	"context"
 	cryptorand "crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
@@ -135,23 +133,21 @@ func spread(over time.Duration, n int, f func(i int) error) error {
 }
 
 // create creates an object as clusters have them: the spec by one field manager and the status by
-// another. It doesn't decode the answers, which would take longer.
+// another.
 func (f *fixture) create(ctx context.Context, namespace, name string) error {
-	dp := dataplanetest.DataPlane(namespace, name, dataplanetest.Ready, dataplanetest.Connected,
-		dataplanetest.Condition(openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionTrue))
+	dp := dataplanetest.DataPlane(namespace, name)
 	credentials := &dp.Spec.KubernetesCluster.Credentials
 	credentials.CACert, credentials.ClientCert, credentials.ClientKey = material(), material(), material()
-	client := f.openchoreo.OpenChoreoV1alpha1().RESTClient()
-	if err := client.Post().Namespace(namespace).Resource("dataplanes").Param("fieldManager", "platform").
-		Body(dp).Do(ctx).Error(); err != nil {
-		return err
-	}
-	status, err := json.Marshal(map[string]any{"status": dp.Status})
+	client := f.openchoreo.OpenChoreoV1alpha1().DataPlanes(namespace)
+	dp, err := client.Create(ctx, dp, metav1.CreateOptions{FieldManager: "platform"})
 	if err != nil {
 		return err
 	}
-	return client.Patch(types.MergePatchType).Namespace(namespace).Resource("dataplanes").Name(name).SubResource("status").
-		Param("fieldManager", "dataplane-controller").Body(status).Do(ctx).Error()
+	dataplanetest.Ready(dp)
+	dataplanetest.Connected(dp)
+	dataplanetest.Condition(openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionTrue)(dp)
+	_, err = client.UpdateStatus(ctx, dp, metav1.UpdateOptions{FieldManager: "dataplane-controller"})
+	return err
 }
 
 // material returns 2 KB of base64, a little more than a certificate or key with RSA-2048. It

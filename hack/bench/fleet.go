@@ -57,15 +57,9 @@ func fleetRows() []row {
 			name: "fleet",
 			title: fmt.Sprintf("a function for each of %d data planes asks who we are, %d at once, and runs until it is stopped; "+
 				"start lasts until all have an answer", users, fleetAsking),
-			metrics: []metric{
-				{Name: "start", Unit: "s"},
-				{Name: "stop", Unit: "s"},
-				{Name: "cpu", Unit: "s"},
-				{Name: "heap", Unit: "B"},
-				{Name: "sockets"},
-				{Name: "goroutines"},
-			},
-			plane: true, rounds: 5, prepare: prepareUsers,
+			metrics: append([]metric{{Name: "start", Unit: "s"}, {Name: "stop", Unit: "s"}, {Name: "cpu", Unit: "s"}}, stockMetrics("")...),
+			plane:   true, rounds: 5,
+			prepare: prepareUsers,
 			subjects: []subject{
 				{"sdk", "fleet.New", measureFleet(runFleet(nil))},
 				{"by hand", "a goroutine for each, which follows no change and never retries", measureFleet(runByHand)},
@@ -182,14 +176,14 @@ func measureFleet(run runPlanes) measureFunc {
 				return ctx.Err()
 			})
 		}()
-		for n := range in.DataPlanes {
+		for range in.DataPlanes {
 			select {
-			case err := <-answers:
-				if err != nil {
-					return nil, err
-				}
+			case err = <-answers:
 			case <-ctx.Done():
-				return nil, fmt.Errorf("%d data planes have answered: %w", n, ctx.Err())
+				err = ctx.Err()
+			}
+			if err != nil {
+				return nil, err
 			}
 		}
 		v := values{"start": time.Since(started).Seconds(), "cpu": cpuTime() - cpu}

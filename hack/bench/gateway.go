@@ -150,12 +150,11 @@ func connectCluster(ctx context.Context, in *input, edit func(*rest.Config)) (ku
 }
 
 func connectGateway(_ context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error) {
-	gateway := in.Gateway.config()
-	edit(gateway)
-	config, err := helpers.GatewayConfigFor(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), gateway)
+	config, err := helpers.GatewayConfigFor(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), in.Gateway.config())
 	if err != nil {
 		return nil, err
 	}
+	edit(config)
 	return kubernetes.NewForConfig(config)
 }
 

@@ -103,6 +103,10 @@ func takeStock() stock {
 	return stock{heap, float64(len(descriptors)), float64(runtime.NumGoroutine())}
 }
 
+func stockMetrics(suffix string) []metric {
+	return []metric{{Name: "heap" + suffix, Unit: "B"}, {Name: "sockets" + suffix}, {Name: "goroutines" + suffix}}
+}
+
 // addStock adds what the process holds beyond before, once the goroutines of closed connections
 // have had a second to end.
 func (v values) addStock(suffix string, before stock) {

@@ -90,8 +90,7 @@ func measureSync(start startCache) measureFunc {
 			return nil, err
 		}
 		v := values{"time": time.Since(started).Seconds(), "cpu": cpuTime() - cpu, "received": float64(m.received.Load())}
-		v["peak heap"] = stop() - before
-		v["settled heap"] = liveHeap() - before
+		v["peak heap"], v["settled heap"] = stop()-before, liveHeap()-before
 		return v, nil
 	}
 }

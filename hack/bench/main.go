@@ -62,12 +62,10 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	if c.docs && (c.quick || *pattern != "") {
 		return nil, errors.New("--docs takes all rows and all rounds")
 	}
-	var err error
-	if c.rows, err = regexp.Compile(*pattern); err != nil {
-		return nil, fmt.Errorf("--rows: %w", err)
-	}
-	c.root, err = filepath.Abs(c.root)
-	return c, err
+	var err, rootErr error
+	c.rows, err = regexp.Compile(*pattern)
+	c.root, rootErr = filepath.Abs(c.root)
+	return c, errors.Join(err, rootErr)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -56,15 +57,10 @@ func prepareRotation(ctx context.Context, f *fixture, in *input) error {
 	return errors.Join(errs[:]...)
 }
 
-// rotation is one measurement.
-type rotation struct {
-	meter meter
-	lists atomic.Int64
-}
-
 // rotatedPlane is a connected data plane with an informer.
 type rotatedPlane struct {
-	*rotation
+	meter       *meter        // of all data planes
+	lists       *atomic.Int64 // likewise
 	first, next *openchoreov1alpha1.DataPlane
 	client      atomic.Pointer[kubernetes.Clientset]
 	synced      atomic.Pointer[cache.InformerSynced]
@@ -79,11 +75,12 @@ func rotateAll(connect startFunc) measureFunc {
 	return func(ctx context.Context, in *input, _ func() error) (values, error) {
 		ctx, cancel := context.WithTimeout(ctx, 2*rotateLimit)
 		defer cancel()
-		r := &rotation{}
+		var meter meter
+		var counted atomic.Int64
 		planes := make([]*rotatedPlane, len(in.DataPlanes))
 		rotate := make([]func() error, len(planes))
 		if err := parallel(ctx, rotateAtOnce, len(planes), func(_ context.Context, i int) (err error) {
-			planes[i] = &rotatedPlane{rotation: r, first: in.DataPlanes[i], next: in.Rotated[i]}
+			planes[i] = &rotatedPlane{meter: &meter, lists: &counted, first: in.DataPlanes[i], next: in.Rotated[i]}
 			rotate[i], err = connect(ctx, planes[i]) // until the measurement ends
 			return err
 		}); err != nil {
@@ -94,7 +91,7 @@ func rotateAll(connect startFunc) measureFunc {
 		}
 		time.Sleep(2 * time.Second) // until no watch is new, which would have to last a little first
 
-		cpu, received, lists, started := cpuTime(), r.meter.received.Load(), r.lists.Load(), time.Now()
+		cpu, received, lists, started := cpuTime(), meter.received.Load(), counted.Load(), time.Now()
 		first := make([]float64, len(planes))
 		err := parallel(ctx, rotateAtOnce, len(planes), func(ctx context.Context, i int) error {
 			began := time.Now()
@@ -113,19 +110,14 @@ func rotateAll(connect startFunc) measureFunc {
 		}
 		return values{
 			"time": time.Since(started).Seconds(), "first request": median(first), "cpu": cpuTime() - cpu,
-			"received": float64(r.meter.received.Load() - received), "lists": float64(r.lists.Load() - lists),
+			"received": float64(meter.received.Load() - received), "lists": float64(counted.Load() - lists),
 		}, nil
 	}
 }
 
 func untilAll(ctx context.Context, planes []*rotatedPlane, done func(p *rotatedPlane) bool) error {
 	return wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, rotateLimit, true, func(context.Context) (bool, error) {
-		for _, p := range planes {
-			if !done(p) {
-				return false, nil
-			}
-		}
-		return true, nil
+		return !slices.ContainsFunc(planes, func(p *rotatedPlane) bool { return !done(p) }), nil
 	})
 }
 
