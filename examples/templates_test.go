@@ -7,36 +7,28 @@ package examples_test
 import (
 	"crypto/tls"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-var programs string // the folder where they are
-
 func TestMain(m *testing.M) {
-	demotest.MainOf(m, &programs, []string{"./apply", "./connect", "./list", "./register", "./wait"})
-}
-
-func start(t *testing.T, program string, args ...string) *demotest.Process {
-	t.Helper()
-	return demotest.Start(t, filepath.Join(programs, program), args...)
+	demotest.Main(m, "./apply", "./connect", "./list", "./register", "./wait")
 }
 
 // Without --kubeconfig, a template starts a cluster and removes it.
@@ -50,62 +42,67 @@ func TestTemplatesOnTheirOwnCluster(t *testing.T) {
 			`default +production +true +Current +DataPlaneCreated +20\d\d-\S+Z\n$`},
 		"apply":    {[]string{"--secret-ref=registry-credentials"}, `^DataPlane production: secretRef is "registry-credentials", managed by \[apply-example\]\n$`},
 		"register": {append(registration, "--name=staging"), `^created DataPlane default/staging for https://\S+\n$`},
-		"wait":     {nil, "DataPlane production is ready at generation 1\n"},
+		"wait":     {nil, "^waiting for DataPlane default/production\nDataPlane production is ready at generation 1\n$"},
+		"connect":  {nil, `production: 4 namespaces\n(?s).*production: new credentials\n`},
 	} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
-			if program != "list" {
-				demotest.SkipIfShort(t)
+			if program != "list" && testing.Short() {
+				t.Skip("it starts a control plane of its own")
 			}
-			p := start(t, program, test.args...)
+			p := demotest.Start(t, program, test.args...)
+			if program == "connect" {
+				p.WaitFor("production: 4 namespaces\n")
+				p.Type("\n")
+				p.WaitFor("production: new credentials\n")
+				p.Signal(os.Interrupt)
+			}
 			require.Zero(t, p.Wait(), p)
 			assert.Regexp(t, test.stdout, p.Stdout())
 			p.LeavesNothing()
 		})
 	}
-	t.Run("connect", func(t *testing.T) {
-		t.Parallel()
-		demotest.SkipIfShort(t)
-		p := start(t, "connect")
-		p.WaitFor("while this runs: export KUBECONFIG=/")
-		p.WaitFor("production: 4 namespaces\n")
-		p.Signal(os.Interrupt)
-		assert.Equal(t, 130, p.Wait(), p)
-		p.LeavesNothing()
-	})
 }
 
-func TestListReportsErrors(t *testing.T) {
-	p := start(t, "list", "--kubeconfig=missing")
-	assert.Equal(t, 1, p.Wait(), p)
-	assert.Contains(t, p.String(), "missing: no such file or directory")
-
-	broken := filepath.Join(t.TempDir(), "broken")
-	require.NoError(t, os.WriteFile(broken, []byte("broken"), 0o600))
-	t.Setenv("KUBECONFIG", broken) // as for kubectl
-	p = start(t, "list", "--kubeconfig=")
-	assert.Equal(t, 1, p.Wait(), p)
-	assert.Contains(t, p.String(), broken)
+// A flag behind an argument would be ignored, and the wrong cluster be changed.
+func TestTemplatesRefuseBadArguments(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ command, want string }{
+		{"apply production --kubeconfig=other", `unexpected argument "production"`},
+		{"connect production", `unexpected argument "production"`},
+		{"list production", `unexpected argument "production"`},
+		{"wait production", `unexpected argument "production"`},
+		{"register production", `unexpected argument "production"`},
+		{"register", "--name is required"},
+		{"connect --gateway=https://gateway.example.com --gateway-ca=missing", "no such file"},
+		{"list --kubeconfig=missing", "missing: no such file or directory"},
+	} {
+		args := strings.Fields(test.command)
+		p := demotest.Start(t, args[0], args[1:]...)
+		assert.Equal(t, 1, p.Wait(), p)
+		assert.Regexp(t, "^.*"+test.want+".*\n$", p.String())
+	}
 }
 
 func TestTemplatesOnAnExistingCluster(t *testing.T) {
 	t.Parallel()
-	shared := demotest.Cluster(t)
-	for name, test := range map[string]func(*testing.T, *demo.Clusters, openchoreotyped.DataPlaneInterface){
+	shared := demotest.Clusters(t, 0)
+	for name, test := range map[string]func(*testing.T, *demo.Clusters){
 		"apply": testApply, "connect": testConnect, "register": testRegister, "wait": testWait,
 	} {
-		clusters, dataPlanes := demotest.InNamespace(t, shared, name)
+		clusters, err := shared.InNamespace(t.Context(), name)
+		require.NoError(t, err)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, clusters, dataPlanes)
+			test(t, clusters)
 		})
 	}
 }
 
-func testApply(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyped.DataPlaneInterface) {
+func testApply(t *testing.T, clusters *demo.Clusters) {
 	dp := dataplanetest.DataPlane(clusters.Namespace, "production")
 	dp.Spec.Registry.SecretRef = "old"
-	_, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{FieldManager: "operator"})
+	_, err := clusters.DataPlanes.Create(t.Context(), dp, metav1.CreateOptions{FieldManager: "operator"})
 	require.NoError(t, err)
 
 	for _, step := range []struct {
@@ -118,14 +115,14 @@ func testApply(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyped
 		{nil, 0, `secretRef is "", managed by []`},
 		{[]string{"--name=missing", "--secret-ref=new"}, 1, "Required value"},
 	} {
-		p := start(t, "apply", append(clusters.Args(), step.args...)...)
+		p := demotest.Start(t, "apply", append(clusters.Args(), step.args...)...)
 		assert.Equal(t, step.code, p.Wait(), p)
 		assert.Contains(t, p.String(), step.want)
 	}
 }
 
-func testConnect(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyped.DataPlaneInterface) {
-	all, err := kubernetes.NewForConfigOrDie(clusters.Management).CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
+func testConnect(t *testing.T, clusters *demo.Clusters) {
+	all, err := clusters.Core.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	answer := fmt.Sprintf(": %d namespaces\n", len(all.Items))
 	for _, dp := range []*openchoreov1alpha1.DataPlane{
@@ -133,16 +130,16 @@ func testConnect(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyp
 		dataplanetest.DataPlane(clusters.Namespace, "agent", withoutCredentials),
 		dataplanetest.DataPlane(clusters.Namespace, "no-agent", withoutCredentials),
 	} {
-		_, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
+		_, err := clusters.DataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
 
 	t.Run("with credentials", func(t *testing.T) {
 		t.Parallel()
-		p := start(t, "connect", clusters.Args()...)
+		p := demotest.Start(t, "connect", clusters.Args()...)
 		p.WaitFor("direct" + answer)
 		p.WaitFor("agent: InvalidCredentials: data plane connect/agent: data plane has no credentials")
-		p.Signal(os.Interrupt)
+		p.Signal(syscall.SIGTERM)
 		assert.Zero(t, p.Wait(), p)
 	})
 
@@ -154,7 +151,7 @@ func testConnect(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyp
 		ca := filepath.Join(t.TempDir(), "ca.crt")
 		require.NoError(t, os.WriteFile(ca, gateway.Config().CAData, 0o600))
 
-		p := start(t, "connect", append(clusters.Args(), "--gateway="+gateway.Config().Host, "--gateway-ca="+ca)...)
+		p := demotest.Start(t, "connect", append(clusters.Args(), "--gateway="+gateway.Config().Host, "--gateway-ca="+ca)...)
 		p.WaitFor("\nagent" + answer)
 		p.WaitFor("no-agent: NoAgent: ")
 		p.Signal(os.Interrupt)
@@ -170,76 +167,54 @@ func withoutCredentials(dp *openchoreov1alpha1.DataPlane) {
 
 var registration = []string{"--registry=registry.example.com", "--public-host=api.example.com", "--organization-host=internal.example.com"}
 
-func testRegister(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyped.DataPlaneInterface) {
+func testRegister(t *testing.T, clusters *demo.Clusters) {
 	server := dataplanetest.NewServer(nil)
 	t.Cleanup(server.Close)
-	failing := dataplanetest.NewServer(dataplanetest.Status(http.StatusServiceUnavailable))
-	t.Cleanup(failing.Close)
-
-	kubeconfig, err := clientcmd.LoadFromFile(clusters.Kubeconfig)
+	kubeconfig, err := clientcmd.LoadFromFile(clusters.Plane.KubeconfigFile())
 	require.NoError(t, err)
-	known := dataplanetest.DataPlane("clusters", "known", server.As("alice"))
-	addContext(t, kubeconfig, known)
-	revoked := dataplanetest.DataPlane("clusters", "revoked", failing.As("alice"))
-	failing.RotateClients()
-	addContext(t, kubeconfig, revoked)
-	addContext(t, kubeconfig, dataplanetest.DataPlane("clusters", "not-ready", failing.As("alice")))
+	revoked, known := dataplanetest.DataPlane("clusters", "revoked", server.As("alice")), dataplanetest.DataPlane("clusters", "known")
+	server.RotateClients()
+	server.As("alice")(known)
+	for _, dp := range []*openchoreov1alpha1.DataPlane{revoked, known} {
+		from, err := helpers.KubeconfigFor(dp)
+		require.NoError(t, err)
+		name := from.CurrentContext
+		kubeconfig.Clusters[name], kubeconfig.AuthInfos[name], kubeconfig.Contexts[name] = from.Clusters[name], from.AuthInfos[name], from.Contexts[name]
+	}
 	kubeconfig.AuthInfos["token"] = &clientcmdapi.AuthInfo{Token: "secret"}
 	kubeconfig.Contexts["token"] = &clientcmdapi.Context{Cluster: "clusters/known", AuthInfo: "token"}
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	require.NoError(t, clientcmd.WriteToFile(*kubeconfig, file))
 
-	register := func(t *testing.T, more ...string) *demotest.Process {
-		t.Helper()
-		return start(t, "register", append(append(more, "--kubeconfig="+file, "--namespace="+clusters.Namespace), registration...)...)
-	}
-
-	p := register(t, "--name=known", "--context=clusters/known")
-	require.Zero(t, p.Wait(), p)
-	stored, err := dataPlanes.Get(t.Context(), "known", metav1.GetOptions{})
-	require.NoError(t, err)
-	assert.Equal(t, helpers.Fingerprint(known), helpers.Fingerprint(stored))
-
-	for context, want := range map[string]string{
-		"clusters/revoked":   "cluster is Unauthorized: ",
-		"clusters/not-ready": "cluster is NotReady: ",
-		"token":              "BearerToken",
-		"missing":            `context "missing" does not exist`,
+	for _, test := range []struct {
+		context string
+		code    int
+		want    string
+	}{
+		{"clusters/revoked", 1, "cluster is Unauthorized: "},
+		{"token", 1, "BearerToken"},
+		{"missing", 1, `context "missing" does not exist`},
+		{"clusters/known", 0, "created DataPlane register/new"},
 	} {
-		p := register(t, "--name=refused", "--context="+context)
-		assert.Equal(t, 1, p.Wait(), p)
-		assert.Contains(t, p.String(), want)
+		p := demotest.Start(t, "register", append(registration, "--name=new", "--context="+test.context, "--kubeconfig="+file, "--namespace="+clusters.Namespace)...)
+		assert.Equal(t, test.code, p.Wait(), p)
+		assert.Contains(t, p.String(), test.want)
 		assert.NotContains(t, p.String(), "secret")
 	}
-	p = register(t)
-	assert.Equal(t, 1, p.Wait(), p)
-	assert.Contains(t, p.String(), "--name is required")
-
-	list, err := dataPlanes.List(t.Context(), metav1.ListOptions{})
+	stored, err := clusters.DataPlanes.Get(t.Context(), "new", metav1.GetOptions{})
 	require.NoError(t, err)
-	assert.Len(t, list.Items, 1, "nothing is created unless everything is checked")
+	assert.Equal(t, helpers.Fingerprint(known), helpers.Fingerprint(stored))
 }
 
-// addContext adds a context named after dp.
-func addContext(t *testing.T, kubeconfig *clientcmdapi.Config, dp *openchoreov1alpha1.DataPlane) {
-	t.Helper()
-	from, err := helpers.KubeconfigFor(dp)
-	require.NoError(t, err)
-	name := dp.Namespace + "/" + dp.Name
-	kubeconfig.Clusters[name] = from.Clusters[name]
-	kubeconfig.AuthInfos[name] = from.AuthInfos[name]
-	kubeconfig.Contexts[name] = from.Contexts[name]
-}
-
-func testWait(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyped.DataPlaneInterface) {
+func testWait(t *testing.T, clusters *demo.Clusters) {
 	t.Run("waits until the DataPlane exists and is ready", func(t *testing.T) {
 		t.Parallel()
-		p := start(t, "wait", append(clusters.Args(), "--name=new", "--timeout=3m")...)
+		p := demotest.Start(t, "wait", append(clusters.Args(), "--name=new", "--timeout=3m")...)
 		p.WaitFor("waiting for DataPlane wait/new\n")
-		dp, err := dataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, "new"), metav1.CreateOptions{})
+		dp, err := clusters.DataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, "new"), metav1.CreateOptions{})
 		require.NoError(t, err)
 		dataplanetest.Ready(dp)
-		_, err = dataPlanes.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
+		_, err = clusters.DataPlanes.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
 		require.NoError(t, err)
 		assert.Zero(t, p.Wait(), p)
 		assert.Contains(t, p.Stdout(), "DataPlane new is ready at generation 1\n")
@@ -247,9 +222,9 @@ func testWait(t *testing.T, clusters *demo.Clusters, dataPlanes openchoreotyped.
 
 	t.Run("says what is missing", func(t *testing.T) {
 		t.Parallel()
-		_, err := dataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, "unready"), metav1.CreateOptions{})
+		_, err := clusters.DataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, "unready"), metav1.CreateOptions{})
 		require.NoError(t, err)
-		p := start(t, "wait", append(clusters.Args(), "--name=unready", "--timeout=10s")...)
+		p := demotest.Start(t, "wait", append(clusters.Args(), "--name=unready", "--timeout=10s")...)
 		assert.Equal(t, 1, p.Wait(), p)
 		assert.Regexp(t, `data plane wait/unready: waited \S+s for Ready=True: Ready=Unknown by Created; not reported: Connected, GatewayProvisioned, Created`, p.String())
 	})

@@ -88,10 +88,8 @@ as_consumer() {
 as_controller() {
   local mod=$tmp/$1/controller.mod controller_runtime tags=
   controller_runtime=$(controller_runtime_for "$1")
-  case $controller_runtime in # what its clients can do
-    v0.21.*) tags=controller_runtime_v0.21 ;; # patch, but not Apply
-    v0.22.*) ;;                               # Apply, but not the status
-    *) tags=controller_runtime_v0.23 ;;
+  case $controller_runtime in
+    v0.21.*) tags=controller_runtime_v0.21 ;; # its clients can patch, but not Apply
   esac
   # Indirect requirements belong to the versions that examples/go.mod asks for, which can
   # be later ones.

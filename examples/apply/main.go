@@ -25,13 +25,16 @@ import (
 )
 
 func main() {
-	demo.ProvideCluster() // delete this line in a program of your own
 	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "default", "`name` of the namespace of the DataPlane")
 	name := flag.String("name", "production", "`name` of the DataPlane")
 	secretRef := flag.String("secret-ref", "", "`name` of the pull secret (default: remove the one that this program has set)")
 	force := flag.Bool("force", false, "take the field over from its manager instead of a conflict")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
+	}
+	demo.ProvideCluster() // delete this line in a program of your own
 
 	spec := openchoreoapply.DataPlaneSpec()
 	if *secretRef != "" {

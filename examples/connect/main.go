@@ -17,6 +17,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -37,21 +38,27 @@ import (
 )
 
 func main() {
-	demo.ProvideCluster() // delete this line in a program of your own
 	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "default", "`name` of the namespace of DataPlanes")
 	gateway := flag.String("gateway", "", "`URL` of the cluster gateway (default: connect with the credentials in the DataPlanes)")
 	gatewayCA := flag.String("gateway-ca", "", "`file` with the CA certificates of the gateway")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
+	}
 
-	var options remote.Options
+	options := remote.Options{OnRotate: func(dp types.NamespacedName) { fmt.Printf("%s: new credentials\n", dp.Name) }}
 	if *gateway != "" {
 		// If the gateway asks for a client certificate, set CertFile and KeyFile too.
 		config := &rest.Config{Host: *gateway, TLSClientConfig: rest.TLSClientConfig{CAFile: *gatewayCA}}
+		if _, err := rest.TLSConfigFor(config); err != nil {
+			log.Fatal(err)
+		}
 		options.ConfigFor = func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 			return helpers.GatewayConfigFor(dp, config)
 		}
 	}
+	demo.ProvideCluster(demo.RotatesOnEnter) // delete this line in a program of your own
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *kubeconfig, *namespace, options)
 	stop()
@@ -86,19 +93,23 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 	factory.StartWithContext(ctx)
 	factory.WaitForCacheSyncWithContext(ctx)
 
-	wait.UntilWithContext(ctx, func(ctx context.Context) {
+	wait.NonSlidingUntilWithContext(ctx, func(ctx context.Context) {
 		list, err := dataPlanes.Lister().DataPlanes(namespace).List(labels.Everything())
 		if err != nil {
 			log.Print(err)
 		}
+		var asked sync.WaitGroup // all at once, so that a cluster that doesn't answer delays no other
 		for _, dp := range list {
-			n, err := countNamespaces(ctx, clients, types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
-			if err != nil {
-				fmt.Printf("%s: %s: %v\n", dp.Name, remote.Classify(err), err)
-				continue
-			}
-			fmt.Printf("%s: %d namespaces\n", dp.Name, n)
+			asked.Go(func() {
+				n, err := countNamespaces(ctx, clients, types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
+				if err != nil {
+					fmt.Printf("%s: %s: %v\n", dp.Name, remote.Classify(err), err)
+					return
+				}
+				fmt.Printf("%s: %d namespaces\n", dp.Name, n)
+			})
 		}
+		asked.Wait()
 	}, 10*time.Second)
 	return nil
 }

@@ -42,7 +42,6 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
@@ -52,25 +51,18 @@ func main() {
 	fs := flag.NewFlagSet("controller-runtime", flag.ExitOnError)
 	var flags demo.Flags
 	flags.Register(fs)
-	_ = fs.Parse(os.Args[1:])
-	if fs.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "controller-runtime: unexpected argument %q\n", fs.Arg(0))
-		fs.Usage()
-		os.Exit(2)
+	flags.RegisterNamespace(fs)
+	demo.Parse(fs)
+	targets := 1
+	if flags.Existing() {
+		targets = 0
 	}
-	os.Exit(demo.Main(fs.Name(), func(ctx context.Context) error { return run(ctx, &flags) }))
+	os.Exit(demo.Run(fs.Name(), &flags, targets, run))
 }
 
-func run(ctx context.Context, flags *demo.Flags) (err error) {
+func run(ctx context.Context, clusters *demo.Clusters) error {
 	logger := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
 	ctrl.SetLogger(logger)
-
-	clusters, err := demo.Start(ctx, flags, 1, os.Stderr)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, clusters.Stop()) }()
-
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), openchoreov1alpha1.AddToScheme(scheme)); err != nil {
 		return err
@@ -100,7 +92,7 @@ func run(ctx context.Context, flags *demo.Flags) (err error) {
 		return err
 	}
 
-	if flags.Existing() {
+	if clusters.Plane == nil { // an existing cluster
 		fmt.Printf("watching DataPlanes in namespace %s; Ctrl-C ends it\n", clusters.Namespace)
 		err := mgr.Start(ctx)
 		// An example leaves nothing behind. Your controller returns here, and continues when it
@@ -110,7 +102,7 @@ func run(ctx context.Context, flags *demo.Flags) (err error) {
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &story{clusters: clusters, client: mgr.GetClient(), dataPlanes: typed.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace)}
+	s := &story{Clusters: clusters}
 	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
 		defer cancel()
 		return s.play(ctx)
@@ -129,17 +121,7 @@ func newTargets(reader client.Reader, scheme *runtime.Scheme) *remote.Cache[clie
 	build := func(cluster *remote.Cluster) (client.Client, error) {
 		return client.New(cluster.Config(), client.Options{HTTPClient: cluster.HTTPClient(), Scheme: scheme})
 	}
-	return remote.NewCache(get, build, remote.Options{ConfigFor: configFor})
-}
-
-// configFor returns the configuration of the connection to a data plane.
-func configFor(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
-	config, err := helpers.RESTConfigFor(dp)
-	if err != nil {
-		return nil, err
-	}
-	config.UserAgent = userAgent
-	return config, nil
+	return remote.NewCache(get, build, remote.Options{})
 }
 
 func newManager(config *rest.Config, namespace string, scheme *runtime.Scheme, logger logr.Logger) (manager.Manager, error) {

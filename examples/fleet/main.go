@@ -32,12 +32,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/go-logr/logr"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
@@ -48,20 +44,18 @@ import (
 type options struct {
 	demo.Flags
 	sharding fleet.Sharding
-	all      bool
 	output   string
 	metrics  string
 	verbose  bool
 	replicas int
 	untilEOF bool
-
-	inCluster *rest.Config // in a Pod, if the flags name no cluster
 }
 
 func main() {
-	var o options
+	o := options{Flags: demo.Flags{InPod: true}}
 	o.Register(flag.CommandLine)
-	flag.BoolVar(&o.all, "A", false, "count for the DataPlanes of all namespaces")
+	o.RegisterNamespace(flag.CommandLine)
+	flag.BoolVar(&o.All, "A", false, "count for the DataPlanes of all namespaces")
 	flag.StringVar(&o.output, "o", "text", "output `format` with an existing cluster: text or json")
 	flag.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics at this `address`, such as 127.0.0.1:0 (default: don't)")
 	flag.BoolVar(&o.verbose, "v", false, "show the log of client-go")
@@ -70,98 +64,65 @@ func main() {
 	flag.DurationVar(&o.sharding.LeaseDuration, "lease-duration", 0, "how long after its last renewal a replica counts as dead (default 15s, with --replicas 3s)")
 	flag.IntVar(&o.replicas, "replicas", 0, "start clusters, run `n` replicas as processes, and kill one")
 	flag.BoolVar(&o.untilEOF, "until-eof", false, "end when standard input ends, so that the program doesn't outlive its parent process")
-	flag.Parse()
-	if err := o.complete(); err != nil {
-		fmt.Fprintf(os.Stderr, "fleet: %v\n", err)
-		flag.Usage()
-		os.Exit(2)
-	}
+	demo.Parse(flag.CommandLine, o.complete)
 	if !o.verbose {
 		klog.SetLogger(logr.Discard())
 	}
-	os.Exit(demo.Main("fleet", o.run))
+	targets := targets
+	if o.Existing() {
+		targets = 0
+	}
+	os.Exit(demo.Run("fleet", &o.Flags, targets, o.run))
 }
 
 // complete checks the flags and sets defaults.
-func (o *options) complete() error {
-	if !o.Existing() {
-		config, err := rest.InClusterConfig()
-		if err != nil && !errors.Is(err, rest.ErrNotInCluster) {
-			return err
-		}
-		o.inCluster = config
-	}
-	existing, s := o.Existing() || o.inCluster != nil, &o.sharding
+func (o *options) complete() (err error) {
+	existing, s := o.Existing(), &o.sharding
 	switch {
-	case flag.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case o.output != "text" && o.output != "json":
 		return fmt.Errorf("output format %q: want text or json", o.output)
 	case o.replicas != 0 && (o.replicas < 3 || existing || s.Identity != ""):
 		return errors.New("--replicas: want at least 3, and no existing cluster or --replica")
-	case !existing && (o.all || o.output != "text" || s.Identity != "" || s.Shards != 0 && o.replicas == 0):
+	case !existing && (o.All || o.output != "text" || s.Identity != "" || s.Shards != 0 && o.replicas == 0):
 		return errors.New("-A, -o, --replica and --shards: want --kubeconfig or --context too")
 	case s.Identity != "" && s.Shards == 0:
 		return errors.New("--replica: want --shards too")
+	case s.Shards != 0 && s.Identity == "":
+		s.Identity, err = os.Hostname()
 	}
-	if s.Shards != 0 && s.Identity == "" {
-		hostname, err := os.Hostname()
-		if err != nil {
-			return err
-		}
-		s.Identity = hostname
-	}
-	return nil
+	return err
 }
 
-func (o *options) run(ctx context.Context) (err error) {
-	if o.untilEOF {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		go func() {
-			_, _ = io.Copy(io.Discard, os.Stdin)
-			cancel()
-		}()
-	}
+func (o *options) run(ctx context.Context, clusters *demo.Clusters) error {
 	switch {
-	case o.inCluster != nil:
-		return o.count(ctx, o.inCluster, o.Namespace())
-	case o.Existing():
-		clusters, err := demo.Start(ctx, &o.Flags, 0, os.Stderr)
-		if err != nil {
-			return err
-		}
-		return o.count(ctx, clusters.Management, clusters.Namespace)
-	}
-
-	// If the reader of the output ends, a story goes on, so that it stops its clusters.
-	signal.Ignore(syscall.SIGPIPE)
-	clusters, err := demo.Start(ctx, &o.Flags, targets, os.Stdout)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, clusters.Stop()) }()
-	if o.replicas > 0 {
+	case clusters.Plane == nil: // an existing cluster
+		return o.count(ctx, clusters)
+	case o.replicas > 0:
 		return replicaStory(ctx, clusters, o)
 	}
 	return story(ctx, clusters, o.metrics)
 }
 
 // count counts in the data planes of an existing cluster until ctx ends.
-func (o *options) count(ctx context.Context, config *rest.Config, namespace string) error {
+func (o *options) count(ctx context.Context, clusters *demo.Clusters) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if o.untilEOF {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
+	}
 	var sharding *fleet.Sharding
 	if o.sharding.Shards != 0 {
 		sharding = &o.sharding
-		sharding.Namespace, sharding.Name = namespace, "fleet"
-	}
-	if o.all {
-		namespace = metav1.NamespaceAll
+		sharding.Namespace, sharding.Name = clusters.Namespace, "fleet"
 	}
 	report := newBoard(os.Stdout).report
 	if o.output == "json" {
 		report = jsonReport(os.Stdout)
 	}
-	c, err := newCounter(ctx, config, namespace, sharding, report)
+	c, err := newCounter(clusters, sharding, report)
 	if err != nil {
 		return err
 	}

@@ -4,18 +4,23 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
@@ -56,68 +61,53 @@ func replicaStory(ctx context.Context, clusters *demo.Clusters, o *options) erro
 		}
 	}()
 
-	var killed, suspended string
-	fmt.Printf("\n# %d replicas share %d shards; a Lease lasts %s\n\n", o.replicas, shards, lease)
-	for range o.replicas {
-		if err := r.add(ctx); err != nil {
-			return err
-		}
+	step := func(title string, do func(ctx context.Context) error) demo.Step {
+		return demo.Step{Title: title, Do: func(ctx context.Context) error { return r.step(ctx, do) }}
 	}
-	for _, do := range []func() error{
-		func() error { return nil },
-		func() error {
-			killed = r.busiest()
-			fmt.Printf("\n# %s is killed (SIGKILL)\n\n", killed)
-			return r.end(ctx, syscall.SIGKILL, killed)
-		},
-		func() error {
+	var suspended string
+	err = demo.Play(ctx, os.Stdout, []demo.Step{
+		step(fmt.Sprintf("%d replicas share %d shards; a Lease lasts %s", o.replicas, shards, lease), func(context.Context) error {
+			return r.add(ctx, o.replicas)
+		}),
+		step("the replica with most runs is killed (SIGKILL)", func(ctx context.Context) error {
+			return r.end(ctx, syscall.SIGKILL, r.busiest())
+		}),
+		step("the replica with most runs is suspended (SIGSTOP)", func(context.Context) error {
 			suspended = r.busiest()
-			fmt.Printf("\n# %s is suspended (SIGSTOP)\n\n", suspended)
 			r.change(func() { r.suspended = suspended })
 			r.forget(suspended)
-			return r.alive[suspended].signal(syscall.SIGSTOP)
-		},
-		func() error {
-			fmt.Printf("\n# %s goes on (SIGCONT)\n\n", suspended)
+			return r.alive[suspended].cmd.Process.Signal(syscall.SIGSTOP)
+		}),
+		step("it goes on (SIGCONT)", func(context.Context) error {
 			r.change(func() { r.suspended = "" })
-			return r.alive[suspended].signal(syscall.SIGCONT)
-		},
-		func() error {
-			fmt.Print("\n# another replica is added\n\n")
-			return r.add(ctx)
-		},
-		func() error {
-			name := r.busiest()
-			fmt.Printf("\n# %s ends in order (SIGTERM)\n\n", name)
-			return r.end(ctx, syscall.SIGTERM, name)
-		},
-	} {
-		if err := r.step(ctx, do); err != nil {
-			return err
-		}
+			return r.alive[suspended].cmd.Process.Signal(syscall.SIGCONT)
+		}),
+		step("another replica is added", func(context.Context) error { return r.add(ctx, 1) }),
+		step("the replica with most runs ends in order (SIGTERM)", func(ctx context.Context) error {
+			return r.end(ctx, syscall.SIGTERM, r.busiest())
+		}),
+		{Title: fmt.Sprintf("the others delete the member Lease of the killed one, 10 times %s after its last renewal", lease), Do: func(ctx context.Context) error {
+			return r.waitForLeases(ctx, 0, len(r.alive))
+		}},
+		{Title: "all replicas end in order (SIGTERM)", Do: func(ctx context.Context) error {
+			if err := r.end(ctx, syscall.SIGTERM, slices.Collect(maps.Keys(r.alive))...); err != nil {
+				return err
+			}
+			return r.waitForLeases(ctx, shards, 0)
+		}},
+	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx) // such as a replica that has ended
 	}
-
-	fmt.Printf("\n# the others delete the member Lease of %s, 10 times %s after its last renewal\n\n", killed, lease)
-	if err := r.waitForLeases(ctx, 0, len(r.alive)); err != nil {
-		return err
-	}
-	fmt.Printf("  there are %d member Leases, and %d replicas\n\n# all replicas end in order (SIGTERM)\n\n", len(r.alive), len(r.alive))
-	if err := r.end(ctx, syscall.SIGTERM, slices.Collect(maps.Keys(r.alive))...); err != nil {
-		return err
-	}
-	if err := r.waitForLeases(ctx, shards, 0); err != nil {
-		return err
-	}
-	fmt.Printf("  the Leases of all %d shards are free, and there are no member Leases\n", shards)
-	return nil
+	return err
 }
 
 // step does something to the replicas, and creates a Deployment. It waits until the replicas
 // share all shards evenly, each data plane has one run, and all Deployments are counted. Then
 // it prints how long that took and what has moved.
-func (r *replicas) step(ctx context.Context, do func() error) error {
+func (r *replicas) step(ctx context.Context, do func(ctx context.Context) error) error {
 	since := time.Now()
-	if err := do(); err != nil {
+	if err := do(ctx); err != nil {
 		return err
 	}
 	r.created++
@@ -174,24 +164,27 @@ func (r *replicas) shared() map[string]string {
 	return owners
 }
 
-// add starts a replica.
-func (r *replicas) add(ctx context.Context) error {
-	r.started++
-	name := fmt.Sprintf("replica-%d", r.started)
-	p, err := startProcess(ctx, name, r.args, r.board, r.lost)
-	if err != nil {
-		return err
+// add starts replicas, which run until ctx ends at the latest.
+func (r *replicas) add(ctx context.Context, n int) error {
+	for range n {
+		r.started++
+		name := fmt.Sprintf("replica-%d", r.started)
+		p, err := startProcess(ctx, name, r.args, r.board, r.lost)
+		if err != nil {
+			return err
+		}
+		r.alive[name] = p
+		fmt.Printf("%s is process %d\n", name, p.cmd.Process.Pid)
 	}
-	r.alive[name] = p
-	fmt.Printf("%s is process %d\n", name, p.cmd.Process.Pid)
 	return nil
 }
 
 // end ends replicas by a signal, and returns when they have ended.
 func (r *replicas) end(ctx context.Context, signal syscall.Signal, names ...string) error {
 	for _, name := range names {
+		fmt.Printf("%s gets %s\n", name, signal)
 		r.alive[name].expected.Store(true)
-		if err := r.alive[name].signal(signal); err != nil {
+		if err := r.alive[name].cmd.Process.Signal(signal); err != nil {
 			return err
 		}
 	}
@@ -199,10 +192,8 @@ func (r *replicas) end(ctx context.Context, signal syscall.Signal, names ...stri
 		select {
 		case <-r.alive[name].ended:
 			delete(r.alive, name)
-		case <-time.After(patience):
-			return fmt.Errorf("%s did not end within %s of %s", name, patience, signal)
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 	}
 	return nil
@@ -221,12 +212,8 @@ func (r *replicas) busiest() string {
 
 // waitForLeases waits until so many Leases of shards are free, and there are so many members.
 func (r *replicas) waitForLeases(ctx context.Context, free, members int) error {
-	client, err := coordinationv1client.NewForConfig(r.Management)
-	if err != nil {
-		return err
-	}
-	return wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		leases, err := client.Leases(r.Namespace).List(ctx, metav1.ListOptions{})
+	if err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		leases, err := r.Core.CoordinationV1().Leases(r.Namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return false, err
 		}
@@ -240,5 +227,63 @@ func (r *replicas) waitForLeases(ctx context.Context, free, members int) error {
 			}
 		}
 		return gotFree == free && gotMembers == members, nil
-	})
+	}); err != nil {
+		return err
+	}
+	fmt.Printf("there are %d free Leases of shards, and %d member Leases\n", free, members)
+	return nil
+}
+
+// stopTimeout limits how long a replica may take to end.
+const stopTimeout = 20 * time.Second
+
+// process is a replica that runs as a child process.
+type process struct {
+	cmd      *exec.Cmd
+	expected atomic.Bool   // whether it should end
+	ended    chan struct{} // closed when it has ended and its output is read
+}
+
+// startProcess runs this program as a replica, until ctx ends at the latest. The replica also
+// ends when this process is killed, because that closes its standard input. Its events go to
+// the board. lost is called with the error if the replica ends unexpectedly.
+func startProcess(ctx context.Context, name string, args []string, b *board, lost func(error)) (*process, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{ended: make(chan struct{})}
+	p.cmd = exec.CommandContext(ctx, program, append(args, "--replica="+name, "--until-eof", "-o=json")...)
+	p.cmd.Stderr = os.Stderr
+	p.cmd.WaitDelay = stopTimeout
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.cmd.Cancel = func() error {
+		// No SIGTERM: Ctrl-C in a terminal already sends a signal, and a second one ends it at once.
+		return errors.Join(stdin.Close(), p.cmd.Process.Signal(syscall.SIGCONT))
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.ended)
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			var event Event
+			if json.Unmarshal(lines.Bytes(), &event) == nil { // it may be killed while it writes
+				b.report(event)
+			}
+		}
+		err := p.cmd.Wait()
+		b.forget(name)
+		if !p.expected.Load() {
+			lost(fmt.Errorf("%s has ended: %w", name, cmp.Or(err, errors.New("no error"))))
+		}
+	}()
+	return p, nil
 }

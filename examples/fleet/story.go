@@ -13,11 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
-	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 )
 
@@ -30,30 +26,20 @@ const (
 type stage struct {
 	*demo.Clusters
 	*board
-	dataPlanes openchoreotyped.DataPlaneInterface
 }
 
 // newStage creates DataPlanes, several for each target.
 func newStage(ctx context.Context, clusters *demo.Clusters) (*stage, error) {
-	client, err := openchoreoclient.NewForConfig(clusters.Management)
-	if err != nil {
-		return nil, err
-	}
-	s := &stage{Clusters: clusters, board: newBoard(os.Stdout), dataPlanes: client.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace)}
 	fmt.Printf("\n# %d DataPlanes, %d for each of %d clusters; each counts all Deployments of its cluster\n", targets*planesPerTarget, planesPerTarget, targets)
 	for _, target := range clusters.Targets {
 		for i := range planesPerTarget {
-			dp, err := clusters.DataPlane(ctx, target, planeName(target, i), mayCount)
-			if err != nil {
-				return nil, err
-			}
-			if _, err := s.dataPlanes.Create(ctx, dp, metav1.CreateOptions{}); err != nil {
+			if _, err := clusters.Create(ctx, target, planeName(target, i), []rbacv1.PolicyRule{mayCount}); err != nil {
 				return nil, err
 			}
 		}
 	}
-	fmt.Printf("while this runs, look at them in another terminal:\n  kubectl --kubeconfig %s get dataplanes,leases\n\n", clusters.Kubeconfig)
-	return s, nil
+	fmt.Printf("while this runs, look at them in another terminal:\n  kubectl --kubeconfig %s get dataplanes,leases\n\n", clusters.Plane.KubeconfigFile())
+	return &stage{clusters, newBoard(os.Stdout)}, nil
 }
 
 var mayCount = rbacv1.PolicyRule{APIGroups: []string{appsv1.GroupName}, Resources: []string{"deployments"}, Verbs: []string{"list", "watch"}}
@@ -66,7 +52,7 @@ func story(ctx context.Context, clusters *demo.Clusters, metricsAddress string) 
 	if err != nil {
 		return err
 	}
-	c, err := newCounter(ctx, clusters.Management, clusters.Namespace, nil, s.report)
+	c, err := newCounter(clusters, nil, s.report)
 	if err != nil {
 		return err
 	}
@@ -94,98 +80,62 @@ func story(ctx context.Context, clusters *demo.Clusters, metricsAddress string) 
 func (s *stage) play(ctx context.Context) error {
 	first, second := s.Targets[0], s.Targets[1]
 	const planes = targets * planesPerTarget
-	var steps []demo.Step
-	for _, step := range []struct {
-		title string
-		do    func() error
-		want  sum
-	}{
-		{
-			"the Fleet starts a run for each data plane",
-			func() error { return nil },
-			sum{0, planes, planes},
-		},
-		{
-			"2 Deployments are created in target-1, and 1 in target-2",
-			func() error {
-				return errors.Join(createDeployment(ctx, first, "shop"), createDeployment(ctx, first, "cart"), createDeployment(ctx, second, "mail"))
-			},
-			sum{planesPerTarget * (2 + 1), planes, planes},
-		},
-		{
-			"1 Deployment of target-1 is deleted",
-			func() error { return deleteDeployment(ctx, first, "cart") },
-			sum{planesPerTarget * (1 + 1), planes, planes},
-		},
-		{
-			"target-1-b gets other credentials, and its run goes on; then 1 Deployment is created in target-1",
-			func() error {
-				if err := s.rotate(ctx, first, planeName(first, 1)); err != nil {
-					return err
-				}
-				return createDeployment(ctx, first, "pay")
-			},
-			sum{planesPerTarget * (2 + 1), planes, planes},
-		},
-		{
-			"target-2 stops; then another Deployment is created in target-1",
-			func() error {
-				if err := second.APIServer.Stop(); err != nil {
-					return err
-				}
-				return createDeployment(ctx, first, "cart")
-			},
-			sum{planesPerTarget * 3, planesPerTarget, planes},
-		},
-		{
-			"target-2 starts again",
-			func() error { return second.APIServer.Start(ctx) },
-			sum{planesPerTarget * (3 + 1), planes, planes},
-		},
-		{
-			"a DataPlane of target-1 is deleted",
-			func() error { return s.dataPlanes.Delete(ctx, planeName(first, 0), metav1.DeleteOptions{}) },
-			sum{planesPerTarget*(3+1) - 3, planes - 1, planes - 1},
-		},
-	} {
-		steps = append(steps, demo.Step{Title: step.title, Do: func(ctx context.Context) error {
-			err := step.do()
+	// step does something, waits until the sum is as wanted, and prints the table.
+	step := func(title string, deployments, running, planes int, do func(ctx context.Context) error) demo.Step {
+		want := sum{deployments, running, planes}
+		return demo.Step{Title: title, Do: func(ctx context.Context) error {
+			err := do(ctx)
 			if err == nil {
-				err = s.wait(ctx, step.want.String(), func() bool { return s.sum() == step.want })
+				err = s.wait(ctx, want.String(), func() bool { return s.sum() == want })
 			}
 			if err == nil {
 				s.table()
 			}
 			return err
-		}})
+		}}
 	}
-	return demo.Play(ctx, os.Stdout, steps)
+	return demo.Play(ctx, os.Stdout, []demo.Step{
+		step("the Fleet starts a run for each data plane", 0, planes, planes, func(context.Context) error { return nil }),
+		step("2 Deployments are created in target-1, and 1 in target-2", 9, planes, planes, func(ctx context.Context) error {
+			return errors.Join(createDeployment(ctx, first, "shop"), createDeployment(ctx, first, "cart"), createDeployment(ctx, second, "mail"))
+		}),
+		step("1 Deployment of target-1 is deleted", 6, planes, planes, func(ctx context.Context) error {
+			return first.Core.AppsV1().Deployments(metav1.NamespaceDefault).Delete(ctx, "cart", metav1.DeleteOptions{})
+		}),
+		step("target-1-b gets other credentials, and its run goes on; then 1 Deployment is created in target-1", 9, planes, planes, func(ctx context.Context) error {
+			if err := s.rotate(ctx, first, planeName(first, 1)); err != nil {
+				return err
+			}
+			return createDeployment(ctx, first, "pay")
+		}),
+		step("target-2 stops; then another Deployment is created in target-1", 9, planesPerTarget, planes, func(ctx context.Context) error {
+			if err := second.APIServer.Stop(); err != nil {
+				return err
+			}
+			return createDeployment(ctx, first, "cart")
+		}),
+		step("target-2 starts again", 12, planes, planes, second.APIServer.Start),
+		step("a DataPlane of target-1 is deleted", 9, planes-1, planes-1, func(ctx context.Context) error {
+			return s.DataPlanes.Delete(ctx, planeName(first, 0), metav1.DeleteOptions{})
+		}),
+	})
 }
 
 // rotate gives the user of a data plane another certificate, and waits until its run has it.
 func (s *stage) rotate(ctx context.Context, target *demo.Target, name string) error {
-	dp, err := s.DataPlane(ctx, target, name, mayCount)
+	credentials, err := target.Credentials(ctx, name)
 	if err != nil {
 		return err
 	}
-	creds := dp.Spec.KubernetesCluster.Credentials
-	if _, err := s.dataPlanes.Apply(ctx, openchoreoapply.DataPlane(name, s.Namespace).
-		WithSpec(openchoreoapply.DataPlaneSpec().WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
-			WithCredentials(openchoreoapply.APIServerCredentials().
-				WithClientCert(creds.ClientCert).WithClientKey(creds.ClientKey)))),
-		metav1.ApplyOptions{FieldManager: "rotator", Force: true}); err != nil {
+	if _, err := s.Rotate(ctx, name, credentials); err != nil {
 		return err
 	}
 	return s.wait(ctx, "a rotation", func() bool { return s.rotations == 1 })
 }
 
 func createDeployment(ctx context.Context, target *demo.Target, name string) error {
-	client, err := kubernetes.NewForConfig(target.Config())
-	if err != nil {
-		return err
-	}
 	labels := map[string]string{"app": name}
-	_, err = client.AppsV1().Deployments(metav1.NamespaceDefault).Create(ctx, &appsv1.Deployment{
+	_, err := target.Core.AppsV1().Deployments(metav1.NamespaceDefault).Create(ctx, &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: appsv1.DeploymentSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
@@ -196,12 +146,4 @@ func createDeployment(ctx context.Context, target *demo.Target, name string) err
 		},
 	}, metav1.CreateOptions{})
 	return err
-}
-
-func deleteDeployment(ctx context.Context, target *demo.Target, name string) error {
-	client, err := kubernetes.NewForConfig(target.Config())
-	if err != nil {
-		return err
-	}
-	return client.AppsV1().Deployments(metav1.NamespaceDefault).Delete(ctx, name, metav1.DeleteOptions{})
 }

@@ -45,9 +45,6 @@ const (
 	rotated fleet.State = "Rotated"
 )
 
-// patience is how long the stories wait for an event, which takes far less.
-const patience = 3 * time.Minute
-
 func (e Event) subject() string {
 	if e.Shard != nil {
 		return fmt.Sprintf("shard %d", *e.Shard)
@@ -190,8 +187,6 @@ func (b *board) table() {
 
 // wait waits until holds returns true. It calls holds with the lock held.
 func (b *board) wait(ctx context.Context, what string, holds func() bool) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("waited %s for %s", patience, what))
-	defer cancel()
 	for {
 		b.mu.Lock()
 		done, changed := holds(), b.changed
@@ -202,7 +197,7 @@ func (b *board) wait(ctx context.Context, what string, holds func() bool) error 
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
 		}
 	}
 }

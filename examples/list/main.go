@@ -26,10 +26,13 @@ import (
 )
 
 func main() {
-	demo.ProvideCluster() // delete this line in a program of your own
 	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "", "`name` of the namespace of DataPlanes (default: all)")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
+	}
+	demo.ProvideCluster() // delete this line in a program of your own
 	if err := list(context.Background(), *kubeconfig, *namespace); err != nil {
 		log.Fatal(err)
 	}

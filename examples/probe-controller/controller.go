@@ -16,6 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
@@ -58,7 +60,7 @@ func newController(dataPlanes openchoreoinformers.DataPlaneInformer, client open
 		dataPlanes: dataPlanes.Lister(), client: client, clusters: clusters, recorder: recorder, metrics: metrics, interval: o.interval,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[cache.ObjectName](o.minBackoff, o.maxBackoff),
-			workqueue.TypedRateLimitingQueueConfig[cache.ObjectName]{Name: "dataplanes", MetricsProvider: metrics.queue()}),
+			workqueue.TypedRateLimitingQueueConfig[cache.ObjectName]{Name: "dataplanes"}),
 	}
 	_, err := dataPlanes.Informer().AddEventHandler(informer.Handler(informer.Funcs{
 		OnAdd: func(dp *openchoreov1alpha1.DataPlane, _ bool) { c.enqueue(dp) },
@@ -72,9 +74,12 @@ func newController(dataPlanes openchoreoinformers.DataPlaneInformer, client open
 	return c, err
 }
 
-// enqueue adds a data plane to be probed by the next free worker. In a replica that doesn't
-// lead, each data plane waits once in the queue.
+// enqueue adds a data plane to be probed by the next free worker. A replica that doesn't lead has
+// an empty queue; run fills it.
 func (c *controller) enqueue(dp *openchoreov1alpha1.DataPlane) {
+	if !c.leading.Load() {
+		return
+	}
 	key := cache.MetaObjectToName(dp)
 	c.queue.Forget(key) // the failures of the object before this change
 	c.queue.Add(key)
@@ -85,6 +90,10 @@ func (c *controller) run(ctx context.Context, workers int) {
 	c.leading.Store(true)
 	defer c.leading.Store(false)
 	slog.Info("leading", "workers", workers)
+	dataPlanes, _ := c.dataPlanes.List(labels.Everything()) // a lister returns no error
+	for _, dp := range dataPlanes {
+		c.enqueue(dp)
+	}
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() { c.work(ctx) })
@@ -160,4 +169,51 @@ func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlan
 	}
 	c.recorder.Eventf(dp, nil, eventType, connected.Reason, "Probe", "%s", note)
 	return nil
+}
+
+// reasonNoCredentials is a reason of the condition Connected. All others are values of
+// remote.Reachability.
+const reasonNoCredentials = "NoCredentials"
+
+// probe asks the cluster of a data plane whether it is ready, for up to 15 s, and returns the
+// condition Connected. It returns an error if the result says nothing about the cluster: ctx
+// has ended, or the DataPlane was changed or deleted meanwhile.
+func (c *controller) probe(ctx context.Context, dp *openchoreov1alpha1.DataPlane) (connected metav1.Condition, err error) {
+	connected.Type = openchoreov1alpha1.DataPlaneConditionConnected
+	connected.Status = metav1.ConditionFalse
+	defer func() {
+		if err == nil {
+			c.metrics.probes.WithLabelValues(connected.Reason).Inc()
+		}
+	}()
+
+	cluster, err := c.clusters.Get(types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
+	switch {
+	case errors.Is(err, helpers.ErrNoCredentials):
+		// Later OpenChoreo releases keep no credentials in the spec.
+		connected.Status, connected.Reason, connected.Message = metav1.ConditionUnknown, reasonNoCredentials, err.Error()
+		return connected, nil
+	case remote.Classify(err) == remote.ReachabilityInvalidCredentials:
+		connected.Reason, connected.Message = string(remote.ReachabilityInvalidCredentials), err.Error()
+		return connected, nil
+	case err != nil:
+		return connected, err
+	}
+
+	start := time.Now()
+	err = cluster.Probe(ctx)
+	reachability := remote.Classify(err)
+	switch {
+	case ctx.Err() != nil:
+		return connected, ctx.Err()
+	case errors.Is(err, remote.ErrRotated), reachability == remote.ReachabilityClosed:
+		return connected, err
+	case err == nil:
+		connected.Status, connected.Message = metav1.ConditionTrue, "the API server answers"
+	default:
+		connected.Message = err.Error() // holds no secrets
+	}
+	connected.Reason = string(reachability)
+	c.metrics.duration.WithLabelValues(connected.Reason).Observe(time.Since(start).Seconds())
+	return connected, nil
 }

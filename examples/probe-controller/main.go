@@ -30,17 +30,18 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreoscheme "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/scheme"
-	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -71,16 +72,17 @@ func main() {
 	flag.DurationVar(&o.maxBackoff, "max-backoff", 5*time.Minute, "longest time between probes of a cluster that doesn't answer")
 	flag.StringVar(&o.listen, "listen", ":8080", "`address` to serve /metrics, /healthz and /readyz on")
 	flag.Parse()
-	if flag.NArg() > 0 || o.workers < 1 || o.interval <= 0 || o.minBackoff <= 0 || o.maxBackoff < o.minBackoff {
-		fmt.Fprintf(os.Stderr, "%s: unexpected argument, or a flag that is out of range\n", name)
-		flag.Usage()
-		os.Exit(2)
+	_, err := rest.InClusterConfig()
+	demonstration := kubeconfig == "" && kubeContext == "" && errors.Is(err, rest.ErrNotInCluster)
+	if flag.NArg() > 0 || o.workers < 1 || o.interval <= 0 || o.minBackoff <= 0 || o.maxBackoff < o.minBackoff || demonstration && flag.NFlag() > 0 {
+		fmt.Fprintf(os.Stderr, "%s: unexpected argument, a flag that is out of range, or other flags without --kubeconfig or --context\n", name)
+		os.Exit(1)
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	klog.SetSlogLogger(slog.Default()) // client-go's log
 
-	if _, err := rest.InClusterConfig(); kubeconfig == "" && kubeContext == "" && errors.Is(err, rest.ErrNotInCluster) {
-		os.Exit(demo.Main(name, func(ctx context.Context) error { return story(ctx, o) }))
+	if demonstration {
+		demonstrate(o) // delete these lines, and story.go, in a controller of your own
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
@@ -169,7 +171,7 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 	}
 	slog.Info("listening", "address", listener.Addr().String())
 	election := leaderelection.NewLeaderHealthzAdaptor(leaseTolerance)
-	server := newServer(metrics.registry, election.Check, dataPlanes.Informer().HasSynced)
+	server := newServer(metrics.all(), election.Check, dataPlanes.Informer().HasSynced)
 	served := make(chan error, 1)
 	go func() {
 		defer stop()
@@ -186,4 +188,66 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 		return nil
 	}
 	return lead(ctx, config, leaseNamespace, election, func(ctx context.Context) { c.run(ctx, o.workers) })
+}
+
+// The times of Kubernetes' own components.
+const (
+	leaseDuration  = 15 * time.Second
+	renewDeadline  = 10 * time.Second
+	retryPeriod    = 2 * time.Second
+	leaseTolerance = 20 * time.Second // how long /healthz tolerates a Lease that isn't renewed
+)
+
+// lead runs work while this process holds the Lease. When ctx ends, it waits for work,
+// releases the Lease, so that another replica takes over at once, and returns nil. If it
+// loses the Lease, it returns an error, and the process must end, because another one leads.
+func lead(ctx context.Context, config *rest.Config, namespace string, health *leaderelection.HealthzAdaptor, work func(context.Context)) error {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	identity := hostname + "_" + string(uuid.NewUUID())
+	// The lock has a client of its own, so that renewals never wait for other requests.
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, namespace, name,
+		resourcelock.ResourceLockConfig{Identity: identity}, config, renewDeadline)
+	if err != nil {
+		return err
+	}
+
+	// The end of this context releases the Lease; it must come after the end of work.
+	holding, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Name: name, Lock: lock, ReleaseOnCancel: true,
+		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(leading context.Context) {
+				defer release()
+				leading, cancel := context.WithCancel(leading)
+				defer cancel()
+				defer context.AfterFunc(ctx, cancel)()
+				work(leading)
+			},
+			OnStoppedLeading: func() {},
+			OnNewLeader: func(leader string) {
+				if leader != identity && leader != "" {
+					slog.Info("following", "leader", leader)
+				}
+			},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	health.SetLeaderElection(elector)
+	defer context.AfterFunc(ctx, func() {
+		if !elector.IsLeader() { // work isn't running
+			release()
+		}
+	})()
+	elector.Run(holding)
+	if ctx.Err() == nil {
+		return fmt.Errorf("the lease %s was lost", lock.Describe())
+	}
+	return nil
 }

@@ -4,12 +4,19 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/util/workqueue"
+	"k8s.io/component-base/metrics/legacyregistry"
+	_ "k8s.io/component-base/metrics/prometheus/clientgo/leaderelection" // leader_election_master_status
+	_ "k8s.io/component-base/metrics/prometheus/workqueue"               // workqueue_depth and others
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -26,7 +33,6 @@ type metrics struct {
 
 func newMetrics() *metrics {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	factory := promauto.With(registry)
 	return &metrics{
 		registry: registry,
@@ -42,6 +48,11 @@ func newMetrics() *metrics {
 	}
 }
 
+// all adds the metrics of Kubernetes components: of the process, Go, the queue and the leader.
+func (m *metrics) all() prometheus.Gatherer {
+	return prometheus.Gatherers{m.registry, legacyregistry.DefaultGatherer}
+}
+
 // dataPlaneCollector reads the informer's cache at each scrape, so that deleted data planes
 // have no metrics. Only the leader reports data planes; otherwise sums over replicas would be
 // wrong.
@@ -51,8 +62,6 @@ type dataPlaneCollector struct {
 }
 
 var (
-	leaderDesc = prometheus.NewDesc("leader_election_master_status",
-		"1 if this replica leads, 0 if it does not.", nil, prometheus.Labels{"name": name})
 	connectedDesc = prometheus.NewDesc("dataplane_connected",
 		"1 if the condition Connected is True, 0 if it is False; absent while it is unknown.", []string{"namespace", "name"}, nil)
 	expiryDesc = prometheus.NewDesc("dataplane_client_certificate_expiry_seconds",
@@ -61,83 +70,60 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *dataPlaneCollector) Describe(descs chan<- *prometheus.Desc) {
-	descs <- leaderDesc
 	descs <- connectedDesc
 	descs <- expiryDesc
 }
 
 // Collect implements prometheus.Collector.
 func (c *dataPlaneCollector) Collect(out chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
-	}
 	if !c.leading() {
-		gauge(leaderDesc, 0)
 		return
 	}
-	gauge(leaderDesc, 1)
 	dataPlanes, _ := c.dataPlanes.List(labels.Everything()) // a lister returns no error
 	for _, dp := range dataPlanes {
+		gauge := func(desc *prometheus.Desc, value float64) {
+			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, dp.Namespace, dp.Name)
+		}
 		switch helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionConnected).Status {
 		case metav1.ConditionTrue:
-			gauge(connectedDesc, 1, dp.Namespace, dp.Name)
+			gauge(connectedDesc, 1)
 		case metav1.ConditionFalse:
-			gauge(connectedDesc, 0, dp.Namespace, dp.Name)
+			gauge(connectedDesc, 0)
 		}
 		if expiry, err := helpers.CertificateExpiry(dp); err == nil {
-			gauge(expiryDesc, float64(expiry.Unix()), dp.Namespace, dp.Name)
+			gauge(expiryDesc, float64(expiry.Unix()))
 		}
 	}
 }
 
-// queue returns the metrics of a workqueue, named as in Kubernetes.
-func (m *metrics) queue() workqueue.MetricsProvider { return queueMetrics{promauto.With(m.registry)} }
-
-type queueMetrics struct{ factory promauto.Factory }
-
-func (q queueMetrics) NewDepthMetric(queue string) workqueue.GaugeMetric {
-	return q.gauge(queue, "depth", "Items that wait.")
-}
-
-func (q queueMetrics) NewAddsMetric(queue string) workqueue.CounterMetric {
-	return q.counter(queue, "adds_total", "Items that were added.")
-}
-
-func (q queueMetrics) NewRetriesMetric(queue string) workqueue.CounterMetric {
-	return q.counter(queue, "retries_total", "Items that were added again after a failure.")
-}
-
-func (q queueMetrics) NewLatencyMetric(queue string) workqueue.HistogramMetric {
-	return q.histogram(queue, "queue_duration_seconds", "How long items waited.")
-}
-
-func (q queueMetrics) NewWorkDurationMetric(queue string) workqueue.HistogramMetric {
-	return q.histogram(queue, "work_duration_seconds", "How long the work on an item took.")
-}
-
-func (q queueMetrics) NewUnfinishedWorkSecondsMetric(queue string) workqueue.SettableGaugeMetric {
-	return q.gauge(queue, "unfinished_work_seconds", "How long all unfinished work has taken so far, in total.")
-}
-
-func (q queueMetrics) NewLongestRunningProcessorSecondsMetric(queue string) workqueue.SettableGaugeMetric {
-	return q.gauge(queue, "longest_running_processor_seconds", "How long the longest unfinished work has taken so far.")
-}
-
-func (q queueMetrics) gauge(queue, metric, help string) prometheus.Gauge {
-	return q.factory.NewGauge(prometheus.GaugeOpts(queueOpts(queue, metric, help)))
-}
-
-func (q queueMetrics) counter(queue, metric, help string) prometheus.Counter {
-	return q.factory.NewCounter(prometheus.CounterOpts(queueOpts(queue, metric, help)))
-}
-
-func (q queueMetrics) histogram(queue, metric, help string) prometheus.Histogram {
-	opts := queueOpts(queue, metric, help)
-	return q.factory.NewHistogram(prometheus.HistogramOpts{
-		Subsystem: opts.Subsystem, Name: opts.Name, Help: opts.Help, ConstLabels: opts.ConstLabels,
+// newServer serves the metrics and the probes of the kubelet. /healthz fails if this replica
+// leads and can't renew its Lease; /readyz fails until the informer's cache is filled.
+// Replicas that don't lead pass both.
+func newServer(metrics prometheus.Gatherer, alive func(*http.Request) error, ready func() bool) *http.Server {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if err := alive(r); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprintln(w, "ok")
 	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !ready() {
+			http.Error(w, "the cache of DataPlanes is not filled yet", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 }
 
-func queueOpts(queue, metric, help string) prometheus.Opts {
-	return prometheus.Opts{Subsystem: "workqueue", Name: metric, Help: help, ConstLabels: prometheus.Labels{"name": queue}}
+// closeServer returns the error of a server that ended before it was closed.
+func closeServer(server *http.Server, served <-chan error) error {
+	_ = server.Close()
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }

@@ -10,8 +10,8 @@
 // connection while the credentials are rotated, and writes the conditions of the DataPlane.
 //
 // Both clusters are control planes that it starts on this machine and removes at the end.
-// With --kubeconfig or --context, an existing cluster is the management cluster; the
-// quickstart removes everything that it has created there.
+// With --kubeconfig or --context, an existing cluster that serves DataPlanes is the management
+// cluster; the quickstart works in a namespace of its own there, and removes it.
 //
 // Ctrl-C ends it early, and everything is removed too. A second Ctrl-C ends it at once:
 // temporary files and the objects in an existing cluster stay. The control planes end with
@@ -26,32 +26,30 @@ import (
 	"os"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
+
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 )
 
 func main() {
 	var flags demo.Flags
-	flags.RegisterCluster(flag.CommandLine)
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "quickstart: unexpected argument %q\n", flag.Arg(0))
-		flag.Usage()
-		os.Exit(2)
-	}
-	os.Exit(demo.Main("quickstart", func(ctx context.Context) (err error) {
-		q := &quickstart{flags: flags}
-		defer func() { err = errors.Join(err, q.cleanUp()) }()
-		return q.run(ctx)
-	}))
+	flags.Register(flag.CommandLine)
+	demo.Parse(flag.CommandLine)
+	os.Exit(demo.Run("quickstart", &flags, 1, run))
 }
 
-// run takes the steps one by one, until one fails.
-func (q *quickstart) run(ctx context.Context) error {
-	fmt.Println("\nDataPlane SDK quickstart")
+func run(ctx context.Context, clusters *demo.Clusters) (err error) {
+	fmt.Println("DataPlane SDK quickstart: one cluster to manage data planes, and one to be a data plane")
+	q := &quickstart{stopWatching: func() {}}
+	namespace := "dataplane-quickstart-" + rand.String(5)
+	defer func() { err = errors.Join(err, q.cleanUp(clusters, namespace)) }()
+	if q.Clusters, err = clusters.InNamespace(ctx, namespace); err != nil {
+		return err
+	}
 	if err := demo.Play(ctx, os.Stdout, []demo.Step{
-		{Title: "Get two clusters: one to manage data planes, one to be a data plane", Do: q.getClusters, Limit: 24 * time.Hour /* it may build their binaries */},
-		{Title: "Install the CustomResourceDefinition of DataPlane in the management cluster", Do: q.installCRD},
-		{Title: "Create a user in the target cluster with rights in one namespace only", Do: q.addDeployer},
+		{Title: "Create a user in the target cluster with few rights", Do: q.addDeployer},
 		{Title: "Watch for DataPlanes with a shared informer, and create one", Do: q.createDataPlane},
 		{Title: "Read the DataPlane from the informer's cache", Do: q.readFromLister},
 		{Title: "Set a field by server-side apply; another manager gets a conflict", Do: q.apply},
@@ -64,5 +62,25 @@ func (q *quickstart) run(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("\nDone: the DataPlane was created, watched, changed, used, rotated and evaluated.")
+	fmt.Println("Next: go -C examples run ./connect, which you can rotate, or ./fleet; examples/README.md lists all.")
+	return nil
+}
+
+// cleanUp removes what the steps created in the management cluster.
+func (q *quickstart) cleanUp(clusters *demo.Clusters, namespace string) error {
+	if q.cluster != nil {
+		q.cluster.Close()
+	}
+	q.stopWatching()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, err := range []error{
+		clusters.Client.OpenChoreoV1alpha1().DataPlanes(namespace).Delete(ctx, dataPlaneName, metav1.DeleteOptions{}),
+		clusters.Core.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{}),
+	} {
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("%w: %w", demo.ErrCleanUp, err)
+		}
+	}
 	return nil
 }

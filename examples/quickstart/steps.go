@@ -4,35 +4,30 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/apimachinery/pkg/util/wait"
 	applyappsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
-	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -43,145 +38,44 @@ import (
 const (
 	// dataPlaneName is the object in the management cluster.
 	dataPlaneName = "production-dataplane"
-	// workloads is the namespace of the target cluster that the DataPlane's users may change.
-	workloads = "workloads"
-	// deployers is the group of the DataPlane's users in the target cluster.
-	deployers = "deployers"
+	// workloads is the namespace for workloads in the target cluster.
+	workloads = "default"
 	// fieldManager owns the fields that the quickstart applies.
 	fieldManager = "quickstart"
 )
 
 // quickstart holds the results of earlier steps.
 type quickstart struct {
-	flags demo.Flags
-
-	managementConfig *rest.Config
-	targetPlane      *controlplane.ControlPlane
-
-	// Of the management cluster.
-	crds       dynamic.ResourceInterface
-	client     openchoreoclient.Interface
-	namespace  string // of the DataPlane
-	dataPlanes openchoreotyped.DataPlaneInterface
-	lister     openchoreolisters.DataPlaneNamespaceLister
-
-	// Of the target cluster.
-	deployer *controlplane.User   // the first user of the DataPlane
-	cluster  *remote.Cluster      // the connection of the DataPlane
-	target   kubernetes.Interface // a client on that connection
-
-	undo []func(context.Context) error
+	*demo.Clusters
+	stopWatching func()
+	lister       openchoreolisters.DataPlaneNamespaceLister
+	credentials  openchoreov1alpha1.APIServerCredentials // of the first user of the DataPlane
+	cluster      *remote.Cluster                         // the connection of the DataPlane
+	target       kubernetes.Interface                    // a client on that connection
 }
 
-func (q *quickstart) installCRD(ctx context.Context) error {
-	core, err := kubernetes.NewForConfig(q.managementConfig)
-	if err != nil {
-		return err
-	}
-	definitions, err := dynamic.NewForConfig(q.managementConfig)
-	if err != nil {
-		return err
-	}
-	if q.client, err = openchoreoclient.NewForConfig(q.managementConfig); err != nil {
-		return err
-	}
-
-	namespaces := core.CoreV1().Namespaces()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "dataplane-quickstart-"}}
-	if err := q.create(ctx, func(ctx context.Context) (err error) {
-		namespace, err = namespaces.Create(ctx, namespace, metav1.CreateOptions{})
-		return err
-	}, func(ctx context.Context) error {
-		return namespaces.Delete(ctx, namespace.Name, metav1.DeleteOptions{})
-	}); err != nil {
-		return err
-	}
-	q.namespace = namespace.Name
-	q.dataPlanes = q.client.OpenChoreoV1alpha1().DataPlanes(q.namespace)
-
-	q.crds = definitions.Resource(schema.GroupVersionResource{
-		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
-	})
-	crd := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal(crds.DataPlane(), &crd.Object); err != nil {
-		return err
-	}
-	err = q.create(ctx, func(ctx context.Context) (err error) {
-		crd, err = q.crds.Create(ctx, crd, metav1.CreateOptions{})
-		return err
-	}, func(ctx context.Context) error {
-		return q.deleteCRD(ctx, crd.GetUID())
-	})
-	if apierrors.IsAlreadyExists(err) {
-		line("%s exists already; the quickstart leaves it as it is", crds.DataPlaneName)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := q.listDataPlanes(ctx, q.namespace); err != nil {
-		return err
-	}
-	line("%s is installed and served", crds.DataPlaneName)
-	return nil
-}
-
-// listDataPlanes returns at least one DataPlane if there are any. It waits until the API
-// server serves them, which is a moment after the definition was created.
-func (q *quickstart) listDataPlanes(ctx context.Context, namespace string) ([]openchoreov1alpha1.DataPlane, error) {
-	var list *openchoreov1alpha1.DataPlaneList
-	err := eventually(ctx, "the API server to serve DataPlanes", func(ctx context.Context) (_ bool, err error) {
-		list, err = q.client.OpenChoreoV1alpha1().DataPlanes(namespace).List(ctx, metav1.ListOptions{Limit: 1})
-		if apierrors.IsNotFound(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsTooManyRequests(err) {
-			return false, nil
-		}
-		return err == nil, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return list.Items, nil
-}
-
-func (q *quickstart) addDeployer(ctx context.Context) error {
-	var err error
-	if q.deployer, err = q.targetPlane.AddUser("openchoreo-deployer", deployers); err != nil {
-		return err
-	}
-	admin, err := kubernetes.NewForConfig(q.targetPlane.Config())
-	if err != nil {
-		return err
-	}
-	_, err = admin.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: workloads}}, metav1.CreateOptions{})
-	if err != nil {
-		return err
-	}
-	named := metav1.ObjectMeta{Name: "deployer"}
+// mayDeploy are the rights of the DataPlane's users in the target cluster.
+func mayDeploy() []rbacv1.PolicyRule {
 	verbs := []string{"get", "list", "watch", "create", "update", "patch", "delete"}
-	_, err = admin.RbacV1().Roles(workloads).Create(ctx, &rbacv1.Role{ObjectMeta: named, Rules: []rbacv1.PolicyRule{
+	return []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: verbs},
 		{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: verbs},
-	}}, metav1.CreateOptions{})
+	}
+}
+
+func (q *quickstart) addDeployer(ctx context.Context) (err error) {
+	q.credentials, err = q.Targets[0].Credentials(ctx, "openchoreo-deployer", mayDeploy()...)
 	if err != nil {
 		return err
 	}
-	_, err = admin.RbacV1().RoleBindings(workloads).Create(ctx, &rbacv1.RoleBinding{
-		ObjectMeta: named,
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "deployer"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.GroupKind, APIGroup: rbacv1.GroupName, Name: deployers}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return err
-	}
-	line("user %q of group %q has a client certificate", q.deployer.Name, deployers)
-	line("the group may change config maps and deployments in namespace %q", workloads)
+	line("user openchoreo-deployer has a client certificate, and may change config maps and deployments")
 	return nil
 }
 
 func (q *quickstart) createDataPlane(ctx context.Context) error {
-	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(q.client, 0, openchoreoinformers.WithNamespace(q.namespace))
+	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(q.Client, 0, openchoreoinformers.WithNamespace(q.Namespace))
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
-	q.lister = dataPlanes.Lister().DataPlanes(q.namespace)
+	q.lister = dataPlanes.Lister().DataPlanes(q.Namespace)
 	arrived := make(chan string, 10) // the namespace is new and has no others
 	if _, err := dataPlanes.Informer().AddEventHandler(informer.Handler(informer.Funcs{
 		OnAdd: func(dp *openchoreov1alpha1.DataPlane, _ bool) { arrived <- dp.Name },
@@ -190,38 +84,18 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 	}
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the clean-up
 	factory.StartWithContext(watching)
-	q.onCleanUp(func(context.Context) error {
+	q.stopWatching = func() {
 		stop()
 		factory.Shutdown()
-		return nil
-	})
+	}
 	if err := factory.WaitForCacheSyncWithContext(ctx).AsError(); err != nil {
 		return err
 	}
 	line("informer: synced, %d DataPlanes", len(dataPlanes.Informer().GetStore().ListKeys()))
 
-	credentials, err := helpers.CredentialsFor(q.deployer.Config())
+	dp := demo.NewDataPlane(q.Namespace, dataPlaneName, "production-cluster", q.credentials)
+	dp, err := q.DataPlanes.Create(ctx, dp, metav1.CreateOptions{FieldManager: "operator"})
 	if err != nil {
-		return err
-	}
-	dp := &openchoreov1alpha1.DataPlane{
-		ObjectMeta: metav1.ObjectMeta{Name: dataPlaneName},
-		Spec: openchoreov1alpha1.DataPlaneSpec{
-			KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{
-				Name:        "production-cluster",
-				Credentials: credentials,
-			},
-			Registry: openchoreov1alpha1.Registry{Prefix: "docker.io/myorg"},
-			Gateway: openchoreov1alpha1.GatewaySpec{
-				PublicVirtualHost:       "api.example.com",
-				OrganizationVirtualHost: "internal.example.com",
-			},
-		},
-	}
-	if err := q.create(ctx, func(ctx context.Context) (err error) {
-		dp, err = q.dataPlanes.Create(ctx, dp, metav1.CreateOptions{FieldManager: "operator"})
-		return err
-	}, q.deleteDataPlane); err != nil {
 		return fmt.Errorf("does the cluster serve DataPlanes of another OpenChoreo release? %w", err)
 	}
 	line("created:  %s/%s, generation %d", dp.Namespace, dp.Name, dp.Generation)
@@ -246,19 +120,15 @@ func (q *quickstart) readFromLister(context.Context) error {
 }
 
 func (q *quickstart) apply(ctx context.Context) error {
-	secretRef := func(name string) *openchoreoapply.DataPlaneApplyConfiguration {
-		return openchoreoapply.DataPlane(dataPlaneName, q.namespace).WithSpec(openchoreoapply.DataPlaneSpec().
-			WithRegistry(openchoreoapply.Registry().WithSecretRef(name)))
-	}
-	applied, err := q.dataPlanes.Apply(ctx, secretRef("registry-credentials"), metav1.ApplyOptions{FieldManager: fieldManager})
+	applied, err := q.applySecretRef(ctx, "registry-credentials", fieldManager)
 	if err != nil {
 		return err
 	}
 	line("%s applied    spec.registry.secretRef=%s; the rest of the spec has not changed", fieldManager, applied.Spec.Registry.SecretRef)
 
-	_, err = q.dataPlanes.Apply(ctx, secretRef("other-credentials"), metav1.ApplyOptions{FieldManager: "somebody-else"})
+	_, err = q.applySecretRef(ctx, "other-credentials", "somebody-else")
 	if !apierrors.IsConflict(err) {
-		return fmt.Errorf("want a conflict between field managers, got %w", orNoError(err))
+		return fmt.Errorf("want a conflict between field managers, got %w", cmp.Or(err, errors.New("no error")))
 	}
 	line("somebody-else failed  %v", err)
 
@@ -270,6 +140,13 @@ func (q *quickstart) apply(ctx context.Context) error {
 	return nil
 }
 
+// applySecretRef applies one field. Server-side apply leaves all others alone.
+func (q *quickstart) applySecretRef(ctx context.Context, name, manager string) (*openchoreov1alpha1.DataPlane, error) {
+	return q.DataPlanes.Apply(ctx, openchoreoapply.DataPlane(dataPlaneName, q.Namespace).
+		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithSecretRef(name))),
+		metav1.ApplyOptions{FieldManager: manager})
+}
+
 func (q *quickstart) deploy(ctx context.Context) error {
 	dp, err := q.lister.Get(dataPlaneName)
 	if err != nil {
@@ -278,10 +155,6 @@ func (q *quickstart) deploy(ctx context.Context) error {
 	if q.cluster, err = remote.NewCluster(dp, remote.Options{}); err != nil {
 		return err
 	}
-	q.onCleanUp(func(context.Context) error {
-		q.cluster.Close()
-		return nil
-	})
 	config := q.cluster.Config()
 	if q.target, err = kubernetes.NewForConfigAndClient(config, q.cluster.HTTPClient()); err != nil {
 		return err
@@ -303,7 +176,7 @@ func (q *quickstart) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	line("deployed Deployment %s/%s, image %s", deployment.Namespace, deployment.Name, image(deployment))
+	line("deployed Deployment %s/%s, image %s", deployment.Namespace, deployment.Name, deployment.Spec.Template.Spec.Containers[0].Image)
 	return nil
 }
 
@@ -326,15 +199,10 @@ func greeter(registry string) *applyappsv1.DeploymentApplyConfiguration {
 			WithContainers(applycorev1.Container().WithName("greeter").WithImage(registry + "/greeter:1.0")))))
 }
 
-func image(deployment *appsv1.Deployment) string {
-	return deployment.Spec.Template.Spec.Containers[0].Image
-}
-
 func (q *quickstart) tryForbidden(ctx context.Context) error {
-	_, err := q.target.CoreV1().ConfigMaps("kube-system").Apply(ctx,
-		applycorev1.ConfigMap("greeting", "kube-system"), metav1.ApplyOptions{FieldManager: fieldManager})
+	_, err := q.target.CoreV1().Secrets(workloads).Apply(ctx, applycorev1.Secret("greeting", workloads), metav1.ApplyOptions{FieldManager: fieldManager})
 	if !apierrors.IsForbidden(err) {
-		return fmt.Errorf("want the target cluster to forbid it, got %w", orNoError(err))
+		return fmt.Errorf("want the target cluster to forbid it, got %w", cmp.Or(err, errors.New("no error")))
 	}
 	line("%v", err)
 	return nil
@@ -358,19 +226,12 @@ func (q *quickstart) rotate(ctx context.Context) error {
 		return err
 	}
 
-	successor, err := q.targetPlane.AddUser("openchoreo-successor", deployers)
+	const successor = "openchoreo-successor"
+	credentials, err := q.Targets[0].Credentials(ctx, successor, mayDeploy()...)
 	if err != nil {
 		return err
 	}
-	credentials, err := helpers.CredentialsFor(successor.Config())
-	if err != nil {
-		return err
-	}
-	if _, err := q.dataPlanes.Apply(ctx, openchoreoapply.DataPlane(dataPlaneName, q.namespace).
-		WithSpec(openchoreoapply.DataPlaneSpec().WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
-			WithCredentials(openchoreoapply.APIServerCredentials().
-				WithClientCert(credentials.ClientCert).WithClientKey(credentials.ClientKey)))),
-		metav1.ApplyOptions{FieldManager: "rotator", Force: true}); err != nil {
+	if _, err := q.Rotate(ctx, dataPlaneName, credentials); err != nil {
 		return err
 	}
 	dp, err := q.waitForCache(ctx, func(dp *openchoreov1alpha1.DataPlane) bool {
@@ -388,8 +249,8 @@ func (q *quickstart) rotate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if user != successor.Name {
-		return fmt.Errorf("the target cluster sees user %q after the rotation, not %q", user, successor.Name)
+	if user != successor {
+		return fmt.Errorf("the target cluster sees user %q after the rotation, not %q", user, successor)
 	}
 	line("the same client is user %q now", user)
 	if _, err := q.target.CoreV1().ConfigMaps(workloads).Apply(ctx,
@@ -424,7 +285,7 @@ func (q *quickstart) reportConditions(ctx context.Context) error {
 	}
 	// The patch keeps conditions of other controllers, and all fields that this program's
 	// types lack. An update of the status would erase those.
-	updated, err := helpers.PatchConditions(ctx, q.dataPlanes, dp, []metav1.Condition{
+	updated, err := helpers.PatchConditions(ctx, q.DataPlanes, dp, []metav1.Condition{
 		{
 			Type: openchoreov1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue,
 			Reason: "Deployed", Message: "the target cluster accepted a deployment",
@@ -446,9 +307,7 @@ func (q *quickstart) reportConditions(ctx context.Context) error {
 
 func (q *quickstart) outdateConditions(ctx context.Context) error {
 	const secretRef = "other-registry-credentials"
-	if _, err := q.dataPlanes.Apply(ctx, openchoreoapply.DataPlane(dataPlaneName, q.namespace).
-		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithSecretRef(secretRef))),
-		metav1.ApplyOptions{FieldManager: fieldManager}); err != nil {
+	if _, err := q.applySecretRef(ctx, secretRef, fieldManager); err != nil {
 		return err
 	}
 	dp, err := q.waitForCache(ctx, func(dp *openchoreov1alpha1.DataPlane) bool { return dp.Spec.Registry.SecretRef == secretRef })
@@ -465,17 +324,26 @@ func (q *quickstart) outdateConditions(ctx context.Context) error {
 
 // waitForCache waits until the informer's cache has a change, and returns the DataPlane.
 func (q *quickstart) waitForCache(ctx context.Context, changed func(*openchoreov1alpha1.DataPlane) bool) (dp *openchoreov1alpha1.DataPlane, err error) {
-	err = eventually(ctx, "the informer to see the change", func(context.Context) (_ bool, err error) {
+	err = wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(context.Context) (_ bool, err error) {
 		dp, err = q.lister.Get(dataPlaneName)
 		return err == nil && changed(dp), err
 	})
 	return dp, err
 }
 
-// orNoError returns an error even if err is nil, for errors that were expected.
-func orNoError(err error) error {
-	if err == nil {
-		return errors.New("no error")
+func line(format string, args ...any) { fmt.Printf("      "+format+"\n", args...) }
+
+// table prints a line for each condition type.
+func table(report helpers.Report) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "      CONDITION\tVERDICT\tCODE\tREPORTED\tOBSERVED\tREASON\tMESSAGE")
+	for _, v := range report.Verdicts() {
+		observed := "-"
+		if v.ObservedGeneration > 0 {
+			observed = fmt.Sprintf("%d of %d", v.ObservedGeneration, report.Generation)
+		}
+		fmt.Fprintf(w, "      %s\t%s\t%s\t%s\t%s\t%s\t%q\n", v.Type, v.Status, v.Code,
+			cmp.Or(string(v.Reported), "-"), observed, cmp.Or(v.Reason, "-"), v.Message)
 	}
-	return err
+	_ = w.Flush()
 }

@@ -29,7 +29,6 @@ import (
 )
 
 func main() {
-	demo.ProvideCluster() // delete this line in a program of your own
 	var dp openchoreov1alpha1.DataPlane
 	kubeconfig := flag.String("kubeconfig", "", "`file` with both clusters (default: that of kubectl); its current context stores the DataPlane")
 	contextName := flag.String("context", "", "`name` of the context of the cluster to register (default: the current context)")
@@ -39,11 +38,15 @@ func main() {
 	flag.StringVar(&dp.Spec.Gateway.PublicVirtualHost, "public-host", "", "virtual `host` of public endpoints")
 	flag.StringVar(&dp.Spec.Gateway.OrganizationVirtualHost, "organization-host", "", "virtual `host` of endpoints of the organization")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
+	}
 	for _, required := range []string{"name", "registry", "public-host", "organization-host"} {
 		if flag.Lookup(required).Value.String() == "" {
 			log.Fatalf("--%s is required", required)
 		}
 	}
+	demo.ProvideCluster() // delete this line in a program of your own
 	if err := register(context.Background(), &dp, *kubeconfig, *contextName); err != nil {
 		log.Fatal(err)
 	}

@@ -24,12 +24,15 @@ import (
 )
 
 func main() {
-	demo.ProvideCluster() // delete this line in a program of your own
 	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "default", "`name` of the namespace of the DataPlane")
 	name := flag.String("name", "production", "`name` of the DataPlane, which may not exist yet")
 	timeout := flag.Duration("timeout", 30*time.Second, "how long to wait")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
+	}
+	demo.ProvideCluster(demo.IsCreatedLater) // delete this line in a program of your own
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	err := waitUntilReady(ctx, *kubeconfig, *namespace, *name)
 	cancel()

@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -113,36 +114,31 @@ func added(dp *openchoreov1alpha1.DataPlane, initial bool) (Event, error) {
 	return event, err
 }
 
-// modified also reports whether anything differs. single means that a single write turned
-// before into after.
-func modified(before, after *openchoreov1alpha1.DataPlane, single bool) (event Event, different bool, err error) {
+func modified(before, after *openchoreov1alpha1.DataPlane) (event Event, err error) {
 	event = newEvent(watch.Modified, after)
 	event.Transitions = transitions(helpers.Evaluate(before), helpers.Evaluate(after))
-	event.Changes, err = changes(before, after, single)
-	return event, len(event.Transitions)+len(event.Changes) > 0, err
+	event.Changes, err = changes(before, after)
+	return event, err
 }
 
 func transitions(before, after helpers.Report) []Transition {
 	var result []Transition
-	compare := func(conditionType string) {
-		from, to := before.Verdict(conditionType), after.Verdict(conditionType)
-		t := Transition{Type: conditionType, From: State{from.Status, from.Code}, To: State{to.Status, to.Code}}
+	compared := map[string]bool{}
+	for _, verdict := range append(after.Verdicts(), before.Verdicts()...) { // types that are no longer reported come last
+		if compared[verdict.Type] {
+			continue
+		}
+		compared[verdict.Type] = true
+		from, to := before.Verdict(verdict.Type), after.Verdict(verdict.Type)
+		t := Transition{Type: verdict.Type, From: State{from.Status, from.Code}, To: State{to.Status, to.Code}}
 		if t.From != t.To {
 			result = append(result, t)
-		}
-	}
-	for _, verdict := range after.Verdicts() {
-		compare(verdict.Type)
-	}
-	for _, verdict := range before.Verdicts() { // types that are no longer reported
-		if !slices.ContainsFunc(after.Verdicts(), func(v helpers.Verdict) bool { return v.Type == verdict.Type }) {
-			compare(verdict.Type)
 		}
 	}
 	return result
 }
 
-func changes(before, after *openchoreov1alpha1.DataPlane, single bool) ([]Change, error) {
+func changes(before, after *openchoreov1alpha1.DataPlane) ([]Change, error) {
 	fields, err := fieldset.Changed(before, after)
 	if err != nil {
 		return nil, err
@@ -157,13 +153,10 @@ func changes(before, after *openchoreov1alpha1.DataPlane, single bool) ([]Change
 				continue // it only counts changes of the spec, which are listed
 			}
 			change := Change{Path: path, Type: group.changeType}
-			switch {
-			case change.Type != Removed:
-				if change.Managers, err = fieldset.Managers(after, path); err != nil {
-					return nil, err
-				}
-			case single:
+			if change.Type == Removed {
 				change.Managers = writers(before, after)
+			} else if change.Managers, err = fieldset.Managers(after, path); err != nil {
+				return nil, err
 			}
 			result = append(result, change)
 		}
@@ -172,25 +165,23 @@ func changes(before, after *openchoreov1alpha1.DataPlane, single bool) ([]Change
 	return result, nil
 }
 
-// writers returns the manager whose single write turned before into after: its entry in the
-// managed fields has another time. The API server doesn't touch the times of other managers,
-// even if they lose fields. writers returns nil if no entry tells: if the manager only
+// entryOf returns what tells the entries of managed fields apart.
+func entryOf(e metav1.ManagedFieldsEntry) string {
+	return strings.Join([]string{e.Manager, e.Subresource, e.APIVersion, string(e.Operation)}, "|")
+}
+
+// writers returns the manager that turned before into after: its entry in the managed fields has
+// another time. The API server doesn't touch the times of other managers, even if they lose fields.
+// writers returns nil if there were several, or if no entry has another time: the manager only
 // removed fields by an update, or wrote twice within a second, the precision of the times.
 func writers(before, after *openchoreov1alpha1.DataPlane) []string {
-	type key struct {
-		manager, subresource, apiVersion string
-		operation                        metav1.ManagedFieldsOperationType
-	}
-	keyOf := func(entry metav1.ManagedFieldsEntry) key {
-		return key{entry.Manager, entry.Subresource, entry.APIVersion, entry.Operation}
-	}
-	times := map[key]*metav1.Time{}
+	times := map[string]*metav1.Time{}
 	for _, entry := range before.ManagedFields {
-		times[keyOf(entry)] = entry.Time
+		times[entryOf(entry)] = entry.Time
 	}
 	var result []string
 	for _, entry := range after.ManagedFields {
-		if entry.Time != nil && !entry.Time.Equal(times[keyOf(entry)]) {
+		if entry.Time != nil && !entry.Time.Equal(times[entryOf(entry)]) {
 			result = append(result, entry.Manager)
 		}
 	}

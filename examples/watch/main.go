@@ -24,13 +24,9 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
-	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
@@ -39,62 +35,35 @@ import (
 func main() {
 	var flags demo.Flags
 	flags.Register(flag.CommandLine)
-	var all bool
-	flag.BoolVar(&all, "A", false, "watch all namespaces")
-	flag.BoolVar(&all, "all-namespaces", false, "the same as -A")
-	printer := newTextPrinter(os.Stdout, false)
+	flags.RegisterNamespace(flag.CommandLine)
+	flag.BoolVar(&flags.All, "A", false, "watch all namespaces")
+	flag.BoolVar(&flags.All, "all-namespaces", false, "the same as -A")
+	printer := textPrinter(os.Stdout, false)
 	flag.Func("o", "output `format`: text, wide or json (default text)", func(format string) error {
 		switch format {
 		case "text":
-			printer = newTextPrinter(os.Stdout, false)
 		case "wide":
-			printer = newTextPrinter(os.Stdout, true)
+			printer = textPrinter(os.Stdout, true)
 		case "json":
-			printer = newJSONPrinter(os.Stdout)
+			printer = jsonPrinter(os.Stdout)
 		default:
 			return errors.New("want text, wide or json")
 		}
 		return nil
 	})
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "watch: unexpected argument %q\n", flag.Arg(0))
-		flag.Usage()
-		os.Exit(2)
-	}
+	demo.Parse(flag.CommandLine)
 
-	// The program itself reports errors of the watch.
-	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
-	// If the reader of the output ends, as head does, the next write fails and the program
-	// ends in order.
-	signal.Ignore(syscall.SIGPIPE)
-
-	os.Exit(demo.Main("watch", func(ctx context.Context) error { return run(ctx, &flags, all, printer) }))
-}
-
-func run(ctx context.Context, flags *demo.Flags, all bool, printer printFunc) (err error) {
-	clusters, err := demo.Start(ctx, flags, 0, os.Stderr)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, clusters.Stop()) }()
-
-	namespace := clusters.Namespace
-	if all {
-		namespace = metav1.NamespaceAll
-	}
-	w := &watcher{config: clusters.Management, namespace: namespace, print: printer, trouble: &trouble{stderr: os.Stderr}}
-	if flags.Existing() {
-		return w.run(ctx, func(ctx context.Context) error {
-			<-ctx.Done()
-			return ctx.Err()
-		})
-	}
-	s, err := newStory(clusters, os.Stderr)
-	if err != nil {
-		return err
-	}
-	w.handled = s.handled
-	return w.run(ctx, s.play)
+	klog.SetLogger(logr.Discard()) // the program itself reports errors of the watch
+	os.Exit(demo.Run("watch", &flags, 0, func(ctx context.Context, clusters *demo.Clusters) error {
+		w := &watcher{config: clusters.Management, namespace: clusters.Watched, print: printer}
+		if clusters.Plane == nil { // an existing cluster
+			return w.run(ctx, func(ctx context.Context) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+		}
+		s := &story{Clusters: clusters, handled: make(chan struct{})}
+		w.handled = s.handled
+		return w.run(ctx, s.play)
+	}))
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -16,19 +15,16 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// printFunc prints an event.
-type printFunc func(Event) error
-
-// newJSONPrinter writes a line for each event.
-func newJSONPrinter(out io.Writer) printFunc {
+// jsonPrinter writes a line for each event.
+func jsonPrinter(out io.Writer) func(Event) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
 	return func(event Event) error { return encoder.Encode(event) }
 }
 
-// newTextPrinter writes for people. The wide format adds the target cluster, the generation,
+// textPrinter writes for people. The wide format adds the target cluster, the generation,
 // and the reasons of conditions.
-func newTextPrinter(out io.Writer, wide bool) printFunc {
+func textPrinter(out io.Writer, wide bool) func(Event) error {
 	columns := []string{"TIME", "EVENT", "DATAPLANE", "READY", "CONNECTED", "GATEWAY"}
 	if wide {
 		columns = append(columns, "GENERATION", "CLUSTER")
@@ -54,7 +50,7 @@ func newTextPrinter(out io.Writer, wide bool) printFunc {
 			}
 			text.WriteString("\n")
 		}
-		for _, change := range grouped(event.Changes) {
+		for _, change := range event.Changes {
 			fmt.Fprintf(&text, "%10s%s %s", "", change.Type, change.Path)
 			if len(change.Managers) > 0 {
 				text.WriteString(" by " + strings.Join(change.Managers, ", "))
@@ -100,35 +96,6 @@ func because(event Event, conditionType string) string {
 		return ", " + verdict.Reason
 	}
 	return ", " + verdict.Reason + ": " + printable(verdict.Message)
-}
-
-// grouped joins the paths of neighbouring fields that were changed in the same way by the
-// same managers, as in ".spec.registry.{prefix,secretRef}".
-func grouped(changes []Change) []Change {
-	var result []Change
-	for i := 0; i < len(changes); {
-		parent, name := split(changes[i].Path)
-		names := []string{name}
-		group := changes[i]
-		for i++; i < len(changes); i++ {
-			next, name := split(changes[i].Path)
-			if next != parent || changes[i].Type != group.Type || !slices.Equal(changes[i].Managers, group.Managers) {
-				break
-			}
-			names = append(names, name)
-		}
-		if len(names) > 1 {
-			group.Path = parent + "{" + strings.Join(names, ",") + "}"
-		}
-		result = append(result, group)
-	}
-	return result
-}
-
-// split cuts a path behind its last dot.
-func split(path string) (parent, name string) {
-	dot := strings.LastIndexByte(path, '.') + 1
-	return path[:dot], path[dot:]
 }
 
 // printable replaces control characters, line breaks among them, in text of other programs.

@@ -5,19 +5,14 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/pem"
-	"io"
+	"fmt"
+	"os"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 )
 
@@ -25,25 +20,8 @@ const dataPlaneName = "production-dataplane"
 
 // story lets several field managers change a DataPlane, so that there is something to watch.
 type story struct {
-	namespace  string
-	dataPlanes openchoreotyped.DataPlaneInterface
-	handled    chan struct{} // receives one value when the watcher has handled a change
-	out        io.Writer
-
-	generation int64 // of the DataPlane
-}
-
-func newStory(clusters *demo.Clusters, out io.Writer) (*story, error) {
-	client, err := openchoreoclient.NewForConfig(clusters.Management)
-	if err != nil {
-		return nil, err
-	}
-	return &story{
-		namespace:  clusters.Namespace,
-		dataPlanes: client.OpenChoreoV1alpha1().DataPlanes(clusters.Namespace),
-		handled:    make(chan struct{}),
-		out:        out,
-	}, nil
+	*demo.Clusters
+	handled chan struct{} // receives one value when the watcher has handled a change
 }
 
 func (s *story) play(ctx context.Context) error {
@@ -51,73 +29,47 @@ func (s *story) play(ctx context.Context) error {
 		{Title: "operator creates a DataPlane", Do: s.create},
 		{Title: "three controllers report conditions, each its own", Do: s.observe},
 		{Title: "platform-team sets a pull secret: all conditions become stale", Do: s.apply("platform-team", "registry-credentials")},
-		{Title: "audit applies the same value, which changes nothing", Do: s.apply("audit", "registry-credentials")},
+		{Title: "audit applies the same value: no line follows, since no field changes", Do: s.apply("audit", "registry-credentials")},
 		{Title: "the controllers observe the new generation", Do: s.observe},
 		{Title: "rotator replaces the client certificate and its key", Do: s.rotate},
 		{Title: "the gateway fails", Do: s.report("gateway-controller", openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionFalse, "NoAddress")},
-		{Title: "audit gives up the pull secret, which stays", Do: s.apply("audit", "")},
+		{Title: "audit gives up the pull secret, which stays: no line follows", Do: s.apply("audit", "")},
 		{Title: "platform-team gives it up too, which removes it", Do: s.apply("platform-team", "")},
 		{Title: "operator deletes the DataPlane", Do: s.delete},
 	}
-	for i, step := range steps {
-		steps[i].Do = func(ctx context.Context) error {
-			if err := step.Do(ctx); err != nil {
-				return err
-			}
-			// For people to follow, and because managed fields store whole seconds.
-			select {
-			case <-time.After(time.Second):
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
+	if err := demo.Play(ctx, os.Stderr, steps); err != nil {
+		return err
 	}
-	return demo.Play(ctx, s.out, steps)
+	fmt.Fprintln(os.Stderr, "\nNext: go -C examples run ./watch --kubeconfig FILE -A, which only reads; -o wide adds reasons.")
+	return nil
 }
 
-// changed waits until the watcher has handled the change that a request made.
-func (s *story) changed(ctx context.Context, dp *openchoreov1alpha1.DataPlane, err error) error {
+// changed waits until the watcher has handled the change that a request made. Then it waits a moment, for
+// people to follow, and because managed fields store whole seconds.
+func (s *story) changed(ctx context.Context, err error) error {
 	if err != nil {
 		return err
 	}
-	s.generation = dp.Generation
 	select {
 	case <-s.handled:
-		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 func (s *story) create(ctx context.Context) error {
-	dp, err := s.dataPlanes.Create(ctx, &openchoreov1alpha1.DataPlane{
-		ObjectMeta: metav1.ObjectMeta{Name: dataPlaneName},
-		Spec: openchoreov1alpha1.DataPlaneSpec{
-			KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{
-				Name: "production-cluster",
-				Credentials: openchoreov1alpha1.APIServerCredentials{
-					APIServerURL: "https://k8s-api.example.com:6443",
-					CACert:       material("CERTIFICATE"),
-					ClientCert:   material("CERTIFICATE"),
-					ClientKey:    material("PRIVATE KEY"),
-				},
-			},
-			Registry: openchoreov1alpha1.Registry{Prefix: "docker.io/myorg"},
-			Gateway: openchoreov1alpha1.GatewaySpec{
-				PublicVirtualHost:       "api.example.com",
-				OrganizationVirtualHost: "internal.example.com",
-			},
-		},
-	}, metav1.CreateOptions{FieldManager: "operator"})
-	return s.changed(ctx, dp, err)
-}
-
-// material returns what looks like a credential. Nothing connects with it.
-func material(kind string) string {
-	random := make([]byte, 64)
-	_, _ = rand.Read(random) // never fails
-	return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: random}))
+	credentials, err := s.Itself().Credentials(ctx, "production")
+	if err != nil {
+		return err
+	}
+	_, err = s.DataPlanes.Create(ctx, demo.NewDataPlane(s.Namespace, dataPlaneName, "production-cluster", credentials),
+		metav1.CreateOptions{FieldManager: "operator"})
+	return s.changed(ctx, err)
 }
 
 func (s *story) observe(ctx context.Context) error {
@@ -135,38 +87,35 @@ func (s *story) observe(ctx context.Context) error {
 
 func (s *story) report(manager, conditionType string, status metav1.ConditionStatus, reason string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		dp, err := s.dataPlanes.ApplyStatus(ctx, openchoreoapply.DataPlane(dataPlaneName, s.namespace).
-			WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(applymetav1.Condition().
-				WithType(conditionType).WithStatus(status).WithReason(reason).WithMessage("set by the example").
-				WithObservedGeneration(s.generation).WithLastTransitionTime(metav1.Now()))),
-			metav1.ApplyOptions{FieldManager: manager})
-		return s.changed(ctx, dp, err)
+		_, err := s.SetCondition(ctx, dataPlaneName, manager, metav1.Condition{
+			Type: conditionType, Status: status, Reason: reason, Message: "set by the example",
+		})
+		return s.changed(ctx, err)
 	}
 }
 
 // apply makes manager apply a display name, and a pull secret unless secretRef is "".
 func (s *story) apply(manager, secretRef string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		wanted := openchoreoapply.DataPlane(dataPlaneName, s.namespace).
+		wanted := openchoreoapply.DataPlane(dataPlaneName, s.Namespace).
 			WithAnnotations(map[string]string{openchoreov1alpha1.AnnotationDisplayName: "Production"})
 		if secretRef != "" {
 			wanted.WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithSecretRef(secretRef)))
 		}
-		dp, err := s.dataPlanes.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: manager})
-		return s.changed(ctx, dp, err)
+		_, err := s.DataPlanes.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: manager})
+		return s.changed(ctx, err)
 	}
 }
 
 func (s *story) rotate(ctx context.Context) error {
-	dp, err := s.dataPlanes.Apply(ctx, openchoreoapply.DataPlane(dataPlaneName, s.namespace).
-		WithSpec(openchoreoapply.DataPlaneSpec().WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
-			WithCredentials(openchoreoapply.APIServerCredentials().
-				WithClientCert(material("CERTIFICATE")).WithClientKey(material("PRIVATE KEY"))))),
-		metav1.ApplyOptions{FieldManager: "rotator", Force: true})
-	return s.changed(ctx, dp, err)
+	credentials, err := s.Itself().Credentials(ctx, "production")
+	if err != nil {
+		return err
+	}
+	_, err = s.Rotate(ctx, dataPlaneName, credentials)
+	return s.changed(ctx, err)
 }
 
 func (s *story) delete(ctx context.Context) error {
-	err := s.dataPlanes.Delete(ctx, dataPlaneName, metav1.DeleteOptions{})
-	return s.changed(ctx, &openchoreov1alpha1.DataPlane{}, err)
+	return s.changed(ctx, s.DataPlanes.Delete(ctx, dataPlaneName, metav1.DeleteOptions{}))
 }

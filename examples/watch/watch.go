@@ -4,16 +4,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"sync"
+	"os"
 	"sync/atomic"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -21,7 +23,6 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
@@ -29,30 +30,18 @@ import (
 type watcher struct {
 	config    *rest.Config
 	namespace string
-	print     printFunc
-	trouble   *trouble
+	print     func(Event) error
 	handled   chan<- struct{} // receives one value for each change, printed or not; may be nil
-
-	failed context.CancelCauseFunc // of run
-	lists  atomic.Int32            // how often the informer has listed all DataPlanes
 }
 
 // run watches until meanwhile returns. It calls meanwhile after it has printed all existing
 // DataPlanes.
 func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error) error {
-	ctx, w.failed = context.WithCancelCause(ctx)
-	defer w.failed(nil)
-	if err := w.tryWatch(ctx); err != nil {
-		return err
-	}
-	where := "in namespace " + w.namespace
-	if w.namespace == metav1.NamespaceAll {
-		where = "in all namespaces"
-	}
-	fmt.Fprintf(w.trouble.stderr, "watching DataPlanes %s of %s\n", where, w.config.Host)
-
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	fmt.Fprintf(os.Stderr, "watching DataPlanes in %s of %s\n", cmp.Or(w.namespace, "all namespaces"), w.config.Host)
 	config := rest.CopyConfig(w.config)
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return connection{next, w} })
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &connection{next: next} })
 	client, err := openchoreoclient.NewForConfig(config)
 	if err != nil {
 		return err
@@ -64,18 +53,13 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0,
 		openchoreoinformers.WithNamespace(w.namespace), openchoreoinformers.WithTransform(transform))
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
-	if err := dataPlanes.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
-		w.watchError(ctx, err)
-	}); err != nil {
-		return err
-	}
-	registration, err := dataPlanes.AddEventHandler(w.handler(ctx))
+	registration, err := dataPlanes.AddEventHandler(w.handler(ctx, fail))
 	if err != nil {
 		return err
 	}
 	factory.StartWithContext(ctx)
 	defer func() {
-		w.failed(nil)
+		fail(nil)
 		factory.Shutdown()
 	}()
 	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
@@ -87,31 +71,11 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	return err
 }
 
-// tryWatch lists and watches once. An informer would retry for ever; so a user without the
-// rights, or with the wrong cluster, gets an error at once.
-func (w *watcher) tryWatch(ctx context.Context) error {
-	client, err := openchoreoclient.NewForConfig(w.config)
-	if err != nil {
-		return err
-	}
-	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes(w.namespace)
-	list, err := dataPlanes.List(ctx, metav1.ListOptions{Limit: 1})
-	if err != nil {
-		return fmt.Errorf("listing DataPlanes: %w", err)
-	}
-	watcher, err := dataPlanes.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
-	if err != nil {
-		return fmt.Errorf("watching DataPlanes: %w", err)
-	}
-	watcher.Stop()
-	return nil
-}
-
 // handler is called for one change after the other.
-func (w *watcher) handler(ctx context.Context) cache.ResourceEventHandler {
+func (w *watcher) handler(ctx context.Context, fail func(error)) cache.ResourceEventHandler {
 	done := func(err error) {
 		if err != nil {
-			w.failed(err)
+			fail(err)
 		}
 		if w.handled != nil {
 			select {
@@ -129,80 +93,75 @@ func (w *watcher) handler(ctx context.Context) cache.ResourceEventHandler {
 
 func (w *watcher) added(dp *openchoreov1alpha1.DataPlane, initial bool) error {
 	event, err := added(dp, initial)
-	if err != nil {
-		return err
-	}
-	return w.print(event)
+	return errors.Join(err, w.print(event))
 }
 
 func (w *watcher) updated(before, after *openchoreov1alpha1.DataPlane) error {
 	if before.UID != after.UID { // deleted and created again while the watch was interrupted
 		return errors.Join(w.print(newEvent(watch.Deleted, before)), w.added(after, false))
 	}
-	// A watch sees every write, and resumes where it was when its connection breaks. Only
-	// after a new list can several writes come as one update.
-	event, different, err := modified(before, after, w.lists.Load() <= 1)
-	if !different || err != nil {
+	event, err := modified(before, after)
+	if err != nil || len(event.Transitions)+len(event.Changes) == 0 {
 		return err
 	}
 	return w.print(event)
 }
 
-// watchError is called when the informer lists or watches again. Not every reason is an error.
-func (w *watcher) watchError(ctx context.Context, err error) {
-	if ctx.Err() != nil || errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-		return
-	}
-	w.trouble.is(err)
-}
-
-// trouble prints once why the informer can't watch, and when it can again.
-type trouble struct {
-	stderr io.Writer
-
-	mu   sync.Mutex
-	last remote.Reachability // "" while the watch works
-}
-
-func (t *trouble) is(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if kind := remote.Classify(err); kind != t.last {
-		t.last = kind
-		fmt.Fprintf(t.stderr, "watch: interrupted, trying again: %v\n", err)
-	}
-}
-
-func (t *trouble) over() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.last != "" {
-		t.last = ""
-		fmt.Fprintln(t.stderr, "watch: resumed")
-	}
-}
-
-// connection sees what an informer doesn't report: that the API server can't be reached,
-// that a watch has started again, and that all DataPlanes were listed again.
+// connection says what an informer doesn't: that the API server can't be reached or refuses to answer,
+// and that it answers again.
 type connection struct {
 	next    http.RoundTripper
-	watcher *watcher
+	trouble atomic.Bool
 }
 
 // RoundTrip implements http.RoundTripper.
-func (c connection) RoundTrip(request *http.Request) (*http.Response, error) {
-	query := request.URL.Query()
-	// Later versions of client-go may list by a watch with sendInitialEvents.
-	if (!query.Has("watch") && !query.Has("continue")) || query.Has("sendInitialEvents") {
-		c.watcher.lists.Add(1)
-	}
+func (c *connection) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := c.next.RoundTrip(request)
+	problem := err
+	if err == nil && response.StatusCode >= http.StatusBadRequest && response.StatusCode != http.StatusGone { // after 410, it lists again
+		problem = errors.New(response.Status)
+	}
 	switch {
 	case request.Context().Err() != nil:
-	case err != nil:
-		c.watcher.trouble.is(err)
-	case response.StatusCode == http.StatusOK && query.Has("watch"):
-		c.watcher.trouble.over()
+	case problem == nil && c.trouble.Swap(false):
+		fmt.Fprintln(os.Stderr, "watch: resumed")
+	case problem != nil && !c.trouble.Swap(true):
+		fmt.Fprintf(os.Stderr, "watch: interrupted, trying again: %v\n", problem)
 	}
 	return response, err
+}
+
+// hideSecrets returns a transform that replaces each secret by a digest. Use it in place of
+// informer.DropSecrets if the informer must see that a secret has changed, or needs managed
+// fields. The digest has a random key that never leaves the process, so nobody can check
+// guesses against it. Annotations are replaced too, because tools keep copies of the whole
+// object there.
+func hideSecrets() (cache.TransformFunc, error) {
+	key := make([]byte, sha256.Size)
+	if _, err := rand.Read(key); err != nil {
+		return nil, err
+	}
+	hide := func(secret string) string {
+		if secret == "" {
+			return ""
+		}
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(secret))
+		return hex.EncodeToString(mac.Sum(nil))
+	}
+	return func(obj any) (any, error) {
+		dp, ok := obj.(*openchoreov1alpha1.DataPlane)
+		if !ok {
+			return obj, nil
+		}
+		creds := &dp.Spec.KubernetesCluster.Credentials
+		creds.ClientKey = hide(creds.ClientKey)
+		if observer := dp.Spec.Observer; observer != nil {
+			observer.Authentication.BasicAuth.Password = hide(observer.Authentication.BasicAuth.Password)
+		}
+		for name, value := range dp.Annotations {
+			dp.Annotations[name] = hide(value)
+		}
+		return dp, nil
+	}, nil
 }

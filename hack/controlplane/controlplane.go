@@ -156,7 +156,7 @@ func start(ctx context.Context, o options, binaries folder) (_ *ControlPlane, er
 	}
 	kubeconfig, err := cp.Kubeconfig()
 	if err == nil {
-		err = os.WriteFile(cp.kubeconfigPath(), kubeconfig, 0o600)
+		err = os.WriteFile(cp.KubeconfigFile(), kubeconfig, 0o600)
 	}
 	if err != nil {
 		return nil, err

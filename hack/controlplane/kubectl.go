@@ -45,8 +45,9 @@ func (cp *ControlPlane) KubectlCommand(ctx context.Context, args ...string) (*ex
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		return strings.HasPrefix(kv, "KUBE") || strings.HasPrefix(kv, "HOME=")
 	})
-	cmd.Env = slices.Concat(env, []string{"HOME=" + cp.dir, "KUBECONFIG=" + cp.kubeconfigPath()})
+	cmd.Env = slices.Concat(env, []string{"HOME=" + cp.dir, "KUBECONFIG=" + cp.KubeconfigFile()})
 	return cmd, nil
 }
 
-func (cp *ControlPlane) kubeconfigPath() string { return filepath.Join(cp.dir, "kubeconfig") }
+// KubeconfigFile returns the path of a kubeconfig file of a user who may do anything. Stop removes it.
+func (cp *ControlPlane) KubeconfigFile() string { return filepath.Join(cp.dir, "kubeconfig") }

@@ -5,103 +5,100 @@ package demo
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	applyrbacv1 "k8s.io/client-go/applyconfigurations/rbac/v1"
-	"k8s.io/client-go/kubernetes"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// DataPlane returns a DataPlane for a target, for the caller to create. Its credentials are
-// new and belong to a user of the same name, whose rights in every namespace of the target
-// are rules. Another call gives the same user another certificate.
-func (c *Clusters) DataPlane(ctx context.Context, t *Target, name string, rules ...rbacv1.PolicyRule) (*openchoreov1alpha1.DataPlane, error) {
-	user, err := t.AddUser(name)
+// Create creates a DataPlane for t. In t, it makes a certificate for a user of the same name, who gets
+// the rights in rules. The DataPlane has these credentials, and what edits make of it.
+func (c *Clusters) Create(ctx context.Context, t *Target, name string, rules []rbacv1.PolicyRule, edits ...func(*openchoreov1alpha1.DataPlane)) (*openchoreov1alpha1.DataPlane, error) {
+	credentials, err := t.Credentials(ctx, name, rules...)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.grant(ctx, name, rules); err != nil {
-		return nil, fmt.Errorf("granting rights to user %s of %s: %w", name, t.Name, err)
+	dp := NewDataPlane(c.Namespace, name, t.Name, credentials)
+	for _, edit := range edits {
+		edit(dp)
 	}
-	credentials, err := helpers.CredentialsFor(user.Config())
-	if err != nil {
-		return nil, err
-	}
+	return c.DataPlanes.Create(ctx, dp, metav1.CreateOptions{})
+}
+
+// NewDataPlane returns a DataPlane in which only these values vary.
+func NewDataPlane(namespace, name, cluster string, credentials openchoreov1alpha1.APIServerCredentials) *openchoreov1alpha1.DataPlane {
 	return &openchoreov1alpha1.DataPlane{
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: openchoreov1alpha1.DataPlaneSpec{
-			KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{
-				Name:        t.Name,
-				Credentials: credentials,
-			},
-			Registry: openchoreov1alpha1.Registry{Prefix: "docker.io/myorg"},
+			KubernetesCluster: openchoreov1alpha1.KubernetesClusterSpec{Name: cluster, Credentials: credentials},
+			Registry:          openchoreov1alpha1.Registry{Prefix: "docker.io/myorg"},
 			Gateway: openchoreov1alpha1.GatewaySpec{
 				PublicVirtualHost:       "api.example.com",
 				OrganizationVirtualHost: "internal.example.com",
 			},
 		},
-	}, nil
+	}
 }
 
-// grant gives a user the rights in rules and no others. It returns when the API server
-// applies them, which is a moment after it has stored them.
-func (t *Target) grant(ctx context.Context, user string, rules []rbacv1.PolicyRule) error {
-	client, err := kubernetes.NewForConfig(t.Config())
+// Rotate applies another client certificate and its key to a DataPlane.
+func (c *Clusters) Rotate(ctx context.Context, name string, credentials openchoreov1alpha1.APIServerCredentials) (*openchoreov1alpha1.DataPlane, error) {
+	return c.DataPlanes.Apply(ctx, openchoreoapply.DataPlane(name, c.Namespace).
+		WithSpec(openchoreoapply.DataPlaneSpec().WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
+			WithCredentials(openchoreoapply.APIServerCredentials().
+				WithClientCert(credentials.ClientCert).WithClientKey(credentials.ClientKey)))),
+		metav1.ApplyOptions{FieldManager: "rotator", Force: true})
+}
+
+// SetCondition writes a condition of a DataPlane as manager.
+func (c *Clusters) SetCondition(ctx context.Context, name, manager string, condition metav1.Condition) (*openchoreov1alpha1.DataPlane, error) {
+	dp, err := c.DataPlanes.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	role := applyrbacv1.ClusterRole(user)
-	for _, rule := range rules {
-		role.WithRules(applyrbacv1.PolicyRule().WithVerbs(rule.Verbs...).WithAPIGroups(rule.APIGroups...).
-			WithResources(rule.Resources...).WithResourceNames(rule.ResourceNames...).WithNonResourceURLs(rule.NonResourceURLs...))
-	}
-	options := metav1.ApplyOptions{FieldManager: "demo", Force: true}
-	if _, err := client.RbacV1().ClusterRoles().Apply(ctx, role, options); err != nil {
-		return err
-	}
-	binding := applyrbacv1.ClusterRoleBinding(user).
-		WithRoleRef(applyrbacv1.RoleRef().WithAPIGroup(rbacv1.GroupName).WithKind("ClusterRole").WithName(user)).
-		WithSubjects(applyrbacv1.Subject().WithAPIGroup(rbacv1.GroupName).WithKind(rbacv1.UserKind).WithName(user))
-	if _, err := client.RbacV1().ClusterRoleBindings().Apply(ctx, binding, options); err != nil {
-		return err
-	}
-	for _, rule := range rules {
-		review := &authorizationv1.SubjectAccessReview{Spec: accessBy(rule)}
-		review.Spec.User = user
-		if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-			reviewed, err := client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
-			return err == nil && reviewed.Status.Allowed, err
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return helpers.PatchConditions(ctx, c.DataPlanes, dp, []metav1.Condition{condition}, helpers.PatchOptions{FieldManager: manager})
 }
 
-// accessBy returns one access that a rule allows.
-func accessBy(rule rbacv1.PolicyRule) authorizationv1.SubjectAccessReviewSpec {
-	first := func(values []string) string {
-		if len(values) == 0 {
-			return ""
+// Credentials makes another certificate for a user, and gives the user the rights in rules, if there
+// are any, besides those from before. Grant them once.
+func (t *Target) Credentials(ctx context.Context, user string, rules ...rbacv1.PolicyRule) (credentials openchoreov1alpha1.APIServerCredentials, err error) {
+	u, err := t.AddUser(user)
+	if err != nil {
+		return credentials, err
+	}
+	if len(rules) > 0 {
+		if err := t.grant(ctx, user, rules); err != nil {
+			return credentials, err
 		}
-		return values[0]
 	}
-	if len(rule.NonResourceURLs) > 0 {
-		return authorizationv1.SubjectAccessReviewSpec{NonResourceAttributes: &authorizationv1.NonResourceAttributes{
-			Verb: first(rule.Verbs), Path: first(rule.NonResourceURLs),
-		}}
+	return helpers.CredentialsFor(u.Config())
+}
+
+// grant returns when the API server applies the rights, which is a moment after it has stored them.
+func (t *Target) grant(ctx context.Context, user string, rules []rbacv1.PolicyRule) error {
+	named := metav1.ObjectMeta{Name: user}
+	if _, err := t.Core.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: named, Rules: rules}, metav1.CreateOptions{}); err != nil {
+		return err
 	}
-	resource, subresource, _ := strings.Cut(first(rule.Resources), "/")
-	return authorizationv1.SubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-		Verb: first(rule.Verbs), Group: first(rule.APIGroups),
-		Resource: resource, Subresource: subresource, Name: first(rule.ResourceNames),
+	if _, err := t.Core.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: named,
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: user},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
+	}, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	rule := rules[0] // all come at the same time
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User:               user,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: rule.Verbs[0], Group: rule.APIGroups[0], Resource: rule.Resources[0]},
 	}}
+	return wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		reviewed, err := t.Core.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		return err == nil && reviewed.Status.Allowed, err
+	})
 }

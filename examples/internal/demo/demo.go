@@ -1,19 +1,14 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package demo provides the clusters that an example runs on: control planes that it starts
-// and removes, or an existing cluster of the user.
+// Package demo is what the examples share: flags, signals, clusters that an example starts and
+// removes or that the user has, and a runner of steps.
 //
 //	func main() {
 //		var flags demo.Flags
 //		flags.Register(flag.CommandLine)
-//		flag.Parse()
-//		os.Exit(demo.Main("example", func(ctx context.Context) (err error) {
-//			clusters, err := demo.Start(ctx, &flags, 1, os.Stderr)
-//			if err != nil {
-//				return err
-//			}
-//			defer func() { err = errors.Join(err, clusters.Stop()) }()
+//		demo.Parse(flag.CommandLine)
+//		os.Exit(demo.Run("example", &flags, 1, func(ctx context.Context, clusters *demo.Clusters) error {
 //			...
 //		}))
 //	}
@@ -23,42 +18,39 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
-	"slices"
+	"os/signal"
 	"strings"
 	"sync"
-	"time"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
-	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
 
 // Clusters are the clusters of an example. The caller of Start must call Stop.
 type Clusters struct {
-	// Management is the cluster that stores DataPlanes.
+	// Management is the cluster that stores DataPlanes, and Client and Core are its clients.
 	Management *rest.Config
-	// Namespace is where the example's DataPlanes are. It exists.
-	Namespace string
-	// Targets are the clusters that DataPlanes describe. There are none for an existing
-	// management cluster, which has DataPlanes of its own.
+	Client     openchoreoclient.Interface
+	Core       kubernetes.Interface
+	// Plane is the control plane of the management cluster; nil for an existing cluster.
+	Plane *controlplane.ControlPlane
+	// Namespace is where the example's DataPlanes are, and DataPlanes reads and writes them.
+	Namespace  string
+	DataPlanes openchoreotyped.DataPlaneInterface
+	// Watched is Namespace, or with -A metav1.NamespaceAll.
+	Watched string
+	// Targets are the clusters that DataPlanes describe.
 	Targets []*Target
-	// Kubeconfig is a file for child processes and for kubectl. For an existing cluster it is
-	// the value of --kubeconfig, which may be empty; see Args.
-	Kubeconfig string
-
-	context string
-	started []*controlplane.ControlPlane
-	dir     string
 }
 
 // Target is a cluster for workloads.
@@ -66,61 +58,106 @@ type Target struct {
 	*controlplane.ControlPlane
 	// Name is unique among the targets, such as "target-1".
 	Name string
+	// Core is a client with all rights.
+	Core kubernetes.Interface
 }
 
-// Start returns the clusters of an example. Unless flags name an existing cluster, it starts
-// a control plane that serves DataPlanes and n target control planes, all at once, and
-// reports that on progress. It only checks that an existing cluster serves DataPlanes. ctx
-// limits the start, not the life of the clusters.
-func Start(ctx context.Context, flags *Flags, n int, progress io.Writer) (*Clusters, error) {
-	if flags.Existing() {
-		return existing(ctx, flags)
-	}
-	c := &Clusters{Namespace: flags.Namespace()}
-	if err := c.start(ctx, n, progress); err != nil {
+// Start starts a management cluster, which serves DataPlanes of v0.3, and targets. Flags can name
+// an existing management cluster instead. ctx limits the start, not the life of the clusters.
+func Start(ctx context.Context, flags *Flags, targets int) (*Clusters, error) {
+	c := &Clusters{}
+	if err := c.start(ctx, flags, targets); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
 }
 
-// Stop stops and removes everything that Start has started, and nothing else.
-func (c *Clusters) Stop() error {
-	errs := make([]error, len(c.started))
-	var wg sync.WaitGroup
-	for i, cp := range c.started {
-		wg.Go(func() { errs[i] = cp.Stop() })
+func (c *Clusters) start(ctx context.Context, flags *Flags, targets int) error {
+	if flags.Existing() {
+		if err := c.useExisting(ctx, flags); err != nil || targets == 0 {
+			return err
+		}
+		return c.startPlanes(ctx, false, targets)
 	}
-	wg.Wait()
-	if c.dir != "" {
-		errs = append(errs, os.RemoveAll(c.dir))
+	if err := c.startPlanes(ctx, true, targets); err != nil {
+		return err
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%w: %w", ErrCleanUp, err)
+	if err := c.Plane.InstallCRDs(ctx, crds.DataPlane()); err != nil {
+		return err
+	}
+	return c.use(c.Plane.Config(), metav1.NamespaceDefault)
+}
+
+// useExisting returns an error if the cluster can't be reached, serves no DataPlanes, or lets the user
+// not list them: an informer would retry for ever.
+func (c *Clusters) useExisting(ctx context.Context, flags *Flags) error {
+	config, namespace, err := flags.load()
+	if err != nil {
+		return err
+	}
+	if err := c.use(config, namespace); err != nil {
+		return err
+	}
+	if flags.All {
+		c.Watched = metav1.NamespaceAll
+	}
+	_, err = c.Client.OpenChoreoV1alpha1().DataPlanes(c.Watched).List(ctx, metav1.ListOptions{Limit: 1})
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("cluster at %s does not serve %s; to install it, in a clone of the SDK: "+
+			"kubectl apply -f apis/openchoreo/crds/openchoreo.dev_dataplanes.yaml", config.Host, crds.DataPlaneName)
+	}
+	if err != nil {
+		return fmt.Errorf("listing DataPlanes of the cluster at %s: %w", config.Host, err)
 	}
 	return nil
 }
 
-// Args returns the arguments for the management cluster and the namespace, for kubectl and
-// for a child process that takes Flags.
-func (c *Clusters) Args() []string {
-	args := []string{"--namespace=" + c.Namespace}
-	if c.Kubeconfig != "" {
-		args = append(args, "--kubeconfig="+c.Kubeconfig)
+// use sets the management cluster and its clients.
+func (c *Clusters) use(config *rest.Config, namespace string) (err error) {
+	c.Management = config
+	if c.Client, err = openchoreoclient.NewForConfig(config); err != nil {
+		return err
 	}
-	if c.context != "" {
-		args = append(args, "--context="+c.context)
+	if c.Core, err = kubernetes.NewForConfig(config); err != nil {
+		return err
 	}
-	return args
+	c.useNamespace(namespace)
+	return nil
 }
 
-// StartPlanes builds the binaries of control planes, if needed, and starts one for each name, all at
-// once. The caller must stop those that aren't nil, even after an error.
-func StartPlanes(ctx context.Context, progress io.Writer, names ...string) ([]*controlplane.ControlPlane, error) {
-	planes, errs := make([]*controlplane.ControlPlane, len(names)), make([]error, len(names))
-	// The first call builds them, which takes minutes.
-	if _, err := controlplane.Binaries(ctx, progress); err != nil {
-		return planes, err
+func (c *Clusters) useNamespace(name string) {
+	c.Namespace, c.Watched, c.DataPlanes = name, name, c.Client.OpenChoreoV1alpha1().DataPlanes(name)
+}
+
+// InNamespace creates a namespace and returns a copy of c with it. Stop c, not the copy.
+func (c *Clusters) InNamespace(ctx context.Context, name string) (*Clusters, error) {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if _, err := c.Core.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
+		return nil, err
 	}
+	in := *c
+	in.useNamespace(name)
+	return &in, nil
+}
+
+// startPlanes builds the binaries of control planes, if needed, and starts all at once. If it returns
+// an error, Stop stops those that have started.
+func (c *Clusters) startPlanes(ctx context.Context, management bool, targets int) error {
+	// If the reader of the output ends, the example goes on, so that it stops its control planes.
+	signal.Ignore(syscall.SIGPIPE)
+	var names []string
+	for i := range targets {
+		names = append(names, fmt.Sprintf("target-%d", i+1))
+	}
+	if management {
+		names = append(names, "management")
+	}
+	fmt.Fprintf(os.Stderr, "starting Kubernetes on this machine: %s\n", strings.Join(names, ", "))
+	// The first call builds them, which takes minutes.
+	if _, err := controlplane.Binaries(ctx, os.Stderr); err != nil {
+		return err
+	}
+	planes, errs := make([]*controlplane.ControlPlane, len(names)), make([]error, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
 		wg.Go(func() {
@@ -128,91 +165,45 @@ func StartPlanes(ctx context.Context, progress io.Writer, names ...string) ([]*c
 		})
 	}
 	wg.Wait()
-	return planes, errors.Join(errs...)
-}
-
-func (c *Clusters) start(ctx context.Context, n int, progress io.Writer) error {
-	names := []string{"management"}
-	for i := range n {
-		names = append(names, fmt.Sprintf("target-%d", i+1))
-	}
-	fmt.Fprintf(progress, "starting Kubernetes on this machine: %s\n", strings.Join(names, ", "))
-	planes, err := StartPlanes(ctx, progress, names...)
-	c.started = slices.DeleteFunc(slices.Clone(planes), func(cp *controlplane.ControlPlane) bool { return cp == nil })
-	if err != nil {
-		return err
-	}
 	for i, cp := range planes {
-		fmt.Fprintf(progress, "%-10s  %s\n", names[i], cp.URL())
-		if i > 0 {
-			c.Targets = append(c.Targets, &Target{ControlPlane: cp, Name: names[i]})
+		switch {
+		case cp == nil:
+			continue
+		case i == targets:
+			c.Plane = cp
+		default:
+			t := &Target{ControlPlane: cp, Name: names[i]}
+			t.Core, errs[i] = kubernetes.NewForConfig(cp.Config())
+			c.Targets = append(c.Targets, t)
 		}
+		fmt.Fprintf(os.Stderr, "%-10s  %s\n", names[i], cp.URL())
 	}
-
-	management := planes[0]
-	c.Management = management.Config()
-	if err := management.InstallCRDs(ctx, crds.DataPlane()); err != nil {
-		return err
-	}
-	if err := c.createNamespace(ctx); err != nil {
-		return err
-	}
-	return c.writeKubeconfig(management)
+	return errors.Join(errs...)
 }
 
-func (c *Clusters) createNamespace(ctx context.Context) error {
-	client, err := kubernetes.NewForConfig(c.Management)
-	if err != nil {
-		return err
+// Stop stops and removes everything that was started, and nothing else.
+func (c *Clusters) Stop() error {
+	var started []*controlplane.ControlPlane
+	for _, target := range c.Targets {
+		started = append(started, target.ControlPlane)
 	}
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace}}
-	_, err = client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		return nil
+	if c.Plane != nil {
+		started = append(started, c.Plane)
 	}
-	return err
-}
-
-func (c *Clusters) writeKubeconfig(management *controlplane.ControlPlane) error {
-	data, err := management.Kubeconfig()
-	if err != nil {
-		return err
+	errs := make([]error, len(started))
+	var wg sync.WaitGroup
+	for i, cp := range started {
+		wg.Go(func() { errs[i] = cp.Stop() })
 	}
-	if c.dir, err = os.MkdirTemp("", "example-*"); err != nil {
-		return err
-	}
-	c.Kubeconfig = filepath.Join(c.dir, "kubeconfig")
-	return os.WriteFile(c.Kubeconfig, data, 0o600)
-}
-
-func existing(ctx context.Context, flags *Flags) (*Clusters, error) {
-	config, err := flags.Config()
-	if err != nil {
-		return nil, err
-	}
-	if err := checkServed(ctx, config); err != nil {
-		return nil, err
-	}
-	return &Clusters{Management: config, Namespace: flags.Namespace(), Kubeconfig: flags.kubeconfig, context: flags.context}, nil
-}
-
-// checkServed needs no rights, since every user may read discovery.
-func checkServed(ctx context.Context, config *rest.Config) error {
-	client, err := discovery.NewDiscoveryClientForConfig(config)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	var list metav1.APIResourceList
-	path := "/apis/" + openchoreov1alpha1.SchemeGroupVersion.String()
-	err = client.RESTClient().Get().AbsPath(path).Do(ctx).Into(&list)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("cluster at %s: %w", config.Host, err)
-	}
-	if !slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == "dataplanes" }) {
-		return fmt.Errorf("cluster at %s does not serve %s; to install it, in a clone of the SDK: "+
-			"kubectl apply -f apis/openchoreo/crds/openchoreo.dev_dataplanes.yaml", config.Host, crds.DataPlaneName)
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%w: %w", ErrCleanUp, err)
 	}
 	return nil
+}
+
+// Args returns the flags that make a child process use the management cluster and the namespace. The
+// cluster must not be an existing one.
+func (c *Clusters) Args() []string {
+	return []string{"--namespace=" + c.Namespace, "--kubeconfig=" + c.Plane.KubeconfigFile()}
 }

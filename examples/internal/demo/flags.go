@@ -4,52 +4,85 @@
 package demo
 
 import (
+	"cmp"
+	"errors"
 	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Flags are the flags of every example. They mean the same as in kubectl, except that without
-// --kubeconfig and --context an example touches no cluster of the user.
-type Flags struct{ kubeconfig, context, namespace string }
-
-// Register adds the flags to fs.
-func (f *Flags) Register(fs *flag.FlagSet) {
-	f.RegisterCluster(fs)
-	fs.StringVar(&f.namespace, "namespace", "", "`name` of the namespace of DataPlanes (default: that of the context, or \"default\")")
+// Parse parses the arguments of the program. If one is wrong or left over, or check returns an error,
+// it prints that in one line and exits with 1.
+func Parse(fs *flag.FlagSet, check ...func() error) {
+	name := filepath.Base(fs.Name())
+	fs.Init(name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	err := fs.Parse(os.Args[1:])
+	fs.SetOutput(os.Stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		fs.Usage()
+		os.Exit(0)
+	}
+	if err == nil && fs.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	for i := 0; i < len(check) && err == nil; i++ {
+		err = check[i]()
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v; -h lists the flags\n", name, err)
+		os.Exit(1)
+	}
 }
 
-// RegisterCluster adds those that name a cluster.
-func (f *Flags) RegisterCluster(fs *flag.FlagSet) {
+// Flags are the flags of the demos. They mean the same as in kubectl, except that without
+// --kubeconfig and --context a demo touches no cluster of the user.
+type Flags struct {
+	// All is -A, for all namespaces. A demo that has it registers it.
+	All bool
+	// InPod makes the cluster of the Pod, if the program runs in one, an existing cluster.
+	InPod bool
+
+	kubeconfig, context, namespace string
+}
+
+// Register adds --kubeconfig and --context to fs.
+func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` of an existing management cluster (default: start one)")
 	fs.StringVar(&f.context, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
 }
 
-// Existing reports whether the flags name an existing cluster.
-func (f *Flags) Existing() bool { return f.kubeconfig != "" || f.context != "" }
-
-// Namespace returns the namespace of the flags, or else that of the context, or else
-// "default".
-func (f *Flags) Namespace() string {
-	if f.namespace != "" {
-		return f.namespace
-	}
-	if f.Existing() {
-		// Start reports a kubeconfig that can't be read.
-		if namespace, _, err := f.clientConfig().Namespace(); err == nil {
-			return namespace
-		}
-	}
-	return metav1.NamespaceDefault
+// RegisterNamespace adds --namespace to fs.
+func (f *Flags) RegisterNamespace(fs *flag.FlagSet) {
+	fs.StringVar(&f.namespace, "namespace", "", "`name` of the namespace of DataPlanes (default: that of the context, or \"default\")")
 }
 
-// Config returns the configuration that kubectl would use with the same flags.
-func (f *Flags) Config() (*rest.Config, error) { return f.clientConfig().ClientConfig() }
+// Existing reports whether the management cluster is an existing one.
+func (f *Flags) Existing() bool {
+	if f.kubeconfig != "" || f.context != "" {
+		return true
+	}
+	_, err := rest.InClusterConfig()
+	return f.InPod && !errors.Is(err, rest.ErrNotInCluster)
+}
 
-func (f *Flags) clientConfig() clientcmd.ClientConfig {
+// load returns the configuration and the namespace that kubectl would use with the same flags.
+func (f *Flags) load() (*rest.Config, string, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = f.kubeconfig
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context})
+	overrides := &clientcmd.ConfigOverrides{CurrentContext: f.context}
+	overrides.Context.Namespace = f.namespace
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
+	config, err := loader.ClientConfig()
+	if err != nil {
+		return nil, "", err
+	}
+	namespace, _, err := loader.Namespace()
+	return config, cmp.Or(namespace, metav1.NamespaceDefault), err
 }

@@ -4,84 +4,118 @@
 package demo
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// ProvideCluster gives a template a cluster to run on. With --kubeconfig or --context among the
-// arguments, it returns at once and the program runs on that cluster. Otherwise it starts a
+const production = "production"
+
+// Act is what happens to the DataPlane production while a template runs.
+type Act func(context.Context, *Clusters) error
+
+// ProvideCluster gives a template a cluster to run on; call it after flag.Parse. With --kubeconfig
+// or --context, it returns at once and the program runs on that cluster. Otherwise it starts a
 // control plane, runs the program again with --kubeconfig for it, removes it, and exits.
 //
-// The control plane serves one DataPlane, production, which describes the control plane
-// itself and has the condition Created, as OpenChoreo sets it.
-func ProvideCluster() {
-	if slices.ContainsFunc(os.Args[1:], func(arg string) bool {
-		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		return strings.HasPrefix(arg, "-") && slices.Contains([]string{"kubeconfig", "context", "help", "h"}, name)
-	}) {
+// The control plane serves one DataPlane, production, which describes the control plane itself. Without
+// an act, it has the condition Created, as OpenChoreo sets it.
+func ProvideCluster(act ...Act) {
+	provided := false
+	flag.Visit(func(f *flag.Flag) { provided = provided || f.Name == "kubeconfig" || f.Name == "context" })
+	if provided {
 		return
 	}
-	var child *exec.Cmd
-	code := Main(filepath.Base(os.Args[0]), func(ctx context.Context) (err error) {
-		clusters, err := Start(ctx, &Flags{}, 0, os.Stderr)
-		if err != nil {
+	failed := false
+	code := Run(filepath.Base(os.Args[0]), &Flags{}, 0, func(ctx context.Context, clusters *Clusters) error {
+		mayCount := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"list"}}
+		if _, err := clusters.Create(ctx, clusters.Itself(), production, []rbacv1.PolicyRule{mayCount}); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, clusters.Stop()) }()
-		if err := clusters.createProduction(ctx); err != nil {
-			return err
+		if len(act) == 0 {
+			if err := setCreated(ctx, clusters); err != nil {
+				return err
+			}
 		}
-		fmt.Fprintf(os.Stderr, "while this runs: export KUBECONFIG=%s\n", clusters.Kubeconfig)
-		program, err := os.Executable()
-		if err != nil {
-			return err
+		for _, do := range act {
+			go func() {
+				if err := do(ctx, clusters); err != nil && ctx.Err() == nil {
+					fmt.Fprintln(os.Stderr, err)
+				}
+			}()
 		}
-		child = exec.CommandContext(ctx, program, append([]string{"--kubeconfig=" + clusters.Kubeconfig}, os.Args[1:]...)...)
-		child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
-		child.Cancel = func() error { return child.Process.Signal(os.Interrupt) }
-		child.WaitDelay = 20 * time.Second
-		var exit *exec.ExitError
-		if err := child.Run(); !errors.As(err, &exit) {
-			return err
+		err := runAgain(ctx, clusters)
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) || ctx.Err() != nil {
+			failed = ctx.Err() == nil
+			return nil // the program has said what is wrong
 		}
-		return nil // the program has said what is wrong
+		return err
 	})
+	if failed {
+		code = 1
+	}
 	if code == 0 {
-		code = child.ProcessState.ExitCode()
+		fmt.Fprintln(os.Stderr, "next: run it on a cluster of yours, with --kubeconfig=FILE")
 	}
 	os.Exit(code)
 }
 
-func (c *Clusters) createProduction(ctx context.Context) error {
-	client, err := openchoreoclient.NewForConfig(c.Management)
+// runAgain runs this program on the clusters. Ctrl-C in a terminal reaches it by itself.
+func runAgain(ctx context.Context, clusters *Clusters) error {
+	program, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes(c.Namespace)
-	dp, err := dataPlanes.Create(ctx,
-		dataplanetest.DataPlane(c.Namespace, "production", dataplanetest.CredentialsFor(c.Management)), metav1.CreateOptions{})
-	if err != nil {
-		return err
+	child := exec.CommandContext(ctx, program, append([]string{"--kubeconfig=" + clusters.Plane.KubeconfigFile()}, os.Args[1:]...)...)
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	child.Cancel = func() error { return child.Process.Signal(os.Interrupt) }
+	child.WaitDelay = 20 * time.Second
+	return child.Run()
+}
+
+// Itself returns the management cluster as a target. It must not be an existing one.
+func (c *Clusters) Itself() *Target { return &Target{c.Plane, "management", c.Core} }
+
+// IsCreatedLater sets the condition Created after three seconds.
+func IsCreatedLater(ctx context.Context, c *Clusters) error {
+	fmt.Fprintln(os.Stderr, "in 3 seconds, DataPlane production gets the condition Created, as from OpenChoreo")
+	select {
+	case <-time.After(3 * time.Second):
+		return setCreated(ctx, c)
+	case <-ctx.Done():
+		return nil
 	}
-	_, err = helpers.PatchConditions(ctx, dataPlanes, dp, []metav1.Condition{{
-		Type:    openchoreov1alpha1.DataPlaneConditionCreated,
-		Status:  metav1.ConditionTrue,
-		Reason:  "DataPlaneCreated",
-		Message: "Dataplane is created",
-	}}, helpers.PatchOptions{})
+}
+
+func setCreated(ctx context.Context, c *Clusters) error {
+	_, err := c.SetCondition(ctx, production, "openchoreo", metav1.Condition{
+		Type: openchoreov1alpha1.DataPlaneConditionCreated, Status: metav1.ConditionTrue, Reason: "DataPlaneCreated", Message: "Dataplane is created",
+	})
 	return err
+}
+
+// RotatesOnEnter gives production other credentials each time that the user presses Enter.
+func RotatesOnEnter(ctx context.Context, c *Clusters) error {
+	fmt.Fprintf(os.Stderr, "while this runs: export KUBECONFIG=%s\npress Enter to rotate the credentials of DataPlane production\n", c.Plane.KubeconfigFile())
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		credentials, err := c.Itself().Credentials(ctx, production)
+		if err != nil {
+			return err
+		}
+		if _, err := c.Rotate(ctx, production, credentials); err != nil {
+			return err
+		}
+	}
+	return nil
 }

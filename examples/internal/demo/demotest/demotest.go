@@ -12,22 +12,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
 
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane"
 )
@@ -36,84 +29,68 @@ import (
 // machines.
 const Patience = 3 * time.Minute
 
-// Main is TestMain of an example: it builds the program in the working directory, sets
-// program to its path, and runs the tests. If these use kubectl, binaries names it.
-func Main(m *testing.M, name string, program *string, binaries ...string) {
-	var dir string
-	build := func() error {
-		err := build(&dir, []string{"."}, binaries)
-		*program = filepath.Join(dir, name)
+// programs is the folder of the programs that Main has built.
+var programs string
+
+// Main is TestMain of examples: it builds their programs, which Start starts by the names of their
+// folders, and runs the tests. It also builds the binaries of control planes, if needed, so that no
+// test has to.
+func Main(m *testing.M, packages ...string) {
+	os.Exit(func() int {
+		defer func() { _ = os.RemoveAll(programs) }()
+		if err := build(packages); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+func build(packages []string) (err error) {
+	if programs, err = os.MkdirTemp("", "examples-test-*"); err != nil {
 		return err
 	}
-	os.Exit(run(m, &dir, build))
-}
-
-// MainOf is TestMain of several programs: it builds packages into a folder, sets dir to its
-// path, and runs the tests.
-func MainOf(m *testing.M, dir *string, packages []string) {
-	os.Exit(run(m, dir, func() error { return build(dir, packages, nil) }))
-}
-
-func run(m *testing.M, dir *string, build func() error) int {
-	defer func() { _ = os.RemoveAll(*dir) }()
-	if err := build(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
-}
-
-// build adds the race detector if the tests have it. It also builds the binaries of control
-// planes, if needed, so that no test has to.
-func build(dir *string, packages, binaries []string) (err error) {
-	if *dir, err = os.MkdirTemp("", "examples-test-*"); err != nil {
-		return err
-	}
-	args := []string{"build", "-ldflags=-s -w", "-o", *dir + "/"} // quicker to link
-	if raceEnabled() {
-		args = append(args, "-race")
-	}
+	args := []string{"build", "-ldflags=-s -w", "-o", programs + "/"} // quicker to link
 	if output, err := exec.Command("go", append(args, packages...)...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, output)
 	}
-	_, err = controlplane.Binaries(context.Background(), os.Stderr, binaries...)
+	_, err = controlplane.Binaries(context.Background(), os.Stderr)
 	return err
 }
 
-// Cluster starts a control plane that serves DataPlanes and ends with the test.
-func Cluster(t testing.TB) *demo.Clusters {
+// Clusters starts a control plane that serves DataPlanes, and targets. They end with the test.
+func Clusters(t testing.TB, targets int) *demo.Clusters {
 	t.Helper()
-	clusters, err := demo.Start(t.Context(), &demo.Flags{}, 0, io.Discard)
+	clusters, err := demo.Start(t.Context(), &demo.Flags{}, targets)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, clusters.Stop()) })
 	return clusters
 }
 
-// InNamespace creates a namespace, and returns clusters with it and a client for its DataPlanes.
-func InNamespace(t testing.TB, clusters *demo.Clusters, name string) (*demo.Clusters, openchoreotyped.DataPlaneInterface) {
+// Kubeconfig writes the file of a user of the management cluster, with a default namespace.
+func Kubeconfig(t testing.TB, clusters *demo.Clusters, namespace, user string, groups ...string) string {
 	t.Helper()
-	core, err := kubernetes.NewForConfig(clusters.Management)
+	u, err := clusters.Plane.AddUser(user, groups...)
 	require.NoError(t, err)
-	_, err = core.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	data, err := u.Kubeconfig()
 	require.NoError(t, err)
-	client, err := openchoreoclient.NewForConfig(clusters.Management)
+	config, err := clientcmd.Load(data)
 	require.NoError(t, err)
-	in := *clusters
-	in.Namespace = name
-	return &in, client.OpenChoreoV1alpha1().DataPlanes(name)
+	config.Contexts[config.CurrentContext].Namespace = namespace
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	require.NoError(t, clientcmd.WriteToFile(*config, path))
+	return path
 }
 
-// SkipIfShort skips a test that starts a control plane and shows little that others don't.
-func SkipIfShort(t testing.TB) {
+// RefusesBadFlags asserts that a demo refuses each of these arguments in one line, before it starts
+// anything.
+func RefusesBadFlags(t *testing.T, program string, each ...string) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("it starts a control plane of its own")
+	for _, args := range append(each, "surplus", "--no-such-flag", "--kubeconfig=no-such-file") {
+		p := Start(t, program, strings.Fields(args)...)
+		assert.Equal(t, 1, p.Wait(), args)
+		assert.Regexp(t, "^"+program+": .+\n$", p.String())
 	}
-}
-
-func raceEnabled() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // Process is a run of a program, with its own folder for temporary files. At the end of the
@@ -121,18 +98,21 @@ func raceEnabled() bool {
 type Process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
+	in   io.Writer
 	temp string
 	done chan struct{} // closed when the process has ended
 
 	stdout, both output
 }
 
-// Start starts a program.
-func Start(t testing.TB, path string, args ...string) *Process {
+// Start starts a program that Main has built.
+func Start(t testing.TB, program string, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, temp: t.TempDir(), done: make(chan struct{})}
-	p.cmd = exec.Command(path, args...)
+	p := &Process{t: t, cmd: exec.Command(filepath.Join(programs, program), args...), temp: t.TempDir(), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.temp)
+	var err error
+	p.in, err = p.cmd.StdinPipe()
+	require.NoError(t, err)
 	p.cmd.Stdout, p.cmd.Stderr = io.MultiWriter(&p.stdout, &p.both), &p.both
 	p.cmd.WaitDelay = Patience // for child processes that keep its output open
 	require.NoError(t, p.cmd.Start())
@@ -141,8 +121,7 @@ func Start(t testing.TB, path string, args ...string) *Process {
 		_ = p.cmd.Wait() // ProcessState has the outcome
 	}()
 	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.done
+		p.Kill()
 		for _, secret := range []string{"PRIVATE KEY", "LS0tLS1" /* base64 of PEM */} {
 			assert.NotContains(t, p.String(), secret)
 		}
@@ -150,52 +129,33 @@ func Start(t testing.TB, path string, args ...string) *Process {
 	return p
 }
 
-// WaitFor returns once the program has printed text.
+// WaitFor returns once the program has printed text. It fails if the program ends before that.
 func (p *Process) WaitFor(text string) {
 	p.t.Helper()
-	p.WaitForN(text, 1)
-}
-
-// WaitForN returns once the program has printed text n times. It fails if the program ends
-// before that.
-func (p *Process) WaitForN(text string, n int) {
-	p.t.Helper()
 	deadline := time.After(Patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for ended := false; strings.Count(p.String(), text) < n; {
-		if ended {
-			require.Failf(p.t, "the program has ended", "want %d times %q in:\n%s", n, text, p)
-		}
+	for ended := false; !strings.Contains(p.String(), text); {
+		require.Falsef(p.t, ended, "the program has ended, without %q:\n%s", text, p)
 		select {
-		case <-tick.C:
+		case <-time.After(5 * time.Millisecond):
 		case <-p.done:
 			ended = true
 		case <-deadline:
-			require.Failf(p.t, "the program should go on", "want %d times %q in:\n%s", n, text, p)
+			require.Failf(p.t, "nothing happens", "want %q in:\n%s", text, p)
 		}
 	}
+}
+
+// Type writes to the standard input of the program.
+func (p *Process) Type(text string) {
+	p.t.Helper()
+	_, err := io.WriteString(p.in, text)
+	require.NoError(p.t, err, p)
 }
 
 // Signal sends a signal to the program.
 func (p *Process) Signal(signal os.Signal) {
 	p.t.Helper()
 	require.NoError(p.t, p.cmd.Process.Signal(signal), p)
-}
-
-// SignalUntilEnd repeats a signal until the program has ended: the program may restore the
-// default effect of the signal a moment later than its output suggests.
-func (p *Process) SignalUntilEnd(signal os.Signal) {
-	p.t.Helper()
-	require.Eventually(p.t, func() bool {
-		select {
-		case <-p.done:
-			return true
-		default:
-			_ = p.cmd.Process.Signal(signal) // it may end at this very moment
-			return false
-		}
-	}, Patience, 10*time.Millisecond)
 }
 
 // Wait returns the exit code, or -1 when a signal ended the program.
@@ -209,15 +169,11 @@ func (p *Process) Wait() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Kill ends the program as SIGKILL does, and waits for that.
+// Kill ends the program, if it still runs, as SIGKILL does, and waits for that.
 func (p *Process) Kill() {
-	p.t.Helper()
-	p.Signal(syscall.SIGKILL)
-	p.Wait()
+	_ = p.cmd.Process.Kill()
+	<-p.done
 }
-
-// Pid returns the id of the process.
-func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // String returns the output of the program so far. The order of lines that come at about the
 // same time from standard output and standard error is undefined.
@@ -237,8 +193,7 @@ func (p *Process) LeavesNothing() {
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	require.NoError(p.t, err)
 	for _, file := range files {
-		// A process may have ended meanwhile.
-		if command, err := os.ReadFile(file); err == nil {
+		if command, err := os.ReadFile(file); err == nil { // a process may have ended
 			assert.NotContains(p.t, string(command), p.temp)
 		}
 	}
