@@ -39,7 +39,7 @@ func (s *session) checkAnswer(req *http.Request, resp *http.Response, lifetime r
 	}
 	if refused != nil {
 		_ = resp.Body.Close()
-		return nil, &reachabilityError{refused.reachability, s.cluster.wrap(refused.err)}
+		return nil, &reachabilityError{refused.reachability, s.wrap(refused.err)}
 	}
 	capRetryAfter(resp)
 	if err := closeEmptyBody(resp, req.Method); err != nil {
@@ -78,7 +78,7 @@ func (s *session) explainUnauthorized(req *http.Request, resp *http.Response, as
 	if asked != nil {
 		message += askedAgain + asked.Error()
 	}
-	status := apierrors.NewUnauthorized(s.cluster.wrap(errors.New(message)).Error()).Status()
+	status := apierrors.NewUnauthorized(s.wrap(errors.New(message)).Error()).Status()
 	status.Details = details
 	gateway.SetStatus(resp, status)
 }

@@ -60,50 +60,46 @@ func NewCache[T any](get func(types.NamespacedName) (*v1alpha1.DataPlane, error)
 // FromLister returns what [NewCache] takes to read DataPlanes from the cache of an informer.
 // Until the informer has synced, every DataPlane is NotFound.
 func FromLister(lister listers.DataPlaneLister) func(types.NamespacedName) (*v1alpha1.DataPlane, error) {
-	return func(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
-		return lister.DataPlanes(key.Namespace).Get(key.Name)
-	}
+	return FromListers(lister, nil)
 }
 
 // FromListers returns what [NewCache] takes to read both DataPlanes and ClusterDataPlanes from
 // the caches of informers. A key without namespace is that of a ClusterDataPlane. A kind whose
 // lister is nil has no objects. Give the Cache's Handler to the informers of both.
 func FromListers(dataPlanes listers.DataPlaneLister, clusterDataPlanes listers.ClusterDataPlaneLister) func(types.NamespacedName) (*v1alpha1.DataPlane, error) {
-	var converted conversions
+	var converted sync.Map // of names to the last conversions, so that a hit converts nothing
 	return func(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 		switch {
 		case key.Namespace != "" && dataPlanes != nil:
 			return dataPlanes.DataPlanes(key.Namespace).Get(key.Name)
-		case key.Namespace != "":
-			return nil, apierrors.NewNotFound(v1alpha1.Resource("dataplanes"), key.Name)
-		case clusterDataPlanes == nil:
-			return nil, apierrors.NewNotFound(v1alpha1.Resource("clusterdataplanes"), key.Name)
+		case key.Namespace != "", clusterDataPlanes == nil:
+			return nil, notFound(key)
 		}
 		from, err := clusterDataPlanes.Get(key.Name)
 		if err != nil {
 			converted.Delete(key.Name)
 			return nil, err
 		}
-		return converted.of(from), nil
+		if last, ok := converted.Load(key.Name); ok && last.(conversion).from == from {
+			return last.(conversion).to, nil
+		}
+		to := from.AsDataPlane()
+		converted.Store(key.Name, conversion{from, to})
+		return to, nil
 	}
 }
-
-// conversions keeps the last DataPlane that was made of each ClusterDataPlane, so that an
-// object which a lister returns again and again is converted once. Its keys are names.
-type conversions struct{ sync.Map }
 
 type conversion struct {
 	from *v1alpha1.ClusterDataPlane
 	to   *v1alpha1.DataPlane
 }
 
-func (c *conversions) of(from *v1alpha1.ClusterDataPlane) *v1alpha1.DataPlane {
-	if known, ok := c.Load(from.Name); ok && known.(conversion).from == from {
-		return known.(conversion).to
+func notFound(key types.NamespacedName) error {
+	resource := "dataplanes"
+	if key.Namespace == "" {
+		resource = "clusterdataplanes"
 	}
-	to := from.AsDataPlane()
-	c.Store(from.Name, conversion{from, to})
-	return to
+	return apierrors.NewNotFound(v1alpha1.Resource(resource), key.Name)
 }
 
 // Get returns the client of a data plane. It makes no request, and waits only while a
@@ -134,14 +130,14 @@ func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
 			c.mu.Unlock()
 			return client, nil
 		default:
-			err = nil // update reads again
+			err = nil // updateAndUnlock reads again
 		}
 		c.mu.Unlock()
 		if err != nil {
 			return none, err
 		}
 		e.updating.Lock()
-		client, err := c.update(key, e, true)
+		client, err := c.updateAndUnlock(key, e, true)
 		if !errors.Is(err, errGone) {
 			return client, err
 		}
@@ -151,11 +147,7 @@ func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
 func (c *Cache[T]) read(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 	dp, err := c.get(key)
 	if dp == nil && err == nil {
-		resource := "dataplanes"
-		if key.Namespace == "" {
-			resource = "clusterdataplanes"
-		}
-		err = apierrors.NewNotFound(v1alpha1.Resource(resource), key.Name)
+		err = notFound(key)
 	}
 	if err != nil { // nothing was sent to the data plane, whatever kind of error it is
 		return nil, &reachabilityError{ReachabilityUnknown, &clusterError{key, err}}
@@ -171,9 +163,9 @@ func (e *entry[T]) serves(dp *v1alpha1.DataPlane) bool {
 	return e.resourceVersion != "" && e.resourceVersion == dp.ResourceVersion && e.uid == dp.UID && e.cluster.ctx.Err() == nil
 }
 
-// update brings a client up to date, and gives up the entry's lock, which the caller has.
-// If there is no client to go on with, it builds one, provided that it may.
-func (c *Cache[T]) update(key types.NamespacedName, e *entry[T], mayBuild bool) (T, error) {
+// updateAndUnlock brings a client up to date, and releases the entry's lock, which the caller
+// holds. If there is no client that can be kept, it builds one, provided that it may.
+func (c *Cache[T]) updateAndUnlock(key types.NamespacedName, e *entry[T], mayBuild bool) (T, error) {
 	rotated, locked := false, true
 	defer func() {
 		if locked { // build has panicked
@@ -240,11 +232,10 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 		e.cluster, e.client, e.uid, e.resourceVersion = cluster, client, dp.UID, version
 	}
 	c.mu.Unlock()
-	switch {
-	case closed && cluster != nil: // Close has not seen a new one
-		cluster.startClose()
-		fallthrough
-	case closed:
+	if closed {
+		if cluster != nil { // which Close has not seen
+			cluster.startClose()
+		}
 		err = &clusterError{key, ErrClosed}
 	}
 	if err != nil {
@@ -253,7 +244,7 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 	return client, rotated, nil
 }
 
-// newClient returns nothing but the error when there is one.
+// newClient builds a client. On an error, or a panic of build, its Cluster is closed.
 func (c *Cache[T]) newClient(dp *v1alpha1.DataPlane) (*Cluster, T, error) {
 	var none T
 	cluster, err := NewCluster(dp, c.options)
@@ -262,7 +253,7 @@ func (c *Cache[T]) newClient(dp *v1alpha1.DataPlane) (*Cluster, T, error) {
 	}
 	built := false
 	defer func() {
-		if !built { // also when build panics
+		if !built {
 			cluster.startClose()
 		}
 	}()
@@ -314,7 +305,7 @@ func (c *Cache[T]) handle(obj any) {
 	}
 	c.mu.Unlock()
 	if locked {
-		_, _ = c.update(key, e, false) // the next Get returns the error
+		_, _ = c.updateAndUnlock(key, e, false) // the next Get returns the error
 	}
 }
 

@@ -4,14 +4,13 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,21 +20,6 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-)
-
-var (
-	// ErrClosed reports a request through a [Cluster] that is closed, or that was closed
-	// while the request was under way; and a call of a [Cache] that is closed.
-	ErrClosed = errors.New("connection to data plane is closed")
-	// ErrServerChanged reports that a DataPlane names another API server than the one a
-	// [Cluster] was made for: another scheme, host, port or path. The same address in another
-	// spelling, such as with a slash at the end, is the same server. The connection can't go
-	// on: make a new one.
-	ErrServerChanged = errors.New("data plane has another API server")
-	// ErrRotated reports a request that was under way when the credentials were rotated,
-	// and had not ended when Options.Grace was over. Watches don't get it: they end as
-	// if the API server had ended them.
-	ErrRotated = errors.New("credentials of data plane were rotated")
 )
 
 // Cluster is a connection to the cluster of one DataPlane, whose credentials can be
@@ -48,15 +32,11 @@ var (
 //
 // All methods may be called at any time from any goroutine.
 type Cluster struct {
-	key     types.NamespacedName
-	options Options
-	client  *http.Client
+	*target
 	limiter flowcontrol.RateLimiter // shared by all clients; nil for none
 
 	ctx    context.Context // ends when the Cluster is closed
 	cancel context.CancelFunc
-
-	server *url.URL // canonical; never changes
 
 	updating   sync.Mutex // held by Update, Close and a request that asks ConfigFor again
 	uid        types.UID
@@ -75,28 +55,25 @@ type Cluster struct {
 
 // NewCluster returns a connection to the cluster of dp. It makes no request and starts no
 // goroutine. The Cluster keeps dp, which must not be modified then. The caller must call Close
-// when done. Errors are those of Options.ConfigFor,
-// or name the field of the rest.Config that can't be used.
+// when done. Errors are those of Options.ConfigFor, or name the field of the rest.Config that
+// can't be used.
 func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 	if dp == nil {
 		return nil, errors.New("nil data plane")
 	}
-	c := &Cluster{options: options.withDefaults(), sessions: map[*session]struct{}{}}
-	c.key = types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
+	t := &target{key: keyOf(dp), options: options.withDefaults()}
+	config, server, err := t.options.acceptedConfig(dp)
+	if err != nil {
+		return nil, t.wrap(err)
+	}
+	t.server = server
+	c := &Cluster{target: t, uid: dp.UID, dp: dp, asked: time.Now(), sessions: map[*session]struct{}{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.client = &http.Client{Transport: (*transport)(c), CheckRedirect: doNotFollow}
-	config, err := c.configFor(dp)
+	first, err := newSession(t, config, c.forget)
 	if err != nil {
 		return nil, c.wrap(err)
 	}
-	first, err := c.newSession(config)
-	if err != nil {
-		return nil, c.wrap(err)
-	}
-	if limiter := newLimiter(config); limiter != nil {
-		c.limiter = &clusterLimiter{limiter, c}
-	}
-	c.dp, c.asked = dp, time.Now()
+	c.limiter = newLimiter(config, c)
 	c.replace(first, nil)
 	return c, nil
 }
@@ -131,8 +108,9 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 	if c.ctx.Err() != nil {
 		return false, c.wrap(ErrClosed)
 	}
-	config, err := c.configFor(dp)
+	config, err := c.accept(dp)
 	if err == nil {
+		c.uid = cmp.Or(c.uid, dp.UID)
 		rotated, err = c.rotate(config)
 	}
 	if err != nil {
@@ -153,7 +131,7 @@ func (c *Cluster) rotate(config *rest.Config) (rotated bool, err error) {
 	if same {
 		return false, nil
 	}
-	next, err := c.newSession(config)
+	next, err := newSession(c.target, config, c.forget)
 	if err != nil {
 		return false, err
 	}
@@ -162,57 +140,26 @@ func (c *Cluster) rotate(config *rest.Config) (rotated bool, err error) {
 	return true, nil
 }
 
-// configFor returns the configuration for dp, if dp is still what the Cluster is for.
-func (c *Cluster) configFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-	if dp == nil {
+// accept returns the configuration for dp, if dp is still what the Cluster is for. The caller
+// holds updating.
+func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+	switch {
+	case dp == nil:
 		return nil, errors.New("nil data plane")
-	}
-	if key := (types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}); key != c.key {
-		return nil, fmt.Errorf("got data plane %s", nameOf(key))
-	}
-	if c.uid != "" && dp.UID != "" && c.uid != dp.UID {
+	case keyOf(dp) != c.key:
+		return nil, fmt.Errorf("got data plane %s", nameOf(keyOf(dp)))
+	case c.uid != "" && dp.UID != "" && c.uid != dp.UID:
 		return nil, helpers.ErrReplaced
 	}
-	config, err := c.options.ConfigFor(dp)
-	switch {
-	case err != nil:
-		return nil, err
-	case config == nil:
-		return nil, errors.New("ConfigFor returned no configuration")
+	config, server, err := c.options.acceptedConfig(dp)
+	if err == nil && *server != *c.server {
+		err = ErrServerChanged
 	}
-	config = cloneConfig(config)
-	if err := checkConfig(config, c.options); err != nil {
-		return nil, err
-	}
-	// Contents are compared, not names of files.
-	if err := rest.LoadTLSFiles(config); err != nil {
-		return nil, err
-	}
-	// One that is being written would mean the CAs of the system, or an anonymous user.
-	if config.CAFile != "" && len(config.CAData) == 0 || config.CertFile != "" && len(config.CertData) == 0 ||
-		config.KeyFile != "" && len(config.KeyData) == 0 {
-		return nil, errors.New("rest.Config field CAFile, CertFile or KeyFile: the file is empty")
-	}
-	config.CAFile, config.CertFile, config.KeyFile = "", "", ""
-	server, err := serverOf(config)
-	switch {
-	case err != nil:
-		return nil, err
-	case c.server == nil:
-		c.server = server
-	case *c.server != *server:
-		return nil, ErrServerChanged
-	}
-	if err := checkProxy(config, c.server); err != nil {
-		return nil, err
-	}
-	if c.uid == "" {
-		c.uid = dp.UID
-	}
-	if config.UserAgent == "" { // the wrappers of the transport take it as it is
-		config.UserAgent = rest.DefaultKubernetesUserAgent()
-	}
-	return config, nil
+	return config, err
+}
+
+func keyOf(dp *v1alpha1.DataPlane) types.NamespacedName {
+	return types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
 }
 
 // replace puts a session, or the reason why there is none, in the place of the current
@@ -230,10 +177,18 @@ func (c *Cluster) replace(next *session, reason error) {
 	switch {
 	case old == nil:
 	case next != nil:
-		old.retire(c.wrap(ErrRotated), true)
+		old.handOver()
 	default:
-		old.retire(reason, false)
+		old.shutDown(reason)
 	}
+}
+
+// forget removes a session that has closed.
+func (c *Cluster) forget(s *session) {
+	c.mu.Lock()
+	delete(c.sessions, s)
+	c.mu.Unlock()
+	c.open.Done()
 }
 
 // use returns the session for a new request.
@@ -241,32 +196,6 @@ func (c *Cluster) use() (*session, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.current, c.reason
-}
-
-// wrap names the data plane in an error.
-func (c *Cluster) wrap(err error) error { return &clusterError{c.key, err} }
-
-type clusterError struct {
-	key types.NamespacedName
-	err error
-}
-
-// Error returns one line that names the data plane first and only once, for conditions and
-// logs: a joined error has several lines, and an error inside may name the data plane too.
-func (e *clusterError) Error() string {
-	name := fmt.Sprintf("data plane %s: ", nameOf(e.key))
-	lines := strings.FieldsFunc(e.err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
-	return name + strings.ReplaceAll(strings.Join(lines, "; "), name, "")
-}
-
-func (e *clusterError) Unwrap() error { return e.err }
-
-// nameOf returns namespace/name of a DataPlane, and the name alone of a ClusterDataPlane.
-func nameOf(key types.NamespacedName) string {
-	if key.Namespace == "" {
-		return key.Name
-	}
-	return key.String()
 }
 
 // Key returns namespace and name of the DataPlane. The namespace of a ClusterDataPlane is "".
@@ -283,20 +212,10 @@ func (c *Cluster) Key() types.NamespacedName { return c.key }
 //
 // Update, Close, the limits and DialControl of [Options] don't reach the connections of a
 // client that is made of Config alone, such as a WebSocket client. Make one anew for each use,
-// and none where DialControl must hold. For exec, attach and port-forward, a SPDY client can
-// connect through the Cluster instead:
-//
-//	upgrader, err := spdy.NewRoundTripperWithConfig(spdy.RoundTripperConfig{ // of apimachinery
-//		UpgradeTransport: cluster.HTTPClient().Transport,
-//		PingPeriod:       5 * time.Second,
-//	})
-//	…
-//	transport, err := rest.HTTPWrappersForConfig(cluster.Config(), upgrader)
-//	…
-//	executor, err := remotecommand.NewSPDYExecutorForTransports(transport, upgrader, http.MethodPost, url)
-//
-// Its connections have DialControl and DialTimeout. A rotation ends them after
-// Options.Grace, and Close at once. They don't use a proxy.
+// and none where DialControl must hold. For exec, attach and port-forward, a SPDY client whose
+// UpgradeTransport is the Transport of HTTPClient connects through the Cluster instead, with
+// DialControl and DialTimeout, and without a proxy; see docs/connecting.md. A rotation ends its
+// connections after Options.Grace, and Close at once.
 func (c *Cluster) Config() *rest.Config {
 	c.mu.RLock()
 	config, reason := c.config, c.reason
@@ -315,8 +234,7 @@ func (c *Cluster) Config() *rest.Config {
 // elsewhere. A Retry-After of an error is 32 s at most: client-go waits inside the request for
 // as long as that says.
 func (c *Cluster) HTTPClient() *http.Client {
-	client := *c.client
-	return &client
+	return &http.Client{Transport: (*roundTripper)(c), CheckRedirect: doNotFollow}
 }
 
 // Done returns a channel that is closed when c is. Use it as the stop channel of informers
@@ -335,7 +253,7 @@ func (c *Cluster) Close() {
 // Close waits, which then returns.
 func (c *Cluster) Abort() {
 	for _, s := range c.startClose() {
-		s.end()
+		s.close()
 	}
 	c.open.Wait()
 }
@@ -351,7 +269,7 @@ func (c *Cluster) startClose() []*session {
 	sessions := slices.Collect(maps.Keys(c.sessions))
 	c.mu.RUnlock()
 	for _, s := range sessions {
-		s.retire(closed, false)
+		s.shutDown(closed)
 	}
 	return sessions
 }

@@ -5,18 +5,12 @@ package remote
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"mime"
 	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-// minWatch is how long a watch lasts at least, counted from the end of its initial events if it
-// begins with those. Reflectors take one that ends within its first second, without an event,
-// for a fault, and list again.
-const minWatch = 1500 * time.Millisecond
 
 // initialEvents finds the bookmark that ends the initial events of a watch in what is read of
 // its body. Only an object that carries the bookmark's annotation, which Kubernetes reserves,
@@ -55,27 +49,15 @@ func (e *initialEvents) endIn(p []byte) bool {
 	return false
 }
 
-// endInitialEvents takes note that the initial events have ended: from now on, the request is a
+// endInitialEvents records that the initial events have ended: from now on, the request is a
 // watch like others.
 func (r *request) endInitialEvents() {
-	r.events, r.lasts = nil, true
+	r.events, r.unlimited = nil, true
 	s := r.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.initial, r.since = false, time.Now()
-	if s.rotated {
-		r.endWatchSoon()
+	r.initial, r.beganAt = false, time.Now()
+	if s.handedOver() {
+		r.cutWatchSoon()
 	}
-}
-
-// endWatchSoon ends a watch when reflectors accept its end, and at random, so that not all are
-// resumed at once. The caller holds the session's lock.
-func (r *request) endWatchSoon() {
-	s := r.session
-	grace := s.cluster.options.Grace
-	earliest := max(0, minWatch-time.Since(r.since))
-	spread := rand.N(max(grace-earliest, grace/4) + 1) //nolint:gosec // spreads load, hides nothing
-	time.AfterFunc(earliest+spread, func() {
-		s.stop(func(other *request) bool { return other == r })
-	})
 }

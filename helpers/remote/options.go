@@ -4,29 +4,16 @@
 package remote
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"maps"
 	"math"
-	"net"
-	"net/http"
-	"net/url"
-	"reflect"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 )
 
 // Options change how a [Cluster] connects. The zero value is good for most programs. A
@@ -118,154 +105,4 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	return o
-}
-
-// checkConfig refuses what a Cluster can't honour.
-func checkConfig(config *rest.Config, options Options) error {
-	refused := func(field, why string) error { return fmt.Errorf("rest.Config field %s: %s", field, why) }
-	switch {
-	case config.ExecProvider != nil:
-		return refused("ExecProvider", "credential plugins are not supported; set BearerToken or BearerTokenFile")
-	case config.AuthProvider != nil:
-		return refused("AuthProvider", "credential plugins are not supported; set BearerToken or BearerTokenFile")
-	case config.Transport != nil:
-		return refused("Transport", "the connection needs a transport of its own; set WrapTransport")
-	case config.Timeout != 0:
-		return refused("Timeout", "would cut watches; set Options.StallTimeout")
-	case config.Dial != nil && options.DialControl != nil:
-		return refused("Dial", "can't be combined with Options.DialControl")
-	}
-	return nil
-}
-
-// serverOf returns the address of the API server. No error shows the host, which may hold a
-// password.
-func serverOf(config *rest.Config) (*url.URL, error) {
-	host := config.Host
-	if host != "" && !strings.Contains(host, "://") {
-		server, _, err := rest.DefaultServerUrlFor(config)
-		if err != nil {
-			return nil, errors.New("rest.Config field Host: must be a URL or host:port")
-		}
-		host = server.String()
-	}
-	server, err := serverurl.Parse(host)
-	if err != nil {
-		return nil, fmt.Errorf("rest.Config field Host: %w", err)
-	}
-	return serverurl.Canonical(server), nil
-}
-
-// cloneConfig returns a copy that shares nothing that its owner could change.
-func cloneConfig(config *rest.Config) *rest.Config {
-	config = rest.CopyConfig(config)
-	config.CAData, config.CertData, config.KeyData = bytes.Clone(config.CAData), bytes.Clone(config.CertData), bytes.Clone(config.KeyData)
-	config.NextProtos = slices.Clone(config.NextProtos)
-	config.Impersonate.Groups = slices.Clone(config.Impersonate.Groups)
-	config.Impersonate.Extra = maps.Clone(config.Impersonate.Extra)
-	for key, values := range config.Impersonate.Extra {
-		config.Impersonate.Extra[key] = slices.Clone(values)
-	}
-	return config
-}
-
-// sameConfig compares what two configurations for the same server say about connections,
-// and the proxies that they choose for it. Other functions are not compared.
-func sameConfig(a, b *rest.Config, server *url.URL) bool {
-	if proxyOf(a, server) != proxyOf(b, server) {
-		return false
-	}
-	connection := func(config *rest.Config) *rest.Config {
-		config = rest.CopyConfig(config)
-		config.Host = "" // which may be spelled in another way
-		config.Proxy, config.WrapTransport, config.Dial = nil, nil, nil
-		config.WarningHandler, config.WarningHandlerWithContext = nil, nil
-		config.NegotiatedSerializer = nil                        // of requests; one made anew is never equal
-		config.RateLimiter, config.QPS, config.Burst = nil, 0, 0 // the first ones stay
-		return config
-	}
-	return reflect.DeepEqual(connection(a), connection(b))
-}
-
-func proxyOf(config *rest.Config, server *url.URL) string {
-	if config.Proxy == nil {
-		return ""
-	}
-	proxy, err := config.Proxy(requestTo(server))
-	if proxy == nil || err != nil {
-		return fmt.Sprint(err)
-	}
-	return proxy.String()
-}
-
-func requestTo(server *url.URL) *http.Request {
-	return &http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}}
-}
-
-// checkProxy refuses a proxy that most requests to the server would be refused for.
-func checkProxy(config *rest.Config, server *url.URL) error {
-	if _, err := chooseProxy(config)(requestTo(server)); errors.Is(err, errProxyScheme) {
-		return err
-	}
-	return nil
-}
-
-var errProxyScheme = errors.New("the scheme of a proxy must be http, socks5 or socks5h")
-
-// chooseProxy returns what chooses the proxy of a request: config or, as in client-go, the
-// environment. net/http would connect to an https proxy with the TLS configuration of the
-// API server: it would trust the proxy's certificate by the wrong CA, and show it the
-// client's.
-func chooseProxy(config *rest.Config) func(*http.Request) (*url.URL, error) {
-	choose, field := config.Proxy, "rest.Config field Proxy"
-	if choose == nil {
-		choose, field = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment), "proxy of the environment"
-	}
-	return func(req *http.Request) (*url.URL, error) {
-		proxy, err := choose(req)
-		if err == nil && proxy != nil && !slices.Contains([]string{"http", "socks5", "socks5h"}, proxy.Scheme) {
-			return nil, fmt.Errorf("%s: %w", field, errProxyScheme)
-		}
-		return proxy, err
-	}
-}
-
-// newLimiter returns the limiter that client-go would make for one client.
-func newLimiter(config *rest.Config) flowcontrol.RateLimiter {
-	qps, burst := config.QPS, config.Burst
-	switch {
-	case config.RateLimiter != nil:
-		return config.RateLimiter
-	case qps < 0:
-		return nil
-	case qps == 0:
-		qps = rest.DefaultQPS
-	}
-	if burst <= 0 {
-		burst = rest.DefaultBurst
-	}
-	return flowcontrol.NewTokenBucketRateLimiter(qps, burst)
-}
-
-// newTransport returns a transport that dials by dial.
-func (o Options) newTransport(config *rest.Config, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
-	return &http.Transport{
-		Proxy:                  chooseProxy(config),
-		OnProxyConnectResponse: checkProxyResponse,
-		DialContext:            dial,
-		DisableCompression:     config.DisableCompression,
-		TLSHandshakeTimeout:    o.handshakeTimeout,
-		IdleConnTimeout:        90 * time.Second,
-		MaxIdleConnsPerHost:    25,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: o.pingAfter, PingTimeout: o.pingTimeout},
-	}
-}
-
-// checkProxyResponse keeps the status of a proxy's refusal, of which net/http only keeps
-// the text.
-func checkProxyResponse(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
-	if resp.StatusCode == http.StatusOK {
-		return nil
-	}
-	return &reachabilityError{ReachabilityProxyRefused, errors.New("the proxy does not connect: " + resp.Status)}
 }

@@ -81,7 +81,7 @@ func (c *Cluster) get(ctx context.Context, path string) (answer, error) {
 	})
 	got, err := c.getOnce(traced, path)
 	if err != nil && reused.Load() && cutByPeer(err) {
-		c.client.CloseIdleConnections()
+		c.HTTPClient().CloseIdleConnections()
 		return c.getOnce(ctx, path)
 	}
 	return got, err
@@ -92,7 +92,7 @@ func (c *Cluster) getOnce(ctx context.Context, path string) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	resp, err := c.client.Do(req)
+	resp, err := c.HTTPClient().Do(req)
 	if err != nil {
 		return answer{}, err
 	}

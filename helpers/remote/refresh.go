@@ -4,39 +4,9 @@
 package remote
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 )
-
-// RoundTrip sends a request, and notices credentials that changed where no DataPlane shows
-// it: in files that a mounted Secret renews, or in what ConfigFor reads. For this it asks
-// ConfigFor again, now and then, and when the credentials were refused. If there are others
-// by then, a read is sent once more. A write isn't, since it may have been carried out.
-func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	c := (*Cluster)(t)
-	c.askNowAndThen()
-	before, _ := c.use()
-	resp, err := c.send(req)
-	if !refused(resp, err) {
-		return resp, err
-	}
-	asked := c.askAfterRefusal(before)
-	switch {
-	case asked != nil && err != nil:
-		return nil, c.wrap(fmt.Errorf("%w%s%s", err, askedAgain, asked.Error())) // Classify looks at err alone
-	case asked != nil:
-		before.explainUnauthorized(req, resp, asked)
-		return resp, nil
-	}
-	if after, _ := c.use(); after == before || !isRead(req) {
-		return resp, err
-	}
-	if resp != nil {
-		_ = resp.Body.Close()
-	}
-	return c.send(req)
-}
 
 // askedAgain stands between a refusal and the error of ConfigFor.
 const askedAgain = "; asked for other credentials: "
@@ -113,7 +83,7 @@ func (c *Cluster) ask() (rotated bool, err error) {
 	if s, _ := c.use(); s == nil {
 		return false, nil // closed, or an Update has failed, which the request reports
 	}
-	config, err := c.configFor(c.dp)
+	config, err := c.accept(c.dp)
 	if err != nil {
 		return false, err
 	}

@@ -1,0 +1,172 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
+)
+
+// acceptedConfig returns what ConfigFor returns for a DataPlane, completed, and the address of
+// the API server. It refuses what a Cluster can't honour.
+func (o Options) acceptedConfig(dp *v1alpha1.DataPlane) (*rest.Config, *url.URL, error) {
+	config, err := o.ConfigFor(dp)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case config == nil:
+		return nil, nil, errors.New("ConfigFor returned no configuration")
+	}
+	config = cloneConfig(config)
+	if err := o.checkConfig(config); err != nil {
+		return nil, nil, err
+	}
+	// Contents are compared, not names of files.
+	if err := rest.LoadTLSFiles(config); err != nil {
+		return nil, nil, err
+	}
+	// One that is being written would mean the CAs of the system, or an anonymous user.
+	if config.CAFile != "" && len(config.CAData) == 0 || config.CertFile != "" && len(config.CertData) == 0 ||
+		config.KeyFile != "" && len(config.KeyData) == 0 {
+		return nil, nil, errors.New("rest.Config field CAFile, CertFile or KeyFile: the file is empty")
+	}
+	config.CAFile, config.CertFile, config.KeyFile = "", "", ""
+	if config.UserAgent == "" { // which the wrappers read
+		config.UserAgent = rest.DefaultKubernetesUserAgent()
+	}
+	server, err := serverOf(config)
+	return config, server, err
+}
+
+func (o Options) checkConfig(config *rest.Config) error {
+	refused := func(field, why string) error { return fmt.Errorf("rest.Config field %s: %s", field, why) }
+	switch {
+	case config.ExecProvider != nil:
+		return refused("ExecProvider", "credential plugins are not supported; set BearerToken or BearerTokenFile")
+	case config.AuthProvider != nil:
+		return refused("AuthProvider", "credential plugins are not supported; set BearerToken or BearerTokenFile")
+	case config.Transport != nil:
+		return refused("Transport", "the connection needs a transport of its own; set WrapTransport")
+	case config.Timeout != 0:
+		return refused("Timeout", "would cut watches; set Options.StallTimeout")
+	case config.Dial != nil && o.DialControl != nil:
+		return refused("Dial", "can't be combined with Options.DialControl")
+	}
+	return nil
+}
+
+// serverOf returns the address of the API server. No error shows the host, which may hold a
+// password.
+func serverOf(config *rest.Config) (*url.URL, error) {
+	host := config.Host
+	if host != "" && !strings.Contains(host, "://") {
+		server, _, err := rest.DefaultServerUrlFor(config)
+		if err != nil {
+			return nil, errors.New("rest.Config field Host: must be a URL or host:port")
+		}
+		host = server.String()
+	}
+	server, err := serverurl.Parse(host)
+	if err != nil {
+		return nil, fmt.Errorf("rest.Config field Host: %w", err)
+	}
+	return serverurl.Canonical(server), nil
+}
+
+// cloneConfig returns a copy that shares nothing that its owner could change.
+func cloneConfig(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.CAData, config.CertData, config.KeyData = bytes.Clone(config.CAData), bytes.Clone(config.CertData), bytes.Clone(config.KeyData)
+	config.NextProtos = slices.Clone(config.NextProtos)
+	config.Impersonate.Groups = slices.Clone(config.Impersonate.Groups)
+	config.Impersonate.Extra = maps.Clone(config.Impersonate.Extra)
+	for key, values := range config.Impersonate.Extra {
+		config.Impersonate.Extra[key] = slices.Clone(values)
+	}
+	return config
+}
+
+// sameConfig compares what two configurations for the same server say about connections,
+// and the proxies that they choose for it. Other functions are not compared.
+func sameConfig(a, b *rest.Config, server *url.URL) bool {
+	if proxyOf(a, server) != proxyOf(b, server) {
+		return false
+	}
+	connection := func(config *rest.Config) *rest.Config {
+		config = rest.CopyConfig(config)
+		config.Host = "" // which may be spelled in another way
+		config.Proxy, config.WrapTransport, config.Dial = nil, nil, nil
+		config.WarningHandler, config.WarningHandlerWithContext = nil, nil
+		config.NegotiatedSerializer = nil                        // of requests; one made anew is never equal
+		config.RateLimiter, config.QPS, config.Burst = nil, 0, 0 // the first ones stay
+		return config
+	}
+	return reflect.DeepEqual(connection(a), connection(b))
+}
+
+var errProxyScheme = errors.New("the scheme of a proxy must be http, socks5 or socks5h")
+
+// chooseProxy returns what chooses the proxy of a request: config or, as in client-go, the
+// environment. net/http would connect to an https proxy with the TLS configuration of the
+// API server: it would trust the proxy's certificate by the wrong CA, and show it the
+// client's.
+func chooseProxy(config *rest.Config) func(*http.Request) (*url.URL, error) {
+	choose, field := config.Proxy, "rest.Config field Proxy"
+	if choose == nil {
+		choose, field = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment), "proxy of the environment"
+	}
+	return func(req *http.Request) (*url.URL, error) {
+		proxy, err := choose(req)
+		if err == nil && proxy != nil && !slices.Contains([]string{"http", "socks5", "socks5h"}, proxy.Scheme) {
+			return nil, fmt.Errorf("%s: %w", field, errProxyScheme)
+		}
+		return proxy, err
+	}
+}
+
+// checkProxy refuses a proxy that most requests to the server would be refused for.
+func checkProxy(config *rest.Config, server *url.URL) error {
+	if _, err := chooseProxy(config)(requestTo(server)); errors.Is(err, errProxyScheme) {
+		return err
+	}
+	return nil
+}
+
+func proxyOf(config *rest.Config, server *url.URL) string {
+	if config.Proxy == nil {
+		return ""
+	}
+	proxy, err := config.Proxy(requestTo(server))
+	if proxy == nil || err != nil {
+		return fmt.Sprint(err)
+	}
+	return proxy.String()
+}
+
+func requestTo(server *url.URL) *http.Request {
+	return &http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}}
+}
+
+// checkProxyResponse keeps the status of a proxy's refusal, of which net/http only keeps
+// the text.
+func checkProxyResponse(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	return &reachabilityError{ReachabilityProxyRefused, errors.New("the proxy does not connect: " + resp.Status)}
+}

@@ -1,0 +1,141 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
+)
+
+// minWatch is how long a watch lasts at least, counted from the end of its initial events if it
+// begins with those. Reflectors take one that ends within its first second, without an event,
+// for a fault, and list again.
+const minWatch = 1500 * time.Millisecond
+
+// errAgain says that a request may be sent again with the next credentials: that nothing
+// of it was sent, or that it is a watch without response headers.
+var errAgain = errors.New("the credentials were replaced before the request was sent")
+
+// handOver retires a session after which there is a next one. Requests that were not sent
+// continue with the next session, watches end as if the API server had ended them, after their
+// initial events, and others may finish within the grace.
+func (s *session) handOver() {
+	s.retire(s.wrap(ErrRotated))
+	s.cut(func(r *request) bool {
+		// Through OpenChoreo's cluster gateway, watches have no headers before they end.
+		if r.lifetime == requestinfo.Watch && !r.unsent && (!r.initial || !r.answered.Load()) {
+			r.cutWatchSoon()
+		}
+		return r.unsent
+	})
+	s.closeUnused()
+}
+
+// shutDown retires a session for another reason. Only unary requests may finish within the
+// grace.
+func (s *session) shutDown(reason error) {
+	s.retire(reason)
+	s.cut(func(r *request) bool { return r.lifetime != requestinfo.Unary })
+	s.closeUnused()
+}
+
+// retire refuses new requests, and keeps the key from signing. What the grace, and initial
+// events, leave is cut by timers.
+func (s *session) retire(reason error) {
+	s.signing.Lock()
+	defer s.signing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reason = reason
+	if s.timers == nil {
+		s.timers = []*time.Timer{
+			time.AfterFunc(s.options.Grace, func() { s.cut(func(r *request) bool { return r.lifetime != requestinfo.Watch }) }),
+			time.AfterFunc(s.options.initialEvents, func() { s.cut(func(r *request) bool { return r.initial }) }),
+		}
+	}
+}
+
+// handedOver is false after shutDown. The caller holds the session's lock.
+func (s *session) handedOver() bool { return errors.Is(s.reason, ErrRotated) }
+
+// causeOfCut returns the error of a request that ends because its session is retired. The
+// caller holds the session's lock.
+//
+//	              not sent, or a watch   a watch with   all others
+//	              without headers        headers
+//	handed over   errAgain               io.EOF         ErrRotated
+//	shut down     the reason             the reason     the reason
+func (r *request) causeOfCut() error {
+	s := r.session
+	switch {
+	case !s.handedOver():
+		return s.reason
+	case r.lifetime == requestinfo.Watch && r.answered.Load():
+		return io.EOF
+	case r.lifetime == requestinfo.Watch, r.unsent:
+		return errAgain
+	}
+	return s.reason
+}
+
+// cutWatchSoon cuts a watch when reflectors accept its end, and at random, so that not all are
+// resumed at once. The caller holds the session's lock.
+func (r *request) cutWatchSoon() {
+	s, grace := r.session, r.session.options.Grace
+	earliest := max(0, minWatch-time.Since(r.beganAt))
+	spread := rand.N(max(grace-earliest, grace/4) + 1) //nolint:gosec // spreads load, hides nothing
+	time.AfterFunc(earliest+spread, func() {
+		s.cut(func(other *request) bool { return other == r })
+	})
+}
+
+// cut ends the requests that are chosen, whether or not their callers close the bodies.
+func (s *session) cut(chosen func(*request) bool) {
+	var cut []*request
+	s.mu.Lock()
+	for r := range s.requests {
+		if chosen(r) {
+			r.cancel(r.causeOfCut())
+			cut = append(cut, r)
+		}
+	}
+	s.mu.Unlock()
+	for _, r := range cut {
+		r.finish()
+	}
+}
+
+// closeUnused closes the connections that a retired session has no more use for.
+func (s *session) closeUnused() {
+	s.transport.CloseIdleConnections()
+	s.mu.Lock()
+	unused := len(s.requests) == 0
+	s.mu.Unlock()
+	if unused {
+		s.close()
+	}
+}
+
+// close cuts all requests that are left, and closes the connections.
+func (s *session) close() {
+	s.cut(func(*request) bool { return true })
+	s.mu.Lock()
+	closed := s.closed
+	s.closed = true
+	for _, timer := range s.timers {
+		timer.Stop()
+	}
+	s.mu.Unlock()
+	if closed {
+		return
+	}
+	s.cancel()
+	s.transport.CloseIdleConnections()
+	s.conns.CloseAll()
+	s.onClose(s)
+}

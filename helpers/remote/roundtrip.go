@@ -1,0 +1,129 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
+)
+
+// roundTripper is the Cluster as its HTTP client sees it.
+type roundTripper Cluster
+
+// RoundTrip sends a request, and notices credentials that changed where no DataPlane shows
+// it: in files that a mounted Secret renews, or in what ConfigFor reads. For this it asks
+// ConfigFor again, now and then, and when the credentials were refused. If there are others
+// by then, a read is sent once more. A write isn't, since it may have been carried out.
+func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := (*Cluster)(t)
+	c.askNowAndThen()
+	before, _ := c.use()
+	resp, err := c.send(req)
+	if !refused(resp, err) {
+		return resp, err
+	}
+	asked := c.askAfterRefusal(before)
+	switch {
+	case asked != nil && err != nil:
+		return nil, c.wrap(fmt.Errorf("%w%s%s", err, askedAgain, asked.Error())) // Classify looks at err alone
+	case asked != nil:
+		before.explainUnauthorized(req, resp, asked)
+		return resp, nil
+	}
+	if after, _ := c.use(); after == before || !isRead(req) {
+		return resp, err
+	}
+	if resp != nil {
+		_ = resp.Body.Close()
+	}
+	return c.send(req)
+}
+
+// CloseIdleConnections is what http.Client's method of this name calls.
+func (t *roundTripper) CloseIdleConnections() {
+	if s, _ := (*Cluster)(t).use(); s != nil {
+		s.transport.CloseIdleConnections()
+	}
+}
+
+// doNotFollow leaves redirects to the session, and those of proxied services to the caller.
+func doNotFollow(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// send sends a request with the current credentials, and with the next ones if those are
+// replaced before it is sent. A body can be sent again only if there is a GetBody.
+func (c *Cluster) send(req *http.Request) (*http.Response, error) {
+	for body := req.Body; ; {
+		s, err := c.use()
+		if err != nil {
+			closeBody(body)
+			return nil, err
+		}
+		resp, err := s.try(req, body)
+		if !errors.Is(err, errAgain) {
+			return resp, err
+		}
+		if body == nil || body == http.NoBody {
+			continue
+		}
+		if req.GetBody == nil {
+			return nil, c.wrap(ErrRotated)
+		}
+		if body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// try sends a request with this body on the session, and closes the body. The error is errAgain
+// if the request is one for the next session.
+func (s *session) try(req *http.Request, body io.ReadCloser) (*http.Response, error) {
+	r := &request{session: s, beganAt: time.Now(), caller: req.Context()}
+	info := s.infoOf(req)
+	r.lifetime, r.initial = info.Lifetime, info.InitialEvents && info.Bookmarks
+	r.ctx, r.cancel = context.WithCancelCause(r.caller)
+	r.startLimit()
+	if !s.add(r) {
+		r.limit.Stop()
+		r.cancel(nil)
+		closeBody(body)
+		return nil, errAgain
+	}
+	req = req.WithContext(context.WithValue(r.ctx, requestKey{}, r))
+	if req.Body = body; body != nil && body != http.NoBody {
+		req.Body = &upload{body, r}
+	}
+	if getBody := req.GetBody; getBody != nil {
+		req.GetBody = func() (io.ReadCloser, error) {
+			body, err := getBody()
+			return &upload{body, r}, err
+		}
+	}
+	resp, err := s.wrapped.RoundTrip(req)
+	if err == nil && !r.track(resp) {
+		closeBody(resp.Body)
+		err = errAgain
+	}
+	if err != nil {
+		err = r.explain(err)
+		r.finish()
+		return nil, err
+	}
+	return s.checkAnswer(req, resp, r.lifetime)
+}
+
+func (s *session) infoOf(req *http.Request) requestinfo.Info {
+	return requestinfo.Of(req, s.server.Path)
+}
+
+func closeBody(body io.Closer) {
+	if body != nil {
+		_ = body.Close()
+	}
+}

@@ -1,0 +1,90 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
+)
+
+// upgraded is a connection that has left HTTP and belongs to the caller.
+type upgraded struct {
+	request *request
+	io.ReadWriteCloser
+	keep func() bool // keeps the end of the request's context from closing the connection
+}
+
+// newUpgraded returns a connection that ends with its request: after HTTP, it heeds no context.
+func newUpgraded(r *request, stream io.ReadWriteCloser) *upgraded {
+	return &upgraded{r, stream, context.AfterFunc(r.ctx, func() { _ = stream.Close() })}
+}
+
+func (u *upgraded) Read(p []byte) (int, error) {
+	n, err := u.ReadWriteCloser.Read(p)
+	return n, u.explain(err)
+}
+
+func (u *upgraded) Write(p []byte) (int, error) {
+	n, err := u.ReadWriteCloser.Write(p)
+	return n, u.explain(err)
+}
+
+func (u *upgraded) explain(err error) error {
+	if err == nil || u.request.ctx.Err() == nil {
+		return err
+	}
+	return u.request.explain(err)
+}
+
+func (u *upgraded) Close() (err error) {
+	if u.keep() {
+		err = u.ReadWriteCloser.Close()
+	}
+	u.request.finish()
+	return err
+}
+
+// WrappedRoundTripper is how clients that upgrade connections by themselves find a dialer and
+// the TLS configuration. Without one, they would dial in their own way.
+func (t *roundTripper) WrappedRoundTripper() http.RoundTripper {
+	s, err := (*Cluster)(t).use()
+	if s == nil {
+		return &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, err }}
+	}
+	return &http.Transport{DialContext: s.dialStream, TLSClientConfig: s.transport.TLSClientConfig}
+}
+
+// dialStream makes a connection for a client that upgrades it by itself, as SPDY clients do. It
+// is a lasting request until it is closed.
+func (s *session) dialStream(ctx context.Context, network, address string) (net.Conn, error) {
+	r := &request{session: s, lifetime: requestinfo.Stream}
+	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	if !s.add(r) {
+		r.cancel(nil)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return nil, s.reason
+	}
+	conn, err := s.dial(ctx, network, address)
+	if err != nil {
+		r.finish()
+		return nil, err
+	}
+	context.AfterFunc(r.ctx, func() { _ = conn.Close() })
+	return &streamConn{conn, r}, nil
+}
+
+type streamConn struct {
+	net.Conn
+	request *request
+}
+
+func (c *streamConn) Close() error {
+	defer c.request.finish()
+	return c.Conn.Close()
+}
