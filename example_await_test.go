@@ -24,7 +24,7 @@ func Example_await() {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	dp, err := await.For(ctx, dataPlanes, "prod", await.True("Ready"),
-		await.Evaluate(helpers.Stock())) // reads what OpenChoreo writes; a reported Ready counts first
+		await.JudgeBy(helpers.Stock())) // reads what OpenChoreo writes; a reported Ready counts first
 	if err != nil {
 		fmt.Println(err)
 		return

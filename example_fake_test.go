@@ -22,7 +22,7 @@ func Example_fake() {
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 	updated, err := helpers.PatchConditions(ctx, dataPlanes, prod, []metav1.Condition{
 		{Type: openchoreov1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Tested"},
-	}, helpers.PatchOptions{})
+	}, helpers.PatchConditionsOptions{})
 	fmt.Println(helpers.IsReady(updated), err)
 	// Output: true <nil>
 }

@@ -126,7 +126,7 @@ func testConnect(t *testing.T, clusters *demo.Clusters) {
 	require.NoError(t, err)
 	answer := fmt.Sprintf(": %d namespaces\n", len(all.Items))
 	for _, dp := range []*openchoreov1alpha1.DataPlane{
-		dataplanetest.DataPlane(clusters.Namespace, "direct", dataplanetest.CredentialsFor(clusters.Management)),
+		dataplanetest.DataPlane(clusters.Namespace, "direct", dataplanetest.WithCredentials(clusters.Management)),
 		dataplanetest.DataPlane(clusters.Namespace, "agent", withoutCredentials),
 		dataplanetest.DataPlane(clusters.Namespace, "no-agent", withoutCredentials),
 	} {

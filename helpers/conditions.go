@@ -37,11 +37,6 @@ func IsGatewayProvisioned(dp *v1alpha1.DataPlane, opts ...EvaluateOption) bool {
 	return isTrue(dp, v1alpha1.DataPlaneConditionGatewayProvisioned, opts)
 }
 
-// IsOperational reports whether IsReady, IsConnected and IsGatewayProvisioned all hold.
-func IsOperational(dp *v1alpha1.DataPlane, opts ...EvaluateOption) bool {
-	return IsReady(dp, opts...) && IsConnected(dp, opts...) && IsGatewayProvisioned(dp, opts...)
-}
-
 func isTrue(dp *v1alpha1.DataPlane, conditionType string, opts []EvaluateOption) bool {
 	return EvaluateCondition(dp, conditionType, opts...).Status == metav1.ConditionTrue
 }

@@ -282,26 +282,6 @@ func TestReadyFrom(t *testing.T) {
 	assert.Equal(t, helpers.CodeNoObject, helpers.EvaluateCondition(nil, ready, helpers.ReadyFrom(created)).Code)
 }
 
-func TestIsOperational(t *testing.T) {
-	for name, edit := range map[string]func(*v1alpha1.DataPlane){
-		"one False":     func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[1].Status = no },
-		"one Unknown":   func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[0].Status = unknown },
-		"one missing":   func(dp *v1alpha1.DataPlane) { dp.Status.Conditions = dp.Status.Conditions[:2] },
-		"one stale":     func(dp *v1alpha1.DataPlane) { dp.Generation, dp.Status.Conditions[0].ObservedGeneration = 2, 1 },
-		"being deleted": func(dp *v1alpha1.DataPlane) { dp.DeletionTimestamp = &longAgo },
-	} {
-		t.Run(name, func(t *testing.T) {
-			dp := allTrue()
-			require.True(t, helpers.IsOperational(dp))
-			edit(dp)
-			assert.False(t, helpers.IsOperational(dp))
-		})
-	}
-	withoutReady := withConditions(1, condition(connected, yes, 1), condition(gateway, yes, 1))
-	assert.False(t, helpers.IsOperational(withoutReady))
-	assert.True(t, helpers.IsOperational(withoutReady, helpers.ReadyFrom(connected)))
-}
-
 func TestEvaluateListsDefinedTypesFirstAndOthersByName(t *testing.T) {
 	dp := withConditions(4, condition("Finalizing", no, 4), condition(connected, no, 4), condition(created, yes, 4),
 		condition(ready, yes, 4), condition(created, yes, 4))
@@ -344,7 +324,7 @@ func TestManyTypesTakeLinearTime(t *testing.T) {
 		}},
 		"PatchConditions": {300, func(t *testing.T, dp *v1alpha1.DataPlane) {
 			before := withConditions(1)
-			stored, err := helpers.PatchConditions(t.Context(), serve(before), before, dp.Status.Conditions, helpers.PatchOptions{})
+			stored, err := helpers.PatchConditions(t.Context(), serve(before), before, dp.Status.Conditions, helpers.PatchConditionsOptions{})
 			require.NoError(t, err)
 			assert.Len(t, stored.Status.Conditions, len(dp.Status.Conditions))
 		}},
@@ -384,7 +364,6 @@ func TestReadersAcceptNil(t *testing.T) {
 	assert.False(t, helpers.IsReady(nil))
 	assert.False(t, helpers.IsConnected(nil))
 	assert.False(t, helpers.IsGatewayProvisioned(nil))
-	assert.False(t, helpers.IsOperational(nil))
 	report := helpers.Evaluate(nil)
 	assert.Len(t, report.Verdicts(), 4)
 	for _, verdict := range report.Verdicts() {
@@ -415,7 +394,7 @@ func TestReadersDoNotAllocate(t *testing.T) {
 	}
 	others := allTrue("A", "B", "C", "D", created)
 	assert.Zero(t, testing.AllocsPerRun(100, func() {
-		if !helpers.IsOperational(others) {
+		if !helpers.IsReady(others) || !helpers.IsConnected(others) || !helpers.IsGatewayProvisioned(others) {
 			t.Fail()
 		}
 	}))
@@ -432,8 +411,10 @@ func BenchmarkConditions(b *testing.B) {
 			return meta.IsStatusConditionTrue(dp.Status.Conditions, ready) && meta.IsStatusConditionTrue(dp.Status.Conditions, connected) &&
 				meta.IsStatusConditionTrue(dp.Status.Conditions, gateway)
 		},
-		"IsReady":        func(dp *v1alpha1.DataPlane) bool { return helpers.IsReady(dp) },
-		"IsOperational":  func(dp *v1alpha1.DataPlane) bool { return helpers.IsOperational(dp) },
+		"IsReady": func(dp *v1alpha1.DataPlane) bool { return helpers.IsReady(dp) },
+		"three-readers": func(dp *v1alpha1.DataPlane) bool {
+			return helpers.IsReady(dp) && helpers.IsConnected(dp) && helpers.IsGatewayProvisioned(dp)
+		},
 		"Evaluate":       func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp).Ready.Status == yes },
 		"Evaluate-Stock": func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp, stock).Ready.Status == yes },
 	}

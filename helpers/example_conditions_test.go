@@ -93,7 +93,7 @@ func ExamplePatchConditions() {
 
 	stored, err := helpers.PatchConditions(context.Background(), dataPlanes, dataPlane, []metav1.Condition{
 		{Type: v1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue, Reason: "Probed"},
-	}, helpers.PatchOptions{FieldManager: "my-controller"})
+	}, helpers.PatchConditionsOptions{FieldManager: "my-controller"})
 	fmt.Println(helpers.IsConnected(stored), err)
 	// Output: true <nil>
 }
@@ -146,13 +146,4 @@ func ExampleStatusGenerationOnly() {
 	}
 	fmt.Println(helpers.IsReady(dataPlane), helpers.IsReady(dataPlane, helpers.StatusGenerationOnly()))
 	// Output: false true
-}
-
-func ExampleIsOperational() {
-	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Connected)
-	fmt.Println(helpers.IsReady(dataPlane), helpers.IsConnected(dataPlane), helpers.IsGatewayProvisioned(dataPlane))
-	fmt.Println(helpers.IsOperational(dataPlane))
-	// Output:
-	// true true false
-	// false
 }

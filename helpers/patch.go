@@ -41,8 +41,8 @@ type StatusClient[T Object] interface {
 		subresources ...string) (T, error)
 }
 
-// PatchOptions are the options of [PatchConditions].
-type PatchOptions struct {
+// PatchConditionsOptions are the options of [PatchConditions].
+type PatchConditionsOptions struct {
 	// FieldManager owns what is written; empty leaves the name to the API server.
 	FieldManager string
 	// DryRun makes the API server check the patch and return the result without storing it.
@@ -54,7 +54,7 @@ type PatchOptions struct {
 
 // PatchConditions sets conditions in the status of object on the API server, as [SetCondition]
 // does in memory, and returns the stored object. It writes no other field, except for
-// [PatchOptions].ObserveGeneration, and keeps conditions of other types, whether the CRD
+// [PatchConditionsOptions].ObserveGeneration, and keeps conditions of other types, whether the CRD
 // merges the list or replaces it. It doesn't modify object, which may come from a cache.
 //
 // A condition without an observed generation gets the generation of object. A stored condition
@@ -71,7 +71,7 @@ type PatchOptions struct {
 // errors are those of the API server, [ErrReplaced] if the object was recreated, and the
 // error of ctx with its cause. An error after a conflict holds the conflict too.
 func PatchConditions[T Object](ctx context.Context, client StatusClient[T], object T, conditions []metav1.Condition,
-	opts PatchOptions,
+	opts PatchConditionsOptions,
 ) (T, error) {
 	dp := object.AsDataPlane()
 	if dp == nil {

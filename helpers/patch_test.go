@@ -106,7 +106,7 @@ func TestPatchConditions(t *testing.T) {
 		read      func(cached *dataPlane)
 		meanwhile func(stored *dataPlane) // what others do after it was read
 		set       []metav1.Condition
-		opts      helpers.PatchOptions
+		opts      helpers.PatchConditionsOptions
 		gets      int
 		patches   int
 		check     func(t *testing.T, s *apiServer, result *dataPlane)
@@ -183,17 +183,17 @@ func TestPatchConditions(t *testing.T) {
 		},
 		"ObserveGeneration makes one ready whose status lags": {
 			before: &dataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: v1alpha1.DataPlaneStatus{ObservedGeneration: 2}},
-			set:    setReady(yes), opts: helpers.PatchOptions{ObserveGeneration: true}, patches: 1,
+			set:    setReady(yes), opts: helpers.PatchConditionsOptions{ObserveGeneration: true}, patches: 1,
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
 		},
 		"ObserveGeneration goes without a condition": {
-			before: withConditions(3), opts: helpers.PatchOptions{ObserveGeneration: true}, patches: 1,
+			before: withConditions(3), opts: helpers.PatchConditionsOptions{ObserveGeneration: true}, patches: 1,
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
 				assert.EqualValues(t, 3, result.Status.ObservedGeneration)
 			},
 		},
 		"ObserveGeneration keeps a later one": {
-			before: withConditions(4), set: setReady(yes), opts: helpers.PatchOptions{ObserveGeneration: true}, gets: 1, patches: 2,
+			before: withConditions(4), set: setReady(yes), opts: helpers.PatchConditionsOptions{ObserveGeneration: true}, gets: 1, patches: 2,
 			meanwhile: func(stored *dataPlane) { stored.Generation, stored.Status.ObservedGeneration = 5, 5 },
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
 				assert.EqualValues(t, 5, result.Status.ObservedGeneration)
@@ -201,11 +201,11 @@ func TestPatchConditions(t *testing.T) {
 		},
 		"ObserveGeneration replaces one left over from before a restore": {
 			before: &dataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: v1alpha1.DataPlaneStatus{ObservedGeneration: 9}},
-			set:    setReady(yes), opts: helpers.PatchOptions{ObserveGeneration: true}, patches: 1,
+			set:    setReady(yes), opts: helpers.PatchConditionsOptions{ObserveGeneration: true}, patches: 1,
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
 		},
 		"FieldManager and DryRun": {
-			before: withConditions(1), set: setReady(yes), opts: helpers.PatchOptions{FieldManager: "probe", DryRun: true}, patches: 1,
+			before: withConditions(1), set: setReady(yes), opts: helpers.PatchConditionsOptions{FieldManager: "probe", DryRun: true}, patches: 1,
 			check: func(t *testing.T, s *apiServer, result *dataPlane) {
 				assert.Equal(t, metav1.PatchOptions{FieldManager: "probe", DryRun: []string{metav1.DryRunAll}}, s.options)
 				assert.True(t, helpers.IsReady(result))
@@ -241,27 +241,27 @@ func TestPatchConditions(t *testing.T) {
 }
 
 func TestPatchConditionsRefuses(t *testing.T) {
-	_, err := helpers.PatchConditions(t.Context(), serve(withConditions(1)), nil, setReady(yes), helpers.PatchOptions{})
+	_, err := helpers.PatchConditions(t.Context(), serve(withConditions(1)), nil, setReady(yes), helpers.PatchConditionsOptions{})
 	require.EqualError(t, err, "nil data plane")
 
 	s := serve(withConditions(1))
-	_, err = helpers.PatchConditions(t.Context(), s, s.stored, setReady("true"), helpers.PatchOptions{})
+	_, err = helpers.PatchConditions(t.Context(), s, s.stored, setReady("true"), helpers.PatchConditionsOptions{})
 	require.ErrorContains(t, err, "status.conditions[Ready].status")
-	_, err = helpers.PatchConditions(t.Context(), s, s.stored, append(setReady(yes), setReady(no)...), helpers.PatchOptions{})
+	_, err = helpers.PatchConditions(t.Context(), s, s.stored, append(setReady(yes), setReady(no)...), helpers.PatchConditionsOptions{})
 	require.EqualError(t, err, `status.conditions[Ready]: Duplicate value: "Ready"`)
 	assert.Zero(t, s.gets+s.patches)
 
 	old := s.stored.DeepCopy()
 	s.stored.UID = "2"
 	edited(s.stored)
-	_, err = helpers.PatchConditions(t.Context(), s, old, setReady(yes), helpers.PatchOptions{})
+	_, err = helpers.PatchConditions(t.Context(), s, old, setReady(yes), helpers.PatchConditionsOptions{})
 	require.ErrorIs(t, err, helpers.ErrReplaced)
 	require.ErrorContains(t, err, "data plane default/prod: ")
 	assert.Empty(t, s.stored.Status.Conditions)
 	assert.True(t, apierrors.IsConflict(err), "the conflict that came before")
 
 	unreachable := errors.New("connection refused")
-	_, err = helpers.PatchConditions(t.Context(), failsAfterConflict{s, unreachable}, old, setReady(yes), helpers.PatchOptions{})
+	_, err = helpers.PatchConditions(t.Context(), failsAfterConflict{s, unreachable}, old, setReady(yes), helpers.PatchConditionsOptions{})
 	require.ErrorIs(t, err, unreachable)
 	require.True(t, apierrors.IsConflict(err))
 	require.ErrorContains(t, err, "data plane default/prod: connection refused: Operation cannot be fulfilled")
@@ -300,7 +300,7 @@ func TestPatchConditionsTriesUntilTheContextEnds(t *testing.T) {
 			defer cancel()
 			s := serve(withConditions(1))
 			s.beforePatch = edited // by another writer, each time
-			_, err := helpers.PatchConditions(ctx, s, s.stored.DeepCopy(), setReady(yes), helpers.PatchOptions{})
+			_, err := helpers.PatchConditions(ctx, s, s.stored.DeepCopy(), setReady(yes), helpers.PatchConditionsOptions{})
 			for _, want := range test.want {
 				require.ErrorIs(t, err, want)
 			}
@@ -317,7 +317,7 @@ func TestPatchConditionsFindsTheErrorOfTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errShutdown)
 	s := &failing{errShutdown}
-	_, err := helpers.PatchConditions(ctx, s, withConditions(1), setReady(yes), helpers.PatchOptions{})
+	_, err := helpers.PatchConditions(ctx, s, withConditions(1), setReady(yes), helpers.PatchConditionsOptions{})
 	require.ErrorIs(t, err, errShutdown)
 	require.ErrorIs(t, err, context.Canceled)
 	require.EqualError(t, err, "data plane default/prod: shutting down: context canceled")
@@ -340,7 +340,7 @@ func TestPatchConditionsOfAFake(t *testing.T) {
 			dp, err := dataPlanes.Create(t.Context(), dataplanetest.DataPlane("default", "production-dataplane"), metav1.CreateOptions{})
 			require.NoError(t, err)
 			for _, status := range []metav1.ConditionStatus{yes, no} {
-				patched, err := helpers.PatchConditions(t.Context(), dataPlanes, dp, setReady(status), helpers.PatchOptions{ObserveGeneration: true})
+				patched, err := helpers.PatchConditions(t.Context(), dataPlanes, dp, setReady(status), helpers.PatchConditionsOptions{ObserveGeneration: true})
 				require.NoError(t, err)
 				assert.Equal(t, status, helpers.EvaluateCondition(patched, ready).Status)
 			}
@@ -352,14 +352,14 @@ func TestPatchConditionsOfAClusterDataPlane(t *testing.T) {
 	client := fake.NewClientset().OpenChoreoV1alpha1().ClusterDataPlanes()
 	cluster, err := client.Create(t.Context(), &v1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	cluster, err = helpers.PatchConditions(t.Context(), client, cluster, setReady(yes), helpers.PatchOptions{})
+	cluster, err = helpers.PatchConditions(t.Context(), client, cluster, setReady(yes), helpers.PatchConditionsOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, yes, helpers.EvaluateCondition(cluster.AsDataPlane(), ready).Status)
 
-	_, err = helpers.PatchConditions(t.Context(), client, nil, setReady(yes), helpers.PatchOptions{})
+	_, err = helpers.PatchConditions(t.Context(), client, nil, setReady(yes), helpers.PatchConditionsOptions{})
 	require.EqualError(t, err, "nil data plane")
 	cluster.Name = "absent"
-	_, err = helpers.PatchConditions(t.Context(), client, cluster, setReady(no), helpers.PatchOptions{})
+	_, err = helpers.PatchConditions(t.Context(), client, cluster, setReady(no), helpers.PatchConditionsOptions{})
 	require.ErrorContains(t, err, "data plane absent: ")
 }
 

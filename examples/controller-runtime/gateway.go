@@ -173,7 +173,7 @@ func (r *gatewayReconciler) report(ctx context.Context, dp *openchoreov1alpha1.D
 		condition.Message = fmt.Sprintf("config map %s/%s holds the virtual hosts", targetNamespace, configMapName(dp))
 	}
 	_, err = helpers.PatchConditions(ctx, r.dataPlanes.DataPlanes(dp.Namespace), dp, []metav1.Condition{condition},
-		helpers.PatchOptions{FieldManager: string(fieldOwner)})
+		helpers.PatchConditionsOptions{FieldManager: string(fieldOwner)})
 	return err
 }
 

@@ -66,7 +66,7 @@ func TestReconciler(t *testing.T) {
 	require.NoError(t, err)
 	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
 	// The API server of envtest is the cluster of the DataPlane, too.
-	dp, err := dataPlanes.Create(ctx, dataplanetest.DataPlane("default", "prod", dataplanetest.CredentialsFor(config)), metav1.CreateOptions{})
+	dp, err := dataPlanes.Create(ctx, dataplanetest.DataPlane("default", "prod", dataplanetest.WithCredentials(config)), metav1.CreateOptions{})
 	require.NoError(t, err)
 	dp, err = await.For(ctx, dataPlanes, dp.Name, await.True(openchoreov1alpha1.DataPlaneConditionConnected))
 	require.NoError(t, err)

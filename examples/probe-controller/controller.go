@@ -150,7 +150,7 @@ func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlan
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	_, err := helpers.PatchConditions(ctx, c.client.DataPlanes(dp.Namespace), dp, []metav1.Condition{connected},
-		helpers.PatchOptions{FieldManager: name})
+		helpers.PatchConditionsOptions{FieldManager: name})
 	if apierrors.IsNotFound(err) || errors.Is(err, helpers.ErrReplaced) {
 		return nil // deleted meanwhile; the informer will report it
 	}

@@ -294,7 +294,7 @@ func (q *quickstart) reportConditions(ctx context.Context) error {
 			Type: openchoreov1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue,
 			Reason: "Connected", Message: "may accept workloads",
 		},
-	}, helpers.PatchOptions{FieldManager: fieldManager, ObserveGeneration: true})
+	}, helpers.PatchConditionsOptions{FieldManager: fieldManager, ObserveGeneration: true})
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	// It patches only what has changed, and fails if ctx has ended during the probe.
 	_, err = helpers.PatchConditions(ctx, r.client.OpenChoreoV1alpha1().DataPlanes(dp.Namespace), dp,
-		[]metav1.Condition{condition}, helpers.PatchOptions{FieldManager: "probe-example"})
+		[]metav1.Condition{condition}, helpers.PatchConditionsOptions{FieldManager: "probe-example"})
 	return reconcile.Result{RequeueAfter: time.Minute}, client.IgnoreNotFound(err)
 }
 

@@ -56,7 +56,7 @@ func waitUntilReady(ctx context.Context, kubeconfig, namespace, name string) err
 	dp, err := await.For(ctx, client.OpenChoreoV1alpha1().DataPlanes(namespace), name,
 		await.True(openchoreov1alpha1.DataPlaneConditionReady),
 		// OpenChoreo itself writes the condition Created, but no Ready.
-		await.Evaluate(helpers.ReadyFrom(openchoreov1alpha1.DataPlaneConditionCreated)),
+		await.JudgeBy(helpers.ReadyFrom(openchoreov1alpha1.DataPlaneConditionCreated)),
 		// After a change of your own, pass the generation that Update or Patch returned, so that
 		// the conditions from before don't count: await.MinGeneration(patched.Generation).
 		await.AllowMissing())

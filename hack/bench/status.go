@@ -95,7 +95,7 @@ func statusSDK(ctx context.Context, in *input, name string) (patchFunc, error) {
 	objects := client.OpenChoreoV1alpha1().DataPlanes(statusNamespace)
 	current, err := objects.Get(ctx, name, metav1.GetOptions{})
 	return func(ctx context.Context, c metav1.Condition) (err error) {
-		current, err = helpers.PatchConditions(ctx, objects, current, []metav1.Condition{c}, helpers.PatchOptions{})
+		current, err = helpers.PatchConditions(ctx, objects, current, []metav1.Condition{c}, helpers.PatchConditionsOptions{})
 		return err
 	}, err
 }

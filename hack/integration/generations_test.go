@@ -319,7 +319,7 @@ func testClusterPatchConditions(t *testing.T, p *plane) {
 
 	// By an object of before the update, so that the first try conflicts.
 	patched, err := helpers.PatchConditions(t.Context(), client, before,
-		[]metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"}}, helpers.PatchOptions{})
+		[]metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"}}, helpers.PatchConditionsOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, reported.Spec, patched.Spec)
 	assert.Equal(t, reported.Status.AgentConnection, patched.Status.AgentConnection)

@@ -61,7 +61,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		s.create(t, behaviours.NewDataPlane("prod"))
 		list, err := s.typed.List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
-		s.setStatus(t, "prod", behaviours.Report)
+		s.setStatus(t, "prod", behaviours.SetConditions)
 		require.NoError(t, p.APIServer.Restart(t.Context()))
 		requireExpired(t, s, list.ResourceVersion)
 	})
@@ -78,7 +78,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 
 		line.cut()
 		require.NoError(t, s.typed.Delete(t.Context(), "deleted", metav1.DeleteOptions{}))
-		kept := s.setStatus(t, "kept", behaviours.Report)
+		kept := s.setStatus(t, "kept", behaviours.SetConditions)
 		created := s.create(t, behaviours.NewDataPlane("created"))
 		require.NoError(t, p.APIServer.Restart(t.Context()))
 		_, err := f.lister.Get("deleted")

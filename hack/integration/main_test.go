@@ -231,7 +231,7 @@ func (s *space) setStatus(t *testing.T, name string, edit func(*openchoreov1alph
 }
 
 func (s *space) patchConditions(t *testing.T, dp *openchoreov1alpha1.DataPlane, conditions ...metav1.Condition) (*openchoreov1alpha1.DataPlane, error) {
-	return helpers.PatchConditions(t.Context(), s.typed, dp, conditions, helpers.PatchOptions{})
+	return helpers.PatchConditions(t.Context(), s.typed, dp, conditions, helpers.PatchConditionsOptions{})
 }
 
 // grant lets a user do something with a resource in the namespace. The API server takes

@@ -153,7 +153,7 @@ func TestObjectWithoutSpecIsAccepted(t *testing.T) {
 	_, err := s.raw.Create(t.Context(), object, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 	require.NoError(t, err)
 	assert.Zero(t, s.get(t, "prod").Spec)
-	dp := s.setStatus(t, "prod", behaviours.Report)
+	dp := s.setStatus(t, "prod", behaviours.SetConditions)
 	assert.Len(t, dp.Status.Conditions, 2)
 	assert.NotContains(t, s.stored(t, "prod"), "spec")
 }

@@ -43,7 +43,7 @@ func testReadsAndWrites(t *testing.T, p *plane, atomicConditions bool) {
 
 func testAbsentIsNotStored(t *testing.T, s *space) {
 	dp := behaviours.NewDataPlane("prod")
-	behaviours.Report(&dp.Status)
+	behaviours.SetConditions(&dp.Status)
 	s.create(t, dp)
 	assert.NotContains(t, s.stored(t, "prod"), "status")
 

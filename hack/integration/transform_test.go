@@ -83,7 +83,7 @@ func TestStripManagedFieldsInInformers(t *testing.T) {
 			runInformer(t, dataPlanes, informer.StripManagedFields)
 			assert.Empty(t, s.cached(t, dataPlanes, listed.ResourceVersion).GetManagedFields())
 
-			watched := s.setStatus(t, "prod", behaviours.Report)
+			watched := s.setStatus(t, "prod", behaviours.SetConditions)
 			require.NotEmpty(t, watched.ManagedFields, "the API server has them")
 			got := s.cached(t, dataPlanes, watched.ResourceVersion)
 			assert.Empty(t, got.GetManagedFields())
@@ -143,7 +143,7 @@ func TestDropSecretsInInformers(t *testing.T) {
 				assert.Empty(t, object.GetManagedFields())
 			}
 			requireNone(stored.ResourceVersion)
-			requireNone(s.setStatus(t, "prod", behaviours.Report).ResourceVersion)
+			requireNone(s.setStatus(t, "prod", behaviours.SetConditions).ResourceVersion)
 		})
 	}
 }

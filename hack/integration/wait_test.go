@@ -237,7 +237,7 @@ func TestWaitForAConditionToSettle(t *testing.T) {
 	s := shared.space(t)
 	s.create(t, behaviours.NewDataPlane("prod"))
 	const d = 2 * time.Second
-	result := s.waiting(t.Context(), await.Evaluate(helpers.StableFor(d, nil)))
+	result := s.waiting(t.Context(), await.JudgeBy(helpers.StableFor(d, nil)))
 	goesOn(t, result)
 	since := s.setReady(t, metav1.ConditionTrue, 0).Status.Conditions[0].LastTransitionTime
 	require.NoError(t, ended(t, result)) // though nothing changes any more

@@ -23,7 +23,7 @@
 //	Created=True (DataPlaneCreated) for 12d; not reported: Connected, GatewayProvisioned: context deadline exceeded
 //
 // OpenChoreo itself sets Created, but not Ready, Connected or GatewayProvisioned. Where no
-// other controller sets Ready, add await.Evaluate(helpers.Stock()).
+// other controller sets Ready, add await.JudgeBy(helpers.Stock()).
 //
 // What OpenChoreo writes, and what to do about each code: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 package await
@@ -160,9 +160,9 @@ func FollowReplacement() Option { return func(o *options) { o.followReplacement 
 // for. If f returns nil, the wait goes on. f must not block.
 func FailOn(f func(helpers.Report) error) Option { return func(o *options) { o.failOn = f } }
 
-// Evaluate passes options to [helpers.Evaluate]. With [helpers.StableFor] or
+// JudgeBy passes options to [helpers.Evaluate]. With [helpers.StableFor] or
 // [helpers.HeartbeatWithin], the wait sees even what changes with time alone.
-func Evaluate(opts ...helpers.EvaluateOption) Option {
+func JudgeBy(opts ...helpers.EvaluateOption) Option {
 	return func(o *options) { o.evaluate = append(o.evaluate, opts...) }
 }
 
@@ -180,7 +180,7 @@ type Error struct {
 	UID types.UID
 	// Want says what was waited for, such as "Ready=True" or "deletion".
 	Want string
-	// Last is the last report of the object, by the options of [Evaluate]; the zero Report
+	// Last is the last report of the object, by the options of [JudgeBy]; the zero Report
 	// if there is no object.
 	Last helpers.Report
 	// LastErr is the last error of a request; nil if there was none. It may not be why the

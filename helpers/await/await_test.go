@@ -555,7 +555,7 @@ func TestErrorText(t *testing.T) {
 		},
 		"the conditions as the options have it": {
 			script: was(seen("b", "20", "True", unobserved)),
-			opts:   []await.Option{await.Evaluate(helpers.RequireObserved())},
+			opts:   []await.Option{await.JudgeBy(helpers.RequireObserved())},
 			want:   `Ready=Unknown, observed generation not reported: reported True (Tested: as tested)` + nothingElse + `: context canceled: script is over`,
 		},
 		"the generation": {
@@ -743,7 +743,7 @@ func TestConditionSettlesWithoutAnEvent(t *testing.T) {
 		dp.Status.Conditions[0].LastTransitionTime = metav1.NewTime(since)
 	})}}, watches: silent, over: func() {}}
 	const d = time.Minute + 200*time.Millisecond
-	_, err := await.For(t.Context(), s, "prod", ready, await.Evaluate(helpers.StableFor(d, nil)))
+	_, err := await.For(t.Context(), s, "prod", ready, await.JudgeBy(helpers.StableFor(d, nil)))
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, time.Since(since), d)
 }
@@ -763,7 +763,7 @@ func TestHeartbeatBecomesTooOldWithoutAnEvent(t *testing.T) {
 	calls, lost := 0, errors.New("lost")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	_, err := await.For(ctx, s, "prod", ready, await.Evaluate(helpers.HeartbeatWithin(time.Minute, clock)),
+	_, err := await.For(ctx, s, "prod", ready, await.JudgeBy(helpers.HeartbeatWithin(time.Minute, clock)),
 		await.FailOn(func(report helpers.Report) error {
 			if calls++; report.Connected.Code == helpers.CodeStale {
 				return lost

@@ -27,7 +27,7 @@ func ExampleFor() {
 	go func() { // as a controller does
 		_, _ = helpers.PatchConditions(ctx, dataPlanes, prod, []metav1.Condition{
 			{Type: v1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Reconciled"},
-		}, helpers.PatchOptions{})
+		}, helpers.PatchConditionsOptions{})
 	}()
 
 	ready, err := await.For(ctx, dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady))
@@ -55,7 +55,7 @@ func ExampleMinGeneration() {
 	go func() { // as its controller does
 		_, _ = helpers.PatchConditions(ctx, dataPlanes, patched, []metav1.Condition{
 			{Type: v1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Reconciled"},
-		}, helpers.PatchOptions{ObserveGeneration: true})
+		}, helpers.PatchConditionsOptions{ObserveGeneration: true})
 	}()
 
 	ready, err := await.For(ctx, dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady),
@@ -121,12 +121,12 @@ func ExampleMatch() {
 }
 
 // OpenChoreo's own controllers set no Ready.
-func ExampleEvaluate() {
+func ExampleJudgeBy() {
 	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue))
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 
 	_, err := await.For(context.Background(), dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady),
-		await.Evaluate(helpers.Stock()))
+		await.JudgeBy(helpers.Stock()))
 	fmt.Println(err)
 	// Output: <nil>
 }

@@ -23,7 +23,7 @@ import (
 // [Ready], or a test's own.
 //
 // It has a client certificate and key of its own, valid for 23 hours, for an address that
-// doesn't exist; [Server.As] and [CredentialsFor] give it those of a server. Its UID is
+// doesn't exist; [Server.As] and [WithCredentials] give it those of a server. Its UID is
 // made of namespace and name, so two DataPlanes of one name are the same object, unless an
 // edit gives one another UID. It has no resource version, so it can be created on a real API
 // server, too.
@@ -144,10 +144,10 @@ func agentConnection() *v1alpha1.AgentConnectionStatus {
 	return &v1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1, LastConnectedTime: &at, LastHeartbeatTime: &at}
 }
 
-// CredentialsFor returns an edit that gives a DataPlane the address and credentials of a
+// WithCredentials returns an edit that gives a DataPlane the address and credentials of a
 // config, such as that of an envtest environment. It panics if a DataPlane can't hold them;
 // helpers.CredentialsFor tells what it can.
-func CredentialsFor(config *rest.Config) func(*v1alpha1.DataPlane) {
+func WithCredentials(config *rest.Config) func(*v1alpha1.DataPlane) {
 	credentials, err := helpers.CredentialsFor(config)
 	if err != nil {
 		panic(err)

@@ -73,7 +73,7 @@ func TestConditionsAloneObserveAGeneration(t *testing.T) {
 
 	dp, err := helpers.PatchConditions(t.Context(), dataplanetest.NewClientset(dp).OpenChoreoV1alpha1().DataPlanes("default"), dp,
 		[]metav1.Condition{{Type: v1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue, Reason: "Reachable"}},
-		helpers.PatchOptions{})
+		helpers.PatchConditionsOptions{})
 	require.NoError(t, err)
 	assert.True(t, helpers.IsConnected(dp))
 }
@@ -84,9 +84,9 @@ func TestCredentialsForAConfig(t *testing.T) {
 	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("alice")))
 	require.NoError(t, err)
 
-	dp := dataplanetest.DataPlane("default", "copy", dataplanetest.CredentialsFor(config))
+	dp := dataplanetest.DataPlane("default", "copy", dataplanetest.WithCredentials(config))
 	status, err := get(t, dp, "/readyz")
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, status)
-	assert.Panics(t, func() { dataplanetest.CredentialsFor(&rest.Config{Host: "https://example.com", BearerToken: "token"}) })
+	assert.Panics(t, func() { dataplanetest.WithCredentials(&rest.Config{Host: "https://example.com", BearerToken: "token"}) })
 }

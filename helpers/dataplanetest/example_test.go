@@ -39,7 +39,7 @@ func reconcile(ctx context.Context, dataPlanes openchoreotyped.DataPlaneInterfac
 	if err := cluster.Probe(ctx); err != nil {
 		connected.Status, connected.Reason = metav1.ConditionFalse, string(remote.Classify(err))
 	}
-	_, err = helpers.PatchConditions(ctx, dataPlanes, dp, []metav1.Condition{connected}, helpers.PatchOptions{})
+	_, err = helpers.PatchConditions(ctx, dataPlanes, dp, []metav1.Condition{connected}, helpers.PatchConditionsOptions{})
 	return err
 }
 
@@ -183,7 +183,7 @@ func ExampleServer_RotateServer() {
 }
 
 // A DataPlane for an API server that a test has started, such as envtest's.
-func ExampleCredentialsFor() {
+func ExampleWithCredentials() {
 	server := dataplanetest.NewServer(nil)
 	defer server.Close()
 	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "other", server.As("alice"))) // or env.Start()
@@ -191,7 +191,7 @@ func ExampleCredentialsFor() {
 		fmt.Println(err)
 		return
 	}
-	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.CredentialsFor(config))
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.WithCredentials(config))
 	fmt.Println(prod.Spec.KubernetesCluster.Credentials.APIServerURL == server.URL())
 	// Output: true
 }
@@ -204,7 +204,7 @@ func ExampleClientset() {
 		return true, nil, apierrors.NewTooManyRequests("try later", 0)
 	})
 	_, err := helpers.PatchConditions(context.Background(), client.OpenChoreoV1alpha1().DataPlanes("default"), prod,
-		[]metav1.Condition{{Type: "Connected", Status: metav1.ConditionTrue, Reason: "Probed"}}, helpers.PatchOptions{})
+		[]metav1.Condition{{Type: "Connected", Status: metav1.ConditionTrue, Reason: "Probed"}}, helpers.PatchConditionsOptions{})
 	fmt.Println(apierrors.IsTooManyRequests(err))
 	// Output: true
 }

@@ -167,11 +167,11 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	if _, err := parseVersion(sent.GetResourceVersion()); err != nil {
 		return nil, err
 	}
-	after, err := s.complete(sent)
-	if err != nil {
+	complete(sent)
+	if err := s.validateNew(sent); err != nil {
 		return nil, err
 	}
-	return s.write(nil, after, r.dryRun), nil
+	return s.write(nil, sent, r.dryRun), nil
 }
 
 // wouldChange reports whether a configuration would change an object if all of it were applied.

@@ -143,8 +143,9 @@ func (s *store) create(action clienttesting.CreateActionImpl) (*unstructured.Uns
 	sent.SetDeletionTimestamp(nil)
 	sent.SetDeletionGracePeriodSeconds(nil)
 	withoutDuplicateOwners(sent)
-	after, err := s.complete(s.manage(newRaw(s.GroupVersionKind), sent, "", options.FieldManager))
-	if err != nil {
+	after := s.manage(newRaw(s.GroupVersionKind), sent, "", options.FieldManager)
+	complete(after)
+	if err := s.validateNew(after); err != nil {
 		return nil, err
 	}
 	if version, err := parseVersion(after.GetResourceVersion()); err == nil && version != 0 && len(options.DryRun) == 0 {

@@ -21,22 +21,24 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// complete fills in what the server decides of a new object, and validates it.
-func (s *store) complete(sent *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	after := sent.DeepCopy()
-	after.SetUID(uuid.NewUUID())
-	after.SetGeneration(1)
-	after.SetCreationTimestamp(now())
-	if prefix := after.GetGenerateName(); prefix != "" && after.GetName() == "" {
+// complete fills in what the server decides of a new object.
+func complete(raw *unstructured.Unstructured) {
+	raw.SetUID(uuid.NewUUID())
+	raw.SetGeneration(1)
+	raw.SetCreationTimestamp(now())
+	if prefix := raw.GetGenerateName(); prefix != "" && raw.GetName() == "" {
 		const random, longest = 5, 63
-		after.SetName(prefix[:min(len(prefix), longest-random)] + rand.String(random))
+		raw.SetName(prefix[:min(len(prefix), longest-random)] + rand.String(random))
 	}
-	errs := s.validate(after)
-	errs = append(errs, validation.ValidateObjectMetaAccessor(after, s.namespaced, validation.NameIsDNSSubdomain, field.NewPath("metadata"))...)
+}
+
+// validateNew checks a complete object before it is stored for the first time.
+func (s *store) validateNew(raw *unstructured.Unstructured) error {
+	errs := append(s.validate(raw), validation.ValidateObjectMetaAccessor(raw, s.namespaced, validation.NameIsDNSSubdomain, field.NewPath("metadata"))...)
 	if len(errs) > 0 {
-		return nil, invalid(after, errs...)
+		return invalid(raw, errs...)
 	}
-	return after, nil
+	return nil
 }
 
 // replace stores what becomes of an object when a client sends another in its place, or in that

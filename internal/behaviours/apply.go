@@ -60,7 +60,7 @@ func testApplyConflict(t *testing.T, s *space) {
 
 func testApplyStale(t *testing.T, s *space) {
 	stale := s.create(t, NewDataPlane("prod"))
-	current := s.setStatus(t, "prod", Report)
+	current := s.setStatus(t, "prod", SetConditions)
 	_, err := s.dataPlanes.Apply(t.Context(),
 		ApplyPrefix(s.namespace, "prod", "docker.io/other").WithResourceVersion(stale.ResourceVersion), ApplyByForce("one"))
 	require.True(t, apierrors.IsConflict(err), "%v", err)

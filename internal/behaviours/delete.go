@@ -47,7 +47,7 @@ func testFinalizers(t *testing.T, s *space) {
 	_, err = s.dataPlanes.Update(t.Context(), more, metav1.UpdateOptions{})
 	requireInvalid(t, err, "metadata.finalizers")
 
-	deleting = s.setStatus(t, "prod", Report)
+	deleting = s.setStatus(t, "prod", SetConditions)
 	assert.NotEmpty(t, deleting.Status.Conditions)
 	kept := deleting.DeepCopy()
 	kept.DeletionTimestamp = nil
@@ -110,7 +110,7 @@ func testPropagation(t *testing.T, s *space) {
 
 func testDeletePreconditions(t *testing.T, s *space) {
 	old := s.create(t, NewDataPlane("prod"))
-	current := s.setStatus(t, "prod", Report)
+	current := s.setStatus(t, "prod", SetConditions)
 	preconditions := func(version string) metav1.DeleteOptions {
 		return metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}}
 	}

@@ -36,8 +36,8 @@ func NewDataPlane(name string) *v1alpha1.DataPlane {
 	return &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: *spec.DeepCopy()}
 }
 
-// Report makes a status with Ready and Connected.
-func Report(status *v1alpha1.DataPlaneStatus) {
+// SetConditions makes a status with Ready and Connected.
+func SetConditions(status *v1alpha1.DataPlaneStatus) {
 	status.ObservedGeneration = 1
 	status.Conditions = []metav1.Condition{
 		NewCondition(v1alpha1.DataPlaneConditionReady, metav1.ConditionTrue),

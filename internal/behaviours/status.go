@@ -18,14 +18,14 @@ import (
 
 func testCreateDropsStatus(t *testing.T, s *space) {
 	dp := NewDataPlane("prod")
-	Report(&dp.Status)
+	SetConditions(&dp.Status)
 	created := s.create(t, dp)
 	assert.Zero(t, created.Status)
 }
 
 func testUpdateLeavesStatus(t *testing.T, s *space) {
 	s.create(t, NewDataPlane("prod"))
-	dp := s.setStatus(t, "prod", Report)
+	dp := s.setStatus(t, "prod", SetConditions)
 	want := dp.Status.DeepCopy()
 
 	dp.Status = v1alpha1.DataPlaneStatus{ObservedGeneration: 9}
@@ -41,7 +41,7 @@ func testUpdateStatusLeavesRest(t *testing.T, s *space) {
 	changed := dp.DeepCopy()
 	changed.Labels = map[string]string{"tier": "gold"}
 	changed.Spec.Registry.Prefix = "docker.io/other"
-	Report(&changed.Status)
+	SetConditions(&changed.Status)
 	updated, err := s.dataPlanes.UpdateStatus(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, changed.Status, updated.Status)
@@ -61,7 +61,7 @@ func testPatchStatus(t *testing.T, s *space) {
 
 func testStaleStatusUpdate(t *testing.T, s *space) {
 	stale := s.create(t, NewDataPlane("prod"))
-	s.setStatus(t, "prod", Report)
+	s.setStatus(t, "prod", SetConditions)
 	stale.Status.ObservedGeneration = 9
 	_, err := s.dataPlanes.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
@@ -69,7 +69,7 @@ func testStaleStatusUpdate(t *testing.T, s *space) {
 
 func testApplyLeavesStatus(t *testing.T, s *space) {
 	s.create(t, NewDataPlane("prod"))
-	want := s.setStatus(t, "prod", Report).Status
+	want := s.setStatus(t, "prod", SetConditions).Status
 
 	both := ApplyPrefix(s.namespace, "prod", "docker.io/other").
 		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(9))
@@ -108,7 +108,7 @@ func testGeneration(t *testing.T, s *space) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, dp.Generation, "after a change of metadata")
 
-	dp = s.setStatus(t, "prod", Report)
+	dp = s.setStatus(t, "prod", SetConditions)
 	assert.EqualValues(t, 1, dp.Generation, "after a change of status")
 
 	dp.Spec.Registry.Prefix = "docker.io/other"

@@ -37,7 +37,7 @@ func testStoredAsJSON(t *testing.T, s *space) {
 
 	at := time.Unix(1_700_000_000, 123_456_789)
 	reported := s.setStatus(t, "prod", func(status *v1alpha1.DataPlaneStatus) {
-		Report(status)
+		SetConditions(status)
 		status.Conditions[0].LastTransitionTime = metav1.NewTime(at)
 	})
 	assert.Equal(t, at.Truncate(time.Second), reported.Status.Conditions[0].LastTransitionTime.Time, "times are in whole seconds")

@@ -26,7 +26,7 @@ func testWatchFromResourceVersion(t *testing.T, s *space) {
 
 	created := s.create(t, NewDataPlane("after"))
 	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
-	reported := s.setStatus(t, "after", Report)
+	reported := s.setStatus(t, "after", SetConditions)
 	changed := s.get(t, "before")
 	changed.Spec.Registry.Prefix = "docker.io/other"
 	changed, err = s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
@@ -181,7 +181,7 @@ func testInformer(t *testing.T, s *space) {
 	require.NoError(t, err)
 	AssertSameCached(t, created, cached)
 
-	reported := s.setStatus(t, "new", Report)
+	reported := s.setStatus(t, "new", SetConditions)
 	AssertSameCached(t, reported, receive(t, updated))
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "new", metav1.DeleteOptions{}))
 	assert.Equal(t, reported.Status, receive(t, deleted).Status)

@@ -61,7 +61,7 @@ func (c *Clusters) SetCondition(ctx context.Context, name, manager string, condi
 	if err != nil {
 		return nil, err
 	}
-	return helpers.PatchConditions(ctx, c.DataPlanes, dp, []metav1.Condition{condition}, helpers.PatchOptions{FieldManager: manager})
+	return helpers.PatchConditions(ctx, c.DataPlanes, dp, []metav1.Condition{condition}, helpers.PatchConditionsOptions{FieldManager: manager})
 }
 
 // Credentials makes another certificate for a user, and gives the user the rights in rules, if there
