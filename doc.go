@@ -81,9 +81,9 @@
 //
 // A fleet.Fleet calls a function for each data plane while it exists:
 //
-//	err := fleet.New(dataPlanes.Informer(), func(ctx context.Context, cluster *remote.Cluster) error {
+//	err := fleet.New(func(ctx context.Context, cluster *remote.Cluster) error {
 //		return watchWorkloads(ctx, cluster) // until ctx ends
-//	}, fleet.Options{}).Run(ctx)
+//	}, fleet.Options{}, dataPlanes.Informer()).Run(ctx)
 //
 // The call goes on while credentials are rotated. fleet.Options.Sharding divides the data
 // planes among the replicas of a program.

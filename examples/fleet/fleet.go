@@ -56,11 +56,11 @@ func newCounter(clusters *demo.Clusters, sharding *fleet.Sharding, out func(Even
 			report(Event{DataPlane: cluster.Key().String(), State: fleet.StateRunning, Deployments: n})
 		})
 	}
-	return &counter{informers: factory, Fleet: fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), count, fleet.Options{
+	return &counter{informers: factory, Fleet: fleet.New(count, fleet.Options{
 		StartLimit: 50, // caches that fill at the same time
 		Hooks:      hooks(report),
 		Sharding:   sharding,
-	})}, nil
+	}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())}, nil
 }
 
 // run counts until ctx ends, and serves metrics if there is an address for them.

@@ -81,13 +81,13 @@ func fleetRows() []row {
 
 func runFleet(sharding *fleet.Sharding) runPlanes {
 	return func(ctx context.Context, informer cache.SharedIndexInformer, work work) error {
-		return fleet.New(informer, func(ctx context.Context, c *remote.Cluster) error {
+		return fleet.New(func(ctx context.Context, c *remote.Cluster) error {
 			client, err := newClusterClient(c)
 			if err != nil {
 				return err
 			}
 			return work(ctx, c.Key().Name, client)
-		}, fleet.Options{Remote: remote.Options{ConfigFor: verifiedConfig}, Sharding: sharding}).Run(ctx)
+		}, fleet.Options{Remote: remote.Options{ConfigFor: verifiedConfig}, Sharding: sharding}, informer).Run(ctx)
 	}
 }
 

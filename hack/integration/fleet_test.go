@@ -155,7 +155,7 @@ func newChaos(t *testing.T) *chaos {
 		require.NoError(t, err)
 		c.admins = append(c.admins, admin)
 	}
-	c.fleet = fleet.New(c.space.informer(t), c.run, fleet.Options{
+	c.fleet = fleet.New(c.run, fleet.Options{
 		Remote:       remote.Options{ConfigFor: configFor, DialControl: c.sockets.control},
 		Backoff:      fleet.Backoff{Initial: 50 * time.Millisecond, Limit: time.Second},
 		StopGrace:    soon,
@@ -166,7 +166,7 @@ func newChaos(t *testing.T) *chaos {
 				c.rotations.Add(1)
 			}
 		}},
-	})
+	}, c.space.informer(t))
 	return c
 }
 

@@ -35,7 +35,7 @@ func TestShardingSaysThatItsNamespaceIsMissing(t *testing.T) {
 	runFleet(t, f)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		sharding := f.Status().Sharding
-		require.False(c, sharding.Joined)
+		require.Empty(c, sharding.Leads)
 		require.NotEmpty(c, sharding.LastError)
 		require.Contains(c, sharding.LastError, `namespaces "`+leases.namespace+`" not found`)
 	}, eventually, tick)
@@ -63,7 +63,7 @@ func TestShardingSaysWhatForbidsANewLease(t *testing.T) {
 		t.Helper()
 		began := time.Now()
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
-			require.False(c, f.Status().Sharding.Joined)
+			require.Empty(c, f.Status().Sharding.Leads)
 			require.Contains(c, f.Status().Sharding.LastError, reason)
 			require.Greater(c, time.Since(began), 3*shortLease)
 		}, eventually, tick)
@@ -106,8 +106,7 @@ func TestFleetSaysWhyItsInformerCannotList(t *testing.T) {
 		client, err := openchoreoclient.NewForConfig(config)
 		require.NoError(t, err)
 		factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0, openchoreoinformers.WithNamespace(namespace))
-		f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(),
-			func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
+		f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
 		factory.Start(t.Context().Done())
 		t.Cleanup(factory.Shutdown)
 		runFleet(t, f)
@@ -117,14 +116,14 @@ func TestFleetSaysWhyItsInformerCannotList(t *testing.T) {
 		t.Helper()
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
 			status := f.Status()
-			require.False(c, status.InformerSynced)
-			require.Contains(c, status.InformerError, want)
-			require.NotZero(c, status.InformerErrorTime)
+			require.False(c, status.Informers[0].Synced)
+			require.Contains(c, status.Informers[0].Error, want)
+			require.NotZero(c, status.Informers[0].ErrorTime)
 		}, eventually, tick)
 	}
 	requireSynced := func(t *testing.T, f *fleet.Fleet) {
 		t.Helper()
-		require.Eventually(t, func() bool { return f.Status().InformerSynced }, eventually, tick)
+		require.Eventually(t, func() bool { return f.Status().Informers[0].Synced }, eventually, tick)
 	}
 	t.Run("a right is missing", func(t *testing.T) {
 		t.Parallel()

@@ -47,7 +47,7 @@ func newReplica(informer cache.SharedIndexInformer, sharding fleet.Sharding, rec
 	end := func(key string, cause error) {
 		record(event{Time: time.Now(), Replica: sharding.Identity, Key: key, Ends: true, Cause: fmt.Sprint(cause)})
 	}
-	return fleet.New(informer, func(ctx context.Context, cluster *remote.Cluster) error {
+	return fleet.New(func(ctx context.Context, cluster *remote.Cluster) error {
 		key := cluster.Key()
 		begin(key.Name)
 		defer func() { end(key.Name, context.Cause(ctx)) }()
@@ -74,7 +74,7 @@ func newReplica(informer cache.SharedIndexInformer, sharding fleet.Sharding, rec
 			OnShardGained: func(shard int) { begin(fmt.Sprint("shard ", shard)) },
 			OnShardLost:   func(shard int, err error) { end(fmt.Sprint("shard ", shard), err) },
 		},
-	})
+	}, informer)
 }
 
 // span is the time from the begin to the end of something; to is zero while it goes on.
@@ -333,7 +333,7 @@ func TestShardWhoseLeaseSomebodyHolds(t *testing.T) {
 			sharding := r.Status().Sharding
 			require.NotNil(c, sharding)
 			require.Equal(c, []int{1}, sharding.Leads)
-			require.Equal(c, []fleet.ShardWait{{Shard: 0, Lease: "test-2-0", Holder: "somebody"}}, sharding.Waits)
+			require.Equal(c, []fleet.ShardWait{{Shard: 0, Lease: "test-2-0", Holder: "somebody"}}, sharding.Waiting)
 		}, eventually, tick)
 	}
 	requireWaits()
@@ -377,7 +377,7 @@ func TestShardsOfAnotherNumberWait(t *testing.T) {
 		for name, r := range replicas {
 			switch sharding := r.Status().Sharding; {
 			case sharding == nil:
-			case sharding.Joined:
+			case len(sharding.Leads) > 0:
 				joined = name
 			case strings.Contains(sharding.LastError, "has another number of shards; waiting until it has ended"):
 				waits = name
@@ -392,7 +392,7 @@ func TestShardsOfAnotherNumberWait(t *testing.T) {
 	h.await(t, eventually, shards[joined], planes, joined, "other")
 	replicas[joined].stop()
 	h.await(t, eventually, shards[joined], planes, "other")
-	require.False(t, replicas[waits].Status().Sharding.Joined)
+	require.Empty(t, replicas[waits].Status().Sharding.Leads)
 	other.stop()
 	h.await(t, eventually, shards[waits], planes, waits)
 	replicas[waits].stop()

@@ -63,7 +63,7 @@ func TestADataPlaneThatComesBackHasARun(t *testing.T) {
 		dp.Name, dp.UID = name, types.UID(uid)
 		return dp
 	}
-	f := fleet.New(s.informer, func(_ context.Context, c *remote.Cluster) error {
+	f := fleet.New(func(_ context.Context, c *remote.Cluster) error {
 		runs[c.Key().Name] <- struct{}{}
 		return nil
 	}, fleet.Options{
@@ -73,7 +73,7 @@ func TestADataPlaneThatComesBackHasARun(t *testing.T) {
 			s.Add(plane("b", "1"))
 			testserver.Receive(t, runs["b"]) // so the Fleet knows that a is back
 		}},
-	})
+	}, s.informer)
 	ctx, stop := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- f.Run(ctx) }()
@@ -89,8 +89,8 @@ func TestADataPlaneThatComesBackHasARun(t *testing.T) {
 func TestTheTextOfAnErrorIsNotAskedForWithTheLock(t *testing.T) {
 	s := newSource(t)
 	e := &slowError{make(chan struct{}), make(chan struct{})}
-	f := fleet.New(s.informer, func(context.Context, *remote.Cluster) error { return e },
-		fleet.Options{Remote: remote.Options{ConfigFor: someConfig}})
+	f := fleet.New(func(context.Context, *remote.Cluster) error { return e },
+		fleet.Options{Remote: remote.Options{ConfigFor: someConfig}}, s.informer)
 	ctx, stop := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- f.Run(ctx) }()
@@ -185,10 +185,10 @@ type valueKey struct{}
 func TestRunsHaveTheValuesOfTheContextOfRun(t *testing.T) {
 	s := newSource(t)
 	values := make(chan any, 1)
-	f := fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error {
+	f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error {
 		values <- ctx.Value(valueKey{})
 		return nil
-	}, fleet.Options{Remote: remote.Options{ConfigFor: someConfig}})
+	}, fleet.Options{Remote: remote.Options{ConfigFor: someConfig}}, s.informer)
 	ctx, stop := context.WithCancel(context.WithValue(t.Context(), valueKey{}, "logger"))
 	result := make(chan error, 1)
 	go func() { result <- f.Run(ctx) }()
@@ -288,14 +288,14 @@ func TestShardingTakesAClientThatNeverWaits(t *testing.T) {
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	require.NoError(t, fleet.New(newSource(t).informer, untilEnd, fleet.Options{Sharding: &fleet.Sharding{
+	require.NoError(t, fleet.New(untilEnd, fleet.Options{Sharding: &fleet.Sharding{
 		Leases: client.CoordinationV1(), Namespace: "system", Name: "test", Identity: "a", Shards: 8,
-	}}).Run(ctx))
+	}}, newSource(t).informer).Run(ctx))
 }
 
 // "Sharding is nil without Options.Sharding": with it, a metrics endpoint need not check.
 func TestStatusHasShardingBeforeRun(t *testing.T) {
-	f := fleet.New(newSource(t).informer, untilEnd, fleet.Options{Sharding: &fleet.Sharding{}})
+	f := fleet.New(untilEnd, fleet.Options{Sharding: &fleet.Sharding{}}, newSource(t).informer)
 	assert.NotNil(t, f.Status().Sharding)
 }
 
@@ -330,7 +330,7 @@ func TestTheErrorOfAStoppedInformerIsSaidOnce(t *testing.T) {
 	informer := cache.NewSharedIndexInformer(s, &v1alpha1.DataPlane{}, time.Hour, cache.Indexers{})
 	close(stop)
 	informer.Run(stop)
-	err := fleet.New(informer, untilEnd, fleet.Options{}).Run(t.Context())
+	err := fleet.New(untilEnd, fleet.Options{}, informer).Run(t.Context())
 	require.Error(t, err)
 	assert.Equal(t, 1, strings.Count(err.Error(), "stopped already"), err.Error())
 }
@@ -388,13 +388,13 @@ func TestHooksComeInPairs(t *testing.T) {
 	require.Eventually(t, func() bool { return len(source.informer.GetStore().ListKeys()) == 300 }, time.Minute, time.Millisecond)
 	for i := range 30 {
 		var starts, ends atomic.Int32
-		f := fleet.New(source.informer, untilEnd, fleet.Options{
+		f := fleet.New(untilEnd, fleet.Options{
 			Remote: remote.Options{ConfigFor: someConfig},
 			Hooks: fleet.Hooks{
 				OnStart: func(types.NamespacedName) { starts.Add(1) },
 				OnEnd:   func(types.NamespacedName, error, time.Duration, time.Duration) { ends.Add(1) },
 			},
-		})
+		}, source.informer)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond/2)
 		require.NoError(t, f.Run(ctx))
 		cancel()
@@ -407,7 +407,7 @@ func TestConfigForThatPanics(t *testing.T) {
 		var calls atomic.Int32
 		var ended, rotated []error
 		var client atomic.Pointer[http.Client]
-		f := fleet.New(p.source.informer, func(ctx context.Context, c *remote.Cluster) error {
+		f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
 			client.Store(c.HTTPClient())
 			return untilEnd(ctx, c)
 		}, fleet.Options{
@@ -421,7 +421,7 @@ func TestConfigForThatPanics(t *testing.T) {
 				OnEnd:    func(_ types.NamespacedName, err error, _, _ time.Duration) { ended = append(ended, err) },
 				OnRotate: func(_ types.NamespacedName, err error) { rotated = append(rotated, err) },
 			},
-		})
+		}, p.source.informer)
 		ctx, stop := context.WithCancel(t.Context())
 		result := make(chan error)
 		go func() { result <- f.Run(ctx) }()
@@ -442,7 +442,7 @@ func TestConfigForThatPanics(t *testing.T) {
 func TestConfigForThatHangs(t *testing.T) {
 	bubble(t, 1, 1, func(t *testing.T, p *program) {
 		goOn := make(chan struct{})
-		f := fleet.New(p.source.informer, func(context.Context, *remote.Cluster) error {
+		f := fleet.New(func(context.Context, *remote.Cluster) error {
 			assert.Fail(t, "it was given up")
 			return nil
 		}, fleet.Options{
@@ -450,7 +450,7 @@ func TestConfigForThatHangs(t *testing.T) {
 				<-goOn
 				return &rest.Config{Host: "https://127.0.0.1:1"}, nil
 			}},
-		})
+		}, p.source.informer)
 		ctx, stop := context.WithCancel(t.Context())
 		result := make(chan error)
 		go func() { result <- f.Run(ctx) }()
@@ -473,7 +473,7 @@ func TestAResyncRotates(t *testing.T) {
 				var token atomic.Value
 				token.Store("old")
 				var calls, rotations atomic.Int32
-				f := fleet.New(p.source.informer, untilEnd, fleet.Options{
+				f := fleet.New(untilEnd, fleet.Options{
 					Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
 						config := &rest.Config{Host: "https://127.0.0.1:1", BearerToken: token.Load().(string)}
 						if calls.Add(1) == 1 {
@@ -485,7 +485,7 @@ func TestAResyncRotates(t *testing.T) {
 						assert.NoError(t, err)
 						rotations.Add(1)
 					}},
-				})
+				}, p.source.informer)
 				ctx, stop := context.WithCancel(t.Context())
 				result := make(chan error)
 				go func() { result <- f.Run(ctx) }()
@@ -546,7 +546,7 @@ func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
 				time.Sleep(retryPeriod)
 				hold("somebody")
 			}
-			assert.Len(t, a.sharding().Waits, 1)
+			assert.Len(t, a.sharding().Waiting, 1)
 			a.client.setFault(func(verb string) fault {
 				switch verb {
 				case "list":

@@ -6,6 +6,8 @@ package fleet
 import (
 	"errors"
 	"fmt"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
 )
 
 // These end the context of a run, beside [helpers.ErrDeleted], [helpers.ErrReplaced] and
@@ -16,12 +18,12 @@ var (
 	// ErrNotSelected reports that Options.Filter no longer selects the DataPlane.
 	ErrNotSelected = errors.New("data plane is no longer selected")
 	// ErrShardLost reports that another replica runs the shard of the DataPlane, or may.
-	ErrShardLost = errors.New("replica no longer leads the shard")
+	ErrShardLost = shards.ErrLost
 	// ErrStopped reports that the Fleet ends.
 	ErrStopped = errors.New("fleet is stopped")
 )
 
-// ErrOverdue reports that a run did not return in time and was given up.
+// ErrOverdue reports that a run did not return in time and was abandoned.
 var ErrOverdue = errors.New("run did not return in time")
 
 // PanicError is the error of a run that panicked, or of a ConfigFor.

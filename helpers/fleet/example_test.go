@@ -31,7 +31,7 @@ func ExampleNew() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 
-	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(ctx context.Context, cluster *remote.Cluster) error {
+	f := fleet.New(func(ctx context.Context, cluster *remote.Cluster) error {
 		client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 		if err != nil {
 			return err
@@ -44,7 +44,7 @@ func ExampleNew() {
 		stop()       // for this example
 		<-ctx.Done() // other runs watch something until ctx ends
 		return nil
-	}, fleet.Options{})
+	}, fleet.Options{}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
 	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))
 	// Output:
@@ -62,11 +62,11 @@ func ExampleOnlyConnected() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 
-	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(_ context.Context, cluster *remote.Cluster) error {
+	f := fleet.New(func(_ context.Context, cluster *remote.Cluster) error {
 		fmt.Println("run for", cluster.Key())
 		stop()
 		return nil
-	}, fleet.Options{Filter: fleet.OnlyConnected()})
+	}, fleet.Options{Filter: fleet.OnlyConnected()}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
 	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))
 	// Output:
@@ -85,14 +85,14 @@ func ExampleMarkStarted() {
 	defer stop()
 
 	started := 0
-	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(ctx context.Context, _ *remote.Cluster) error {
+	f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error {
 		if started++; started == 2 { // the first has called MarkStarted, so this needs no lock
 			stop()
 		}
 		fleet.MarkStarted(ctx)
 		<-ctx.Done()
 		return nil
-	}, fleet.Options{StartLimit: 1})
+	}, fleet.Options{StartLimit: 1}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
 	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx), started)
 	// Output: <nil> 2
@@ -107,7 +107,7 @@ func ExampleHooks() {
 	defer stop()
 
 	runs := 0
-	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(context.Context, *remote.Cluster) error {
+	f := fleet.New(func(context.Context, *remote.Cluster) error {
 		if runs++; runs == 2 {
 			stop()
 			return nil
@@ -123,7 +123,7 @@ func ExampleHooks() {
 				}
 			},
 		},
-	})
+	}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
 	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))
 	// Output:
@@ -141,11 +141,11 @@ func ExampleFleet_Status() {
 	defer stop()
 
 	running := make(chan struct{})
-	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(ctx context.Context, _ *remote.Cluster) error {
+	f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error {
 		close(running)
 		<-ctx.Done()
 		return nil
-	}, fleet.Options{})
+	}, fleet.Options{}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
 	go func() { // usually a handler of HTTP requests
 		<-running
 		for _, plane := range f.Status().Planes {
@@ -169,14 +169,14 @@ func ExampleSharding() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 
-	f := fleet.New(factory.OpenChoreo().V1alpha1().DataPlanes().Informer(), func(_ context.Context, cluster *remote.Cluster) error {
+	f := fleet.New(func(_ context.Context, cluster *remote.Cluster) error {
 		fmt.Println("run for", cluster.Key())
 		stop()
 		return nil
 	}, fleet.Options{Sharding: &fleet.Sharding{
 		Leases: leases, Namespace: "my-controller", Name: "my-controller", Shards: 4,
 		Identity: "my-controller-6d5f9c-x2x7k", // of the environment, such as POD_NAME
-	}})
+	}}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
 	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))
 	// Output:

@@ -10,17 +10,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// Fleet calls a function for each data plane of an informer. One such call is a run.
+// Fleet calls a function for each data plane of its informers. One such call is a run.
 //
 // Each run has its own [remote.Cluster]. When the credentials of the DataPlane change, the
 // run goes on, and the Cluster uses the new ones; if they can't be used, its requests fail
@@ -37,7 +36,7 @@ import (
 //   - with [ErrStopped], and the reason, when the Fleet ends.
 //
 // A run must return when its context ends. If it doesn't within Options.StopGrace, the Fleet
-// gives it up: it closes the run's Cluster, so that the run can't reach the data plane, and
+// abandons it: it closes the run's Cluster, so that the run can't reach the data plane, and
 // goes on without it. Two runs for one data plane never have an open Cluster at the same time.
 //
 // When a run returns an error, or no Cluster can be made of the DataPlane, the Fleet waits,
@@ -47,61 +46,60 @@ import (
 //
 // Runs don't wait for each other, unless Options.StartLimit makes them.
 type Fleet struct {
-	informer cache.SharedIndexInformer
-	run      func(context.Context, *remote.Cluster) error
-	options  Options
-	starting chan struct{} // holds one for each run that starts, when that is limited
+	run       func(context.Context, *remote.Cluster) error
+	options   Options
+	informers []*informer
+	starting  chan struct{} // holds one for each run that starts, when that is limited
 
 	observing sync.Mutex // held while an object is compared with the one before
-
-	deaf bool // to the errors of the informer, which has started before New
 
 	mu      sync.Mutex
 	running bool
 	fail    context.CancelCauseFunc // ends Run with an error
-	terms   map[int]*term           // by shard; without Sharding, all data planes are one
+	terms   map[int]*term           // that have started, by shard
 	planes  map[types.NamespacedName]*plane
-	overdue map[types.NamespacedName]int // runs that were given up and have not returned
-	replica *replica                     // nil without Sharding
-
-	informerError     string
-	informerErrorTime time.Time
+	overdue map[types.NamespacedName]int // runs that were abandoned and have not returned
+	replica *shards.Replica              // nil without Sharding
+	syncing bool                         // Sharding waits for the informers
 }
 
-// New returns a Fleet that calls run for the DataPlanes of an informer. run is called from
-// many goroutines at once and must not be nil. The caller starts the informer and keeps it
-// running while the Fleet runs. The informer must keep the credentials of its objects, so
-// don't drop secrets from them.
+// New returns a Fleet that calls run for the objects of informers, which are those of DataPlanes,
+// of ClusterDataPlanes (as [v1alpha1.ClusterDataPlane.AsDataPlane]), or of both. No object may be
+// in two of them. run is called from many goroutines at once and must not be nil. The caller
+// starts the informers and keeps them running while the Fleet runs. They must keep the
+// credentials of their objects, so don't drop secrets from them.
 //
-// Call New before the informer starts: it sets the informer's watch error handler, so that
-// [Status] can say why the informer can't list. Like client-go's own, it logs each error. To
-// use another handler, set that after New. An informer has one handler: of several Fleets of one
-// informer, the Status of the last one has its errors.
-func New(informer cache.SharedIndexInformer, run func(context.Context, *remote.Cluster) error, opts Options) *Fleet {
-	f := &Fleet{informer: informer, run: run, options: opts.withDefaults(), overdue: map[types.NamespacedName]int{}}
+// An informer that can't list, because its kind isn't installed or a right is missing, keeps
+// nothing from the objects of the others; [Status] says why.
+//
+// Call New before the informers start: it sets their watch error handlers, so that Status can
+// say why they can't list. Like client-go's own, it logs each error. To use another handler, set
+// that after New. An informer has one handler: of several Fleets of one informer, the Status of
+// the last one has its errors.
+func New(run func(context.Context, *remote.Cluster) error, opts Options, informers ...cache.SharedIndexInformer) *Fleet {
+	f := &Fleet{run: run, options: opts.withDefaults(), overdue: map[types.NamespacedName]int{}}
 	if opts.StartLimit > 0 {
 		f.starting = make(chan struct{}, opts.StartLimit)
 	}
-	err := informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
-		f.noteInformerError(err.Error())
-		cache.DefaultWatchErrorHandler(ctx, r, err)
-	})
-	if err != nil {
-		f.deaf = true
+	for _, i := range informers {
+		f.informers = append(f.informers, newInformer(i))
 	}
 	return f
 }
 
 // Run runs the Fleet until ctx ends. Then it ends all runs and returns when each has
-// returned or was given up. It returns nil, or an [ErrOverdue] that names the data planes
+// returned or was abandoned. It returns nil, or an [ErrOverdue] that names the data planes
 // whose runs have not returned by then.
 //
-// It returns an error at once if the options are wrong, and ends with one if the informer
+// It returns an error at once if the options are wrong, and ends with one if an informer
 // stops before ctx ends or holds objects of another type, or if a right that [Sharding]
 // needs is missing. A Fleet may be run again after Run has returned, not before.
 func (f *Fleet) Run(ctx context.Context) error {
 	if err := f.options.validate(); err != nil {
 		return fmt.Errorf("fleet: %w", err)
+	}
+	if len(f.informers) == 0 {
+		return errors.New("fleet: informers: at least one is required")
 	}
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -112,28 +110,21 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	f.running, f.fail = true, fail
 	f.planes, f.terms = map[types.NamespacedName]*plane{}, map[int]*term{}
-	all := newTerm(ctx, 0)
+	var lead func()
 	if f.options.Sharding == nil {
-		f.terms[0] = all
+		lead = f.leadAll(running)
+	} else {
+		lead = f.leadShards(running)
 	}
 	f.mu.Unlock()
 
-	registration, err := f.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: f.observe, UpdateFunc: func(_, obj any) { f.observe(obj) }, DeleteFunc: f.observe,
-	})
-	if err != nil {
-		fail(fmt.Errorf("watch data planes: %w", err))
-	}
+	stop := f.observe()
 	var watching wait.Group
-	watching.Start(func() { f.watchInformer(ctx, running) })
-	if f.options.Sharding != nil {
-		f.runShards(running)
-	} else {
-		f.runAll(running, all)
-	}
+	watching.Start(func() { f.endWithInformers(ctx, running) })
+	lead()
 	watching.Wait()
-	_ = f.informer.RemoveEventHandler(registration) // fails if there is none
-	err = nil
+	stop()
+	var err error
 	if cause := context.Cause(running); !errors.Is(cause, context.Cause(ctx)) {
 		err = cause
 	}
@@ -143,7 +134,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	if len(f.overdue) > 0 {
 		var names []string
 		for key := range f.overdue {
-			names = append(names, key.String())
+			names = append(names, nameOf(key))
 		}
 		slices.Sort(names)
 		err = errors.Join(err, fmt.Errorf("%w: %s", ErrOverdue, strings.Join(names, ", ")))
@@ -161,163 +152,41 @@ func (f *Fleet) endWith(err error) {
 	f.fail(err)
 }
 
-// noteInformerError keeps the last error of the informer for Status.
-func (f *Fleet) noteInformerError(text string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.informerError, f.informerErrorTime = text, time.Now()
-}
-
-// watchInformer ends Run when the informer has stopped, which no channel tells. If it stops
-// because ctx has ended, that is no error, even if running has not ended yet.
-func (f *Fleet) watchInformer(ctx, running context.Context) {
-	wait.UntilWithContext(running, func(context.Context) {
-		if f.informer.IsStopped() && ctx.Err() == nil {
-			f.endWith(errors.New("the informer has stopped"))
-		}
-	}, time.Second)
-}
-
-// runAll runs all data planes until ctx ends.
-func (f *Fleet) runAll(ctx context.Context, all *term) {
-	<-ctx.Done()
-	f.mu.Lock()
-	f.drop(all, stopped(ctx))
-	f.mu.Unlock()
-	all.planes.Wait()
-}
-
-func stopped(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", ErrStopped, context.Cause(ctx))
-}
-
-// term is a time in which the data planes of a shard have runs here.
-type term struct {
-	shard  int
-	ctx    context.Context // of its runs
-	end    context.CancelCauseFunc
-	giveUp context.Context // ended when runs that have not returned are given up
-	abort  func()          // ends it
-	planes sync.WaitGroup  // one for each loop
-
-	// With Sharding and the Fleet's lock:
-	stop context.CancelFunc // ends the election that it lasts for
-	led  time.Time          // when that was won; zero before
-}
-
-// newTerm returns a term that ends by itself, and not with ctx.
-func newTerm(ctx context.Context, shard int) *term {
-	t := &term{shard: shard}
-	t.giveUp, t.abort = context.WithCancel(context.Background())
-	t.ctx, t.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	return t
-}
-
-// gain begins a term, unless it has ended.
-func (f *Fleet) gain(t *term) {
-	f.mu.Lock()
-	gained := t.ctx.Err() == nil
-	if gained {
-		f.terms[t.shard] = t
+// leadAll returns a function that runs all data planes until ctx ends. It needs the lock.
+func (f *Fleet) leadAll(ctx context.Context) func() {
+	all := f.newTerm(ctx, 0)
+	f.terms[0] = all
+	return func() {
+		<-ctx.Done()
+		all.CancelRuns(context.Cause(ctx))
+		all.Wait()
 	}
-	f.mu.Unlock()
-	if !gained {
-		return
-	}
-	for _, key := range f.informer.GetIndexer().ListKeys() {
-		if name, err := cache.ParseObjectName(key); err == nil && f.options.shardOf(name) == t.shard {
-			f.refresh(name)
+}
+
+// leadShards returns a function that runs the data planes of the shards that fall to this
+// replica until ctx ends. It needs the lock.
+func (f *Fleet) leadShards(ctx context.Context) func() {
+	replica := shards.New(f.options.Sharding.options(func(shard int) shards.Term { return f.newTerm(ctx, shard) }))
+	f.replica, f.syncing = replica, true
+	return func() {
+		f.awaitSync(ctx) // before it, this replica would leave data planes without a run
+		f.mu.Lock()
+		f.syncing = false
+		f.mu.Unlock()
+		if err := replica.Run(ctx); err != nil {
+			f.endWith(err)
 		}
 	}
 }
 
-// drop ends a term: no run starts after it. It needs the lock.
-func (f *Fleet) drop(t *term, cause error) {
-	if f.terms[t.shard] == t {
-		delete(f.terms, t.shard)
+// shardOf returns the shard of a data plane. Without Sharding, there is only shard 0.
+func (f *Fleet) shardOf(key cache.ObjectName) int {
+	if f.options.Sharding == nil {
+		return 0
 	}
-	t.end(cause)
-	for _, p := range f.planes {
-		if p.term == t {
-			wakeUp(p.wake)
-		}
-	}
+	return shards.Of(key.String(), f.options.Sharding.Shards)
 }
 
-// observe is called for an event of the informer.
-func (f *Fleet) observe(obj any) {
-	name, err := cache.DeletionHandlingObjectToName(obj)
-	if err != nil {
-		f.endWith(fmt.Errorf("informer holds a %T: %w", obj, err))
-		return
-	}
-	f.refresh(name)
-}
-
-// refresh brings a plane up to date with what the informer has, which may be newer than an event.
-func (f *Fleet) refresh(name cache.ObjectName) {
-	f.observing.Lock()
-	defer f.observing.Unlock()
-	key := types.NamespacedName{Namespace: name.Namespace, Name: name.Name}
-	obj, exists, err := f.informer.GetIndexer().GetByKey(name.String())
-	dp, ok := obj.(*v1alpha1.DataPlane)
-	if err != nil || exists && !ok {
-		f.endWith(fmt.Errorf("informer holds a %T, not a *v1alpha1.DataPlane", obj))
-		return
-	}
-	shard := f.options.shardOf(name)
-
-	// The options call functions of the user, so not with the lock held.
-	var before *v1alpha1.DataPlane
-	wasSelected := false
-	f.mu.Lock()
-	t := f.terms[shard]
-	if p := f.planes[key]; p != nil && p.dp != nil && dp != nil && p.dp.UID == dp.UID {
-		before, wasSelected = p.dp, p.selected
-	}
-	f.mu.Unlock()
-	if t == nil {
-		return
-	}
-	selected := dp != nil && (f.options.Filter == nil || f.options.Filter(dp, wasSelected))
-	changed := before != nil && before != dp && f.options.RestartOn != nil && f.options.RestartOn(before, dp)
-
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.terms[shard] != t {
-		return
-	}
-	p := f.planes[key]
-	if p == nil {
-		if !selected {
-			return
-		}
-		p = &plane{fleet: f, term: t, key: key, wake: make(chan struct{}, 1)}
-		f.planes[key] = p
-		t.planes.Add(1)
-		go p.loop()
-	}
-	if cause := p.update(dp, selected, changed); cause != nil && p.cancel != nil {
-		p.cancel(cause)
-	}
-	wakeUp(p.wake)
-}
-
-// acquireStart waits until one more run may start. The caller calls release when that
-// has started or ended.
-func (f *Fleet) acquireStart(ctx context.Context) (release func(), _ error) {
-	if f.starting == nil {
-		return func() {}, nil
-	}
-	select {
-	case f.starting <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	once := sync.OnceFunc(func() { <-f.starting })
-	if f.options.StartTimeout < 0 {
-		return once, nil
-	}
-	timer := time.AfterFunc(f.options.StartTimeout, once)
-	return func() { timer.Stop(); once() }, nil
+func nameOf(key types.NamespacedName) string {
+	return cache.NamespacedNameAsObjectName(key).String()
 }

@@ -38,7 +38,7 @@ func TestFleetRunsOncePerDataPlane(t *testing.T) {
 	}
 	require.Len(t, byName, 2)
 	for name, r := range byName {
-		assert.Regexp(t, `^context\.[A-Za-z.]+$`, fmt.Sprint(r.ctx), "nothing of the Fleet, which changes meanwhile")
+		assert.Regexp(t, `^context\.[A-Za-z.(), *]+$`, fmt.Sprint(r.ctx), "nothing of the Fleet, which changes meanwhile")
 		user, err := get(t.Context(), r.cluster, "/")
 		require.NoError(t, err)
 		assert.Equal(t, "user-of-"+name, user)
@@ -198,13 +198,13 @@ func TestFleetLeavesNothing(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	all.Add(20)
-	f := fleet.New(s.informer, func(ctx context.Context, c *remote.Cluster) error {
+	f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
 		_, err := get(ctx, c, "/")
 		assert.NoError(t, err)
 		all.Done()
 		<-ctx.Done()
 		return ctx.Err()
-	}, fleet.Options{})
+	}, fleet.Options{}, s.informer)
 	result := make(chan error, 1)
 	go func() { result <- f.Run(ctx) }()
 	for i := range 20 {
@@ -230,7 +230,7 @@ func TestFleetLeavesNothing(t *testing.T) {
 func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 	server, s := testserver.New(t, testserver.WhoAmI), newSource(t)
 	filtering, filtered, began := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
-	f := fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error {
+	f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error {
 		began <- struct{}{}
 		<-ctx.Done()
 		return ctx.Err()
@@ -238,7 +238,7 @@ func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 		filtering <- struct{}{}
 		<-filtered
 		return true
-	}})
+	}}, s.informer)
 	run := func() (end func()) {
 		ctx, stop := context.WithCancel(t.Context())
 		result := make(chan error, 1)
@@ -274,7 +274,7 @@ func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
 	stopped := make(chan struct{})
 	close(stopped)
 	informer.Run(stopped)
-	f := fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
+	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer)
 	for range 2 {
 		require.ErrorContains(t, f.Run(t.Context()), "fleet: watch data planes: ")
 	}
@@ -284,10 +284,10 @@ func TestFleetEndsWithItsInformer(t *testing.T) {
 	informer := cache.NewSharedIndexInformer(&source{FakeControllerSource: cachetesting.NewFakeControllerSource()}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
 	stop := make(chan struct{})
 	go informer.Run(stop)
-	f := fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
+	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer)
 	result := make(chan error, 1)
 	go func() { result <- f.Run(t.Context()) }()
-	require.Eventually(t, func() bool { return f.Status().InformerSynced }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.Status().Informers[0].Synced }, 10*time.Second, time.Millisecond)
 	close(stop)
 	require.EqualError(t, testserver.Receive(t, result), "fleet: the informer has stopped")
 }
@@ -297,7 +297,7 @@ func TestFleetEndsWithItsInformer(t *testing.T) {
 func TestFleetAndItsInformerEndWithOneContext(t *testing.T) {
 	ctx := ownContext{context.Background(), make(chan struct{})}
 	informer := &endsContext{SharedIndexInformer: newSource(t).informer, end: func() { close(ctx.done) }}
-	require.NoError(t, fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}).Run(ctx))
+	require.NoError(t, fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer).Run(ctx))
 }
 
 // ownContext is no context of package context, so one made of it ends a moment later.
@@ -336,13 +336,13 @@ func TestFleetOfAnInformerOfAnotherType(t *testing.T) {
 	stop := make(chan struct{})
 	defer close(stop)
 	go informer.Run(stop)
-	f := fleet.New(informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
-	require.EqualError(t, f.Run(t.Context()), "fleet: informer holds a *v1.ConfigMap, not a *v1alpha1.DataPlane")
+	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer)
+	require.EqualError(t, f.Run(t.Context()), "fleet: informer holds a *v1.ConfigMap, not a *v1alpha1.DataPlane or *v1alpha1.ClusterDataPlane")
 }
 
 func TestFleetStatusInJSON(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0).UTC()
-	status := fleet.Status{Planes: []fleet.PlaneStatus{
+	status := fleet.Status{Informers: []fleet.InformerStatus{{Kind: "DataPlane", Synced: true}, {Error: "no", ErrorTime: now}}, Planes: []fleet.PlaneStatus{
 		{Namespace: "default", Name: "a", UID: "uid-1", State: fleet.StateRunning, RunningSince: now.Add(-90 * time.Second)},
 		{
 			Namespace: "default", Name: "b", State: fleet.StateRetrying, Restarts: 3, LastError: "dial tcp:\nrefused",
@@ -352,7 +352,7 @@ func TestFleetStatusInJSON(t *testing.T) {
 	}}
 	data, err := json.Marshal(status)
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"informerSynced": false, "planes": [
+	assert.JSONEq(t, `{"informers": [{"kind": "DataPlane", "synced": true}, {"synced": false, "error": "no", "errorTime": "2023-11-14T22:13:20Z"}], "planes": [
 		{"namespace": "default", "name": "a", "uid": "uid-1", "state": "Running", "runningSince": "2023-11-14T22:11:50Z", "restarts": 0},
 		{"namespace": "default", "name": "b", "state": "Retrying", "restarts": 3, "lastError": "dial tcp:\nrefused",
 			"lastErrorTime": "2023-11-14T22:13:15Z", "nextRetry": "2023-11-14T22:13:28Z", "overdue": 1},
@@ -364,11 +364,11 @@ func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
 	var f *fleet.Fleet
 	s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 	began := make(chan struct{}, 10)
-	f = fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { began <- struct{}{}; <-ctx.Done(); return nil },
+	f = fleet.New(func(ctx context.Context, _ *remote.Cluster) error { began <- struct{}{}; <-ctx.Done(); return nil },
 		fleet.Options{
 			Filter:    func(*v1alpha1.DataPlane, bool) bool { f.Status(); return true },
 			RestartOn: func(_, _ *v1alpha1.DataPlane) bool { f.Status(); return true },
-		})
+		}, s.informer)
 	ctx, stop := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- f.Run(ctx) }()

@@ -104,7 +104,7 @@ func newFleetTest(t *testing.T, heedless bool, opts fleet.Options) *fleetTest {
 	if opts.Backoff == (fleet.Backoff{}) {
 		opts.Backoff = fleet.Backoff{Initial: time.Millisecond, Limit: 10 * time.Millisecond}
 	}
-	f.fleet = fleet.New(f.source.informer, func(ctx context.Context, c *remote.Cluster) error {
+	f.fleet = fleet.New(func(ctx context.Context, c *remote.Cluster) error {
 		this := &run{ctx, c, make(chan error)}
 		f.runs <- this
 		if heedless {
@@ -116,7 +116,7 @@ func newFleetTest(t *testing.T, heedless bool, opts fleet.Options) *fleetTest {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}, opts)
+	}, opts, f.source.informer)
 	ctx, stop := context.WithCancelCause(t.Context())
 	f.stop = stop
 	go func() { f.result <- f.fleet.Run(ctx) }()

@@ -50,18 +50,18 @@ func TestStatusSaysWhyTheInformerCannotList(t *testing.T) {
 	}
 	informer := cache.NewSharedIndexInformer(m, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
 	returns := func(context.Context, *remote.Cluster) error { return nil }
-	f := fleet.New(informer, returns, fleet.Options{})
-	assert.Empty(t, f.Status().InformerError)
+	f := fleet.New(returns, fleet.Options{}, informer)
+	assert.Empty(t, f.Status().Informers[0].Error)
 	start(informer)
-	require.Eventually(t, func() bool { return f.Status().InformerError != "" }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.Status().Informers[0].Error != "" }, 10*time.Second, time.Millisecond)
 	status := f.Status()
-	assert.False(t, status.InformerSynced)
-	assert.Contains(t, status.InformerError, "no definition of DataPlane")
-	assert.WithinDuration(t, time.Now(), status.InformerErrorTime, time.Minute)
+	assert.False(t, status.Informers[0].Synced)
+	assert.Contains(t, status.Informers[0].Error, "no definition of DataPlane")
+	assert.WithinDuration(t, time.Now(), status.Informers[0].ErrorTime, time.Minute)
 
-	late := fleet.New(informer, returns, fleet.Options{})
-	assert.Contains(t, late.Status().InformerError, "the informer was started before New")
+	late := fleet.New(returns, fleet.Options{}, informer)
+	assert.Contains(t, late.Status().Informers[0].Error, "the informer was started before New")
 	m.mended.Store(true)
-	require.Eventually(t, func() bool { return f.Status().InformerSynced }, time.Minute, time.Millisecond)
-	assert.Empty(t, late.Status().InformerError)
+	require.Eventually(t, func() bool { return f.Status().Informers[0].Synced }, time.Minute, time.Millisecond)
+	assert.Empty(t, late.Status().Informers[0].Error)
 }

@@ -60,7 +60,7 @@ func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
 					t.Helper()
 					for range limit / (10 * time.Millisecond) {
 						synctest.Wait()
-						if s := a.sharding(); !s.Joined {
+						if s := a.sharding(); len(s.Leads)+len(s.Waiting) == 0 {
 							require.NotEmpty(t, s.LastError)
 							last = s.LastError
 						}
@@ -70,7 +70,7 @@ func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
 				}
 				a.client.setFault(test.fault)
 				assert.Contains(t, requireReason(3*leaseDuration), test.want)
-				assert.False(t, a.sharding().Joined)
+				assert.False(t, a.hasJoined())
 				a.client.setFault(nil)
 				requireReason(leaseDuration + moment)
 				p.requireShared(12, a)
@@ -84,7 +84,7 @@ func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
 				assert.Empty(t, a.sharding().LastError)
 				a.stop()
 				requireReason(leaseDuration)
-				assert.Contains(t, a.sharding().LastError, fleet.ErrStopped.Error())
+				assert.Contains(t, a.sharding().LastError, "this replica has ended")
 				require.NoError(t, <-a.result)
 			})
 		})
@@ -105,8 +105,7 @@ func TestStatusSaysWhyAShardHasNoLeader(t *testing.T) {
 		})
 		time.Sleep(moment)
 		s := a.sharding()
-		assert.True(t, s.Joined)
-		assert.Len(t, s.Waits, 4)
+		assert.Len(t, s.Waiting, 4)
 		assert.Regexp(t, `^shard \d: Lease test-4-\d: .*no space$`, s.LastError)
 		a.client.setFault(nil)
 		time.Sleep(leaseDuration)
@@ -124,10 +123,10 @@ func TestStatusSaysThatNothingHasBegun(t *testing.T) {
 		a := p.start("a")
 		p.source.informer = synced
 		time.Sleep(moment)
-		assert.Equal(t, "waiting until the informer has listed the data planes", a.sharding().LastError)
+		assert.Equal(t, "waiting until the informers have listed the data planes", a.sharding().LastError)
 		p.stop(a)
 
-		f := fleet.New(synced, untilEnd, fleet.Options{Sharding: &fleet.Sharding{}})
+		f := fleet.New(untilEnd, fleet.Options{Sharding: &fleet.Sharding{}}, synced)
 		assert.Equal(t, "Run has not been called", f.Status().Sharding.LastError)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -150,7 +149,7 @@ func TestShardingWithAQuotaThatIsUsedUp(t *testing.T) {
 		time.Sleep(3 * leaseDuration)
 		p.requireShared(12, a)
 		assert.Empty(t, a.sharding().LastError)
-		assert.False(t, b.sharding().Joined)
+		assert.False(t, b.hasJoined())
 		assert.Contains(t, b.sharding().LastError, "exceeded quota")
 		p.leases.mu.Lock()
 		p.leases.quota = 0

@@ -19,8 +19,8 @@ import (
 )
 
 // Options change how a [Fleet] runs. The zero value is good for most programs. A duration of 0
-// is its default. The functions are called from many goroutines; they must be quick and must
-// not change a DataPlane.
+// is its default. The functions are called from many goroutines; they must be quick, must
+// not change a DataPlane, and a panic in one of them but ConfigFor ends the program.
 type Options struct {
 	// Remote are the options of the Clusters. If ConfigFor reads more of a DataPlane than its
 	// credentials, the Cluster follows that too. ConfigFor is called for each change of a

@@ -14,26 +14,31 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// plane is one DataPlane of a Fleet. The fields after wake need the Fleet's lock. Code that
-// changes them, or ends a context of the plane, calls wakeUp.
+// plane is what a Fleet knows of a data plane, from its first run until it is gone. Its loop makes
+// one run after the other.
 type plane struct {
-	fleet *Fleet
-	term  *term
-	key   types.NamespacedName
-	wake  chan struct{}
+	fleet   *Fleet
+	term    *term
+	key     types.NamespacedName
+	wake    chan struct{} // the loop is to look at dp, selected and revision again
+	witness *witness      // of the last run, until the next one begins; it belongs to the loop
 
-	dp       *v1alpha1.DataPlane // nil when it is gone
-	selected bool
-	revision int32                   // counts the changes that need another run
-	done     int32                   // the revision whose run has returned nil
-	pause    time.Duration           // after the failure before; 0 if there was none
-	witness  *witness                // of the last run, until the next one begins; it belongs to the loop
-	cancel   context.CancelCauseFunc // of the run under way
-	starts   int
-	status   PlaneStatus
+	// With the Fleet's lock:
+	object       object              // of the informer
+	dp           *v1alpha1.DataPlane // the same as a DataPlane; nil when it is gone
+	selected     bool
+	revision     int32 // counts the changes that need another run
+	doneRevision int32 // the revision whose run has returned nil
+	run          *run  // the one under way
+	runs         int   // that had a Cluster
+	pause        time.Duration
+	retryAt      time.Time // zero if no run is to be retried
+	uid          types.UID // of the last run's object
+	lastError    string
+	failedAt     time.Time
 }
 
-// wakeUp has a loop look at what has changed.
+// wakeUp puts a token into a channel that has room for one.
 func wakeUp(loop chan<- struct{}) {
 	select {
 	case loop <- struct{}{}:
@@ -42,12 +47,12 @@ func wakeUp(loop chan<- struct{}) {
 }
 
 // update takes in the newest object, and returns why a run for the one before must end.
-func (p *plane) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause error) {
+func (p *plane) update(obj object, dp *v1alpha1.DataPlane, selected, changed bool) (cause error) {
 	before := p.dp
 	if selected && !p.selected {
-		p.status.NextRetry = time.Time{}
+		p.retryAt = time.Time{}
 	}
-	p.dp, p.selected = dp, selected
+	p.object, p.dp, p.selected = obj, dp, selected
 	if dp == nil {
 		return helpers.ErrDeleted
 	}
@@ -67,39 +72,90 @@ func (p *plane) update(dp *v1alpha1.DataPlane, selected, changed bool) (cause er
 	return cause
 }
 
-// endPause has the next run begin at once: there is no need to wait after an earlier failure.
-func (p *plane) endPause() { p.pause, p.status.NextRetry = 0, time.Time{} }
-
-// loop makes one attempt after the other, until the DataPlane is gone or the term ends.
+// loop makes one run after the other, until the data plane is gone or the term ends.
 func (p *plane) loop() {
 	defer p.term.planes.Done()
-	f := p.fleet
 	for {
-		a := p.next()
-		if p.witness != nil {
-			p.witness.close()
-			p.witness = nil
-		}
-		if a != nil {
-			p.conclude(a, p.attempt(a))
-			continue
-		}
-		f.mu.Lock()
-		removed, stopped := p.isRemoved(), p.term.ctx.Err() != nil
-		f.mu.Unlock()
-		if removed && f.options.Hooks.OnRemove != nil {
-			f.options.Hooks.OnRemove(p.key)
-		}
-		f.mu.Lock()
-		removed = removed && p.isRemoved() // or else it has come back meanwhile
-		if removed {
-			delete(f.planes, p.key)
-		}
-		f.mu.Unlock()
-		if removed || stopped {
-			return // one that has stopped stays in the Status
+		if r := p.awaitDue(); r != nil {
+			p.conclude(r, p.supervise(r))
+		} else if p.remove() {
+			return
 		}
 	}
+}
+
+// awaitDue waits until a run is due. It returns nil when there will be none.
+func (p *plane) awaitDue() *run {
+	defer p.dismissWitness()
+	for {
+		r, state, pause := p.due()
+		if r != nil || state == StateGone || state == StateStopped {
+			return r
+		}
+		var retry <-chan time.Time
+		if state == StateRetrying {
+			retry = time.After(pause)
+		}
+		select {
+		case <-p.wake:
+			p.reconsider()
+		case <-retry:
+		case <-p.term.ctx.Done():
+		}
+	}
+}
+
+// due returns the run that is due, or else why there is none, and how long until it is retried.
+func (p *plane) due() (*run, State, time.Duration) {
+	p.fleet.mu.Lock()
+	defer p.fleet.mu.Unlock()
+	state := p.state()
+	if state != StateStarting {
+		return nil, state, time.Until(p.retryAt)
+	}
+	p.retryAt = time.Time{}
+	p.uid = p.dp.UID
+	p.run = newRun(p.term.ctx, p.revision)
+	return p.run, state, 0
+}
+
+// state is computed from everything else. It needs the lock.
+func (p *plane) state() State {
+	if p.run != nil {
+		return p.run.state()
+	}
+	switch {
+	case p.dp == nil:
+		return StateGone
+	case p.term.ctx.Err() != nil:
+		return StateStopped
+	case !p.selected:
+		return StateNotSelected
+	case p.doneRevision == p.revision:
+		return StateDone
+	case time.Until(p.retryAt) > 0:
+		return StateRetrying
+	}
+	return StateStarting
+}
+
+// remove calls OnRemove for a data plane that is gone, or that another replica runs. It returns
+// whether the loop is over: the data plane may have come back.
+func (p *plane) remove() (over bool) {
+	f := p.fleet
+	f.mu.Lock()
+	removed, stopped := p.isRemoved(), p.term.ctx.Err() != nil
+	f.mu.Unlock()
+	if removed && f.options.Hooks.OnRemove != nil {
+		f.options.Hooks.OnRemove(p.key)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	removed = removed && p.isRemoved()
+	if removed {
+		delete(f.planes, p.key)
+	}
+	return removed || stopped // one that has stopped stays in the Status
 }
 
 // isRemoved needs the Fleet's lock.
@@ -107,82 +163,20 @@ func (p *plane) isRemoved() bool {
 	return p.dp == nil || errors.Is(context.Cause(p.term.ctx), ErrShardLost)
 }
 
-// next waits until a run is due. It returns nil when there will be none.
-func (p *plane) next() *attempt {
-	for {
-		a, pause := p.due()
-		if a != nil || pause < 0 {
-			return a
-		}
-		var timer <-chan time.Time
-		if pause > 0 {
-			timer = time.After(pause)
-		}
-		select {
-		case <-p.wake:
-			p.reconsider()
-		case <-timer:
-		}
-	}
-}
+// fail keeps an error for Status. It needs the Fleet's lock.
+func (p *plane) fail(text string) { p.lastError, p.failedAt = text, time.Now() }
 
-// reconsider takes in a change while there is no run: new credentials end the wait after a
-// failure, and another API server needs another run even if the last one returned nil.
-func (p *plane) reconsider() {
-	f := p.fleet
-	f.mu.Lock()
-	dp, idle := p.dp, p.done == p.revision || !p.status.NextRetry.IsZero()
-	idle = idle && p.dp != nil && p.term.ctx.Err() == nil
-	f.mu.Unlock()
-	if !idle {
-		return
+// status needs the Fleet's lock.
+func (p *plane) status() PlaneStatus {
+	s := PlaneStatus{
+		Namespace: p.key.Namespace, Name: p.key.Name, UID: p.uid, State: p.state(), Restarts: max(0, p.runs-1),
+		LastError: p.lastError, LastErrorTime: p.failedAt, Overdue: p.fleet.overdue[p.key],
 	}
-	credentials, server := p.witness.changed(dp)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if server && p.done == p.revision {
-		p.revision++
+	if s.State == StateRetrying {
+		s.NextRetry = p.retryAt
 	}
-	if credentials || server {
-		p.endPause()
+	if p.run != nil {
+		s.RunningSince = p.run.connectedAt
 	}
-}
-
-// due returns the run that is due, or else how long until one is: 0 if that needs a change,
-// and less than 0 if there will be none.
-func (p *plane) due() (*attempt, time.Duration) {
-	p.fleet.mu.Lock()
-	defer p.fleet.mu.Unlock()
-	p.settle()
-	switch {
-	case p.dp == nil || p.status.State == StateStopped:
-		return nil, -1
-	case p.status.State == StateRetrying:
-		return nil, max(time.Until(p.status.NextRetry), 1) // it may have come meanwhile
-	case p.status.State != StateStarting:
-		return nil, 0
-	}
-	a := &attempt{fleet: p.fleet, revision: p.revision, rotated: make(chan struct{}, 1)}
-	a.Context, p.cancel = context.WithCancelCause(p.term.ctx)
-	p.status.UID = p.dp.UID
-	return a, 0
-}
-
-// settle updates the status while there is no run. It needs the Fleet's lock.
-func (p *plane) settle() {
-	retryAt := p.status.NextRetry
-	p.status.NextRetry = time.Time{}
-	switch {
-	case p.dp == nil:
-	case p.term.ctx.Err() != nil:
-		p.status.State = StateStopped
-	case !p.selected:
-		p.status.State = StateNotSelected
-	case p.done == p.revision:
-		p.status.State = StateDone
-	case time.Until(retryAt) > 0:
-		p.status.State, p.status.NextRetry = StateRetrying, retryAt
-	default:
-		p.status.State = StateStarting
-	}
+	return s
 }

@@ -98,7 +98,7 @@ func TestFleetBackoffIsDefaultIfZero(t *testing.T) {
 			s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
-			f := fleet.New(s.informer, func(context.Context, *remote.Cluster) error { return errors.New("down") }, fleet.Options{
+			f := fleet.New(func(context.Context, *remote.Cluster) error { return errors.New("down") }, fleet.Options{
 				Backoff: test.backoff,
 				Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, _ error, _, retry time.Duration) {
 					select {
@@ -107,7 +107,7 @@ func TestFleetBackoffIsDefaultIfZero(t *testing.T) {
 					default:
 					}
 				}},
-			})
+			}, s.informer)
 			s.Add(server.DataPlane("a", "user"))
 			require.NoError(t, f.Run(ctx))
 			retry := testserver.Receive(t, retries)
@@ -124,7 +124,7 @@ func TestFleetRefusesOptionsThatAreWrong(t *testing.T) {
 		"fleet: Backoff.ResetAfter: must not be negative, is -1ns":         {Backoff: fleet.Backoff{ResetAfter: -1}},
 		"fleet: StartLimit: must not be negative, is -1":                   {StartLimit: -1},
 	} {
-		f := fleet.New(newSource(t).informer, func(context.Context, *remote.Cluster) error { return nil }, options)
+		f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, options, newSource(t).informer)
 		require.EqualError(t, f.Run(t.Context()), want)
 	}
 }
@@ -154,8 +154,8 @@ func TestFleetSurvivesPanics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ends := make(chan error, 1)
 			s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
-			f := fleet.New(s.informer, func(context.Context, *remote.Cluster) error { test.do(); return nil },
-				fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}})
+			f := fleet.New(func(context.Context, *remote.Cluster) error { test.do(); return nil },
+				fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}}, s.informer)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			result := make(chan error, 1)
@@ -206,8 +206,8 @@ func TestFleetRetriesOverdueOfAnother(t *testing.T) {
 func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
 	ends := make(chan error, 10)
 	s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
-	f := fleet.New(s.informer, func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); panic("too late") },
-		fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}})
+	f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); panic("too late") },
+		fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}}, s.informer)
 	ctx, stop := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- f.Run(ctx) }()

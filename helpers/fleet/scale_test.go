@@ -81,7 +81,7 @@ func TestFleetOfWhichATenthIsDead(t *testing.T) {
 	require.Eventually(t, func() bool { return len(s.informer.GetStore().ListKeys()) == planes }, time.Minute, time.Millisecond)
 	before := runtime.NumGoroutine()
 	var working atomic.Int64
-	f := fleet.New(s.informer, func(ctx context.Context, c *remote.Cluster) error {
+	f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
 		if _, err := get(ctx, c, "/"); err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func TestFleetOfWhichATenthIsDead(t *testing.T) {
 		working.Add(1)
 		<-ctx.Done()
 		return ctx.Err()
-	}, fleet.Options{StartLimit: 20, StartTimeout: 100 * time.Millisecond})
+	}, fleet.Options{StartLimit: 20, StartTimeout: 100 * time.Millisecond}, s.informer)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	result := make(chan error, 1)

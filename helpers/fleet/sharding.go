@@ -4,18 +4,13 @@
 package fleet
 
 import (
-	"fmt"
 	"math"
 	"reflect"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
@@ -38,7 +33,7 @@ import (
 //   - When a replica is killed or cut off, the others take its shards after 15 s and a moment,
 //     or up to 15 s later if an answer to them is lost.
 //   - When a replica can't renew the Lease of a shard for 10 s, it ends the runs. Those that
-//     have not returned after 3 s are given up, whatever StopGrace is, and their connections
+//     have not returned after 3 s are abandoned, whatever StopGrace is, and their connections
 //     are closed. When the API server is down for longer, no replica has runs.
 //   - When a replica can't list the Leases, it gives up all its shards within 15 s.
 //   - When a replica was suspended and others have taken its shards, it gives up those runs
@@ -77,6 +72,13 @@ type Sharding struct {
 	LeaseDuration time.Duration
 }
 
+func (s *Sharding) options(newTerm func(shard int) shards.Term) shards.Options {
+	return shards.Options{
+		Leases: s.Leases, Namespace: s.Namespace, Name: s.Name, Identity: s.Identity,
+		Shards: s.Shards, LeaseDuration: s.LeaseDuration, NewTerm: newTerm,
+	}
+}
+
 func (s *Sharding) validate(p *problems) {
 	for _, v := range [][2]string{{"Namespace", s.Namespace}, {"Name", s.Name}} {
 		wrong := validation.IsDNS1123Label(v[1])
@@ -92,59 +94,11 @@ func (s *Sharding) validate(p *problems) {
 	}
 	// A replica that leads all shards sends a request for each in a retry period, and two for
 	// itself. As many again are for what fails.
-	needed := float32(math.Ceil(2 * float64(s.Shards+2) / s.retryPeriod().Seconds()))
+	needed := float32(math.Ceil(2 * float64(s.Shards+2) / shards.RetryPeriod(s.LeaseDuration).Seconds()))
 	limiter := client.RESTClient().GetRateLimiter()
 	never := reflect.TypeOf(flowcontrol.NewFakeAlwaysRateLimiter()) // waits, but says 1
 	if limiter != nil && reflect.TypeOf(limiter) != never {
 		p.unless(limiter.QPS() >= needed, "Sharding.Leases: renewals of %d shards could be late with a QPS of %v; set QPS in the rest.Config to %v or more, or to -1",
 			s.Shards, limiter.QPS(), needed)
 	}
-}
-
-// These are in the proportion of client-go's defaults, 15 s, 10 s and 2 s.
-func (s *Sharding) renewDeadline() time.Duration { return s.LeaseDuration * 10 / 15 }
-func (s *Sharding) retryPeriod() time.Duration   { return s.LeaseDuration * 2 / 15 }
-
-func (s *Sharding) leaseName(shard int) string {
-	return fmt.Sprintf("%s-%d-%d", s.Name, s.Shards, shard)
-}
-
-func (s *Sharding) memberName(suffix string) string {
-	return fmt.Sprintf("%s-%d-member-%s", s.Name, s.Shards, suffix)
-}
-
-// replicaSuffix is the end of a replica's identity. utilrand writes no vowels.
-var replicaSuffix = regexp.MustCompile(`_([0-9b-df-hj-np-tv-z]{10})$`)
-
-// parse returns what a Lease that a replica of this program holds is for: a replica (member), or
-// a shard of so many. For any other, ok is false. A name that begins like ours may be of another
-// program, such as test-4-member, whose shards are test-4-member-7-0 and so on, or be held by
-// somebody who is no replica, such as a Pod of the StatefulSet test-7.
-func (s *Sharding) parse(l lease) (shards int, member, ok bool) {
-	replica := replicaSuffix.FindStringSubmatch(l.holder())
-	rest, ours := strings.CutPrefix(l.Name, s.Name+"-")
-	number, rest, _ := strings.Cut(rest, "-")
-	shards, ok = parseNumber(number)
-	if !ours || !ok || replica == nil {
-		return 0, false, false
-	}
-	if rest == "member-"+replica[1] {
-		return shards, true, true
-	}
-	shard, ok := parseNumber(rest)
-	return shards, false, ok && shard < shards
-}
-
-// parseNumber takes a number only as we write it: without a sign or a zero in front.
-func parseNumber(text string) (number int, ok bool) {
-	number, err := strconv.Atoi(text)
-	return number, err == nil && number >= 0 && strconv.Itoa(number) == text
-}
-
-// shardOf returns the shard of a data plane. Without Sharding, there is only shard 0.
-func (o Options) shardOf(key cache.ObjectName) int {
-	if o.Sharding == nil {
-		return 0
-	}
-	return shards.Of(key.String(), o.Sharding.Shards)
 }

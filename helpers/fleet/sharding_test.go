@@ -131,7 +131,7 @@ func (p *program) startWith(name string, run func(context.Context, *remote.Clust
 	for _, edit := range edits {
 		edit(&opts)
 	}
-	r.fleet = fleet.New(p.source.informer, run, opts)
+	r.fleet = fleet.New(run, opts, p.source.informer)
 	ctx, stop := context.WithCancel(p.t.Context())
 	r.stop = stop
 	go func() { r.result <- r.fleet.Run(ctx) }()
@@ -139,6 +139,12 @@ func (p *program) startWith(name string, run func(context.Context, *remote.Clust
 }
 
 func (r *replica) sharding() *fleet.ShardingStatus { return r.fleet.Status().Sharding }
+
+// hasJoined says whether shards can fall to the replica.
+func (r *replica) hasJoined() bool {
+	s := r.sharding()
+	return len(s.Leads)+len(s.Waiting) > 0
+}
 
 // kill is the end of a process.
 func (r *replica) kill() {
@@ -180,9 +186,7 @@ func (p *program) requireShared(planes int, replicas ...*replica) {
 	for _, r := range replicas {
 		s := r.sharding()
 		led = append(led, s.Leads...)
-		require.True(p.t, s.Joined, "%s: %+v", r.name, s)
-		require.Equal(p.t, s.Wants, s.Leads, "%s: %+v", r.name, s)
-		require.Empty(p.t, s.Waits)
+		require.Empty(p.t, s.Waiting, "%s: %+v", r.name, s)
 		require.Len(p.t, s.Replicas, len(replicas), r.name)
 		require.GreaterOrEqual(p.t, len(s.Leads), p.shards/len(replicas), r.name)
 		require.LessOrEqual(p.t, len(s.Leads), (p.shards+len(replicas)-1)/len(replicas), r.name)
@@ -335,7 +339,7 @@ func TestShardingWaitsForAnotherProgram(t *testing.T) {
 			require.NoError(t, err)
 		}
 		assert.Equal(t, []int{0, 1, 3}, a.sharding().Leads)
-		assert.Equal(t, []fleet.ShardWait{{Shard: 2, Lease: "test-4-2", Holder: "somebody"}}, a.sharding().Waits)
+		assert.Equal(t, []fleet.ShardWait{{Shard: 2, Lease: "test-4-2", Holder: "somebody"}}, a.sharding().Waiting)
 
 		time.Sleep(5*time.Second + moment)
 		p.requireShared(8, a)
@@ -417,7 +421,7 @@ func TestShardingOfAReplicaThatCannotList(t *testing.T) {
 		time.Sleep(2 * leaseDuration)
 		p.requireShared(20, a)
 		assert.Empty(t, b.sharding().Leads)
-		assert.False(t, b.sharding().Joined)
+		assert.False(t, b.hasJoined())
 		assert.Contains(t, b.sharding().LastError, "cut off")
 		b.client.setFault(nil)
 		time.Sleep(moment)
@@ -489,8 +493,8 @@ func TestShardingHandsOverInOrder(t *testing.T) {
 		b := p.start("b")
 		time.Sleep(moment)
 		assert.Len(t, a.sharding().Leads, 4)
-		assert.Len(t, b.sharding().Waits, 2)
-		assert.Equal(t, a.sharding().Identity, b.sharding().Waits[0].Holder)
+		assert.Len(t, b.sharding().Waiting, 2)
+		assert.Equal(t, a.sharding().Identity, b.sharding().Waiting[0].Holder)
 		time.Sleep(drain)
 		p.requireShared(12, a, b)
 		p.requireNoOverlap(0)
@@ -515,7 +519,7 @@ func TestShardingCutsRunsOffWhenALeaseIsLost(t *testing.T) {
 		time.Sleep(moment)
 		b := p.start("b")
 		time.Sleep(moment)
-		assert.Len(t, b.sharding().Waits, 2)
+		assert.Len(t, b.sharding().Waiting, 2)
 		a.client.setFault(cutOff)
 		time.Sleep(leaseDuration + moment)
 		assert.Len(t, b.sharding().Leads, 4)
@@ -646,7 +650,7 @@ func TestShardingWithAnotherNumberOfShards(t *testing.T) {
 		c := p.start("c", eight)
 		time.Sleep(2 * leaseDuration)
 		p.requireShared(12, a, b)
-		assert.False(t, c.sharding().Joined)
+		assert.False(t, c.hasJoined())
 		assert.Regexp(t, `replica [ab]_\w+ has another number of shards`, c.sharding().LastError)
 
 		a.stop()
@@ -677,7 +681,7 @@ func TestShardingWithTwoNumbersOfShards(t *testing.T) {
 			time.Sleep(20 * leaseDuration)
 			joined := map[int]bool{}
 			for i, r := range replicas {
-				if r.sharding().Joined {
+				if r.hasJoined() {
 					joined[i%2] = true
 				}
 			}
@@ -832,8 +836,8 @@ func TestShardingNeedsASyncedInformer(t *testing.T) {
 		p.source.informer = synced
 		time.Sleep(2 * leaseDuration)
 		p.requireShared(12, a)
-		assert.False(t, b.fleet.Status().InformerSynced)
-		assert.False(t, b.sharding().Joined)
+		assert.False(t, b.fleet.Status().Informers[0].Synced)
+		assert.False(t, b.hasJoined())
 		p.end(b, a)
 	})
 }
@@ -868,7 +872,7 @@ func TestShardingRefusesWrongOptions(t *testing.T) {
 	} {
 		s := &fleet.Sharding{Leases: client(10).CoordinationV1(), Namespace: "system", Name: "test", Identity: "a", Shards: 8}
 		test.edit(s)
-		f := fleet.New(newSource(t).informer, func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{Sharding: s})
+		f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{Sharding: s}, newSource(t).informer)
 		require.ErrorContains(t, f.Run(t.Context()), test.want)
 	}
 }

@@ -13,14 +13,9 @@ import (
 
 // Status is what a [Fleet] does at one moment.
 type Status struct {
-	// InformerSynced is whether the informer has listed the data planes. Before that, some or
-	// all have no run, and this replica takes no shard.
-	InformerSynced bool `json:"informerSynced"`
-	// InformerError is the last error with which the informer couldn't list or watch, and
-	// InformerErrorTime when it occurred. The informer tries again within a minute, and a
-	// success doesn't clear the error.
-	InformerError     string    `json:"informerError,omitempty"`
-	InformerErrorTime time.Time `json:"informerErrorTime,omitzero"`
+	// Informers are the informers, in the order of New. Before one has synced, some or all of its
+	// data planes have no run. Before each has synced, or can't, this replica takes no shard.
+	Informers []InformerStatus `json:"informers"`
 	// Planes are the data planes that are or were selected, sorted by namespace and name. With
 	// Sharding, they are those of the shards that this replica leads.
 	Planes []PlaneStatus `json:"planes"`
@@ -28,23 +23,31 @@ type Status struct {
 	Sharding *ShardingStatus `json:"sharding,omitempty"`
 }
 
+// InformerStatus is what a [Fleet] knows of an informer.
+type InformerStatus struct {
+	// Kind is DataPlane or ClusterDataPlane, or empty until the informer has an object or an error.
+	Kind string `json:"kind,omitempty"`
+	// Synced is whether the informer has listed its objects.
+	Synced bool `json:"synced"`
+	// Error is the last error with which it couldn't list or watch, and ErrorTime when that
+	// occurred. It tries again within a minute, and a success doesn't clear the error.
+	Error     string    `json:"error,omitempty"`
+	ErrorTime time.Time `json:"errorTime,omitzero"`
+}
+
 // ShardingStatus is how a replica takes part in a [Sharding].
 type ShardingStatus struct {
 	// Identity is this replica: Sharding.Identity and a suffix, which each process has for
 	// itself.
-	Identity string `json:"identity"`
-	// Joined is whether this replica takes part. While it is false, LastError says why.
-	Joined bool `json:"joined"`
-	// Replicas are the identities of the live replicas that this one sees, itself included.
-	Replicas []string `json:"replicas,omitempty"`
+	Identity string `json:"identity,omitempty"`
 	// Leads are the shards that this replica leads, also while it gives one up.
 	Leads []int `json:"leads,omitempty"`
-	// Wants are the shards that fall to this replica.
-	Wants []int `json:"wants,omitempty"`
-	// Waits are those that it wants and doesn't lead yet.
-	Waits []ShardWait `json:"waits,omitempty"`
-	// LastError is what keeps this replica from joining, from seeing the others, from leading
-	// a shard that it wants, or from renewing a Lease; empty if nothing does. It names one
+	// Replicas are the identities of the live replicas that this one sees, itself included.
+	Replicas []string `json:"replicas,omitempty"`
+	// Waiting are the shards that fall to this replica and that it doesn't lead yet.
+	Waiting []ShardWait `json:"waiting,omitempty"`
+	// LastError is what keeps this replica from taking part, from seeing the others, from leading
+	// a shard that falls to it, or from renewing a Lease; empty if nothing does. It names one
 	// thing at a time.
 	LastError string `json:"lastError,omitempty"`
 }
@@ -76,7 +79,7 @@ type PlaneStatus struct {
 	LastErrorTime time.Time `json:"lastErrorTime,omitzero"`
 	// NextRetry is when the next run begins; zero unless State is StateRetrying.
 	NextRetry time.Time `json:"nextRetry,omitzero"`
-	// Overdue counts the runs that were given up and still haven't returned.
+	// Overdue counts the runs that were abandoned and still haven't returned.
 	Overdue int `json:"overdue,omitempty"`
 }
 
@@ -101,38 +104,55 @@ const (
 	StateNotSelected State = "NotSelected"
 	// StateStopped means that the Fleet has ended.
 	StateStopped State = "Stopped"
-	// StateGone means that the DataPlane is gone, but a run that was given up hasn't returned.
+	// StateGone means that the DataPlane is gone, but a hook, or a run that was abandoned, hasn't
+	// returned.
 	StateGone State = "Gone"
 )
 
 // Status returns what the Fleet does now or, after Run, did last. It may be called at any time
 // from any goroutine.
 func (f *Fleet) Status() Status {
-	status := Status{InformerSynced: f.informer.HasSynced()}
-	f.mu.Lock()
-	status.InformerError, status.InformerErrorTime = f.informerError, f.informerErrorTime
-	if f.deaf && !status.InformerSynced {
-		status.InformerError = "unknown, because the informer was started before New; client-go has logged it"
+	status := Status{Sharding: f.shardingStatus()}
+	for _, i := range f.informers {
+		status.Informers = append(status.Informers, i.status())
 	}
+	f.mu.Lock()
 	status.Planes = make([]PlaneStatus, 0, len(f.planes))
-	for key, p := range f.planes {
-		plane := p.status
-		plane.Namespace, plane.Name, plane.Overdue = key.Namespace, key.Name, f.overdue[key]
-		status.Planes = append(status.Planes, plane)
+	for _, p := range f.planes {
+		status.Planes = append(status.Planes, p.status())
 	}
 	for key, n := range f.overdue {
 		if f.planes[key] == nil {
 			status.Planes = append(status.Planes, PlaneStatus{Namespace: key.Namespace, Name: key.Name, State: StateGone, Overdue: n})
 		}
 	}
-	if f.replica != nil {
-		status.Sharding = f.replica.status(status.InformerSynced)
-	} else if f.options.Sharding != nil {
-		status.Sharding = &ShardingStatus{LastError: "Run has not been called"}
-	}
 	f.mu.Unlock()
 	slices.SortFunc(status.Planes, func(a, b PlaneStatus) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	return status
+}
+
+func (f *Fleet) shardingStatus() *ShardingStatus {
+	if f.options.Sharding == nil {
+		return nil
+	}
+	f.mu.Lock()
+	replica, syncing := f.replica, f.syncing
+	f.mu.Unlock()
+	if replica == nil {
+		return &ShardingStatus{LastError: "Run has not been called"}
+	}
+	s := replica.Status() // with its own lock, so not with that of the Fleet
+	status := &ShardingStatus{Identity: s.Identity, Leads: s.Leads, Replicas: s.Replicas}
+	for _, w := range s.Waiting {
+		status.Waiting = append(status.Waiting, ShardWait(w))
+	}
+	switch {
+	case syncing:
+		status.LastError = "waiting until the informers have listed the data planes"
+	case s.LastError != nil:
+		status.LastError = s.LastError.Error()
+	}
 	return status
 }

@@ -1,7 +1,15 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package shards says which shard a key belongs to, and which replica is to lead which shard.
+// Package shards divides numbered shards among the replicas of a program, each of which a replica
+// leads while it holds a Lease. It knows no DataPlanes: a [Term] stands for what is led.
+//
+//   - A replica is a process, by its identity. Its member Lease shows it to the others: with that
+//     it has joined, without it has left.
+//   - A replica is a candidate for a shard that falls to it, leads the shard when it has won the
+//     Lease, yields it (ends the runs, then releases the Lease), or loses it (ends the runs at once,
+//     because another may lead).
+//   - A foreign Lease is one whose holder is no replica of this program; it is left alone.
 package shards
 
 import (

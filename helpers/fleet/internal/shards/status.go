@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package fleet
+package shards
 
 import (
 	"context"
@@ -15,37 +15,54 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// status needs the lock. synced is whether the informer has synced.
-func (r *replica) status(synced bool) *ShardingStatus {
-	s := &ShardingStatus{
-		Identity: r.identity, Joined: r.joined, Wants: slices.Clone(r.wants),
-		Replicas: slices.Sorted(slices.Values(r.replicas())),
-	}
-	for _, shard := range slices.Sorted(maps.Keys(r.terms)) {
-		if r.terms[shard].isLeader() {
+// Status is how a [Replica] takes part.
+type Status struct {
+	// Identity is the replica's, with its suffix.
+	Identity string
+	// Leads are the shards that it leads, also while it yields one.
+	Leads []int
+	// Replicas are the identities of the live replicas that it sees, itself included.
+	Replicas []string
+	// Waiting are the shards that fall to it and that it doesn't lead yet.
+	Waiting []Waiting
+	// LastError is what keeps it from joining, from seeing the others, from leading a shard that
+	// falls to it, or from renewing a Lease; nil if nothing does.
+	LastError error
+}
+
+// Waiting is a shard that a replica waits for.
+type Waiting struct {
+	Shard         int
+	Lease, Holder string
+}
+
+// Status returns what the replica does now or, after Run, did last.
+func (r *Replica) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Status{Identity: r.identity, Replicas: slices.Sorted(slices.Values(r.replicas())), LastError: r.lastError()}
+	for _, shard := range slices.Sorted(maps.Keys(r.candidacies)) {
+		if r.candidacies[shard].leads() {
 			s.Leads = append(s.Leads, shard)
 		}
 	}
 	for _, shard := range r.wants {
 		if r.waitsFor(shard) {
-			name := r.leaseName(shard)
-			s.Waits = append(s.Waits, ShardWait{Shard: shard, Lease: name, Holder: r.seen[name].holder()})
+			name := r.shardLease(shard)
+			s.Waiting = append(s.Waiting, Waiting{Shard: shard, Lease: name, Holder: r.seen[name].holder()})
 		}
-	}
-	if err := r.lastError(synced); err != nil {
-		s.LastError = err.Error()
 	}
 	return s
 }
 
-func (r *replica) waitsFor(shard int) bool {
-	t := r.terms[shard]
-	return t == nil || !t.isLeader() || t.ctx.Err() != nil
+func (r *Replica) waitsFor(shard int) bool {
+	c := r.candidacies[shard]
+	return c == nil || !c.leads() || c.ending
 }
 
 // lastError returns what keeps this replica from doing what it should, the worst first. While it
 // has not joined, there is always something.
-func (r *replica) lastError(synced bool) error {
+func (r *Replica) lastError() error {
 	if r.err != nil {
 		return r.err
 	}
@@ -54,15 +71,13 @@ func (r *replica) lastError(synced bool) error {
 	}
 	switch {
 	case r.joined:
-	case !synced:
-		return errors.New("waiting until the informer has listed the data planes")
-	case r.leave == nil && time.Now().Before(r.yields):
+	case r.leaveMembership == nil && time.Now().Before(r.yieldUntil):
 		return errors.New("waiting because another replica had another number of shards")
 	default:
 		return errors.New("joining; this takes a few seconds")
 	}
 	for _, shard := range r.wants {
-		name := r.leaseName(shard)
+		name := r.shardLease(shard)
 		l := r.seen[name]
 		if err := r.failures[name]; err != nil {
 			return fmt.Errorf("shard %d: Lease %s: %w", shard, name, err)
@@ -75,9 +90,9 @@ func (r *replica) lastError(synced bool) error {
 }
 
 // note keeps an error of a request for a Lease for Status, or forgets the one before.
-func (r *replica) note(ctx context.Context, lease string, err error) {
-	r.fleet.mu.Lock()
-	defer r.fleet.mu.Unlock()
+func (r *Replica) note(ctx context.Context, lease string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	switch {
 	case err == nil:
 		delete(r.failures, lease)
@@ -91,7 +106,7 @@ func (r *replica) note(ctx context.Context, lease string, err error) {
 // notingLock notes the errors of an election's requests. client-go only logs them.
 type notingLock struct {
 	resourcelock.Interface
-	replica *replica
+	replica *Replica
 	lease   string
 }
 

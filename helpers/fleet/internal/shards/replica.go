@@ -1,0 +1,342 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package shards
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/wait"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+)
+
+// Options are those of a [Replica]. All must be set.
+type Options struct {
+	// Leases has the Leases, which are in Namespace and whose names begin with Name.
+	Leases          coordinationv1client.LeasesGetter
+	Namespace, Name string
+	// Identity names this replica; a suffix makes it unique.
+	Identity string
+	// Shards is their number.
+	Shards int
+	// LeaseDuration is how long the Lease of a shard is kept for a replica that is gone.
+	LeaseDuration time.Duration
+	// NewTerm returns the term for a shard that this replica is a candidate for. It is called
+	// with the Replica's lock, so it must not call the Replica.
+	NewTerm func(shard int) Term
+}
+
+// Term is what a candidacy is for: the runs of a shard. CancelRuns and AbandonRuns are called with
+// the lock of the [Replica], so they must not call it.
+type Term interface {
+	// Start is called when the shard is led, perhaps after CancelRuns.
+	Start()
+	// CancelRuns says that no run may start, and ends the contexts of those under way. It
+	// returns at once. Of several causes, the first counts.
+	CancelRuns(cause error)
+	// AbandonRuns cuts off the runs that have not returned. CancelRuns came before.
+	AbandonRuns()
+	// Wait returns when all runs have returned or were abandoned. It is called after CancelRuns,
+	// and more than once. The Lease is held until then, if it wasn't lost.
+	Wait()
+	// End is called after Wait, when the shard is no longer led and its Lease not yet released.
+	End()
+}
+
+// ErrLost is the cause of runs that end because another replica leads their shard, or may.
+var ErrLost = errors.New("replica no longer leads the shard")
+
+// RetryPeriod is how often a Lease is renewed, and renewDeadline how long that may fail. They
+// are in the proportion of client-go's defaults, 15 s, 10 s and 2 s.
+func RetryPeriod(leaseDuration time.Duration) time.Duration { return leaseDuration * 2 / 15 }
+
+func (o Options) retryPeriod() time.Duration   { return RetryPeriod(o.LeaseDuration) }
+func (o Options) renewDeadline() time.Duration { return o.LeaseDuration * 10 / 15 }
+
+// Replica is this process among those that share the shards. In rounds, it looks at the Leases,
+// and stands for shards and yields them.
+type Replica struct {
+	Options
+	leases   boundedLeases
+	identity string // unique to this process
+	member   string // the name of the Lease by which others see it
+	wake     chan struct{}
+	work     sync.WaitGroup // its goroutines
+	fail     context.CancelCauseFunc
+	checked  time.Time // when all rights were there
+
+	mu              sync.Mutex
+	leaveMembership context.CancelFunc // lets go of the member Lease; nil without one
+	publishedAt     time.Time          // when it got that; zero without
+	joined          bool               // then, a list has shown no replica with another number of shards
+	yieldUntil      time.Time          // until when it lets others come before, after it left
+	listedAt        time.Time          // when the last list was sent that succeeded
+	forbiddenSince  time.Time          // since when a right is missing; zero if none is
+	err             error              // of the last round
+	failures        map[string]error   // of the last request for a Lease, by its name, if that failed
+	seen            map[string]lease
+	candidacies     map[int]*candidacy // by shard
+	wants           []int              // the shards that fall to it
+}
+
+// New returns a Replica that has not joined the others.
+func New(options Options) *Replica {
+	suffix := utilrand.String(10)
+	return &Replica{
+		Options: options, leases: boundedLeases{options.Leases.Leases(options.Namespace), options.renewDeadline() / 2},
+		identity: options.Identity + "_" + suffix, member: options.memberLease(suffix),
+		wake: make(chan struct{}, 1), candidacies: map[int]*candidacy{}, failures: map[string]error{},
+	}
+}
+
+// Run leads the shards that fall to this replica until ctx ends. It returns when their terms
+// have ended and their Leases are released. Its error is a right that is missing.
+func (r *Replica) Run(ctx context.Context) error {
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	r.fail = fail
+	r.mu.Lock()
+	r.listedAt = time.Now()
+	r.mu.Unlock()
+	for running.Err() == nil {
+		r.round(running)
+		select {
+		case <-time.After(wait.Jitter(r.retryPeriod(), 0.1)):
+		case <-r.wake:
+		case <-running.Done():
+		}
+	}
+	cause := context.Cause(running)
+	r.mu.Lock()
+	r.err = fmt.Errorf("this replica has ended: %w", cause)
+	r.share(running)
+	r.mu.Unlock()
+	r.work.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return cause
+}
+
+func (r *Replica) wakeUp() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+func (r *Replica) round(ctx context.Context) {
+	request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
+	defer cancel()
+	began := time.Now()
+	var checking wait.Group // beside the list, because each may take seconds
+	var checked error
+	if began.Sub(r.checked) > r.LeaseDuration {
+		checking.Start(func() { checked = r.check(request) })
+	}
+	err := r.list(request)
+	listed := err == nil
+	checking.Wait()
+	if listed {
+		err = checked
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	r.err = err
+	missing := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
+	switch {
+	case !missing || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		r.forbiddenSince = time.Time{}
+	case r.forbiddenSince.IsZero():
+		r.forbiddenSince = began // an API server that starts denies rights for a moment
+	case began.Sub(r.forbiddenSince) > r.renewDeadline():
+		r.fail(fmt.Errorf("Sharding.Leases: a right is missing: %w", err))
+	}
+	if listed {
+		r.listedAt = began
+		r.join(ctx)
+		r.loseUsurped(began) // even if this replica has left: runs may take a while to return
+	} else if r.leaveMembership != nil && time.Since(r.listedAt) > r.renewDeadline() {
+		r.leaveMembership() // it can't see the others
+	}
+	if listed && r.joined {
+		r.wants = Assign(r.holders(), r.replicas())[r.identity]
+	}
+	r.share(ctx)
+}
+
+// list takes in all Leases, and deletes those of replicas that are gone.
+func (r *Replica) list(ctx context.Context) error {
+	list, err := r.leases.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	now, seen := time.Now(), make(map[string]lease, len(list.Items))
+	for i := range list.Items {
+		l := lease{&list.Items[i], now}
+		if before := r.seen[l.Name]; before.record() == l.record() {
+			l.since = before.since
+		}
+		seen[l.Name] = l
+		if _, member, ok := r.parse(l); ok && member && l.expired() {
+			_ = r.leases.Delete(ctx, l.Name, *metav1.NewRVDeletionPrecondition(l.ResourceVersion))
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = seen
+	return nil
+}
+
+// check finds a right that is missing, by requests that change nothing. They are sent at the
+// same time, because each may take seconds. What they write is not valid, which an API server
+// finds after a missing right, but before a quota that is used up.
+func (r *Replica) check(ctx context.Context) error {
+	try, own := []string{metav1.DryRunAll}, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: r.member}}
+	own.Spec.LeaseDurationSeconds = new(int32)
+	outdated := own.DeepCopy()
+	outdated.ResourceVersion = "1"
+	var requests wait.Group
+	var errs [4]error
+	requests.Start(func() { _, errs[0] = r.leases.Get(ctx, r.member, metav1.GetOptions{}) })
+	requests.Start(func() { _, errs[1] = r.leases.Create(ctx, own, metav1.CreateOptions{DryRun: try}) })
+	requests.Start(func() { _, errs[2] = r.leases.Update(ctx, outdated, metav1.UpdateOptions{DryRun: try}) })
+	requests.Start(func() { errs[3] = r.leases.Delete(ctx, r.member, metav1.DeleteOptions{DryRun: try}) })
+	requests.Wait()
+	for _, err := range errs {
+		if err != nil && !apierrors.IsInvalid(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	r.checked = time.Now()
+	return nil
+}
+
+// join takes part while nobody has shards of another number. Of two that begin at once, one at
+// least sees the other in the list that follows its own member Lease, and lets go of that. So
+// do both when one was suspended and the other has begun meanwhile. It needs the lock.
+func (r *Replica) join(ctx context.Context) {
+	var foreign error
+	for _, l := range r.seen {
+		if shards, _, ok := r.parse(l); ok && shards != r.Shards && !l.expired() {
+			foreign = fmt.Errorf("replica %s has another number of shards; waiting until it has ended", l.holder())
+		}
+	}
+	switch {
+	case foreign != nil:
+		r.err = foreign
+		if r.leaveMembership != nil {
+			r.leaveMembership()
+			r.yieldUntil = time.Now().Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one comes before the other
+			for _, c := range r.candidacies {
+				r.loseShard(c)
+			}
+		}
+	case r.leaveMembership == nil && !r.checked.IsZero() && time.Now().After(r.yieldUntil):
+		var member context.Context
+		member, r.leaveMembership = context.WithCancel(ctx)
+		r.work.Add(1)
+		go r.holdMembership(ctx, member)
+	case !r.publishedAt.IsZero() && r.publishedAt.Before(r.listedAt):
+		r.joined = true
+	}
+}
+
+// holdMembership holds the member Lease until member ends or it is lost. It yields all shards
+// before it lets others with another number of shards begin.
+func (r *Replica) holdMembership(ctx, member context.Context) {
+	defer r.work.Done()
+	r.elect(member, r.member, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if member.Err() == nil {
+			r.publishedAt = time.Now()
+			r.wakeUp()
+		}
+	})
+	r.mu.Lock()
+	r.leaveMembership()
+	r.publishedAt, r.joined = time.Time{}, false
+	r.share(ctx)
+	r.mu.Unlock()
+	_ = r.leases.Delete(context.WithoutCancel(ctx), r.member, metav1.DeleteOptions{}) // or others do, later
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leaveMembership = nil
+	r.wakeUp()
+}
+
+// share yields the shards that this replica doesn't want, and makes it a candidate for those
+// that it wants and nobody holds. It needs the lock.
+func (r *Replica) share(ctx context.Context) {
+	cause := ErrLost
+	switch {
+	case ctx.Err() != nil:
+		cause, r.wants = context.Cause(ctx), nil
+	case !r.joined:
+		r.wants = nil
+	}
+	for shard, c := range r.candidacies {
+		if !slices.Contains(r.wants, shard) {
+			delete(r.failures, r.shardLease(shard))
+			r.yieldShard(c, cause)
+		}
+	}
+	for _, shard := range r.wants {
+		name := r.shardLease(shard)
+		l := r.seen[name]
+		held := l.holder() != "" && l.holder() != r.identity && !l.expired()
+		switch {
+		case r.candidacies[shard] != nil:
+		case held:
+			delete(r.failures, name) // no request is sent until it isn't
+		default:
+			r.stand(ctx, shard, l)
+		}
+	}
+}
+
+// loseUsurped loses the shards that another replica leads, perhaps because this process was
+// suspended. began is when the Leases were listed. It needs the lock.
+func (r *Replica) loseUsurped(began time.Time) {
+	for shard, c := range r.candidacies {
+		holder := r.seen[r.shardLease(shard)].holder()
+		if c.leads() && c.ledSince.Before(began) && holder != "" && holder != r.identity {
+			r.loseShard(c)
+		}
+	}
+}
+
+// replicas returns the identities of the live replicas. It needs the lock.
+func (r *Replica) replicas() []string {
+	live := []string{r.identity}
+	for _, l := range r.seen {
+		if shards, member, ok := r.parse(l); ok && member && shards == r.Shards && !l.expired() && l.holder() != r.identity {
+			live = append(live, l.holder())
+		}
+	}
+	return live
+}
+
+// holders returns who holds the Lease of each shard. It needs the lock.
+func (r *Replica) holders() []string {
+	holders := make([]string, r.Shards)
+	for shard := range holders {
+		holders[shard] = r.seen[r.shardLease(shard)].holder()
+	}
+	return holders
+}

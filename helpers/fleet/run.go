@@ -1,0 +1,315 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+// run is one call of the user's function, from when it is due until it has returned or was
+// abandoned.
+type run struct {
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	revision int32                // of the plane when it was due
+	ready    chan *remote.Cluster // has its Cluster, once
+	done     chan error           // has its result, once
+	rotated  chan struct{}        // its Cluster has other credentials
+	release  func()               // ends its share of StartLimit
+
+	// With the Fleet's lock:
+	cluster     *remote.Cluster // nil before it is made
+	connectedAt time.Time       // when that was
+	startedAt   time.Time       // the same, or when it called MarkStarted
+	marked      bool            // it has called MarkStarted
+	abandoned   bool            // it has not returned in time
+	rotations   int             // that Hooks.OnRotate has not been called for
+
+	// The newest DataPlane that it has seen, nil until OnStart, and the newest whose credentials
+	// could be used. What comes when it has returned has come too late. They belong to the loop.
+	seen, used *v1alpha1.DataPlane
+	refused    string // the error of credentials that can't be used
+}
+
+func newRun(ctx context.Context, revision int32) *run {
+	r := &run{
+		revision: revision, release: func() {},
+		ready: make(chan *remote.Cluster, 1), done: make(chan error, 1), rotated: make(chan struct{}, 1),
+	}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	return r
+}
+
+// state needs the Fleet's lock.
+func (r *run) state() State {
+	switch {
+	case r.ctx.Err() != nil:
+		return StateStopping
+	case r.connectedAt.IsZero():
+		return StateStarting
+	}
+	return StateRunning
+}
+
+// supervise makes a run and follows it until it has returned, or was abandoned.
+func (p *plane) supervise(r *run) error {
+	if err := p.begin(r); err != nil {
+		return err
+	}
+	defer r.release()
+	if onStart := p.fleet.options.Hooks.OnStart; onStart != nil {
+		onStart(p.key)
+	}
+	go p.call(r, r.seen)
+	var cluster *remote.Cluster
+	var changes chan struct{} // what comes before there is a Cluster waits
+	for {
+		select {
+		case cluster = <-r.ready:
+			changes = p.wake
+		case <-changes:
+			p.rotate(r, cluster)
+		case <-r.rotated:
+			p.tellRotations(r)
+		case err := <-r.done:
+			return err
+		case <-r.ctx.Done():
+			return p.awaitReturn(r)
+		}
+	}
+}
+
+// begin waits until one more run may start, and takes the newest DataPlane for it.
+func (p *plane) begin(r *run) error {
+	f := p.fleet
+	release, err := f.awaitStart(r.ctx)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-p.wake: // p.dp has what has changed so far
+	default:
+	}
+	if err := context.Cause(r.ctx); err != nil {
+		release()
+		return err
+	}
+	r.release, r.seen, r.used = release, p.dp, p.dp
+	return nil
+}
+
+// call connects, calls the function, in one goroutine, since each needs a large stack, and keeps
+// the result, or an error if the function doesn't return.
+func (p *plane) call(r *run, dp *v1alpha1.DataPlane) {
+	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
+	defer func() {
+		text := ""
+		if errors.As(err, new(*PanicError)) {
+			text = textOf(err)
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		r.done <- err
+		if !r.abandoned {
+			return
+		}
+		if text != "" {
+			p.fail(text)
+		}
+		if f.overdue[p.key]--; f.overdue[p.key] == 0 {
+			delete(f.overdue, p.key)
+		}
+	}()
+	err = recovered(func() error {
+		cluster, err := p.connect(r, dp)
+		if err != nil {
+			return err
+		}
+		return f.run(context.WithValue(r.ctx, runKey{}, &marker{f, r}), cluster)
+	})
+}
+
+// connect makes the Cluster of a run.
+func (p *plane) connect(r *run, dp *v1alpha1.DataPlane) (*remote.Cluster, error) {
+	f := p.fleet
+	options := f.options.Remote
+	options.OnRotate = func(key types.NamespacedName) {
+		f.mu.Lock()
+		p.pause = 0
+		r.rotations++
+		f.mu.Unlock()
+		if f.options.Remote.OnRotate != nil {
+			f.options.Remote.OnRotate(key)
+		}
+		wakeUp(r.rotated)
+	}
+	cluster, err := remote.NewCluster(dp, options)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	if err = context.Cause(r.ctx); err == nil {
+		r.cluster, r.connectedAt, r.startedAt = cluster, time.Now(), time.Now()
+		p.runs++
+	}
+	f.mu.Unlock()
+	if err != nil {
+		cluster.Abort()
+		return nil, err
+	}
+	r.ready <- cluster
+	return cluster, nil
+}
+
+type runKey struct{}
+
+type marker struct {
+	fleet *Fleet
+	run   *run
+}
+
+// MarkStarted tells the Fleet that the run with this context has done its initial work, such
+// as filling caches; see Options.StartLimit and [Backoff]. It does nothing with another context.
+func MarkStarted(ctx context.Context) {
+	m, ok := ctx.Value(runKey{}).(*marker)
+	if !ok {
+		return
+	}
+	m.run.release()
+	m.fleet.mu.Lock()
+	defer m.fleet.mu.Unlock()
+	if !m.run.marked {
+		m.run.marked, m.run.startedAt = true, time.Now()
+	}
+}
+
+// rotate gives the Cluster of a run its newest credentials. If they are for another API server,
+// the run ends instead, and can still use the ones before while it does.
+func (p *plane) rotate(r *run, cluster *remote.Cluster) {
+	f := p.fleet
+	f.mu.Lock()
+	dp, ended := p.dp, r.ctx.Err() != nil
+	f.mu.Unlock()
+	if ended {
+		return
+	}
+	var err, panicked error
+	if r.used.Spec.KubernetesCluster.Credentials.APIServerURL != dp.Spec.KubernetesCluster.Credentials.APIServerURL {
+		w := newWitness(f.options.Remote)
+		w.see(r.used)
+		if w.see(dp).server {
+			err = remote.ErrServerChanged
+		}
+		w.close()
+	}
+	if err == nil {
+		panicked = recovered(func() error {
+			err = cluster.Update(dp)
+			return nil
+		})
+	}
+	if len(r.done) == 0 {
+		r.seen = dp
+		if err == nil && panicked == nil {
+			r.used = dp
+		}
+	}
+	p.tellRotations(r)
+	text := ""
+	if err != nil {
+		text = textOf(err)
+	}
+	f.mu.Lock()
+	refused := false
+	switch {
+	case panicked != nil: // as the user's WrapTransport may; the Cluster still has the old credentials
+		r.cancel(panicked)
+	case errors.Is(err, remote.ErrServerChanged):
+		p.revision++
+		p.endPause()
+		r.cancel(err)
+	case text != r.refused: // or else it is as before
+		if r.refused = text; text != "" {
+			p.fail(text)
+			refused = true
+		}
+	}
+	f.mu.Unlock()
+	if refused && f.options.Hooks.OnRotate != nil {
+		f.options.Hooks.OnRotate(p.key, err)
+	}
+}
+
+// tellRotations calls Hooks.OnRotate in the plane's loop, since a request can rotate too.
+func (p *plane) tellRotations(r *run) {
+	f := p.fleet
+	f.mu.Lock()
+	rotations := r.rotations
+	r.rotations = 0
+	f.mu.Unlock()
+	for range rotations {
+		if f.options.Hooks.OnRotate != nil {
+			f.options.Hooks.OnRotate(p.key, nil)
+		}
+	}
+}
+
+// awaitReturn waits for a run whose context has ended, and abandons it if it doesn't return in
+// time.
+func (p *plane) awaitReturn(r *run) error {
+	f := p.fleet
+	grace, cancel := context.WithTimeout(p.term.abandoned, f.options.StopGrace)
+	defer cancel()
+	select {
+	case err := <-r.done:
+		return err
+	case <-grace.Done():
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case err := <-r.done:
+		return err
+	default:
+	}
+	r.abandoned = true
+	f.overdue[p.key]++
+	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(r.ctx))
+}
+
+// recovered returns the error of f, a PanicError if that panics.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = &PanicError{Value: value, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+func isPanic(err error) bool { return errors.As(err, new(*PanicError)) }
+
+// textOf returns the text of an error. One of the user may panic when it is asked for that, as a
+// nil pointer does, and may take long: it isn't asked for with a lock held.
+func textOf(err error) (text string) {
+	panicked := recovered(func() error {
+		text = err.Error()
+		return nil
+	})
+	if panicked != nil {
+		return fmt.Sprintf("%T without a text: %v", err, panicked)
+	}
+	return text
+}
