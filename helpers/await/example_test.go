@@ -120,15 +120,22 @@ func ExampleMatch() {
 	// Output: <nil>
 }
 
-// OpenChoreo's own controllers set no Ready.
+// Stock OpenChoreo reports no Ready, so a wait for it reads what OpenChoreo does report.
 func ExampleJudgeBy() {
-	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue))
+	ctx := context.Background()
+	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition("Created", metav1.ConditionTrue))
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 
-	_, err := await.For(context.Background(), dataPlanes, "prod", await.True(v1alpha1.DataPlaneConditionReady),
-		await.JudgeBy(helpers.Stock()))
-	fmt.Println(err)
-	// Output: <nil>
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	dp, err := await.For(ctx, dataPlanes, "prod", await.True("Ready"),
+		await.JudgeBy(helpers.Stock())) // reads what OpenChoreo writes; a reported Ready counts first
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(dp.Name)
+	// Output: prod
 }
 
 // A data plane that can't be reached won't become ready.

@@ -150,6 +150,29 @@ func ExampleHang() {
 	// Output: Timeout
 }
 
+// A Server stands in for the cluster that a DataPlane describes.
+func ExampleServer() {
+	ctx := context.Background()
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cluster.Close()
+
+	fmt.Println(remote.Classify(cluster.Probe(ctx)))
+	server.SetHandler(dataplanetest.Status(http.StatusServiceUnavailable))
+	fmt.Println(remote.Classify(cluster.Probe(ctx)))
+	server.RotateClients() // alice's certificate is refused from now on
+	fmt.Println(remote.Classify(cluster.Probe(ctx)))
+	// Output:
+	// Reachable
+	// NotReady
+	// Unauthorized
+}
+
 // A server moves, and the DataPlane still has the old address.
 func ExampleServer_Move() {
 	server := dataplanetest.NewServer(nil)

@@ -1,10 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package dataplanesdk_test
+package repository_test
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -24,12 +23,11 @@ var (
 	scripts   = regexp.MustCompile(`\./([\w./-]+\.sh)`)
 	programs  = regexp.MustCompile(`go -C (\S+) run \./([\w./-]+)`)
 	manifests = regexp.MustCompile(`-f ([\w./-]+\.yaml)`)
-	testParts = regexp.MustCompile(`\./hack/test\.sh((?: [a-z]+)+)`)
-	partNames = regexp.MustCompile(`(?m)^part_(\w+)\(\)`)
 )
 
 // Links to the web are not followed.
 func TestDocumentsNameWhatExists(t *testing.T) {
+	inRoot(t)
 	parts := append(partsOfTheTests(t), "all")
 	for _, document := range markdown(t) {
 		t.Run(document, func(t *testing.T) {
@@ -66,50 +64,14 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	}
 }
 
-// The jobs of CI list the parts and versions, to run side by side.
-func TestCIRunsAllParts(t *testing.T) {
-	workflow := readFile(t, ".github/workflows/ci.yml")
-	var ran []string
-	for _, match := range testParts.FindAllStringSubmatch(workflow, -1) {
-		ran = append(ran, strings.Fields(match[1])...)
-	}
-	assert.ElementsMatch(t, partsOfTheTests(t), append(ran, "compat"))
-
-	supported := regexp.MustCompile(`(?m)^supported=\(.+\)$`).FindString(readFile(t, "hack/verify-compat.sh"))
-	var minors, compared []string
-	for _, match := range regexp.MustCompile(`v(0\.\d+)\.`).FindAllStringSubmatch(supported, -1) {
-		minors = append(minors, match[1])
-	}
-	for _, match := range regexp.MustCompile(`verify-compat\.sh --tests (0\.\d+)`).FindAllStringSubmatch(workflow, -1) {
-		compared = append(compared, match[1])
-	}
-	assert.Equal(t, minors, compared)
-	assert.Contains(t, workflow, "GOFLAGS=-race ./hack/verify-compat.sh --tests "+minors[len(minors)-1]+" ")
-}
-
-func partsOfTheTests(t *testing.T) (parts []string) {
-	t.Helper()
-	for _, match := range partNames.FindAllStringSubmatch(readFile(t, "hack/test.sh"), -1) {
-		parts = append(parts, match[1])
-	}
-	require.NotEmpty(t, parts)
-	return parts
-}
-
 // markdown returns the documents of this repository.
 func markdown(t *testing.T) (files []string) {
 	t.Helper()
-	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "testdata"):
-			return filepath.SkipDir
-		case filepath.Ext(path) == ".md":
+	walk(t, func(path string) {
+		if filepath.Ext(path) == ".md" {
 			files = append(files, path)
 		}
-		return nil
-	}))
+	})
 	require.Contains(t, files, "README.md")
 	return files
 }

@@ -1,10 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package dataplanesdk_test
+package repository_test
 
 import (
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -15,19 +14,20 @@ import (
 )
 
 // The compiler checks examples, so it checks the README and the pages in docs as well: the
-// README's main.go is example_test.go, and all other Go code is part of another example here or
-// in helpers/remote, or of a test on a real API server, for what needs more modules.
+// README's main.go is the root's example, and all other Go code is part of another example, or
+// of a test on a real API server, for what needs more modules.
 func TestREADMEAndDocsShowTheExamples(t *testing.T) {
+	inRoot(t)
 	_, program, found := strings.Cut(readFile(t, "example_test.go"), "\n\n") // after the header
 	require.True(t, found)
 	program = strings.NewReplacer("package dataplanesdk_test", "package main", "func Example()", "func main()").Replace(program)
 
-	files, err := filepath.Glob("example_*_test.go")
-	require.NoError(t, err)
-	var examples strings.Builder
-	for _, file := range append(files, "helpers/remote/example_test.go", "helpers/remote/example_dialcontrol_test.go", "hack/integration/streams_test.go") {
-		examples.WriteString(unindent(readFile(t, file)))
-	}
+	examples := unindent(readFile(t, "hack/integration/streams_test.go"))
+	walk(t, func(path string) {
+		if isExample, _ := filepath.Match("example*_test.go", filepath.Base(path)); isExample {
+			examples += unindent(readFile(t, path))
+		}
+	})
 
 	pages, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)
@@ -40,7 +40,7 @@ func TestREADMEAndDocsShowTheExamples(t *testing.T) {
 				assert.Equal(t, program, block[1], page)
 				continue
 			}
-			if !strings.Contains(examples.String(), unindent(block[1])) {
+			if !strings.Contains(examples, unindent(block[1])) {
 				t.Errorf("%s: no example has this code:\n%s", page, block[1])
 			}
 		}
@@ -51,10 +51,3 @@ func TestREADMEAndDocsShowTheExamples(t *testing.T) {
 var indentation = regexp.MustCompile(`(?m)^\t+`)
 
 func unindent(code string) string { return indentation.ReplaceAllString(code, "") }
-
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	data, err := os.ReadFile(name)
-	require.NoError(t, err)
-	return string(data)
-}

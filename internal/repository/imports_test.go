@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package dataplanesdk_test
+package repository_test
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +50,7 @@ var mayImport = map[string][]string{
 	},
 	"helpers/internal/fuzz":       {}, // has test files only
 	"internal/pki":                {},
+	"internal/repository":         {}, // has test files only
 	"helpers/internal/testserver": {"apis/openchoreo/v1alpha1", "helpers/dataplanetest"},
 	"internal/behaviours": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
@@ -90,6 +90,7 @@ var dependencies = map[string]struct {
 }
 
 func TestImports(t *testing.T) {
+	inRoot(t)
 	packages := listPackages(t)
 
 	t.Run("point one way", func(t *testing.T) {
@@ -137,8 +138,8 @@ func TestImports(t *testing.T) {
 
 // A requirement of this module is one of everybody who imports it.
 func TestGoModRequiresLittle(t *testing.T) {
-	_, err := os.ReadFile("go.mod") // so that go test knows that the result depends on it
-	require.NoError(t, err)
+	inRoot(t)
+	readFile(t, "go.mod") // so that go test knows that the result depends on it
 	var mod struct {
 		Go, Toolchain string
 		Require       []struct {
@@ -226,14 +227,4 @@ func under(path string, roots []string) bool {
 	return slices.ContainsFunc(roots, func(root string) bool {
 		return path == root || strings.HasPrefix(path, root+"/")
 	})
-}
-
-func runGo(t *testing.T, args ...string) []byte {
-	t.Helper()
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), "go", args...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, "go %s: %s", strings.Join(args, " "), &stderr)
-	return out
 }

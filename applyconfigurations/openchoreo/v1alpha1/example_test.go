@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package dataplanesdk_test
+package v1alpha1_test
 
 import (
 	"context"
@@ -13,9 +13,24 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
+// Server-side apply changes the fields that it names and no others.
+func ExampleDataPlane() {
+	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod"))
+	applied, err := client.OpenChoreoV1alpha1().DataPlanes("default").Apply(context.Background(),
+		openchoreoapply.DataPlane("prod", "default").WithSpec(openchoreoapply.DataPlaneSpec().
+			WithRegistry(openchoreoapply.Registry().WithSecretRef("registry-credentials"))),
+		metav1.ApplyOptions{FieldManager: "my-program"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(applied.Spec.Registry.Prefix, applied.Spec.Registry.SecretRef)
+	// Output: docker.io/myorg registry-credentials
+}
+
 // A program changes one field of those that it applied before and keeps the others:
 // extract them, change one, and apply.
-func Example_extract() {
+func ExampleExtractDataPlane() {
 	ctx := context.Background()
 	dataPlanes := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")).OpenChoreoV1alpha1().DataPlanes("default")
 	options := metav1.ApplyOptions{FieldManager: "my-program"}

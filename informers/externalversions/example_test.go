@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package dataplanesdk_test
+package externalversions_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 )
 
 // Programs that read often read from the cache of an informer.
-func Example_informer() {
+func ExampleNewSharedInformerFactory() {
 	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "eu"), dataplanetest.DataPlane("default", "us"))
 	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
 	defer factory.Shutdown()
