@@ -8,15 +8,19 @@ import (
 	"fmt"
 	"log"
 
-	"k8s.io/apimachinery/pkg/labels"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	listers "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
 func Example() {
@@ -27,32 +31,51 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	factory := openchoreoinformers.NewSharedInformerFactory(openchoreoclient.NewForConfigOrDie(config), 0)
-	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
+	client := openchoreoclient.NewForConfigOrDie(config)
+	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+	openchoreo := factory.OpenChoreo().V1alpha1()
+
+	// Informers of the kinds that are installed here and may be listed; others would never sync.
+	var dataPlanes listers.DataPlaneLister
+	var clusterDataPlanes listers.ClusterDataPlaneLister
+	var informers []cache.SharedIndexInformer
+	_, err = client.OpenChoreoV1alpha1().DataPlanes("").List(ctx, metav1.ListOptions{Limit: 1})
+	if err == nil {
+		dataPlanes, informers = openchoreo.DataPlanes().Lister(), append(informers, openchoreo.DataPlanes().Informer())
+	}
+	_, clusterErr := client.OpenChoreoV1alpha1().ClusterDataPlanes().List(ctx, metav1.ListOptions{Limit: 1})
+	if clusterErr == nil {
+		clusterDataPlanes, informers = openchoreo.ClusterDataPlanes().Lister(), append(informers, openchoreo.ClusterDataPlanes().Informer())
+	}
+	if len(informers) == 0 {
+		log.Fatal(err, "; ", clusterErr)
+	}
 
 	// A client for each data plane, which follows rotations of its credentials.
-	clients := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+	var gateway *rest.Config // of v1: its address and certificates, see docs/connecting.md
+	clients := remote.NewCache(remote.FromListers(dataPlanes, clusterDataPlanes),
 		func(cluster *remote.Cluster) (kubernetes.Interface, error) {
 			return kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-		}, remote.Options{})
-	if _, err := dataPlanes.Informer().AddEventHandler(clients.Handler()); err != nil {
-		log.Fatal(err)
+		}, remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
+	for _, informer := range informers {
+		if _, err := informer.AddEventHandler(clients.Handler()); err != nil {
+			log.Fatal(err)
+		}
 	}
 	factory.StartWithContext(ctx)
-	factory.WaitForCacheSyncWithContext(ctx) // hangs if DataPlanes aren't installed, or may not be listed
+	factory.WaitForCacheSyncWithContext(ctx)
 
-	list, err := dataPlanes.Lister().List(labels.Everything())
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, dp := range list {
-		fmt.Println(dp.Namespace, dp.Name, "ready:", helpers.IsReady(dp, helpers.Stock()))
-		target, err := clients.Get(types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
-		if err != nil {
-			fmt.Println(err) // names the fields at fault, never their values
-			continue
+	for _, informer := range informers {
+		for _, obj := range informer.GetStore().List() {
+			dp := obj.(interface{ AsDataPlane() *v1alpha1.DataPlane }).AsDataPlane()
+			fmt.Println(dp.Namespace, dp.Name, "ready:", helpers.IsReady(dp, helpers.Stock()))
+			target, err := clients.Get(types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
+			if err != nil {
+				fmt.Println(err) // names the fields at fault, never their values
+				continue
+			}
+			fmt.Println(target.Discovery().ServerVersion())
 		}
-		fmt.Println(target.Discovery().ServerVersion())
 	}
 	clients.Close()
 }
