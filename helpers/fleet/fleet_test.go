@@ -5,7 +5,6 @@ package fleet_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -15,11 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
-	cachetesting "k8s.io/client-go/tools/cache/testing"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -138,46 +134,6 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 	}
 }
 
-func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {
-	f := newFleetTest(t, false, fleet.Options{})
-	dp := f.add("a")
-	r := f.next()
-	r.end <- nil
-	f.requireState("a", fleet.StateDone)
-	testserver.Receive(t, r.cluster.Done())
-	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
-	f.requireNoRun()
-	f.requireState("a", fleet.StateDone)
-	dp = f.rotate(dp, "new")
-	f.requireNoRun()
-	f.move(dp)
-	f.next()
-}
-
-func TestFleetGivesUpARunThatDoesNotReturn(t *testing.T) {
-	f := newFleetTest(t, true, fleet.Options{StopGrace: 100 * time.Millisecond})
-	dp := f.add("a")
-	first := f.next()
-	dp = f.move(dp)
-	second := f.next()
-	_, err := get(t.Context(), first.cluster, "/")
-	require.ErrorIs(t, err, remote.ErrClosed)
-	status := f.status("a")
-	assert.Equal(t, 1, status.Overdue)
-	assert.Equal(t, "run did not return in time: data plane has another API server", status.LastError)
-	first.end <- nil
-	require.Eventually(t, func() bool { return f.status("a").Overdue == 0 }, 10*time.Second, time.Millisecond)
-	second.requireGoesOn(t)
-
-	f.source.Delete(dp.DeepCopy())
-	require.ErrorIs(t, second.cause(t), helpers.ErrDeleted)
-	f.requireState("a", fleet.StateGone)
-	err = f.ended()
-	require.ErrorIs(t, err, fleet.ErrOverdue)
-	require.EqualError(t, err, "fleet: run did not return in time: default/a")
-	second.end <- nil
-}
-
 func TestFleetConnectsAsItsRemoteOptionsSay(t *testing.T) {
 	f := newFleetTest(t, false, fleet.Options{Remote: remote.Options{
 		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
@@ -267,117 +223,4 @@ func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 		return len(planes) == 1 && planes[0].State == fleet.StateRunning
 	}, 10*time.Second, time.Millisecond)
 	end()
-}
-
-func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
-	informer := cache.NewSharedIndexInformer(&cache.ListWatch{}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
-	stopped := make(chan struct{})
-	close(stopped)
-	informer.Run(stopped)
-	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer)
-	for range 2 {
-		require.ErrorContains(t, f.Run(t.Context()), "fleet: watch data planes: ")
-	}
-}
-
-func TestFleetEndsWithItsInformer(t *testing.T) {
-	informer := cache.NewSharedIndexInformer(&source{FakeControllerSource: cachetesting.NewFakeControllerSource()}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
-	stop := make(chan struct{})
-	go informer.Run(stop)
-	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer)
-	result := make(chan error, 1)
-	go func() { result <- f.Run(t.Context()) }()
-	require.Eventually(t, func() bool { return f.Status().Informers[0].Synced }, 10*time.Second, time.Millisecond)
-	close(stop)
-	require.EqualError(t, testserver.Receive(t, result), "fleet: the informer has stopped")
-}
-
-// An informer that stops because the context of Run has ended is no error, also when the
-// informer is first to know.
-func TestFleetAndItsInformerEndWithOneContext(t *testing.T) {
-	ctx := ownContext{context.Background(), make(chan struct{})}
-	informer := &endsContext{SharedIndexInformer: newSource(t).informer, end: func() { close(ctx.done) }}
-	require.NoError(t, fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer).Run(ctx))
-}
-
-// ownContext is no context of package context, so one made of it ends a moment later.
-type ownContext struct {
-	context.Context
-	done chan struct{}
-}
-
-func (c ownContext) Done() <-chan struct{} { return c.done }
-
-func (c ownContext) Err() error {
-	select {
-	case <-c.done:
-		return context.Canceled
-	default:
-		return nil
-	}
-}
-
-// endsContext ends a context when it is asked whether it has stopped.
-type endsContext struct {
-	cache.SharedIndexInformer
-	once sync.Once
-	end  func()
-}
-
-func (i *endsContext) IsStopped() bool {
-	i.once.Do(i.end)
-	return true
-}
-
-func TestFleetOfAnInformerOfAnotherType(t *testing.T) {
-	source := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
-	informer := cache.NewSharedIndexInformer(source, &corev1.ConfigMap{}, 0, cache.Indexers{})
-	source.Add(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}})
-	stop := make(chan struct{})
-	defer close(stop)
-	go informer.Run(stop)
-	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer)
-	require.EqualError(t, f.Run(t.Context()), "fleet: informer holds a *v1.ConfigMap, not a *v1alpha1.DataPlane or *v1alpha1.ClusterDataPlane")
-}
-
-func TestFleetStatusInJSON(t *testing.T) {
-	now := time.Unix(1_700_000_000, 0).UTC()
-	status := fleet.Status{Informers: []fleet.InformerStatus{{Kind: "DataPlane", Synced: true}, {Error: "no", ErrorTime: now}}, Planes: []fleet.PlaneStatus{
-		{Namespace: "default", Name: "a", UID: "uid-1", State: fleet.StateRunning, RunningSince: now.Add(-90 * time.Second)},
-		{
-			Namespace: "default", Name: "b", State: fleet.StateRetrying, Restarts: 3, LastError: "dial tcp:\nrefused",
-			LastErrorTime: now.Add(-5 * time.Second), NextRetry: now.Add(8 * time.Second), Overdue: 1,
-		},
-		{Name: "c", State: fleet.StateDone},
-	}}
-	data, err := json.Marshal(status)
-	require.NoError(t, err)
-	assert.JSONEq(t, `{"informers": [{"kind": "DataPlane", "synced": true}, {"synced": false, "error": "no", "errorTime": "2023-11-14T22:13:20Z"}], "planes": [
-		{"namespace": "default", "name": "a", "uid": "uid-1", "state": "Running", "runningSince": "2023-11-14T22:11:50Z", "restarts": 0},
-		{"namespace": "default", "name": "b", "state": "Retrying", "restarts": 3, "lastError": "dial tcp:\nrefused",
-			"lastErrorTime": "2023-11-14T22:13:15Z", "nextRetry": "2023-11-14T22:13:28Z", "overdue": 1},
-		{"name": "c", "state": "Done", "restarts": 0}
-	]}`, string(data))
-}
-
-func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
-	var f *fleet.Fleet
-	s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
-	began := make(chan struct{}, 10)
-	f = fleet.New(func(ctx context.Context, _ *remote.Cluster) error { began <- struct{}{}; <-ctx.Done(); return nil },
-		fleet.Options{
-			Filter:    func(*v1alpha1.DataPlane, bool) bool { f.Status(); return true },
-			RestartOn: func(_, _ *v1alpha1.DataPlane) bool { f.Status(); return true },
-		}, s.informer)
-	ctx, stop := context.WithCancel(t.Context())
-	result := make(chan error, 1)
-	go func() { result <- f.Run(ctx) }()
-	dp := server.DataPlane("a", "user")
-	s.Add(dp.DeepCopy())
-	testserver.Receive(t, began)
-	dp.Labels = map[string]string{"x": "y"}
-	s.Modify(dp.DeepCopy())
-	testserver.Receive(t, began)
-	stop()
-	require.NoError(t, testserver.Receive(t, result))
 }

@@ -5,6 +5,7 @@ package fleet_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"io"
 	"net/http"
@@ -13,7 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
 
@@ -61,6 +62,19 @@ func newSource(t testing.TB) *source {
 	return s
 }
 
+func startInformer(t *testing.T, informer cache.SharedIndexInformer) {
+	t.Helper()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		informer.Run(stop)
+	}()
+	t.Cleanup(func() {
+		close(stop)
+		<-stopped
+	})
+}
+
 // run is one call of a fleet's function, as a test sees it.
 type run struct {
 	ctx     context.Context
@@ -92,36 +106,6 @@ type fleetTest struct {
 	runs   chan *run
 	stop   context.CancelCauseFunc
 	result chan error
-}
-
-// newFleetTest runs a fleet. Its runs end with their context unless heedless.
-func newFleetTest(t *testing.T, heedless bool, opts fleet.Options) *fleetTest {
-	t.Helper()
-	f := &fleetTest{
-		t: t, server: testserver.New(t, testserver.WhoAmI), source: newSource(t),
-		runs: make(chan *run, 100), result: make(chan error, 1),
-	}
-	if opts.Backoff == (fleet.Backoff{}) {
-		opts.Backoff = fleet.Backoff{Initial: time.Millisecond, Limit: 10 * time.Millisecond}
-	}
-	f.fleet = fleet.New(func(ctx context.Context, c *remote.Cluster) error {
-		this := &run{ctx, c, make(chan error)}
-		f.runs <- this
-		if heedless {
-			return <-this.end
-		}
-		select {
-		case err := <-this.end:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}, opts, f.source.informer)
-	ctx, stop := context.WithCancelCause(t.Context())
-	f.stop = stop
-	go func() { f.result <- f.fleet.Run(ctx) }()
-	t.Cleanup(func() { stop(nil) })
-	return f
 }
 
 func (f *fleetTest) next() *run {
@@ -196,6 +180,36 @@ func (f *fleetTest) ended() error {
 	return testserver.Receive(f.t, f.result)
 }
 
+// newFleetTest runs a fleet. Its runs end with their context unless heedless.
+func newFleetTest(t *testing.T, heedless bool, opts fleet.Options) *fleetTest {
+	t.Helper()
+	f := &fleetTest{
+		t: t, server: testserver.New(t, testserver.WhoAmI), source: newSource(t),
+		runs: make(chan *run, 100), result: make(chan error, 1),
+	}
+	if opts.Backoff == (fleet.Backoff{}) {
+		opts.Backoff = fleet.Backoff{Initial: time.Millisecond, Limit: 10 * time.Millisecond}
+	}
+	f.fleet = fleet.New(func(ctx context.Context, c *remote.Cluster) error {
+		this := &run{ctx, c, make(chan error)}
+		f.runs <- this
+		if heedless {
+			return <-this.end
+		}
+		select {
+		case err := <-this.end:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, opts, f.source.informer)
+	ctx, stop := context.WithCancelCause(t.Context())
+	f.stop = stop
+	go func() { f.result <- f.fleet.Run(ctx) }()
+	t.Cleanup(func() { stop(nil) })
+	return f
+}
+
 // get returns the body of the answer to a GET.
 func get(ctx context.Context, c *remote.Cluster, path string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Config().Host+path, nil)
@@ -211,8 +225,30 @@ func get(ctx context.Context, c *remote.Cluster, path string) (string, error) {
 	return string(body), err
 }
 
-func connected(status metav1.ConditionStatus, observed int64) metav1.Condition {
-	return metav1.Condition{
-		Type: v1alpha1.DataPlaneConditionConnected, Status: status, ObservedGeneration: observed, Reason: "Tested",
+func someConfig(*v1alpha1.DataPlane) (*rest.Config, error) {
+	return &rest.Config{Host: "https://127.0.0.1:1", BearerToken: "token"}, nil
+}
+
+func untilEnd(ctx context.Context, _ *remote.Cluster) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// labelConfig makes a connection of labels alone, as a ConfigFor for a gateway makes one of
+// other fields than the credentials.
+func labelConfig(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+	if dp.Labels["broken"] != "" {
+		return nil, errors.New("the label broken is set")
+	}
+	return &rest.Config{Host: "https://127.0.0.1:1/" + dp.Labels["path"], BearerToken: "token" + dp.Labels["token"]}, nil
+}
+
+func label(pairs ...string) func(*v1alpha1.DataPlane) {
+	return func(dp *v1alpha1.DataPlane) {
+		labels := map[string]string{}
+		for i := 0; i < len(pairs); i += 2 {
+			labels[pairs[i]] = pairs[i+1]
+		}
+		dp.Labels = labels
 	}
 }

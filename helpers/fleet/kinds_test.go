@@ -10,11 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
@@ -25,50 +22,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
-
-// listError makes the lists of a source fail.
-type listError struct {
-	*source
-	err error
-}
-
-func (l listError) List(metav1.ListOptions) (runtime.Object, error) { return nil, l.err }
-
-// bothKinds are informers of both kinds, which the caller starts.
-func bothKinds(t *testing.T) (dataPlanes, clusterDataPlanes *source) {
-	t.Helper()
-	sources := []*source{}
-	for _, kind := range []runtime.Object{&v1alpha1.DataPlane{}, &v1alpha1.ClusterDataPlane{}} {
-		s := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
-		s.informer = cache.NewSharedIndexInformer(s, kind, 0, cache.Indexers{})
-		sources = append(sources, s)
-	}
-	return sources[0], sources[1]
-}
-
-func startInformer(t *testing.T, informer cache.SharedIndexInformer) {
-	t.Helper()
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		informer.Run(stop)
-	}()
-	t.Cleanup(func() {
-		close(stop)
-		<-stopped
-	})
-}
-
-// planeIDConfig makes a connection of the plane ID, as one for a gateway does.
-func planeIDConfig(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-	return &rest.Config{Host: "https://127.0.0.1:1/" + dp.Spec.PlaneID, BearerToken: "token"}, nil
-}
-
-func clusterDataPlane(name, planeID string) *v1alpha1.ClusterDataPlane {
-	cdp := &v1alpha1.ClusterDataPlane{}
-	cdp.Name, cdp.UID, cdp.Spec.PlaneID = name, "1", planeID
-	return cdp
-}
 
 func TestAFleetRunsBothKinds(t *testing.T) {
 	dataPlanes, clusterDataPlanes := bothKinds(t)
@@ -156,62 +109,25 @@ func (r resynced) AddEventHandler(handler cache.ResourceEventHandler) (cache.Res
 	return r.AddEventHandlerWithResyncPeriod(handler, time.Second)
 }
 
-// A kind that isn't installed, or may not be listed, keeps nothing from the other, and joins when
-// it can be listed.
-func TestAnInformerThatCannotListKeepsNothingFromTheOthers(t *testing.T) {
-	resource := schema.GroupResource{Group: "openchoreo.dev", Resource: "clusterdataplanes"}
-	for name, test := range map[string]struct {
-		err  error
-		runs bool
-	}{
-		"not installed":       {apierrors.NewNotFound(resource, ""), true},
-		"not allowed":         {apierrors.NewForbidden(resource, "", nil), true},
-		"another error":       {apierrors.NewInternalError(assert.AnError), false},
-		"neither is possible": {nil, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dataPlanes, clusterDataPlanes := bothKinds(t)
-			dataPlanes.Add(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod"}})
-			var first, second cache.ListerWatcher = dataPlanes, listError{clusterDataPlanes, test.err}
-			if test.err == nil {
-				first, second = listError{dataPlanes, apierrors.NewNotFound(resource, "")}, listError{clusterDataPlanes, apierrors.NewNotFound(resource, "")}
-			}
-			one := cache.NewSharedIndexInformer(first, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
-			two := cache.NewSharedIndexInformer(second, &v1alpha1.ClusterDataPlane{}, 0, cache.Indexers{})
-			runs := make(chan *run, 10)
-			f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
-				runs <- &run{ctx: ctx, cluster: c}
-				<-ctx.Done()
-				return nil
-			}, fleet.Options{
-				Remote:   remote.Options{ConfigFor: planeIDConfig},
-				Sharding: &fleet.Sharding{Leases: fake.NewClientset().CoordinationV1(), Namespace: "system", Name: "test", Identity: "a", Shards: 1, LeaseDuration: time.Second},
-			}, one, two)
-			startInformer(t, one)
-			startInformer(t, two)
-			ctx, stop := context.WithCancel(t.Context())
-			result := make(chan error, 1)
-			go func() { result <- f.Run(ctx) }()
-			if test.runs {
-				testserver.Receive(t, runs)
-			} else {
-				require.Eventually(t, func() bool { return f.Status().Informers[1].Error != "" }, time.Minute, time.Millisecond)
-				select {
-				case <-runs:
-					assert.Fail(t, "a run began")
-				case <-time.After(300 * time.Millisecond):
-				}
-				assert.Equal(t, "waiting until the informers have listed the data planes", f.Status().Sharding.LastError)
-			}
-			assert.Equal(t, "ClusterDataPlane", f.Status().Informers[1].Kind)
-			assert.False(t, f.Status().Informers[1].Synced)
-			stop()
-			require.NoError(t, testserver.Receive(t, result))
-		})
+// bothKinds are informers of both kinds, which the caller starts.
+func bothKinds(t *testing.T) (dataPlanes, clusterDataPlanes *source) {
+	t.Helper()
+	sources := []*source{}
+	for _, kind := range []runtime.Object{&v1alpha1.DataPlane{}, &v1alpha1.ClusterDataPlane{}} {
+		s := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
+		s.informer = cache.NewSharedIndexInformer(s, kind, 0, cache.Indexers{})
+		sources = append(sources, s)
 	}
+	return sources[0], sources[1]
 }
 
-func TestAFleetNeedsAnInformer(t *testing.T) {
-	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
-	require.EqualError(t, f.Run(t.Context()), "fleet: informers: at least one is required")
+// planeIDConfig makes a connection of the plane ID, as one for a gateway does.
+func planeIDConfig(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+	return &rest.Config{Host: "https://127.0.0.1:1/" + dp.Spec.PlaneID, BearerToken: "token"}, nil
+}
+
+func clusterDataPlane(name, planeID string) *v1alpha1.ClusterDataPlane {
+	cdp := &v1alpha1.ClusterDataPlane{}
+	cdp.Name, cdp.UID, cdp.Spec.PlaneID = name, "1", planeID
+	return cdp
 }

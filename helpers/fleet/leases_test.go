@@ -70,73 +70,6 @@ func (c *leaseClient) suspend() (resume func()) {
 	return func() { use(server) }
 }
 
-func forbid(verb string) func(string) fault {
-	return func(v string) fault {
-		if v != verb {
-			return fault{}
-		}
-		return fault{err: apierrors.NewForbidden(leaseResource, "", fmt.Errorf("cannot %s leases", verb))}
-	}
-}
-
-var errCutOff = errors.New("cut off")
-
-func cutOff(string) fault { return fault{err: errCutOff} }
-
-type answer[T any] struct {
-	value T
-	err   error
-}
-
-// send sends a request and waits for the answer. The request is under way when ctx has ended.
-func send[T any](ctx context.Context, c *leaseClient, verb string, request func(s *leaseServer) (T, error)) (T, error) {
-	c.mu.Lock()
-	var f fault
-	if c.fault != nil {
-		f = c.fault(verb)
-	}
-	server := c.server
-	c.mu.Unlock()
-	time.Sleep(f.stuck)
-	answers := make(chan answer[T], 1)
-	go func() {
-		time.Sleep(f.before)
-		a := answer[T]{err: f.err}
-		if f.err == nil || f.lost {
-			server.mu.Lock()
-			server.requests++
-			value, err := request(server)
-			server.mu.Unlock()
-			if f.err == nil {
-				a = answer[T]{value, err}
-			}
-		}
-		select {
-		case <-time.After(f.after):
-			answers <- a
-		case <-ctx.Done():
-		}
-	}()
-	select {
-	case a := <-answers:
-		return a.value, a.err
-	case <-ctx.Done():
-		var none T
-		return none, ctx.Err()
-	}
-}
-
-// write stores a Lease unless that is a dry run. It needs the lock.
-func (s *leaseServer) write(lease *coordinationv1.Lease, dryRun []string) *coordinationv1.Lease {
-	lease = lease.DeepCopy()
-	s.version++
-	lease.ResourceVersion = strconv.Itoa(s.version)
-	if len(dryRun) == 0 {
-		s.leases[lease.Name] = lease
-	}
-	return lease.DeepCopy()
-}
-
 func (c *leaseClient) Create(ctx context.Context, lease *coordinationv1.Lease, opts metav1.CreateOptions) (*coordinationv1.Lease, error) {
 	lease = lease.DeepCopy()
 	return send(ctx, c, "create", func(s *leaseServer) (*coordinationv1.Lease, error) {
@@ -202,4 +135,83 @@ func (c *leaseClient) Delete(ctx context.Context, name string, opts metav1.Delet
 		return nil, nil
 	})
 	return err
+}
+
+func forbid(verb string) func(string) fault {
+	return func(v string) fault {
+		if v != verb {
+			return fault{}
+		}
+		return fault{err: apierrors.NewForbidden(leaseResource, "", fmt.Errorf("cannot %s leases", verb))}
+	}
+}
+
+// failing makes requests of some verbs fail.
+func failing(err error, verbs ...string) func(string) fault {
+	return func(verb string) fault {
+		for _, v := range verbs {
+			if v == verb {
+				return fault{err: err}
+			}
+		}
+		return fault{}
+	}
+}
+
+var errCutOff = errors.New("cut off")
+
+func cutOff(string) fault { return fault{err: errCutOff} }
+
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+// send sends a request and waits for the answer. The request is under way when ctx has ended.
+func send[T any](ctx context.Context, c *leaseClient, verb string, request func(s *leaseServer) (T, error)) (T, error) {
+	c.mu.Lock()
+	var f fault
+	if c.fault != nil {
+		f = c.fault(verb)
+	}
+	server := c.server
+	c.mu.Unlock()
+	time.Sleep(f.stuck)
+	answers := make(chan answer[T], 1)
+	go func() {
+		time.Sleep(f.before)
+		a := answer[T]{err: f.err}
+		if f.err == nil || f.lost {
+			server.mu.Lock()
+			server.requests++
+			value, err := request(server)
+			server.mu.Unlock()
+			if f.err == nil {
+				a = answer[T]{value, err}
+			}
+		}
+		select {
+		case <-time.After(f.after):
+			answers <- a
+		case <-ctx.Done():
+		}
+	}()
+	select {
+	case a := <-answers:
+		return a.value, a.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+// write stores a Lease unless that is a dry run. It needs the lock.
+func (s *leaseServer) write(lease *coordinationv1.Lease, dryRun []string) *coordinationv1.Lease {
+	lease = lease.DeepCopy()
+	s.version++
+	lease.ResourceVersion = strconv.Itoa(s.version)
+	if len(dryRun) == 0 {
+		s.leases[lease.Name] = lease
+	}
+	return lease.DeepCopy()
 }

@@ -4,7 +4,11 @@
 package fleet_test
 
 import (
+	"net/http"
+	"strconv"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -80,6 +84,18 @@ func TestFleetRunsLastThroughAnotherSpellingOfTheAddress(t *testing.T) {
 	assert.Zero(t, f.status("a").Restarts)
 }
 
+// A field that ConfigFor doesn't read doesn't end a run.
+func TestFleetGoesOnWhenAServerThatIsNotReadChanges(t *testing.T) {
+	f := newFleetTest(t, false, fleet.Options{Remote: remote.Options{ConfigFor: labelConfig}})
+	dp := f.add("a")
+	r := f.next()
+	f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://other.example.com"
+	})
+	r.requireGoesOn(t)
+	require.NoError(t, f.ended())
+}
+
 // A run begins with the DataPlane as it is when its turn comes.
 func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
 	configs, seen := make(chan string, 10), make(chan struct{}, 10)
@@ -111,4 +127,66 @@ func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
 	}
 	require.NoError(t, f.ended())
 	assert.Empty(t, configs)
+}
+
+// A request asks ConfigFor again, in its own goroutine, when its credentials are refused.
+func TestFleetCallsOnRotateOneAfterTheOther(t *testing.T) {
+	var token atomic.Value
+	token.Store("first")
+	entered, leave := make(chan error), make(chan struct{})
+	f := newFleetTest(t, false, fleet.Options{
+		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+			config, err := helpers.RESTConfigFor(dp)
+			if err == nil {
+				config.BearerToken = token.Load().(string)
+			}
+			return config, err
+		}},
+		Hooks: fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) {
+			entered <- err
+			<-leave
+		}},
+	})
+	f.server.SetHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer third" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	dp := f.add("a")
+	r := f.next()
+	token.Store("second")
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Generation++ })
+	require.NoError(t, testserver.Receive(t, entered))
+	token.Store("third")
+	_, err := get(t.Context(), r.cluster, "/")
+	require.NoError(t, err)
+	select {
+	case <-entered:
+		require.Fail(t, "OnRotate was called while another call was under way")
+	case <-time.After(50 * time.Millisecond):
+	}
+	leave <- struct{}{}
+	require.NoError(t, testserver.Receive(t, entered))
+	leave <- struct{}{}
+	r.requireGoesOn(t)
+}
+
+// OnRotate reports credentials that can't be used once, not for each update of the object.
+func TestOnRotateReportsBadCredentialsOnce(t *testing.T) {
+	var reports atomic.Int64
+	f := newFleetTest(t, false, fleet.Options{Hooks: fleet.Hooks{
+		OnRotate: func(types.NamespacedName, error) { reports.Add(1) },
+	}})
+	dp := f.add("a")
+	f.next()
+	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Spec.KubernetesCluster.Credentials.ClientCert = "bad"
+	})
+	require.Eventually(t, func() bool { return reports.Load() > 0 }, 10*time.Second, time.Millisecond)
+	for i := range 5 { // such as a controller that writes its heartbeat into the status
+		dp = f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Annotations = map[string]string{"heartbeat": strconv.Itoa(i)} })
+		time.Sleep(20 * time.Millisecond)
+	}
+	assert.EqualValues(t, 1, reports.Load())
+	require.NoError(t, f.ended())
 }

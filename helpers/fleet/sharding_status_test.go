@@ -6,7 +6,6 @@
 package fleet_test
 
 import (
-	"context"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -22,18 +21,6 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
-
-// failing makes requests of some verbs fail.
-func failing(err error, verbs ...string) func(string) fault {
-	return func(verb string) fault {
-		for _, v := range verbs {
-			if v == verb {
-				return fault{err: err}
-			}
-		}
-		return fault{}
-	}
-}
 
 // A replica that has not joined says why, at any moment.
 func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
@@ -112,26 +99,6 @@ func TestStatusSaysWhyAShardHasNoLeader(t *testing.T) {
 		p.requireShared(12, a)
 		assert.Empty(t, a.sharding().LastError)
 		p.end(a)
-	})
-}
-
-// Before Run, and while the informer lists, a replica has not joined either.
-func TestStatusSaysThatNothingHasBegun(t *testing.T) {
-	bubble(t, 4, 0, func(t *testing.T, p *program) {
-		synced := p.source.informer
-		p.source.informer = neverSynced{synced}
-		a := p.start("a")
-		p.source.informer = synced
-		time.Sleep(moment)
-		assert.Equal(t, "waiting until the informers have listed the data planes", a.sharding().LastError)
-		p.stop(a)
-
-		f := fleet.New(untilEnd, fleet.Options{Sharding: &fleet.Sharding{}}, synced)
-		assert.Equal(t, "Run has not been called", f.Status().Sharding.LastError)
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		require.Error(t, f.Run(ctx), "the options are wrong")
-		assert.NotEmpty(t, f.Status().Sharding.LastError)
 	})
 }
 

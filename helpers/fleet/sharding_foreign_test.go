@@ -6,7 +6,6 @@
 package fleet_test
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -14,29 +13,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	coordinationv1 "k8s.io/api/coordination/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
-
-// hold writes a Lease that lasts for so long, as somebody else does.
-func (p *program) hold(name, holder string, lasts time.Duration) {
-	lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{
-		HolderIdentity: &holder, LeaseDurationSeconds: to(int32(lasts.Seconds())), RenewTime: to(metav1.NowMicro()),
-	}}
-	lease.Name = name
-	p.leases.mu.Lock()
-	defer p.leases.mu.Unlock()
-	p.leases.write(lease, nil)
-}
-
-// names returns the names of the Leases that there are and of which selected is true.
-func (p *program) names(selected func(name string) bool) []string {
-	p.leases.mu.Lock()
-	defer p.leases.mu.Unlock()
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(p.leases.leases)), func(name string) bool { return !selected(name) })
-}
 
 // A member Lease that somebody has edited stops nobody, and its replica takes it back.
 func TestShardingOfAMemberLeaseWithoutAHolder(t *testing.T) {

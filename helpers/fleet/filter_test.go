@@ -47,18 +47,6 @@ func TestFleetFilters(t *testing.T) {
 	require.ErrorIs(t, r.cause(t), fleet.ErrNotSelected)
 }
 
-func TestFleetRemembersWhatIsDoneWhileNotSelected(t *testing.T) {
-	f := newFleetTest(t, false, fleet.Options{Filter: func(dp *v1alpha1.DataPlane, _ bool) bool { return dp.Labels == nil }})
-	dp := f.add("a")
-	f.next().end <- nil
-	f.requireState("a", fleet.StateDone)
-	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
-	f.requireState("a", fleet.StateNotSelected)
-	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
-	f.requireState("a", fleet.StateDone)
-	f.requireNoRun()
-}
-
 // Another object of the name is not connected because the one before was.
 func TestFleetOnlyConnectedAsksEveryObject(t *testing.T) {
 	f := newFleetTest(t, false, fleet.Options{Filter: fleet.OnlyConnected()})
@@ -69,4 +57,10 @@ func TestFleetOnlyConnectedAsksEveryObject(t *testing.T) {
 	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID, dp.Status.Conditions = "uid-2", nil })
 	require.ErrorIs(t, r.cause(t), helpers.ErrReplaced)
 	f.requireNoRun()
+}
+
+func connected(status metav1.ConditionStatus, observed int64) metav1.Condition {
+	return metav1.Condition{
+		Type: v1alpha1.DataPlaneConditionConnected, Status: status, ObservedGeneration: observed, Reason: "Tested",
+	}
 }

@@ -1,0 +1,122 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build go1.25
+
+package fleet_test
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func TestConfigForThatPanics(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
+		var calls atomic.Int32
+		var ended, rotated []error
+		var client atomic.Pointer[http.Client]
+		f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
+			client.Store(c.HTTPClient())
+			return untilEnd(ctx, c)
+		}, fleet.Options{
+			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+				if calls.Add(1)%2 == 1 { // of the first attempt, and of the Update at a resync
+					panic("no configuration")
+				}
+				return &rest.Config{Host: "https://127.0.0.1:1"}, nil
+			}},
+			Hooks: fleet.Hooks{
+				OnEnd:    func(_ types.NamespacedName, err error, _, _ time.Duration) { ended = append(ended, err) },
+				OnRotate: func(_ types.NamespacedName, err error) { rotated = append(rotated, err) },
+			},
+		}, p.source.informer)
+		ctx, stop := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() { result <- f.Run(ctx) }()
+		time.Sleep(50 * time.Hour) // the informer resyncs after one day or two
+		_, err := client.Load().Get("https://127.0.0.1:1")
+		require.ErrorAs(t, err, new(*fleet.PanicError))
+		stop()
+		require.NoError(t, <-result)
+		require.Len(t, ended, 2)
+		require.ErrorAs(t, ended[0], new(*fleet.PanicError))
+		require.ErrorIs(t, ended[1], fleet.ErrStopped)
+		require.Len(t, rotated, 1)
+		require.ErrorAs(t, rotated[0], new(*fleet.PanicError))
+	})
+}
+
+// A run whose ConfigFor hangs is given up, as one that does not return.
+func TestConfigForThatHangs(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
+		goOn := make(chan struct{})
+		f := fleet.New(func(context.Context, *remote.Cluster) error {
+			assert.Fail(t, "it was given up")
+			return nil
+		}, fleet.Options{
+			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+				<-goOn
+				return &rest.Config{Host: "https://127.0.0.1:1"}, nil
+			}},
+		}, p.source.informer)
+		ctx, stop := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() { result <- f.Run(ctx) }()
+		time.Sleep(time.Minute)
+		stop()
+		require.ErrorIs(t, <-result, fleet.ErrOverdue)
+		assert.Equal(t, 1, f.Status().Planes[0].Overdue)
+		close(goOn)
+		synctest.Wait()
+		assert.Zero(t, f.Status().Planes[0].Overdue)
+	})
+}
+
+// What ConfigFor takes from elsewhere is read again at each resync of the informer, also at one
+// that comes while ConfigFor is called.
+func TestAResyncRotates(t *testing.T) {
+	for _, takes := range []time.Duration{0, 49 * time.Hour} {
+		t.Run(takes.String(), func(t *testing.T) {
+			bubble(t, 1, 1, func(t *testing.T, p *program) {
+				var token atomic.Value
+				token.Store("old")
+				var calls, rotations atomic.Int32
+				f := fleet.New(untilEnd, fleet.Options{
+					Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+						config := &rest.Config{Host: "https://127.0.0.1:1", BearerToken: token.Load().(string)}
+						if calls.Add(1) == 1 {
+							time.Sleep(takes)
+						}
+						return config, nil
+					}},
+					Hooks: fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) {
+						assert.NoError(t, err)
+						rotations.Add(1)
+					}},
+				}, p.source.informer)
+				ctx, stop := context.WithCancel(t.Context())
+				result := make(chan error)
+				go func() { result <- f.Run(ctx) }()
+				time.Sleep(time.Hour)
+				token.Store("new")
+				time.Sleep(49 * time.Hour) // the informer resyncs after one day or two
+				stop()
+				require.NoError(t, <-result)
+				assert.EqualValues(t, 1, rotations.Load())
+			})
+		})
+	}
+}

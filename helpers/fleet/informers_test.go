@@ -1,0 +1,205 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/cache"
+	cachetesting "k8s.io/client-go/tools/cache/testing"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
+	informer := cache.NewSharedIndexInformer(&cache.ListWatch{}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+	stopped := make(chan struct{})
+	close(stopped)
+	informer.Run(stopped)
+	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer)
+	for range 2 {
+		err := f.Run(t.Context())
+		require.ErrorContains(t, err, "fleet: watch data planes: ")
+		require.Equal(t, 1, strings.Count(err.Error(), "stopped already"), err.Error())
+	}
+}
+
+func TestFleetEndsWithItsInformer(t *testing.T) {
+	informer := cache.NewSharedIndexInformer(&source{FakeControllerSource: cachetesting.NewFakeControllerSource()}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+	stop := make(chan struct{})
+	go informer.Run(stop)
+	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer)
+	result := make(chan error, 1)
+	go func() { result <- f.Run(t.Context()) }()
+	require.Eventually(t, func() bool { return f.Status().Informers[0].Synced }, 10*time.Second, time.Millisecond)
+	close(stop)
+	require.EqualError(t, testserver.Receive(t, result), "fleet: the informer has stopped")
+}
+
+// An informer that stops because the context of Run has ended is no error, also when the
+// informer is first to know.
+func TestFleetAndItsInformerEndWithOneContext(t *testing.T) {
+	ctx := ownContext{context.Background(), make(chan struct{})}
+	informer := &endsContext{SharedIndexInformer: newSource(t).informer, end: func() { close(ctx.done) }}
+	require.NoError(t, fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer).Run(ctx))
+}
+
+// ownContext is no context of package context, so one made of it ends a moment later.
+type ownContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c ownContext) Done() <-chan struct{} { return c.done }
+
+func (c ownContext) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// endsContext ends a context when it is asked whether it has stopped.
+type endsContext struct {
+	cache.SharedIndexInformer
+	once sync.Once
+	end  func()
+}
+
+func (i *endsContext) IsStopped() bool {
+	i.once.Do(i.end)
+	return true
+}
+
+func TestFleetOfAnInformerOfAnotherType(t *testing.T) {
+	source := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
+	informer := cache.NewSharedIndexInformer(source, &corev1.ConfigMap{}, 0, cache.Indexers{})
+	source.Add(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}})
+	stop := make(chan struct{})
+	defer close(stop)
+	go informer.Run(stop)
+	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer)
+	require.EqualError(t, f.Run(t.Context()), "fleet: informer holds a *v1.ConfigMap, not a *v1alpha1.DataPlane or *v1alpha1.ClusterDataPlane")
+}
+
+func TestAFleetNeedsAnInformer(t *testing.T) {
+	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
+	require.EqualError(t, f.Run(t.Context()), "fleet: informers: at least one is required")
+}
+
+// mendable is a source whose lists fail until it is mended.
+type mendable struct {
+	*source
+	mended atomic.Bool
+}
+
+func (m *mendable) List(options metav1.ListOptions) (runtime.Object, error) {
+	if !m.mended.Load() {
+		return nil, errors.New("no definition of DataPlane")
+	}
+	return m.source.List(options)
+}
+
+// Status says why the informer can't list.
+func TestStatusSaysWhyTheInformerCannotList(t *testing.T) {
+	m := &mendable{source: newSource(t)}
+	informer := cache.NewSharedIndexInformer(m, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+	returns := func(context.Context, *remote.Cluster) error { return nil }
+	f := fleet.New(returns, fleet.Options{}, informer)
+	assert.Empty(t, f.Status().Informers[0].Error)
+	startInformer(t, informer)
+	require.Eventually(t, func() bool { return f.Status().Informers[0].Error != "" }, 10*time.Second, time.Millisecond)
+	status := f.Status()
+	assert.False(t, status.Informers[0].Synced)
+	assert.Contains(t, status.Informers[0].Error, "no definition of DataPlane")
+	assert.WithinDuration(t, time.Now(), status.Informers[0].ErrorTime, time.Minute)
+
+	late := fleet.New(returns, fleet.Options{}, informer)
+	assert.Contains(t, late.Status().Informers[0].Error, "the informer was started before New")
+	m.mended.Store(true)
+	require.Eventually(t, func() bool { return f.Status().Informers[0].Synced }, time.Minute, time.Millisecond)
+	assert.Empty(t, late.Status().Informers[0].Error)
+}
+
+// listError makes the lists of a source fail.
+type listError struct {
+	*source
+	err error
+}
+
+func (l listError) List(metav1.ListOptions) (runtime.Object, error) { return nil, l.err }
+
+// A kind that isn't installed, or may not be listed, keeps nothing from the other, and joins when
+// it can be listed.
+func TestAnInformerThatCannotListKeepsNothingFromTheOthers(t *testing.T) {
+	resource := schema.GroupResource{Group: "openchoreo.dev", Resource: "clusterdataplanes"}
+	for name, test := range map[string]struct {
+		err  error
+		runs bool
+	}{
+		"not installed":       {apierrors.NewNotFound(resource, ""), true},
+		"not allowed":         {apierrors.NewForbidden(resource, "", nil), true},
+		"another error":       {apierrors.NewInternalError(assert.AnError), false},
+		"neither is possible": {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dataPlanes, clusterDataPlanes := bothKinds(t)
+			dataPlanes.Add(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod"}})
+			var first, second cache.ListerWatcher = dataPlanes, listError{clusterDataPlanes, test.err}
+			if test.err == nil {
+				first, second = listError{dataPlanes, apierrors.NewNotFound(resource, "")}, listError{clusterDataPlanes, apierrors.NewNotFound(resource, "")}
+			}
+			one := cache.NewSharedIndexInformer(first, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
+			two := cache.NewSharedIndexInformer(second, &v1alpha1.ClusterDataPlane{}, 0, cache.Indexers{})
+			runs := make(chan *run, 10)
+			f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
+				runs <- &run{ctx: ctx, cluster: c}
+				<-ctx.Done()
+				return nil
+			}, fleet.Options{
+				Remote:   remote.Options{ConfigFor: planeIDConfig},
+				Sharding: &fleet.Sharding{Leases: fake.NewClientset().CoordinationV1(), Namespace: "system", Name: "test", Identity: "a", Shards: 1, LeaseDuration: time.Second},
+			}, one, two)
+			startInformer(t, one)
+			startInformer(t, two)
+			ctx, stop := context.WithCancel(t.Context())
+			result := make(chan error, 1)
+			go func() { result <- f.Run(ctx) }()
+			if test.runs {
+				testserver.Receive(t, runs)
+			} else {
+				require.Eventually(t, func() bool { return f.Status().Informers[1].Error != "" }, time.Minute, time.Millisecond)
+				select {
+				case <-runs:
+					assert.Fail(t, "a run began")
+				case <-time.After(300 * time.Millisecond):
+				}
+				assert.Equal(t, "waiting until the informers have listed the data planes", f.Status().Sharding.LastError)
+			}
+			assert.Equal(t, "ClusterDataPlane", f.Status().Informers[1].Kind)
+			assert.False(t, f.Status().Informers[1].Synced)
+			stop()
+			require.NoError(t, testserver.Receive(t, result))
+		})
+	}
+}

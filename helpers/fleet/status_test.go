@@ -1,0 +1,89 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func TestFleetStatusInJSON(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0).UTC()
+	status := fleet.Status{Informers: []fleet.InformerStatus{{Kind: "DataPlane", Synced: true}, {Error: "no", ErrorTime: now}}, Planes: []fleet.PlaneStatus{
+		{Namespace: "default", Name: "a", UID: "uid-1", State: fleet.StateRunning, RunningSince: now.Add(-90 * time.Second)},
+		{
+			Namespace: "default", Name: "b", State: fleet.StateRetrying, Restarts: 3, LastError: "dial tcp:\nrefused",
+			LastErrorTime: now.Add(-5 * time.Second), NextRetry: now.Add(8 * time.Second), Overdue: 1,
+		},
+		{Name: "c", State: fleet.StateDone},
+	}}
+	data, err := json.Marshal(status)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"informers": [{"kind": "DataPlane", "synced": true}, {"synced": false, "error": "no", "errorTime": "2023-11-14T22:13:20Z"}], "planes": [
+		{"namespace": "default", "name": "a", "uid": "uid-1", "state": "Running", "runningSince": "2023-11-14T22:11:50Z", "restarts": 0},
+		{"namespace": "default", "name": "b", "state": "Retrying", "restarts": 3, "lastError": "dial tcp:\nrefused",
+			"lastErrorTime": "2023-11-14T22:13:15Z", "nextRetry": "2023-11-14T22:13:28Z", "overdue": 1},
+		{"name": "c", "state": "Done", "restarts": 0}
+	]}`, string(data))
+}
+
+func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
+	var f *fleet.Fleet
+	s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
+	began := make(chan struct{}, 10)
+	f = fleet.New(func(ctx context.Context, _ *remote.Cluster) error { began <- struct{}{}; <-ctx.Done(); return nil },
+		fleet.Options{
+			Filter:    func(*v1alpha1.DataPlane, bool) bool { f.Status(); return true },
+			RestartOn: func(_, _ *v1alpha1.DataPlane) bool { f.Status(); return true },
+		}, s.informer)
+	ctx, stop := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	dp := server.DataPlane("a", "user")
+	s.Add(dp.DeepCopy())
+	testserver.Receive(t, began)
+	dp.Labels = map[string]string{"x": "y"}
+	s.Modify(dp.DeepCopy())
+	testserver.Receive(t, began)
+	stop()
+	require.NoError(t, testserver.Receive(t, result))
+}
+
+// slowError holds the Fleet's lock while its text is asked for.
+type slowError struct{ asked, told chan struct{} }
+
+func (e *slowError) Error() string {
+	e.asked <- struct{}{}
+	<-e.told
+	return "slow"
+}
+
+// The text of an error may be made of the Fleet's Status: no lock is held when it is asked for.
+func TestTheTextOfAnErrorIsNotAskedForWithTheLock(t *testing.T) {
+	s := newSource(t)
+	e := &slowError{make(chan struct{}), make(chan struct{})}
+	f := fleet.New(func(context.Context, *remote.Cluster) error { return e },
+		fleet.Options{Remote: remote.Options{ConfigFor: someConfig}}, s.informer)
+	ctx, stop := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	s.Add(&v1alpha1.DataPlane{})
+	<-e.asked
+	status := make(chan fleet.Status, 1)
+	go func() { status <- f.Status() }()
+	testserver.Receive(t, status) // it does not wait for the text of an error
+	close(e.told)
+	stop()
+	require.NoError(t, <-result)
+}
