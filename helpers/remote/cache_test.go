@@ -5,8 +5,8 @@ package remote_test
 
 import (
 	"errors"
-	"strconv"
-	"sync"
+	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -18,101 +18,13 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	listers "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
-
-var prod = types.NamespacedName{Namespace: "default", Name: "prod"}
-
-// client is what the caches of the tests build.
-type client struct{ *remote.Cluster }
-
-// fixture is a cache, and the memory of an informer that it reads.
-type fixture struct {
-	*remote.Cache[*client]
-	t       testing.TB
-	indexer cache.Indexer
-
-	mu      sync.Mutex
-	version int
-	failing error // of reading a DataPlane
-	builds  []*client
-	onBuild func(*remote.Cluster) error
-}
-
-func newFixture(t testing.TB, options remote.Options) *fixture {
-	t.Helper()
-	f := &fixture{t: t, indexer: cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})}
-	read := remote.FromLister(listers.NewDataPlaneLister(f.indexer))
-	f.Cache = remote.NewCache(func(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
-		f.mu.Lock()
-		err := f.failing
-		f.mu.Unlock()
-		if err != nil {
-			return nil, err
-		}
-		return read(key)
-	}, f.build, options)
-	t.Cleanup(f.Close)
-	return f
-}
-
-func (f *fixture) build(c *remote.Cluster) (*client, error) {
-	built := &client{c}
-	f.mu.Lock()
-	f.builds = append(f.builds, built)
-	onBuild := f.onBuild
-	f.mu.Unlock()
-	if onBuild != nil {
-		if err := onBuild(c); err != nil {
-			return nil, err
-		}
-	}
-	return built, nil
-}
-
-// set stores a new version of an object, as a watch event does, and returns it.
-func (f *fixture) set(dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
-	f.t.Helper()
-	f.mu.Lock()
-	f.version++
-	dp.ResourceVersion = strconv.Itoa(f.version)
-	f.mu.Unlock()
-	require.NoError(f.t, f.indexer.Add(dp))
-	return dp
-}
-
-func (f *fixture) fail(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.failing = err
-}
-
-func (f *fixture) mustGet(key types.NamespacedName) *client {
-	f.t.Helper()
-	c, err := f.Get(key)
-	require.NoError(f.t, err)
-	require.NotNil(f.t, c)
-	return c
-}
-
-func (f *fixture) requireUser(want string, c *client) {
-	f.t.Helper()
-	user, err := get(f.t.Context(), c.Cluster, "/")
-	require.NoError(f.t, err)
-	require.Equal(f.t, want, user)
-}
-
-func isClosed(c *client) bool {
-	select {
-	case <-c.Done():
-		return true
-	default:
-		return false
-	}
-}
 
 func TestGetKeepsAClientThroughEveryChangeOfItsDataPlane(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
@@ -191,6 +103,22 @@ func TestGetOfADataPlaneThatIsGone(t *testing.T) {
 	assert.Zero(t, f.Len())
 	f.set(dp)
 	assert.NotSame(t, before, f.mustGet(prod))
+}
+
+func TestADataPlaneThatIsNilIsGone(t *testing.T) {
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
+	dp.ResourceVersion = "1"
+	read := func(types.NamespacedName) (*v1alpha1.DataPlane, error) { return dp, nil }
+	c := remote.NewCache(read, func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil }, remote.Options{})
+	t.Cleanup(c.Close)
+	key := types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
+	built, err := c.Get(key)
+	require.NoError(t, err)
+	dp = nil
+	_, err = c.Get(key)
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
+	testserver.Receive(t, built.Done())
+	assert.Zero(t, c.Len())
 }
 
 func TestOtherErrorsOfReadingLeaveTheClient(t *testing.T) {
@@ -291,4 +219,126 @@ func TestDataPlanesOfACacheShareNoConnection(t *testing.T) {
 	require.Eventually(t, func() bool { return server.Open() == 1 }, 10*time.Second, time.Millisecond)
 	f.requireUser("alice", f.mustGet(keyB))
 	assert.Equal(t, 2, server.Accepted())
+}
+
+func TestACacheKeepsItsClientThroughAnotherSpellingOfTheAddress(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	f := newFixture(t, remote.Options{})
+	dp := f.set(server.DataPlane("prod", "alice"))
+	before := f.mustGet(prod)
+	spelled := server.DataPlane("prod", "bob")
+	spelled.Spec.KubernetesCluster.Credentials.APIServerURL += "/"
+	f.Handler().OnUpdate(dp, f.set(spelled))
+	assert.Same(t, before, f.mustGet(prod))
+	assert.False(t, isClosed(before))
+	f.requireUser("bob", before)
+}
+
+func TestCacheOfBothKinds(t *testing.T) {
+	server := dataplanetest.NewServer(nil)
+	t.Cleanup(server.Close)
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	namespaced, cluster := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}),
+		cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
+	get := remote.FromListers(listers.NewDataPlaneLister(namespaced), listers.NewClusterDataPlaneLister(cluster))
+	clients := remote.NewCache(get, func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil },
+		remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
+	t.Cleanup(clients.Close)
+	old, v1 := types.NamespacedName{Namespace: "default", Name: "prod"}, types.NamespacedName{Name: "prod"}
+
+	_, err := clients.Get(v1)
+	assert.True(t, apierrors.IsNotFound(err))
+	require.EqualError(t, err, `data plane prod: clusterdataplane.openchoreo.dev "prod" not found`)
+	_, err = clients.Get(old)
+	assert.True(t, apierrors.IsNotFound(err))
+
+	require.NoError(t, namespaced.Add(dataplanetest.DataPlane("default", "prod", server.As("alice"), versioned("1"))))
+	require.NoError(t, cluster.Add(dataplanetest.ClusterDataPlane("prod", func(c *openchoreov1alpha1.ClusterDataPlane) { c.ResourceVersion = "1" })))
+	direct, err := clients.Get(old)
+	require.NoError(t, err)
+	assert.Equal(t, server.URL(), direct.Config().Host)
+	through, err := clients.Get(v1)
+	require.NoError(t, err)
+	assert.Equal(t, v1, through.Key())
+	assert.Contains(t, through.Config().Host, "/prod/_cluster/prod/k8s")
+	assert.Contains(t, through.String(), "data plane prod at")
+	again, err := clients.Get(v1)
+	require.NoError(t, err)
+	assert.Same(t, through, again)
+	assert.LessOrEqual(t, testing.AllocsPerRun(100, func() { _, _ = clients.Get(v1) }),
+		testing.AllocsPerRun(100, func() { _, _ = clients.Get(old) }), "a hit converts nothing")
+
+	// Another object of the name is another data plane.
+	require.NoError(t, cluster.Update(dataplanetest.ClusterDataPlane("prod", func(c *openchoreov1alpha1.ClusterDataPlane) {
+		c.ResourceVersion, c.UID = "2", "another"
+	})))
+	again, err = clients.Get(v1)
+	require.NoError(t, err)
+	assert.NotSame(t, through, again)
+	<-through.Done()
+
+	require.NoError(t, cluster.Delete(dataplanetest.ClusterDataPlane("prod")))
+	clients.Handler().OnDelete(cache.DeletedFinalStateUnknown{Key: "prod", Obj: nil})
+	<-again.Done()
+	_, err = clients.Get(v1)
+	assert.True(t, apierrors.IsNotFound(err))
+}
+
+func TestCacheOfOneKindHasNoOther(t *testing.T) {
+	indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
+	require.NoError(t, indexer.Add(dataplanetest.ClusterDataPlane("prod")))
+	_, err := remote.FromListers(nil, listers.NewClusterDataPlaneLister(indexer))(types.NamespacedName{Namespace: "default", Name: "prod"})
+	assert.True(t, apierrors.IsNotFound(err))
+	var status apierrors.APIStatus
+	require.ErrorAs(t, err, &status)
+	assert.Equal(t, "dataplanes", status.Status().Details.Kind)
+	_, err = remote.FromListers(listers.NewDataPlaneLister(indexer), nil)(types.NamespacedName{Name: "prod"})
+	require.ErrorAs(t, err, &status)
+	assert.Equal(t, "clusterdataplanes", status.Status().Details.Kind)
+}
+
+func versioned(version string) func(*openchoreov1alpha1.DataPlane) {
+	return func(dp *openchoreov1alpha1.DataPlane) { dp.ResourceVersion = version }
+}
+
+func TestCloseOfACacheClosesAll(t *testing.T) {
+	goroutines := runtime.NumGoroutine()
+	server := testserver.New(t, testserver.WhoAmI)
+	f := newFixture(t, remote.Options{})
+	for i := range 20 {
+		f.set(server.DataPlane(keyOf(i).Name, "alice"))
+		f.requireUser("alice", f.mustGet(keyOf(i)))
+	}
+	f.Close()
+	f.Close()
+	for _, c := range f.builds {
+		assert.True(t, isClosed(c))
+	}
+	assert.Zero(t, f.Len())
+	_, err := f.Get(keyOf(0))
+	require.ErrorIs(t, err, remote.ErrClosed)
+	f.Handler().OnAdd(server.DataPlane("dp-0", "alice"), false)
+	server.RequireNoConnections()
+	server.Close()
+	testserver.RequireGoroutines(t, goroutines)
+}
+
+func keyOf(i int) types.NamespacedName {
+	return types.NamespacedName{Namespace: "default", Name: fmt.Sprint("dp-", i)}
+}
+
+func TestOnRotateMayUseTheCache(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	var f *fixture
+	rotations := 0
+	f = newFixture(t, remote.Options{OnRotate: func(key types.NamespacedName) {
+		rotations++
+		f.requireUser("bob", f.mustGet(key))
+	}})
+	f.set(server.DataPlane("prod", "alice"))
+	f.mustGet(prod)
+	f.set(server.DataPlane("prod", "bob"))
+	soon(t, func() { _, _ = f.Get(prod) })
+	assert.Equal(t, 1, rotations)
 }

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -33,21 +32,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-func TestNewClusterRefusesCredentialsThatCannotBeUsed(t *testing.T) {
-	plain := dataplanetest.DataPlane("default", "production-dataplane")
-	plain.Spec.KubernetesCluster.Credentials.APIServerURL = "http://host"
-	for name, test := range map[string]struct {
-		dp   *v1alpha1.DataPlane
-		want error
-	}{
-		"no credentials": {&v1alpha1.DataPlane{}, helpers.ErrNoCredentials},
-		"http":           {plain, helpers.ErrInvalidCredentials},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := remote.NewCluster(test.dp, remote.Options{})
-			require.ErrorIs(t, err, test.want)
-		})
-	}
+func TestAClusterTakesItsOwnDataPlaneOnly(t *testing.T) {
 	_, err := remote.NewCluster(nil, remote.Options{})
 	require.EqualError(t, err, "nil data plane")
 	c := newCluster(t, dataplanetest.DataPlane("default", "production-dataplane"), remote.Options{})
@@ -134,6 +119,23 @@ func TestConfigIsCompleteAndTheCallers(t *testing.T) {
 	assert.NotEqual(t, config.KeyData, c.Config().KeyData)
 }
 
+func TestNothingOfConfigIsShared(t *testing.T) {
+	server := testserver.New(t, echoHeader)
+	c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
+		config.Impersonate = rest.ImpersonationConfig{
+			UserName: "u", Groups: []string{"viewers"}, Extra: map[string][]string{"scope": {"view"}},
+		}
+	}))
+	config := c.Config()
+	config.Impersonate.Groups[0] = "system:masters"
+	config.Impersonate.Extra["scope"][0] = "admin"
+	for header, want := range map[string]string{"Impersonate-Group": "viewers", "Impersonate-Extra-Scope": "view"} {
+		sent, err := get(t.Context(), c, "/"+header)
+		require.NoError(t, err)
+		assert.Equal(t, want, sent)
+	}
+}
+
 func TestConfigHoldsTheNewestCredentials(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	token := "first"
@@ -169,121 +171,131 @@ func TestConfigHoldsTheNewestCredentials(t *testing.T) {
 	withoutCredentials()
 }
 
-func TestClustersOfTheSameCredentialsShareNoConnection(t *testing.T) {
-	server := testserver.New(t, testserver.WhoAmI)
-	dp := server.DataPlane("a", "alice")
-	a, b := newCluster(t, dp, remote.Options{}), newCluster(t, dp, remote.Options{})
-	for _, c := range []*remote.Cluster{a, b} {
-		_, err := get(t.Context(), c, "/")
-		require.NoError(t, err)
-	}
-	assert.Equal(t, 2, server.Open())
-	a.Close()
-	require.Eventually(t, func() bool { return server.Open() == 1 }, 10*time.Second, time.Millisecond)
-	_, err := get(t.Context(), b, "/")
-	require.NoError(t, err)
-	assert.Equal(t, 2, server.Accepted(), "b has kept its connection")
+func TestConfigForMayLookAtTheCluster(t *testing.T) {
+	var c *remote.Cluster
+	c = newCluster(t, dataplanetest.DataPlane("default", "production-dataplane"), editConfig(func(config *rest.Config) {
+		if c != nil {
+			config.UserAgent = c.Config().UserAgent + c.Key().Name + c.String()
+		}
+	}))
+	soon(t, func() { assert.NoError(t, c.Update(dataplanetest.DataPlane("default", "production-dataplane"))) })
 }
 
-func TestCloseIdleConnectionsForReachesTheTransport(t *testing.T) {
+func TestCloseRefusesNewRequests(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
-	client := c.HTTPClient()
-	for _, user := range []string{"alice", "bob"} { // also after a rotation
-		require.NoError(t, c.Update(server.DataPlane("prod", user)))
-		_, err := get(t.Context(), c, "/")
-		require.NoError(t, err, "it is not Close")
-		// Again and again, since a stream stays busy for a moment after its end.
-		require.Eventually(t, func() bool {
-			utilnet.CloseIdleConnectionsFor(client.Transport)
-			return server.Open() == 0
-		}, 10*time.Second, 10*time.Millisecond)
-	}
+	require.NoError(t, c.Probe(t.Context()))
 	c.Close()
-	utilnet.CloseIdleConnectionsFor(client.Transport)
-}
-
-func TestHTTP2CanBeTurnedOff(t *testing.T) {
-	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
-	dp := server.DataPlane("prod", "alice")
-	proto, err := get(t.Context(), newCluster(t, dp, remote.Options{}), "/")
-	require.NoError(t, err)
-	assert.Equal(t, "HTTP/2.0", proto)
-	t.Setenv("DISABLE_HTTP2", "1") // as of every Kubernetes client
-	proto, err = get(t.Context(), newCluster(t, dp, remote.Options{}), "/")
-	require.NoError(t, err)
-	assert.Equal(t, "HTTP/1.1", proto)
-}
-
-func TestAClusterAndItsErrorsShowNoSecret(t *testing.T) {
-	server := testserver.New(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
-	dp := server.DataPlane("prod", "alice")
-	const token = "hunter2"
-	c := newCluster(t, dp, remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-		config, err := helpers.RESTConfigFor(dp)
-		if err == nil {
-			config.BearerToken = token
-		}
-		return config, err
-	}})
-	unauthorized := c.Probe(t.Context())
-	mixed := server.DataPlane("prod", "bob")
-	mixed.Spec.KubernetesCluster.Credentials.ClientKey = dp.Spec.KubernetesCluster.Credentials.ClientKey
-	mismatch := c.Update(mixed)
-	_, refused := get(t.Context(), c, "/")
-	key := dp.Spec.KubernetesCluster.Credentials.ClientKey
-	for _, value := range []any{c, unauthorized, mismatch, refused} {
-		require.NotNil(t, value)
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
-			text := fmt.Sprintf(verb, value)
-			assert.NotContains(t, text, token, verb)
-			assert.NotContains(t, text, key[100:120], verb)
-			assert.NotContains(t, text, string(pki.Decode(key))[60:100], verb)
-			assert.NotContains(t, text, fmt.Sprintf("%#v", pki.Decode(key)[60:70])[8:60], verb)
-		}
-	}
-	assert.Equal(t, "data plane default/prod at "+server.URL(), c.String())
-}
-
-// Everything at once, so that the race detector sees it.
-func TestUpdateWhileManyRequestsRun(t *testing.T) {
-	server := testserver.New(t, streams)
-	first := server.DataPlane("prod", "user-0")
-	c := newCluster(t, first, remote.Options{Grace: 20 * time.Second})
-	planes := []*v1alpha1.DataPlane{first, server.DataPlane("prod", "user-1"), server.DataPlane("prod", "user-2")}
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	var requests, updates sync.WaitGroup
-	for range 10 {
-		requests.Add(1)
-		go func() {
-			defer requests.Done()
-			for i := 0; i < 50 || ctx.Err() == nil; i++ {
-				_, err := get(context.Background(), c, "/")
-				if !assert.NoError(t, err) {
-					return
-				}
-			}
-		}()
-	}
-	for i := range 4 {
-		updates.Add(1)
-		go func() {
-			defer updates.Done()
-			for n := range 10 {
-				assert.NoError(t, c.Update(planes[(i+n)%len(planes)]))
-				assert.NotEmpty(t, c.Config().KeyData)
-				resp, err := open(ctx, c, "/api/v1/configmaps?watch=true")
-				if assert.NoError(t, err) {
-					_, _ = io.CopyN(io.Discard, resp.Body, 7)
-					_ = resp.Body.Close()
-				}
-			}
-		}()
-	}
-	updates.Wait()
-	stop()
-	requests.Wait()
 	c.Close()
+	testserver.Receive(t, c.Done())
 	server.RequireNoConnections()
+	_, err := get(t.Context(), c, "/")
+	require.ErrorIs(t, err, remote.ErrClosed)
+	assertClassified(t, remote.ReachabilityClosed, err)
+	assert.Contains(t, err.Error(), "data plane default/prod")
+	assertClassified(t, remote.ReachabilityClosed, c.Probe(t.Context()))
+	body := &closeRecorder{Reader: strings.NewReader("x")}
+	_, err = c.HTTPClient().Post(server.URL(), "", body)
+	require.ErrorIs(t, err, remote.ErrClosed)
+	assert.True(t, body.closed, "as a RoundTripper must")
+}
+
+type closeRecorder struct {
+	io.Reader
+	closed bool
+}
+
+func (r *closeRecorder) Close() error { r.closed = true; return nil }
+
+func TestCloseLetsUnaryRequestsEndWithinTheGrace(t *testing.T) {
+	h := newHold()
+	server := testserver.New(t, h.serve)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Minute})
+	// Also those of earlier rotations.
+	var results []<-chan result
+	for i := range 3 {
+		require.NoError(t, c.Update(server.DataPlane("prod", fmt.Sprintf("user-%d", i))))
+		results = append(results, h.start(t, c))
+	}
+	closed := make(chan struct{})
+	go func() { c.Close(); close(closed) }()
+	testserver.Receive(t, c.Done())
+	_, err := get(t.Context(), c, "/")
+	require.ErrorIs(t, err, remote.ErrClosed)
+	select {
+	case <-closed:
+		t.Error("Close has not waited")
+	default:
+	}
+	close(h.answer)
+	for i, done := range results {
+		result := testserver.Receive(t, done)
+		require.NoError(t, result.err)
+		assert.Equal(t, fmt.Sprintf("user-%d", i), result.body, "each ends as who it began")
+	}
+	testserver.Receive(t, closed)
+	server.RequireNoConnections()
+}
+
+func TestAbortCutsWhatCloseWaitsFor(t *testing.T) {
+	h := newHold()
+	server := testserver.New(t, h.serve)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Hour})
+	before := h.start(t, c)
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	after := h.start(t, c)
+	closed := make(chan struct{})
+	go func() { c.Close(); close(closed) }()
+	testserver.Receive(t, c.Done())
+	c.Abort()
+	server.RequireNoConnections()
+	testserver.Receive(t, closed)
+	for _, done := range []<-chan result{before, after} {
+		require.ErrorIs(t, testserver.Receive(t, done).err, remote.ErrClosed)
+	}
+	c.Abort() // again
+}
+
+func TestCloseCutsWhatOutlastsTheGrace(t *testing.T) {
+	for name, test := range map[string]struct {
+		path  string
+		grace time.Duration
+	}{
+		"no answer":                              {path: "/slow", grace: 20 * time.Millisecond},
+		"half an answer":                         {path: "/half?start=1", grace: 20 * time.Millisecond},
+		"no grace":                               {path: "/slow", grace: -1},
+		"a watch, without waiting for the grace": {path: "/api/v1/pods?watch=true&start=1", grace: time.Hour},
+		"a watch without headers":                {path: "/api/v1/pods?watch=true", grace: time.Hour},
+		"a followed log":                         {path: "/api/v1/namespaces/x/pods/y/log?follow=1&start=1", grace: time.Hour},
+	} {
+		for _, rotated := range []bool{false, true} {
+			for _, http2 := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, rotated=%t, http2=%t", name, rotated, http2), func(t *testing.T) {
+					goroutines := runtime.NumGoroutine()
+					arrived := make(chan struct{}, 2)
+					server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+						arrived <- struct{}{}
+						hang(w, r)
+					}, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+					options := remote.Options{Grace: test.grace, HeaderTimeout: time.Hour}
+					c := newCluster(t, server.DataPlane("prod", "alice"), options)
+					result := make(chan error, 1)
+					go func() {
+						_, err := get(context.Background(), c, test.path)
+						result <- err
+					}()
+					testserver.Receive(t, arrived)
+					if rotated && test.grace == time.Hour {
+						require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+					}
+					c.Close()
+					server.RequireNoConnections()
+					err := testserver.Receive(t, result)
+					require.ErrorIs(t, err, remote.ErrClosed, "and not: context canceled")
+					server.Close()
+					testserver.RequireGoroutines(t, goroutines)
+				})
+			}
+		}
+	}
 }

@@ -6,49 +6,28 @@ package remote_test
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
-
-// editConfig returns options that change what RESTConfigFor returns.
-func editConfig(edit func(*rest.Config)) remote.Options {
-	return remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-		config, err := helpers.RESTConfigFor(dp)
-		if err == nil {
-			edit(config)
-		}
-		return config, err
-	}}
-}
-
-// echoHeader answers with the header that the path names.
-func echoHeader(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.WriteString(w, r.Header.Get(strings.TrimPrefix(r.URL.Path, "/")))
-}
 
 func TestWhatConfigForSetsTakesEffectAtOnce(t *testing.T) {
 	server := testserver.New(t, echoHeader)
@@ -103,140 +82,6 @@ func TestWhatConfigForSetsTakesEffectAtOnce(t *testing.T) {
 	}
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-func TestConfigForCanConnectThroughAGateway(t *testing.T) {
-	started := make(chan struct{})
-	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("watch") != "" {
-			close(started)
-			<-r.Context().Done()
-		}
-		if strings.HasSuffix(r.URL.Path, "/readyz") {
-			_, _ = io.WriteString(w, "ok")
-			return
-		}
-		_, _ = io.WriteString(w, r.URL.Path)
-	}))
-	t.Cleanup(gateway.Close)
-	const prefix = "/api/proxy/dataplane/p/default/prod/k8s"
-	dp := &v1alpha1.DataPlane{} // of a later release, without credentials
-	dp.Namespace, dp.Name = "default", "prod"
-	c := newCluster(t, dp, remote.Options{
-		ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
-			return &rest.Config{Host: gateway.URL + prefix}, nil
-		},
-		HeaderTimeout: 300 * time.Millisecond, StallTimeout: time.Hour,
-	})
-	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
-	require.NoError(t, err)
-	path, err := client.CoreV1().RESTClient().Get().Resource("pods").DoRaw(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, prefix+"/api/v1/pods", string(path))
-	require.NoError(t, c.Probe(t.Context()))
-
-	_, err = get(t.Context(), c, "/api/v1/pods?watch=true")
-	require.ErrorIs(t, err, context.DeadlineExceeded, "it is a watch behind the prefix too")
-	testserver.Receive(t, started)
-}
-
-// connectProxy is an HTTP proxy that answers with a status, or connects.
-func connectProxy(t *testing.T, status int) (proxy *url.URL, used *atomic.Int32) {
-	t.Helper()
-	used = &atomic.Int32{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		used.Add(1)
-		if status != http.StatusOK {
-			w.WriteHeader(status)
-			return
-		}
-		out, err := (&net.Dialer{}).DialContext(r.Context(), "tcp", r.Host)
-		if !assert.NoError(t, err) {
-			return
-		}
-		in, buffered, err := w.(http.Hijacker).Hijack()
-		if !assert.NoError(t, err) {
-			return
-		}
-		_, _ = io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() {
-			_, _ = io.Copy(out, buffered)
-			_ = out.Close()
-		}()
-		_, _ = io.Copy(in, out)
-		_ = in.Close()
-	}))
-	t.Cleanup(server.Close)
-	proxy, err := url.Parse(server.URL)
-	require.NoError(t, err)
-	return proxy, used
-}
-
-func TestAProxyIsUsedAndCanBeChanged(t *testing.T) {
-	server := testserver.New(t, testserver.WhoAmI)
-	first, usedFirst := connectProxy(t, http.StatusOK)
-	second, usedSecond := connectProxy(t, http.StatusOK)
-	proxy := first
-	dp := server.DataPlane("prod", "alice")
-	c := newCluster(t, dp, editConfig(func(config *rest.Config) { config.Proxy = http.ProxyURL(proxy) }))
-	require.NoError(t, c.Probe(t.Context()))
-	require.NoError(t, c.Update(dp), "another function, and the same proxy")
-	require.NoError(t, c.Probe(t.Context()))
-	assert.EqualValues(t, 1, usedFirst.Load())
-	proxy = second
-	require.NoError(t, c.Update(dp))
-	require.NoError(t, c.Probe(t.Context()))
-	assert.EqualValues(t, 1, usedSecond.Load())
-	c.Close()
-	server.RequireNoConnections()
-}
-
-func TestAProxyThatRefusesIsTold(t *testing.T) {
-	server := testserver.New(t, testserver.WhoAmI)
-	for _, status := range []int{http.StatusServiceUnavailable, http.StatusProxyAuthRequired, http.StatusForbidden} {
-		proxy, _ := connectProxy(t, status)
-		proxy.User = url.UserPassword("user", "hunter2")
-		c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
-			config.Proxy = http.ProxyURL(proxy)
-		}))
-		err := c.Probe(t.Context())
-		assertClassified(t, remote.ReachabilityProxyRefused, err)
-		assert.ErrorContains(t, err, http.StatusText(status))
-		assert.NotContains(t, err.Error(), "hunter2")
-	}
-}
-
-func TestConfigsShareOneRateLimiter(t *testing.T) {
-	server := testserver.New(t, testserver.WhoAmI)
-	dp := server.DataPlane("prod", "alice")
-	given := flowcontrol.NewTokenBucketRateLimiter(7, 1)
-	for name, test := range map[string]struct {
-		edit func(*rest.Config)
-		want float32 // 0 for none
-	}{
-		"of the default":     {func(*rest.Config) {}, 50},
-		"of QPS":             {func(config *rest.Config) { config.QPS = 3 }, 3},
-		"client-go's":        {func(config *rest.Config) { config.QPS = 0 }, rest.DefaultQPS},
-		"that was given":     {func(config *rest.Config) { config.RateLimiter = given }, 7},
-		"none for QPS below": {func(config *rest.Config) { config.QPS = -1 }, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := newCluster(t, dp, editConfig(test.edit))
-			limiter := c.Config().RateLimiter
-			if test.want == 0 {
-				assert.Nil(t, limiter)
-				return
-			}
-			require.NotNil(t, limiter)
-			assert.Equal(t, test.want, limiter.QPS())
-			require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
-			assert.Same(t, limiter, c.Config().RateLimiter)
-		})
-	}
-}
-
 func TestWhatAClusterCannotHonourIsRefusedByName(t *testing.T) {
 	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	dial := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("x") }
@@ -258,60 +103,154 @@ func TestWhatAClusterCannotHonourIsRefusedByName(t *testing.T) {
 	require.ErrorContains(t, err, "ConfigFor returned no configuration")
 }
 
-func denyAddress(context.Context, string, string, syscall.RawConn) error {
-	return errors.New("address is not allowed")
+func TestHostsThatCannotBeUsedAreRefusedWithoutShowingThem(t *testing.T) {
+	for name, host := range map[string]string{
+		"a user name and a password": "https://user:hunter2@api.example.com",
+		"a user name":                "https://hunter2@api.example.com",
+		"both, and no URL":           "https://user:hunter2@[::1",
+		"both, and no scheme":        "user:hunter2@api.example.com",
+		"a query":                    "https://api.example.com?token=hunter2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod"), editConfig(func(config *rest.Config) { config.Host = host }))
+			require.ErrorContains(t, err, "data plane default/prod: rest.Config field Host: ")
+			assert.NotContains(t, err.Error(), "hunter2")
+
+			used := "https://api.example.com"
+			c := newCluster(t, dataplanetest.DataPlane("default", "prod"), editConfig(func(config *rest.Config) { config.Host = used }))
+			used = host
+			err = c.Update(dataplanetest.DataPlane("default", "prod"))
+			require.Error(t, err)
+			for _, text := range []string{err.Error(), c.String(), c.Config().Host} {
+				assert.NotContains(t, text, "hunter2")
+			}
+		})
+	}
 }
 
-func TestDialOfConfigForIsUsedAndItsConnectionsAreClosed(t *testing.T) {
+func TestAnotherSpellingOfTheAddressIsTheSameServer(t *testing.T) {
+	for name, test := range map[string]struct{ before, after string }{
+		"trailing slash":           {"https://host:6443", "https://host:6443/"},
+		"trailing slash of a path": {"https://host/clusters/a/", "https://host/clusters/a"},
+		"doubled slash":            {"https://host/clusters/a", "https://host//clusters//a"},
+		"default port":             {"https://host", "https://host:443"},
+		"empty port":               {"https://host", "https://host:"},
+		"default port of http":     {"http://host:80", "http://host"},
+		"upper-case host":          {"https://host.example.org", "https://Host.Example.ORG"},
+		"upper-case scheme":        {"https://host", "HTTPS://host"},
+		"no scheme":                {"https://host:6443", "host:6443"},
+		"long IPv6":                {"https://[2001:db8::1]:6443", "https://[2001:0DB8:0:0:0:0:0:1]:6443"},
+		"IPv4 written as IPv6":     {"https://192.0.2.1", "https://[::ffff:192.0.2.1]"},
+		"dots in the path":         {"https://host/b", "https://host/./a/../b"},
+		"escaped path":             {"https://host/a~b", "https://host/a%7Eb"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host, rotations := test.before, 0
+			options := editConfig(func(config *rest.Config) { config.Host = host })
+			options.OnRotate = func(types.NamespacedName) { rotations++ }
+			dp := dataplanetest.DataPlane("default", "prod")
+			c := newCluster(t, dp, options)
+			for _, host = range []string{test.after, test.before, test.after} {
+				require.NoError(t, c.Update(dp), host)
+			}
+			assert.Zero(t, rotations)
+		})
+	}
+}
+
+func TestAnotherAddressIsAnotherServer(t *testing.T) {
+	for name, test := range map[string]struct{ before, after string }{
+		"host":               {"https://host", "https://host2"},
+		"name of the host":   {"https://host.example.org", "https://host.example.org."},
+		"port":               {"https://host:6443", "https://host:6444"},
+		"scheme":             {"https://host:443", "http://host:443"},
+		"path":               {"https://host/clusters/a", "https://host/clusters/b"},
+		"upper-case path":    {"https://host/clusters/a", "https://host/clusters/A"},
+		"more of a path":     {"https://host", "https://host/clusters"},
+		"IPv6":               {"https://[2001:db8::1]", "https://[2001:db8::1:1]"},
+		"zone of an address": {"https://[fe80::1%25eth0]", "https://[fe80::1%25eth1]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host := test.before
+			dp := dataplanetest.DataPlane("default", "prod")
+			c := newCluster(t, dp, editConfig(func(config *rest.Config) { config.Host = host }))
+			host = test.after
+			require.ErrorIs(t, c.Update(dp), remote.ErrServerChanged)
+		})
+	}
+}
+
+func TestFilesOfCredentialsAreReadAgainByUpdate(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
-	var dialed atomic.Int32
-	c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
-		config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialed.Add(1)
-			return (&net.Dialer{}).DialContext(ctx, network, address)
-		}
+	files := t.TempDir()
+	ca, cert, key := filepath.Join(files, "ca"), filepath.Join(files, "cert"), filepath.Join(files, "key")
+	write := func(file, data string) { require.NoError(t, os.WriteFile(file, pki.Decode(data), 0o600)) }
+	dp := server.DataPlane("prod", "alice")
+	alice, bob := dp.Spec.KubernetesCluster.Credentials, server.DataPlane("prod", "bob").Spec.KubernetesCluster.Credentials
+	write(ca, dataplanetest.DataPlane("default", "production-dataplane").Spec.KubernetesCluster.Credentials.CACert)
+	write(cert, alice.ClientCert)
+	write(key, alice.ClientKey)
+	c := newCluster(t, dp, editConfig(func(config *rest.Config) {
+		config.TLSClientConfig = rest.TLSClientConfig{CAFile: ca, CertFile: cert, KeyFile: key}
 	}))
-	require.NoError(t, c.Probe(t.Context()))
-	assert.EqualValues(t, 1, dialed.Load())
-	c.Close()
-	server.RequireNoConnections()
-}
+	assertClassified(t, remote.ReachabilityTLSFailure, c.Probe(t.Context()))
 
-// stuckLimiter lets nobody through.
-type stuckLimiter struct {
-	flowcontrol.RateLimiter
-	waiting chan struct{}
-	once    sync.Once
-}
-
-func (l *stuckLimiter) Wait(ctx context.Context) error {
-	l.once.Do(func() { close(l.waiting) })
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-func TestARequestToAClosedClusterDoesNotWaitForTheRateLimiter(t *testing.T) {
-	server := testserver.New(t, testserver.WhoAmI)
-	limiter := &stuckLimiter{RateLimiter: flowcontrol.NewFakeAlwaysRateLimiter(), waiting: make(chan struct{})}
-	c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) { config.RateLimiter = limiter }))
-	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
+	write(ca, alice.CACert)
+	require.NoError(t, c.Update(dp))
+	user, err := get(t.Context(), c, "/")
 	require.NoError(t, err)
-	request := func(ctx context.Context) error {
-		_, err := client.Discovery().RESTClient().Get().AbsPath("/").DoRaw(ctx)
-		return err
-	}
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.ErrorIs(t, request(cancelled), context.Canceled)
+	assert.Equal(t, "alice", user)
 
-	result := make(chan error, 1)
-	go func() { result <- request(context.Background()) }()
-	testserver.Receive(t, limiter.waiting)
-	c.Close()
-	waiting := testserver.Receive(t, result)
-	go func() { result <- request(context.Background()) }()
-	for _, err := range []error{waiting, testserver.Receive(t, result)} {
-		require.ErrorIs(t, err, remote.ErrClosed)
-		assert.NotContains(t, err.Error(), "rate limiter")
+	write(cert, bob.ClientCert)
+	write(key, bob.ClientKey)
+	require.NoError(t, c.Update(dp))
+	user, err = get(t.Context(), c, "/")
+	require.NoError(t, err)
+	assert.Equal(t, "bob", user)
+}
+
+// A file is empty for a moment when it is written in place.
+func TestEmptyFilesOfCredentialsAreNotTaken(t *testing.T) {
+	for name, empty := range map[string][]string{
+		"the CA, without which the system's would be trusted":            {"ca"},
+		"certificate and key, without which the user would be anonymous": {"cert", "key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testserver.New(t, testserver.WhoAmI)
+			dp, files := server.DataPlane("prod", "alice"), t.TempDir()
+			creds := dp.Spec.KubernetesCluster.Credentials
+			file := func(name string) string { return filepath.Join(files, name) }
+			write := func(name string, data []byte) { require.NoError(t, os.WriteFile(file(name), data, 0o600)) }
+			write("ca", pki.Decode(creds.CACert))
+			write("cert", pki.Decode(creds.ClientCert))
+			write("key", pki.Decode(creds.ClientKey))
+			var rotations atomic.Int32
+			options := editConfig(func(config *rest.Config) {
+				config.TLSClientConfig = rest.TLSClientConfig{CAFile: file("ca"), CertFile: file("cert"), KeyFile: file("key")}
+			})
+			options.OnRotate = func(types.NamespacedName) { rotations.Add(1) }
+			c := newCluster(t, dp, options.WithAsking(time.Nanosecond, never))
+			for _, name := range empty {
+				write(name, nil)
+			}
+			user, err := get(t.Context(), c, "/")
+			require.NoError(t, err)
+			assert.Equal(t, "alice", user)
+			assert.Zero(t, rotations.Load())
+			require.Error(t, c.Update(dp))
+		})
 	}
+}
+
+func TestASerializerThatIsMadeAnewIsNoRotation(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	rotations := 0
+	options := editConfig(func(config *rest.Config) {
+		config.NegotiatedSerializer = serializer.NewCodecFactory(runtime.NewScheme()).WithoutConversion()
+	})
+	options.OnRotate = func(types.NamespacedName) { rotations++ }
+	dp := server.DataPlane("prod", "alice")
+	c := newCluster(t, dp, options)
+	require.NoError(t, c.Update(dp))
+	assert.Zero(t, rotations)
 }

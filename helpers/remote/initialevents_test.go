@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -18,14 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/streaming"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	restwatch "k8s.io/client-go/rest/watch"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -173,14 +170,22 @@ func TestAReflectorListsIfTheServerSendsNoBookmark(t *testing.T) {
 	require.Eventually(t, func() bool { return reflector.LastSyncResourceVersion() == "7" }, time.Minute, 10*time.Millisecond)
 }
 
-func newReflector(client kubernetes.Interface, watchList bool) *cache.Reflector {
-	source := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "configmaps", "x", fields.Everything())
-	reflector := cache.NewReflector(source, &corev1.ConfigMap{}, cache.NewStore(cache.MetaNamespaceKeyFunc), 0)
-	// From client-go 0.35 on, it is the default and no field sets it.
-	if field := reflect.ValueOf(reflector).Elem().FieldByName("UseWatchList"); field.IsValid() {
-		field.Set(reflect.ValueOf(&watchList))
-	}
-	return reflector
+// API servers send no bookmark unless the watch allows them.
+func TestAWatchWithoutBookmarksHasNoLimitOfInitialEvents(t *testing.T) {
+	const limit = time.Second
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", jsonWatch)
+		w.(http.Flusher).Flush()
+		select {
+		case <-time.After(3 * limit):
+			_, _ = io.WriteString(w, "x")
+		case <-r.Context().Done():
+		}
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{StallTimeout: limit})
+	text, err := get(t.Context(), c, "/api/v1/configmaps?watch=true&sendInitialEvents=true")
+	require.NoError(t, err)
+	assert.Equal(t, "x", text)
 }
 
 func TestARotationLetsInitialEventsFinish(t *testing.T) {
@@ -280,22 +285,4 @@ func TestBusyWatchesEndAtRandomAfterARotation(t *testing.T) {
 		}
 	}
 	assert.Greater(t, last.Sub(first), grace/20)
-}
-
-// API servers send no bookmark unless the watch allows them.
-func TestAWatchWithoutBookmarksHasNoLimitOfInitialEvents(t *testing.T) {
-	const limit = time.Second
-	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", jsonWatch)
-		w.(http.Flusher).Flush()
-		select {
-		case <-time.After(3 * limit):
-			_, _ = io.WriteString(w, "x")
-		case <-r.Context().Done():
-		}
-	})
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{StallTimeout: limit})
-	text, err := get(t.Context(), c, "/api/v1/configmaps?watch=true&sendInitialEvents=true")
-	require.NoError(t, err)
-	assert.Equal(t, "x", text)
 }

@@ -6,8 +6,8 @@ package remote_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,32 +17,17 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
-
-// hang answers as the query says: with nothing at all, or with the start of a body.
-func hang(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Query().Get("start") != "" {
-		_, _ = io.WriteString(w, "half")
-		w.(http.Flusher).Flush()
-	}
-	<-r.Context().Done()
-}
-
-func requireTimeout(t testing.TB, err error, says string) {
-	t.Helper()
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	var timeout net.Error
-	require.ErrorAs(t, err, &timeout)
-	assert.True(t, timeout.Timeout())
-	assertClassified(t, remote.ReachabilityTimeout, err)
-	assert.ErrorContains(t, err, "data plane default/prod: "+says)
-}
 
 func TestARequestThatMakesNoProgressEnds(t *testing.T) {
 	t.Parallel()
@@ -162,6 +147,70 @@ func TestAnUploadThatTheServerDoesNotReadEnds(t *testing.T) {
 	requireTimeout(t, err, "request made no progress for 300ms")
 }
 
+// net/http sends it again from GetBody, as after a GOAWAY.
+func TestAnUploadThatIsSentAgainIsNotCutWhileBytesFlow(t *testing.T) {
+	const limit, pause, pieces = 2 * time.Second, 300 * time.Millisecond, 10 // longer than the limit in all
+	var attempts atomic.Int32
+	received := make(chan string, 1)
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/warm" {
+			return
+		}
+		if attempts.Add(1) == 1 {
+			_, _ = io.Copy(io.Discard, r.Body)
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if assert.NoError(t, err) {
+				_ = conn.Close()
+			}
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		received <- string(body)
+	}, func(s *httptest.Server) { s.EnableHTTP2 = false })
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{StallTimeout: limit})
+	_, err := send(c, http.MethodGet, "/warm", nil) // net/http repeats on connections that it has used
+	require.NoError(t, err)
+
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL(), strings.NewReader(strings.Repeat("x", pieces)))
+	require.NoError(t, err)
+	req.Header.Set("Idempotency-Key", "1") // so that net/http may
+	req.GetBody = func() (io.ReadCloser, error) {
+		in, out := io.Pipe()
+		go func() {
+			for range pieces {
+				_, _ = io.WriteString(out, "x")
+				time.Sleep(pause)
+			}
+			_ = out.Close()
+		}()
+		return in, nil
+	}
+	resp, err := c.HTTPClient().Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, strings.Repeat("x", pieces), testserver.Receive(t, received))
+}
+
+func TestTheBodyOfAWatchsErrorHasTheLimitOfAUnaryRequest(t *testing.T) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.(http.Flusher).Flush()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	})
+	dp := server.DataPlane("prod", "alice")
+	const path = "/api/v1/pods?watch=1"
+	for _, start := range []time.Duration{-1, time.Hour} {
+		_, err := get(t.Context(), newCluster(t, dp, remote.Options{HeaderTimeout: start, StallTimeout: 50 * time.Millisecond}), path)
+		requireTimeout(t, err, "request made no progress for 50ms")
+	}
+	_, err := get(t.Context(), newCluster(t, dp, remote.Options{StallTimeout: -1}), path)
+	require.EqualError(t, err, "status 503", "without a limit")
+}
+
 // client-go tries a watch again that has timed out at its start, so that an informer needs
 // no list for it.
 func TestAnInformersWatchThatDoesNotStartIsTriedAgain(t *testing.T) {
@@ -186,68 +235,100 @@ func TestAnInformersWatchThatDoesNotStartIsTriedAgain(t *testing.T) {
 	assert.EqualValues(t, "ADDED", testserver.Receive(t, watch.ResultChan()).Type)
 }
 
-// A server that sends its part of the handshake byte by byte.
-func TestASlowHandshakeEndsInTime(t *testing.T) {
-	t.Parallel()
-	listener := listen(t, func(conn net.Conn) {
-		defer conn.Close()
-		for _, b := range append([]byte{22, 3, 3, 0x10, 0}, make([]byte, 4000)...) {
-			if _, err := conn.Write([]byte{b}); err != nil {
-				return
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	})
-	dp := dataplanetest.DataPlane("default", "production-dataplane")
-	dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + listener.Addr().String()
-	_, err := get(t.Context(), newCluster(t, dp, remote.Options{}.WithTimes(0, 100*time.Millisecond)), "/")
-	require.ErrorContains(t, err, "TLS handshake timeout")
-	assertClassified(t, remote.ReachabilityTimeout, err)
-}
-
-func TestABlackHoledConnectionIsFoundOut(t *testing.T) {
-	t.Parallel()
-	server := testserver.New(t, hang)
-	var swallow atomic.Bool
-	pass := func(dst io.WriteCloser, src io.ReadCloser) {
-		defer dst.Close()
-		defer src.Close()
-		buffer := make([]byte, 32<<10)
-		for {
-			n, err := src.Read(buffer)
-			if err != nil {
-				return
-			}
-			if swallow.Load() {
-				continue
-			}
-			if _, err := dst.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-	}
-	hole := listen(t, func(in net.Conn) {
-		out, err := net.Dial("tcp", strings.TrimPrefix(server.URL(), "https://"))
-		if !assert.NoError(t, err) {
+func TestAWatchBehindAPathWithDotsIsAWatch(t *testing.T) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/b/api/") {
+			w.WriteHeader(http.StatusTeapot)
 			return
 		}
-		go pass(out, in)
-		pass(in, out)
+		<-r.Context().Done()
 	})
 	dp := server.DataPlane("prod", "alice")
-	dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + hole.Addr().String()
-	c := newCluster(t, dp, remote.Options{}.WithTimes(3*time.Second, 0)) // a busy machine may answer a ping late
-	resp, err := open(t.Context(), c, "/api/v1/pods?watch=true&start=1")
+	dp.Spec.KubernetesCluster.Credentials.APIServerURL += "/a/../b/"
+	c := newCluster(t, dp, remote.Options{HeaderTimeout: 300 * time.Millisecond, StallTimeout: 400 * time.Millisecond})
+	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 	require.NoError(t, err)
-	defer resp.Body.Close()
-	assert.Equal(t, 2, resp.ProtoMajor)
-	swallow.Store(true)
-	result := make(chan error, 1)
-	go func() {
-		_, err := io.ReadAll(resp.Body)
-		result <- err
-	}()
-	err = testserver.Receive(t, result)
-	require.Error(t, err, "the watch must not hang")
-	assertClassified(t, remote.ReachabilityTimeout, err)
+	err = client.CoreV1().RESTClient().Get().Resource("pods").Param("watch", "true").Do(t.Context()).Error()
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.ErrorContains(t, err, "no response headers within 300ms")
+}
+
+func TestInformersThroughTheGatewayOfASlowAPIServer(t *testing.T) {
+	t.Parallel()
+	prod := dataplanetest.ClusterDataPlane("prod").AsDataPlane()
+	t.Run("on a Cluster", func(t *testing.T) {
+		t.Parallel()
+		testSlowAPIServer(t, func(gateway *rest.Config) (*rest.Config, *http.Client) {
+			cluster, err := remote.NewCluster(prod, remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
+			require.NoError(t, err)
+			t.Cleanup(cluster.Close)
+			return cluster.Config(), cluster.HTTPClient()
+		})
+	})
+	t.Run("on a rest.Config", func(t *testing.T) {
+		t.Parallel()
+		testSlowAPIServer(t, func(gateway *rest.Config) (*rest.Config, *http.Client) {
+			config, err := helpers.GatewayConfigFor(prod, gateway)
+			require.NoError(t, err)
+			client, err := rest.HTTPClientFor(config)
+			require.NoError(t, err)
+			return config, client
+		})
+	})
+}
+
+// An API server may take longer than a watch lasts to list, and to begin a watch.
+func testSlowAPIServer(t *testing.T, connect func(gateway *rest.Config) (*rest.Config, *http.Client)) {
+	t.Helper()
+	const objects = 20_000
+	var list bytes.Buffer
+	list.WriteString(`{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[`)
+	for i := range objects {
+		fmt.Fprintf(&list, `{"metadata":{"name":"a%d","namespace":"x","resourceVersion":"1"}},`, i)
+	}
+	list.WriteString(`{"metadata":{"name":"last","namespace":"x","resourceVersion":"1"}}]}`)
+	var lists, watches atomic.Int32
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Query().Get("watch") == "" {
+			lists.Add(1)
+			pause(r, 6*time.Second)
+			_, _ = w.Write(list.Bytes())
+			return
+		}
+		// The event comes late in the second watch.
+		if watches.Add(1) == 2 {
+			pause(r, 4*time.Second)
+			_, _ = io.WriteString(w, `{"type":"MODIFIED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"last","namespace":"x","resourceVersion":"2"}}}`)
+			return
+		}
+		pause(r, 2*time.Second)
+	}))
+	config, httpClient := connect(gateway.Config())
+	config.ContentType = "application/json"
+	client, err := kubernetes.NewForConfigAndClient(config, httpClient)
+	require.NoError(t, err)
+	factory := informers.NewSharedInformerFactory(client, 0)
+	informer := factory.Core().V1().ConfigMaps().Informer()
+	t.Cleanup(factory.Shutdown)
+	stop := make(chan struct{})
+	t.Cleanup(func() { close(stop) })
+	factory.Start(stop)
+	require.Eventually(t, informer.HasSynced, time.Minute, 10*time.Millisecond)
+	assert.Len(t, informer.GetStore().ListKeys(), objects+1)
+	require.Eventually(t, func() bool {
+		last, _, err := informer.GetStore().GetByKey("x/last")
+		return err == nil && last.(*corev1.ConfigMap).ResourceVersion == "2"
+	}, time.Minute, 10*time.Millisecond)
+	assert.Equal(t, int32(1), lists.Load())
+}
+
+// pause is the time that an API server takes.
+func pause(r *http.Request, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-r.Context().Done():
+	}
 }

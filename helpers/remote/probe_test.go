@@ -7,15 +7,16 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -24,22 +25,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
-	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
-
-func assertClassified(t testing.TB, want remote.Reachability, err error) {
-	t.Helper()
-	assert.Equal(t, want, remote.Classify(err), "%v", err)
-}
 
 func TestProbe(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -89,27 +81,6 @@ func TestProbe(t *testing.T) {
 			}
 		})
 	}
-}
-
-// listen accepts connections and gives each to serve, or to nobody.
-func listen(t *testing.T, serve func(net.Conn)) net.Listener {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
-	if serve == nil { // the kernel accepts
-		return listener
-	}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go serve(conn)
-		}
-	}()
-	return listener
 }
 
 func TestProbeTellsWhatIsInTheWay(t *testing.T) {
@@ -256,90 +227,115 @@ func TestARevokedCertificateIsReplaced(t *testing.T) {
 	require.NoError(t, c.Probe(t.Context()))
 }
 
-func TestTheCallersContextStaysTheCallers(t *testing.T) {
-	arrived := make(chan struct{})
-	server := testserver.New(t, func(_ http.ResponseWriter, r *http.Request) {
-		close(arrived)
-		<-r.Context().Done()
-	})
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		<-arrived
-		cancel()
-	}()
-	_, err := get(ctx, c, "/")
-	require.ErrorIs(t, err, context.Canceled)
-	require.NotErrorIs(t, err, remote.ErrClosed)
-	assertClassified(t, remote.ReachabilityUnknown, err)
+// resolve gives every name these addresses until the test ends.
+func resolve(t *testing.T, addresses ...string) {
+	t.Helper()
+	usual := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = usual })
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go func() {
+			defer server.Close()
+			length := make([]byte, 2)
+			if _, err := io.ReadFull(server, length); err != nil {
+				return
+			}
+			query := make([]byte, binary.BigEndian.Uint16(length))
+			if _, err := io.ReadFull(server, query); err != nil {
+				return
+			}
+			end := 12 // of the question: the name, its type and its class
+			for query[end] != 0 {
+				end += 1 + int(query[end])
+			}
+			end += 5
+			answer := append([]byte{0, 0, query[0], query[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, query[12:end]...)
+			if query[end-3] == 1 { // IPv4
+				answer[9] = byte(len(addresses))
+				for _, address := range addresses {
+					answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
+					answer = append(answer, netip.MustParseAddr(address).AsSlice()...)
+				}
+			}
+			binary.BigEndian.PutUint16(answer, uint16(len(answer)-2))
+			_, _ = server.Write(answer)
+		}()
+		return client, nil
+	}}
 }
 
-// Whether a Cluster is refused, or one that exists gets a DataPlane that can't be used, the
-// answer is the same.
-func TestInvalidCredentialsAreClassified(t *testing.T) {
-	for name, spoil := range map[string]func(*v1alpha1.APIServerCredentials){
-		"no credentials":  func(c *v1alpha1.APIServerCredentials) { *c = v1alpha1.APIServerCredentials{} },
-		"no API server":   func(c *v1alpha1.APIServerCredentials) { c.APIServerURL = "" },
-		"http":            func(c *v1alpha1.APIServerCredentials) { c.APIServerURL = "http://127.0.0.1" },
-		"no CA":           func(c *v1alpha1.APIServerCredentials) { c.CACert = "" },
-		"no PEM":          func(c *v1alpha1.APIServerCredentials) { c.CACert = "Y2E=" },
-		"another's key":   func(c *v1alpha1.APIServerCredentials) { c.ClientKey = pki.Encode(pki.PKCS8(pki.ECDSAKey())) },
-		"secrets dropped": func(c *v1alpha1.APIServerCredentials) { c.ClientKey = v1alpha1.Redacted },
+func TestProbeReachesTheThirdAddressOfAName(t *testing.T) {
+	resolve(t, "127.0.0.2", "127.0.0.3", "127.0.0.1")
+	server := testserver.New(t, testserver.WhoAmI)
+	dp := server.DataPlane("prod", "alice")
+	creds := &dp.Spec.KubernetesCluster.Credentials
+	creds.APIServerURL = strings.Replace(creds.APIServerURL, "127.0.0.1", "api.example.org", 1)
+	options := editConfig(func(config *rest.Config) { config.ServerName = "kubernetes.default.svc" })
+	options.DialControl = func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+		if strings.HasPrefix(address, "127.0.0.1:") {
+			return nil
+		}
+		<-ctx.Done() // as long as an address that doesn't answer would take
+		return ctx.Err()
+	}
+	require.NoError(t, newCluster(t, dp, options).Probe(t.Context()))
+}
+
+func TestProbeTakesAnyDialTimeout(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	for _, limit := range []time.Duration{-1, time.Minute, math.MaxInt64} {
+		require.NoError(t, newCluster(t, server.DataPlane("prod", "alice"), remote.Options{DialTimeout: limit}).Probe(t.Context()))
+	}
+}
+
+func TestOnlyAProbeIsTriedAgainWhenItsReusedConnectionIsCut(t *testing.T) {
+	for name, request := range map[string]struct {
+		do   func(*remote.Cluster) error
+		want remote.Reachability
+		sent int32 // after the first request
+	}{
+		"Probe": {
+			do: func(c *remote.Cluster) error { return c.Probe(t.Context()) }, want: remote.ReachabilityReachable, sent: 2,
+		},
+		"another request": {
+			do: func(c *remote.Cluster) error { _, err := get(t.Context(), c, "/"); return err }, want: remote.ReachabilityRefused, sent: 1,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dp := dataplanetest.DataPlane("default", "prod")
-			c := newCluster(t, dp, remote.Options{})
-			spoil(&dp.Spec.KubernetesCluster.Credentials)
-			_, err := remote.NewCluster(dp, remote.Options{})
-			assertClassified(t, remote.ReachabilityInvalidCredentials, err)
-			assertClassified(t, remote.ReachabilityInvalidCredentials, c.Update(dp))
-			assertClassified(t, remote.ReachabilityInvalidCredentials, c.Probe(t.Context()))
-			_, err = get(t.Context(), c, "/")
-			assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+			var server *testserver.Server
+			var sent atomic.Int32
+			server = testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+				if sent.Add(1) == 2 {
+					go server.CutConnections()
+					<-r.Context().Done()
+				}
+				testserver.WhoAmI(w, r)
+			})
+			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+			require.NoError(t, c.Probe(t.Context()))
+			assertClassified(t, request.want, request.do(c))
+			assert.Equal(t, 1+request.sent, sent.Load())
 		})
 	}
 }
 
-func TestClassify(t *testing.T) {
-	resource := schema.GroupResource{Resource: "configmaps"}
-	for want, errs := range map[remote.Reachability][]error{
-		remote.ReachabilityReachable: {
-			nil, apierrors.NewNotFound(resource, "x"), apierrors.NewConflict(resource, "x", nil),
-			apierrors.NewTooManyRequests("slow down", 1), apierrors.NewBadRequest("bad"),
-		},
-		remote.ReachabilityUnauthorized: {apierrors.NewUnauthorized("who")},
-		remote.ReachabilityForbidden:    {apierrors.NewForbidden(resource, "x", nil)},
-		remote.ReachabilityNotReady: {
-			apierrors.NewServiceUnavailable("starting"), apierrors.NewInternalError(errors.New("oops")),
-		},
-		remote.ReachabilityTimeout: {
-			context.DeadlineExceeded, apierrors.NewTimeoutError("slow", 1), os.ErrDeadlineExceeded,
-		},
-		remote.ReachabilityClosed:     {remote.ErrClosed},
-		remote.ReachabilityRedirected: {&apierrors.StatusError{ErrStatus: metav1.Status{Code: 302}}},
-		remote.ReachabilityRefused: {
-			errors.New("http2: server sent GOAWAY and closed the connection"),
-			errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"),
-			syscall.ECONNREFUSED, syscall.ECONNRESET, io.ErrUnexpectedEOF, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH},
-			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)},
-			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)},
-			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EINVAL)},
-		},
-		remote.ReachabilityDNSFailure: {&net.DNSError{IsTimeout: true}},
-		remote.ReachabilityTLSFailure: {
-			x509.HostnameError{}, x509.UnknownAuthorityError{}, x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign},
-		},
-		remote.ReachabilityUnknown: {
-			context.Canceled, errors.New("else"), remote.ErrRotated,
-			&os.PathError{Op: "open", Path: "token", Err: syscall.EACCES},
-			&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)},
-		},
-	} {
-		for _, err := range errs {
-			assertClassified(t, want, err)
-			if err != nil {
-				assertClassified(t, want, fmt.Errorf("wrapped: %w", &url.Error{Op: "Get", Err: err}))
-			}
-		}
-	}
+func TestAProbeWhoseNewConnectionIsCutIsNotTriedAgain(t *testing.T) {
+	var accepted atomic.Int32
+	cutting := listen(t, func(conn net.Conn) {
+		accepted.Add(1)
+		_, _ = conn.Read(make([]byte, 1))
+		_ = conn.Close()
+	})
+	dp := dataplanetest.DataPlane("default", "prod")
+	dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + cutting.Addr().String()
+	assertClassified(t, remote.ReachabilityRefused, newCluster(t, dp, remote.Options{}).Probe(t.Context()))
+	assert.EqualValues(t, 1, accepted.Load())
+}
+
+func TestProbeShowsTheMessageOfAStatusOnly(t *testing.T) {
+	server := testserver.New(t, dataplanetest.Status(http.StatusServiceUnavailable).ServeHTTP)
+	err := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{}).Probe(t.Context())
+	assertClassified(t, remote.ReachabilityNotReady, err)
+	assert.ErrorContains(t, err, "the API server answers 503: ")
+	assert.NotContains(t, err.Error(), "{")
 }

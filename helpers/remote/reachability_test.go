@@ -4,25 +4,81 @@
 package remote_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
+
+func TestClassify(t *testing.T) {
+	resource := schema.GroupResource{Resource: "configmaps"}
+	for want, errs := range map[remote.Reachability][]error{
+		remote.ReachabilityReachable: {
+			nil, apierrors.NewNotFound(resource, "x"), apierrors.NewConflict(resource, "x", nil),
+			apierrors.NewTooManyRequests("slow down", 1), apierrors.NewBadRequest("bad"),
+		},
+		remote.ReachabilityUnauthorized: {apierrors.NewUnauthorized("who")},
+		remote.ReachabilityForbidden:    {apierrors.NewForbidden(resource, "x", nil)},
+		remote.ReachabilityNotReady: {
+			apierrors.NewServiceUnavailable("starting"), apierrors.NewInternalError(errors.New("oops")),
+		},
+		remote.ReachabilityTimeout: {
+			context.DeadlineExceeded, apierrors.NewTimeoutError("slow", 1), os.ErrDeadlineExceeded,
+		},
+		remote.ReachabilityClosed:     {remote.ErrClosed},
+		remote.ReachabilityRedirected: {&apierrors.StatusError{ErrStatus: metav1.Status{Code: 302}}},
+		remote.ReachabilityRefused: {
+			errors.New("http2: server sent GOAWAY and closed the connection"),
+			errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"),
+			syscall.ECONNREFUSED, syscall.ECONNRESET, io.ErrUnexpectedEOF, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH},
+			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)},
+			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)},
+			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EINVAL)},
+		},
+		remote.ReachabilityDNSFailure: {&net.DNSError{IsTimeout: true}},
+		remote.ReachabilityTLSFailure: {
+			x509.HostnameError{}, x509.UnknownAuthorityError{}, x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign},
+		},
+		remote.ReachabilityUnknown: {
+			context.Canceled, errors.New("else"), remote.ErrRotated,
+			&os.PathError{Op: "open", Path: "token", Err: syscall.EACCES},
+			&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)},
+		},
+	} {
+		for _, err := range errs {
+			assertClassified(t, want, err)
+			if err != nil {
+				assertClassified(t, want, fmt.Errorf("wrapped: %w", &url.Error{Op: "Get", Err: err}))
+			}
+		}
+	}
+}
 
 func TestTLSErrorsOfThisSideAreTLSFailures(t *testing.T) {
 	authority, key := pki.New(), pki.ECDSAKey()
@@ -73,6 +129,32 @@ func TestCredentialsOfConfigForThatCannotBeUsedAreInvalidCredentials(t *testing.
 	assertClassified(t, remote.ReachabilityInvalidCredentials, err)
 }
 
+// Whether a Cluster is refused, or one that exists gets a DataPlane that can't be used, the
+// answer is the same.
+func TestInvalidCredentialsAreClassified(t *testing.T) {
+	for name, spoil := range map[string]func(*v1alpha1.APIServerCredentials){
+		"no credentials":  func(c *v1alpha1.APIServerCredentials) { *c = v1alpha1.APIServerCredentials{} },
+		"no API server":   func(c *v1alpha1.APIServerCredentials) { c.APIServerURL = "" },
+		"http":            func(c *v1alpha1.APIServerCredentials) { c.APIServerURL = "http://127.0.0.1" },
+		"no CA":           func(c *v1alpha1.APIServerCredentials) { c.CACert = "" },
+		"no PEM":          func(c *v1alpha1.APIServerCredentials) { c.CACert = "Y2E=" },
+		"another's key":   func(c *v1alpha1.APIServerCredentials) { c.ClientKey = pki.Encode(pki.PKCS8(pki.ECDSAKey())) },
+		"secrets dropped": func(c *v1alpha1.APIServerCredentials) { c.ClientKey = v1alpha1.Redacted },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp := dataplanetest.DataPlane("default", "prod")
+			c := newCluster(t, dp, remote.Options{})
+			spoil(&dp.Spec.KubernetesCluster.Credentials)
+			_, err := remote.NewCluster(dp, remote.Options{})
+			assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+			assertClassified(t, remote.ReachabilityInvalidCredentials, c.Update(dp))
+			assertClassified(t, remote.ReachabilityInvalidCredentials, c.Probe(t.Context()))
+			_, err = get(t.Context(), c, "/")
+			assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+		})
+	}
+}
+
 func TestDiscoveryThatFailsInPartIsClassifiedByItsWorstGroup(t *testing.T) {
 	for name, test := range map[string]struct {
 		groups map[string]int
@@ -116,6 +198,88 @@ func TestDiscoveryThatFailsInPartIsClassifiedByItsWorstGroup(t *testing.T) {
 			_, _, err = client.ServerGroupsAndResources()
 			require.ErrorIs(t, err, &discovery.ErrGroupDiscoveryFailed{})
 			assertClassified(t, test.want, err)
+		})
+	}
+}
+
+// Whatever a request meets, Probe says the same, so that it is never nil where others fail.
+func TestReachabilityThroughTheGateway(t *testing.T) {
+	prod := dataplanetest.ClusterDataPlane("prod").AsDataPlane()
+	server := dataplanetest.NewServer(nil)
+	t.Cleanup(server.Close)
+	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("agent")))
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		prepare func(*dataplanetest.Gateway)
+		edit    func(*rest.Config)
+		want    remote.Reachability
+		says    string
+	}{
+		"an agent":    {want: remote.ReachabilityReachable},
+		"no agent":    {prepare: func(g *dataplanetest.Gateway) { g.Disconnect("prod") }, want: remote.ReachabilityNoAgent, says: "no agents found"},
+		"a wrong one": {prepare: func(g *dataplanetest.Gateway) { g.Refuse(prod) }, want: remote.ReachabilityNoAgent, says: "not authorized"},
+		"an agent that hangs": {
+			prepare: func(g *dataplanetest.Gateway) {
+				g.SetTimeout(time.Millisecond)
+				g.Connect("prod", dataplanetest.Hang())
+			},
+			want: remote.ReachabilityTimeout, says: "did not answer in time",
+		},
+		"an API server that is gone": {
+			prepare: func(g *dataplanetest.Gateway) {
+				g.Connect("prod", dataplanetest.Agent(&rest.Config{Host: "http://127.0.0.1:1"}))
+			},
+			want: remote.ReachabilityNotReady, says: "can't reach its API server",
+		},
+		"a wrong port": {edit: func(c *rest.Config) { c.Host += "/elsewhere" }, want: remote.ReachabilityNotReady, says: "8444"},
+		"an API server that forbids": {
+			prepare: func(g *dataplanetest.Gateway) { g.Connect("prod", dataplanetest.Status(http.StatusForbidden)) },
+			want:    remote.ReachabilityForbidden,
+		},
+		"an API server that is not ready": {
+			prepare: func(g *dataplanetest.Gateway) { g.Connect("prod", dataplanetest.Status(http.StatusServiceUnavailable)) },
+			want:    remote.ReachabilityNotReady, says: "the API server answers 503",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gateway := dataplanetest.NewGateway()
+			defer gateway.Close()
+			gateway.Connect("prod", dataplanetest.Agent(config))
+			if test.prepare != nil {
+				test.prepare(gateway)
+			}
+			through := gateway.Config()
+			if test.edit != nil {
+				test.edit(through)
+			}
+			cluster, err := remote.NewCluster(prod, remote.Options{ConfigFor: helpers.ConfigFor(through)})
+			require.NoError(t, err)
+			defer cluster.Close()
+
+			client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+			require.NoError(t, err)
+			_, err = client.CoreV1().Namespaces().Get(t.Context(), "default", metav1.GetOptions{})
+			assert.Equal(t, test.want, remote.Classify(err), "%v", err)
+			if test.want != remote.ReachabilityReachable { // where the server has no namespace
+				assert.False(t, apierrors.IsNotFound(err))
+				_, err = client.Discovery().ServerVersion()
+				assert.Equal(t, test.want, remote.Classify(err), "%v", err)
+			}
+
+			err = cluster.Probe(t.Context())
+			if test.want == remote.ReachabilityForbidden {
+				assert.NoError(t, err, "Probe takes it for an answer")
+				return
+			}
+			assert.Equal(t, test.want, remote.Classify(err), "%v", err)
+			if test.says == "" {
+				return
+			}
+			assert.ErrorContains(t, err, "data plane prod: ")
+			assert.ErrorContains(t, err, test.says)
+			if test.want != remote.ReachabilityNotReady || test.edit != nil {
+				assert.NotContains(t, err.Error(), "the API server answers", "the gateway did")
+			}
 		})
 	}
 }

@@ -4,8 +4,12 @@
 package remote_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,16 +18,19 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
-
-const never = time.Hour
 
 // tokens is a Secret from which ConfigFor reads a token.
 type tokens struct {
@@ -110,9 +117,12 @@ func TestCredentialsFromElsewhere(t *testing.T) {
 		c, secret, api, _ := newPlane(t, never, time.Nanosecond)
 		secret.set("new", nil)
 		api.token.Store("new")
-		assert.Equal(t, http.StatusUnauthorized, post(t, c))
-		assert.Equal(t, int32(1), api.requests.Load())
-		assert.Equal(t, http.StatusOK, post(t, c))
+		for _, want := range []string{"", "alice"} {
+			user, err := send(c, http.MethodPost, "/", strings.NewReader("text"))
+			require.NoError(t, err)
+			assert.Equal(t, want, user)
+			assert.Equal(t, int32(1), api.requests.Swap(0))
+		}
 	})
 
 	t.Run("the same ones are not sent again", func(t *testing.T) {
@@ -180,13 +190,156 @@ func TestCredentialsFromElsewhere(t *testing.T) {
 	})
 }
 
-// post returns the status of a write.
-func post(t *testing.T, c *remote.Cluster) int {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.Config().Host+"/", strings.NewReader("text"))
+func TestReadsThatAreRefusedTogetherAskOnce(t *testing.T) {
+	const reads = 10
+	api, arrived, release := &accepts{}, make(chan struct{}, reads), make(chan struct{})
+	api.token.Store("new")
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer old" {
+			arrived <- struct{}{}
+			<-release
+		}
+		api.serve(w, r)
+	})
+	secret := &tokens{token: "old"}
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		if secret.count() > 0 {
+			time.Sleep(50 * time.Millisecond) // the other reads are refused within this
+		}
+		return secret.configFor(dp)
+	}}.WithAsking(never, never))
+	secret.set("new", nil)
+	results := make(chan error, reads)
+	for range reads {
+		go func() {
+			_, err := get(t.Context(), c, "/")
+			results <- err
+		}()
+	}
+	for range reads {
+		testserver.Receive(t, arrived)
+	}
+	close(release)
+	for range reads {
+		require.NoError(t, testserver.Receive(t, results))
+	}
+	assert.Equal(t, 2, secret.count())
+}
+
+func TestEachRefusalHasTheErrorOfConfigFor(t *testing.T) {
+	server := testserver.New(t, unauthorized)
+	c := newCluster(t, server.DataPlane("prod", "alice"), afterNewCluster(errors.New("no such Secret"), func(*rest.Config) {}))
+	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 	require.NoError(t, err)
-	resp, err := c.HTTPClient().Do(req)
+	for range 2 { // which ask ConfigFor once
+		_, err = client.CoreV1().Pods("x").Get(t.Context(), "a", metav1.GetOptions{})
+		require.True(t, apierrors.IsUnauthorized(err), "%v", err)
+		require.EqualError(t, err, "data plane default/prod: Unauthorized; asked for other credentials: no such Secret")
+		err = c.Probe(t.Context())
+		assertClassified(t, remote.ReachabilityUnauthorized, err)
+		require.EqualError(t, err, "data plane default/prod: the API server does not accept the credentials; asked for other credentials: no such Secret")
+	}
+}
+
+func TestTheErrorOfConfigForHidesNoReason(t *testing.T) {
+	noSecret := errors.New("no such Secret")
+	t.Run("an expired certificate", func(t *testing.T) {
+		server := testserver.New(t, testserver.WhoAmI)
+		dp := server.DataPlane("prod", "alice")
+		key := pki.ECDSAKey()
+		creds := &dp.Spec.KubernetesCluster.Credentials
+		creds.ClientCert = pki.Encode(pki.Certificates(pki.New().Issue("alice", key, pki.Expired)))
+		creds.ClientKey = pki.Encode(pki.PKCS8(key))
+		c := newCluster(t, dp, afterNewCluster(noSecret, func(*rest.Config) {}))
+		client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
+		require.NoError(t, err)
+		_, err = client.CoreV1().Pods("x").Get(t.Context(), "a", metav1.GetOptions{})
+		assertClassified(t, remote.ReachabilityCertificateExpired, err)
+		assert.ErrorContains(t, err, "client certificate expired at ")
+		assert.ErrorContains(t, err, ": Unauthorized; asked for other credentials: no such Secret")
+	})
+	t.Run("a server of another authority", func(t *testing.T) {
+		server := testserver.New(t, testserver.WhoAmI)
+		c := newCluster(t, server.DataPlane("prod", "alice"), afterNewCluster(noSecret, func(config *rest.Config) {
+			config.CAData = pki.Certificates(pki.New().Cert)
+		}))
+		_, err := get(t.Context(), c, "/")
+		assertClassified(t, remote.ReachabilityTLSFailure, err)
+		assert.ErrorContains(t, err, "no such Secret")
+	})
+	t.Run("an alert of the server", func(t *testing.T) {
+		server := testserver.New(t, testserver.WhoAmI, func(s *httptest.Server) { s.TLS.MaxVersion = tls.VersionTLS11 })
+		c := newCluster(t, server.DataPlane("prod", "alice"), afterNewCluster(noSecret, func(*rest.Config) {}))
+		_, err := get(t.Context(), c, "/")
+		assertClassified(t, remote.ReachabilityTLSFailure, err)
+		assert.ErrorContains(t, err, "no such Secret")
+	})
+}
+
+// The last refusal's error is of credentials that were replaced since.
+func TestAnErrorOfConfigForIsForgottenWithItsCredentials(t *testing.T) {
+	server := testserver.New(t, unauthorized)
+	secret := &tokens{token: "one"}
+	dp := server.DataPlane("prod", "alice")
+	c := newCluster(t, dp, remote.Options{ConfigFor: secret.configFor}.WithAsking(never, never))
+	secret.set("", errors.New("no such Secret"))
+	body, err := get(t.Context(), c, "/")
+	require.ErrorContains(t, err, "401")
+	require.Contains(t, body, "no such Secret")
+	secret.set("two", nil)
+	require.NoError(t, c.Update(dp))
+	body, err = get(t.Context(), c, "/")
+	require.ErrorContains(t, err, "401")
+	assert.NotContains(t, body, "no such Secret")
+}
+
+func TestAnExecThatIsCutIsNotSentAgain(t *testing.T) {
+	var sent atomic.Int32
+	server := testserver.New(t, func(w http.ResponseWriter, _ *http.Request) {
+		sent.Add(1)
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if assert.NoError(t, err) {
+			_ = conn.Close()
+		}
+	}, func(s *httptest.Server) { s.EnableHTTP2 = false })
+	secret := &tokens{token: "old"}
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{ConfigFor: secret.configFor}.WithAsking(never, time.Nanosecond))
+	secret.set("new", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL()+"/api/v1/namespaces/x/pods/y/exec", nil)
 	require.NoError(t, err)
-	defer resp.Body.Close()
-	return resp.StatusCode
+	req.Header.Set("Upgrade", "websocket")
+	req.Header.Set("Connection", "Upgrade")
+	_, err = c.HTTPClient().Do(req)
+	require.Error(t, err)
+	assert.EqualValues(t, 1, sent.Load())
+}
+
+// cert-manager renews the client certificate in a mounted Secret, while no DataPlane changes.
+func TestRenewedCertificateOfTheGatewayIsPickedUp(t *testing.T) {
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }))
+	files := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(files, name)
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		return path
+	}
+	config := gateway.Config()
+	cluster, err := remote.NewCluster(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{
+		ConfigFor: helpers.ConfigFor(&rest.Config{Host: config.Host, TLSClientConfig: rest.TLSClientConfig{
+			CAFile: write("ca.crt", config.CAData), CertFile: write("tls.crt", config.CertData), KeyFile: write("tls.key", config.KeyData),
+		}}),
+	}.WithAsking(time.Hour, time.Nanosecond))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	for range 10 {
+		_, err := get(t.Context(), cluster, "/version")
+		require.NoError(t, err)
+		gateway.RotateClients()
+		renewed := gateway.Config()
+		write("tls.crt", renewed.CertData)
+		write("tls.key", renewed.KeyData)
+		gateway.CutConnections()
+	}
 }

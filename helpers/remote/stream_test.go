@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,10 +16,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
@@ -177,49 +178,63 @@ func TestAConnectionThatIsUpgradedWhileTheClusterCloses(t *testing.T) {
 	}
 }
 
-func TestRedirectsAreRefused(t *testing.T) {
-	elsewhere := testserver.New(t, testserver.WhoAmI)
-	for _, code := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
-		for _, target := range []string{elsewhere.URL(), strings.Replace(elsewhere.URL(), "https:", "http:", 1)} {
-			server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
-				http.Redirect(w, r, target+"/login?token=hunter2", code)
-			})
-			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
-			client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
-			require.NoError(t, err)
-			configMaps := client.CoreV1().ConfigMaps("x")
-			for _, request := range []func(ctx context.Context) error{
-				c.Probe,
-				func(ctx context.Context) error {
-					_, err := configMaps.Create(ctx, &corev1.ConfigMap{}, metav1.CreateOptions{})
-					return err
-				},
-				func(ctx context.Context) error {
-					_, err := configMaps.Watch(ctx, metav1.ListOptions{})
-					return err
-				},
-				func(ctx context.Context) error {
-					_, err := client.CoreV1().Pods("x").GetLogs("y", &corev1.PodLogOptions{Follow: true}).Stream(ctx)
-					return err
-				},
-			} {
-				err := request(t.Context())
-				assertClassified(t, remote.ReachabilityRedirected, err)
-				assert.NotContains(t, err.Error(), "hunter2", "what the server wants shown is not")
-			}
-		}
-	}
-	assert.Zero(t, elsewhere.Accepted())
+// dialStream dials as a SPDY client does whose UpgradeTransport is that of the Cluster.
+func dialStream(t testing.TB, c *remote.Cluster, server *testserver.Server) (net.Conn, error) {
+	t.Helper()
+	dial, err := utilnet.DialerFor(c.HTTPClient().Transport)
+	require.NoError(t, err)
+	require.NotNil(t, dial, "a client would dial in its own way")
+	return dial(t.Context(), "tcp", strings.TrimPrefix(server.URL(), "https://"))
 }
 
-func TestAProxiedServiceMayRedirectItsClient(t *testing.T) {
-	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, "/login", http.StatusFound)
-	})
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
-	resp, err := open(t.Context(), c, "/api/v1/namespaces/x/services/y/proxy/")
+func TestStreamsOverUpgradeTransportHeedDialControl(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{DialControl: denyAddress})
+	_, err := dialStream(t, c, server)
+	require.ErrorContains(t, err, "address is not allowed")
+	require.ErrorIs(t, c.Update(&v1alpha1.DataPlane{ObjectMeta: server.DataPlane("prod", "alice").ObjectMeta}), helpers.ErrNoCredentials)
+	_, err = dialStream(t, c, server)
+	require.ErrorIs(t, err, helpers.ErrNoCredentials)
+	c.Close()
+	_, err = dialStream(t, c, server)
+	require.ErrorIs(t, err, remote.ErrClosed)
+	assert.Zero(t, server.Accepted())
+}
+
+func TestStreamsOverUpgradeTransportEndWithTheClusterOrAfterTheGrace(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		grace time.Duration
+		end   func(*remote.Cluster, *v1alpha1.DataPlane) error
+		after time.Duration
+	}{
+		"Close":      {time.Hour, func(c *remote.Cluster, _ *v1alpha1.DataPlane) error { c.Close(); return nil }, 0},
+		"a rotation": {time.Second, (*remote.Cluster).Update, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testserver.New(t, testserver.WhoAmI)
+			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: test.grace})
+			conn, err := dialStream(t, c, server)
+			require.NoError(t, err)
+			began := time.Now()
+			require.NoError(t, test.end(c, server.DataPlane("prod", "bob")))
+			_, err = conn.Read(make([]byte, 1))
+			require.Error(t, err)
+			require.NotErrorIs(t, err, io.EOF)
+			assert.GreaterOrEqual(t, time.Since(began), test.after)
+			_ = conn.Close()
+			server.RequireNoConnections()
+		})
+	}
+}
+
+func TestAStreamOverUpgradeTransportThatIsClosedFreesItsSession(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Hour})
+	conn, err := dialStream(t, c, server)
 	require.NoError(t, err)
-	defer resp.Body.Close()
-	assert.Equal(t, http.StatusFound, resp.StatusCode)
-	assert.True(t, strings.HasSuffix(resp.Header.Get("Location"), "/login"))
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	require.NoError(t, conn.Close())
+	server.RequireNoConnections()
 }

@@ -7,16 +7,14 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
-	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -27,64 +25,69 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// resolve gives every name these addresses until the test ends.
-func resolve(t *testing.T, addresses ...string) {
+// connectProxy is an HTTP proxy that answers with a status, or connects.
+func connectProxy(t *testing.T, status int) (proxy *url.URL, used *atomic.Int32) {
 	t.Helper()
-	usual := net.DefaultResolver
-	t.Cleanup(func() { net.DefaultResolver = usual })
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		client, server := net.Pipe()
-		go func() {
-			defer server.Close()
-			length := make([]byte, 2)
-			if _, err := io.ReadFull(server, length); err != nil {
-				return
-			}
-			query := make([]byte, binary.BigEndian.Uint16(length))
-			if _, err := io.ReadFull(server, query); err != nil {
-				return
-			}
-			end := 12 // of the question: the name, its type and its class
-			for query[end] != 0 {
-				end += 1 + int(query[end])
-			}
-			end += 5
-			answer := append([]byte{0, 0, query[0], query[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, query[12:end]...)
-			if query[end-3] == 1 { // IPv4
-				answer[9] = byte(len(addresses))
-				for _, address := range addresses {
-					answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
-					answer = append(answer, netip.MustParseAddr(address).AsSlice()...)
-				}
-			}
-			binary.BigEndian.PutUint16(answer, uint16(len(answer)-2))
-			_, _ = server.Write(answer)
-		}()
-		return client, nil
-	}}
-}
-
-func TestProbeReachesTheThirdAddressOfAName(t *testing.T) {
-	resolve(t, "127.0.0.2", "127.0.0.3", "127.0.0.1")
-	server := testserver.New(t, testserver.WhoAmI)
-	dp := server.DataPlane("prod", "alice")
-	creds := &dp.Spec.KubernetesCluster.Credentials
-	creds.APIServerURL = strings.Replace(creds.APIServerURL, "127.0.0.1", "api.example.org", 1)
-	options := editConfig(func(config *rest.Config) { config.ServerName = "kubernetes.default.svc" })
-	options.DialControl = func(ctx context.Context, _, address string, _ syscall.RawConn) error {
-		if strings.HasPrefix(address, "127.0.0.1:") {
-			return nil
+	used = &atomic.Int32{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		used.Add(1)
+		if status != http.StatusOK {
+			w.WriteHeader(status)
+			return
 		}
-		<-ctx.Done() // as long as an address that doesn't answer would take
-		return ctx.Err()
-	}
-	require.NoError(t, newCluster(t, dp, options).Probe(t.Context()))
+		out, err := (&net.Dialer{}).DialContext(r.Context(), "tcp", r.Host)
+		if !assert.NoError(t, err) {
+			return
+		}
+		in, buffered, err := w.(http.Hijacker).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		_, _ = io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() {
+			_, _ = io.Copy(out, buffered)
+			_ = out.Close()
+		}()
+		_, _ = io.Copy(in, out)
+		_ = in.Close()
+	}))
+	t.Cleanup(server.Close)
+	proxy, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	return proxy, used
 }
 
-func TestProbeTakesAnyDialTimeout(t *testing.T) {
+func TestAProxyIsUsedAndCanBeChanged(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
-	for _, limit := range []time.Duration{-1, time.Minute, math.MaxInt64} {
-		require.NoError(t, newCluster(t, server.DataPlane("prod", "alice"), remote.Options{DialTimeout: limit}).Probe(t.Context()))
+	first, usedFirst := connectProxy(t, http.StatusOK)
+	second, usedSecond := connectProxy(t, http.StatusOK)
+	proxy := first
+	dp := server.DataPlane("prod", "alice")
+	c := newCluster(t, dp, editConfig(func(config *rest.Config) { config.Proxy = http.ProxyURL(proxy) }))
+	require.NoError(t, c.Probe(t.Context()))
+	require.NoError(t, c.Update(dp), "another function, and the same proxy")
+	require.NoError(t, c.Probe(t.Context()))
+	assert.EqualValues(t, 1, usedFirst.Load())
+	proxy = second
+	require.NoError(t, c.Update(dp))
+	require.NoError(t, c.Probe(t.Context()))
+	assert.EqualValues(t, 1, usedSecond.Load())
+	c.Close()
+	server.RequireNoConnections()
+}
+
+func TestAProxyThatRefusesIsTold(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	for _, status := range []int{http.StatusServiceUnavailable, http.StatusProxyAuthRequired, http.StatusForbidden} {
+		proxy, _ := connectProxy(t, status)
+		proxy.User = url.UserPassword("user", "hunter2")
+		c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
+			config.Proxy = http.ProxyURL(proxy)
+		}))
+		err := c.Probe(t.Context())
+		assertClassified(t, remote.ReachabilityProxyRefused, err)
+		assert.ErrorContains(t, err, http.StatusText(status))
+		assert.NotContains(t, err.Error(), "hunter2")
 	}
 }
 
@@ -173,48 +176,4 @@ func TestAProxyOfAnotherSchemeIsRefusedByName(t *testing.T) {
 	_, err := get(t.Context(), c, "/other")
 	require.ErrorContains(t, err, refused)
 	assert.Zero(t, dialed.Load())
-}
-
-func TestOnlyAProbeIsTriedAgainWhenItsReusedConnectionIsCut(t *testing.T) {
-	for name, request := range map[string]struct {
-		do   func(*remote.Cluster) error
-		want remote.Reachability
-		sent int32 // after the first request
-	}{
-		"Probe": {
-			do: func(c *remote.Cluster) error { return c.Probe(t.Context()) }, want: remote.ReachabilityReachable, sent: 2,
-		},
-		"another request": {
-			do: func(c *remote.Cluster) error { _, err := get(t.Context(), c, "/"); return err }, want: remote.ReachabilityRefused, sent: 1,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var server *testserver.Server
-			var sent atomic.Int32
-			server = testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
-				if sent.Add(1) == 2 {
-					go server.CutConnections()
-					<-r.Context().Done()
-				}
-				testserver.WhoAmI(w, r)
-			})
-			c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
-			require.NoError(t, c.Probe(t.Context()))
-			assertClassified(t, request.want, request.do(c))
-			assert.Equal(t, 1+request.sent, sent.Load())
-		})
-	}
-}
-
-func TestAProbeWhoseNewConnectionIsCutIsNotTriedAgain(t *testing.T) {
-	var accepted atomic.Int32
-	cutting := listen(t, func(conn net.Conn) {
-		accepted.Add(1)
-		_, _ = conn.Read(make([]byte, 1))
-		_ = conn.Close()
-	})
-	dp := dataplanetest.DataPlane("default", "prod")
-	dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + cutting.Addr().String()
-	assertClassified(t, remote.ReachabilityRefused, newCluster(t, dp, remote.Options{}).Probe(t.Context()))
-	assert.EqualValues(t, 1, accepted.Load())
 }

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
@@ -98,4 +101,88 @@ func TestABodyThatOutlastsTheGraceIsToldWhyThroughAnyWrapper(t *testing.T) {
 			require.ErrorIs(t, err, remote.ErrRotated)
 		})
 	}
+}
+
+func TestTheCallersContextStaysTheCallers(t *testing.T) {
+	arrived := make(chan struct{})
+	server := testserver.New(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done()
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-arrived
+		cancel()
+	}()
+	_, err := get(ctx, c, "/")
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotErrorIs(t, err, remote.ErrClosed)
+	assertClassified(t, remote.ReachabilityUnknown, err)
+}
+
+// countBody gives responses another body, as a wrapper that counts bytes does.
+func countBody(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(req)
+		if err == nil {
+			resp.Body = struct{ io.ReadCloser }{resp.Body}
+		}
+		return resp, err
+	})
+}
+
+func TestAResponseWithoutABodyNeedsNoClose(t *testing.T) {
+	for name, test := range map[string]struct {
+		method, path string
+		status       int
+	}{
+		"HEAD":                     {http.MethodHead, "/api/v1/pods", http.StatusOK},
+		"204":                      {http.MethodGet, "/api/v1/pods", http.StatusNoContent},
+		"304":                      {http.MethodGet, "/api/v1/pods", http.StatusNotModified},
+		"length 0":                 {http.MethodDelete, "/api/v1/namespaces/x/pods/y", http.StatusOK},
+		"length 0 of an error":     {http.MethodGet, "/api/v1/pods?watch=true", http.StatusServiceUnavailable},
+		"length 0 through a proxy": {http.MethodPost, "/api/v1/namespaces/x/services/y/proxy/", http.StatusOK},
+	} {
+		for _, http2 := range []bool{true, false} {
+			for _, wrapped := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, http2=%t, wrapped=%t", name, http2, wrapped), func(t *testing.T) {
+					server := testserver.New(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(test.status) },
+						func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+					options := editConfig(func(config *rest.Config) {
+						if wrapped {
+							config.Wrap(countBody)
+						}
+					})
+					options.Grace = time.Hour
+					c := newCluster(t, server.DataPlane("prod", "alice"), options)
+					t.Cleanup(c.Abort)
+					req, err := http.NewRequestWithContext(t.Context(), test.method, server.URL()+test.path, nil)
+					require.NoError(t, err)
+					resp, err := c.HTTPClient().Do(req)
+					require.NoError(t, err)
+					require.Equal(t, test.status, resp.StatusCode)
+					soon(t, c.Close)
+					body, err := io.ReadAll(resp.Body)
+					require.NoError(t, err)
+					require.Empty(t, body)
+				})
+			}
+		}
+	}
+}
+
+// A response that a wrapper makes up often has no ContentLength, which says 0.
+func TestABodyWithoutAContentLengthIsWhole(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
+		config.Wrap(func(http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("made up"))}, nil
+			})
+		})
+	}))
+	body, err := get(t.Context(), c, "/api/v1/pods")
+	require.NoError(t, err)
+	assert.Equal(t, "made up", body)
 }

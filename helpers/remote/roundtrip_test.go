@@ -5,7 +5,6 @@ package remote_test
 
 import (
 	"context"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -20,27 +19,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
-
-func send(c *remote.Cluster, method, path string, body io.Reader) (string, error) {
-	req, err := http.NewRequest(method, c.Config().Host+path, body)
-	if err != nil {
-		return "", err
-	}
-	resp, err := c.HTTPClient().Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	return string(answer), err
-}
 
 // The connection with the first credentials never comes about.
 func TestARequestThatWasNotSentGoesOnWithTheNewCredentials(t *testing.T) {
@@ -175,108 +162,44 @@ func TestARequestThatWasSentIsOnlyRepeatedWhereThatIsSafe(t *testing.T) {
 	}
 }
 
-// dropContext gives requests a context of its own, as a wrapper with a limit may.
-func dropContext(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) { return next.RoundTrip(r.Clone(context.Background())) })
-}
-
-// The wrapper drops the end of the request, so that only net/http itself can hold it back.
-func TestARequestWhoseEndAWrapperDropsIsSentOnce(t *testing.T) {
-	type sent struct{ method, token string }
-	arrived := make(chan sent, 10)
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		arrived <- sent{r.Method, r.Header.Get("Authorization")}
-		if r.Header.Get("Authorization") == "Bearer old" {
-			<-r.Context().Done() // the answer is lost
-		}
-	}))
-	server.EnableHTTP2 = true
-	server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 1} // a second request needs a second connection
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	dialed, release := make(chan struct{}, 10), make(chan struct{})
-	token := "old"
-	options := remote.Options{Grace: 500 * time.Millisecond, ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
-		config := &rest.Config{Host: server.URL, BearerToken: token}
-		config.CAData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-		old := token == "old"
-		dials := 0
-		config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			if dials++; old && dials == 2 {
-				dialed <- struct{}{}
-				<-release
-			}
-			return (&net.Dialer{}).DialContext(ctx, network, address)
-		}
-		config.Wrap(dropEnd)
-		return config, nil
-	}}
-	dp := dataplanetest.DataPlane("default", "prod")
-	c := newCluster(t, dp, options)
-	go func() { _, _ = send(c, http.MethodGet, "/", nil) }() // is under way, and keeps the old session
-	require.Equal(t, sent{http.MethodGet, "Bearer old"}, testserver.Receive(t, arrived))
-	done := make(chan error, 1)
-	go func() {
-		_, err := send(c, http.MethodPost, "/", strings.NewReader("once"))
-		done <- err
-	}()
-	testserver.Receive(t, dialed)
-	token = "new"
-	require.NoError(t, c.Update(dp))
-	close(release)
-	assert.Equal(t, sent{http.MethodPost, "Bearer new"}, testserver.Receive(t, arrived), "not by the old token")
-	require.NoError(t, testserver.Receive(t, done))
-	assert.Empty(t, arrived, "and not twice")
-}
-
-// dropEnd keeps the values of a request's context, but not its end.
-func dropEnd(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		return next.RoundTrip(r.WithContext(context.WithoutCancel(r.Context())))
-	})
-}
-
-// net/http sends it again from GetBody, as after a GOAWAY.
-func TestAnUploadThatIsSentAgainIsNotCutWhileBytesFlow(t *testing.T) {
-	const limit, pause, pieces = 2 * time.Second, 300 * time.Millisecond, 10 // longer than the limit in all
+func TestAnAttemptAfterCloseFailsAtOnce(t *testing.T) {
+	t.Parallel()
 	var attempts atomic.Int32
-	received := make(chan string, 1)
-	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/warm" {
-			return
-		}
-		if attempts.Add(1) == 1 {
-			_, _ = io.Copy(io.Discard, r.Body)
-			conn, _, err := w.(http.Hijacker).Hijack()
-			if assert.NoError(t, err) {
-				_ = conn.Close()
-			}
-			return
-		}
-		body, err := io.ReadAll(r.Body)
-		assert.NoError(t, err)
-		received <- string(body)
-	}, func(s *httptest.Server) { s.EnableHTTP2 = false })
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{StallTimeout: limit})
-	_, err := send(c, http.MethodGet, "/warm", nil) // net/http repeats on connections that it has used
+	answered := make(chan struct{}, 10)
+	server := testserver.New(t, func(w http.ResponseWriter, _ *http.Request) {
+		attempts.Add(1)
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		answered <- struct{}{}
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 	require.NoError(t, err)
+	result := make(chan error, 1)
+	go func() {
+		_, err := client.CoreV1().Pods("x").List(context.Background(), metav1.ListOptions{})
+		result <- err
+	}()
+	testserver.Receive(t, answered)
+	c.Close()
+	require.ErrorIs(t, testserver.Receive(t, result), remote.ErrClosed)
+	assert.EqualValues(t, 1, attempts.Load())
+}
 
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL(), strings.NewReader(strings.Repeat("x", pieces)))
-	require.NoError(t, err)
-	req.Header.Set("Idempotency-Key", "1") // so that net/http may
-	req.GetBody = func() (io.ReadCloser, error) {
-		in, out := io.Pipe()
-		go func() {
-			for range pieces {
-				_, _ = io.WriteString(out, "x")
-				time.Sleep(pause)
-			}
-			_ = out.Close()
-		}()
-		return in, nil
+func TestCloseIdleConnectionsForReachesTheTransport(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	client := c.HTTPClient()
+	for _, user := range []string{"alice", "bob"} { // also after a rotation
+		require.NoError(t, c.Update(server.DataPlane("prod", user)))
+		_, err := get(t.Context(), c, "/")
+		require.NoError(t, err, "it is not Close")
+		// Again and again, since a stream stays busy for a moment after its end.
+		require.Eventually(t, func() bool {
+			utilnet.CloseIdleConnectionsFor(client.Transport)
+			return server.Open() == 0
+		}, 10*time.Second, 10*time.Millisecond)
 	}
-	resp, err := c.HTTPClient().Do(req)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	assert.Equal(t, strings.Repeat("x", pieces), testserver.Receive(t, received))
+	c.Close()
+	utilnet.CloseIdleConnectionsFor(client.Transport)
 }

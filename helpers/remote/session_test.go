@@ -1,0 +1,167 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func TestHTTP2CanBeTurnedOff(t *testing.T) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
+	dp := server.DataPlane("prod", "alice")
+	proto, err := get(t.Context(), newCluster(t, dp, remote.Options{}), "/")
+	require.NoError(t, err)
+	assert.Equal(t, "HTTP/2.0", proto)
+	t.Setenv("DISABLE_HTTP2", "1") // as of every Kubernetes client
+	proto, err = get(t.Context(), newCluster(t, dp, remote.Options{}), "/")
+	require.NoError(t, err)
+	assert.Equal(t, "HTTP/1.1", proto)
+}
+
+func TestDialOfConfigForIsUsedAndItsConnectionsAreClosed(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	var dialed atomic.Int32
+	c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
+		config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialed.Add(1)
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		}
+	}))
+	require.NoError(t, c.Probe(t.Context()))
+	assert.EqualValues(t, 1, dialed.Load())
+	c.Close()
+	server.RequireNoConnections()
+}
+
+func TestCloseWhileConnectionsAreMade(t *testing.T) {
+	goroutines := runtime.NumGoroutine()
+	server := testserver.New(t, testserver.WhoAmI)
+	for range 20 {
+		c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: -1})
+		result := make(chan error, 1)
+		go func() {
+			_, err := get(context.Background(), c, "/")
+			result <- err
+		}()
+		c.Close()
+		if err := testserver.Receive(t, result); err != nil {
+			require.ErrorIs(t, err, remote.ErrClosed)
+		}
+	}
+	server.RequireNoConnections()
+	server.Close()
+	testserver.RequireGoroutines(t, goroutines)
+}
+
+// A server that sends its part of the handshake byte by byte.
+func TestASlowHandshakeEndsInTime(t *testing.T) {
+	t.Parallel()
+	listener := listen(t, func(conn net.Conn) {
+		defer conn.Close()
+		for _, b := range append([]byte{22, 3, 3, 0x10, 0}, make([]byte, 4000)...) {
+			if _, err := conn.Write([]byte{b}); err != nil {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
+	dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + listener.Addr().String()
+	_, err := get(t.Context(), newCluster(t, dp, remote.Options{}.WithTimes(0, 100*time.Millisecond)), "/")
+	require.ErrorContains(t, err, "TLS handshake timeout")
+	assertClassified(t, remote.ReachabilityTimeout, err)
+}
+
+func TestABlackHoledConnectionIsFoundOut(t *testing.T) {
+	t.Parallel()
+	server := testserver.New(t, hang)
+	var swallow atomic.Bool
+	pass := func(dst io.WriteCloser, src io.ReadCloser) {
+		defer dst.Close()
+		defer src.Close()
+		buffer := make([]byte, 32<<10)
+		for {
+			n, err := src.Read(buffer)
+			if err != nil {
+				return
+			}
+			if swallow.Load() {
+				continue
+			}
+			if _, err := dst.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+	hole := listen(t, func(in net.Conn) {
+		out, err := net.Dial("tcp", strings.TrimPrefix(server.URL(), "https://"))
+		if !assert.NoError(t, err) {
+			return
+		}
+		go pass(out, in)
+		pass(in, out)
+	})
+	dp := server.DataPlane("prod", "alice")
+	dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + hole.Addr().String()
+	c := newCluster(t, dp, remote.Options{}.WithTimes(3*time.Second, 0)) // a busy machine may answer a ping late
+	resp, err := open(t.Context(), c, "/api/v1/pods?watch=true&start=1")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	assert.Equal(t, 2, resp.ProtoMajor)
+	swallow.Store(true)
+	result := make(chan error, 1)
+	go func() {
+		_, err := io.ReadAll(resp.Body)
+		result <- err
+	}()
+	err = testserver.Receive(t, result)
+	require.Error(t, err, "the watch must not hang")
+	assertClassified(t, remote.ReachabilityTimeout, err)
+}
+
+func TestTheOldKeySignsNothingAfterUpdate(t *testing.T) {
+	// The server holds handshakes up until the credentials are rotated.
+	hold := make(chan struct{})
+	reached := make(chan struct{}, 1)
+	server := testserver.New(t, streams, func(s *httptest.Server) {
+		usual := s.TLS.GetConfigForClient
+		s.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			select {
+			case reached <- struct{}{}:
+			default:
+			}
+			<-hold
+			return usual(hello)
+		}
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	user := make(chan string, 1)
+	go func() {
+		body, err := get(context.Background(), c, "/")
+		assert.NoError(t, err)
+		user <- body
+	}()
+	testserver.Receive(t, reached)
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	close(hold)
+	assert.Equal(t, "bob", testserver.Receive(t, user), "a request that was not sent takes the new credentials")
+}
