@@ -4,7 +4,7 @@
 package remote
 
 import (
-	"bytes"
+	"bufio"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -21,25 +21,23 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
-// checkAnswer refuses answers that no API server gives, and adds to a 401 that the client
-// certificate is not valid now. It leaves alone what a proxied service may answer, but for a
-// long Retry-After.
+// checkAnswer refuses answers that no API server gives, explains a 401, and ends requests whose
+// response has no body. Of the answer of a proxied service, only a long Retry-After is changed.
 func (s *session) checkAnswer(req *http.Request, resp *http.Response, lifetime requestinfo.Lifetime) (*http.Response, error) {
-	var refused *reachabilityError
+	refuse := func(reachability Reachability, why string) (*http.Response, error) {
+		_ = resp.Body.Close()
+		return nil, &reachabilityError{reachability, s.wrap(errors.New(why))}
+	}
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols && req.Header.Get("Upgrade") == "":
-		refused = &reachabilityError{ReachabilityNotReady, errors.New("the server switches protocols without being asked")}
+		return refuse(ReachabilityNotReady, "the server switches protocols without being asked")
 	case lifetime == requestinfo.Stream:
 	case isRedirect(resp):
-		refused = &reachabilityError{ReachabilityRedirected, errors.New("the server redirects, which is not followed")}
+		return refuse(ReachabilityRedirected, "the server redirects, which is not followed")
 	case isPage(resp):
-		refused = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server answers %d with a page of HTML, so it is no API server", resp.StatusCode)}
+		return refuse(ReachabilityNotReady, fmt.Sprintf("the server answers %d with a page of HTML, so it is no API server", resp.StatusCode))
 	case resp.StatusCode == http.StatusUnauthorized:
 		s.explainUnauthorized(req, resp, nil)
-	}
-	if refused != nil {
-		_ = resp.Body.Close()
-		return nil, &reachabilityError{refused.reachability, s.wrap(refused.err)}
 	}
 	capRetryAfter(resp)
 	if err := closeEmptyBody(resp, req.Method); err != nil {
@@ -52,9 +50,8 @@ func isRedirect(resp *http.Response) bool {
 	return resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != ""
 }
 
-// isPage reports HTML of a captive portal, a firewall or a load balancer. client-go takes a
-// page with status 200 for the success of a delete. API servers mark their own few pages,
-// such as those of the profiler, with an Audit-Id.
+// isPage reports HTML of a captive portal, a firewall or a load balancer, which client-go takes
+// for the success of a delete. API servers mark their own few pages with an Audit-Id.
 func isPage(resp *http.Response) bool {
 	return strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), "text/html") && resp.Header.Get("Audit-Id") == ""
 }
@@ -67,7 +64,7 @@ const causeCertificate metav1.CauseType = "ClientCertificateNotValid"
 // credentials. The answer is a Status, so that IsUnauthorized stays true.
 func (s *session) explainUnauthorized(req *http.Request, resp *http.Response, asked error) {
 	fault := s.certificateFault()
-	if s.infoOf(req).Lifetime == requestinfo.Stream || req.Method == http.MethodHead || fault == "" && asked == nil {
+	if requestinfo.Of(req, s.server.Path).Lifetime == requestinfo.Stream || req.Method == http.MethodHead || fault == "" && asked == nil {
 		return
 	}
 	message, details := "Unauthorized", &metav1.StatusDetails{}
@@ -133,16 +130,16 @@ func closeEmptyBody(resp *http.Response, method string) error {
 		return nil
 	default:
 		// A wrapper that makes responses may leave ContentLength at 0: only the body knows.
-		body, first := resp.Body, make([]byte, 1)
-		switch n, err := io.ReadFull(body, first); {
-		case n > 0:
+		body := bufio.NewReaderSize(resp.Body, 16)
+		switch _, err := body.Peek(1); {
+		case err == nil:
 			resp.Body = struct {
 				io.Reader
 				io.Closer
-			}{io.MultiReader(bytes.NewReader(first), body), body}
+			}{body, resp.Body}
 			return nil
 		case err != io.EOF:
-			_ = body.Close()
+			_ = resp.Body.Close()
 			return err
 		}
 	}

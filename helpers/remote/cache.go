@@ -46,13 +46,10 @@ type entry[T any] struct {
 
 // NewCache returns an empty cache.
 //
-// get reads a DataPlane from memory, see [FromLister], and returns a NotFound error for one
-// that is gone. build makes a client of both Config and HTTPClient of a [Cluster]. It may
-// start informers that end with [Cluster.Done]. It must not call the Cache or wait for any
-// answer, since Get waits for build. Neither function may be nil. The options are those of
-// the Clusters.
-//
-// The caller must call Close when done.
+// get reads a DataPlane from memory, see [FromLister], and returns a NotFound error for one that
+// is gone. build makes a client of both Config and HTTPClient of a [Cluster]. It may start
+// informers that end with [Cluster.Done], but must not call the Cache or wait for any answer, since
+// Get waits for build. Neither function may be nil. The caller must call Close when done.
 func NewCache[T any](get func(types.NamespacedName) (*v1alpha1.DataPlane, error), build func(*Cluster) (T, error), options Options) *Cache[T] {
 	return &Cache[T]{get: get, build: build, options: options, entries: map[types.NamespacedName]*entry[T]{}}
 }
@@ -106,12 +103,11 @@ func notFound(key types.NamespacedName) error {
 // client for the same data plane is built. A DataPlane that is being deleted is served as
 // before, since finalizers need its cluster.
 //
-// A NotFound error means that the DataPlane is gone; its client is closed. Other errors of
-// reading it don't concern the client. [Classify] calls all of them Unknown, since they say
-// nothing about the data plane. If the credentials can't be used, Get returns the
-// error of [NewCluster] or [Cluster.Update], and each request of a client from before fails
-// with it; both work again when the credentials can be used. No error of build is kept.
-// After Close, the error is [ErrClosed].
+// A NotFound error means that the DataPlane is gone; its client is closed. Other errors of reading
+// it don't concern the client. [Classify] calls all of them Unknown, since they say nothing about
+// the data plane. If the credentials can't be used, Get returns the error of [NewCluster] or
+// [Cluster.Update], and each request of a client from before fails with it; both work again when
+// the credentials can be used. No error of build is kept. After Close, the error is [ErrClosed].
 func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
 	var none T
 	for {
@@ -166,9 +162,9 @@ func (e *entry[T]) serves(dp *v1alpha1.DataPlane) bool {
 // updateAndUnlock brings a client up to date, and releases the entry's lock, which the caller
 // holds. If there is no client that can be kept, it builds one, provided that it may.
 func (c *Cache[T]) updateAndUnlock(key types.NamespacedName, e *entry[T], mayBuild bool) (T, error) {
-	rotated, locked := false, true
+	rotated, panicked := false, true // in build
 	defer func() {
-		if locked { // build has panicked
+		if panicked {
 			e.updating.Unlock()
 		}
 		if rotated && c.options.OnRotate != nil { // which may call the cache
@@ -179,9 +175,9 @@ func (c *Cache[T]) updateAndUnlock(key types.NamespacedName, e *entry[T], mayBui
 		client, changed, err := c.renew(key, e, mayBuild)
 		rotated = rotated || changed
 		c.mu.Lock()
-		if again := e.changed; !again {
-			e.updating.Unlock()
-			locked = false
+		if !e.changed {
+			e.updating.Unlock() // before a handler can see the lock held and leave
+			panicked = false
 			c.mu.Unlock()
 			return client, err
 		}
@@ -239,9 +235,9 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 		err = &clusterError{key, ErrClosed}
 	}
 	if err != nil {
-		return none, rotated, err
+		client = none
 	}
-	return client, rotated, nil
+	return client, rotated, err
 }
 
 // newClient builds a client. On an error, or a panic of build, its Cluster is closed.
@@ -268,9 +264,7 @@ func (c *Cache[T]) newClient(dp *v1alpha1.DataPlane) (*Cluster, T, error) {
 // remove removes an entry whose lock the caller has.
 func (c *Cache[T]) remove(key types.NamespacedName, e *entry[T]) {
 	c.mu.Lock()
-	if c.entries[key] == e {
-		delete(c.entries, key)
-	}
+	delete(c.entries, key)
 	cluster := e.cluster
 	e.cluster = nil
 	c.mu.Unlock()
@@ -279,10 +273,10 @@ func (c *Cache[T]) remove(key types.NamespacedName, e *entry[T]) {
 	}
 }
 
-// Handler returns a handler for informers of DataPlanes and ClusterDataPlanes. It applies changes to existing
-// clients as soon as the informer sees them: new credentials take effect, and clients of
-// DataPlanes that are gone are closed. Without it, that waits for the next Get of the same
-// data plane. It never builds, nor waits for a build.
+// Handler returns a handler for informers of DataPlanes and ClusterDataPlanes. It applies
+// changes to existing clients at once: new credentials take effect, and clients of DataPlanes
+// that are gone are closed. Without it, that waits for the next Get of the same data plane. It
+// never builds, nor waits for a build.
 func (c *Cache[T]) Handler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc:    c.handle,
@@ -296,7 +290,7 @@ func (c *Cache[T]) handle(obj any) {
 	if err != nil {
 		return
 	}
-	key := types.NamespacedName{Namespace: name.Namespace, Name: name.Name}
+	key := name.AsNamespacedName()
 	c.mu.Lock()
 	e := c.entries[key]
 	locked := e != nil && e.updating.TryLock()

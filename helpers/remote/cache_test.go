@@ -18,7 +18,6 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
@@ -254,7 +253,7 @@ func TestCacheOfBothKinds(t *testing.T) {
 	assert.True(t, apierrors.IsNotFound(err))
 
 	require.NoError(t, namespaced.Add(dataplanetest.DataPlane("default", "prod", server.As("alice"), versioned("1"))))
-	require.NoError(t, cluster.Add(dataplanetest.ClusterDataPlane("prod", func(c *openchoreov1alpha1.ClusterDataPlane) { c.ResourceVersion = "1" })))
+	require.NoError(t, cluster.Add(dataplanetest.ClusterDataPlane("prod", func(c *v1alpha1.ClusterDataPlane) { c.ResourceVersion = "1" })))
 	direct, err := clients.Get(old)
 	require.NoError(t, err)
 	assert.Equal(t, server.URL(), direct.Config().Host)
@@ -270,7 +269,7 @@ func TestCacheOfBothKinds(t *testing.T) {
 		testing.AllocsPerRun(100, func() { _, _ = clients.Get(old) }), "a hit converts nothing")
 
 	// Another object of the name is another data plane.
-	require.NoError(t, cluster.Update(dataplanetest.ClusterDataPlane("prod", func(c *openchoreov1alpha1.ClusterDataPlane) {
+	require.NoError(t, cluster.Update(dataplanetest.ClusterDataPlane("prod", func(c *v1alpha1.ClusterDataPlane) {
 		c.ResourceVersion, c.UID = "2", "another"
 	})))
 	again, err = clients.Get(v1)
@@ -298,8 +297,8 @@ func TestCacheOfOneKindHasNoOther(t *testing.T) {
 	assert.Equal(t, "clusterdataplanes", status.Status().Details.Kind)
 }
 
-func versioned(version string) func(*openchoreov1alpha1.DataPlane) {
-	return func(dp *openchoreov1alpha1.DataPlane) { dp.ResourceVersion = version }
+func versioned(version string) func(*v1alpha1.DataPlane) {
+	return func(dp *v1alpha1.DataPlane) { dp.ResourceVersion = version }
 }
 
 func TestCloseOfACacheClosesAll(t *testing.T) {

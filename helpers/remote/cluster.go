@@ -16,14 +16,25 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
+var (
+	// ErrClosed reports a request through a [Cluster] that is closed, or that was closed while
+	// the request was under way; and a call of a [Cache] that is closed.
+	ErrClosed = errors.New("connection to data plane is closed")
+	// ErrServerChanged reports that a DataPlane names another API server than the one a [Cluster]
+	// was made for: another scheme, host, port or path. Another spelling of the same address, such
+	// as with a slash at the end, is the same server. Make a new Cluster.
+	ErrServerChanged = errors.New("data plane has another API server")
+)
+
 // Cluster is a connection to the cluster of one DataPlane, whose credentials can be
-// replaced while it is in use, and which can be closed. Clients are made of two parts:
+// replaced while it is in use. Clients are made of two parts:
 //
 //	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 //
@@ -61,7 +72,7 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 	if dp == nil {
 		return nil, errors.New("nil data plane")
 	}
-	t := &target{key: keyOf(dp), options: options.withDefaults()}
+	t := &target{key: cache.MetaObjectToName(dp).AsNamespacedName(), options: options.withDefaults()}
 	config, server, err := t.options.acceptedConfig(dp)
 	if err != nil {
 		return nil, t.wrap(err)
@@ -79,23 +90,25 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 }
 
 // Update replaces the credentials of the Cluster with those of dp, which must be the
-// DataPlane that the Cluster was made for, as it is now. It makes no request. If
-// Options.ConfigFor returns the same as before, it does nothing. Functions, such as
-// WrapTransport, can't be compared: new ones take effect when something else changes. Like
-// [NewCluster], it keeps dp.
+// DataPlane that the Cluster was made for, as it is now. Like [NewCluster], it makes no request
+// and keeps dp. If Options.ConfigFor returns the same as before, it does nothing. Functions, such
+// as WrapTransport, can't be compared: new ones take effect when something else changes.
 //
-// From the moment Update returns, new requests use the new credentials, and the old key
-// signs nothing. Requests under way may go on for Options.Grace; those that are left
-// then fail with [ErrRotated]. Watches end within the grace too, and informers resume them
-// without a list. For this, each watch stays open for at least 1.5 s, counted from the end of
-// its initial events if it begins with those: after a shorter one, reflectors list again. The
-// old connections are closed when they are no longer used.
+// From the moment Update returns, new requests use the new credentials, and the old key signs
+// nothing. Requests under way have Options.Grace to end; then they fail with [ErrRotated].
+// Watches end within the grace too, and informers resume them without a list. For this, each
+// watch stays open for at least 1.5 s after its start or its initial events: after a shorter one,
+// reflectors list again. The old connections are closed when they are no longer used.
 //
 // If Update fails, all requests fail with its error until an Update succeeds. The error is
 // [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged] if it
 // has another API server, [ErrClosed] after Close, or one of those of [NewCluster].
 func (c *Cluster) Update(dp *v1alpha1.DataPlane) error {
-	rotated, err := c.update(dp)
+	return c.report(c.update(dp))
+}
+
+// report calls OnRotate after a rotation. The caller holds no lock.
+func (c *Cluster) report(rotated bool, err error) error {
 	if rotated && c.options.OnRotate != nil {
 		c.options.OnRotate(c.key)
 	}
@@ -143,11 +156,12 @@ func (c *Cluster) rotate(config *rest.Config) (rotated bool, err error) {
 // accept returns the configuration for dp, if dp is still what the Cluster is for. The caller
 // holds updating.
 func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-	switch {
-	case dp == nil:
+	if dp == nil {
 		return nil, errors.New("nil data plane")
-	case keyOf(dp) != c.key:
-		return nil, fmt.Errorf("got data plane %s", nameOf(keyOf(dp)))
+	}
+	switch key := cache.MetaObjectToName(dp).AsNamespacedName(); {
+	case key != c.key:
+		return nil, fmt.Errorf("got data plane %s", nameOf(key))
 	case c.uid != "" && dp.UID != "" && c.uid != dp.UID:
 		return nil, helpers.ErrReplaced
 	}
@@ -156,10 +170,6 @@ func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 		err = ErrServerChanged
 	}
 	return config, err
-}
-
-func keyOf(dp *v1alpha1.DataPlane) types.NamespacedName {
-	return types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name}
 }
 
 // replace puts a session, or the reason why there is none, in the place of the current
@@ -201,21 +211,19 @@ func (c *Cluster) use() (*session, error) {
 // Key returns namespace and name of the DataPlane. The namespace of a ClusterDataPlane is "".
 func (c *Cluster) Key() types.NamespacedName { return c.key }
 
-// Config returns a new configuration with the newest credentials, which the caller owns.
-// After an Update that failed, it has the server but no credentials. All configurations of
-// a Cluster share the rate limiter of the first.
+// Config returns a new configuration with the newest credentials, which the caller owns. After an
+// Update that failed, it has the server but no credentials. All configurations of a Cluster share
+// the rate limiter of the first.
 //
-// In a client that is made of Config and HTTPClient, HTTPClient connects and authenticates,
-// and Config has only the settings of requests, such as the rate limiter and the content
-// type. Change all others, such as Impersonate and WrapTransport, in Options.ConfigFor:
-// changing them in the result of Config has no effect.
+// In a client that is made of Config and HTTPClient, HTTPClient connects and authenticates, and
+// Config has only the settings of requests, such as the rate limiter and the content type. Change
+// others, such as Impersonate and WrapTransport, in Options.ConfigFor: here, they have no effect.
 //
-// Update, Close, the limits and DialControl of [Options] don't reach the connections of a
-// client that is made of Config alone, such as a WebSocket client. Make one anew for each use,
-// and none where DialControl must hold. For exec, attach and port-forward, a SPDY client whose
-// UpgradeTransport is the Transport of HTTPClient connects through the Cluster instead, with
-// DialControl and DialTimeout, and without a proxy; see docs/connecting.md. A rotation ends its
-// connections after Options.Grace, and Close at once.
+// Update, Close, the limits and DialControl of [Options] don't reach the connections of a client
+// that is made of Config alone, such as a WebSocket client. Make one anew for each use, and none
+// where DialControl must hold. For exec, attach and port-forward, a SPDY client whose
+// UpgradeTransport is the Transport of HTTPClient connects through the Cluster, see
+// docs/connecting.md. A rotation ends its connections after Options.Grace, and Close at once.
 func (c *Cluster) Config() *rest.Config {
 	c.mu.RLock()
 	config, reason := c.config, c.reason
@@ -230,9 +238,8 @@ func (c *Cluster) Config() *rest.Config {
 
 // HTTPClient returns a client on the connections of c, for functions that take one beside
 // a rest.Config. It sends the newest credentials, has the limits of [Options], and refuses
-// redirects: an API server has no reason for them, and they would take the credentials
-// elsewhere. A Retry-After of an error is 32 s at most: client-go waits inside the request for
-// as long as that says.
+// redirects, which would take the credentials elsewhere. A Retry-After of an error is 32 s at
+// most: client-go waits inside the request for as long as that says.
 func (c *Cluster) HTTPClient() *http.Client {
 	return &http.Client{Transport: (*roundTripper)(c), CheckRedirect: doNotFollow}
 }

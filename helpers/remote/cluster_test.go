@@ -299,3 +299,33 @@ func TestCloseCutsWhatOutlastsTheGrace(t *testing.T) {
 		}
 	}
 }
+
+func TestAClusterAndItsErrorsShowNoSecret(t *testing.T) {
+	server := testserver.New(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	dp := server.DataPlane("prod", "alice")
+	const token = "hunter2"
+	c := newCluster(t, dp, remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		config, err := helpers.RESTConfigFor(dp)
+		if err == nil {
+			config.BearerToken = token
+		}
+		return config, err
+	}})
+	unauthorized := c.Probe(t.Context())
+	mixed := server.DataPlane("prod", "bob")
+	mixed.Spec.KubernetesCluster.Credentials.ClientKey = dp.Spec.KubernetesCluster.Credentials.ClientKey
+	mismatch := c.Update(mixed)
+	_, refused := get(t.Context(), c, "/")
+	key := dp.Spec.KubernetesCluster.Credentials.ClientKey
+	for _, value := range []any{c, unauthorized, mismatch, refused} {
+		require.NotNil(t, value)
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+			text := fmt.Sprintf(verb, value)
+			assert.NotContains(t, text, token, verb)
+			assert.NotContains(t, text, key[100:120], verb)
+			assert.NotContains(t, text, string(pki.Decode(key))[60:100], verb)
+			assert.NotContains(t, text, fmt.Sprintf("%#v", pki.Decode(key)[60:70])[8:60], verb)
+		}
+	}
+	assert.Equal(t, "data plane default/prod at "+server.URL(), c.String())
+}

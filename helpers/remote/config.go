@@ -40,7 +40,7 @@ func (o Options) acceptedConfig(dp *v1alpha1.DataPlane) (*rest.Config, *url.URL,
 	if err := rest.LoadTLSFiles(config); err != nil {
 		return nil, nil, err
 	}
-	// One that is being written would mean the CAs of the system, or an anonymous user.
+	// A file that is being written would mean the CAs of the system, or an anonymous user.
 	if config.CAFile != "" && len(config.CAData) == 0 || config.CertFile != "" && len(config.CertData) == 0 ||
 		config.KeyFile != "" && len(config.KeyData) == 0 {
 		return nil, nil, errors.New("rest.Config field CAFile, CertFile or KeyFile: the file is empty")
@@ -55,11 +55,12 @@ func (o Options) acceptedConfig(dp *v1alpha1.DataPlane) (*rest.Config, *url.URL,
 
 func (o Options) checkConfig(config *rest.Config) error {
 	refused := func(field, why string) error { return fmt.Errorf("rest.Config field %s: %s", field, why) }
+	const noPlugins = "credential plugins are not supported; set BearerToken or BearerTokenFile"
 	switch {
 	case config.ExecProvider != nil:
-		return refused("ExecProvider", "credential plugins are not supported; set BearerToken or BearerTokenFile")
+		return refused("ExecProvider", noPlugins)
 	case config.AuthProvider != nil:
-		return refused("AuthProvider", "credential plugins are not supported; set BearerToken or BearerTokenFile")
+		return refused("AuthProvider", noPlugins)
 	case config.Transport != nil:
 		return refused("Transport", "the connection needs a transport of its own; set WrapTransport")
 	case config.Timeout != 0:
@@ -104,9 +105,6 @@ func cloneConfig(config *rest.Config) *rest.Config {
 // sameConfig compares what two configurations for the same server say about connections,
 // and the proxies that they choose for it. Other functions are not compared.
 func sameConfig(a, b *rest.Config, server *url.URL) bool {
-	if proxyOf(a, server) != proxyOf(b, server) {
-		return false
-	}
 	connection := func(config *rest.Config) *rest.Config {
 		config = rest.CopyConfig(config)
 		config.Host = "" // which may be spelled in another way
@@ -116,15 +114,16 @@ func sameConfig(a, b *rest.Config, server *url.URL) bool {
 		config.RateLimiter, config.QPS, config.Burst = nil, 0, 0 // the first ones stay
 		return config
 	}
-	return reflect.DeepEqual(connection(a), connection(b))
+	proxyA, _ := proxyOf(a, server)
+	proxyB, _ := proxyOf(b, server)
+	return proxyA == proxyB && reflect.DeepEqual(connection(a), connection(b))
 }
 
 var errProxyScheme = errors.New("the scheme of a proxy must be http, socks5 or socks5h")
 
 // chooseProxy returns what chooses the proxy of a request: config or, as in client-go, the
-// environment. net/http would connect to an https proxy with the TLS configuration of the
-// API server: it would trust the proxy's certificate by the wrong CA, and show it the
-// client's.
+// environment. net/http would use the TLS configuration of the API server for an https proxy,
+// and so trust the wrong CA and show the proxy the client's certificate.
 func chooseProxy(config *rest.Config) func(*http.Request) (*url.URL, error) {
 	choose, field := config.Proxy, "rest.Config field Proxy"
 	if choose == nil {
@@ -139,31 +138,13 @@ func chooseProxy(config *rest.Config) func(*http.Request) (*url.URL, error) {
 	}
 }
 
-// checkProxy refuses a proxy that most requests to the server would be refused for.
-func checkProxy(config *rest.Config, server *url.URL) error {
-	if _, err := chooseProxy(config)(requestTo(server)); errors.Is(err, errProxyScheme) {
-		return err
-	}
-	return nil
+// proxyOf returns, to compare it, the proxy of requests to the server, and the error of choosing it.
+func proxyOf(config *rest.Config, server *url.URL) (string, error) {
+	proxy, err := chooseProxy(config)(&http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}})
+	return fmt.Sprint(proxy, err), err
 }
 
-func proxyOf(config *rest.Config, server *url.URL) string {
-	if config.Proxy == nil {
-		return ""
-	}
-	proxy, err := config.Proxy(requestTo(server))
-	if proxy == nil || err != nil {
-		return fmt.Sprint(err)
-	}
-	return proxy.String()
-}
-
-func requestTo(server *url.URL) *http.Request {
-	return &http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}}
-}
-
-// checkProxyResponse keeps the status of a proxy's refusal, of which net/http only keeps
-// the text.
+// checkProxyResponse keeps the status of a proxy's refusal; net/http keeps its text only.
 func checkProxyResponse(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil

@@ -34,25 +34,16 @@ package remote
 
 // The words of this package:
 //
-//	session      the connections for one set of credentials. A Cluster has one for new
-//	             requests, and older ones until the last of their requests
-//	retired      of a session that takes no new requests: it handed over to the next one, or
-//	             was shut down, since the Cluster is closed or has no credentials to use
-//	unary, watch, stream: a request with one answer; one that informers resume; any other that lasts
-//	unsent       of a request that waits for a connection
-//	cut          of a request that this side ended, and not the server
-//	finished     of a request that is over, whoever ended it
-//	ask          call ConfigFor again for the same DataPlane
-//	transport    the http.Transport of a session
+//	session     the connections for one set of credentials; a Cluster has one for new
+//	            requests, and older ones until their last request is finished
+//	retired     says that a session takes no new requests: it handed over to the next one, or
+//	            was shut down, since the Cluster is closed or has no credentials to use
+//	unary       a request with one answer; a watch can be resumed, a stream lasts and can't
+//	unsent      says that a request waits for a connection
+//	cut         says that this side ended a request
+//	ask         call ConfigFor again for the same DataPlane
+//	transport   the http.Transport of a session
 //
-// Its files, each above what it calls:
-//
-//	cache.go                         one client for each data plane
-//	cluster.go, probe.go             one data plane; is its API server ready?
-//	roundtrip.go, refresh.go         the way of a request; when to ask ConfigFor again
-//	session.go, rotation.go          connections; how a session ends, and its requests with it
-//	request.go, gate.go, stream.go   from its start to the end of its response; may it be sent now? without HTTP
-//	limits.go, initialevents.go      how long a response may take
-//	answer.go, limiter.go            which answers are refused; who waits before a request
-//	config.go, options.go            which configurations are accepted, and are two the same?
-//	reachability.go, errors.go       what an error says
+// A request goes through limiter.go, roundtrip.go, the wrappers of its session and the gate. From
+// then on, request.go follows it until its response has ended, with limits.go, initialevents.go,
+// answer.go, and stream.go for connections that leave HTTP. rotation.go ends it with its session.

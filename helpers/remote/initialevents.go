@@ -12,10 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// initialEvents finds the bookmark that ends the initial events of a watch in what is read of
-// its body. Only an object that carries the bookmark's annotation, which Kubernetes reserves,
-// has the same bytes: in JSON, quotes inside strings are escaped, and in protobuf, the lengths
-// are no text.
+// initialEvents finds the bookmark that ends the initial events in the body of a watch. Only an
+// object with the bookmark's annotation, which Kubernetes reserves, has the same bytes: in JSON,
+// quotes inside strings are escaped, and in protobuf, the lengths are no text.
 type initialEvents struct {
 	annotation []byte
 	read       []byte // the last bytes, fewer than those of the annotation

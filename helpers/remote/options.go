@@ -24,39 +24,35 @@ type Options struct {
 	// impersonation, a bearer token, a proxy, a server name or WrapTransport, or to
 	// connect through OpenChoreo's cluster gateway with [helpers.ConfigFor].
 	//
-	// NewCluster and Update call it. A Fleet calls Update when the DataPlane changes and at
-	// each resync of the informer, and so does the Handler of a [Cache]. A request calls it for
-	// the same DataPlane, and reads the files that its result names, if a minute has passed
-	// since, or if the API server refused the credentials, then at most every 10 s. So
-	// credentials from elsewhere, such as certificates that cert-manager renews or a token in
-	// a Secret, take effect as by Update. A read that was refused is then sent once more by
-	// itself, a write isn't. If ConfigFor fails then, the connection stays as it was, and a
-	// request that was refused has its error too. It never runs twice at once for one Cluster.
-	// client-go reads a BearerTokenFile again by itself.
+	// NewCluster and Update call it. A Fleet and the Handler of a [Cache] call Update when the
+	// DataPlane changes and at each resync of the informer. A request calls it again for the same
+	// DataPlane, and reads the files that its result names, if a minute has passed since, or, at
+	// most every 10 s, if the API server refused the credentials. In this way, credentials from
+	// elsewhere, such as certificates that cert-manager renews or a token in a Secret, take
+	// effect. A read that was refused is then sent once more; a write isn't. If ConfigFor fails,
+	// the connection stays as it was, and the error of a refused request says so. It never runs
+	// twice at once for one Cluster. client-go itself reads a BearerTokenFile again.
 	//
-	// ConfigFor must be quick, must make no request, and must not call the Cluster or the
-	// Cache. It must return the same until the credentials change: another token at each call
-	// would end all watches every minute. ExecProvider, AuthProvider, Transport and Timeout
-	// are refused with an error that names the field. An http URL is accepted, and sends
-	// tokens in clear text.
+	// ConfigFor must be quick, must make no request, and must not call the Cluster or the Cache.
+	// It must return the same until the credentials change: another token at each call would end
+	// all watches every minute. ExecProvider, AuthProvider, Transport and Timeout are refused with
+	// an error that names the field. An http URL is accepted, and sends tokens in clear text.
 	ConfigFor func(*v1alpha1.DataPlane) (*rest.Config, error)
 
 	// StallTimeout ends a unary request after this long without a byte in either direction.
-	// It doesn't cut a long list over a slow network. The kernel takes an upload of a few MB
-	// at once, which then has this long to reach the API server: set more where that is too
-	// little. A watch that begins with all objects (sendInitialEvents, with bookmarks) has the same
-	// limit until it has sent them. The default is 40 s, more than the 30 s of OpenChoreo's cluster gateway.
+	// It doesn't cut a long list over a slow network. The kernel takes an upload of a few MB at
+	// once, which then has this long to reach the API server. A watch that begins with all objects
+	// (sendInitialEvents, with bookmarks) has the same limit until it has sent them. The default
+	// is 40 s, more than the 30 s of OpenChoreo's cluster gateway.
 	StallTimeout time.Duration
-	// HeaderTimeout ends a watch, or another lasting request, if its response headers take
-	// longer than this. After them, and after initial events, there is no limit. The default
-	// is 40 s.
+	// HeaderTimeout ends a watch, or another lasting request, if its response headers take longer
+	// than this. After them, and after initial events, there is no limit. The default is 40 s.
 	HeaderTimeout time.Duration
 	// DialTimeout limits how long a TCP connection may take. The addresses of a name share it.
 	// The default is 10 s.
 	DialTimeout time.Duration
-	// Grace is how long requests under way may go on after Close or a rotation. After a
-	// rotation, a watch may first send all its initial events, for a minute at most. The
-	// default is 5 s.
+	// Grace is how long requests under way may go on after Close or a rotation. After a rotation,
+	// a watch may first send all its initial events, for a minute at most. The default is 5 s.
 	Grace time.Duration
 
 	// DialControl is called with each resolved address before a connection to it is made; an
@@ -64,9 +60,8 @@ type Options struct {
 	// that the program can reach. With a proxy, the address is the proxy's. See
 	// [net.Dialer.ControlContext].
 	//
-	// It covers clients that connect through HTTPClient, and SPDY clients that are made as
-	// [Cluster.Config] shows. It doesn't cover other clients that are made of Config alone,
-	// such as WebSocket clients, which take no dialer.
+	// It covers clients that connect through HTTPClient, but not those made of Config alone,
+	// such as WebSocket clients, which take no dialer; see [Cluster.Config].
 	DialControl func(ctx context.Context, network, address string, c syscall.RawConn) error
 	// OnRotate is called after new credentials were put in place, by the goroutine of the Update
 	// or of the request that noticed them. It may be called several times at once.
@@ -88,13 +83,10 @@ func (o Options) withDefaults() Options {
 		{&o.DialTimeout, 10 * time.Second, 0},
 		{&o.Grace, 5 * time.Second, 0},
 		{&o.handshakeTimeout, 10 * time.Second, 0},
-		// How long a rotation lets the initial events of a watch go on.
-		{&o.initialEvents, time.Minute, 0},
-		// How often requests ask ConfigFor again; the second, after the credentials were refused.
+		{&o.initialEvents, time.Minute, 0}, // which a rotation leaves to the initial events of a watch
 		{&o.askEvery, time.Minute, 0},
 		{&o.askAfterRefusal, 10 * time.Second, 0},
-		// A peer that is gone without a word is found out after the sum of these.
-		{&o.pingAfter, 30 * time.Second, 0},
+		{&o.pingAfter, 30 * time.Second, 0}, // a silent peer is found out after this and the next
 		{&o.pingTimeout, 15 * time.Second, 0},
 	} {
 		switch {

@@ -21,23 +21,19 @@ import (
 )
 
 const (
-	// probeTimeout is how long a Probe may take beyond Options.DialTimeout.
-	probeTimeout = 5 * time.Second
-	// maxProbeText is how much of an answer the error of a Probe shows.
-	maxProbeText = 1 << 10
+	probeTimeout = 5 * time.Second // how long a Probe may take beyond Options.DialTimeout
+	maxProbeText = 1 << 10         // how much of an answer the error of a Probe shows
 	maxProbeBody = 64 << 10
 )
 
-// Probe asks the API server whether it is ready, over the same connections as every
-// other request: /readyz, and /healthz where that isn't there. It returns nil if the server
-// answers ok, and also if it answers Forbidden. By default, API servers answer this to
-// everybody, so success does not prove that they know the user. [Classify] tells what an
-// error means.
+// Probe asks the API server whether it is ready, over the same connections as every other request:
+// /readyz, and /healthz where that isn't there. It returns nil if the server answers ok, and also
+// if it answers Forbidden. By default, API servers answer this to everybody, so success does not
+// prove that they know the user. [Classify] tells what an error means.
 //
-// Probe waits at most for Options.DialTimeout, within which all addresses of a name are
-// tried, and 5 s more. With a shorter context, it may not come to the second address. Probe
-// ignores the rate limiter. If its connection was used before and is cut, it tries again
-// once on a new one.
+// Probe waits at most for Options.DialTimeout, within which all addresses of a name are tried, and
+// 5 s more. With a shorter context, it may not come to the second address. Probe ignores the rate
+// limiter. If its connection was used before and is cut, it tries again once on a new one.
 func (c *Cluster) Probe(ctx context.Context) error {
 	// The sum of these may be too long for a Duration.
 	ctx, cancel := context.WithDeadline(ctx, time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
@@ -72,8 +68,8 @@ type answer struct {
 	ofGateway bool // not the API server's
 }
 
-// get asks for a path. A request over a connection that was used before can
-// say nothing about a new one, on which the server may refuse what it accepted then.
+// get asks for a path. A request over a connection that was used before can say nothing about a
+// new one, on which the server may refuse what it accepted then.
 func (c *Cluster) get(ctx context.Context, path string) (answer, error) {
 	var reused atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -107,20 +103,11 @@ func (c *Cluster) getOnce(ctx context.Context, path string) (answer, error) {
 	return answer{resp.StatusCode, strings.TrimSpace(text), resp.Header.Get(gateway.Header) != ""}, err
 }
 
-// blameCertificate adds that the client certificate is not valid now to an error that comes
-// from that, which servers tell in several ways.
+// blameCertificate adds to a refusal, which servers express in several ways, that the client
+// certificate is not valid now.
 func (c *Cluster) blameCertificate(err error) error {
-	switch Classify(err) {
-	case ReachabilityUnauthorized, ReachabilityTLSFailure, ReachabilityCertificateExpired:
-	case ReachabilityRefused:
-		if !cutByPeer(err) {
-			return err
-		}
-	default:
-		return err
-	}
 	s, _ := c.use()
-	if s == nil {
+	if s == nil || !refused(nil, err) {
 		return err
 	}
 	if fault := s.certificateFault(); fault != "" {

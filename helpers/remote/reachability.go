@@ -37,18 +37,16 @@ const (
 	ReachabilityUnauthorized Reachability = "Unauthorized"
 	// ReachabilityForbidden says that the API server knows the user, who may not do this.
 	ReachabilityForbidden Reachability = "Forbidden"
-	// ReachabilityTLSFailure says that the TLS handshake failed: the CA in the spec doesn't vouch
-	// for the server's certificate, the server refuses the client's, or what the server sends
-	// is not TLS as this side understands it.
+	// ReachabilityTLSFailure says that the TLS handshake failed: the CA in the spec doesn't vouch for
+	// the server's certificate, the server refuses the client's, or it doesn't speak TLS.
 	ReachabilityTLSFailure Reachability = "TLSFailure"
 	// ReachabilityCertificateExpired says that the certificate of the client or of the server, or
 	// an intermediate, has expired or is not valid yet.
 	ReachabilityCertificateExpired Reachability = "CertificateExpired"
 	// ReachabilityDNSFailure says that the name of the API server can't be resolved.
 	ReachabilityDNSFailure Reachability = "DNSFailure"
-	// ReachabilityRefused says that there is no connection: it was refused, reset or cut by the
-	// other side, or there is no route. A server that does not accept the client
-	// certificate can look like this, when it cuts the connection before it says so.
+	// ReachabilityRefused says that there is no connection: it was refused, reset or cut, or there
+	// is no route. A server that refuses the client certificate can look like this.
 	ReachabilityRefused Reachability = "Refused"
 	// ReachabilityProxyRefused says that the proxy on the way answered the request for a
 	// connection with an error, such as 407 or 503, or refused it as a SOCKS proxy.
@@ -60,16 +58,15 @@ const (
 	// ReachabilityNotReady says that the API server, or what stands before it, answers but can't
 	// serve. A page of HTML, such as that of a captive portal, is no answer of an API server.
 	ReachabilityNotReady Reachability = "NotReady"
-	// ReachabilityNoAgent says that OpenChoreo's cluster gateway answers, but has no agent that may
-	// act for the data plane: none is connected, or its certificate is of another authority than
-	// the clientCA in the DataPlane.
+	// ReachabilityNoAgent says that OpenChoreo's cluster gateway has no agent for the data plane: none
+	// is connected, or the clientCA in the DataPlane doesn't vouch for the agent's certificate.
 	ReachabilityNoAgent Reachability = "NoAgent"
 	// ReachabilityInvalidCredentials says that nothing was sent, because the credentials in the
 	// DataPlane, or those that ConfigFor returned, are missing, invalid, or dropped.
 	ReachabilityInvalidCredentials Reachability = "InvalidCredentials"
 	// ReachabilityClosed says that the Cluster was closed on this side.
 	ReachabilityClosed Reachability = "Closed"
-	// ReachabilityUnknown says that the error doesn't tell, for example because the caller's
+	// ReachabilityUnknown says that the error doesn't show it, for example because the caller's
 	// context was cancelled, or because a Cache could not read the DataPlane.
 	ReachabilityUnknown Reachability = "Unknown"
 )
@@ -172,11 +169,6 @@ func worst(groups map[schema.GroupVersion]error) Reachability {
 func classifyConnection(err error) Reachability {
 	var (
 		invalid   x509.CertificateInvalidError
-		authority x509.UnknownAuthorityError
-		hostname  x509.HostnameError
-		verify    *tls.CertificateVerificationError
-		record    tls.RecordHeaderError
-		dns       *net.DNSError
 		operation *net.OpError
 		network   net.Error
 		call      *os.SyscallError
@@ -188,10 +180,11 @@ func classifyConnection(err error) Reachability {
 	// RFC 8446, section 6.
 	case errors.As(err, &operation) && operation.Op == "remote error" && operation.Err.Error() == "tls: expired certificate":
 		return ReachabilityCertificateExpired
-	case errors.As(err, &invalid), errors.As(err, &authority), errors.As(err, &hostname),
-		errors.As(err, &verify), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch), isTLS(err):
+	case errors.As(err, &invalid), errors.As(err, new(x509.UnknownAuthorityError)), errors.As(err, new(x509.HostnameError)),
+		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)),
+		errors.Is(err, http.ErrSchemeMismatch), isTLS(err):
 		return ReachabilityTLSFailure
-	case errors.As(err, &dns):
+	case errors.As(err, new(*net.DNSError)):
 		return ReachabilityDNSFailure
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout(),
 		strings.Contains(err.Error(), "http2: client connection lost"): // after an unanswered ping

@@ -17,13 +17,11 @@ func refused(resp *http.Response, err error) bool {
 	if err == nil {
 		return resp.StatusCode == http.StatusUnauthorized
 	}
-	switch Classify(err) {
+	switch reachability := Classify(err); reachability {
 	case ReachabilityTLSFailure, ReachabilityCertificateExpired, ReachabilityUnauthorized:
 		return true
-	case ReachabilityRefused:
-		return cutByPeer(err)
 	default:
-		return false
+		return reachability == ReachabilityRefused && cutByPeer(err)
 	}
 }
 
@@ -47,10 +45,9 @@ func (c *Cluster) askNowAndThen() {
 	}
 }
 
-// askAfterRefusal asks ConfigFor again after the credentials of a session were refused, and
-// returns its error. It doesn't ask if there are other credentials by now. If the last refusal
-// was a moment ago, it returns the error of then. A request that is refused while another
-// one asks waits for the answer.
+// askAfterRefusal asks ConfigFor again after the credentials of a session were refused, unless there
+// are others by now, and returns its error, or that of the last refusal if it was a moment ago. A
+// request that is refused while another one asks waits for the answer.
 func (c *Cluster) askAfterRefusal(refused *session) error {
 	return c.refresh(func() (rotated bool, err error) {
 		if current, _ := c.use(); current == nil || current != refused {
@@ -66,15 +63,11 @@ func (c *Cluster) askAfterRefusal(refused *session) error {
 
 // refresh calls ask with updating held, and OnRotate without.
 func (c *Cluster) refresh(ask func() (rotated bool, err error)) error {
-	rotated, err := func() (bool, error) {
+	return c.report(func() (bool, error) {
 		c.updating.Lock()
 		defer c.updating.Unlock()
 		return ask()
-	}()
-	if rotated && c.options.OnRotate != nil {
-		c.options.OnRotate(c.key)
-	}
-	return err
+	}())
 }
 
 // ask asks ConfigFor for the same DataPlane again. Another result takes effect as in

@@ -12,9 +12,13 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
-// minWatch is how long a watch lasts at least, counted from the end of its initial events if it
-// begins with those. Reflectors take one that ends within its first second, without an event,
-// for a fault, and list again.
+// ErrRotated reports a request that was under way when the credentials were rotated, and had not
+// ended when Options.Grace was over. Watches don't get it: they end as if the API server had ended
+// them.
+var ErrRotated = errors.New("credentials of data plane were rotated")
+
+// minWatch is how long a watch stays open at least after its start or its initial events. Reflectors
+// list again if one ends within a second and without an event.
 const minWatch = 1500 * time.Millisecond
 
 // errAgain says that a request may be sent again with the next credentials: that nothing
@@ -25,32 +29,25 @@ var errAgain = errors.New("the credentials were replaced before the request was 
 // continue with the next session, watches end as if the API server had ended them, after their
 // initial events, and others may finish within the grace.
 func (s *session) handOver() {
-	s.retire(s.wrap(ErrRotated))
-	s.cut(func(r *request) bool {
+	s.retire(s.wrap(ErrRotated), func(r *request) bool {
 		// Through OpenChoreo's cluster gateway, watches have no headers before they end.
 		if r.lifetime == requestinfo.Watch && !r.unsent && (!r.initial || !r.answered.Load()) {
 			r.cutWatchSoon()
 		}
 		return r.unsent
 	})
-	s.closeUnused()
 }
 
-// shutDown retires a session for another reason. Only unary requests may finish within the
-// grace.
+// shutDown retires a session for another reason. Only unary requests may finish within the grace.
 func (s *session) shutDown(reason error) {
-	s.retire(reason)
-	s.cut(func(r *request) bool { return r.lifetime != requestinfo.Unary })
-	s.closeUnused()
+	s.retire(reason, func(r *request) bool { return r.lifetime != requestinfo.Unary })
 }
 
-// retire refuses new requests, and keeps the key from signing. What the grace, and initial
-// events, leave is cut by timers.
-func (s *session) retire(reason error) {
+// retire refuses new requests, keeps the key from signing, and cuts requests: those that are
+// chosen now, the others when the grace, or the time for initial events, is over.
+func (s *session) retire(reason error, cutNow func(*request) bool) {
 	s.signing.Lock()
-	defer s.signing.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.reason = reason
 	if s.timers == nil {
 		s.timers = []*time.Timer{
@@ -58,6 +55,10 @@ func (s *session) retire(reason error) {
 			time.AfterFunc(s.options.initialEvents, func() { s.cut(func(r *request) bool { return r.initial }) }),
 		}
 	}
+	s.mu.Unlock()
+	s.signing.Unlock()
+	s.cut(cutNow)
+	s.closeUnused()
 }
 
 // handedOver is false after shutDown. The caller holds the session's lock.

@@ -66,13 +66,12 @@ func (c *Cluster) send(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		resp, err := s.try(req, body)
-		if !errors.Is(err, errAgain) {
+		switch {
+		case !errors.Is(err, errAgain):
 			return resp, err
-		}
-		if body == nil || body == http.NoBody {
+		case body == nil || body == http.NoBody:
 			continue
-		}
-		if req.GetBody == nil {
+		case req.GetBody == nil:
 			return nil, c.wrap(ErrRotated)
 		}
 		if body, err = req.GetBody(); err != nil {
@@ -85,7 +84,7 @@ func (c *Cluster) send(req *http.Request) (*http.Response, error) {
 // if the request is one for the next session.
 func (s *session) try(req *http.Request, body io.ReadCloser) (*http.Response, error) {
 	r := &request{session: s, beganAt: time.Now(), caller: req.Context()}
-	info := s.infoOf(req)
+	info := requestinfo.Of(req, s.server.Path)
 	r.lifetime, r.initial = info.Lifetime, info.InitialEvents && info.Bookmarks
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	r.startLimit()
@@ -116,10 +115,6 @@ func (s *session) try(req *http.Request, body io.ReadCloser) (*http.Response, er
 		return nil, err
 	}
 	return s.checkAnswer(req, resp, r.lifetime)
-}
-
-func (s *session) infoOf(req *http.Request) requestinfo.Info {
-	return requestinfo.Of(req, s.server.Path)
 }
 
 func closeBody(body io.Closer) {

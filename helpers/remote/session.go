@@ -7,11 +7,13 @@ import (
 	"context"
 	"crypto"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +32,30 @@ type target struct {
 
 func (t *target) wrap(err error) error { return &clusterError{t.key, err} }
 
+// clusterError names the data plane in an error.
+type clusterError struct {
+	key types.NamespacedName
+	err error
+}
+
+// Error returns one line that names the data plane first and only once, for conditions and
+// logs: a joined error has several lines, and an error inside may name the data plane too.
+func (e *clusterError) Error() string {
+	name := fmt.Sprintf("data plane %s: ", nameOf(e.key))
+	lines := strings.FieldsFunc(e.err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
+	return name + strings.ReplaceAll(strings.Join(lines, "; "), name, "")
+}
+
+func (e *clusterError) Unwrap() error { return e.err }
+
+// nameOf returns namespace/name of a DataPlane, and the name alone of a ClusterDataPlane.
+func nameOf(key types.NamespacedName) string {
+	if key.Namespace == "" {
+		return key.Name
+	}
+	return key.String()
+}
+
 // session has the connections for one set of credentials, and the requests on them. It is
 // retired when the credentials are replaced, or when the Cluster accepts no more requests, and
 // closes with the last of its requests.
@@ -44,9 +70,7 @@ type session struct {
 	ctx    context.Context // of connections that are being made
 	cancel context.CancelFunc
 
-	// signing is held while the client's key signs, and while reason is set.
-	signing sync.RWMutex
-
+	signing  sync.RWMutex // held while the client's key signs, and while reason is set
 	mu       sync.Mutex
 	requests map[*request]struct{}
 	reason   error // why the session is retired; nil while it isn't
@@ -57,8 +81,8 @@ type session struct {
 // newSession returns a session with a configuration that was accepted. The session calls
 // onClose when it has closed.
 func newSession(t *target, config *rest.Config, onClose func(*session)) (*session, error) {
-	if err := checkProxy(config, t.server); err != nil {
-		return nil, err
+	if _, err := proxyOf(config, t.server); errors.Is(err, errProxyScheme) {
+		return nil, err // as most requests would fail
 	}
 	tlsConfig, err := rest.TLSConfigFor(config)
 	if err != nil {

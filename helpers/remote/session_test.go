@@ -165,3 +165,41 @@ func TestTheOldKeySignsNothingAfterUpdate(t *testing.T) {
 	close(hold)
 	assert.Equal(t, "bob", testserver.Receive(t, user), "a request that was not sent takes the new credentials")
 }
+
+func TestErrorsAreOneLineThatNamesTheDataPlaneFirstAndOnce(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	bad := dataplanetest.DataPlane("default", "prod")
+	bad.Spec.KubernetesCluster.Credentials.ClientCert, bad.Spec.KubernetesCluster.Credentials.ClientKey = "?", ""
+	f := newFixture(t, remote.Options{})
+	f.set(bad)
+	_, newErr := remote.NewCluster(bad, remote.Options{})
+	_, cacheErr := f.Get(prod)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	updateErr := c.Update(bad)
+	refusedErr := c.Probe(t.Context())
+	require.NoError(t, c.Update(server.DataPlane("prod", "alice")))
+	server.SetHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = io.WriteString(w, "[+]ping ok\n[-]etcd failed: reason withheld\n")
+	}))
+	notReadyErr := c.Probe(t.Context())
+	server.SetHandler(dataplanetest.Hang())
+	stalled, err := remote.NewCluster(server.DataPlane("prod", "alice"), remote.Options{StallTimeout: 100 * time.Millisecond})
+	require.NoError(t, err)
+	t.Cleanup(stalled.Close)
+	stalledErr := stalled.Probe(t.Context())
+	c.Close()
+	for name, err := range map[string]error{
+		"NewCluster": newErr, "Get": cacheErr, "Update": updateErr, "Probe of bad credentials": refusedErr,
+		"Probe, not ready": notReadyErr, "Probe, stalled": stalledErr, "Probe, closed": c.Probe(t.Context()),
+	} {
+		const dataPlane = "data plane default/prod: "
+		require.Error(t, err, name)
+		assert.True(t, strings.HasPrefix(err.Error(), dataPlane), "%s: %v", name, err)
+		assert.Equal(t, 1, strings.Count(err.Error(), dataPlane), "%s: %v", name, err)
+		assert.NotContains(t, err.Error(), "\n", name)
+	}
+	assert.ErrorContains(t, newErr, "clientCert: ")
+	assert.ErrorContains(t, newErr, "; spec.kubernetesCluster.credentials.clientKey: ")
+	assert.ErrorContains(t, notReadyErr, "the API server answers 500: [+]ping ok; [-]etcd failed: reason withheld")
+}
