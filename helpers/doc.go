@@ -32,16 +32,5 @@
 // never logs or panics. Only SetCondition modifies a DataPlane that it is given. No error
 // contains a credential.
 //
-// Packages below this one build on it:
-//
-//   - await waits for conditions or deletion, and says what was missing.
-//   - remote keeps a connection to each data plane while its credentials are rotated.
-//   - fleet runs a function in every data plane, in one process or many.
-//   - informer has typed event handlers, and transforms that save memory and drop secrets.
-//   - fieldset tells which fields changed and who manages them.
-//   - registry makes image names and lists pull secrets.
-//   - observer makes the HTTP client of the observer.
-//   - dataplanetest has what tests of your programs need.
-//
 // What OpenChoreo writes, and what to do about each code: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 package helpers

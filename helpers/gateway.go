@@ -17,34 +17,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 )
 
-// What a client of a data plane may send per second, and at once.
-const (
-	defaultQPS   = 50
-	defaultBurst = 100
-)
-
 // clusterNamespace stands for the namespace of a ClusterDataPlane in the gateway's URLs.
 const clusterNamespace = "_cluster"
-
-// ConfigFor returns a function that makes the client configuration of any DataPlane: from
-// its credentials by [RESTConfigFor] if it holds any, else through the cluster gateway by
-// [GatewayConfigFor] if it has a clusterAgent. For others the error is [ErrNoCredentials].
-// It serves fleets of OpenChoreo v0.3 and v1 as ConfigFor in the options of package remote.
-//
-// The gateway's configuration is copied. It may be nil, and then a DataPlane that needs it
-// is an error. Certificates that are named by file, as CertFile, are read by whoever uses the
-// result, so renewed files are picked up.
-func ConfigFor(gateway *rest.Config) func(*v1alpha1.DataPlane) (*rest.Config, error) {
-	if gateway != nil {
-		gateway = rest.CopyConfig(gateway)
-	}
-	return func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-		if dp != nil && !hasCredentials(dp) && dp.Spec.ClusterAgent != nil {
-			return GatewayConfigFor(dp, gateway)
-		}
-		return RESTConfigFor(dp)
-	}
-}
 
 // GatewayConfigFor returns a client configuration for the cluster of dp that goes through
 // OpenChoreo's cluster gateway. DataPlanes and ClusterDataPlanes of OpenChoreo v0.9 and
@@ -75,7 +49,7 @@ func ConfigFor(gateway *rest.Config) func(*v1alpha1.DataPlane) (*rest.Config, er
 func GatewayConfigFor(dp *v1alpha1.DataPlane, gatewayConfig *rest.Config) (*rest.Config, error) {
 	switch {
 	case dp == nil:
-		return nil, errors.New("nil data plane")
+		return nil, errNil
 	case gatewayConfig == nil:
 		return nil, errors.New("nil gateway configuration")
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/fake"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
-	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
+	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
 // apiServer holds one DataPlane and takes status patches as an API server does.
@@ -481,7 +481,7 @@ func TestMergePatchRefusesRedactedObjects(t *testing.T) {
 		"password":            observer(func(o *v1alpha1.ObserverAPI) { o.Authentication.BasicAuth.Password = "hunter2" }),
 		"user of an observer": observer(func(o *v1alpha1.ObserverAPI) { o.URL = "https://admin:hunter2@host" }),
 	}
-	for _, annotation := range lastapplied.Annotations {
+	for _, annotation := range redact.Annotations {
 		fields[annotation] = func(dp *v1alpha1.DataPlane) { metav1.SetMetaDataAnnotation(&dp.ObjectMeta, annotation, "{}") }
 	}
 	for name, fill := range fields {

@@ -4,14 +4,10 @@
 package helpers
 
 import (
-	"encoding/base64"
-	"encoding/pem"
 	"errors"
-	"fmt"
 	"strings"
 
 	"k8s.io/client-go/rest"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
@@ -41,8 +37,39 @@ func RESTConfigFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	if err := errors.Join(m.faults()...); err != nil {
 		return nil, err
 	}
-	return m.config(), nil
+	return &rest.Config{
+		Host:            m.server,
+		QPS:             defaultQPS,
+		Burst:           defaultBurst,
+		TLSClientConfig: rest.TLSClientConfig{CAData: m.ca.data, CertData: m.cert.data, KeyData: m.key.data},
+	}, nil
 }
+
+// ConfigFor returns a function that makes the client configuration of any DataPlane: from
+// its credentials by [RESTConfigFor] if it holds any, else through the cluster gateway by
+// [GatewayConfigFor] if it has a clusterAgent. For others the error is [ErrNoCredentials].
+// It serves fleets of OpenChoreo v0.3 and v1 as ConfigFor in the options of package remote.
+//
+// The gateway's configuration is copied. It may be nil, and then a DataPlane that needs it
+// is an error. Certificates that are named by file, as CertFile, are read by whoever uses the
+// result, so renewed files are picked up.
+func ConfigFor(gateway *rest.Config) func(*v1alpha1.DataPlane) (*rest.Config, error) {
+	if gateway != nil {
+		gateway = rest.CopyConfig(gateway)
+	}
+	return func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		if dp != nil && !hasCredentials(dp) && dp.Spec.ClusterAgent != nil {
+			return GatewayConfigFor(dp, gateway)
+		}
+		return RESTConfigFor(dp)
+	}
+}
+
+// What a client of a data plane may send per second, and at once.
+const (
+	defaultQPS   = 50
+	defaultBurst = 100
+)
 
 // hostURL returns config.Host as a URL. To client-go it may be a host and a port alone.
 func hostURL(config *rest.Config) (string, error) {
@@ -54,101 +81,4 @@ func hostURL(config *rest.Config) (string, error) {
 		return "", errors.New("must be a URL or host:port")
 	}
 	return server.String(), nil
-}
-
-// KubeconfigFor returns a kubeconfig for the cluster that dp describes. Its only cluster,
-// user and context are all named "namespace/name" after dp, so the kubeconfigs of several
-// data planes can be merged. Certificates and key are inline: a file written with
-// clientcmd.WriteToFile contains the client key.
-//
-// The caller owns the result. Errors are those of [RESTConfigFor].
-func KubeconfigFor(dp *v1alpha1.DataPlane) (*clientcmdapi.Config, error) {
-	config, err := RESTConfigFor(dp)
-	if err != nil {
-		return nil, err
-	}
-	name := dp.Namespace + "/" + dp.Name
-	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters[name] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
-	kubeconfig.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
-	kubeconfig.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
-	kubeconfig.CurrentContext = name
-	return kubeconfig, nil
-}
-
-// CredentialsFor returns the credentials of config as a DataPlane's spec holds them. It
-// is the inverse of [RESTConfigFor] and serves to register a cluster, for example from a
-// kubeconfig or from envtest. It reads CAFile, CertFile and KeyFile if the data isn't
-// inline, makes no request and doesn't modify config. If a file holds both certificate and
-// key, as kubeadm's do, each field gets only its part.
-//
-// [RESTConfigFor] accepts every result. The error joins one error for each rest.Config
-// field that is missing, invalid, or can't be stored in a DataPlane: tokens, passwords,
-// plugins, impersonation, Insecure, ServerName, Proxy, Dial and custom transports.
-// Client preferences, such as QPS, UserAgent, Timeout and ContentType, are ignored.
-func CredentialsFor(config *rest.Config) (v1alpha1.APIServerCredentials, error) {
-	var none v1alpha1.APIServerCredentials
-	if config == nil {
-		return none, errors.New("nil rest.Config")
-	}
-	var errs []error
-	as := config.Impersonate
-	for _, field := range []struct {
-		name string
-		set  bool
-	}{
-		{"Username", config.Username != ""},
-		{"Password", config.Password != ""},
-		{"BearerToken", config.BearerToken != ""},
-		{"BearerTokenFile", config.BearerTokenFile != ""},
-		{"Impersonate", as.UserName != "" || as.UID != "" || len(as.Groups) > 0 || len(as.Extra) > 0},
-		{"AuthProvider", config.AuthProvider != nil},
-		{"ExecProvider", config.ExecProvider != nil},
-		{"TLSClientConfig.Insecure", config.Insecure},
-		{"TLSClientConfig.ServerName", config.ServerName != ""},
-		{"Transport", config.Transport != nil},
-		{"WrapTransport", config.WrapTransport != nil},
-		{"Dial", config.Dial != nil},
-		{"Proxy", config.Proxy != nil},
-	} {
-		if field.set {
-			errs = append(errs, fmt.Errorf("%s: can't be stored in a DataPlane", field.name))
-		}
-	}
-	loaded := *config
-	if err := rest.LoadTLSFiles(&loaded); err != nil {
-		return none, errors.Join(append(errs, fmt.Errorf("TLSClientConfig: %w", err))...)
-	}
-	host, err := hostURL(&loaded)
-	if err != nil {
-		return none, errors.Join(append(errs, fmt.Errorf("%s: %w", "Host", err))...)
-	}
-	encode := base64.StdEncoding.EncodeToString
-	creds := v1alpha1.APIServerCredentials{
-		APIServerURL: host,
-		CACert:       encode(loaded.CAData),
-		ClientCert:   encode(loaded.CertData),
-		ClientKey:    encode(loaded.KeyData),
-	}
-	if errs = append(errs, configErrors(creds)...); len(errs) > 0 {
-		return none, errors.Join(errs...)
-	}
-	creds.ClientCert = encode(onlyPEM(loaded.CertData, func(block *pem.Block) bool { return block.Type == blockCertificate }))
-	creds.ClientKey = encode(onlyPEM(loaded.KeyData, isPrivateKey))
-	if errs = configErrors(creds); len(errs) > 0 { // too long, now that lines are broken
-		return none, errors.Join(errs...)
-	}
-	return creds, nil
-}
-
-// configErrors returns the faults of credentials as errors of the configuration that they
-// come from.
-func configErrors(creds v1alpha1.APIServerCredentials) (errs []error) {
-	names := []string{"Host", "TLSClientConfig.CAData", "TLSClientConfig.CertData", "TLSClientConfig.KeyData"}
-	for i, err := range decodeCredentials(creds).faults() {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", names[i], errors.Unwrap(err)))
-		}
-	}
-	return errs
 }

@@ -4,7 +4,6 @@
 package helpers
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +30,7 @@ import (
 // error that names the field and leaves dp alone.
 func SetCondition(dp *v1alpha1.DataPlane, c metav1.Condition) (changed bool, err error) {
 	if dp == nil {
-		return false, errors.New("nil data plane")
+		return false, errNil
 	}
 	if c, err = prepareCondition(c, dp.Generation, time.Now()); err != nil {
 		return false, err

@@ -5,7 +5,6 @@ package informer
 
 import (
 	"reflect"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,7 +12,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
+	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
 var (
@@ -59,15 +58,11 @@ func DropSecrets(obj any) (any, error) {
 		if o != nil {
 			*o = *o.Redacted()
 			creds := &o.Spec.KubernetesCluster.Credentials
-			creds.CACert, creds.ClientCert = redact(creds.CACert), redact(creds.ClientCert)
+			creds.CACert, creds.ClientCert = redact.Value(creds.CACert), redact.Value(creds.ClientCert)
 		}
 	case *metav1.PartialObjectMetadata:
 		if o != nil {
-			for _, key := range lastapplied.Annotations {
-				if o.Annotations[key] != "" {
-					o.Annotations[key] = v1alpha1.Redacted
-				}
-			}
+			redact.InAnnotations(o.Annotations)
 		}
 	case *unstructured.Unstructured:
 		if o != nil && o.GroupVersionKind().GroupKind() == v1alpha1.SchemeGroupVersion.WithKind("DataPlane").GroupKind() {
@@ -85,46 +80,29 @@ func dropUnstructured(object map[string]any) {
 		for _, name := range path {
 			next, isObject := fields[name].(map[string]any)
 			if !isObject && fields[name] != nil {
-				fields[name] = v1alpha1.Redacted
+				fields[name] = redact.Marker
 			}
 			fields = next
 		}
 		return fields
 	}
-	replace := func(fields map[string]any, name string, redact func(string) string) {
+	replace := func(fields map[string]any, name string, by func(string) string) {
 		if text, ok := fields[name].(string); ok {
-			fields[name] = redact(text)
+			fields[name] = by(text)
 		} else if fields[name] != nil {
-			fields[name] = v1alpha1.Redacted
+			fields[name] = redact.Marker
 		}
 	}
 	annotations := at("metadata", "annotations")
-	for _, key := range lastapplied.Annotations {
-		replace(annotations, key, redact)
+	for _, key := range redact.Annotations {
+		replace(annotations, key, redact.Value)
 	}
 	delete(at("spec", "kubernetesCluster"), "auth")
 	creds, observer := at("spec", "kubernetesCluster", "credentials"), at("spec", "observer")
 	for _, name := range []string{"caCert", "clientCert", "clientKey"} {
-		replace(creds, name, redact)
+		replace(creds, name, redact.Value)
 	}
-	replace(creds, "apiServerURL", redactURL)
-	replace(at("spec", "observer", "authentication", "basicAuth"), "password", redact)
-	replace(observer, "url", redactURL)
-}
-
-func redact(value string) string {
-	if value == "" {
-		return ""
-	}
-	return v1alpha1.Redacted
-}
-
-// redactURL replaces a user name and password as [v1alpha1.DataPlane.Redacted] does.
-func redactURL(value string) string {
-	if !strings.Contains(value, "@") {
-		return value
-	}
-	var dp v1alpha1.DataPlane
-	dp.Spec.KubernetesCluster.Credentials.APIServerURL = value
-	return dp.Redacted().Spec.KubernetesCluster.Credentials.APIServerURL
+	replace(creds, "apiServerURL", redact.URL)
+	replace(at("spec", "observer", "authentication", "basicAuth"), "password", redact.Value)
+	replace(observer, "url", redact.URL)
 }

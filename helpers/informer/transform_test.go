@@ -19,7 +19,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
-	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
+	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
 // secretive returns a DataPlane that holds a secret in every place that there is.
@@ -28,7 +28,7 @@ func secretive(t *testing.T) *v1alpha1.DataPlane {
 	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	dp.ResourceVersion = "1"
 	dp.Annotations = map[string]string{"stays": "x"}
-	for _, key := range lastapplied.Annotations {
+	for _, key := range redact.Annotations {
 		dp.Annotations[key] = dp.Spec.KubernetesCluster.Credentials.ClientKey
 	}
 	dp.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "x"}}
@@ -41,7 +41,7 @@ func secretive(t *testing.T) *v1alpha1.DataPlane {
 
 func redactedAnnotations() map[string]string {
 	annotations := map[string]string{"stays": "x"}
-	for _, key := range lastapplied.Annotations {
+	for _, key := range redact.Annotations {
 		annotations[key] = v1alpha1.Redacted
 	}
 	return annotations
@@ -109,7 +109,7 @@ func TestDropSecrets(t *testing.T) {
 func TestDropSecretsReplacesUntypedValuesOfAnyType(t *testing.T) {
 	object := map[string]any{
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "DataPlane",
-		"metadata": map[string]any{"annotations": map[string]any{lastapplied.Annotations[0]: int64(1)}},
+		"metadata": map[string]any{"annotations": map[string]any{redact.Annotations[0]: int64(1)}},
 		"spec": map[string]any{
 			"kubernetesCluster": map[string]any{"auth": "hunter2", "credentials": map[string]any{
 				"apiServerURL": []any{"hunter2"}, "caCert": nil, "clientCert": "", "clientKey": map[string]any{"a": "hunter2"},
@@ -121,7 +121,7 @@ func TestDropSecretsReplacesUntypedValuesOfAnyType(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[string]any{
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "DataPlane",
-		"metadata": map[string]any{"annotations": map[string]any{lastapplied.Annotations[0]: v1alpha1.Redacted}},
+		"metadata": map[string]any{"annotations": map[string]any{redact.Annotations[0]: v1alpha1.Redacted}},
 		"spec": map[string]any{
 			"kubernetesCluster": map[string]any{"credentials": map[string]any{
 				"apiServerURL": v1alpha1.Redacted, "caCert": nil, "clientCert": "", "clientKey": v1alpha1.Redacted,

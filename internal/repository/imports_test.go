@@ -23,15 +23,15 @@ const module = "github.com/openchoreo/dataplane-sdk-go/"
 // Generated packages may import one another and those below apis and internal.
 var mayImport = map[string][]string{
 	"apis/openchoreo/crds":     {},
-	"apis/openchoreo/v1alpha1": {"internal/lastapplied"},
-	"internal/lastapplied":     {},
+	"apis/openchoreo/v1alpha1": {"internal/redact"},
+	"internal/redact":          {},
 	"internal/schema":          {},
 
-	"helpers":          {"apis/openchoreo/v1alpha1", "helpers/internal/gateway", "helpers/internal/serverurl", "internal/lastapplied"},
+	"helpers":          {"apis/openchoreo/v1alpha1", "helpers/internal/gateway", "helpers/internal/serverurl", "internal/redact"},
 	"helpers/await":    {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/fieldset": {"apis/openchoreo/v1alpha1", "internal/schema"},
 	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/fleet/internal/shards", "helpers/remote"},
-	"helpers/informer": {"apis/openchoreo/v1alpha1", "helpers", "internal/lastapplied"},
+	"helpers/informer": {"apis/openchoreo/v1alpha1", "helpers", "internal/redact"},
 	"helpers/observer": {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl"},
 	"helpers/registry": {"apis/openchoreo/v1alpha1", "helpers"},
 	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/gateway", "helpers/internal/requestinfo", "helpers/internal/serverurl", "listers/openchoreo/v1alpha1"},

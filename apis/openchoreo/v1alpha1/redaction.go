@@ -4,19 +4,14 @@
 package v1alpha1
 
 import (
-	"bytes"
-	"encoding/base64"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"strings"
 
-	"github.com/openchoreo/dataplane-sdk-go/internal/lastapplied"
+	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
 // Redacted stands in the place of a secret that is not shown.
-const Redacted = "REDACTED"
+const Redacted = redact.Marker
 
 // Redacted returns a deep copy without secrets, to show or to send elsewhere, never to
 // write back. It replaces these by the constant [Redacted]: the client key and the
@@ -41,11 +36,7 @@ func (in *DataPlane) Redacted() *DataPlane {
 	}
 	out := in.DeepCopy()
 	out.ManagedFields = nil
-	for _, annotation := range lastapplied.Annotations {
-		if out.Annotations[annotation] != "" {
-			out.Annotations[annotation] = Redacted
-		}
-	}
+	redact.InAnnotations(out.Annotations)
 	out.Spec.KubernetesCluster.Credentials = out.Spec.KubernetesCluster.Credentials.redacted()
 	if out.Spec.Observer != nil {
 		*out.Spec.Observer = out.Spec.Observer.redacted()
@@ -54,65 +45,22 @@ func (in *DataPlane) Redacted() *DataPlane {
 }
 
 func (in APIServerCredentials) redacted() APIServerCredentials {
-	in.APIServerURL = redactURL(in.APIServerURL)
-	in.CACert = redactUnlessCertificates(in.CACert)
-	in.ClientCert = redactUnlessCertificates(in.ClientCert)
-	in.ClientKey = redactValue(in.ClientKey)
+	in.APIServerURL = redact.URL(in.APIServerURL)
+	in.CACert = redact.UnlessCertificates(in.CACert)
+	in.ClientCert = redact.UnlessCertificates(in.ClientCert)
+	in.ClientKey = redact.Value(in.ClientKey)
 	return in
 }
 
 func (in ObserverAPI) redacted() ObserverAPI {
-	in.URL = redactURL(in.URL)
+	in.URL = redact.URL(in.URL)
 	in.Authentication.BasicAuth = in.Authentication.BasicAuth.redacted()
 	return in
 }
 
 func (in BasicAuthCredentials) redacted() BasicAuthCredentials {
-	in.Password = redactValue(in.Password)
+	in.Password = redact.Value(in.Password)
 	return in
-}
-
-func redactValue(value string) string {
-	if value == "" {
-		return ""
-	}
-	return Redacted
-}
-
-// redactUnlessCertificates shows PEM certificates and nothing else, since a private key may
-// be in their place: it compares the value with what it decodes, written anew.
-func redactUnlessCertificates(value string) string {
-	data, err := base64.StdEncoding.DecodeString(value)
-	if err != nil {
-		return Redacted
-	}
-	var certificates []byte
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			block.Headers = nil
-			certificates = append(certificates, pem.EncodeToMemory(block)...)
-		}
-	}
-	if !bytes.Equal(withoutSpace(data), withoutSpace(certificates)) {
-		return Redacted
-	}
-	return value
-}
-
-func withoutSpace(data []byte) []byte { return bytes.Join(bytes.Fields(data), nil) }
-
-// redactURL hides a user name and password. It hides the whole text if one may be elsewhere
-// in it too: in another URL, or behind a slash within the password.
-func redactURL(value string) string {
-	if !strings.Contains(value, "@") {
-		return value
-	}
-	u, err := url.Parse(value)
-	if err != nil || u.User == nil || strings.Count(value, "@") > 1 {
-		return Redacted
-	}
-	u.User = url.User(Redacted)
-	return u.String()
 }
 
 // All types that hold a secret, at whatever depth, have these methods: Format for every verb

@@ -1,0 +1,78 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package helpers
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
+)
+
+// MergePatch returns the JSON merge patch (RFC 7386) that turns before, as it was read,
+// into after. Unlike an Update, it keeps fields that this module doesn't know. It holds the
+// resourceVersion of before, so the API server answers with a conflict if the object has
+// changed since.
+//
+// Send it as types.MergePatchType, to the object for metadata and spec or to its status
+// subresource for status; the API server ignores the rest. It holds secrets if those
+// differ, and never kind, apiVersion and managed fields. MergePatch returns an error if
+// before has no resourceVersion or the two are not the same object, and
+// [ErrSecretsDropped] with the field's name if a secret was removed from one.
+func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
+	switch {
+	case before == nil || after == nil:
+		return nil, errNil
+	case before.ResourceVersion == "":
+		return nil, errors.New("metadata.resourceVersion: must be set: before must come from an API server")
+	case before.Namespace != after.Namespace || before.Name != after.Name || before.UID != after.UID:
+		return nil, errors.New("metadata: namespace, name and uid must be the same before and after")
+	}
+	if field := droppedSecret(before); field != "" {
+		return nil, fmt.Errorf("before: %s: %w", field, ErrSecretsDropped)
+	}
+	if field := droppedSecret(after); field != "" {
+		return nil, fmt.Errorf("after: %s: %w", field, ErrSecretsDropped)
+	}
+	original, modified := before.DeepCopy(), after.DeepCopy()
+	for _, dp := range []*v1alpha1.DataPlane{original, modified} {
+		dp.TypeMeta, dp.ManagedFields = metav1.TypeMeta{}, nil
+	}
+	original.ResourceVersion, modified.ResourceVersion = "", before.ResourceVersion // a change, so the patch holds it
+	from, err := json.Marshal(original)
+	if err != nil {
+		return nil, err
+	}
+	to, err := json.Marshal(modified)
+	if err != nil {
+		return nil, err
+	}
+	return jsonmergepatch.CreateThreeWayJSONMergePatch(from, to, from)
+}
+
+// droppedSecret returns the path of a field in which [v1alpha1.DataPlane.Redacted] or
+// informer.DropSecrets left its marker, or "".
+func droppedSecret(dp *v1alpha1.DataPlane) string {
+	for _, key := range redact.Annotations {
+		if dp.Annotations[key] == redact.Marker {
+			return "metadata.annotations[" + key + "]"
+		}
+	}
+	observer := cmp.Or(dp.Spec.Observer, &v1alpha1.ObserverAPI{})
+	for _, field := range append(credentialFields(dp),
+		fieldValue{"spec.observer.url", observer.URL},
+		fieldValue{"spec.observer.authentication.basicAuth.password", observer.Authentication.BasicAuth.Password},
+	) {
+		if redact.IsMarked(field.value) {
+			return field.path
+		}
+	}
+	return ""
+}
