@@ -23,16 +23,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-var (
-	// ErrClosed reports a request through a [Cluster] that is closed, or that was closed while
-	// the request was under way; and a call of a [Cache] that is closed.
-	ErrClosed = errors.New("connection to data plane is closed")
-	// ErrServerChanged reports that a DataPlane names another API server than the one a [Cluster]
-	// was made for: another scheme, host, port or path. Another spelling of the same address, such
-	// as with a slash at the end, is the same server. Make a new Cluster.
-	ErrServerChanged = errors.New("data plane has another API server")
-)
-
 // Cluster is a connection to the cluster of one DataPlane, whose credentials can be
 // replaced while it is in use. Clients are made of two parts:
 //
@@ -56,13 +46,23 @@ type Cluster struct {
 	refusedErr error               // what ConfigFor said then
 
 	mu       sync.RWMutex
-	asked    time.Time             // when a request last asked ConfigFor without a refusal
+	askedAt  time.Time             // when a request last asked ConfigFor without a refusal
 	config   *rest.Config          // the newest that could be used
 	current  *session              // nil if there is a reason
 	reason   error                 // why no request is accepted
 	sessions map[*session]struct{} // the current one, and those with requests under way
 	open     sync.WaitGroup        // counts sessions
 }
+
+var (
+	// ErrClosed reports a request through a [Cluster] that is closed, or that was closed while
+	// the request was under way; and a call of a [Cache] that is closed.
+	ErrClosed = errors.New("connection to data plane is closed")
+	// ErrServerChanged reports that a DataPlane names another API server than the one a [Cluster]
+	// was made for: another scheme, host, port or path. Another spelling of the same address, such
+	// as with a slash at the end, is the same server. Make a new Cluster.
+	ErrServerChanged = errors.New("data plane has another API server")
+)
 
 // NewCluster returns a connection to the cluster of dp. It makes no request and starts no
 // goroutine. The Cluster keeps dp, which must not be modified then. The caller must call Close
@@ -78,7 +78,7 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 		return nil, t.wrap(err)
 	}
 	t.server = server
-	c := &Cluster{target: t, uid: dp.UID, dp: dp, asked: time.Now(), sessions: map[*session]struct{}{}}
+	c := &Cluster{target: t, uid: dp.UID, dp: dp, askedAt: time.Now(), sessions: map[*session]struct{}{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	first, err := newSession(t, config, c.forget)
 	if err != nil {

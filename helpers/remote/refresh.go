@@ -35,9 +35,9 @@ func isRead(req *http.Request) bool {
 // while the credentials are accepted.
 func (c *Cluster) askNowAndThen() {
 	c.mu.Lock()
-	due := time.Since(c.asked) >= c.options.askEvery
+	due := time.Since(c.askedAt) >= c.options.askEvery
 	if due {
-		c.asked = time.Now()
+		c.askedAt = time.Now()
 	}
 	c.mu.Unlock()
 	if due {
