@@ -5,15 +5,11 @@ package helpers_test
 
 import (
 	"encoding/json"
-	"fmt"
-	"maps"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -214,74 +210,6 @@ func TestEvaluateCondition(t *testing.T) {
 	}
 }
 
-func TestReadyFrom(t *testing.T) {
-	type conditions = []metav1.Condition
-	for name, test := range map[string]struct {
-		conditions conditions
-		from       []string
-		deleted    bool
-		want       metav1.ConditionStatus
-		code       helpers.Code
-		wantFrom   string
-	}{
-		"True": {
-			conditions: conditions{condition(created, yes, 2)}, from: []string{created},
-			want: yes, code: helpers.CodeCurrent, wantFrom: created,
-		},
-		"the worst decides": {
-			conditions: conditions{condition(created, unknown, 2), condition(connected, no, 2)}, from: []string{created, connected, gateway},
-			want: no, code: helpers.CodeCurrent, wantFrom: connected,
-		},
-		"the first of the worst decides": {
-			conditions: conditions{condition(created, no, 2), condition(connected, no, 2)}, from: []string{connected, created},
-			want: no, code: helpers.CodeCurrent, wantFrom: connected,
-		},
-		"what is missing is Unknown": {
-			conditions: conditions{condition(created, yes, 2)}, from: []string{created, connected},
-			want: unknown, code: helpers.CodeNotReported, wantFrom: connected,
-		},
-		"what is stale is Unknown": {
-			conditions: conditions{condition(created, yes, 1)}, from: []string{created},
-			want: unknown, code: helpers.CodeStale, wantFrom: created,
-		},
-		"a Ready that is reported counts": {
-			conditions: conditions{condition(created, yes, 2), condition(ready, no, 2)}, from: []string{created},
-			want: no, code: helpers.CodeCurrent,
-		},
-		"a stale Ready counts": {
-			conditions: conditions{condition(created, yes, 2), condition(ready, yes, 1)}, from: []string{created},
-			want: unknown, code: helpers.CodeStale,
-		},
-		"deletion wins": {
-			conditions: conditions{condition(created, yes, 2)}, from: []string{created}, deleted: true,
-			want: no, code: helpers.CodeTerminating,
-		},
-		"from nothing": {want: unknown, code: helpers.CodeNotReported},
-		"from itself":  {from: []string{ready}, want: unknown, code: helpers.CodeNotReported, wantFrom: ready},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dp := withConditions(2, test.conditions...)
-			if test.deleted {
-				dp.DeletionTimestamp = &longAgo
-			}
-			opt := helpers.ReadyFrom(test.from...)
-			verdict := helpers.EvaluateCondition(dp, ready, opt)
-			assert.Equal(t, ready, verdict.Type)
-			assert.Equal(t, test.want, verdict.Status)
-			assert.Equal(t, test.code, verdict.Code)
-			assert.Equal(t, test.wantFrom, verdict.From)
-			assert.Equal(t, test.want == yes, helpers.IsReady(dp, opt))
-
-			report := helpers.Evaluate(dp, opt)
-			assert.Equal(t, verdict, report.Verdict(ready))
-			for _, other := range []string{connected, gateway, created} {
-				assert.Equal(t, helpers.EvaluateCondition(dp, other), report.Verdict(other), "only Ready is derived")
-			}
-		})
-	}
-	assert.Equal(t, helpers.CodeNoObject, helpers.EvaluateCondition(nil, ready, helpers.ReadyFrom(created)).Code)
-}
-
 func TestEvaluateListsDefinedTypesFirstAndOthersByName(t *testing.T) {
 	dp := withConditions(4, condition("Finalizing", no, 4), condition(connected, no, 4), condition(created, yes, 4),
 		condition(ready, yes, 4), condition(created, yes, 4))
@@ -307,54 +235,6 @@ func TestEvaluateListsDefinedTypesFirstAndOthersByName(t *testing.T) {
 	assert.JSONEq(t, `{"type":"GatewayProvisioned","status":"Unknown","code":"NotReported"}`, string(data))
 }
 
-// Whoever may write a status must not stall its readers: one call with 16 times as many
-// types must not take much longer than 16 calls. Other programs can slow an attempt.
-func TestManyTypesTakeLinearTime(t *testing.T) {
-	const times, attempts = 16, 5
-	for name, test := range map[string]struct {
-		few  int
-		call func(t *testing.T, dp *v1alpha1.DataPlane)
-	}{
-		"Evaluate": {2000, func(t *testing.T, dp *v1alpha1.DataPlane) {
-			assert.Len(t, helpers.Evaluate(dp).Others, len(dp.Status.Conditions))
-		}},
-		"SetCondition": {2000, func(t *testing.T, dp *v1alpha1.DataPlane) {
-			_, err := helpers.SetCondition(dp.DeepCopy(), condition(ready, yes, 1))
-			require.NoError(t, err)
-		}},
-		"PatchConditions": {300, func(t *testing.T, dp *v1alpha1.DataPlane) {
-			before := withConditions(1)
-			stored, err := helpers.PatchConditions(t.Context(), serve(before), before, dp.Status.Conditions, helpers.PatchConditionsOptions{})
-			require.NoError(t, err)
-			assert.Len(t, stored.Status.Conditions, len(dp.Status.Conditions))
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var dps [2]*v1alpha1.DataPlane
-			for i, count := range []int{test.few, test.few * times} {
-				dps[i] = withConditions(1)
-				for n := range count {
-					dps[i].Status.Conditions = append(dps[i].Status.Conditions, condition(fmt.Sprintf("Type%d", n), yes, 1))
-				}
-			}
-			var one, many time.Duration
-			for range attempts {
-				start := time.Now()
-				for range times {
-					test.call(t, dps[0])
-				}
-				many = time.Since(start)
-				start = time.Now()
-				test.call(t, dps[1])
-				if one = time.Since(start); one < 6*many {
-					return
-				}
-			}
-			assert.Failf(t, "more than linear", "%s for one call, %s for %d", one, many, times)
-		})
-	}
-}
-
 func TestReadersAcceptNilOptions(t *testing.T) {
 	assert.True(t, helpers.IsReady(allTrue(), nil))
 	assert.False(t, helpers.IsReady(&v1alpha1.DataPlane{}, nil, helpers.RequireObserved()))
@@ -369,88 +249,5 @@ func TestReadersAcceptNil(t *testing.T) {
 	for _, verdict := range report.Verdicts() {
 		assert.Equal(t, helpers.CodeNoObject, verdict.Code)
 		assert.Equal(t, unknown, verdict.Status)
-	}
-}
-
-func TestReadersDoNotAllocate(t *testing.T) {
-	stock := helpers.Stock()
-	for name, test := range map[string]struct {
-		dp   *v1alpha1.DataPlane
-		opts []helpers.EvaluateOption
-	}{
-		"the defined types":           {dp: allTrue(created)},
-		"ReadyFrom":                   {dp: stockV03(), opts: []helpers.EvaluateOption{helpers.ReadyFrom(created)}},
-		"v0.3":                        {dp: stockV03(), opts: []helpers.EvaluateOption{stock}},
-		"v1":                          {dp: stockV1(), opts: []helpers.EvaluateOption{stock}},
-		"v1 with a limited heartbeat": {dp: stockV1(), opts: []helpers.EvaluateOption{stock, heartbeatWithin(time.Minute, 0)}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			assert.Zero(t, testing.AllocsPerRun(100, func() {
-				if !helpers.IsReady(test.dp, test.opts...) || helpers.Evaluate(test.dp, test.opts...).Ready.Status != yes {
-					t.Fail()
-				}
-			}))
-		})
-	}
-	others := allTrue("A", "B", "C", "D", created)
-	assert.Zero(t, testing.AllocsPerRun(100, func() {
-		if !helpers.IsReady(others) || !helpers.IsConnected(others) || !helpers.IsGatewayProvisioned(others) {
-			t.Fail()
-		}
-	}))
-	assert.EqualValues(t, 1, testing.AllocsPerRun(100, func() { helpers.Evaluate(others) }), "the list of the others")
-}
-
-// The floors do the least by hand: find the three conditions, or what stock OpenChoreo
-// writes, and read the status.
-func BenchmarkConditions(b *testing.B) {
-	type read = func(*v1alpha1.DataPlane) bool
-	stock := helpers.Stock()
-	defined := map[string]read{
-		"floor": func(dp *v1alpha1.DataPlane) bool {
-			return meta.IsStatusConditionTrue(dp.Status.Conditions, ready) && meta.IsStatusConditionTrue(dp.Status.Conditions, connected) &&
-				meta.IsStatusConditionTrue(dp.Status.Conditions, gateway)
-		},
-		"IsReady": func(dp *v1alpha1.DataPlane) bool { return helpers.IsReady(dp) },
-		"three-readers": func(dp *v1alpha1.DataPlane) bool {
-			return helpers.IsReady(dp) && helpers.IsConnected(dp) && helpers.IsGatewayProvisioned(dp)
-		},
-		"Evaluate":       func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp).Ready.Status == yes },
-		"Evaluate-Stock": func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp, stock).Ready.Status == yes },
-	}
-	byStock := map[string]read{
-		"floor": func(dp *v1alpha1.DataPlane) bool {
-			if dp.Status.AgentConnection != nil {
-				return dp.Status.AgentConnection.Connected
-			}
-			return meta.IsStatusConditionTrue(dp.Status.Conditions, created)
-		},
-		"IsReady":        func(dp *v1alpha1.DataPlane) bool { return !helpers.IsReady(dp) },
-		"IsReady-Stock":  func(dp *v1alpha1.DataPlane) bool { return helpers.IsReady(dp, stock) },
-		"Evaluate":       func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp).Created.Reported == yes },
-		"Evaluate-Stock": func(dp *v1alpha1.DataPlane) bool { return helpers.Evaluate(dp, stock).Ready.Status == yes },
-	}
-	for _, status := range []struct {
-		name  string
-		dp    *v1alpha1.DataPlane
-		reads map[string]read
-	}{
-		{"v0.3", stockV03(), byStock},
-		{"v1", stockV1(), byStock},
-		{"three", allTrue(), defined},
-		{"three-and-Created", allTrue(created), defined},
-		{"eight", allTrue("A", "B", "C", "D", created), defined},
-	} {
-		for _, name := range slices.Sorted(maps.Keys(status.reads)) {
-			read := status.reads[name]
-			b.Run(status.name+"/"+name, func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					if !read(status.dp) {
-						b.Fatal()
-					}
-				}
-			})
-		}
 	}
 }

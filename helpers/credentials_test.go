@@ -5,21 +5,29 @@ package helpers_test
 
 import (
 	"bytes"
-	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"net/url"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
+)
+
+const (
+	fieldServer = "spec.kubernetesCluster.credentials.apiServerURL"
+	fieldCA     = "spec.kubernetesCluster.credentials.caCert"
+	fieldCert   = "spec.kubernetesCluster.credentials.clientCert"
+	fieldKey    = "spec.kubernetesCluster.credentials.clientKey"
 )
 
 const bom = "\ufeff"
@@ -44,203 +52,266 @@ func withHeader(certificate []byte) []byte {
 	return bytes.Replace(certificate, []byte("-----\n"), []byte("-----\nSubject: x\n\n"), 1)
 }
 
-func TestValidateSound(t *testing.T) {
-	warnings, errs := helpers.Validate(dataplanetest.DataPlane("default", "production-dataplane"))
-	assert.Empty(t, warnings)
-	assert.Empty(t, errs)
-}
+func TestRESTConfigForCredentials(t *testing.T) {
+	a, other := pki.New(), pki.ECDSAKey()
+	othersCert := pki.Certificates(a.Issue("alice", other))
+	set := func(field *string, value string) { *field = value }
+	type creds = v1alpha1.APIServerCredentials
 
-func TestValidateReportsEveryFaultWithItsField(t *testing.T) {
-	dp := dataplanetest.DataPlane("default", "production-dataplane")
-	creds := &dp.Spec.KubernetesCluster.Credentials
-	creds.APIServerURL = "https://user:hunter2@host"
-	creds.CACert = ""
-	creds.ClientCert = longText(2 << 20)
-	creds.ClientKey = "hunter2"
-	_, errs := helpers.Validate(dp)
-	require.Len(t, errs, 4)
-	for i, want := range []struct {
-		field string
-		kind  field.ErrorType
+	for name, test := range map[string]struct {
+		edit   func(*creds)
+		field  string
+		reason helpers.CredentialsReason
+		says   string
 	}{
-		{fieldServer, field.ErrorTypeInvalid},
-		{fieldCA, field.ErrorTypeRequired},
-		{fieldCert, field.ErrorTypeTooLong},
-		{fieldKey, field.ErrorTypeInvalid},
+		"no CA": {
+			edit:  func(c *creds) { c.CACert = "" },
+			field: fieldCA, reason: helpers.CredentialsReasonRequired, says: "must be set",
+		},
+		"a certificate without key": {
+			edit:  func(c *creds) { c.ClientKey = "" },
+			field: fieldKey, reason: helpers.CredentialsReasonRequired, says: "must be set",
+		},
+		"a key without certificate": {
+			edit:  func(c *creds) { c.ClientCert = "" },
+			field: fieldCert, reason: helpers.CredentialsReasonRequired, says: "must be set",
+		},
+		"base64 wrapped with LF":   {edit: func(c *creds) { set(&c.CACert, wrap(c.CACert, "\n")) }},
+		"base64 wrapped with CRLF": {edit: func(c *creds) { set(&c.ClientKey, wrap(c.ClientKey, "\r\n")) }},
+		"not base64": {
+			edit:  func(c *creds) { c.ClientKey = "hunter2!" },
+			field: fieldKey, reason: helpers.CredentialsReasonInvalidBase64, says: "at byte 7",
+		},
+		"raw PEM pasted": {
+			edit:  func(c *creds) { c.ClientCert = string(pki.Decode(c.ClientCert)) },
+			field: fieldCert, reason: helpers.CredentialsReasonInvalidBase64, says: "the value is PEM itself; base64-encode it",
+		},
+		"base64 with spaces": {
+			edit:  func(c *creds) { c.CACert = wrap(c.CACert, " ") },
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidBase64, says: "remove spaces and tabs",
+		},
+		"URL-safe base64": {
+			edit: func(c *creds) {
+				c.CACert = base64.URLEncoding.EncodeToString(append(pki.Decode(c.CACert), 0xff, 0xff, 0xfe, 0xff, 0xff))
+			},
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidBase64, says: "URL-safe alphabet",
+		},
+		"unpadded base64": {
+			edit: func(c *creds) {
+				c.CACert = base64.RawStdEncoding.EncodeToString(unaligned(pki.Decode(c.CACert)))
+			},
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidBase64, says: "padding with = is missing",
+		},
+		"base64 twice": {
+			edit:  func(c *creds) { c.ClientKey = pki.Encode([]byte(c.ClientKey)) },
+			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "encoded twice",
+		},
+		"base64 of something else": {
+			edit:  func(c *creds) { c.CACert = pki.Encode([]byte("hunter2")) },
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no PEM block CERTIFICATE",
+		},
+		"a block that is no certificate": {
+			edit:  func(c *creds) { c.ClientCert = pki.Encode(pki.Block("CERTIFICATE", []byte("hunter2"))) },
+			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "can't be used",
+		},
+		"a CA block that is no certificate": {
+			edit:  func(c *creds) { c.CACert = pki.Encode(pki.Block("CERTIFICATE", []byte("hunter2"))) },
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no certificate that can be used",
+		},
+		"one usable CA of two": {
+			edit: func(c *creds) {
+				c.CACert = pki.Encode(append(pki.Block("CERTIFICATE", []byte("junk")), pki.Decode(c.CACert)...))
+			},
+		},
+		"several CAs with text between": {
+			edit: func(c *creds) {
+				c.CACert = pki.Encode([]byte("# first\n" + string(pki.Certificates(a.Cert)) + "# second\n" + string(pki.Decode(c.CACert)) + "end\n"))
+			},
+		},
+		"a private key among the CAs": {
+			edit: func(c *creds) {
+				c.CACert = pki.Encode(append(pki.Decode(c.CACert), pki.Decode(c.ClientKey)...))
+			},
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "contains a private key",
+		},
+		"the key of another certificate": {
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(pki.PKCS8(other)) },
+			field: fieldKey, reason: helpers.CredentialsReasonKeyMismatch, says: "not the private key of the client certificate",
+		},
+		"a key that is none": {
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(pki.Block("PRIVATE KEY", []byte("hunter2"))) },
+			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "no RSA, ECDSA or Ed25519 private key",
+		},
+		"an encrypted PKCS #8 key": {
+			edit: func(c *creds) {
+				c.ClientKey = pki.Encode(pki.Block("ENCRYPTED PRIVATE KEY", []byte("hunter2")))
+			},
+			field: fieldKey, reason: helpers.CredentialsReasonEncryptedKey, says: "passphrase",
+		},
+		"an encrypted key of RFC 1421": {
+			edit: func(c *creds) {
+				c.ClientKey = pki.Encode(pem.EncodeToMemory(&pem.Block{
+					Type: "RSA PRIVATE KEY", Bytes: []byte("hunter2"),
+					Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"},
+				}))
+			},
+			field: fieldKey, reason: helpers.CredentialsReasonEncryptedKey, says: "passphrase",
+		},
+		"a key of a kind that TLS has no use for": {
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(x25519(t)) },
+			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "no RSA, ECDSA or Ed25519 private key",
+		},
+		"a key after a certificate": {
+			edit: func(c *creds) {
+				c.ClientKey = pki.Encode(append(pki.Decode(c.ClientCert), pki.Decode(c.ClientKey)...))
+			},
+		},
+		"a certificate with intermediates": {
+			edit: func(c *creds) {
+				c.ClientCert = pki.Encode(append(pki.Decode(c.ClientCert), pki.Certificates(a.Cert)...))
+			},
+		},
+		"a client certificate after a byte order mark": {
+			edit:  func(c *creds) { c.ClientCert = pki.Encode([]byte(bom + string(pki.Decode(c.ClientCert)))) },
+			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "without indentation or byte order mark",
+		},
+		"a client certificate and an intermediate after a byte order mark": {
+			edit: func(c *creds) {
+				c.ClientCert = pki.Encode([]byte(bom + string(pki.Decode(c.ClientCert)) + string(pki.Certificates(a.Cert))))
+			},
+			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "begins with a certificate that can't be used",
+		},
+		"a client certificate glued to an intermediate": {
+			edit: func(c *creds) {
+				c.ClientCert = pki.Encode(glue(pki.Decode(c.ClientCert), pki.Certificates(a.Cert)))
+			},
+			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "a line of their own",
+		},
+		"a damaged intermediate": {
+			edit: func(c *creds) {
+				c.ClientCert = pki.Encode(append(pki.Decode(c.ClientCert), corrupt(pki.Certificates(a.Cert))...))
+			},
+		},
+		"a corrupt key": {
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(corrupt(pki.Decode(c.ClientKey))) },
+			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "the text between must be base64",
+		},
+		"an indented key": {
+			edit:  func(c *creds) { c.ClientKey = pki.Encode(indent(pki.Decode(c.ClientKey))) },
+			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "without indentation",
+		},
+		"a corrupt private key among the CAs": {
+			edit: func(c *creds) {
+				c.CACert = pki.Encode(append(pki.Decode(c.CACert), corrupt(pki.Decode(c.ClientKey))...))
+			},
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "contains a private key",
+		},
+		"a private key in a comment among the CAs": {
+			edit: func(c *creds) {
+				c.CACert = pki.Encode(slices.Concat([]byte("# never put -----BEGIN PRIVATE KEY----- here\n"), pki.Decode(c.CACert),
+					[]byte("# -----BEGIN EC PRIVATE KEY-----\n")))
+			},
+		},
+		"an indented private key among the CAs": {
+			edit: func(c *creds) {
+				c.CACert = pki.Encode(append(pki.Decode(c.CACert), indent(pki.Decode(c.ClientKey))...))
+			},
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "contains a private key",
+		},
+		"a private key glued to a CA": {
+			edit:  func(c *creds) { c.CACert = pki.Encode(glue(pki.Decode(c.CACert), pki.Decode(c.ClientKey))) },
+			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "contains a private key",
+		},
+		"the client certificate after its CA": {
+			edit: func(c *creds) {
+				c.ClientCert = pki.Encode(slices.Concat(pki.Certificates(a.Cert), othersCert))
+				c.ClientKey = pki.Encode(pki.PKCS8(other))
+			},
+			field: fieldCert, reason: helpers.CredentialsReasonKeyMismatch, says: "must begin with the certificate of clientKey, which is number 2 in it",
+		},
+		"the client certificate in the place of the CA": {
+			edit: func(c *creds) {
+				c.CACert, c.ClientCert = pki.Encode(othersCert), c.CACert
+				c.ClientKey = pki.Encode(pki.PKCS8(other))
+			},
+			field: fieldCert, reason: helpers.CredentialsReasonKeyMismatch, says: "the certificate of clientKey is in caCert: are caCert and clientCert swapped?",
+		},
+		"PEM with CRLF": {
+			edit: func(c *creds) {
+				for _, value := range []*string{&c.CACert, &c.ClientCert, &c.ClientKey} {
+					*value = pki.Encode(bytes.ReplaceAll(pki.Decode(*value), []byte("\n"), []byte("\r\n")))
+				}
+			},
+		},
+		"much text around a CA, wrapped": {
+			edit: func(c *creds) {
+				ca := append(bytes.Repeat([]byte("#\n"), 150<<10), pki.Decode(c.CACert)...)
+				c.CACert = wrap(pki.Encode(ca), "\r\n")
+			},
+		},
+		"an expired client certificate": {
+			edit: func(c *creds) {
+				c.ClientCert = pki.Encode(pki.Certificates(a.Issue("alice", other, pki.Expired)))
+				c.ClientKey = pki.Encode(pki.PKCS8(other))
+			},
+		},
+		"too long": {
+			edit:  func(c *creds) { c.ClientKey = longText(512<<10 + 1) },
+			field: fieldKey, reason: helpers.CredentialsReasonTooLarge, says: "512 KiB",
+		},
 	} {
-		assert.Equal(t, want.field, errs[i].Field)
-		assert.Equal(t, want.kind, errs[i].Type)
-		assert.NotEmpty(t, errs[i].Detail)
-	}
-	for _, verb := range []string{"%v", "%+v", "%#v"} {
-		assert.NotContains(t, fmt.Sprintf(verb, errs.ToAggregate()), "hunter2")
-	}
-}
-
-func TestValidateWithoutCredentials(t *testing.T) {
-	for name, dp := range map[string]*v1alpha1.DataPlane{"nil": nil, "later OpenChoreo": {}} {
 		t.Run(name, func(t *testing.T) {
-			_, errs := helpers.Validate(dp)
-			require.Len(t, errs, 1)
-			assert.Equal(t, "spec.kubernetesCluster.credentials", errs[0].Field)
-			assert.Equal(t, field.ErrorTypeRequired, errs[0].Type)
+			dp := dataplanetest.DataPlane("default", "production-dataplane")
+			test.edit(&dp.Spec.KubernetesCluster.Credentials)
+			requireFault(t, dp, test.field, test.reason, "hunter2", test.says)
 		})
 	}
-	_, errs := helpers.Validate(nil)
-	assert.Equal(t, "nil data plane", errs[0].Detail)
 }
 
-func TestValidateWarns(t *testing.T) {
-	a, key := pki.New(), pki.ECDSAKey()
-	later := func(c *x509.Certificate) {
-		c.NotBefore, c.NotAfter = time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
+func TestRESTConfigForTakesEveryKindOfKey(t *testing.T) {
+	a := pki.New()
+	for name, key := range privateKeys(t) {
+		t.Run(name, func(t *testing.T) {
+			dp := dataplanetest.DataPlane("default", "production-dataplane")
+			dp.Spec.KubernetesCluster.Credentials.ClientCert = pki.Encode(pki.Certificates(a.Issue("alice", key.Signer)))
+			dp.Spec.KubernetesCluster.Credentials.ClientKey = pki.Encode(key.PEM)
+			requireFault(t, dp, "", "", "")
+		})
 	}
-	set := func(cert *x509.Certificate) func(*v1alpha1.DataPlaneSpec) {
-		return func(s *v1alpha1.DataPlaneSpec) {
-			s.KubernetesCluster.Credentials.ClientCert = pki.Encode(pki.Certificates(cert))
-			s.KubernetesCluster.Credentials.ClientKey = pki.Encode(pki.PKCS8(key))
+}
+
+// requireFault requires exactly this fault of helpers.RESTConfigFor, or success for "".
+func requireFault(t *testing.T, dp *v1alpha1.DataPlane, field string, reason helpers.CredentialsReason, secret string, says ...string) {
+	t.Helper()
+	before := dp.DeepCopy()
+	config, err := helpers.RESTConfigFor(dp)
+	assert.Equal(t, before, dp, "must not be changed")
+	if reason == "" {
+		require.NoError(t, err)
+		_, err = rest.HTTPClientFor(config)
+		require.NoError(t, err, "client-go must be able to use what was accepted")
+		return
+	}
+	require.Error(t, err)
+	assert.Nil(t, config)
+	assert.ErrorIs(t, err, helpers.ErrInvalidCredentials)
+	var fault *helpers.CredentialsError
+	require.ErrorAs(t, err, &fault)
+	assert.Equal(t, field, fault.Field)
+	assert.Equal(t, reason, fault.Reason)
+	joined, ok := err.(interface{ Unwrap() []error })
+	require.True(t, ok)
+	assert.Len(t, joined.Unwrap(), 1, "one fault, one error")
+	for _, want := range says {
+		assert.Contains(t, err.Error(), want)
+	}
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%q"} {
+			assert.NotContains(t, fmt.Sprintf(verb, e), secret)
 		}
 	}
-	observer := func(url string) func(*v1alpha1.DataPlaneSpec) {
-		return func(s *v1alpha1.DataPlaneSpec) { s.Observer = &v1alpha1.ObserverAPI{URL: url} }
-	}
-	for name, test := range map[string]struct {
-		edit func(*v1alpha1.DataPlaneSpec)
-		want string
-	}{
-		"expired client certificate":       {set(a.Issue("alice", key, pki.Expired)), fieldCert + ": certificate 1 expired at "},
-		"client certificate not valid yet": {set(a.Issue("alice", key, later)), fieldCert + ": certificate 1 is not valid before "},
-		"a private key beside the client certificate": {func(s *v1alpha1.DataPlaneSpec) {
-			creds := &s.KubernetesCluster.Credentials
-			creds.ClientCert = pki.Encode(append(pki.Decode(creds.ClientCert), pki.Decode(creds.ClientKey)...))
-		}, fieldCert + ": contains a private key, which does not belong there"},
-		"a client certificate that Go ignores": {func(s *v1alpha1.DataPlaneSpec) {
-			cert := &s.KubernetesCluster.Credentials.ClientCert
-			*cert = pki.Encode(append(pki.Decode(*cert), pki.Block("TRUSTED CERTIFICATE", a.Cert.Raw)...))
-		}, fieldCert + ": certificate 2 can't be used: a certificate must be in a PEM block CERTIFICATE without headers"},
-		"one unusable CA": {func(s *v1alpha1.DataPlaneSpec) {
-			ca := &s.KubernetesCluster.Credentials.CACert
-			*ca = pki.Encode(append(pki.Decode(*ca), pki.Block("CERTIFICATE", []byte("junk"))...))
-		}, fieldCA + ": certificate 2 can't be used and is ignored"},
-		"only expired CAs": {func(s *v1alpha1.DataPlaneSpec) {
-			s.KubernetesCluster.Credentials.CACert = pki.Encode(pki.Certificates(a.Issue("alice", key, pki.Expired)))
-		}, fieldCA + ": all certificates are expired"},
-		"observer without TLS":      {observer("http://observer"), "spec.observer.url: must use https"},
-		"observer without a scheme": {observer("observer"), "spec.observer.url: must start with https://"},
-		"observer with password":    {observer("https://a:hunter2@b"), "spec.observer.url: must not contain a user name"},
-		"observer with a colon in its user name": {func(s *v1alpha1.DataPlaneSpec) {
-			s.Observer = &v1alpha1.ObserverAPI{URL: "https://observer"}
-			s.Observer.Authentication.BasicAuth.Username = "hunter2:a"
-		}, "spec.observer.authentication.basicAuth.username: must not contain a colon"},
-		"registry with scheme": {
-			func(s *v1alpha1.DataPlaneSpec) { s.Registry.Prefix = "https://docker.io" },
-			"spec.registry.prefix: must be a registry without a scheme",
-		},
-		"no registry": {
-			func(s *v1alpha1.DataPlaneSpec) { s.Registry.Prefix = "" },
-			"spec.registry.prefix: must be a registry",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dp := dataplanetest.DataPlane("default", "production-dataplane")
-			test.edit(&dp.Spec)
-			warnings, errs := helpers.Validate(dp)
-			assert.Empty(t, errs)
-			require.Len(t, warnings, 1)
-			assert.True(t, strings.HasPrefix(warnings[0], test.want), warnings[0])
-			assert.NotContains(t, warnings[0], "hunter2")
-			_, err := helpers.RESTConfigFor(dp)
-			assert.NoError(t, err, "a warning is no error")
-		})
-	}
-}
-
-// encoding/pem, and so client-go, silently skips blocks that it can't read.
-func TestValidateWarnsOfEachCertificateThatIsIgnored(t *testing.T) {
-	ca := func() []byte { return pki.Certificates(pki.New().Cert) }
-	one, two, three := ca(), ca(), ca()
-	hint := ": BEGIN and END must each have a line of their own, without indentation or byte order mark, and the text between must be base64"
-	unusual := ": a certificate must be in a PEM block CERTIFICATE without headers"
-	for name, test := range map[string]struct {
-		bundle  []byte
-		ignored []int  // counted from 1
-		kept    []byte // what is left
-		hint    string
-	}{
-		"all sound":                       {bundle: slices.Concat(one, two, three), kept: slices.Concat(one, two, three)},
-		"two without a line break":        {bundle: slices.Concat(glue(one, two), three), ignored: []int{1, 2}, kept: three, hint: hint},
-		"a byte order mark":               {bundle: slices.Concat([]byte(bom), one, two), ignored: []int{1}, kept: two, hint: hint},
-		"an indented one":                 {bundle: slices.Concat(one, append(indent(two), '\n'), three), ignored: []int{2}, kept: slices.Concat(one, three), hint: hint},
-		"a corrupt one":                   {bundle: slices.Concat(one, corrupt(two), three), ignored: []int{2}, kept: slices.Concat(one, three), hint: hint},
-		"a cut one at the end":            {bundle: slices.Concat(one, two[:len(two)/2]), ignored: []int{2}, kept: one, hint: hint},
-		"one that is no certificate":      {bundle: slices.Concat(one, pki.Block("CERTIFICATE", []byte("junk")), two), ignored: []int{2}, kept: slices.Concat(one, two)},
-		"several, numbered as they are":   {bundle: slices.Concat(corrupt(one), two, corrupt(one), corrupt(one), three), ignored: []int{1, 3, 4}, kept: slices.Concat(two, three), hint: hint},
-		"one of OpenSSL's own kind":       {bundle: slices.Concat(one, retyped(two, "TRUSTED CERTIFICATE")), ignored: []int{2}, kept: one, hint: unusual},
-		"one of an older kind":            {bundle: slices.Concat(retyped(one, "X509 CERTIFICATE"), two), ignored: []int{1}, kept: two, hint: unusual},
-		"one with headers":                {bundle: slices.Concat(one, withHeader(two), three), ignored: []int{2}, kept: slices.Concat(one, three), hint: unusual},
-		"a damaged block of another kind": {bundle: slices.Concat(one, corrupt(pki.Block("X509 CRL", []byte("some text"))), two), kept: slices.Concat(one, two)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dp := dataplanetest.DataPlane("default", "production-dataplane")
-			dp.Spec.KubernetesCluster.Credentials.CACert = pki.Encode(test.bundle)
-			warnings, errs := helpers.Validate(dp)
-			assert.Empty(t, errs)
-			var want []string
-			for _, i := range test.ignored {
-				want = append(want, fmt.Sprintf("%s: certificate %d can't be used and is ignored%s", fieldCA, i, test.hint))
-			}
-			assert.Equal(t, want, warnings)
-			used, kept := x509.NewCertPool(), x509.NewCertPool()
-			used.AppendCertsFromPEM(test.bundle)
-			kept.AppendCertsFromPEM(test.kept)
-			assert.True(t, kept.Equal(used), "crypto/x509 must ignore the same ones")
-		})
-	}
-}
-
-func TestValidateNumbersClientCertificatesAsTheyAre(t *testing.T) {
-	a, key := pki.New(), pki.ECDSAKey()
-	dp := dataplanetest.DataPlane("default", "production-dataplane")
-	dp.Spec.KubernetesCluster.Credentials.ClientKey = pki.Encode(pki.PKCS8(key))
-	dp.Spec.KubernetesCluster.Credentials.ClientCert = pki.Encode(slices.Concat(pki.Certificates(a.Issue("alice", key)),
-		corrupt(pki.Certificates(a.Cert)), pki.Certificates(a.Issue("alice", key, pki.Expired))))
-	warnings, errs := helpers.Validate(dp)
-	assert.Empty(t, errs)
-	require.Len(t, warnings, 2)
-	assert.Contains(t, warnings[0], fieldCert+": certificate 2 can't be used: BEGIN and END must")
-	assert.Contains(t, warnings[1], fieldCert+": certificate 3 expired at ")
-}
-
-func TestOneExpiredCAAmongOthersIsNoWarning(t *testing.T) {
-	dp := dataplanetest.DataPlane("default", "production-dataplane")
-	ca := &dp.Spec.KubernetesCluster.Credentials.CACert
-	*ca = pki.Encode(append(pki.Decode(*ca), pki.Certificates(pki.New().Issue("alice", pki.ECDSAKey(), pki.Expired))...))
-	warnings, errs := helpers.Validate(dp)
-	assert.Empty(t, warnings)
-	assert.Empty(t, errs)
-}
-
-func TestCertificateExpiryIsTheEarliestOfTheChain(t *testing.T) {
-	a, key := pki.New(), pki.ECDSAKey()
-	leaf, intermediate := a.Issue("alice", key), a.Issue("alice", pki.ECDSAKey(), pki.Expired)
-	dp := dataplanetest.DataPlane("default", "production-dataplane")
-	creds := &dp.Spec.KubernetesCluster.Credentials
-	creds.ClientCert = pki.Encode(pki.Certificates(leaf, intermediate))
-	creds.ClientKey = "" // does not matter
-	expiry, err := helpers.CertificateExpiry(dp)
-	require.NoError(t, err)
-	assert.Equal(t, intermediate.NotAfter, expiry)
-
-	creds.ClientCert = "?"
-	_, err = helpers.CertificateExpiry(dp)
-	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
-	creds.ClientCert = pki.Encode([]byte("?"))
-	_, err = helpers.CertificateExpiry(dp)
-	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
-	_, err = helpers.CertificateExpiry(nil)
-	require.EqualError(t, err, "nil data plane")
-	_, err = helpers.CertificateExpiry(&v1alpha1.DataPlane{})
-	require.ErrorIs(t, err, helpers.ErrNoCredentials)
+	var urlErr *url.Error
+	assert.NotErrorAs(t, err, &urlErr, "a url.Error holds the URL")
 }
 
 func TestFingerprint(t *testing.T) {

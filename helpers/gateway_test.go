@@ -8,12 +8,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -38,22 +36,6 @@ func planeID(id string) func(*v1alpha1.DataPlane) {
 
 func noNamespace(dp *v1alpha1.DataPlane) { dp.Namespace = "" }
 
-// oneConfigMap is an API server that has one ConfigMap.
-func oneConfigMap(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	switch {
-	case r.URL.Path == "/version":
-		_, _ = w.Write([]byte(`{"gitVersion":"v1.33.0"}`))
-	case r.URL.Path != "/api/v1/namespaces/apps/configmaps":
-		dataplanetest.Status(http.StatusNotFound).ServeHTTP(w, r)
-	case r.Method == http.MethodPost:
-		w.WriteHeader(http.StatusCreated)
-		_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"made"}}`))
-	default:
-		_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"ConfigMapList","items":[{"metadata":{"name":"settings"}}]}`))
-	}
-}
-
 func newGateway(t *testing.T, edits ...func(*httptest.Server)) *dataplanetest.Gateway {
 	t.Helper()
 	gateway := dataplanetest.NewGateway(edits...)
@@ -68,6 +50,22 @@ func clientThrough(t *testing.T, gateway *rest.Config, dp *v1alpha1.DataPlane) *
 	client, err := kubernetes.NewForConfig(config)
 	require.NoError(t, err)
 	return client
+}
+
+// oneConfigMap is an API server that has one ConfigMap.
+func oneConfigMap(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.URL.Path == "/version":
+		_, _ = w.Write([]byte(`{"gitVersion":"v1.33.0"}`))
+	case r.URL.Path != "/api/v1/namespaces/apps/configmaps":
+		dataplanetest.Status(http.StatusNotFound).ServeHTTP(w, r)
+	case r.Method == http.MethodPost:
+		w.WriteHeader(http.StatusCreated)
+		_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"made"}}`))
+	default:
+		_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"ConfigMapList","items":[{"metadata":{"name":"settings"}}]}`))
+	}
 }
 
 func TestGatewayConfigForServesAClientset(t *testing.T) {
@@ -99,214 +97,6 @@ func TestGatewayConfigForServesAClientset(t *testing.T) {
 			for _, request := range gateway.Requests() {
 				assert.True(t, strings.HasPrefix(request.URI, "/api/proxy/dataplane"+test.path+"/k8s/"), request.URI)
 			}
-		})
-	}
-}
-
-// A gateway counts as a stream what says so in so many letters. What it takes for a stream
-// it refuses; what it doesn't, though it is one, hangs in the agent.
-func TestWatchesThroughTheGatewayAreBounded(t *testing.T) {
-	const path = "/api/v1/namespaces/apps/configmaps"
-	for name, test := range map[string]struct{ request, want string }{
-		"a watch":                           {path + "?watch=true", path + "?timeoutSeconds=5&watch=1"},
-		"another spelling":                  {path + "?watch=1", path + "?timeoutSeconds=5&watch=1"},
-		"a capital letter":                  {path + "?watch=True", path + "?timeoutSeconds=5&watch=1"},
-		"no value":                          {path + "?watch", path + "?timeoutSeconds=5&watch=1"},
-		"any other value":                   {path + "?watch=yes", path + "?timeoutSeconds=5&watch=1"},
-		"a longer time":                     {path + "?timeoutSeconds=423&watch=true", path + "?timeoutSeconds=5&watch=1"},
-		"a time of 0, which is none":        {path + "?timeoutSeconds=0&watch=true", path + "?timeoutSeconds=5&watch=1"},
-		"a shorter time stays":              {path + "?timeoutSeconds=2&watch=true", path + "?timeoutSeconds=2&watch=1"},
-		"a time that is refused stays":      {path + "?timeoutSeconds=x&watch=true", path + "?timeoutSeconds=x&watch=1"},
-		"other parameters stay":             {path + "?watch=true&labelSelector=watch%3Dtrue", path + "?labelSelector=watch%3Dtrue&timeoutSeconds=5&watch=1"},
-		"an old path":                       {"/api/v1/watch/namespaces/apps/configmaps", "/api/v1/watch/namespaces/apps/configmaps?timeoutSeconds=5"},
-		"a group":                           {"/apis/apps/v1/deployments?watch=true", "/apis/apps/v1/deployments?timeoutSeconds=5&watch=1"},
-		"no initial events":                 {path + "?sendInitialEvents=false&watch=true", path + "?sendInitialEvents=false&timeoutSeconds=5&watch=1"},
-		"a list stays":                      {path + "?watch=false", path + "?watch=false"},
-		"zero is false":                     {path + "?watch=0", path + "?watch=0"},
-		"a list of a time":                  {path + "?timeoutSeconds=60", path + "?timeoutSeconds=60"},
-		"a parameter of a proxied service":  {"/api/v1/namespaces/apps/services/web/proxy/?watch=1", "/api/v1/namespaces/apps/services/web/proxy/?watch=1"},
-		"a parameter of no resource's path": {"/readyz?watch=1", "/readyz?watch=1"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			gateway := newGateway(t)
-			var asked string
-			gateway.Connect("prod", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = r.RequestURI }))
-			config, err := helpers.GatewayConfigFor(agentDataPlane(), gateway.Config())
-			require.NoError(t, err)
-			client, err := rest.HTTPClientFor(config)
-			require.NoError(t, err)
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, config.Host+test.request, nil)
-			require.NoError(t, err)
-			before := req.URL.String()
-			resp, err := client.Do(req)
-			require.NoError(t, err)
-			require.NoError(t, resp.Body.Close())
-			assert.Equal(t, http.StatusOK, resp.StatusCode)
-			assert.Equal(t, test.want, asked)
-			assert.Equal(t, before, req.URL.String(), "the caller's request stays as it is")
-		})
-	}
-}
-
-func TestWatchThatBeginsWithAllObjectsIsRefusedWithoutARequest(t *testing.T) {
-	gateway := newGateway(t)
-	gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
-	yes := true
-	_, err := clientThrough(t, gateway.Config(), agentDataPlane()).CoreV1().ConfigMaps("").Watch(t.Context(), metav1.ListOptions{
-		SendInitialEvents: &yes, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan, AllowWatchBookmarks: true,
-	})
-	assert.True(t, apierrors.IsInvalid(err), "reflectors list first: %v", err)
-	assert.Empty(t, gateway.Requests())
-}
-
-func TestStreamsAreRefusedByTheGateway(t *testing.T) {
-	gateway := newGateway(t)
-	gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
-	logs := clientThrough(t, gateway.Config(), agentDataPlane()).CoreV1().Pods("apps").GetLogs("pod", &corev1.PodLogOptions{Follow: true})
-	_, err := logs.Stream(t.Context())
-	assert.Equal(t, int32(http.StatusNotImplemented), statusOf(t, err).Code)
-}
-
-func statusOf(t *testing.T, err error) metav1.Status {
-	t.Helper()
-	var status apierrors.APIStatus
-	require.ErrorAs(t, err, &status)
-	return status.Status()
-}
-
-func TestAnswersOfTheGatewayAreNotTakenForAnAPIServers(t *testing.T) {
-	ours := func(gateway *dataplanetest.Gateway) { gateway.Connect("prod", http.HandlerFunc(oneConfigMap)) }
-	answering := func(code int, body string) func(*dataplanetest.Gateway) {
-		return func(gateway *dataplanetest.Gateway) {
-			gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, body, code) }))
-		}
-	}
-	for name, test := range map[string]struct {
-		prepare func(*dataplanetest.Gateway)
-		edit    func(*rest.Config)
-		path    string
-		code    int32
-		reason  metav1.StatusReason
-		cause   metav1.CauseType
-		says    string
-	}{
-		"no agent": {
-			prepare: func(*dataplanetest.Gateway) {},
-			code:    502, reason: metav1.StatusReasonServiceUnavailable, cause: "ClusterGatewayNoAgent",
-			says: "the cluster gateway has no agent that may act for this data plane: no agents found for plane",
-		},
-		"an agent that may not act for the object": {
-			prepare: func(gateway *dataplanetest.Gateway) { ours(gateway); gateway.Refuse(agentDataPlane()) },
-			code:    502, reason: metav1.StatusReasonServiceUnavailable, cause: "ClusterGatewayNoAgent",
-			says: "no agent that may act for this data plane: Agent not authorized",
-		},
-		"an agent that does not answer": {
-			prepare: func(gateway *dataplanetest.Gateway) {
-				gateway.SetTimeout(time.Millisecond)
-				gateway.Connect("prod", dataplanetest.Hang())
-			},
-			code: 504, reason: metav1.StatusReasonTimeout, cause: "ClusterGateway",
-			says: "a write may have been carried out",
-		},
-		"an API server that the agent can't reach": {
-			prepare: func(gateway *dataplanetest.Gateway) {
-				gateway.Connect("prod", dataplanetest.Agent(&rest.Config{Host: "http://127.0.0.1:1"}))
-			},
-			code: 502, reason: metav1.StatusReasonServiceUnavailable, cause: "ClusterGateway",
-			says: "the agent of the data plane can't reach its API server",
-		},
-		"a path that is blocked": {
-			prepare: ours, path: "/api/v1/namespaces/kube-system/secrets",
-			code: 403, reason: metav1.StatusReasonForbidden, cause: "ClusterGateway",
-			says: "Access to path is blocked",
-		},
-		"a port that serves agents": {
-			prepare: ours, edit: func(config *rest.Config) { config.Host += "/elsewhere" },
-			code: 503, reason: metav1.StatusReasonServiceUnavailable, cause: "ClusterGateway",
-			says: "8444",
-		},
-		"an API server's own 404": {
-			prepare: ours, path: "/api/v1/namespaces/apps/secrets/missing",
-			code: 404, reason: metav1.StatusReasonNotFound,
-		},
-		"an API server's 404 as text": {
-			prepare: answering(404, "404 page not found"),
-			code:    404, reason: metav1.StatusReasonNotFound, cause: metav1.CauseTypeUnexpectedServerResponse,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			gateway := newGateway(t)
-			test.prepare(gateway)
-			config := gateway.Config()
-			if test.edit != nil {
-				test.edit(config)
-			}
-			if test.path == "" {
-				test.path = "/api/v1/namespaces/apps/configmaps/settings"
-				if strings.HasPrefix(name, "an API server's") {
-					test.path = "/apis/missing.example.com/v1/things"
-				}
-			}
-			client := clientThrough(t, config, agentDataPlane())
-			err := client.CoreV1().RESTClient().Get().AbsPath(test.path).Do(t.Context()).Error()
-			status := statusOf(t, err)
-			assert.Equal(t, test.code, status.Code)
-			assert.Equal(t, test.reason, status.Reason)
-			assert.ErrorContains(t, err, test.says)
-			if test.cause != "" {
-				require.Len(t, status.Details.Causes, 1)
-				assert.Equal(t, test.cause, status.Details.Causes[0].Type)
-			}
-			if strings.HasPrefix(string(test.cause), "ClusterGateway") {
-				assert.False(t, apierrors.IsNotFound(err))
-				// What client-go reads as text keeps the text.
-				if !strings.HasPrefix(name, "a path") {
-					_, err = client.Discovery().ServerVersion()
-					status = statusOf(t, err)
-					assert.Equal(t, test.code, status.Code)
-					assert.Contains(t, status.Details.Causes[0].Message, test.says)
-				}
-			}
-		})
-	}
-}
-
-// A wrapper in the gateway's configuration, such as a circuit breaker, may answer by itself.
-func TestAnswersThatAWrapperMakesUpAreTheGateways(t *testing.T) {
-	config := newGateway(t).Config()
-	config.Wrap(func(http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: http.StatusServiceUnavailable}, nil
-		})
-	})
-	_, err := clientThrough(t, config, agentDataPlane()).CoreV1().ConfigMaps("apps").List(t.Context(), metav1.ListOptions{})
-	require.ErrorContains(t, err, "the cluster gateway answers 503")
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-func TestErrorsOfTheGatewaysConfigurationSayWhatToDo(t *testing.T) {
-	gateway, other := newGateway(t), newGateway(t)
-	gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
-	for name, test := range map[string]struct {
-		edit func(*rest.Config)
-		want string
-	}{
-		"no client certificate": {func(c *rest.Config) { c.CertData, c.KeyData = nil, nil }, "cluster-gateway-internal-ca"},
-		"another client certificate": {func(c *rest.Config) {
-			from := other.Config()
-			c.CertData, c.KeyData = from.CertData, from.KeyData
-		}, "cluster-gateway-internal-ca"},
-		"another CA":   {func(c *rest.Config) { c.CAData = other.Config().CAData }, "cluster-gateway-ca"},
-		"another name": {func(c *rest.Config) { c.ServerName = "gateway.example.com" }, "ServerName"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			config := gateway.Config()
-			test.edit(config)
-			_, err := clientThrough(t, config, agentDataPlane()).Discovery().ServerVersion()
-			require.ErrorContains(t, err, test.want)
 		})
 	}
 }
@@ -373,29 +163,26 @@ func TestGatewayConfigForNamesTheFieldAtFault(t *testing.T) {
 	}
 }
 
-func TestConfigForServesBothGenerations(t *testing.T) {
-	gateway := &rest.Config{Host: "https://gateway"}
-	configFor := helpers.ConfigFor(gateway)
-	gateway.Host = "https://changed" // which concerns nobody
-
-	config, err := configFor(dataplanetest.DataPlane("acme", "old"))
-	require.NoError(t, err)
-	assert.Equal(t, "https://k8s-api.example.com:6443", config.Host)
-
-	config, err = configFor(agentDataPlane())
-	require.NoError(t, err)
-	assert.Equal(t, "https://gateway/api/proxy/dataplane/prod/acme/prod/k8s", config.Host)
-
-	config, err = configFor(dataplanetest.DataPlane("acme", "old", func(dp *v1alpha1.DataPlane) {
-		dp.Spec.ClusterAgent = agentDataPlane().Spec.ClusterAgent
-	}))
-	require.NoError(t, err)
-	assert.Equal(t, "https://k8s-api.example.com:6443", config.Host, "credentials are the shorter way")
-
-	_, err = configFor(&v1alpha1.DataPlane{})
-	require.ErrorIs(t, err, helpers.ErrNoCredentials)
-	_, err = configFor(nil)
-	require.EqualError(t, err, "nil data plane")
-	_, err = helpers.ConfigFor(nil)(agentDataPlane())
-	require.EqualError(t, err, "nil gateway configuration")
+func TestErrorsOfTheGatewaysConfigurationSayWhatToDo(t *testing.T) {
+	gateway, other := newGateway(t), newGateway(t)
+	gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
+	for name, test := range map[string]struct {
+		edit func(*rest.Config)
+		want string
+	}{
+		"no client certificate": {func(c *rest.Config) { c.CertData, c.KeyData = nil, nil }, "cluster-gateway-internal-ca"},
+		"another client certificate": {func(c *rest.Config) {
+			from := other.Config()
+			c.CertData, c.KeyData = from.CertData, from.KeyData
+		}, "cluster-gateway-internal-ca"},
+		"another CA":   {func(c *rest.Config) { c.CAData = other.Config().CAData }, "cluster-gateway-ca"},
+		"another name": {func(c *rest.Config) { c.ServerName = "gateway.example.com" }, "ServerName"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := gateway.Config()
+			test.edit(config)
+			_, err := clientThrough(t, config, agentDataPlane()).Discovery().ServerVersion()
+			require.ErrorContains(t, err, test.want)
+		})
+	}
 }

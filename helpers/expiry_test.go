@@ -19,6 +19,29 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
+func TestCertificateExpiryIsTheEarliestOfTheChain(t *testing.T) {
+	a, key := pki.New(), pki.ECDSAKey()
+	leaf, intermediate := a.Issue("alice", key), a.Issue("alice", pki.ECDSAKey(), pki.Expired)
+	dp := dataplanetest.DataPlane("default", "production-dataplane")
+	creds := &dp.Spec.KubernetesCluster.Credentials
+	creds.ClientCert = pki.Encode(pki.Certificates(leaf, intermediate))
+	creds.ClientKey = "" // does not matter
+	expiry, err := helpers.CertificateExpiry(dp)
+	require.NoError(t, err)
+	assert.Equal(t, intermediate.NotAfter, expiry)
+
+	creds.ClientCert = "?"
+	_, err = helpers.CertificateExpiry(dp)
+	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
+	creds.ClientCert = pki.Encode([]byte("?"))
+	_, err = helpers.CertificateExpiry(dp)
+	require.ErrorIs(t, err, helpers.ErrInvalidCredentials)
+	_, err = helpers.CertificateExpiry(nil)
+	require.EqualError(t, err, "nil data plane")
+	_, err = helpers.CertificateExpiry(&v1alpha1.DataPlane{})
+	require.ErrorIs(t, err, helpers.ErrNoCredentials)
+}
+
 // agentOptions returns how the cluster gateway verifies an agent's certificate.
 func agentOptions(clientCA []byte, at time.Time) x509.VerifyOptions {
 	pool := x509.NewCertPool()
