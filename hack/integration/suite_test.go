@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
@@ -17,17 +18,29 @@ func TestReadsAndWritesWithConditionsMergedByType(t *testing.T) {
 	testReadsAndWrites(t, shared, false)
 }
 
-// testReadsAndWrites tests what holds with every definition of DataPlane that has the
-// shape of the Go types: the table that the fake of helpers/dataplanetest passes, too, and
-// what only a real API server does.
-func testReadsAndWrites(t *testing.T, p *plane, atomicConditions bool) {
+func TestReadsAndWritesOfV1(t *testing.T) {
+	t.Parallel()
+	p := ownPlane(t, crds.DataPlaneV1()) // other tests create ClusterDataPlanes where v1Plane is
+	require.NoError(t, p.InstallCRDs(t.Context(), crds.ClusterDataPlane()))
+	for _, kind := range behaviours.Kinds[1:] {
+		t.Run(kind.Title, func(t *testing.T) { runBehaviours(t, p, kind, kind.Namespaced) })
+	}
+}
+
+func runBehaviours(t *testing.T, p *plane, kind behaviours.Kind, atomicConditions bool) {
 	behaviours.Run(t, behaviours.Server{
-		Client: p.openchoreo,
-		NewNamespace: func(t testing.TB) string {
-			return p.space(t).namespace
-		},
+		Kind:             kind,
+		Client:           p.openchoreo,
+		NewNamespace:     func(t testing.TB) string { return p.space(t).namespace },
 		AtomicConditions: atomicConditions,
 	})
+}
+
+// testReadsAndWrites tests what holds with every definition of DataPlane that has the
+// shape of OpenChoreo v0.3: the table that the fake of helpers/dataplanetest passes, too, and
+// what only a real API server does.
+func testReadsAndWrites(t *testing.T, p *plane, atomicConditions bool) {
+	runBehaviours(t, p, behaviours.Kinds[0], atomicConditions)
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, *space)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -56,7 +57,7 @@ func (s *store) seed(object runtime.Object) {
 		panic(err)
 	}
 	if s.objects[keyOf(raw)] != nil {
-		panic(fmt.Sprintf("two %ss %s", s.Kind, keyOf(raw)))
+		panic(fmt.Sprintf("two %ss %s", s.Kind, strings.TrimPrefix(keyOf(raw).String(), "/")))
 	}
 	raw.SetUID(cmp.Or(raw.GetUID(), uuid.NewUUID()))
 	raw.SetGeneration(cmp.Or(raw.GetGeneration(), 1))
@@ -70,15 +71,16 @@ func keyOf(raw *unstructured.Unstructured) types.NamespacedName {
 	return types.NamespacedName{Namespace: raw.GetNamespace(), Name: raw.GetName()}
 }
 
-// get returns a copy of an object as API servers read it, without empty metadata, which they
-// store when it is applied.
+// get returns a copy of an object as API servers read it: without empty metadata, which they store
+// when it is applied, and without unknown fields, which they store of another kind's status.
 func (s *store) get(namespace, name string) (*unstructured.Unstructured, error) {
 	stored := s.objects[types.NamespacedName{Namespace: namespace, Name: name}]
 	if stored == nil {
 		return nil, apierrors.NewNotFound(s.resource(), name)
 	}
 	raw := stored.DeepCopy()
-	return raw, s.roundTripMetadata(raw)
+	_, err := s.clean(raw)
+	return raw, err
 }
 
 // selected returns the objects that a function selects, in the order of etcd's keys.

@@ -4,6 +4,7 @@
 package behaviours
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -17,81 +18,80 @@ import (
 )
 
 func testApply(t *testing.T, s *space) {
-	_, err := s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), metav1.ApplyOptions{})
+	_, err := s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), metav1.ApplyOptions{})
 	requireInvalid(t, err, "fieldManager")
 
-	applied, err := s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), ApplyAs("one"))
+	applied, err := s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
 	require.NoError(t, err, "apply creates what is not there")
-	assert.Equal(t, NewDataPlane("prod").Spec, applied.Spec)
+	assert.Equal(t, s.New("prod").Spec, applied.Spec)
 	AssertSame(t, applied, s.get(t, "prod"))
 
-	again, err := s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), ApplyAs("one"))
+	again, err := s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
 	require.NoError(t, err)
 	AssertSame(t, applied, again, "the same again changes nothing")
 
-	_, err = s.dataPlanes.ApplyStatus(t.Context(), ApplyConditions(s.namespace, "absent"), ApplyAs("one"))
+	_, err = s.dataPlanes.ApplyStatus(t.Context(), s.applyConditions("absent"), ApplyAs("one"))
 	require.True(t, apierrors.IsNotFound(err), "only the status of what is there can be applied: %v", err)
 }
 
 func testApplyConflict(t *testing.T, s *space) {
-	_, err := s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), ApplyAs("one"))
+	_, err := s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
 	require.NoError(t, err)
 
-	_, err = s.dataPlanes.Apply(t.Context(), ApplyPrefix(s.namespace, "prod", "docker.io/two"), ApplyAs("two"))
-	RequireApplyConflict(t, err, "one", ".spec.registry.prefix")
-	assert.Equal(t, "docker.io/myorg", s.get(t, "prod").Spec.Registry.Prefix)
+	_, err = s.dataPlanes.Apply(t.Context(), s.apply("prod", s.Required, "two"), ApplyAs("two"))
+	RequireApplyConflict(t, err, "one", s.Required.String())
+	want := s.New("prod")
+	assert.Equal(t, want.Spec, s.get(t, "prod").Spec)
 
-	_, err = s.dataPlanes.Apply(t.Context(), ApplyPrefix(s.namespace, "prod", "docker.io/myorg"), ApplyAs("two"))
+	_, err = s.dataPlanes.Apply(t.Context(), s.apply("prod", s.Required, s.Required.Get(want)), ApplyAs("two"))
 	require.NoError(t, err, "two managers may want the same value")
 
-	other := openchoreoapply.DataPlane("prod", s.namespace).WithSpec(openchoreoapply.DataPlaneSpec().
-		WithRegistry(openchoreoapply.Registry().WithSecretRef("registry-credentials")))
-	both, err := s.dataPlanes.Apply(t.Context(), other, ApplyAs("three"))
+	both, err := s.dataPlanes.Apply(t.Context(), s.apply("prod", s.Optional, "some"), ApplyAs("three"))
 	require.NoError(t, err, "another field is no conflict")
-	assert.Equal(t, v1alpha1.Registry{Prefix: "docker.io/myorg", SecretRef: "registry-credentials"}, both.Spec.Registry)
+	s.Optional.Set(want, "some")
+	assert.Equal(t, want.Spec, both.Spec)
 
-	forced, err := s.dataPlanes.Apply(t.Context(), ApplyPrefix(s.namespace, "prod", "docker.io/two"), ApplyByForce("two"))
+	forced, err := s.dataPlanes.Apply(t.Context(), s.apply("prod", s.Required, "two"), ApplyByForce("two"))
 	require.NoError(t, err)
-	assert.Equal(t, v1alpha1.Registry{Prefix: "docker.io/two", SecretRef: "registry-credentials"}, forced.Spec.Registry)
+	s.Required.Set(want, "two")
+	assert.Equal(t, want.Spec, forced.Spec)
 
-	_, err = s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), ApplyAs("one"))
-	RequireApplyConflict(t, err, "two", ".spec.registry.prefix")
+	_, err = s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
+	RequireApplyConflict(t, err, "two", s.Required.String())
 }
 
 func testApplyStale(t *testing.T, s *space) {
-	stale := s.create(t, NewDataPlane("prod"))
+	stale := s.create(t, s.New("prod"))
 	current := s.setStatus(t, "prod", SetConditions)
 	_, err := s.dataPlanes.Apply(t.Context(),
-		ApplyPrefix(s.namespace, "prod", "docker.io/other").WithResourceVersion(stale.ResourceVersion), ApplyByForce("one"))
+		s.apply("prod", s.Required, "other").WithResourceVersion(stale.ResourceVersion), ApplyByForce("one"))
 	require.True(t, apierrors.IsConflict(err), "%v", err)
 	applied, err := s.dataPlanes.Apply(t.Context(),
-		ApplyPrefix(s.namespace, "prod", "docker.io/other").WithResourceVersion(current.ResourceVersion), ApplyByForce("one"))
+		s.apply("prod", s.Required, "other").WithResourceVersion(current.ResourceVersion), ApplyByForce("one"))
 	require.NoError(t, err)
-	assert.Equal(t, "docker.io/other", applied.Spec.Registry.Prefix)
+	assert.Equal(t, "other", s.Required.Get(applied))
 }
 
 func testApplyRemoves(t *testing.T, s *space) {
-	withSecret := ApplySpec(s.namespace, "prod")
-	withSecret.Spec.Registry.WithSecretRef("registry-credentials")
-	withSecret.WithLabels(map[string]string{"tier": "gold"})
-	applied, err := s.dataPlanes.Apply(t.Context(), withSecret, ApplyAs("one"))
+	more := With(s.applySpec("prod"), s.Optional, "some").WithLabels(map[string]string{"tier": "gold"})
+	applied, err := s.dataPlanes.Apply(t.Context(), more, ApplyAs("one"))
 	require.NoError(t, err)
-	assert.Equal(t, "registry-credentials", applied.Spec.Registry.SecretRef)
+	assert.Equal(t, "some", s.Optional.Get(applied))
 
-	applied, err = s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), ApplyAs("one"))
+	applied, err = s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
 	require.NoError(t, err)
-	assert.Empty(t, applied.Spec.Registry.SecretRef)
+	assert.Empty(t, s.Optional.Get(applied))
 	assert.Empty(t, applied.Labels)
 
-	_, err = s.dataPlanes.Apply(t.Context(), withSecret, ApplyAs("one"))
+	_, err = s.dataPlanes.Apply(t.Context(), more, ApplyAs("one"))
 	require.NoError(t, err)
-	patch := []byte(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": "DataPlane", "status": {"observedGeneration": 9}}`)
-	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.ApplyPatchType, patch, metav1.PatchOptions{FieldManager: "one"})
+	patch := fmt.Sprintf(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": %q, "status": {"observedGeneration": 9}}`, s.Name)
+	_, err = s.patch(t.Context(), "prod", types.ApplyPatchType, patch)
 	require.True(t, apierrors.IsBadRequest(err), "without metadata, it removes the name, too: %v", err)
 }
 
 func testApplyTime(t *testing.T, s *space) {
-	spec := ApplySpec(s.namespace, "prod")
+	spec := s.applySpec("prod")
 	_, err := s.dataPlanes.Apply(t.Context(), spec, ApplyAs("one"))
 	require.NoError(t, err)
 	dp, err := s.dataPlanes.Apply(t.Context(), spec, ApplyAs("two"))
@@ -123,55 +123,53 @@ func testApplyTime(t *testing.T, s *space) {
 }
 
 func testUpdateTakesFields(t *testing.T, s *space) {
-	dp, err := s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), ApplyAs("one"))
+	dp, err := s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
 	require.NoError(t, err)
-	dp.Spec.Registry.Prefix = "docker.io/other"
+	s.Required.Set(dp, "other")
 	_, err = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "two"})
 	require.NoError(t, err)
-	_, err = s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), ApplyAs("one"))
-	RequireApplyConflict(t, err, "two", ".spec.registry.prefix")
+	_, err = s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
+	RequireApplyConflict(t, err, "two", s.Required.String())
 
-	patch := []byte(`{"spec": {"gateway": {"publicVirtualHost": "www.example.com"}}}`)
+	patch := Encode(s.Optional.In("some"))
 	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "three"})
 	require.NoError(t, err)
-	_, err = s.dataPlanes.Apply(t.Context(), openchoreoapply.DataPlane("prod", s.namespace).WithSpec(openchoreoapply.DataPlaneSpec().
-		WithGateway(openchoreoapply.GatewaySpec().WithPublicVirtualHost("api.example.com"))), ApplyAs("four"))
-	RequireApplyConflict(t, err, "three", ".spec.gateway.publicVirtualHost")
+	_, err = s.dataPlanes.Apply(t.Context(), s.apply("prod", s.Optional, "other"), ApplyAs("four"))
+	RequireApplyConflict(t, err, "three", s.Optional.String())
 }
 
 func testExtract(t *testing.T, s *space) {
-	dp, err := s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod").WithLabels(map[string]string{"tier": "gold"}), ApplyAs("one"))
+	dp, err := s.dataPlanes.Apply(t.Context(), s.applySpec("prod").WithLabels(map[string]string{"tier": "gold"}), ApplyAs("one"))
 	require.NoError(t, err)
-	dp.Spec.Registry.SecretRef = "registry-credentials"
+	s.Optional.Set(dp, "some")
 	_, err = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "two"})
 	require.NoError(t, err)
 
-	extracted, err := openchoreoapply.ExtractDataPlane(s.get(t, "prod"), "one")
+	extracted, err := s.Extract(s.get(t, "prod"), "one")
 	require.NoError(t, err)
-	assert.Equal(t, ApplySpec(s.namespace, "prod").WithLabels(map[string]string{"tier": "gold"}), extracted)
+	assert.Equal(t, s.applySpec("prod").WithLabels(map[string]string{"tier": "gold"}), extracted)
 
-	extracted.Spec.Gateway.WithPublicVirtualHost("www.example.com")
-	applied, err := s.dataPlanes.Apply(t.Context(), extracted, ApplyAs("one"))
+	applied, err := s.dataPlanes.Apply(t.Context(), With(extracted, s.Required, "other"), ApplyAs("one"))
 	require.NoError(t, err)
-	want := NewDataPlane("prod").Spec
-	want.Gateway.PublicVirtualHost = "www.example.com"
-	want.Registry.SecretRef = "registry-credentials"
-	assert.Equal(t, want, applied.Spec)
+	want := s.New("prod")
+	s.Required.Set(want, "other")
+	s.Optional.Set(want, "some")
+	assert.Equal(t, want.Spec, applied.Spec)
 	assert.Equal(t, map[string]string{"tier": "gold"}, applied.Labels)
 
-	nothing, err := openchoreoapply.ExtractDataPlane(applied, "two")
+	nothing, err := s.Extract(applied, "two")
 	require.NoError(t, err)
-	assert.Equal(t, openchoreoapply.DataPlane("prod", s.namespace), nothing, "an update is no apply")
+	assert.Equal(t, s.Configuration(s.namespace, "prod"), nothing, "an update is no apply")
 }
 
 func testExtractStatus(t *testing.T, s *space) {
-	s.create(t, NewDataPlane("prod"))
-	status := ApplyConditions(s.namespace, "prod", ApplyCondition("Ready", metav1.ConditionTrue), ApplyCondition("Connected", metav1.ConditionTrue))
+	s.create(t, s.New("prod"))
+	status := s.applyConditions("prod", ApplyCondition("Ready", metav1.ConditionTrue), ApplyCondition("Connected", metav1.ConditionTrue))
 	status.Status.WithObservedGeneration(1)
 	dp, err := s.dataPlanes.ApplyStatus(t.Context(), status, ApplyAs("one"))
 	require.NoError(t, err)
 
-	extracted, err := openchoreoapply.ExtractDataPlaneStatus(dp, "one")
+	extracted, err := s.ExtractStatus(dp, "one")
 	require.NoError(t, err)
 	AssertSameConfiguration(t, status, extracted)
 	require.Len(t, extracted.Status.Conditions, 2, "applying this takes conditions away")
@@ -186,28 +184,27 @@ func testExtractStatus(t *testing.T, s *space) {
 }
 
 func testOneManagerOfBoth(t *testing.T, s *space) {
-	_, err := s.dataPlanes.Apply(t.Context(), ApplySpec(s.namespace, "prod"), ApplyAs("one"))
+	_, err := s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
 	require.NoError(t, err)
-	status := openchoreoapply.DataPlane("prod", s.namespace).WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1))
+	status := s.Configuration(s.namespace, "prod").WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1))
 	dp, err := s.dataPlanes.ApplyStatus(t.Context(), status, ApplyAs("one"))
 	require.NoError(t, err)
-	assert.Equal(t, NewDataPlane("prod").Spec, dp.Spec)
+	assert.Equal(t, s.New("prod").Spec, dp.Spec)
 
-	extracted, err := openchoreoapply.ExtractDataPlane(dp, "one")
+	extracted, err := s.Extract(dp, "one")
 	require.NoError(t, err)
-	assert.Equal(t, ApplySpec(s.namespace, "prod"), extracted)
-	extractedStatus, err := openchoreoapply.ExtractDataPlaneStatus(dp, "one")
+	assert.Equal(t, s.applySpec("prod"), extracted)
+	extractedStatus, err := s.ExtractStatus(dp, "one")
 	require.NoError(t, err)
 	assert.Equal(t, status, extractedStatus)
 
 	// Applying the one doesn't take away the other.
-	extracted.Spec.Registry.WithPrefix("docker.io/other")
-	dp, err = s.dataPlanes.Apply(t.Context(), extracted, ApplyAs("one"))
+	dp, err = s.dataPlanes.Apply(t.Context(), With(extracted, s.Required, "other"), ApplyAs("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, dp.Status.ObservedGeneration)
 	dp, err = s.dataPlanes.ApplyStatus(t.Context(), status.WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(2)), ApplyAs("one"))
 	require.NoError(t, err)
-	assert.Equal(t, "docker.io/other", dp.Spec.Registry.Prefix)
+	assert.Equal(t, "other", s.Required.Get(dp))
 	assert.EqualValues(t, 2, dp.Status.ObservedGeneration)
 }
 
@@ -215,25 +212,25 @@ func testMergedConditions(t *testing.T, s *space) {
 	if s.AtomicConditions {
 		t.Skip("they are one value")
 	}
-	s.create(t, NewDataPlane("prod"))
+	s.create(t, s.New("prod"))
 	ready := ApplyCondition(v1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
 	connected := ApplyCondition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionTrue)
 	gateway := ApplyCondition(v1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionTrue)
 
-	_, err := s.dataPlanes.ApplyStatus(t.Context(), ApplyConditions(s.namespace, "prod", ready), ApplyAs("one"))
+	_, err := s.dataPlanes.ApplyStatus(t.Context(), s.applyConditions("prod", ready), ApplyAs("one"))
 	require.NoError(t, err)
-	dp, err := s.dataPlanes.ApplyStatus(t.Context(), ApplyConditions(s.namespace, "prod", connected, gateway), ApplyAs("two"))
+	dp, err := s.dataPlanes.ApplyStatus(t.Context(), s.applyConditions("prod", connected, gateway), ApplyAs("two"))
 	require.NoError(t, err)
 	assert.Len(t, dp.Status.Conditions, 3)
-	extracted, err := openchoreoapply.ExtractDataPlaneStatus(dp, "two")
+	extracted, err := s.ExtractStatus(dp, "two")
 	require.NoError(t, err)
-	AssertSameConfiguration(t, ApplyConditions(s.namespace, "prod", connected, gateway), extracted)
+	AssertSameConfiguration(t, s.applyConditions("prod", connected, gateway), extracted)
 
 	not := ApplyCondition(v1alpha1.DataPlaneConditionReady, metav1.ConditionFalse)
-	_, err = s.dataPlanes.ApplyStatus(t.Context(), ApplyConditions(s.namespace, "prod", connected, gateway, not), ApplyAs("two"))
+	_, err = s.dataPlanes.ApplyStatus(t.Context(), s.applyConditions("prod", connected, gateway, not), ApplyAs("two"))
 	RequireApplyConflict(t, err, "one", `.status.conditions[type="Ready"].status`)
 
-	dp, err = s.dataPlanes.ApplyStatus(t.Context(), ApplyConditions(s.namespace, "prod", connected), ApplyAs("two"))
+	dp, err = s.dataPlanes.ApplyStatus(t.Context(), s.applyConditions("prod", connected), ApplyAs("two"))
 	require.NoError(t, err)
 	var types []string
 	for _, condition := range dp.Status.Conditions {

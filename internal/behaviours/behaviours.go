@@ -1,36 +1,42 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package behaviours is a table of how API servers treat DataPlanes. It runs against real
-// ones and against the fake of helpers/dataplanetest, so that the two can't drift apart.
+// Package behaviours is a table of how API servers treat DataPlanes and ClusterDataPlanes. It runs
+// against real ones and against the fake of helpers/dataplanetest, so that the two can't drift apart.
 // Only tests import it.
 package behaviours
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 )
 
 // Server is what is tested.
 type Server struct {
+	Kind
+	// Client is for a server that has no objects of the kind, if the kind has no namespaces.
 	Client openchoreoclient.Interface
-	// NewNamespace makes an empty namespace and returns its name.
+	// NewNamespace makes an empty namespace and returns its name. A kind without namespaces needs none.
 	NewNamespace func(testing.TB) string
-	// AtomicConditions means that the definition of DataPlane has the conditions as one
-	// value, as that of OpenChoreo v0.3, instead of a list that is merged by type.
+	// AtomicConditions means that the definition has the conditions as one value, as OpenChoreo's
+	// of DataPlane, instead of a list that is merged by type.
 	AtomicConditions bool
 }
 
-// Run tests each behaviour in a namespace of its own.
+// Run tests each behaviour without objects of another.
 func Run(t *testing.T, server Server) {
 	for _, test := range []struct {
 		name string
@@ -53,17 +59,22 @@ func Run(t *testing.T, server Server) {
 		{"delete removes the object if its preconditions hold", testDelete},
 		{"delete waits for finalizers", testFinalizers},
 		{"delete collection removes what is selected", testDeleteCollection},
+		{"delete collection leaves other namespaces alone", testDeleteCollectionOfNamespace},
 		{"list selects by label and name", testSelectors},
+		{"list selects a namespace", testNamespaceSelector},
+		{"a namespace is dropped where there are none", testWithoutNamespaces},
 
 		{"objects are stored as JSON", testStoredAsJSON},
 		{"JSON patch changes what is stored", testJSONPatchOfStored},
 		{"unknown fields are dropped", testUnknownFields},
+		{"unknown fields that are stored are dropped by the next write", testStoredUnknownFields},
 		{"a value of another type is refused, but where it is left alone", testWrongTypes},
 		{"a made name has at most 63 characters", testGenerateNameIsCut},
 		{"apply takes YAML", testApplyYAML},
 		{"foreground and orphan deletions wait for the garbage collector", testPropagation},
 		{"delete of a stale object conflicts", testDeletePreconditions},
-		{"a request for an object of another name or namespace is refused", testOtherKey},
+		{"a request for an object of another name is refused", testOtherName},
+		{"a request for an object of another namespace is refused", testOtherNamespace},
 		{"a patch can't make another object of an object", testOtherIdentity},
 		{"options that make no sense are refused", testRefusedOptions},
 
@@ -100,7 +111,8 @@ func Run(t *testing.T, server Server) {
 	}
 }
 
-// space is a namespace of its own and a client for the DataPlanes in it.
+// space is an empty namespace and a client for the objects in it, or all objects of a kind without
+// namespaces.
 type space struct {
 	Server
 	namespace  string
@@ -109,8 +121,51 @@ type space struct {
 
 func (s Server) space(t *testing.T) *space {
 	t.Helper()
-	namespace := s.NewNamespace(t)
-	return &space{s, namespace, s.Client.OpenChoreoV1alpha1().DataPlanes(namespace)}
+	if s.Namespaced {
+		return s.in(s.NewNamespace(t))
+	}
+	all := s.in("")
+	t.Cleanup(func() { require.NoError(t, Empty(context.WithoutCancel(t.Context()), all.dataPlanes)) })
+	return all
+}
+
+func (s Server) in(namespace string) *space {
+	return &space{s, namespace, s.Kind.Client(s.Client, namespace)}
+}
+
+// Empty removes all objects, and their finalizers.
+func Empty(ctx context.Context, client openchoreotyped.DataPlaneInterface) error {
+	list, err := client.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for i := range list.Items {
+		patch := []byte(`{"metadata": {"finalizers": null}}`)
+		if _, err := client.Patch(ctx, list.Items[i].Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			return err
+		}
+	}
+	return client.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{})
+}
+
+func (s *space) skipWithoutNamespaces(t *testing.T) {
+	t.Helper()
+	if !s.Namespaced {
+		t.Skip("a " + s.Name + " has no namespace")
+	}
+}
+
+func (s *space) applySpec(name string) *openchoreoapply.DataPlaneApplyConfiguration {
+	return s.apply(name, Path{"spec"}, s.Spec)
+}
+
+// apply returns an apply configuration of a field alone.
+func (s *space) apply(name string, field Path, value any) *openchoreoapply.DataPlaneApplyConfiguration {
+	return With(s.Configuration(s.namespace, name), field, value)
+}
+
+func (s *space) applyConditions(name string, conditions ...*applymetav1.ConditionApplyConfiguration) *openchoreoapply.DataPlaneApplyConfiguration {
+	return s.Configuration(s.namespace, name).WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(conditions...))
 }
 
 func (s *space) create(t *testing.T, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
@@ -150,8 +205,8 @@ func (s *space) watch(t *testing.T, options metav1.ListOptions) watch.Interface 
 func next(t *testing.T, watcher watch.Interface) (watch.EventType, *v1alpha1.DataPlane) {
 	t.Helper()
 	event := receive(t, watcher.ResultChan())
-	require.IsType(t, &v1alpha1.DataPlane{}, event.Object, "%s", event.Type)
-	return event.Type, event.Object.(*v1alpha1.DataPlane)
+	require.NotEqual(t, watch.Error, event.Type, "%v", event.Object)
+	return event.Type, AsDataPlane(event.Object)
 }
 
 func receive[T any](t *testing.T, from <-chan T) (value T) {

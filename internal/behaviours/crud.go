@@ -4,7 +4,7 @@
 package behaviours
 
 import (
-	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -15,20 +15,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 )
 
 func testCreateGetList(t *testing.T, s *space) {
-	want := NewDataPlane("prod")
+	want := s.New("prod")
 	want.Labels = map[string]string{"tier": "gold"}
 	want.Annotations = map[string]string{v1alpha1.AnnotationDisplayName: "Production"}
-	want.Spec.Registry.SecretRef = "registry-credentials"
-	want.Spec.Observer = &v1alpha1.ObserverAPI{
-		URL: "https://observer.example.com",
-		Authentication: v1alpha1.ObserverAuthentication{
-			BasicAuth: v1alpha1.BasicAuthCredentials{Username: "admin", Password: "secretpassword"},
-		},
-	}
+	s.Optional.Set(want, "some")
+	s.Part.Set(want, s.PartValue)
 	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, []v1alpha1.DataPlane{}, list.Items, "not nil")
@@ -54,13 +48,13 @@ func testCreateGetList(t *testing.T, s *space) {
 }
 
 func testCreateReplaces(t *testing.T, s *space) {
-	versioned := NewDataPlane("prod")
+	versioned := s.New("prod")
 	versioned.ResourceVersion = "1"
 	_, err := s.dataPlanes.Create(t.Context(), versioned, metav1.CreateOptions{})
 	require.ErrorContains(t, err, "resourceVersion should not be set on objects to be created")
 
 	long, zero := metav1.Unix(1_000_000_000, 0), int64(0)
-	dp := NewDataPlane("prod")
+	dp := s.New("prod")
 	dp.UID, dp.Generation, dp.CreationTimestamp = "mine", 7, long
 	dp.SetSelfLink("/mine")
 	dp.DeletionTimestamp, dp.DeletionGracePeriodSeconds = &long, &zero
@@ -72,7 +66,7 @@ func testCreateReplaces(t *testing.T, s *space) {
 	assert.Nil(t, created.DeletionGracePeriodSeconds)
 	assert.Empty(t, created.GetSelfLink())
 
-	foreign := NewDataPlane("foreign")
+	foreign := s.New("foreign")
 	foreign.ManagedFields = []metav1.ManagedFieldsEntry{{
 		Manager: "one", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "other.example.com/v1",
 		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{"f:tier":{}}}}`)},
@@ -80,11 +74,11 @@ func testCreateReplaces(t *testing.T, s *space) {
 	assert.Empty(t, s.create(t, foreign).ManagedFields, "of another API version")
 
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-	assert.NotEqual(t, created.UID, s.create(t, NewDataPlane("prod")).UID, "another object of the name")
+	assert.NotEqual(t, created.UID, s.create(t, s.New("prod")).UID, "another object of the name")
 }
 
 func testGenerateName(t *testing.T, s *space) {
-	dp := NewDataPlane("")
+	dp := s.New("")
 	_, err := s.dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{})
 	requireInvalid(t, err, "metadata.name")
 
@@ -98,13 +92,13 @@ func testGenerateName(t *testing.T, s *space) {
 }
 
 func testAbsentAndExisting(t *testing.T, s *space) {
-	for name, err := range callEach(t, s.dataPlanes, "absent") {
+	for name, err := range s.callEach(t, "absent") {
 		require.True(t, apierrors.IsNotFound(err), "%s: %v", name, err)
-		require.ErrorContains(t, err, `dataplanes.openchoreo.dev "absent" not found`, name)
+		require.ErrorContains(t, err, s.Plural+`.openchoreo.dev "absent" not found`, name)
 	}
 
-	s.create(t, NewDataPlane("prod"))
-	_, err := s.dataPlanes.Create(t.Context(), NewDataPlane("prod"), metav1.CreateOptions{})
+	s.create(t, s.New("prod"))
+	_, err := s.dataPlanes.Create(t.Context(), s.New("prod"), metav1.CreateOptions{})
 	require.True(t, apierrors.IsAlreadyExists(err), "%v", err)
 
 	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
@@ -113,16 +107,16 @@ func testAbsentAndExisting(t *testing.T, s *space) {
 }
 
 // callEach returns the errors of all requests that name an object, by what they do.
-func callEach(t *testing.T, dataPlanes openchoreotyped.DataPlaneInterface, name string) map[string]error {
+func (s *space) callEach(t *testing.T, name string) map[string]error {
 	t.Helper()
-	dp := NewDataPlane(name)
+	dp := s.New(name)
 	dp.ResourceVersion = "1"
-	errs := map[string]error{"delete": dataPlanes.Delete(t.Context(), name, metav1.DeleteOptions{})}
-	_, errs["get"] = dataPlanes.Get(t.Context(), name, metav1.GetOptions{})
-	_, errs["update"] = dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
-	_, errs["status update"] = dataPlanes.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
-	_, errs["patch"] = dataPlanes.Patch(t.Context(), name, types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
-	_, errs["status apply"] = dataPlanes.ApplyStatus(t.Context(), ApplyConditions("", name), ApplyAs("one"))
+	errs := map[string]error{"delete": s.dataPlanes.Delete(t.Context(), name, metav1.DeleteOptions{})}
+	_, errs["get"] = s.dataPlanes.Get(t.Context(), name, metav1.GetOptions{})
+	_, errs["update"] = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
+	_, errs["status update"] = s.dataPlanes.UpdateStatus(t.Context(), dp, metav1.UpdateOptions{})
+	_, errs["patch"] = s.dataPlanes.Patch(t.Context(), name, types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
+	_, errs["status apply"] = s.dataPlanes.ApplyStatus(t.Context(), s.applyConditions(name), ApplyAs("one"))
 	return errs
 }
 
@@ -131,8 +125,8 @@ func testInvalidName(t *testing.T, s *space) {
 		"":    "resource name may not be empty",
 		"a/b": `invalid resource name "a/b": [may not contain '/']`,
 	} {
-		errs := callEach(t, s.dataPlanes, name)
-		_, errs["apply"] = s.dataPlanes.Apply(t.Context(), ApplySpec("", name), ApplyAs("one"))
+		errs := s.callEach(t, name)
+		_, errs["apply"] = s.dataPlanes.Apply(t.Context(), s.applySpec(name), ApplyAs("one"))
 		for call, err := range errs {
 			assert.EqualError(t, err, want, call)
 		}
@@ -140,12 +134,13 @@ func testInvalidName(t *testing.T, s *space) {
 }
 
 func testNoNamespace(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
-	everywhere := s.Client.OpenChoreoV1alpha1().DataPlanes(metav1.NamespaceAll)
-	errs := callEach(t, everywhere, "prod")
-	_, errs["create"] = everywhere.Create(t.Context(), NewDataPlane("new"), metav1.CreateOptions{})
-	_, errs["apply"] = everywhere.Apply(t.Context(), ApplySpec("", "new"), ApplyAs("one"))
-	errs["delete collection"] = everywhere.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{})
+	s.skipWithoutNamespaces(t)
+	dp := s.create(t, s.New("prod"))
+	everywhere := s.in(metav1.NamespaceAll)
+	errs := everywhere.callEach(t, "prod")
+	_, errs["create"] = everywhere.dataPlanes.Create(t.Context(), s.New("new"), metav1.CreateOptions{})
+	_, errs["apply"] = everywhere.dataPlanes.Apply(t.Context(), everywhere.applySpec("new"), ApplyAs("one"))
+	errs["delete collection"] = everywhere.dataPlanes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{})
 	for call, err := range errs {
 		assert.True(t, apierrors.IsNotFound(err), "%s: %v", call, err)
 		assert.True(t, apierrors.IsUnexpectedServerError(err), "%s: it is the path that isn't found: %v", call, err)
@@ -154,9 +149,9 @@ func testNoNamespace(t *testing.T, s *space) {
 }
 
 func testUpdate(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
+	dp := s.create(t, s.New("prod"))
 	dp.Labels = map[string]string{"tier": "gold"}
-	dp.Spec.Registry.Prefix = "docker.io/other"
+	s.Required.Set(dp, "other")
 	updated, err := s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, dp.Labels, updated.Labels)
@@ -170,29 +165,29 @@ func testUpdate(t *testing.T, s *space) {
 }
 
 func testStaleUpdate(t *testing.T, s *space) {
-	stale := s.create(t, NewDataPlane("prod"))
+	stale := s.create(t, s.New("prod"))
 	fresh := stale.DeepCopy()
-	fresh.Spec.Registry.Prefix = "docker.io/first"
+	s.Required.Set(fresh, "first")
 	_, err := s.dataPlanes.Update(t.Context(), fresh, metav1.UpdateOptions{})
 	require.NoError(t, err)
 
-	stale.Spec.Registry.Prefix = "docker.io/second"
+	s.Required.Set(stale, "second")
 	_, err = s.dataPlanes.Update(t.Context(), stale, metav1.UpdateOptions{})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
-	assert.Equal(t, "docker.io/first", s.get(t, "prod").Spec.Registry.Prefix)
+	assert.Equal(t, "first", s.Required.Get(s.get(t, "prod")))
 
 	stale.ResourceVersion = ""
 	_, err = s.dataPlanes.Update(t.Context(), stale, metav1.UpdateOptions{})
 	requireInvalid(t, err, "metadata.resourceVersion") // otherwise there'd be no telling
-	assert.Equal(t, "dataplanes", detailsOf(t, err).Kind)
+	assert.Equal(t, s.Plural, detailsOf(t, err).Kind)
 	_, err = s.dataPlanes.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
 	requireInvalid(t, err, "metadata.resourceVersion")
 }
 
 func testUpdateReplaced(t *testing.T, s *space) {
-	old := s.create(t, NewDataPlane("prod"))
+	old := s.create(t, s.New("prod"))
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-	replacement := s.create(t, NewDataPlane("prod"))
+	replacement := s.create(t, s.New("prod"))
 	old.ResourceVersion = replacement.ResourceVersion
 	_, err := s.dataPlanes.Update(t.Context(), old, metav1.UpdateOptions{})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
@@ -203,7 +198,7 @@ func testUpdateReplaced(t *testing.T, s *space) {
 }
 
 func testUpdateKeeps(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
+	dp := s.create(t, s.New("prod"))
 	changed := dp.DeepCopy()
 	changed.UID, changed.Generation, changed.CreationTimestamp, changed.ManagedFields = "", 7, metav1.Time{}, nil
 	changed.SetSelfLink("/mine")
@@ -213,43 +208,37 @@ func testUpdateKeeps(t *testing.T, s *space) {
 }
 
 func testMergePatch(t *testing.T, s *space) {
-	dp := NewDataPlane("prod")
-	dp.Spec.Observer = &v1alpha1.ObserverAPI{URL: "https://observer.example.com"}
+	dp, want := s.New("prod"), s.New("prod")
+	s.Part.Set(dp, s.PartValue)
 	dp = s.create(t, dp)
-	want := dp.Spec.DeepCopy()
-	want.Registry.SecretRef = "registry-credentials"
-	want.Observer = nil
-	patched, err := s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType,
-		[]byte(`{"spec": {"registry": {"secretRef": "registry-credentials"}, "observer": null}}`), metav1.PatchOptions{})
+	s.Optional.Set(want, "some")
+	patch := Put(s.Optional.In("some"), nil, s.Part...)
+	patched, err := s.patch(t.Context(), "prod", types.MergePatchType, patch)
 	require.NoError(t, err)
-	assert.Equal(t, *want, patched.Spec)
+	assert.Equal(t, want.Spec, patched.Spec)
 	AssertSame(t, patched, s.get(t, "prod"))
 
-	stale, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"resourceVersion": dp.ResourceVersion},
-		"spec":     map[string]any{"registry": map[string]any{"prefix": "docker.io/other"}},
-	})
-	require.NoError(t, err)
-	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, stale, metav1.PatchOptions{})
+	stale := Put(s.Required.In("other"), dp.ResourceVersion, "metadata", "resourceVersion")
+	_, err = s.patch(t.Context(), "prod", types.MergePatchType, stale)
 	require.True(t, apierrors.IsConflict(err), "a patch may ask for a resource version: %v", err)
 	AssertSame(t, patched, s.get(t, "prod"))
 }
 
 func testJSONPatch(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
-	want := dp.Spec.DeepCopy()
-	want.Gateway.PublicVirtualHost = "www.example.com"
-	want.Registry.SecretRef = "registry-credentials"
-	patch := []byte(`[
-		{"op": "test", "path": "/spec/gateway/publicVirtualHost", "value": "api.example.com"},
-		{"op": "replace", "path": "/spec/gateway/publicVirtualHost", "value": "www.example.com"},
-		{"op": "add", "path": "/spec/registry/secretRef", "value": "registry-credentials"}
-	]`)
-	patched, err := s.dataPlanes.Patch(t.Context(), "prod", types.JSONPatchType, patch, metav1.PatchOptions{})
+	dp := s.create(t, s.New("prod"))
+	want := s.New("prod")
+	s.Required.Set(want, "other")
+	s.Optional.Set(want, "some")
+	patch := fmt.Sprintf(`[
+		{"op": "test", "path": %[1]q, "value": %[2]q},
+		{"op": "replace", "path": %[1]q, "value": "other"},
+		{"op": "add", "path": %[3]q, "value": "some"}
+	]`, s.Required.Pointer(), s.Required.Get(dp), s.Optional.Pointer())
+	patched, err := s.patch(t.Context(), "prod", types.JSONPatchType, patch)
 	require.NoError(t, err)
-	assert.Equal(t, *want, patched.Spec)
+	assert.Equal(t, want.Spec, patched.Spec)
 
-	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.JSONPatchType, patch, metav1.PatchOptions{})
+	_, err = s.patch(t.Context(), "prod", types.JSONPatchType, patch)
 	require.True(t, apierrors.IsInvalid(err), "the value is no longer what the patch tests for: %v", err)
 	assert.Empty(t, detailsOf(t, err).Name, "it's the request that is invalid, not the object")
 
@@ -261,29 +250,29 @@ func testJSONPatch(t *testing.T, s *space) {
 }
 
 func testStrategicMergePatch(t *testing.T, s *space) {
-	s.create(t, NewDataPlane("prod"))
+	s.create(t, s.New("prod"))
 	_, err := s.dataPlanes.Patch(t.Context(), "prod", types.StrategicMergePatchType, []byte(`{}`), metav1.PatchOptions{})
 	require.True(t, apierrors.IsUnsupportedMediaType(err), "%v", err)
 }
 
 func testDryRun(t *testing.T, s *space) {
 	dry := []string{metav1.DryRunAll}
-	_, err := s.dataPlanes.Create(t.Context(), NewDataPlane("absent"), metav1.CreateOptions{DryRun: dry})
+	_, err := s.dataPlanes.Create(t.Context(), s.New("absent"), metav1.CreateOptions{DryRun: dry})
 	require.NoError(t, err)
 	_, err = s.dataPlanes.Get(t.Context(), "absent", metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 
-	dp := s.create(t, NewDataPlane("prod"))
+	dp := s.create(t, s.New("prod"))
 	changed := dp.DeepCopy()
-	changed.Spec.Registry.Prefix = "docker.io/other"
+	s.Required.Set(changed, "other")
 	changed, err = s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{DryRun: dry})
 	require.NoError(t, err)
-	assert.Equal(t, "docker.io/other", changed.Spec.Registry.Prefix, "it returns what would be")
+	assert.Equal(t, "other", s.Required.Get(changed), "it returns what would be")
 	assert.EqualValues(t, 2, changed.Generation)
 	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"labels": {"tier": "gold"}}}`),
 		metav1.PatchOptions{DryRun: dry})
 	require.NoError(t, err)
-	_, err = s.dataPlanes.Apply(t.Context(), ApplyPrefix(s.namespace, "prod", "docker.io/other"),
+	_, err = s.dataPlanes.Apply(t.Context(), s.apply("prod", s.Required, "other"),
 		metav1.ApplyOptions{FieldManager: "one", Force: true, DryRun: dry})
 	require.NoError(t, err)
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{DryRun: dry}))
@@ -292,7 +281,7 @@ func testDryRun(t *testing.T, s *space) {
 
 func testSelectors(t *testing.T, s *space) {
 	for name, tier := range map[string]string{"a": "gold", "b": "silver", "c": "gold", "d": ""} {
-		dp := NewDataPlane(name)
+		dp := s.New(name)
 		if tier != "" {
 			dp.Labels = map[string]string{"tier": tier}
 		}
@@ -306,19 +295,45 @@ func testSelectors(t *testing.T, s *space) {
 		{metav1.ListOptions{LabelSelector: "tier in (gold, silver),tier!=silver"}, []string{"a", "c"}},
 		{metav1.ListOptions{LabelSelector: "!tier"}, []string{"d"}},
 		{metav1.ListOptions{FieldSelector: "metadata.name=b"}, []string{"b"}},
-		{metav1.ListOptions{FieldSelector: "metadata.name!=b,metadata.namespace=" + s.namespace}, []string{"a", "c", "d"}},
+		{metav1.ListOptions{FieldSelector: "metadata.name!=b"}, []string{"a", "c", "d"}},
 		{metav1.ListOptions{FieldSelector: "metadata.name=a", LabelSelector: "tier=silver"}, []string{}},
 	} {
 		list, err := s.dataPlanes.List(t.Context(), test.options)
 		require.NoError(t, err, "%v", test.options)
 		assert.Equal(t, test.want, Names(list.Items), "%v", test.options)
 	}
-	everywhere, err := s.Client.OpenChoreoV1alpha1().DataPlanes(metav1.NamespaceAll).
-		List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.namespace=" + s.namespace})
-	require.NoError(t, err)
-	assert.Equal(t, []string{"a", "b", "c", "d"}, Names(everywhere.Items))
-	_, err = s.dataPlanes.List(t.Context(), metav1.ListOptions{FieldSelector: "spec.registry.prefix=docker.io/myorg"})
+	other := metav1.ListOptions{FieldSelector: "spec=x"}
+	_, err := s.dataPlanes.List(t.Context(), other)
 	require.True(t, apierrors.IsBadRequest(err), "no other field can be selected: %v", err)
-	_, err = s.dataPlanes.Watch(t.Context(), metav1.ListOptions{FieldSelector: "spec.registry.prefix=docker.io/myorg"})
+	_, err = s.dataPlanes.Watch(t.Context(), other)
 	require.True(t, apierrors.IsBadRequest(err), "%v", err)
+}
+
+func testNamespaceSelector(t *testing.T, s *space) {
+	s.skipWithoutNamespaces(t)
+	s.create(t, s.New("a"))
+	s.space(t).create(t, s.New("b"))
+	list, err := s.in(metav1.NamespaceAll).dataPlanes.List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.namespace=" + s.namespace})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, Names(list.Items))
+}
+
+func testWithoutNamespaces(t *testing.T, s *space) {
+	if s.Namespaced {
+		t.Skip("it has namespaces")
+	}
+	dp := s.New("prod")
+	dp.Namespace = "somewhere"
+	dp = s.create(t, dp)
+	assert.Empty(t, dp.Namespace)
+	changed := dp.DeepCopy()
+	changed.Namespace = "somewhere"
+	same, err := s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	AssertSame(t, dp, same)
+	same, err = s.patch(t.Context(), "prod", types.MergePatchType, `{"metadata": {"namespace": "somewhere"}}`)
+	require.NoError(t, err)
+	AssertSame(t, dp, same)
+	_, err = s.dataPlanes.List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.namespace=somewhere"})
+	require.True(t, apierrors.IsBadRequest(err), "namespaces can't be selected: %v", err)
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func testDelete(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
+	dp := s.create(t, s.New("prod"))
 	other := types.UID("another")
 	err := s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &other}})
 	require.True(t, apierrors.IsConflict(err), "%v", err)
@@ -28,7 +28,7 @@ func testDelete(t *testing.T, s *space) {
 }
 
 func testFinalizers(t *testing.T, s *space) {
-	dp := NewDataPlane("prod")
+	dp := s.New("prod")
 	dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup", "example.com/hold"}
 	dp = s.create(t, dp)
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
@@ -39,7 +39,7 @@ func testFinalizers(t *testing.T, s *space) {
 
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 	AssertSame(t, deleting, s.get(t, "prod"), "the second deletion changes nothing")
-	_, err := s.dataPlanes.Create(t.Context(), NewDataPlane("prod"), metav1.CreateOptions{})
+	_, err := s.dataPlanes.Create(t.Context(), s.New("prod"), metav1.CreateOptions{})
 	require.True(t, apierrors.IsAlreadyExists(err), "%v", err)
 
 	more := deleting.DeepCopy()
@@ -65,19 +65,21 @@ func testFinalizers(t *testing.T, s *space) {
 
 func testDeleteCollection(t *testing.T, s *space) {
 	for _, name := range []string{"a", "b", "c"} {
-		dp := NewDataPlane(name)
+		dp := s.New(name)
 		dp.Labels = map[string]string{"keep": strconv.FormatBool(name == "b")}
 		s.create(t, dp)
 	}
-	elsewhere := s.space(t)
-	dp := NewDataPlane("a")
-	dp.Labels = map[string]string{"keep": "false"}
-	elsewhere.create(t, dp)
-
 	require.NoError(t, s.dataPlanes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "keep=false"}))
 	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"b"}, Names(list.Items))
+}
+
+func testDeleteCollectionOfNamespace(t *testing.T, s *space) {
+	s.skipWithoutNamespaces(t)
+	elsewhere := s.space(t)
+	elsewhere.create(t, s.New("a"))
+	require.NoError(t, s.dataPlanes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}))
 	elsewhere.get(t, "a")
 }
 
@@ -86,7 +88,7 @@ func testPropagation(t *testing.T, s *space) {
 		metav1.DeletePropagationForeground: metav1.FinalizerDeleteDependents,
 		metav1.DeletePropagationOrphan:     metav1.FinalizerOrphanDependents,
 	} {
-		dp := NewDataPlane("prod")
+		dp := s.New("prod")
 		dp.Finalizers = []string{"example.com/hold"}
 		s.create(t, dp)
 		require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{PropagationPolicy: &policy}))
@@ -109,13 +111,13 @@ func testPropagation(t *testing.T, s *space) {
 }
 
 func testDeletePreconditions(t *testing.T, s *space) {
-	old := s.create(t, NewDataPlane("prod"))
+	old := s.create(t, s.New("prod"))
 	current := s.setStatus(t, "prod", SetConditions)
 	preconditions := func(version string) metav1.DeleteOptions {
 		return metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}}
 	}
 	err := s.dataPlanes.Delete(t.Context(), "prod", preconditions(old.ResourceVersion))
 	requireCode(t, http.StatusConflict, err)
-	assert.Equal(t, "DataPlane", detailsOf(t, err).Kind)
+	assert.Equal(t, s.Name, detailsOf(t, err).Kind)
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", preconditions(current.ResourceVersion)))
 }

@@ -19,22 +19,8 @@ import (
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 )
 
-// spec has nothing optional. The API server doesn't look into its credentials.
-var spec = v1alpha1.DataPlaneSpec{
-	KubernetesCluster: v1alpha1.KubernetesClusterSpec{
-		Name: "production-cluster",
-		Credentials: v1alpha1.APIServerCredentials{
-			APIServerURL: "https://k8s-api.example.com:6443", CACert: "Y2E=", ClientCert: "Y2VydA==", ClientKey: "a2V5",
-		},
-	},
-	Registry: v1alpha1.Registry{Prefix: "docker.io/myorg"},
-	Gateway:  v1alpha1.GatewaySpec{PublicVirtualHost: "api.example.com", OrganizationVirtualHost: "internal.example.com"},
-}
-
-// NewDataPlane returns a DataPlane without anything optional.
-func NewDataPlane(name string) *v1alpha1.DataPlane {
-	return &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: *spec.DeepCopy()}
-}
+// NewDataPlane returns a DataPlane of v0.3 without anything optional.
+func NewDataPlane(name string) *v1alpha1.DataPlane { return v03.New(name) }
 
 // SetConditions makes a status with Ready and Connected.
 func SetConditions(status *v1alpha1.DataPlaneStatus) {
@@ -61,23 +47,12 @@ func ApplyCondition(conditionType string, status metav1.ConditionStatus) *applym
 
 // ApplySpec returns an apply configuration of the spec that NewDataPlane has.
 func ApplySpec(namespace, name string) *openchoreoapply.DataPlaneApplyConfiguration {
-	credentials := spec.KubernetesCluster.Credentials
-	return openchoreoapply.DataPlane(name, namespace).WithSpec(openchoreoapply.DataPlaneSpec().
-		WithKubernetesCluster(openchoreoapply.KubernetesClusterSpec().
-			WithName(spec.KubernetesCluster.Name).
-			WithCredentials(openchoreoapply.APIServerCredentials().
-				WithAPIServerURL(credentials.APIServerURL).WithCACert(credentials.CACert).
-				WithClientCert(credentials.ClientCert).WithClientKey(credentials.ClientKey))).
-		WithRegistry(openchoreoapply.Registry().WithPrefix(spec.Registry.Prefix)).
-		WithGateway(openchoreoapply.GatewaySpec().
-			WithPublicVirtualHost(spec.Gateway.PublicVirtualHost).
-			WithOrganizationVirtualHost(spec.Gateway.OrganizationVirtualHost)))
+	return With(v03.Configuration(namespace, name), Path{"spec"}, v03.Spec)
 }
 
 // ApplyPrefix returns an apply configuration of spec.registry.prefix alone.
 func ApplyPrefix(namespace, name, prefix string) *openchoreoapply.DataPlaneApplyConfiguration {
-	return openchoreoapply.DataPlane(name, namespace).
-		WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix(prefix)))
+	return With(v03.Configuration(namespace, name), v03.Required, prefix)
 }
 
 // ApplyConditions returns an apply configuration of conditions alone.
@@ -135,12 +110,18 @@ func RequireApplyConflict(t *testing.T, err error, manager, field string) {
 	require.Equal(t, []string{field}, CauseFields(err))
 }
 
+// NoField is the field of a cause which says that rules of a definition weren't checked, since the
+// object is invalid anyway. The fake knows no rules.
+const NoField = "<nil>"
+
 // CauseFields returns the field paths that an error of the API server names.
 func CauseFields(err error) (fields []string) {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) && status.Status().Details != nil {
 		for _, cause := range status.Status().Details.Causes {
-			fields = append(fields, cause.Field)
+			if cause.Field != NoField {
+				fields = append(fields, cause.Field)
+			}
 		}
 	}
 	return slices.Compact(fields)

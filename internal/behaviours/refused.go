@@ -36,41 +36,28 @@ func detailsOf(t *testing.T, err error) *metav1.StatusDetails {
 	return status.Status().Details
 }
 
-// patch sends a patch of an object or, with "status", of its status.
-func (s *space) patch(ctx context.Context, name string, kind types.PatchType, patch string, subresources ...string) (*v1alpha1.DataPlane, error) {
+// patch sends a patch, a text or what is encoded, of an object or, with "status", of its status.
+func (s *space) patch(ctx context.Context, name string, kind types.PatchType, patch any, subresources ...string) (*v1alpha1.DataPlane, error) {
+	text, ok := patch.(string)
+	if !ok {
+		text = string(Encode(patch))
+	}
 	options := metav1.PatchOptions{}
 	if kind == types.ApplyPatchType {
 		options.FieldManager = "one"
 	}
-	return s.dataPlanes.Patch(ctx, name, kind, []byte(patch), options, subresources...)
+	return s.dataPlanes.Patch(ctx, name, kind, []byte(text), options, subresources...)
 }
 
-func testOtherKey(t *testing.T, s *space) {
-	dp, other := s.create(t, NewDataPlane("prod")), s.create(t, NewDataPlane("other"))
-	elsewhere := s.space(t)
-	elsewhere.create(t, NewDataPlane("prod"))
-
-	moved := dp.DeepCopy()
-	moved.Namespace = elsewhere.namespace
-	_, err := s.dataPlanes.Update(t.Context(), moved, metav1.UpdateOptions{})
-	requireCode(t, http.StatusBadRequest, err, "update")
-	_, err = s.dataPlanes.UpdateStatus(t.Context(), moved, metav1.UpdateOptions{})
-	requireCode(t, http.StatusBadRequest, err, "status update")
-	_, err = s.dataPlanes.Apply(t.Context(), ApplySpec(elsewhere.namespace, "prod"), ApplyByForce("one"))
-	requireCode(t, http.StatusBadRequest, err, "apply")
-
-	const head = `"apiVersion": "openchoreo.dev/v1alpha1", "kind": "DataPlane"`
+func testOtherName(t *testing.T, s *space) {
+	dp, other := s.create(t, s.New("prod")), s.create(t, s.New("other"))
+	head := fmt.Sprintf(`"apiVersion": "openchoreo.dev/v1alpha1", "kind": %q`, s.Name)
 	for _, subresources := range [][]string{nil, {"status"}} {
-		for _, meta := range []string{`"name": "other"`, fmt.Sprintf(`"name": "prod", "namespace": %q`, elsewhere.namespace)} {
-			_, err = s.patch(t.Context(), "prod", types.MergePatchType, fmt.Sprintf(`{"metadata": {%s}}`, meta), subresources...)
-			requireCode(t, http.StatusBadRequest, err, "merge patch of %v: %s", subresources, meta)
-			_, err = s.patch(t.Context(), "prod", types.ApplyPatchType, fmt.Sprintf(`{%s, "metadata": {%s}}`, head, meta), subresources...)
-			requireCode(t, http.StatusBadRequest, err, "apply of %v: %s", subresources, meta)
-		}
-		_, err = s.patch(t.Context(), "prod", types.ApplyPatchType, fmt.Sprintf(`{%s}`, head), subresources...)
+		s.requireOtherKey(t, `"name": "other"`, subresources...)
+		_, err := s.patch(t.Context(), "prod", types.ApplyPatchType, fmt.Sprintf(`{%s}`, head), subresources...)
 		require.NoError(t, err, "apply to %v takes the name from the path if there is such an object", subresources)
 	}
-	_, err = s.patch(t.Context(), "new", types.ApplyPatchType, fmt.Sprintf(`{%s}`, head))
+	_, err := s.patch(t.Context(), "new", types.ApplyPatchType, fmt.Sprintf(`{%s}`, head))
 	requireCode(t, http.StatusBadRequest, err, "apply creates nothing without a name")
 	_, err = s.patch(t.Context(), "new", types.ApplyPatchType, fmt.Sprintf(`{%s}`, head), "status")
 	requireCode(t, http.StatusNotFound, err, "status apply")
@@ -79,12 +66,41 @@ func testOtherKey(t *testing.T, s *space) {
 	assert.Equal(t, dp.Spec, s.get(t, "prod").Spec)
 }
 
+func testOtherNamespace(t *testing.T, s *space) {
+	s.skipWithoutNamespaces(t)
+	dp, elsewhere := s.create(t, s.New("prod")), s.space(t)
+	elsewhere.create(t, s.New("prod"))
+
+	moved := dp.DeepCopy()
+	moved.Namespace = elsewhere.namespace
+	_, err := s.dataPlanes.Update(t.Context(), moved, metav1.UpdateOptions{})
+	requireCode(t, http.StatusBadRequest, err, "update")
+	_, err = s.dataPlanes.UpdateStatus(t.Context(), moved, metav1.UpdateOptions{})
+	requireCode(t, http.StatusBadRequest, err, "status update")
+	_, err = s.dataPlanes.Apply(t.Context(), elsewhere.applySpec("prod"), ApplyByForce("one"))
+	requireCode(t, http.StatusBadRequest, err, "apply")
+	for _, subresources := range [][]string{nil, {"status"}} {
+		s.requireOtherKey(t, fmt.Sprintf(`"name": "prod", "namespace": %q`, elsewhere.namespace), subresources...)
+	}
+	AssertSame(t, dp, s.get(t, "prod"))
+}
+
+// requireOtherKey requires that patches of "prod" are refused which name another object.
+func (s *space) requireOtherKey(t *testing.T, meta string, subresources ...string) {
+	t.Helper()
+	_, err := s.patch(t.Context(), "prod", types.MergePatchType, fmt.Sprintf(`{"metadata": {%s}}`, meta), subresources...)
+	requireCode(t, http.StatusBadRequest, err, "merge patch of %v: %s", subresources, meta)
+	_, err = s.patch(t.Context(), "prod", types.ApplyPatchType,
+		fmt.Sprintf(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": %q, "metadata": {%s}}`, s.Name, meta), subresources...)
+	requireCode(t, http.StatusBadRequest, err, "apply of %v: %s", subresources, meta)
+}
+
 func testOtherIdentity(t *testing.T, s *space) {
-	withUID := ApplySpec(s.namespace, "prod").WithUID("wrong")
+	withUID := s.applySpec("prod").WithUID("wrong")
 	_, err := s.dataPlanes.Apply(t.Context(), withUID, ApplyAs("one"))
 	requireCode(t, http.StatusConflict, err, "apply doesn't create an object of a UID")
 
-	dp := s.create(t, NewDataPlane("prod"))
+	dp := s.create(t, s.New("prod"))
 	_, err = s.dataPlanes.Apply(t.Context(), withUID, ApplyByForce("one"))
 	requireCode(t, http.StatusUnprocessableEntity, err, "apply")
 	for _, patch := range []string{
@@ -111,7 +127,7 @@ func testOtherIdentity(t *testing.T, s *space) {
 }
 
 func testRefusedOptions(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
+	dp := s.create(t, s.New("prod"))
 	yes, wrongPolicy, orphan := true, metav1.DeletionPropagation("Other"), metav1.DeletePropagationOrphan
 	some, long := []string{"Some"}, strings.Repeat("x", 129)
 	merge := func(options metav1.PatchOptions) error {
@@ -119,7 +135,7 @@ func testRefusedOptions(t *testing.T, s *space) {
 		return err
 	}
 	create := func(options metav1.CreateOptions) error {
-		_, err := s.dataPlanes.Create(t.Context(), NewDataPlane("new"), options)
+		_, err := s.dataPlanes.Create(t.Context(), s.New("new"), options)
 		return err
 	}
 	update := func(options metav1.UpdateOptions) error {
@@ -186,12 +202,12 @@ func testRefusedOptions(t *testing.T, s *space) {
 }
 
 func testNoBookmark(t *testing.T, s *space) {
-	first, yes := s.create(t, NewDataPlane("a")), true
+	first, yes := s.create(t, s.New("a")), true
 	watcher := s.watch(t, metav1.ListOptions{SendInitialEvents: &yes, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})
 	event, dp := next(t, watcher)
 	assert.Equal(t, watch.Added, event)
 	AssertSame(t, first, dp)
-	second := s.create(t, NewDataPlane("b"))
+	second := s.create(t, s.New("b"))
 	event, dp = next(t, watcher)
 	assert.Equal(t, watch.Added, event, "no bookmark comes before")
 	AssertSame(t, second, dp)

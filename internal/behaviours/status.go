@@ -17,30 +17,30 @@ import (
 )
 
 func testCreateDropsStatus(t *testing.T, s *space) {
-	dp := NewDataPlane("prod")
+	dp := s.New("prod")
 	SetConditions(&dp.Status)
 	created := s.create(t, dp)
 	assert.Zero(t, created.Status)
 }
 
 func testUpdateLeavesStatus(t *testing.T, s *space) {
-	s.create(t, NewDataPlane("prod"))
+	s.create(t, s.New("prod"))
 	dp := s.setStatus(t, "prod", SetConditions)
 	want := dp.Status.DeepCopy()
 
 	dp.Status = v1alpha1.DataPlaneStatus{ObservedGeneration: 9}
-	dp.Spec.Registry.Prefix = "docker.io/other"
+	s.Required.Set(dp, "other")
 	updated, err := s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, "docker.io/other", updated.Spec.Registry.Prefix)
+	assert.Equal(t, "other", s.Required.Get(updated))
 	assert.Equal(t, *want, updated.Status)
 }
 
 func testUpdateStatusLeavesRest(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
+	dp := s.create(t, s.New("prod"))
 	changed := dp.DeepCopy()
 	changed.Labels = map[string]string{"tier": "gold"}
-	changed.Spec.Registry.Prefix = "docker.io/other"
+	s.Required.Set(changed, "other")
 	SetConditions(&changed.Status)
 	updated, err := s.dataPlanes.UpdateStatus(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
@@ -51,16 +51,16 @@ func testUpdateStatusLeavesRest(t *testing.T, s *space) {
 }
 
 func testPatchStatus(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
-	patch := []byte(`{"spec": {"registry": {"prefix": "docker.io/other"}}, "status": {"observedGeneration": 1}}`)
-	patched, err := s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	dp := s.create(t, s.New("prod"))
+	patch := Put(s.Required.In("other"), 1, "status", "observedGeneration")
+	patched, err := s.patch(t.Context(), "prod", types.MergePatchType, patch, "status")
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, patched.Status.ObservedGeneration)
 	assert.Equal(t, dp.Spec, patched.Spec)
 }
 
 func testStaleStatusUpdate(t *testing.T, s *space) {
-	stale := s.create(t, NewDataPlane("prod"))
+	stale := s.create(t, s.New("prod"))
 	s.setStatus(t, "prod", SetConditions)
 	stale.Status.ObservedGeneration = 9
 	_, err := s.dataPlanes.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
@@ -68,23 +68,23 @@ func testStaleStatusUpdate(t *testing.T, s *space) {
 }
 
 func testApplyLeavesStatus(t *testing.T, s *space) {
-	s.create(t, NewDataPlane("prod"))
+	s.create(t, s.New("prod"))
 	want := s.setStatus(t, "prod", SetConditions).Status
 
-	both := ApplyPrefix(s.namespace, "prod", "docker.io/other").
+	both := s.apply("prod", s.Required, "other").
 		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(9))
 	applied, err := s.dataPlanes.Apply(t.Context(), both, ApplyByForce("one"))
 	require.NoError(t, err)
-	assert.Equal(t, "docker.io/other", applied.Spec.Registry.Prefix)
+	assert.Equal(t, "other", s.Required.Get(applied))
 	assert.Equal(t, want, applied.Status)
-	owned, err := openchoreoapply.ExtractDataPlane(applied, "one")
+	owned, err := s.Extract(applied, "one")
 	require.NoError(t, err)
-	assert.Equal(t, ApplyPrefix(s.namespace, "prod", "docker.io/other"), owned, "it doesn't own the status either")
+	assert.Equal(t, s.apply("prod", s.Required, "other"), owned, "it doesn't own the status either")
 }
 
 func testApplyStatusLeavesRest(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
-	both := ApplyPrefix(s.namespace, "prod", "docker.io/other").
+	dp := s.create(t, s.New("prod"))
+	both := s.apply("prod", s.Required, "other").
 		WithLabels(map[string]string{"tier": "gold"}).
 		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1))
 	applied, err := s.dataPlanes.ApplyStatus(t.Context(), both, ApplyByForce("one"))
@@ -92,14 +92,14 @@ func testApplyStatusLeavesRest(t *testing.T, s *space) {
 	assert.EqualValues(t, 1, applied.Status.ObservedGeneration)
 	assert.Equal(t, dp.Spec, applied.Spec)
 	assert.Empty(t, applied.Labels)
-	owned, err := openchoreoapply.ExtractDataPlaneStatus(applied, "one")
+	owned, err := s.ExtractStatus(applied, "one")
 	require.NoError(t, err)
-	assert.Equal(t, openchoreoapply.DataPlane("prod", s.namespace).
+	assert.Equal(t, s.Configuration(s.namespace, "prod").
 		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1)), owned, "it doesn't own the spec either")
 }
 
 func testGeneration(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
+	dp := s.create(t, s.New("prod"))
 	require.EqualValues(t, 1, dp.Generation)
 
 	dp.Labels = map[string]string{"tier": "gold"}
@@ -111,16 +111,16 @@ func testGeneration(t *testing.T, s *space) {
 	dp = s.setStatus(t, "prod", SetConditions)
 	assert.EqualValues(t, 1, dp.Generation, "after a change of status")
 
-	dp.Spec.Registry.Prefix = "docker.io/other"
+	s.Required.Set(dp, "other")
 	dp, err = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, dp.Generation, "after a change of spec")
 
-	dp, err = s.dataPlanes.Apply(t.Context(), ApplyPrefix(s.namespace, "prod", "docker.io/other"), ApplyByForce("one"))
+	dp, err = s.dataPlanes.Apply(t.Context(), s.apply("prod", s.Required, "other"), ApplyByForce("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, dp.Generation, "after the same spec again")
 
-	dp, err = s.dataPlanes.Apply(t.Context(), ApplyPrefix(s.namespace, "prod", "docker.io/third"), ApplyByForce("one"))
+	dp, err = s.dataPlanes.Apply(t.Context(), s.apply("prod", s.Required, "third"), ApplyByForce("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, dp.Generation, "after another spec was applied")
 }

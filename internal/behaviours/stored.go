@@ -19,7 +19,7 @@ import (
 )
 
 func testStoredAsJSON(t *testing.T, s *space) {
-	dp := NewDataPlane("prod")
+	dp := s.New("prod")
 	dp.Labels, dp.Annotations, dp.Finalizers = map[string]string{}, map[string]string{}, []string{}
 	dp.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "owner", UID: "1"}}
 	dp.OwnerReferences = append(dp.OwnerReferences, dp.OwnerReferences[0])
@@ -50,34 +50,34 @@ func testStoredAsJSON(t *testing.T, s *space) {
 }
 
 func testJSONPatchOfStored(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
+	dp := s.create(t, s.New("prod"))
 	for _, path := range []string{"/status/conditions", "/status/conditions/-", "/metadata/labels/tier", "/metadata/finalizers/-"} {
 		_, err := s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "add", "path": "`+path+`", "value": []}]`, "status")
 		requireCode(t, http.StatusUnprocessableEntity, err, "a new object has nothing at %s", path)
 	}
-	_, err := s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "test", "path": "/spec/registry/secretRef", "value": ""}]`)
+	_, err := s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "test", "path": "`+s.Optional.Pointer()+`", "value": ""}]`)
 	requireCode(t, http.StatusUnprocessableEntity, err, "what is absent isn't empty")
 
 	patched, err := s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "add", "path": "/status", "value": {"conditions": []}}]`, "status")
 	require.NoError(t, err)
 	assert.NotEqual(t, dp.ResourceVersion, patched.ResourceVersion)
-	patched, err = s.patch(t.Context(), "prod", types.MergePatchType, `{"spec": {"registry": {"secretRef": ""}}}`)
+	patched, err = s.patch(t.Context(), "prod", types.MergePatchType, s.Optional.In(""))
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, patched.Generation, "what is empty isn't absent")
 }
 
 func testUnknownFields(t *testing.T, s *space) {
-	dp := s.create(t, NewDataPlane("prod"))
-	const patch = `{"spec": {"registry": {"unknown": 1}}, "metadata": {"unknown": 1}, "unknown": {}}`
+	dp := s.create(t, s.New("prod"))
+	const patch = `{"spec": {"gateway": {"unknown": 1}}, "metadata": {"unknown": 1}, "unknown": {}}`
 	patched, err := s.patch(t.Context(), "prod", types.MergePatchType, patch)
 	require.NoError(t, err)
 	AssertSame(t, dp, patched, "fields that the definition doesn't have are dropped")
 	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldValidation: metav1.FieldValidationStrict})
 	requireCode(t, http.StatusUnprocessableEntity, err)
-	_, err = s.patch(t.Context(), "prod", types.MergePatchType, `{"spec": {"registry": {"prefix": 5}}}`)
+	_, err = s.patch(t.Context(), "prod", types.MergePatchType, s.Required.In(5))
 	requireCode(t, http.StatusUnprocessableEntity, err, "a number is no text")
 	_, err = s.patch(t.Context(), "prod", types.ApplyPatchType,
-		`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": "DataPlane", "metadata": {"name": "prod"}, "spec": {"unknown": 1}}`)
+		fmt.Sprintf(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": %q, "metadata": {"name": "prod"}, "spec": {"unknown": 1}}`, s.Name))
 	requireCode(t, http.StatusInternalServerError, err, "apply takes no unknown fields")
 }
 
@@ -88,10 +88,10 @@ func testWrongTypes(t *testing.T, s *space) {
 		refused, ignored string
 	}{{nil, spec, status}, {[]string{"status"}, status, spec}} {
 		name := fmt.Sprint("prod-", i)
-		dp := s.create(t, NewDataPlane(name))
+		dp := s.create(t, s.New(name))
 		_, err := s.patch(t.Context(), name, types.MergePatchType, test.refused, test.subresources...)
 		requireCode(t, http.StatusUnprocessableEntity, err, "%v", test.subresources)
-		assert.Equal(t, "DataPlane", detailsOf(t, err).Kind)
+		assert.Equal(t, s.Name, detailsOf(t, err).Kind)
 		assert.Equal(t, name, detailsOf(t, err).Name)
 		AssertSame(t, dp, s.get(t, name))
 
@@ -101,15 +101,30 @@ func testWrongTypes(t *testing.T, s *space) {
 		assert.Equal(t, dp.Status, patched.Status)
 		assert.Empty(t, patched.ManagedFields, "who manages it is forgotten")
 	}
-	s.create(t, NewDataPlane("other"))
+	s.create(t, s.New("other"))
 	patched, err := s.patch(t.Context(), "other", types.MergePatchType, `{"kind": "Other", "status": {"observedGeneration": 1}}`, "status")
 	require.NoError(t, err, "a patch of the status leaves the kind alone")
 	assert.EqualValues(t, 1, patched.Status.ObservedGeneration)
 	assert.Empty(t, patched.ManagedFields)
 }
 
+func testStoredUnknownFields(t *testing.T, s *space) {
+	dp := s.New("prod")
+	dp.Finalizers = []string{"example.com/hold"}
+	s.create(t, dp)
+	_, err := s.patch(t.Context(), "prod", types.MergePatchType, `{"kind": "Other", "status": {"unknown": 1}}`, "status")
+	require.NoError(t, err, "it is stored, since it isn't known what fields another kind has")
+	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
+	deleting := s.get(t, "prod")
+	same, err := s.dataPlanes.UpdateStatus(t.Context(), deleting, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	AssertSame(t, deleting, same, "the deletion has dropped it")
+	_, err = s.patch(t.Context(), "prod", types.MergePatchType, `{"metadata": {"finalizers": null}}`)
+	require.NoError(t, err)
+}
+
 func testGenerateNameIsCut(t *testing.T, s *space) {
-	dp := NewDataPlane("")
+	dp := s.New("")
 	dp.GenerateName = strings.Repeat("a", 70)
 	created := s.create(t, dp)
 	assert.Len(t, created.Name, 63)
@@ -118,10 +133,10 @@ func testGenerateNameIsCut(t *testing.T, s *space) {
 }
 
 func testApplyYAML(t *testing.T, s *space) {
-	s.create(t, NewDataPlane("prod"))
+	s.create(t, s.New("prod"))
 	applied, err := s.patch(t.Context(), "prod", types.ApplyPatchType, `
 apiVersion: openchoreo.dev/v1alpha1
-kind: DataPlane
+kind: `+s.Name+`
 metadata:
   name: prod
   labels:

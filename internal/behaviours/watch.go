@@ -17,18 +17,19 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	informers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions/openchoreo/v1alpha1"
 )
 
 func testWatchFromResourceVersion(t *testing.T, s *space) {
-	s.create(t, NewDataPlane("before"))
+	s.create(t, s.New("before"))
 	list, err := s.dataPlanes.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 
-	created := s.create(t, NewDataPlane("after"))
+	created := s.create(t, s.New("after"))
 	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
 	reported := s.setStatus(t, "after", SetConditions)
 	changed := s.get(t, "before")
-	changed.Spec.Registry.Prefix = "docker.io/other"
+	s.Required.Set(changed, "other")
 	changed, err = s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "before", metav1.DeleteOptions{}))
@@ -58,8 +59,8 @@ func testWatchSelects(t *testing.T, s *space) {
 	byName := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion, FieldSelector: "metadata.name=prod"})
 	byLabel := s.watch(t, metav1.ListOptions{ResourceVersion: list.ResourceVersion, LabelSelector: "tier=gold"})
 
-	s.create(t, NewDataPlane("other"))
-	dp := NewDataPlane("prod")
+	s.create(t, s.New("other"))
+	dp := s.New("prod")
 	dp.Labels = map[string]string{"tier": "gold"}
 	dp = s.create(t, dp)
 	for _, watcher := range []watch.Interface{byName, byLabel} {
@@ -80,7 +81,7 @@ func testWatchSelects(t *testing.T, s *space) {
 }
 
 func testWatchInitialEvents(t *testing.T, s *space) {
-	first, second := s.create(t, NewDataPlane("a")), s.create(t, NewDataPlane("b"))
+	first, second := s.create(t, s.New("a")), s.create(t, s.New("b"))
 	yes := true
 	watcher := s.watch(t, metav1.ListOptions{
 		SendInitialEvents: &yes, AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
@@ -96,20 +97,20 @@ func testWatchInitialEvents(t *testing.T, s *space) {
 	assert.NotEmpty(t, bookmark.ResourceVersion)
 
 	// A bookmark is where another watch can go on.
-	third := s.create(t, NewDataPlane("c"))
+	third := s.create(t, s.New("c"))
 	event, dp := next(t, s.watch(t, metav1.ListOptions{ResourceVersion: bookmark.ResourceVersion}))
 	assert.Equal(t, watch.Added, event)
 	AssertSame(t, third, dp)
 }
 
 func testWatchFromNow(t *testing.T, s *space) {
-	first := s.create(t, NewDataPlane("a"))
+	first := s.create(t, s.New("a"))
 	for _, version := range []string{"", "0"} {
 		watcher := s.watch(t, metav1.ListOptions{ResourceVersion: version})
 		event, dp := next(t, watcher)
 		assert.Equal(t, watch.Added, event)
 		assert.Equal(t, first.Name, dp.Name)
-		second := s.create(t, NewDataPlane("b"))
+		second := s.create(t, s.New("b"))
 		event, dp = next(t, watcher)
 		assert.Equal(t, watch.Added, event)
 		AssertSame(t, second, dp)
@@ -124,7 +125,7 @@ func testWatchEndsWithContext(t *testing.T, s *space) {
 	watcher, err := s.dataPlanes.Watch(ctx, metav1.ListOptions{})
 	require.NoError(t, err)
 	defer watcher.Stop()
-	s.create(t, NewDataPlane("prod"))
+	s.create(t, s.New("prod"))
 	event, _ := next(t, watcher)
 	assert.Equal(t, watch.Added, event)
 	cancel()
@@ -139,7 +140,7 @@ func testWatchEndsWithContext(t *testing.T, s *space) {
 }
 
 func testWatchDeletion(t *testing.T, s *space) {
-	dp := NewDataPlane("prod")
+	dp := s.New("prod")
 	dp.Finalizers = []string{"example.com/hold"}
 	dp = s.create(t, dp)
 	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: dp.ResourceVersion})
@@ -159,14 +160,14 @@ func testWatchDeletion(t *testing.T, s *space) {
 }
 
 func testInformer(t *testing.T, s *space) {
-	present := s.create(t, NewDataPlane("present"))
+	present := s.create(t, s.New("present"))
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(s.Client, 0, openchoreoinformers.WithNamespace(s.namespace))
-	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
+	informer, lister := s.informer(factory.OpenChoreo().V1alpha1())
 	added, updated, deleted := make(chan *v1alpha1.DataPlane, 2), make(chan *v1alpha1.DataPlane, 1), make(chan *v1alpha1.DataPlane, 1)
-	_, err := dataPlanes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { added <- obj.(*v1alpha1.DataPlane) },
-		UpdateFunc: func(_, obj any) { updated <- obj.(*v1alpha1.DataPlane) },
-		DeleteFunc: func(obj any) { deleted <- obj.(*v1alpha1.DataPlane) },
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { added <- AsDataPlane(obj) },
+		UpdateFunc: func(_, obj any) { updated <- AsDataPlane(obj) },
+		DeleteFunc: func(obj any) { deleted <- AsDataPlane(obj) },
 	})
 	require.NoError(t, err)
 	stop := make(chan struct{})
@@ -175,9 +176,9 @@ func testInformer(t *testing.T, s *space) {
 	defer close(stop)
 
 	AssertSameCached(t, present, receive(t, added))
-	created := s.create(t, NewDataPlane("new"))
+	created := s.create(t, s.New("new"))
 	AssertSameCached(t, created, receive(t, added))
-	cached, err := dataPlanes.Lister().DataPlanes(s.namespace).Get("new")
+	cached, err := lister("new")
 	require.NoError(t, err)
 	AssertSameCached(t, created, cached)
 
@@ -185,6 +186,17 @@ func testInformer(t *testing.T, s *space) {
 	AssertSameCached(t, reported, receive(t, updated))
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "new", metav1.DeleteOptions{}))
 	assert.Equal(t, reported.Status, receive(t, deleted).Status)
-	_, err = dataPlanes.Lister().DataPlanes(s.namespace).Get("new")
+	_, err = lister("new")
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
+}
+
+// informer returns an informer, and a function that gets an object from its lister.
+func (s *space) informer(group informers.Interface) (cache.SharedIndexInformer, func(name string) (*v1alpha1.DataPlane, error)) {
+	if s.Namespaced {
+		return group.DataPlanes().Informer(), group.DataPlanes().Lister().DataPlanes(s.namespace).Get
+	}
+	return group.ClusterDataPlanes().Informer(), func(name string) (*v1alpha1.DataPlane, error) {
+		cluster, err := group.ClusterDataPlanes().Lister().Get(name)
+		return AsDataPlane(cluster), err
+	}
 }
