@@ -11,8 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 	"github.com/openchoreo/dataplane-sdk-go/internal/differential"
 )
 
@@ -22,23 +24,39 @@ var (
 	differentialSteps = flag.Int("differential.steps", 300, "random requests per seed")
 )
 
-// The fake answers random requests as the API server does. To see a difference again:
+// The fake answers random requests as the API server does. The seed chooses the kind, too. To see a
+// difference again:
 //
 //	go test . -run TestFakeAnswersAsTheAPIServer -differential.seed=SEED -differential.seeds=1
 func TestFakeAnswersAsTheAPIServer(t *testing.T) {
 	t.Parallel()
-	config := rest.CopyConfig(shared.Config())
-	config.WarningHandler = rest.NoWarnings{} // many requests are odd
-	client, err := openchoreoclient.NewForConfig(config)
-	require.NoError(t, err)
+	// Its definition of DataPlane has conditions that merge by type, as those of the fake do.
+	v1 := ownPlane(t, variantOf(t, crds.DataPlaneV1(), func(schema map[string]any) {
+		conditions := at(schema, "properties", "status", "properties", "conditions")
+		conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"] = "map", []any{"type"}
+	}))
+	require.NoError(t, v1.InstallCRDs(t.Context(), crds.ClusterDataPlane()))
+	planes := []*plane{shared, v1, v1} // as behaviours.Kinds
 	for i := range *differentialSeeds {
 		seed := *differentialSeed + uint64(i)
+		chosen := seed % uint64(len(behaviours.Kinds))
+		kind, p := behaviours.Kinds[chosen], planes[chosen]
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			t.Parallel()
-			namespaces := [2]string{shared.space(t).namespace, shared.space(t).namespace}
-			difference := differential.Run(t, seed, *differentialSteps,
-				differential.Server{Name: "fake", Client: dataplanetest.NewClientset(), Namespaces: namespaces},
-				differential.Server{Name: "API server", Client: client, Namespaces: namespaces})
+			if kind.Namespaced {
+				t.Parallel()
+			}
+			config := rest.CopyConfig(p.Config())
+			config.WarningHandler = rest.NoWarnings{} // many requests are odd
+			client, err := openchoreoclient.NewForConfig(config)
+			require.NoError(t, err)
+			difference := differential.Run(t, kind, seed, *differentialSteps, func() (fake, server differential.Server) {
+				namespaces := [2]string{p.space(t).namespace, p.space(t).namespace}
+				if !kind.Namespaced {
+					require.NoError(t, behaviours.Empty(t.Context(), kind.Client(client, "")))
+				}
+				return differential.Server{Name: "fake", Client: dataplanetest.NewClientset(), Namespaces: namespaces},
+					differential.Server{Name: "API server", Client: client, Namespaces: namespaces}
+			})
 			if difference != "" {
 				t.Error(difference)
 			}

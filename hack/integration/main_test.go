@@ -275,10 +275,15 @@ func parse(t *testing.T, data []byte) *unstructured.Unstructured {
 	return object
 }
 
-// variant returns the definition that the SDK embeds, with another schema.
+// variant returns the definition of OpenChoreo v0.3 with another schema.
 func variant(t *testing.T, edit func(schema map[string]any)) []byte {
 	t.Helper()
-	crd := parse(t, crds.DataPlane())
+	return variantOf(t, crds.DataPlane(), edit)
+}
+
+func variantOf(t *testing.T, definition []byte, edit func(schema map[string]any)) []byte {
+	t.Helper()
+	crd := parse(t, definition)
 	versions := crd.Object["spec"].(map[string]any)["versions"].([]any)
 	require.Len(t, versions, 1)
 	edit(at(versions[0], "schema", "openAPIV3Schema"))

@@ -4,6 +4,7 @@
 package differential_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -12,6 +13,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 	"github.com/openchoreo/dataplane-sdk-go/internal/differential"
 )
 
@@ -30,7 +32,9 @@ func TestRunFindsWhatDiffers(t *testing.T) {
 		}, "panic: oh"},
 		"watches that miss deletions": {func(c *dataplanetest.Clientset) {
 			c.PrependWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
-				handled, watcher, err := c.WatchReactionChain[1].React(action)
+				chain := c.WatchReactionChain[1:]
+				own := slices.IndexFunc(chain, func(reactor clienttesting.WatchReactor) bool { return reactor.Handles(action) })
+				handled, watcher, err := chain[own].React(action)
 				if err != nil {
 					return handled, nil, err
 				}
@@ -41,16 +45,23 @@ func TestRunFindsWhatDiffers(t *testing.T) {
 		}, "of watch"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			other := dataplanetest.NewClientset()
-			test.change(other)
-			namespaces := [2]string{"one", "two"}
-			difference := differential.Run(t, 1, 100,
-				differential.Server{Name: "fake", Client: dataplanetest.NewClientset(), Namespaces: namespaces},
-				differential.Server{Name: "other", Client: other, Namespaces: namespaces})
-			if test.want == "" {
-				assert.Empty(t, difference)
-			} else {
-				assert.Contains(t, difference, test.want)
+			kinds := behaviours.Kinds
+			if test.want != "" {
+				kinds = kinds[:1] // whatever the kind, a difference ends the run
+			}
+			for _, kind := range kinds {
+				difference := differential.Run(t, kind, 1, 100, func() (fake, server differential.Server) {
+					other := dataplanetest.NewClientset()
+					test.change(other)
+					namespaces := [2]string{"one", "two"}
+					return differential.Server{Name: "fake", Client: dataplanetest.NewClientset(), Namespaces: namespaces},
+						differential.Server{Name: "other", Client: other, Namespaces: namespaces}
+				})
+				if test.want == "" {
+					assert.Empty(t, difference)
+				} else {
+					assert.Contains(t, difference, test.want)
+				}
 			}
 		})
 	}

@@ -48,14 +48,14 @@ func (g *generator) edit(create bool) edit {
 	}
 	switch n := g.IntN(20); n {
 	case 0, 1:
-		value := pick(g, "docker.io/one", "docker.io/two")
-		return on("prefix "+value, func(dp *v1alpha1.DataPlane) { dp.Spec.Registry.Prefix = value })
+		value := pick(g, "one", "two")
+		return on("required "+value, func(dp *v1alpha1.DataPlane) { g.kind.Required.Set(dp, value) })
 	case 2, 3:
 		value := pick(g, "", "secret")
-		return on("secretRef "+value, func(dp *v1alpha1.DataPlane) { dp.Spec.Registry.SecretRef = value })
+		return on("optional "+value, func(dp *v1alpha1.DataPlane) { g.kind.Optional.Set(dp, value) })
 	case 4:
-		value := pick(g, nil, newObserver())
-		return on("observer", func(dp *v1alpha1.DataPlane) { dp.Spec.Observer = value.DeepCopy() })
+		value := pick(g, nil, g.kind.PartValue)
+		return on("part", func(dp *v1alpha1.DataPlane) { g.kind.Part.Set(dp, value) })
 	case 5, 6, 7:
 		labels := usually(g, 12, g.labels(), map[string]string{"tier": "not valid!"}, map[string]string{"not valid!": "x"})
 		return on("labels", func(dp *v1alpha1.DataPlane) { dp.Labels = labels })
@@ -114,15 +114,6 @@ func (g *generator) serversEdit(on func(string, func(*v1alpha1.DataPlane)) edit)
 	}
 }
 
-func newObserver() *v1alpha1.ObserverAPI {
-	return &v1alpha1.ObserverAPI{
-		URL: "https://observer.example.com",
-		Authentication: v1alpha1.ObserverAuthentication{
-			BasicAuth: v1alpha1.BasicAuthCredentials{Username: "admin", Password: "secretpassword"},
-		},
-	}
-}
-
 func (g *generator) labels() map[string]string {
 	return pick(g, nil, map[string]string{}, map[string]string{"tier": "gold"}, map[string]string{"tier": "silver", "zone": "a"}, map[string]string{"zone": "b"})
 }
@@ -155,6 +146,9 @@ func (g *generator) status() *v1alpha1.DataPlaneStatus {
 	}
 	if status.Conditions == nil && g.oneIn(2) {
 		status.Conditions = []metav1.Condition{}
+	}
+	if g.kind.Spec.ClusterAgent != nil && g.oneIn(3) {
+		status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: g.oneIn(2), ConnectedAgents: 1}
 	}
 	return status
 }

@@ -57,16 +57,8 @@ func (g *generator) mergePatch() step {
 		if malformed != "" {
 			return []byte(malformed)
 		}
-		return encode(doc(s))
+		return behaviours.Encode(doc(s))
 	}, options)
-}
-
-func encode(value any) []byte {
-	data, err := json.Marshal(value)
-	if err != nil {
-		panic(err)
-	}
-	return data
 }
 
 // mergeDocument returns a document of one to three fields.
@@ -86,7 +78,7 @@ func (g *generator) mergeDocument() document {
 
 func (g *generator) mergeField() func(*side, map[string]any) {
 	set := func(value any, path ...string) func(*side, map[string]any) {
-		return func(_ *side, doc map[string]any) { put(doc, value, path...) }
+		return func(_ *side, doc map[string]any) { behaviours.Put(doc, value, path...) }
 	}
 	index := g.Int()
 	switch g.IntN(18) {
@@ -97,22 +89,22 @@ func (g *generator) mergeField() func(*side, map[string]any) {
 	case 3, 4:
 		return set(g.finalizers(), "metadata", "finalizers")
 	case 5, 6:
-		return set(pick(g, "docker.io/one", "docker.io/two"), "spec", "registry", "prefix")
+		return set(pick(g, "one", "two"), g.kind.Required...)
 	case 7:
-		return set(pick[any](g, "secret", "", nil), "spec", "registry", "secretRef")
+		return set(pick[any](g, "secret", "", nil), g.kind.Optional...)
 	case 8:
-		return set(pick[any](g, nil, newObserver()), "spec", "observer")
+		return set(pick(g, nil, g.kind.PartValue), g.kind.Part...)
 	case 9:
-		return set(1, pick(g, []string{"spec", "unknown"}, []string{"spec", "registry", "unknown"}, []string{"unknown"}, []string{"metadata", "unknown"}, []string{"status", "unknown"})...)
+		return set(1, pick(g, []string{"spec", "unknown"}, []string{"spec", "gateway", "unknown"}, []string{"unknown"}, []string{"metadata", "unknown"}, []string{"status", "unknown"})...)
 	case 10, 11, 12:
 		return set(pick[any](g, nil, g.status(), map[string]any{"conditions": nil}), "status")
 	case 13:
 		wrong := pick[any](g, false, false, nil, "", "1", "text")
 		return func(s *side, doc map[string]any) {
 			if version := wrong; version == false {
-				put(doc, s.object(index).ResourceVersion, "metadata", "resourceVersion")
+				behaviours.Put(doc, s.object(index).ResourceVersion, "metadata", "resourceVersion")
 			} else {
-				put(doc, version, "metadata", "resourceVersion")
+				behaviours.Put(doc, version, "metadata", "resourceVersion")
 			}
 		}
 	case 14:
@@ -122,7 +114,7 @@ func (g *generator) mergeField() func(*side, map[string]any) {
 		if g.oneIn(2) {
 			return set(pick[any](g, nil, "a", "other"), "metadata", "name")
 		}
-		return func(s *side, doc map[string]any) { put(doc, s.Namespaces[i], "metadata", "namespace") }
+		return func(s *side, doc map[string]any) { behaviours.Put(doc, s.Namespaces[i], "metadata", "namespace") }
 	case 16:
 		return pick(g,
 			set(9, "metadata", "generation"), set(nil, "metadata", "creationTimestamp"), set("2020-01-01T00:00:00Z", "metadata", "creationTimestamp"),
@@ -134,19 +126,6 @@ func (g *generator) mergeField() func(*side, map[string]any) {
 	default:
 		panic("no such field")
 	}
-}
-
-// put sets a value at a path of maps.
-func put(doc map[string]any, value any, path ...string) {
-	for _, key := range path[:len(path)-1] {
-		child, ok := doc[key].(map[string]any)
-		if !ok {
-			child = map[string]any{}
-			doc[key] = child
-		}
-		doc = child
-	}
-	doc[path[len(path)-1]] = value
 }
 
 func (g *generator) jsonPatch() step {
@@ -163,7 +142,7 @@ func (g *generator) jsonPatch() step {
 		if malformed != "" {
 			return []byte(malformed)
 		}
-		return encode(operations)
+		return behaviours.Encode(operations)
 	}, options)
 }
 
@@ -173,9 +152,9 @@ func (g *generator) operation() map[string]any {
 		values []any
 	}
 	target := pick(g,
-		value{"/spec/registry/prefix", []any{"docker.io/one", "docker.io/two"}},
-		value{"/spec/registry/secretRef", []any{"secret", "", nil}},
-		value{"/spec/observer", []any{newObserver(), nil}},
+		value{g.kind.Required.Pointer(), []any{"one", "two"}},
+		value{g.kind.Optional.Pointer(), []any{"secret", "", nil}},
+		value{g.kind.Part.Pointer(), []any{g.kind.PartValue, nil}},
 		value{"/spec/unknown", []any{1, map[string]any{}}},
 		value{"/metadata/labels", []any{map[string]any{"tier": "gold"}, map[string]any{}}},
 		value{"/metadata/labels/tier", []any{"gold", "silver"}},
@@ -207,32 +186,31 @@ func (g *generator) apply() step {
 		case malformed != "":
 			return []byte(malformed)
 		case asYAML:
-			return append([]byte("# YAML, but not JSON\n"), encode(configuration)...)
+			return append([]byte("# YAML, but not JSON\n"), behaviours.Encode(configuration)...)
 		default:
-			return encode(configuration)
+			return behaviours.Encode(configuration)
 		}
 	}, options)
 }
 
 // configuration returns what an apply sends.
 func (g *generator) configuration() func(s *side, name string) map[string]any {
-	whole, optional, prefix := !g.oneIn(4), g.oneIn(3), pick(g, "docker.io/one", "docker.io/two")
+	whole, optional, required := !g.oneIn(4), g.oneIn(3), pick(g, "one", "two")
 	conditions, status := g.oneIn(2), g.status()
 	index, odd := g.Int(), usually(g, 5, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 	labels, finalizers := g.labels(), usually(g, 4, nil, g.finalizers())
 	return func(s *side, name string) map[string]any {
 		meta := map[string]any{"name": name}
-		doc := map[string]any{"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "DataPlane", "metadata": meta}
+		doc := map[string]any{"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": g.kind.Name, "metadata": meta}
 		if whole {
-			doc["spec"] = json.RawMessage(encode(behaviours.NewDataPlane(name).Spec))
 			var spec map[string]any
-			_ = json.Unmarshal(encode(doc["spec"]), &spec)
+			_ = json.Unmarshal(behaviours.Encode(g.kind.Spec), &spec)
 			doc["spec"] = spec
-			put(doc, prefix, "spec", "registry", "prefix")
+			behaviours.Put(doc, required, g.kind.Required...)
 		}
 		if optional {
-			put(doc, "secret", "spec", "registry", "secretRef")
-			put(doc, newObserver(), "spec", "observer")
+			behaviours.Put(doc, "secret", g.kind.Optional...)
+			behaviours.Put(doc, g.kind.PartValue, g.kind.Part...)
 		}
 		if conditions {
 			doc["status"] = status
@@ -271,7 +249,7 @@ func (g *generator) configuration() func(s *side, name string) map[string]any {
 		case 13:
 			doc["apiVersion"] = "openchoreo.dev/v9"
 		case 14:
-			put(doc, 1, "spec", "unknown")
+			behaviours.Put(doc, 1, "spec", "unknown")
 		case 15:
 			meta["managedFields"] = []any{}
 		}

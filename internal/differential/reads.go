@@ -34,7 +34,7 @@ func (g *generator) listOptions() metav1.ListOptions {
 		options.LabelSelector = pick(g, "tier in gold", "=", "a=b=c")
 	}
 	if g.oneIn(12) {
-		options.FieldSelector = pick(g, "metadata.name", "spec.registry.prefix=x", "metadata.uid=1", "=")
+		options.FieldSelector = pick(g, "metadata.name", "spec=x", "metadata.uid=1", "=")
 	}
 	if g.oneIn(10) {
 		options.ResourceVersionMatch = pick(g, metav1.ResourceVersionMatchExact, metav1.ResourceVersionMatchNotOlderThan, "Other")
@@ -54,7 +54,7 @@ func (g *generator) list() step {
 			if everywhere { // the real server has other namespaces, too
 				options := options
 				options.FieldSelector = "metadata.namespace=" + s.Namespaces[namespace]
-				return s.list(s.Client.OpenChoreoV1alpha1().DataPlanes("").List(ctx, options))
+				return s.list(s.everywhere().List(ctx, options))
 			}
 			return s.list(s.client(namespace).List(ctx, options))
 		},
@@ -95,7 +95,7 @@ func (g *generator) watch() step {
 				options.ResourceVersion = s.object(index).ResourceVersion
 			}
 			if everywhere {
-				client = s.Client.OpenChoreoV1alpha1().DataPlanes("")
+				client = s.everywhere()
 				options.FieldSelector = "metadata.namespace=" + s.Namespaces[0]
 			}
 			watcher, err := client.Watch(ctx, options)
@@ -126,7 +126,7 @@ func (g *generator) refused() step {
 			return err
 		},
 		"create without a namespace": func(ctx context.Context, s *side) error {
-			_, err := s.Client.OpenChoreoV1alpha1().DataPlanes("").Create(ctx, &v1alpha1.DataPlane{}, metav1.CreateOptions{})
+			_, err := s.everywhere().Create(ctx, &v1alpha1.DataPlane{}, metav1.CreateOptions{})
 			return err
 		},
 	}

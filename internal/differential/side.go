@@ -21,12 +21,14 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
 // side is one server, and what it has answered so far. Steps refer to its answers by their index,
 // since each server has names, UIDs and resource versions of its own.
 type side struct {
 	Server
+	kind     behaviours.Kind
 	objects  []*v1alpha1.DataPlane // as writes returned them
 	versions map[string]int        // what stands for a resource version or UID in what is compared
 	watches  []openWatch
@@ -38,7 +40,9 @@ type openWatch struct {
 	last string // name of the object whose marked state ends the comparison
 }
 
-func newSide(server Server) *side { return &side{Server: server, versions: map[string]int{}} }
+func newSide(kind behaviours.Kind, server Server) *side {
+	return &side{Server: server, kind: kind, versions: map[string]int{}}
+}
 
 func (s *side) stop() {
 	for _, watch := range s.watches {
@@ -47,8 +51,11 @@ func (s *side) stop() {
 }
 
 func (s *side) client(namespace int) openchoreotyped.DataPlaneInterface {
-	return s.Client.OpenChoreoV1alpha1().DataPlanes(s.Namespaces[namespace])
+	return s.kind.Client(s.Client, s.Namespaces[namespace])
 }
+
+// everywhere returns a client for the objects of all namespaces.
+func (s *side) everywhere() openchoreotyped.DataPlaneInterface { return s.kind.Client(s.Client, "") }
 
 // object returns one of the objects that the server has answered, or an empty one.
 func (s *side) object(i int) *v1alpha1.DataPlane {
@@ -97,7 +104,7 @@ func failure(err error) outcome {
 	if details := status.Status().Details; details != nil {
 		kind = details.Group + "/" + details.Kind
 		for _, cause := range details.Causes {
-			if strings.HasPrefix(cause.Field, "spec") || strings.HasPrefix(cause.Field, "status") {
+			if cause.Field == behaviours.NoField || strings.HasPrefix(cause.Field, "spec") || strings.HasPrefix(cause.Field, "status") {
 				continue
 			}
 			causes = append(causes, index.ReplaceAllString(cause.Field, ""))
@@ -171,7 +178,7 @@ func (s *side) nextEvent(t *testing.T, i int) (_ outcome, end bool) {
 			if event.Type == watch.Error {
 				return failure(apierrors.FromObject(event.Object)), true
 			}
-			dp := event.Object.(*v1alpha1.DataPlane)
+			dp := behaviours.AsDataPlane(event.Object)
 			mark := dp.Annotations[metav1.InitialEventsAnnotationKey]
 			switch {
 			case event.Type != watch.Bookmark:

@@ -22,7 +22,10 @@ const endMark = "example.com/end"
 var names = []string{"a", "b", "c", "d"}
 
 // generator makes steps. All that is random in a step is drawn when the step is made.
-type generator struct{ *rand.Rand }
+type generator struct {
+	*rand.Rand
+	kind behaviours.Kind
+}
 
 func pick[T any](g *generator, values ...T) T { return values[g.IntN(len(values))] }
 
@@ -101,7 +104,7 @@ func (g *generator) create() step {
 		dryRun: len(options.DryRun) > 0,
 		name:   fmt.Sprintf("create %s %q %+v %s", name, prefix, options, edits),
 		write: func(ctx context.Context, s *side, check []string) (*v1alpha1.DataPlane, error) {
-			dp := behaviours.NewDataPlane(name)
+			dp := g.kind.New(name)
 			dp.GenerateName = prefix
 			edits.apply(s, dp)
 			options := options
@@ -199,7 +202,7 @@ func release(namespace int, name string) step {
 }
 
 // endSteps replace all objects in the first namespace by new ones that all watches select.
-func endSteps() (steps []step) {
+func (g *generator) endSteps() (steps []step) {
 	for _, name := range names {
 		steps = append(steps, release(0, name), step{
 			name: "delete " + name + " at the end",
@@ -209,7 +212,7 @@ func endSteps() (steps []step) {
 		}, step{
 			name: "create " + name + " at the end",
 			write: func(ctx context.Context, s *side, check []string) (*v1alpha1.DataPlane, error) {
-				dp := behaviours.NewDataPlane(name)
+				dp := g.kind.New(name)
 				dp.Labels = map[string]string{"tier": "gold", "zone": "a"}
 				dp.Annotations = map[string]string{endMark: "true"}
 				return s.client(0).Create(ctx, dp, metav1.CreateOptions{DryRun: check})
