@@ -23,6 +23,7 @@ var (
 	scripts   = regexp.MustCompile(`\./([\w./-]+\.sh)`)
 	programs  = regexp.MustCompile(`go -C (\S+) run \./([\w./-]+)`)
 	manifests = regexp.MustCompile(`-f ([\w./-]+\.yaml)`)
+	sources   = regexp.MustCompile("`([\\w.-]+/[\\w./-]+\\.go)`")
 )
 
 // Links to the web are not followed.
@@ -54,7 +55,7 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 			for _, match := range programs.FindAllStringSubmatch(text, -1) {
 				assert.FileExists(t, filepath.Join(match[1], match[2], "main.go"))
 			}
-			for _, match := range manifests.FindAllStringSubmatch(text, -1) {
+			for _, match := range append(manifests.FindAllStringSubmatch(text, -1), sources.FindAllStringSubmatch(text, -1)...) {
 				assert.FileExists(t, match[1])
 			}
 			for _, match := range testParts.FindAllStringSubmatch(text, -1) {
