@@ -80,7 +80,6 @@ func TestRESTConfigForServerURL(t *testing.T) {
 		"https://[fe80::1%25eth0]:6443":     "",
 		"https://localhost/k8s/clusters/c1": "",
 		"https://node_1.kind":               "",
-		"https://bücher.example":            "",
 		"https://host/a%20b/%c3%bc":         "",
 
 		"":                           helpers.CredentialsReasonRequired,
@@ -93,6 +92,9 @@ func TestRESTConfigForServerURL(t *testing.T) {
 		"https://:6443":              helpers.CredentialsReasonInvalidURL,
 		"https://host:99999":         helpers.CredentialsReasonInvalidURL,
 		"https://host:0":             helpers.CredentialsReasonInvalidURL,
+		"https://bücher.example":     helpers.CredentialsReasonInvalidURL,
+		"https://BÜCHER.example":     helpers.CredentialsReasonInvalidURL, // which net/http would dial without end
+		"https://b%C3%BCcher":        helpers.CredentialsReasonInvalidURL,
 		"https://host:6443:1":        helpers.CredentialsReasonInvalidURL,
 		"https://fd00::1:6443":       helpers.CredentialsReasonInvalidURL,
 		"https://::1":                helpers.CredentialsReasonInvalidURL,

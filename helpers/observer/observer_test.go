@@ -286,6 +286,7 @@ func TestClientForRefuses(t *testing.T) {
 		"https://x#":                "query or fragment",
 		"https://x:99999":           "port from 1 to 65535",
 		"https://x:00":              "port from 1 to 65535",
+		"https://BÜCHER":            "must have a host in ASCII",
 		"https://x/%zz":             "can't be parsed",
 		"https://hunter2:hunter2\n": "control characters",
 	} {

@@ -45,6 +45,7 @@ func FuzzCredentials(f *testing.F) {
 	f.Add("https://user:password@host?query#fragment", string(pki.Decode(ca)), "", pki.Encode([]byte(key)))
 	f.Add("https://[::1]:6443", ca[:64]+"\n"+ca[64:], base64.RawURLEncoding.EncodeToString(pki.Decode(cert)), key+"=")
 	f.Add("https://host/%2e%2e/", pki.Encode(pki.Block("CERTIFICATE", nil)), cert, pki.Encode(pki.Block("ENCRYPTED PRIVATE KEY", nil)))
+	f.Add("https://BÜCHER.example", ca, cert, key)
 	f.Add("host:6443/prefix", ca, pki.Encode(pki.Certificates(authority.Cert)), key)
 	f.Add("https://host/a%2fb", ca, cert+pki.Encode(pki.Block("CERTIFICATE", []byte("junk"))), key)
 	use := requester(f)

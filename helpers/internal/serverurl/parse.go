@@ -48,6 +48,9 @@ func Parse(text string) (*url.URL, error) {
 		return nil, errors.New("must name a host")
 	case !isHostPort(u): // which url.Parse lets through before Go 1.26
 		return nil, errors.New("must name one host and port, with an IPv6 address in brackets")
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }):
+		// net/http and its HTTP/2 spell some such names differently, and then dial without end.
+		return nil, errors.New("must have a host in ASCII; a name with other letters begins with xn--")
 	case strings.ContainsAny(u.Host, `<>"`): // which url.Parse lets through, and HTTP/2 doesn't
 		return nil, errors.New(`must not contain <, > or " in its host`)
 	}
