@@ -55,6 +55,7 @@ var mayImport = map[string][]string{
 	"internal/behaviours": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
 		"clientset/versioned/typed/openchoreo/v1alpha1", "informers/externalversions",
+		"informers/externalversions/openchoreo/v1alpha1",
 	},
 	"internal/differential": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
