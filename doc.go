@@ -21,13 +21,13 @@
 // in a remote.Cache instead. The README lists what else there is, and helpers is the package to
 // read first.
 //
-// Four things surprise:
+// Know first:
 //
 //   - No release of OpenChoreo up to v1.2.3 writes the condition Ready: pass helpers.Stock() to
 //     helpers.IsReady, unless a controller of yours writes it.
 //   - Objects of a lister belong to the cache: copy one with DeepCopy before you change it.
-//   - Update erases fields that the Go types lack, which are those of v0.3 and v1. Apply and
-//     patches, such as helpers.PatchConditions, keep them.
+//   - The Go types have the fields of v0.3 and v1. Update erases all others; Apply and patches,
+//     such as helpers.PatchConditions, keep them.
 //   - A DataPlane of v0.3 contains a client key in plain text. Who may read DataPlanes can act in
 //     their clusters. Formatting or logging a DataPlane hides secrets; JSON and YAML show them.
 package dataplanesdk

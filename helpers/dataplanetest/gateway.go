@@ -81,7 +81,7 @@ func NewGateway(edits ...func(*httptest.Server)) *Gateway {
 }
 
 func (g *Gateway) unstarted() *httptest.Server {
-	server := httptest.NewUnstartedServer(g)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(g.answer))
 	server.EnableHTTP2 = true
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.TLS = &tls.Config{
@@ -226,8 +226,8 @@ func (g *Gateway) Close() {
 	g.open.Wait()
 }
 
-// ServeHTTP answers as the gateway does. Tests need not call it.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// answer answers as the gateway does.
+func (g *Gateway) answer(w http.ResponseWriter, r *http.Request) {
 	request := Request{Method: r.Method, URI: r.RequestURI}
 	if len(r.TLS.PeerCertificates) > 0 {
 		request.User = r.TLS.PeerCertificates[0].Subject.CommonName
