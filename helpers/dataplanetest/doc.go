@@ -30,6 +30,8 @@
 //     of a kind says, such as required fields and unique conditions, and it has no defaults;
 //   - conditions of several managers merge by type; in OpenChoreo's own definitions of DataPlane,
 //     they are one value with one manager;
+//   - a DataPlane may have fields of both shapes, where API servers drop those that their definition
+//     lacks;
 //   - it has no admission: a namespace need not exist, and everybody may do everything;
 //   - it collects no garbage: a deletion with the policy Foreground or Orphan waits until the test
 //     removes the finalizer;

@@ -27,7 +27,7 @@ func AsDataPlane(object any) *v1alpha1.DataPlane {
 	}
 	dp := cluster.AsDataPlane()
 	dp.TypeMeta = metav1.TypeMeta{APIVersion: cluster.APIVersion, Kind: strings.TrimPrefix(cluster.Kind, "Cluster")}
-	dp.Namespace = cluster.Namespace // which is a fault, to be seen
+	dp.Namespace = cluster.Namespace // there must be none, which tests check
 	return dp
 }
 

@@ -15,17 +15,17 @@ import (
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 )
 
-// Kind is a kind of objects, in one shape. Tests handle the objects of both kinds as DataPlanes,
-// and name the fields of the spec that they change by what each kind has.
+// Kind is a kind of objects, in one shape. Tests handle all objects as DataPlanes, and change the
+// fields of the spec that the Kind names.
 type Kind struct {
 	Title        string
 	Name, Plural string
 	Namespaced   bool
 	Spec         v1alpha1.DataPlaneSpec // without anything optional
-	// Required is the field of a text in Spec, and Optional that of a text which isn't, in an object
-	// that is.
+	// Required holds a text that Spec has. Optional holds a text that Spec lacks, in an object that
+	// Spec has.
 	Required, Optional Path
-	// Part is the field of an object that isn't in Spec, and PartValue an example of it.
+	// Part holds an object that Spec lacks, such as PartValue.
 	Part      Path
 	PartValue any
 }
@@ -100,13 +100,13 @@ func (k Kind) Configuration(namespace, name string) *openchoreoapply.DataPlaneAp
 	return convert[*openchoreoapply.DataPlaneApplyConfiguration](openchoreoapply.ClusterDataPlane(name))
 }
 
-// Complete reports whether an object has all texts that Spec has and, if it has a Part, all of its.
+// Complete reports whether an object has all texts of Spec and, if it has the Part, all of PartValue.
 func (k Kind) Complete(dp *v1alpha1.DataPlane) bool {
 	part := k.Part.Get(dp)
 	return hasTexts(convert[any](k.Spec), convert[any](dp.Spec)) && (part == nil || hasTexts(convert[any](k.PartValue), part))
 }
 
-// hasTexts reports whether each text of an example has one in its place that isn't empty.
+// hasTexts reports whether a value has a text, not empty, wherever an example has one.
 func hasTexts(example, value any) bool {
 	fields, isObject := example.(map[string]any)
 	if !isObject {

@@ -98,6 +98,10 @@ func (g *generator) watch() step {
 				client = s.everywhere()
 				options.FieldSelector = "metadata.namespace=" + s.Namespaces[0]
 			}
+			// API servers list what is stored, and then know it; else, a watch from now may begin with an older state.
+			if _, err := s.client(0).List(ctx, metav1.ListOptions{}); err != nil {
+				return failure(err)
+			}
 			watcher, err := client.Watch(ctx, options)
 			watched := last
 			if everywhere {
