@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -125,7 +126,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 	watching.Wait()
 	stop()
 	var err error
-	if cause := context.Cause(running); !errors.Is(cause, context.Cause(ctx)) {
+	// errors.Is doesn't find a slice, such as Kubernetes' Aggregate, in itself.
+	if cause := context.Cause(running); !reflect.DeepEqual(cause, context.Cause(ctx)) {
 		err = cause
 	}
 	f.mu.Lock()

@@ -17,7 +17,7 @@ import (
 
 // conclude closes the Cluster of a run that has returned or was abandoned, decides when the next
 // is due, and tells the hooks.
-func (p *plane) conclude(r *run, err error) {
+func (p *plane) conclude(r *run, ended result) {
 	f := p.fleet
 	f.mu.Lock()
 	cluster, dp, canceled := r.cluster, p.dp, r.ctx.Err() != nil
@@ -25,16 +25,12 @@ func (p *plane) conclude(r *run, err error) {
 	if cluster != nil {
 		cluster.Abort()
 	}
-	text := ""
-	if err != nil {
-		text = textOf(err)
-	}
 	var changed change // since the run saw the DataPlane
 	if !canceled {
 		changed = p.callWitness(r, cluster != nil, dp)
 	}
 	f.mu.Lock()
-	err, ran, retry := p.judge(r, err, text, changed)
+	err, ran, retry := p.judge(r, ended, changed)
 	p.run = nil
 	f.mu.Unlock()
 	p.tellRotations(r)
@@ -44,7 +40,7 @@ func (p *plane) conclude(r *run, err error) {
 }
 
 // judge says what the end of a run means, as OnEnd is told. It needs the lock.
-func (p *plane) judge(r *run, err error, text string, changed change) (_ error, ran, retry time.Duration) {
+func (p *plane) judge(r *run, ended result, changed change) (_ error, ran, retry time.Duration) {
 	canceled, cause := r.ctx.Err() != nil, context.Cause(r.ctx)
 	r.cancel(nil)
 	connected := !r.connectedAt.IsZero()
@@ -53,21 +49,21 @@ func (p *plane) judge(r *run, err error, text string, changed change) (_ error, 
 	}
 	switch {
 	case r.abandoned:
-		p.fail(text)
-		return err, ran, 0
-	case canceled && isPanic(err):
-		p.fail(text)
-		return errors.Join(cause, err), ran, 0
+		p.fail(ended.text)
+		return ended.err, ran, 0
+	case canceled && ended.panicked:
+		p.fail(ended.text)
+		return errors.Join(cause, ended.err), ran, 0
 	case canceled:
 		return cause, ran, 0
-	case err == nil:
+	case ended.err == nil:
 		p.doneRevision, p.pause = r.revision, 0
 		if changed.server && p.revision == r.revision {
 			p.revision++
 		}
 		return nil, ran, 0
 	}
-	p.fail(text)
+	p.fail(ended.text)
 	backoff := p.fleet.options.Backoff
 	if connected && time.Since(r.startedAt) >= backoff.ResetAfter {
 		p.pause = 0
@@ -80,7 +76,7 @@ func (p *plane) judge(r *run, err error, text string, changed change) (_ error, 
 		retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
 		p.retryAt = time.Now().Add(retry)
 	}
-	return err, ran, retry
+	return ended.err, ran, retry
 }
 
 // endPause has the next run begin at once: there is no need to wait after an earlier failure.

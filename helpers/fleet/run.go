@@ -23,7 +23,7 @@ type run struct {
 	cancel   context.CancelCauseFunc
 	revision int32                // of the plane when it was due
 	ready    chan *remote.Cluster // has its Cluster, once
-	done     chan error           // has its result, once
+	done     chan result          // how it ended, once
 	rotated  chan struct{}        // its Cluster has other credentials
 	release  func()               // ends its share of StartLimit
 
@@ -44,10 +44,25 @@ type run struct {
 func newRun(ctx context.Context, revision int32) *run {
 	r := &run{
 		revision: revision, release: func() {},
-		ready: make(chan *remote.Cluster, 1), done: make(chan error, 1), rotated: make(chan struct{}, 1),
+		ready: make(chan *remote.Cluster, 1), done: make(chan result, 1), rotated: make(chan struct{}, 1),
 	}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r
+}
+
+// result is how a run ended. Its error is the user's, whose methods may take long: they are called
+// in the goroutine of the run, without a lock.
+type result struct {
+	err      error
+	text     string // of err
+	panicked bool
+}
+
+func resultOf(err error) result {
+	if err == nil {
+		return result{}
+	}
+	return result{err, err.Error(), errors.As(err, new(*PanicError))}
 }
 
 // state needs the Fleet's lock.
@@ -62,9 +77,9 @@ func (r *run) state() State {
 }
 
 // supervise makes a run and follows it until it has returned, or was abandoned.
-func (p *plane) supervise(r *run) error {
+func (p *plane) supervise(r *run) result {
 	if err := p.begin(r); err != nil {
-		return err
+		return resultOf(err)
 	}
 	defer r.release()
 	if onStart := p.fleet.options.Hooks.OnStart; onStart != nil {
@@ -81,8 +96,8 @@ func (p *plane) supervise(r *run) error {
 			p.rotate(r, cluster)
 		case <-r.rotated:
 			p.tellRotations(r)
-		case err := <-r.done:
-			return err
+		case ended := <-r.done:
+			return ended
 		case <-r.ctx.Done():
 			return p.awaitReturn(r)
 		}
@@ -113,32 +128,28 @@ func (p *plane) begin(r *run) error {
 // call connects, calls the function, in one goroutine, since each needs a large stack, and keeps
 // the result, or an error if the function doesn't return.
 func (p *plane) call(r *run, dp *v1alpha1.DataPlane) {
-	f, err := p.fleet, errors.New("run has ended its goroutine without returning")
+	f, ended := p.fleet, resultOf(errors.New("run has ended its goroutine without returning"))
 	defer func() {
-		text := ""
-		if errors.As(err, new(*PanicError)) {
-			text = textOf(err)
-		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		r.done <- err
+		r.done <- ended
 		if !r.abandoned {
 			return
 		}
-		if text != "" {
-			p.fail(text)
+		if ended.panicked {
+			p.fail(ended.text)
 		}
 		if f.overdue[p.key]--; f.overdue[p.key] == 0 {
 			delete(f.overdue, p.key)
 		}
 	}()
-	err = recovered(func() error {
+	ended = resultOf(recovered(func() error {
 		cluster, err := p.connect(r, dp)
 		if err != nil {
 			return err
 		}
 		return f.run(context.WithValue(r.ctx, runKey{}, &marker{f, r}), cluster)
-	})
+	}))
 }
 
 // connect makes the Cluster of a run.
@@ -200,9 +211,9 @@ func MarkStarted(ctx context.Context) {
 func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f := p.fleet
 	f.mu.Lock()
-	dp, ended := p.dp, r.ctx.Err() != nil
+	dp, canceled := p.dp, r.ctx.Err() != nil
 	f.mu.Unlock()
-	if ended {
+	if canceled {
 		return
 	}
 	var err, panicked error
@@ -229,7 +240,7 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	p.tellRotations(r)
 	text := ""
 	if err != nil {
-		text = textOf(err)
+		text = err.Error()
 	}
 	f.mu.Lock()
 	refused := false
@@ -268,48 +279,37 @@ func (p *plane) tellRotations(r *run) {
 
 // awaitReturn waits for a run whose context has ended, and abandons it if it doesn't return in
 // time.
-func (p *plane) awaitReturn(r *run) error {
+func (p *plane) awaitReturn(r *run) result {
 	f := p.fleet
 	grace, cancel := context.WithTimeout(p.term.abandoned, f.options.StopGrace)
 	defer cancel()
 	select {
-	case err := <-r.done:
-		return err
+	case ended := <-r.done:
+		return ended
 	case <-grace.Done():
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	select {
-	case err := <-r.done:
-		return err
+	case ended := <-r.done:
+		return ended
 	default:
 	}
 	r.abandoned = true
 	f.overdue[p.key]++
-	return fmt.Errorf("%w: %w", ErrOverdue, context.Cause(r.ctx))
+	return resultOf(fmt.Errorf("%w: %w", ErrOverdue, context.Cause(r.ctx)))
 }
 
-// recovered returns the error of f, a PanicError if that panics.
+// recovered returns the error of f, a PanicError if f panics, or if its error does when it is read:
+// the methods of a nil pointer may.
 func recovered(f func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = &PanicError{Value: value, Stack: debug.Stack()}
 		}
 	}()
-	return f()
-}
-
-func isPanic(err error) bool { return errors.As(err, new(*PanicError)) }
-
-// textOf returns the text of an error. One of the user may panic when it is asked for that, as a
-// nil pointer does, and may take long: it isn't asked for with a lock held.
-func textOf(err error) (text string) {
-	panicked := recovered(func() error {
-		text = err.Error()
-		return nil
-	})
-	if panicked != nil {
-		return fmt.Sprintf("%T without a text: %v", err, panicked)
+	if err = f(); err != nil {
+		_, _ = err.Error(), errors.Is(err, ErrOverdue)
 	}
-	return text
+	return err
 }

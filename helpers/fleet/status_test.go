@@ -72,7 +72,7 @@ func (e *slowError) Error() string {
 // The text of an error may be made of the Fleet's Status: no lock is held when it is asked for.
 func TestTheTextOfAnErrorIsNotAskedForWithTheLock(t *testing.T) {
 	s := newSource(t)
-	e := &slowError{make(chan struct{}), make(chan struct{})}
+	e := &slowError{make(chan struct{}, 100), make(chan struct{})}
 	f := fleet.New(func(context.Context, *remote.Cluster) error { return e },
 		fleet.Options{Remote: remote.Options{ConfigFor: someConfig}}, s.informer)
 	ctx, stop := context.WithCancel(t.Context())
