@@ -20,22 +20,21 @@ type plane struct {
 	fleet   *Fleet
 	term    *term
 	key     types.NamespacedName
-	wake    chan struct{} // the loop is to look at dp, selected and revision again
+	wake    chan struct{} // the loop is to look at dp, selected and done again
 	witness *witness      // of the last run, until the next one begins; it belongs to the loop
 
 	// With the Fleet's lock:
-	object       object              // of the informer
-	dp           *v1alpha1.DataPlane // the same as a DataPlane; nil when it is gone
-	selected     bool
-	revision     int32 // counts the changes that need another run
-	doneRevision int32 // the revision whose run has returned nil
-	run          *run  // the one under way
-	runs         int   // that had a Cluster
-	pause        time.Duration
-	retryAt      time.Time // zero if no run is to be retried
-	uid          types.UID // of the last run's object
-	lastError    string
-	failedAt     time.Time
+	object    object              // of the informer
+	dp        *v1alpha1.DataPlane // the same as a DataPlane; nil when it is gone
+	selected  bool
+	done      bool          // a run has returned nil, and no change since then needs another
+	run       *run          // the one under way
+	runs      int           // that had a Cluster
+	pause     time.Duration // before the last retry; 0 if there was none
+	retryAt   time.Time     // zero if no run is to be retried
+	uid       types.UID     // of the last run's object
+	lastError string
+	failedAt  time.Time
 }
 
 // wakeUp puts a token into a channel that has room for one.
@@ -63,7 +62,7 @@ func (p *plane) update(obj object, dp *v1alpha1.DataPlane, selected, changed boo
 		cause = ErrDataPlaneChanged
 	}
 	if cause != nil {
-		p.revision++
+		p.done = false
 		p.endPause()
 	}
 	if cause == nil && !selected {
@@ -115,7 +114,7 @@ func (p *plane) due() (*run, State, time.Duration) {
 	}
 	p.retryAt = time.Time{}
 	p.uid = p.dp.UID
-	p.run = newRun(p.term.ctx, p.revision)
+	p.run = newRun(p.term.ctx)
 	return p.run, state, 0
 }
 
@@ -131,7 +130,7 @@ func (p *plane) state() State {
 		return StateStopped
 	case !p.selected:
 		return StateNotSelected
-	case p.doneRevision == p.revision:
+	case p.done:
 		return StateDone
 	case time.Until(p.retryAt) > 0:
 		return StateRetrying

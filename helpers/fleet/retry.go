@@ -57,10 +57,7 @@ func (p *plane) judge(r *run, ended result, changed change) (_ error, ran, retry
 	case canceled:
 		return cause, ran, 0
 	case ended.err == nil:
-		p.doneRevision, p.pause = r.revision, 0
-		if changed.server && p.revision == r.revision {
-			p.revision++
-		}
+		p.done, p.pause = !changed.server, 0
 		return nil, ran, 0
 	}
 	p.fail(ended.text)
@@ -69,10 +66,9 @@ func (p *plane) judge(r *run, ended result, changed change) (_ error, ran, retry
 		p.pause = 0
 	}
 	p.pause = min(max(2*p.pause, backoff.Initial), backoff.Limit)
-	switch {
-	case changed.credentials, changed.server:
+	if changed.credentials || changed.server {
 		p.endPause()
-	case p.revision == r.revision:
+	} else {
 		retry = p.pause/2 + rand.N(p.pause/2+1) //nolint:gosec // spreads runs that failed together
 		p.retryAt = time.Now().Add(retry)
 	}
@@ -95,8 +91,8 @@ func (p *plane) reconsider() {
 	changed := p.witness.see(dp)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if changed.server && p.doneRevision == p.revision {
-		p.revision++
+	if changed.server {
+		p.done = false
 	}
 	if changed.server || changed.credentials {
 		p.endPause()

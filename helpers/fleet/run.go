@@ -19,13 +19,12 @@ import (
 // run is one call of the user's function, from when it is due until it has returned or was
 // abandoned.
 type run struct {
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	revision int32                // of the plane when it was due
-	ready    chan *remote.Cluster // has its Cluster, once
-	done     chan result          // how it ended, once
-	rotated  chan struct{}        // its Cluster has other credentials
-	release  func()               // ends its share of StartLimit
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	ready   chan *remote.Cluster // has its Cluster, once
+	done    chan result          // how it ended, once
+	rotated chan struct{}        // its Cluster has other credentials
+	release func()               // ends its share of StartLimit
 
 	// With the Fleet's lock:
 	cluster     *remote.Cluster // nil before it is made
@@ -41,10 +40,10 @@ type run struct {
 	refused    string // the error of credentials that can't be used
 }
 
-func newRun(ctx context.Context, revision int32) *run {
+func newRun(ctx context.Context) *run {
 	r := &run{
-		revision: revision, release: func() {},
-		ready: make(chan *remote.Cluster, 1), done: make(chan result, 1), rotated: make(chan struct{}, 1),
+		release: func() {},
+		ready:   make(chan *remote.Cluster, 1), done: make(chan result, 1), rotated: make(chan struct{}, 1),
 	}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r
@@ -248,7 +247,6 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	case panicked != nil: // as the user's WrapTransport may; the Cluster still has the old credentials
 		r.cancel(panicked)
 	case errors.Is(err, remote.ErrServerChanged):
-		p.revision++
 		p.endPause()
 		r.cancel(err)
 	case text != r.refused: // or else it is as before
