@@ -74,9 +74,9 @@ type Fleet struct {
 // nothing from the objects of the others; [Status] says why.
 //
 // Call New before the informers start: it sets their watch error handlers, so that Status can
-// say why they can't list. Like client-go's own, it logs each error. To use another handler, set
-// that after New. An informer has one handler: of several Fleets of one informer, the Status of
-// the last one has its errors.
+// say why they can't list. Like client-go's own, it logs each error. An informer has one handler: if
+// you set another after New, or make a second Fleet of the informer, the first Fleet doesn't learn
+// its errors. With [Sharding], that Fleet then takes no shard while the informer can't list.
 func New(run func(context.Context, *remote.Cluster) error, opts Options, informers ...cache.SharedIndexInformer) *Fleet {
 	f := &Fleet{run: run, options: opts.withDefaults(), overdue: map[types.NamespacedName]int{}}
 	if opts.StartLimit > 0 {

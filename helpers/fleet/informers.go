@@ -56,8 +56,8 @@ func (i *informer) note(err error, typ string) {
 	}
 }
 
-// unavailable says that the informer can't list, and will not soon: its kind isn't installed, or
-// a right is missing.
+// unavailable returns whether the informer can't list because its kind isn't installed or a right
+// is missing, which may stay so.
 func (i *informer) unavailable() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -78,8 +78,8 @@ func (i *informer) status() InformerStatus {
 	return s
 }
 
-// awaitSync waits until all informers have listed, but for those that can't: as soon as they can,
-// their objects come as any others do. One has listed at least.
+// awaitSync waits until every informer has listed or is unavailable, and at least one has listed.
+// The objects of an unavailable informer come later, as events.
 func (f *Fleet) awaitSync(ctx context.Context) {
 	cache.WaitForCacheSync(ctx.Done(), func() bool {
 		synced := false
@@ -95,7 +95,7 @@ func (f *Fleet) awaitSync(ctx context.Context) {
 	})
 }
 
-// endWithInformers ends Run when an informer has stopped, which no channel tells. If it stops
+// endWithInformers ends Run when an informer has stopped, which no channel reports. If it stops
 // because ctx has ended, that is no error, even if running has not ended yet.
 func (f *Fleet) endWithInformers(ctx, running context.Context) {
 	wait.UntilWithContext(running, func(context.Context) {

@@ -99,7 +99,7 @@ func (p *plane) reconsider() {
 	}
 }
 
-// change is what is another in a connection.
+// change says what differs between two connections.
 type change struct{ credentials, server bool }
 
 // witness says whether a change of a DataPlane is one of its connection, while there is no run

@@ -31,7 +31,7 @@ func (f *Fleet) newTerm(ctx context.Context, shard int) *term {
 	return t
 }
 
-// Start starts the runs of the data planes of the shard, unless they have been canceled.
+// Start starts the runs of the shard's data planes, unless CancelRuns was called before.
 func (t *term) Start() {
 	f := t.fleet
 	f.mu.Lock()
