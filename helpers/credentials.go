@@ -21,6 +21,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 const (
@@ -71,7 +72,7 @@ func (m material) pairFaults() (certErr, keyErr error) {
 func requireCredentials(dp *v1alpha1.DataPlane) error {
 	switch {
 	case dp == nil:
-		return errNil
+		return dataplane.ErrNil
 	case !hasCredentials(dp):
 		return ErrNoCredentials
 	}

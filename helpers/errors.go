@@ -84,5 +84,3 @@ const (
 	// longer than 512 KiB.
 	CredentialsReasonTooLarge CredentialsReason = "TooLarge"
 )
-
-var errNil = errors.New("nil data plane")

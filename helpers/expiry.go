@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // CertificateExpiry returns when the certificates by which dp is reached expire. It doesn't
@@ -32,7 +33,7 @@ import (
 func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {
 	switch {
 	case dp == nil:
-		return time.Time{}, errNil
+		return time.Time{}, dataplane.ErrNil
 	case !hasCredentials(dp) && dp.Spec.ClusterAgent != nil:
 		return clientCAExpiry(dp.Spec.ClusterAgent.ClientCA)
 	case !hasCredentials(dp):

@@ -15,6 +15,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // clusterNamespace stands for the namespace of a ClusterDataPlane in the gateway's URLs.
@@ -49,7 +50,7 @@ const clusterNamespace = "_cluster"
 func GatewayConfigFor(dp *v1alpha1.DataPlane, gatewayConfig *rest.Config) (*rest.Config, error) {
 	switch {
 	case dp == nil:
-		return nil, errNil
+		return nil, dataplane.ErrNil
 	case gatewayConfig == nil:
 		return nil, errors.New("nil gateway configuration")
 	}

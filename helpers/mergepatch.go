@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
@@ -29,7 +30,7 @@ import (
 func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 	switch {
 	case before == nil || after == nil:
-		return nil, errNil
+		return nil, dataplane.ErrNil
 	case before.ResourceVersion == "":
 		return nil, errors.New("metadata.resourceVersion: must be set: before must come from an API server")
 	case before.Namespace != after.Namespace || before.Name != after.Name || before.UID != after.UID:

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // Object is either kind of data plane. Functions that take one infer its kind, and return what
@@ -72,7 +72,7 @@ func PatchConditions[T Object](ctx context.Context, client StatusClient[T], obje
 ) (T, error) {
 	dp := object.AsDataPlane()
 	if dp == nil {
-		return nil, errNil
+		return nil, dataplane.ErrNil
 	}
 	conditions, err := prepareConditions(conditions, dp.Generation)
 	if err != nil {
@@ -96,7 +96,7 @@ func PatchConditions[T Object](ctx context.Context, client StatusClient[T], obje
 			err = fmt.Errorf("%w: %w", err, cause)
 		}
 	}
-	return nil, fmt.Errorf("data plane %s: %w", strings.TrimPrefix(dp.Namespace+"/"+dp.Name, "/"), err)
+	return nil, fmt.Errorf("data plane %s: %w", dataplane.Name(dp.Namespace, dp.Name), err)
 }
 
 // prepareConditions prepares a copy of conditions, which must be of different types.

@@ -13,12 +13,14 @@ import (
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // String returns the report in one line, for a log or an error. It shows reasons and
 // messages as their controllers wrote them, cut to fit, and nothing of the spec.
 func (r Report) String() string {
-	return strings.TrimSpace("data plane "+r.name()) + ": " + r.Summary(time.Time{})
+	return strings.TrimSpace("data plane "+dataplane.Name(r.Namespace, r.Name)) + ": " + r.Summary(time.Time{})
 }
 
 // Summary returns what String does, without the name, and with the age of each condition
@@ -49,13 +51,6 @@ func (r Report) Summary(now time.Time) string {
 		parts = append(parts, "not reported: "+strings.Join(missing, ", "))
 	}
 	return strings.Join(parts, "; ")
-}
-
-func (r Report) name() string {
-	if r.Namespace == "" {
-		return r.Name
-	}
-	return r.Namespace + "/" + r.Name
 }
 
 // describe begins with the verdict. If that differs from the condition, it says why, and
@@ -151,7 +146,7 @@ func (r Report) MarshalLog() any { return plainReport(r) }
 // LogValue implements slog.LogValuer. It returns a group with the object's name and
 // generation, and a group for each condition type.
 func (r Report) LogValue() slog.Value {
-	attrs := []slog.Attr{slog.String("dataplane", r.name()), slog.Int64("generation", r.Generation)}
+	attrs := []slog.Attr{slog.String("dataplane", dataplane.Name(r.Namespace, r.Name)), slog.Int64("generation", r.Generation)}
 	for _, v := range r.Verdicts() {
 		attrs = append(attrs, slog.Group(v.Type, "status", v.Status, "code", v.Code, "from", v.From,
 			"reported", v.Reported, "reason", v.Reason, "message", v.Message))

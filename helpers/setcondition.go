@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // SetCondition sets a condition in the status of dp, in memory, and reports whether the
@@ -30,7 +31,7 @@ import (
 // error that names the field and leaves dp alone.
 func SetCondition(dp *v1alpha1.DataPlane, c metav1.Condition) (changed bool, err error) {
 	if dp == nil {
-		return false, errNil
+		return false, dataplane.ErrNil
 	}
 	if c, err = prepareCondition(c, dp.Generation, time.Now()); err != nil {
 		return false, err

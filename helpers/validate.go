@@ -14,6 +14,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // Validate returns everything that is wrong with dp. It serves webhooks and tools that
@@ -43,7 +44,7 @@ import (
 func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) {
 	f := &findings{now: time.Now()}
 	if dp == nil {
-		f.refuse(field.ErrorTypeRequired, fieldCredentials, errNil.Error())
+		f.refuse(field.ErrorTypeRequired, fieldCredentials, dataplane.ErrNil.Error())
 		return nil, f.errs
 	}
 	isV1 := dp.Spec.ClusterAgent != nil

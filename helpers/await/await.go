@@ -43,6 +43,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // Client reads the DataPlanes of a namespace, or ClusterDataPlanes. The generated
@@ -216,7 +217,7 @@ func (e *Error) Error() string {
 		details = append(details, fmt.Sprintf("last error: %v", e.LastErr))
 	}
 	text := fmt.Sprintf("%s: waited %s for %s",
-		strings.TrimSpace("data plane "+strings.TrimPrefix(e.Key.String(), "/")), e.Elapsed.Round(time.Millisecond), e.Want)
+		strings.TrimSpace("data plane "+dataplane.Name(e.Key.Namespace, e.Key.Name)), e.Elapsed.Round(time.Millisecond), e.Want)
 	if len(details) > 0 {
 		text += ": " + strings.Join(details, "; ")
 	}

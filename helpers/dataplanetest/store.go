@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -22,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"github.com/openchoreo/dataplane-sdk-go/clientset/versioned/scheme"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 const status = "status" // the only subresource; the object itself is the subresource ""
@@ -57,7 +57,7 @@ func (s *store) seed(object runtime.Object) {
 		panic(err)
 	}
 	if s.objects[keyOf(raw)] != nil {
-		panic(fmt.Sprintf("two %ss %s", s.Kind, strings.TrimPrefix(keyOf(raw).String(), "/")))
+		panic(fmt.Sprintf("two %ss %s", s.Kind, dataplane.Name(raw.GetNamespace(), raw.GetName())))
 	}
 	raw.SetUID(cmp.Or(raw.GetUID(), uuid.NewUUID()))
 	raw.SetGeneration(cmp.Or(raw.GetGeneration(), 1))

@@ -17,7 +17,6 @@ package fieldset
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -28,6 +27,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v4/typed"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 	"github.com/openchoreo/dataplane-sdk-go/internal/schema"
 )
 
@@ -73,7 +73,7 @@ func typedValue(dp *v1alpha1.DataPlane) (*typed.TypedValue, error) {
 	dp.TypeMeta = metav1.TypeMeta{} // Only some clients fill it in.
 	value, err := schema.DataPlane().FromStructured(dp, typed.AllowDuplicates)
 	if err != nil {
-		return nil, fmt.Errorf("matching data plane %s with its schema: %w", strings.TrimPrefix(dp.Namespace+"/"+dp.Name, "/"), err)
+		return nil, fmt.Errorf("matching data plane %s with its schema: %w", dataplane.Name(dp.Namespace, dp.Name), err)
 	}
 	return value, nil
 }
@@ -94,7 +94,7 @@ func paths(set *fieldpath.Set) []string {
 // informer that strips managed fields.
 func Managers(dp *v1alpha1.DataPlane, path string) ([]string, error) {
 	if dp == nil {
-		return nil, errors.New("nil data plane")
+		return nil, dataplane.ErrNil
 	}
 	if !isPath.MatchString(path) {
 		return nil, fmt.Errorf("field path %.100q: want a path such as .spec.registry.prefix", path)

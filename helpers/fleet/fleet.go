@@ -18,6 +18,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // Fleet calls a function for each data plane of its informers. One such call is a run.
@@ -136,7 +137,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	if len(f.overdue) > 0 {
 		var names []string
 		for key := range f.overdue {
-			names = append(names, nameOf(key))
+			names = append(names, dataplane.Name(key.Namespace, key.Name))
 		}
 		slices.Sort(names)
 		err = errors.Join(err, fmt.Errorf("%w: %s", ErrOverdue, strings.Join(names, ", ")))
@@ -187,8 +188,4 @@ func (f *Fleet) shardOf(key cache.ObjectName) int {
 		return 0
 	}
 	return shards.Of(key.String(), f.options.Sharding.Shards)
-}
-
-func nameOf(key types.NamespacedName) string {
-	return cache.NamespacedNameAsObjectName(key).String()
 }

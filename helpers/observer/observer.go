@@ -30,6 +30,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // ErrNoObserver reports a DataPlane without spec.observer.
@@ -64,7 +65,7 @@ type Options struct {
 // spec.observer that is invalid and shows no part of it. ClientFor makes no request.
 func ClientFor(dp *v1alpha1.DataPlane, opts Options) (*http.Client, *url.URL, error) {
 	if dp == nil {
-		return nil, nil, errors.New("nil data plane")
+		return nil, nil, dataplane.ErrNil
 	}
 	if dp.Spec.Observer == nil {
 		return nil, nil, ErrNoObserver

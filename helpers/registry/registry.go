@@ -26,6 +26,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // ImageFor returns the full name of an image in the registry of dp: spec.registry.prefix,
@@ -36,7 +37,7 @@ import (
 // an image reference, as container engines parse it.
 func ImageFor(dp *v1alpha1.DataPlane, image string) (string, error) {
 	if dp == nil {
-		return "", errors.New("nil data plane")
+		return "", dataplane.ErrNil
 	}
 	prefix := strings.TrimRight(dp.Spec.Registry.Prefix, "/")
 	if err := checkPrefix(prefix); err != nil {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // Cluster is a connection to the cluster of one DataPlane, whose credentials can be
@@ -70,7 +71,7 @@ var (
 // can't be used.
 func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 	if dp == nil {
-		return nil, errors.New("nil data plane")
+		return nil, dataplane.ErrNil
 	}
 	t := &target{key: cache.MetaObjectToName(dp).AsNamespacedName(), options: options.withDefaults()}
 	config, server, err := t.options.acceptedConfig(dp)
@@ -157,11 +158,11 @@ func (c *Cluster) rotate(config *rest.Config) (rotated bool, err error) {
 // holds updating.
 func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	if dp == nil {
-		return nil, errors.New("nil data plane")
+		return nil, dataplane.ErrNil
 	}
 	switch key := cache.MetaObjectToName(dp).AsNamespacedName(); {
 	case key != c.key:
-		return nil, fmt.Errorf("got data plane %s", nameOf(key))
+		return nil, fmt.Errorf("got data plane %s", dataplane.Name(key.Namespace, key.Name))
 	case c.uid != "" && dp.UID != "" && c.uid != dp.UID:
 		return nil, helpers.ErrReplaced
 	}
@@ -283,5 +284,5 @@ func (c *Cluster) startClose() []*session {
 
 // String names the DataPlane and the server, and shows no credentials.
 func (c *Cluster) String() string {
-	return fmt.Sprintf("data plane %s at %s", nameOf(c.key), c.server)
+	return fmt.Sprintf("data plane %s at %s", dataplane.Name(c.key.Namespace, c.key.Name), c.server)
 }

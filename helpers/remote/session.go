@@ -21,6 +21,8 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/connrotation"
+
+	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
 // target is where all sessions of a Cluster connect to, and how. It never changes.
@@ -41,20 +43,12 @@ type clusterError struct {
 // Error returns one line that names the data plane first and only once, for conditions and
 // logs: a joined error has several lines, and an error inside may name the data plane too.
 func (e *clusterError) Error() string {
-	name := fmt.Sprintf("data plane %s: ", nameOf(e.key))
+	name := fmt.Sprintf("data plane %s: ", dataplane.Name(e.key.Namespace, e.key.Name))
 	lines := strings.FieldsFunc(e.err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
 	return name + strings.ReplaceAll(strings.Join(lines, "; "), name, "")
 }
 
 func (e *clusterError) Unwrap() error { return e.err }
-
-// nameOf returns namespace/name of a DataPlane, and the name alone of a ClusterDataPlane.
-func nameOf(key types.NamespacedName) string {
-	if key.Namespace == "" {
-		return key.Name
-	}
-	return key.String()
-}
 
 // session has the connections for one set of credentials, and the requests on them. It is
 // retired when the credentials are replaced, or when the Cluster accepts no more requests, and

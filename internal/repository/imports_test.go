@@ -24,17 +24,18 @@ const module = "github.com/openchoreo/dataplane-sdk-go/"
 var mayImport = map[string][]string{
 	"apis/openchoreo/crds":     {},
 	"apis/openchoreo/v1alpha1": {"internal/redact"},
+	"internal/dataplane":       {},
 	"internal/redact":          {},
 	"internal/schema":          {},
 
-	"helpers":          {"apis/openchoreo/v1alpha1", "helpers/internal/gateway", "helpers/internal/serverurl", "internal/redact"},
-	"helpers/await":    {"apis/openchoreo/v1alpha1", "helpers"},
-	"helpers/fieldset": {"apis/openchoreo/v1alpha1", "internal/schema"},
-	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/fleet/internal/shards", "helpers/remote"},
+	"helpers":          {"apis/openchoreo/v1alpha1", "helpers/internal/gateway", "helpers/internal/serverurl", "internal/dataplane", "internal/redact"},
+	"helpers/await":    {"apis/openchoreo/v1alpha1", "helpers", "internal/dataplane"},
+	"helpers/fieldset": {"apis/openchoreo/v1alpha1", "internal/dataplane", "internal/schema"},
+	"helpers/fleet":    {"apis/openchoreo/v1alpha1", "helpers", "helpers/fleet/internal/shards", "helpers/remote", "internal/dataplane"},
 	"helpers/informer": {"apis/openchoreo/v1alpha1", "helpers", "internal/redact"},
-	"helpers/observer": {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl"},
-	"helpers/registry": {"apis/openchoreo/v1alpha1", "helpers"},
-	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/gateway", "helpers/internal/requestinfo", "helpers/internal/serverurl", "listers/openchoreo/v1alpha1"},
+	"helpers/observer": {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl", "internal/dataplane"},
+	"helpers/registry": {"apis/openchoreo/v1alpha1", "internal/dataplane"},
+	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/gateway", "helpers/internal/requestinfo", "helpers/internal/serverurl", "internal/dataplane", "listers/openchoreo/v1alpha1"},
 
 	"helpers/fleet/internal/shards": {},
 
@@ -46,7 +47,7 @@ var mayImport = map[string][]string{
 	"helpers/dataplanetest": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations", "clientset/versioned", "clientset/versioned/scheme",
 		"clientset/versioned/typed/openchoreo/v1alpha1", "clientset/versioned/typed/openchoreo/v1alpha1/fake",
-		"helpers", "internal/pki", "internal/schema",
+		"helpers", "internal/dataplane", "internal/pki", "internal/schema",
 	},
 	"helpers/internal/fuzz":       {}, // has test files only
 	"internal/pki":                {},
