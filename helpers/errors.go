@@ -17,22 +17,19 @@ var (
 	// ErrSecretsDropped reports that a DataPlane can't be written or connected to, because
 	// its secrets were replaced by the marker REDACTED.
 	ErrSecretsDropped = errors.New("the secrets of the data plane were dropped")
+	// ErrNoCredentials reports a DataPlane with all four values empty in
+	// spec.kubernetesCluster.credentials. Later OpenChoreo releases keep no credentials
+	// there; [GatewayConfigFor] connects to such a data plane.
+	ErrNoCredentials = errors.New("data plane has no credentials in spec.kubernetesCluster.credentials " +
+		"(those of OpenChoreo v0.9 and later have none: use helpers.GatewayConfigFor)")
+	// ErrInvalidCredentials reports that at least one value in
+	// spec.kubernetesCluster.credentials, or spec.clusterAgent.clientCA, is invalid. errors.As
+	// finds the first [CredentialsError].
+	ErrInvalidCredentials = errors.New("invalid data plane credentials")
+	// ErrClientCAInSecret reports that [CertificateExpiry] can't know the answer, because
+	// spec.clusterAgent.clientCA names a Secret.
+	ErrClientCAInSecret = errors.New("the certificates are in a Secret, so the data plane doesn't show when they expire")
 )
-
-// ErrNoCredentials reports a DataPlane with all four values empty in
-// spec.kubernetesCluster.credentials. Later OpenChoreo releases keep no credentials
-// there; [GatewayConfigFor] connects to such a data plane.
-var ErrNoCredentials = errors.New("data plane has no credentials in spec.kubernetesCluster.credentials " +
-	"(those of OpenChoreo v0.9 and later have none: use helpers.GatewayConfigFor)")
-
-// ErrInvalidCredentials reports that at least one value in
-// spec.kubernetesCluster.credentials, or spec.clusterAgent.clientCA, is invalid. errors.As
-// finds the first [CredentialsError].
-var ErrInvalidCredentials = errors.New("invalid data plane credentials")
-
-// ErrClientCAInSecret reports that [CertificateExpiry] can't know the answer, because
-// spec.clusterAgent.clientCA names a Secret.
-var ErrClientCAInSecret = errors.New("the certificates are in a Secret, so the data plane doesn't show when they expire")
 
 // CredentialsError reports an invalid field of a DataPlane's credentials, or its clientCA. It never
 // contains any part of the value, so it may be logged. errors.Is(err,

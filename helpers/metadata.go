@@ -4,6 +4,7 @@
 package helpers
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -15,10 +16,7 @@ func DisplayName(dp *v1alpha1.DataPlane) string {
 	if dp == nil {
 		return ""
 	}
-	if name := strings.TrimSpace(dp.Annotations[v1alpha1.AnnotationDisplayName]); name != "" {
-		return name
-	}
-	return dp.Name
+	return cmp.Or(strings.TrimSpace(dp.Annotations[v1alpha1.AnnotationDisplayName]), dp.Name)
 }
 
 // Description returns the description annotation of dp without surrounding space. It

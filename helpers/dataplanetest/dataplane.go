@@ -99,10 +99,6 @@ func Deleted(dp *v1alpha1.DataPlane) {
 	if len(dp.Finalizers) == 0 {
 		dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}
 	}
-	markDeleted(dp)
-}
-
-func markDeleted(dp *v1alpha1.DataPlane) {
 	at, grace := now(), int64(0)
 	dp.DeletionTimestamp, dp.DeletionGracePeriodSeconds = &at, &grace
 	dp.Generation++ // as API servers do
@@ -112,10 +108,13 @@ func markDeleted(dp *v1alpha1.DataPlane) {
 // with a clusterAgent, the condition Created, and an agent that is connected to the cluster
 // gateway. Its plane ID is its name, as by default.
 func V1(dp *v1alpha1.DataPlane) {
-	dp.Spec = v1alpha1.DataPlaneSpec{ClusterAgent: clusterAgent()}
+	dp.Spec = v1alpha1.DataPlaneSpec{ClusterAgent: &v1alpha1.ClusterAgentConfig{
+		ClientCA: v1alpha1.ValueFrom{Value: string(pki.Certificates(authority().Cert))},
+	}}
 	Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue)(dp)
 	dp.Status.ObservedGeneration = dp.Generation
-	dp.Status.AgentConnection = agentConnection()
+	at := now()
+	dp.Status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1, LastConnectedTime: &at, LastHeartbeatTime: &at}
 }
 
 // ClusterDataPlane returns a ClusterDataPlane as OpenChoreo v1's installers create it and its
@@ -133,15 +132,6 @@ func ClusterDataPlane(name string, edits ...func(*v1alpha1.ClusterDataPlane)) *v
 		edit(cdp)
 	}
 	return cdp
-}
-
-func clusterAgent() *v1alpha1.ClusterAgentConfig {
-	return &v1alpha1.ClusterAgentConfig{ClientCA: v1alpha1.ValueFrom{Value: string(pki.Certificates(authority().Cert))}}
-}
-
-func agentConnection() *v1alpha1.AgentConnectionStatus {
-	at := now()
-	return &v1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1, LastConnectedTime: &at, LastHeartbeatTime: &at}
 }
 
 // WithCredentials returns an edit that gives a DataPlane the address and credentials of a
