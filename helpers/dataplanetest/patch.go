@@ -46,7 +46,7 @@ func (s *store) patch(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	if err != nil {
 		return nil, err
 	}
-	r := request{action.Namespace, action.Name, action.Subresource, options.FieldManager, options.DryRun}
+	r := writeRequest{action.Namespace, action.Name, action.Subresource, options.FieldManager, options.DryRun}
 	if err := r.checkKey(sent); err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (s *store) patch(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 }
 
 // checkKey refuses an object of another name or namespace than the request has.
-func (r request) checkKey(raw *unstructured.Unstructured) error {
+func (r writeRequest) checkKey(raw *unstructured.Unstructured) error {
 	if err := inNamespace(raw, r.namespace); err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 		return nil, apierrors.NewConflict(s.resource(), action.Name,
 			fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", uid))
 	}
-	r := request{action.Namespace, action.Name, action.Subresource, options.FieldManager, options.DryRun}
+	r := writeRequest{action.Namespace, action.Name, action.Subresource, options.FieldManager, options.DryRun}
 	if err := r.checkKey(sent); err != nil {
 		return nil, err
 	}

@@ -118,8 +118,8 @@ func nameIn(action clienttesting.Action) (name string, named bool) {
 	}
 }
 
-// request is what requests that write have in common.
-type request struct {
+// writeRequest is what requests that write have in common.
+type writeRequest struct {
 	namespace, name, subresource string
 	manager                      string
 	dryRun                       []string
@@ -176,7 +176,7 @@ func (s *store) update(action clienttesting.UpdateActionImpl) (*unstructured.Uns
 	if uid := sent.GetUID(); uid != "" && uid != live.GetUID() {
 		return nil, s.conflict(live, "Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, live.GetUID())
 	}
-	r := request{action.Namespace, sent.GetName(), action.Subresource, options.FieldManager, options.DryRun}
+	r := writeRequest{action.Namespace, sent.GetName(), action.Subresource, options.FieldManager, options.DryRun}
 	return s.replace(live, sent, r)
 }
 

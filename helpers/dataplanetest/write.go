@@ -43,7 +43,7 @@ func (s *store) validateNew(raw *unstructured.Unstructured) error {
 
 // replace stores what becomes of an object when a client sends another in its place, or in that
 // of its status.
-func (s *store) replace(live, sent *unstructured.Unstructured, r request) (*unstructured.Unstructured, error) {
+func (s *store) replace(live, sent *unstructured.Unstructured, r writeRequest) (*unstructured.Unstructured, error) {
 	after := s.reset(live, sent, r.subresource)
 	withoutDuplicateOwners(after)
 	if after = s.manage(live, after, r.subresource, r.manager); !s.fits(sent) {
@@ -68,7 +68,7 @@ func (s *store) reset(live, sent *unstructured.Unstructured, subresource string)
 }
 
 // finish checks an object that is made of one that clients sent, completes and stores it.
-func (s *store) finish(live, sent, after *unstructured.Unstructured, r request) (*unstructured.Unstructured, error) {
+func (s *store) finish(live, sent, after *unstructured.Unstructured, r writeRequest) (*unstructured.Unstructured, error) {
 	switch version, err := parseVersion(sent.GetResourceVersion()); {
 	case err != nil:
 		return nil, err
