@@ -128,7 +128,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	stop()
 	var err error
 	// errors.Is doesn't find a slice, such as Kubernetes' Aggregate, in itself.
-	if cause := context.Cause(running); !reflect.DeepEqual(cause, context.Cause(ctx)) {
+	if cause := context.Cause(running); !reflect.DeepEqual(cause, context.Cause(ctx)) { //nolint:govet // they are the same value, not alike
 		err = cause
 	}
 	f.mu.Lock()

@@ -108,6 +108,7 @@ type change struct{ credentials, server bool }
 type witness struct {
 	options remote.Options
 	cluster *remote.Cluster // nil while none can be made
+	server  string          // names the one of the run, or is empty if that had none
 	rotated bool
 }
 
@@ -122,6 +123,7 @@ func newWitness(options remote.Options) *witness {
 func (p *plane) callWitness(r *run, connected bool, dp *v1alpha1.DataPlane) (changed change) {
 	p.witness = newWitness(p.fleet.options.Remote)
 	if connected {
+		p.witness.server = r.cluster.String()
 		p.witness.see(r.used)
 		if r.seen != r.used {
 			p.witness.see(r.seen)
@@ -154,7 +156,8 @@ func (w *witness) see(dp *v1alpha1.DataPlane) change {
 		return err
 	})
 	if !made {
-		return change{credentials: err == nil}
+		moved := err == nil && w.server != "" && w.cluster.String() != w.server
+		return change{credentials: err == nil, server: moved}
 	}
 	return change{w.rotated, errors.Is(err, remote.ErrServerChanged)}
 }

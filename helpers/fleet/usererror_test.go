@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,4 +90,24 @@ func TestRunReturnsNilWhateverEndsItsContext(t *testing.T) {
 	f := newFleetTest(t, false, fleet.Options{})
 	f.stop(utilerrors.NewAggregate([]error{errors.New("shutdown")}))
 	require.NoError(t, testserver.Receive(t, f.result))
+}
+
+// A data plane that is done has another run for another server, even if ConfigFor failed when the
+// run returned.
+func TestADoneDataPlaneMovesThoughConfigForFailedInBetween(t *testing.T) {
+	var fails atomic.Bool
+	f := newFleetTest(t, false, fleet.Options{Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		if fails.Load() {
+			return nil, errors.New("no answer")
+		}
+		return labelConfig(dp)
+	}}})
+	dp := f.add("a", label())
+	r := f.next()
+	fails.Store(true)
+	r.end <- nil
+	f.requireState("a", fleet.StateDone)
+	fails.Store(false)
+	f.modify(dp, label("path", "moved"))
+	f.next()
 }
