@@ -43,14 +43,11 @@ func TestConfigForThatPanics(t *testing.T) {
 				OnRotate: func(_ types.NamespacedName, err error) { rotated = append(rotated, err) },
 			},
 		}, p.source.informer)
-		ctx, stop := context.WithCancel(t.Context())
-		result := make(chan error)
-		go func() { result <- f.Run(ctx) }()
+		stop := runFleet(t, f)
 		time.Sleep(50 * time.Hour) // the informer resyncs after one day or two
 		_, err := client.Load().Get("https://127.0.0.1:1")
 		require.ErrorAs(t, err, new(*fleet.PanicError))
 		stop()
-		require.NoError(t, <-result)
 		require.Len(t, ended, 2)
 		require.ErrorAs(t, ended[0], new(*fleet.PanicError))
 		require.ErrorIs(t, ended[1], fleet.ErrStopped)
@@ -107,14 +104,11 @@ func TestAResyncRotates(t *testing.T) {
 						rotations.Add(1)
 					}},
 				}, p.source.informer)
-				ctx, stop := context.WithCancel(t.Context())
-				result := make(chan error)
-				go func() { result <- f.Run(ctx) }()
+				stop := runFleet(t, f)
 				time.Sleep(time.Hour)
 				token.Store("new")
 				time.Sleep(49 * time.Hour) // the informer resyncs after one day or two
 				stop()
-				require.NoError(t, <-result)
 				assert.EqualValues(t, 1, rotations.Load())
 			})
 		})

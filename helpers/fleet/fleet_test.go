@@ -134,20 +134,6 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 	}
 }
 
-func TestFleetConnectsAsItsRemoteOptionsSay(t *testing.T) {
-	f := newFleetTest(t, false, fleet.Options{Remote: remote.Options{
-		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-			config, err := helpers.RESTConfigFor(dp)
-			if err == nil {
-				config.UserAgent = "my-controller"
-			}
-			return config, err
-		},
-	}})
-	f.add("a")
-	assert.Equal(t, "my-controller", f.next().cluster.Config().UserAgent)
-}
-
 func TestFleetLeavesNothing(t *testing.T) {
 	server, s := testserver.New(t, testserver.WhoAmI), newSource(t)
 	before := runtime.NumGoroutine()
@@ -196,12 +182,9 @@ func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 		return true
 	}}, s.informer)
 	run := func() (end func()) {
-		ctx, stop := context.WithCancel(t.Context())
-		result := make(chan error, 1)
-		go func() { result <- f.Run(ctx) }()
+		stop := runFleet(t, f)
 		return func() {
 			stop()
-			require.NoError(t, testserver.Receive(t, result))
 		}
 	}
 	end := run()

@@ -210,6 +210,19 @@ func newFleetTest(t *testing.T, heedless bool, opts fleet.Options) *fleetTest {
 	return f
 }
 
+// runFleet calls Run, until stop is called, which requires that it returns nil.
+func runFleet(t *testing.T, f *fleet.Fleet) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- f.Run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel()
+		require.NoError(t, testserver.Receive(t, result))
+	}
+}
+
 // get returns the body of the answer to a GET.
 func get(ctx context.Context, c *remote.Cluster, path string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Config().Host+path, nil)

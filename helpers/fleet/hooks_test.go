@@ -97,13 +97,28 @@ func TestADataPlaneThatComesBackHasARun(t *testing.T) {
 			testserver.Receive(t, runs["b"]) // so the Fleet knows that a is back
 		}},
 	}, s.informer)
-	ctx, stop := context.WithCancel(t.Context())
-	result := make(chan error, 1)
-	go func() { result <- f.Run(ctx) }()
+	stop := runFleet(t, f)
 	s.Add(plane("a", "1"))
 	testserver.Receive(t, runs["a"])
 	s.Delete(plane("a", "1"))
 	testserver.Receive(t, runs["a"])
 	stop()
-	require.NoError(t, testserver.Receive(t, result))
+}
+
+// A hook that is called when a run has ended finds that in Status.
+func TestStatusInOnEndIsThatAfterTheRun(t *testing.T) {
+	var f *fleetTest
+	statuses, ready := make(chan fleet.PlaneStatus, 10), make(chan struct{})
+	f = newFleetTest(t, false, fleet.Options{
+		Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
+		Hooks: fleet.Hooks{OnEnd: func(types.NamespacedName, error, time.Duration, time.Duration) {
+			<-ready
+			statuses <- f.status("a")
+		}},
+	})
+	close(ready)
+	f.add("a")
+	f.next().end <- errors.New("no route")
+	assert.Equal(t, fleet.StateRetrying, testserver.Receive(t, statuses).State)
+	require.NoError(t, f.ended())
 }

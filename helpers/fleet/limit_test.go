@@ -53,17 +53,6 @@ func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
 	require.ErrorIs(t, running[0].cause(t), fleet.ErrStopped)
 }
 
-// A cluster that does not answer keeps others from starting for no longer than allowed.
-func TestFleetStartsOthersWhenOneIsDead(t *testing.T) {
-	f := newFleetTest(t, false, fleet.Options{StartLimit: 1, StartTimeout: 10 * time.Millisecond})
-	for i := range 5 {
-		f.add(fmt.Sprint("dp-", i))
-	}
-	for range 5 {
-		f.next()
-	}
-}
-
 // A cluster that accepts connections and says nothing costs others no more than it must.
 func TestFleetOfWhichATenthIsDead(t *testing.T) {
 	const planes = 300
@@ -90,15 +79,11 @@ func TestFleetOfWhichATenthIsDead(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}, fleet.Options{StartLimit: 20, StartTimeout: 100 * time.Millisecond}, s.informer)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	result := make(chan error, 1)
-	go func() { result <- f.Run(ctx) }()
+	stop := runFleet(t, f)
 	for deadline := time.Now().Add(5 * time.Minute); working.Load() < planes*9/10; time.Sleep(time.Millisecond) {
 		require.True(t, time.Now().Before(deadline), "%d work; %s", working.Load(), f.Status())
 	}
 	stop()
-	require.NoError(t, testserver.Receive(t, result))
 	server.RequireNoConnections()
 	require.Positive(t, dead.accepted.Load())
 	require.Eventually(t, func() bool { return dead.open.Load() == 0 }, 10*time.Second, time.Millisecond)

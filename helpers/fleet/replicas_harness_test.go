@@ -9,25 +9,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strconv"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	coordinationv1 "k8s.io/api/coordination/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -41,54 +35,29 @@ const (
 // program is what replicas share, with a clock of its own: it must be used in a synctest bubble.
 type program struct {
 	t      *testing.T
-	leases *leaseServer
+	leases *leasetest.Server
 	source *source
 	shards int
-
-	mu   sync.Mutex
-	runs map[types.NamespacedName][]*period // in the order of their starts
-}
-
-// period is a run in the history of a program.
-type period struct {
-	replica  *replica
-	from, to time.Time // to is zero while it lasts
-	err      error
+	runs   *leasetest.History[types.NamespacedName]
 }
 
 // replica is a Fleet of a program.
 type replica struct {
 	program *program
 	name    string
-	client  *leaseClient
+	client  *leasetest.Client
 	fleet   *fleet.Fleet
 	stop    context.CancelFunc
 	result  chan error
-	killed  time.Time // what it did later counts for nothing
-	clings  bool      // its runs go on until they are cut off
+	clings  bool // its runs go on until they are cut off
 }
 
 func (r *replica) sharding() *fleet.ShardingStatus { return r.fleet.Status().Sharding }
 
-// hasJoined says whether shards can fall to the replica.
-func (r *replica) hasJoined() bool {
-	s := r.sharding()
-	return len(s.Leads)+len(s.Waiting) > 0
-}
-
 // kill is the end of a process.
 func (r *replica) kill() {
-	r.client.setFault(cutOff)
-	r.program.mu.Lock()
-	defer r.program.mu.Unlock()
-	r.killed = time.Now()
-	for _, runs := range r.program.runs {
-		for _, run := range runs {
-			if run.replica == r && run.to.IsZero() {
-				run.to = r.killed
-			}
-		}
-	}
+	r.client.SetFault(leasetest.CutOff)
+	r.program.runs.Kill(r.name)
 	r.stop()
 }
 
@@ -100,8 +69,8 @@ func bubble(t *testing.T, shards, planes int, test func(t *testing.T, p *program
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {
 		p := &program{
-			t: t, leases: &leaseServer{leases: map[string]*coordinationv1.Lease{}}, source: newSource(t), shards: shards,
-			runs: map[types.NamespacedName][]*period{},
+			t: t, leases: leasetest.NewServer(), source: newSource(t), shards: shards,
+			runs: leasetest.NewHistory[types.NamespacedName](),
 		}
 		for i := range planes {
 			dp := &v1alpha1.DataPlane{}
@@ -117,35 +86,18 @@ func bubble(t *testing.T, shards, planes int, test func(t *testing.T, p *program
 // start starts a replica whose runs end with their context.
 func (p *program) start(name string, edits ...func(*fleet.Options)) *replica {
 	p.t.Helper()
-	return p.startWith(name, func(ctx context.Context, _ *remote.Cluster) error {
-		<-ctx.Done()
-		return ctx.Err()
-	}, edits...)
+	return p.startWith(name, untilEnd, edits...)
 }
 
 func (p *program) startWith(name string, run func(context.Context, *remote.Cluster) error, edits ...func(*fleet.Options)) *replica {
 	p.t.Helper()
-	r := &replica{program: p, name: name, client: &leaseClient{server: p.leases}, result: make(chan error, 1)}
+	r := &replica{program: p, name: name, client: p.leases.Client(), result: make(chan error, 1)}
 	opts := fleet.Options{
-		Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
-			return &rest.Config{Host: "https://127.0.0.1:1", BearerToken: "token"}, nil
-		}},
+		Remote:   remote.Options{ConfigFor: someConfig},
 		Sharding: &fleet.Sharding{Leases: r.client, Namespace: "system", Name: "test", Identity: name, Shards: p.shards},
 		Hooks: fleet.Hooks{
-			OnStart: func(key types.NamespacedName) {
-				p.mu.Lock()
-				defer p.mu.Unlock()
-				p.runs[key] = append(p.runs[key], &period{replica: r, from: time.Now()})
-			},
-			OnEnd: func(key types.NamespacedName, err error, _, _ time.Duration) {
-				p.mu.Lock()
-				defer p.mu.Unlock()
-				for _, run := range p.runs[key] {
-					if run.replica == r && run.to.IsZero() {
-						run.to, run.err = time.Now(), err
-					}
-				}
-			},
+			OnStart: func(key types.NamespacedName) { p.runs.Begin(key, name) },
+			OnEnd:   func(key types.NamespacedName, err error, _, _ time.Duration) { p.runs.End(key, name, err) },
 		},
 	}
 	for _, edit := range edits {
@@ -156,22 +108,6 @@ func (p *program) startWith(name string, run func(context.Context, *remote.Clust
 	r.stop = stop
 	go func() { r.result <- r.fleet.Run(ctx) }()
 	return r
-}
-
-// current returns who runs each data plane, and fails if two do.
-func (p *program) current() map[types.NamespacedName]*replica {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	current := map[types.NamespacedName]*replica{}
-	for key, runs := range p.runs {
-		for _, run := range runs {
-			if run.to.IsZero() && run.replica.killed.IsZero() {
-				assert.Nil(p.t, current[key], "two run %s", key)
-				current[key] = run.replica
-			}
-		}
-	}
-	return current
 }
 
 // requireShared requires that replicas share the shards evenly, and run all data planes once.
@@ -191,27 +127,10 @@ func (p *program) requireShared(planes int, replicas ...*replica) {
 	for shard := range p.shards {
 		require.Equal(p.t, shard, led[shard])
 	}
-	current := p.current()
+	current := p.runs.Current(p.t)
 	require.Len(p.t, current, planes)
-	for _, r := range current {
-		require.Contains(p.t, replicas, r)
-	}
-}
-
-// requireNoOverlap requires that no two runs of a data plane were open at once for longer than
-// so long.
-func (p *program) requireNoOverlap(tolerance time.Duration) {
-	p.t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for key, runs := range p.runs {
-		for i, run := range runs {
-			for _, later := range runs[i+1:] {
-				if end := run.to; end.IsZero() || end.Sub(later.from) > tolerance {
-					require.Fail(p.t, "overlap", "%s: %s until %s, %s from %s", key, run.replica.name, end, later.replica.name, later.from)
-				}
-			}
-		}
+	for _, name := range current {
+		require.True(p.t, slices.ContainsFunc(replicas, func(r *replica) bool { return r.name == name }), name)
 	}
 }
 
@@ -230,46 +149,10 @@ func (p *program) stop(replicas ...*replica) {
 func (p *program) end(replicas ...*replica) {
 	p.t.Helper()
 	p.stop(replicas...)
-	p.leases.mu.Lock()
-	defer p.leases.mu.Unlock()
-	require.Len(p.t, p.leases.leases, p.shards, "member Leases are left")
-	for _, lease := range p.leases.leases {
-		require.Empty(p.t, *lease.Spec.HolderIdentity, lease.Name)
+	holders := p.leases.Holders()
+	require.Len(p.t, holders, p.shards, "member Leases are left")
+	for lease, holder := range holders {
+		require.Empty(p.t, holder, lease)
 	}
-	require.Empty(p.t, p.current())
+	require.Empty(p.t, p.runs.Current(p.t))
 }
-
-// leaders returns who leads each shard.
-func leaders(replicas []*replica) map[int]*replica {
-	leads := map[int]*replica{}
-	for _, r := range replicas {
-		for _, shard := range r.sharding().Leads {
-			leads[shard] = r
-		}
-	}
-	return leads
-}
-
-func to[T any](value T) *T { return &value }
-
-// hold writes a Lease that lasts for so long, as somebody else does.
-func (p *program) hold(name, holder string, lasts time.Duration) {
-	lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{
-		HolderIdentity: &holder, LeaseDurationSeconds: to(int32(lasts.Seconds())), RenewTime: to(metav1.NowMicro()),
-	}}
-	lease.Name = name
-	p.leases.mu.Lock()
-	defer p.leases.mu.Unlock()
-	p.leases.write(lease, nil)
-}
-
-// names returns the names of the Leases that there are and of which selected is true.
-func (p *program) names(selected func(name string) bool) []string {
-	p.leases.mu.Lock()
-	defer p.leases.mu.Unlock()
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(p.leases.leases)), func(name string) bool { return !selected(name) })
-}
-
-type neverSynced struct{ cache.SharedIndexInformer }
-
-func (neverSynced) HasSynced() bool { return false }

@@ -107,10 +107,7 @@ func TestFleetSurvivesPanics(t *testing.T) {
 			s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 			f := fleet.New(func(context.Context, *remote.Cluster) error { test.do(); return nil },
 				fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}}, s.informer)
-			ctx, stop := context.WithCancel(t.Context())
-			defer stop()
-			result := make(chan error, 1)
-			go func() { result <- f.Run(ctx) }()
+			stop := runFleet(t, f)
 			s.Add(server.DataPlane("a", "user"))
 			err := testserver.Receive(t, ends)
 			require.EqualError(t, err, test.want)
@@ -122,7 +119,6 @@ func TestFleetSurvivesPanics(t *testing.T) {
 				require.ErrorIs(t, err, test.is)
 			}
 			stop()
-			require.NoError(t, testserver.Receive(t, result))
 		})
 	}
 }
@@ -132,14 +128,11 @@ func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
 	s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 	f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); panic("too late") },
 		fleet.Options{Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ends <- err }}}, s.informer)
-	ctx, stop := context.WithCancel(t.Context())
-	result := make(chan error, 1)
-	go func() { result <- f.Run(ctx) }()
+	stop := runFleet(t, f)
 	s.Add(server.DataPlane("a", "user"))
 	require.Eventually(t, func() bool { return len(f.Status().Planes) == 1 && f.Status().Planes[0].State == fleet.StateRunning },
 		10*time.Second, time.Millisecond)
 	stop()
-	require.NoError(t, testserver.Receive(t, result))
 	err := testserver.Receive(t, ends)
 	require.ErrorIs(t, err, fleet.ErrStopped)
 	require.ErrorContains(t, err, "panic: too late")
@@ -184,4 +177,79 @@ func TestFleetSurvivesAWrapperThatPanics(t *testing.T) {
 	f.modify(dp, label("token", "3"))
 	f.next()
 	require.NoError(t, f.ended())
+}
+
+func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {
+	f := newFleetTest(t, false, fleet.Options{})
+	dp := f.add("a")
+	r := f.next()
+	r.end <- nil
+	f.requireState("a", fleet.StateDone)
+	testserver.Receive(t, r.cluster.Done())
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
+	f.requireNoRun()
+	f.requireState("a", fleet.StateDone)
+	dp = f.rotate(dp, "new")
+	f.requireNoRun()
+	f.move(dp)
+	f.next()
+}
+
+// A data plane that is done has another run when ConfigFor names another server.
+func TestFleetThatIsDoneRunsAgainForAnotherServer(t *testing.T) {
+	f := newFleetTest(t, false, fleet.Options{
+		Remote: remote.Options{ConfigFor: labelConfig},
+		Filter: func(dp *v1alpha1.DataPlane, _ bool) bool { return dp.Labels["hidden"] == "" },
+	})
+	dp := f.add("a")
+	f.next().end <- nil
+	f.requireState("a", fleet.StateDone)
+	dp = f.modify(dp, label("token", "2"))
+	f.requireNoRun()
+	dp = f.modify(dp, label("broken", "x"))
+	f.requireNoRun()
+	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Labels = nil
+		dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://other.example.com" // which isn't read
+	})
+	f.requireNoRun()
+	dp = f.modify(dp, label("path", "x"))
+	f.next().end <- nil
+	f.requireState("a", fleet.StateDone)
+
+	dp = f.modify(dp, label("path", "y", "hidden", "x")) // while it isn't selected
+	f.requireState("a", fleet.StateNotSelected)
+	f.modify(dp, label("path", "y"))
+	f.next()
+	require.NoError(t, f.ended())
+}
+
+// A run that ends while the credentials can't be used was for the server before.
+func TestFleetThatIsDoneWhileBrokenRunsAgainForAnotherServer(t *testing.T) {
+	rotations := make(chan error, 10)
+	f := newFleetTest(t, false, fleet.Options{
+		Remote: remote.Options{ConfigFor: labelConfig},
+		Hooks:  fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) { rotations <- err }},
+	})
+	dp := f.add("a")
+	r := f.next()
+	dp = f.modify(dp, label("broken", "x"))
+	require.Error(t, testserver.Receive(t, rotations))
+	r.end <- nil
+	f.requireState("a", fleet.StateDone)
+	f.modify(dp, label("path", "x"))
+	f.next()
+	require.NoError(t, f.ended())
+}
+
+func TestFleetRemembersWhatIsDoneWhileNotSelected(t *testing.T) {
+	f := newFleetTest(t, false, fleet.Options{Filter: func(dp *v1alpha1.DataPlane, _ bool) bool { return dp.Labels == nil }})
+	dp := f.add("a")
+	f.next().end <- nil
+	f.requireState("a", fleet.StateDone)
+	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} })
+	f.requireState("a", fleet.StateNotSelected)
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = nil })
+	f.requireState("a", fleet.StateDone)
+	f.requireNoRun()
 }

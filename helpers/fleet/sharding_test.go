@@ -18,35 +18,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
-
-func TestShardingIsEven(t *testing.T) {
-	bubble(t, 8, 20, func(_ *testing.T, p *program) {
-		a, b, c := p.start("a"), p.start("b"), p.start("c")
-		time.Sleep(moment)
-		p.requireShared(20, a, b, c)
-
-		d := p.start("d")
-		time.Sleep(moment)
-		p.requireShared(20, a, b, c, d)
-
-		// In order: the others take its shards at once.
-		p.stop(b)
-		time.Sleep(moment)
-		p.requireShared(20, a, c, d)
-
-		// Killed: after the Lease has expired.
-		c.kill()
-		time.Sleep(leaseDuration + moment)
-		p.requireShared(20, a, d)
-		p.end(a, d)
-	})
-}
 
 // A data plane belongs to the same shard in every release.
 func TestShardingHash(t *testing.T) {
@@ -63,10 +43,11 @@ func TestShardingHash(t *testing.T) {
 			p.source.Add(dp)
 		}
 		synctest.Wait()
-		current, leads := p.current(), leaders(replicas)
+		current := p.runs.Current(t)
 		for key, shard := range shards {
-			require.NotNil(t, current[key])
-			assert.Equal(t, leads[shard].name, current[key].name, key)
+			for _, r := range replicas {
+				assert.Equal(t, r.name == current[key], slices.Contains(r.sharding().Leads, shard), key)
+			}
 		}
 		p.end(replicas...)
 	})
@@ -86,15 +67,17 @@ func TestShardingHandsOverInOrder(t *testing.T) {
 		b := p.start("b")
 		time.Sleep(moment)
 		assert.Len(t, a.sharding().Leads, 4)
-		assert.Len(t, b.sharding().Waiting, 2)
-		assert.Equal(t, a.sharding().Identity, b.sharding().Waiting[0].Holder)
+		require.Len(t, b.sharding().Waiting, 2)
+		for _, wait := range b.sharding().Waiting {
+			assert.Equal(t, fleet.ShardWait{Shard: wait.Shard, Lease: fmt.Sprint("test-4-", wait.Shard), Holder: a.sharding().Identity}, wait)
+		}
 		time.Sleep(drain)
 		p.requireShared(12, a, b)
-		p.requireNoOverlap(0)
-		for _, runs := range p.runs {
-			if len(runs) > 1 {
-				require.ErrorIs(t, runs[0].err, fleet.ErrShardLost)
-				require.NotErrorIs(t, runs[0].err, fleet.ErrOverdue)
+		p.runs.RequireNoOverlap(t, 0)
+		for i := range 12 {
+			if runs := p.runs.Of(types.NamespacedName{Namespace: "default", Name: fmt.Sprint("dp-", i)}); len(runs) > 1 {
+				require.ErrorIs(t, runs[0].Err, fleet.ErrShardLost)
+				require.NotErrorIs(t, runs[0].Err, fleet.ErrOverdue)
 			}
 		}
 		p.end(b, a)
@@ -104,20 +87,20 @@ func TestShardingHandsOverInOrder(t *testing.T) {
 // A run that clings to its data plane is cut off before another replica runs, whatever StopGrace is.
 func TestShardingCutsRunsOffWhenALeaseIsLost(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
-		heedless := func(_ context.Context, cluster *remote.Cluster) error {
+		a := p.startWith("a", func(_ context.Context, cluster *remote.Cluster) error {
 			<-cluster.Done()
 			return nil
-		}
-		a := p.startWith("a", heedless, func(o *fleet.Options) { o.StopGrace = time.Hour })
+		}, func(o *fleet.Options) { o.StopGrace = time.Hour })
 		time.Sleep(moment)
 		b := p.start("b")
 		time.Sleep(moment)
 		assert.Len(t, b.sharding().Waiting, 2)
-		a.client.setFault(cutOff)
+		a.client.SetFault(leasetest.CutOff)
 		time.Sleep(leaseDuration + moment)
+		assert.Contains(t, a.sharding().LastError, "cut off")
 		assert.Len(t, b.sharding().Leads, 4)
-		assert.Len(t, p.current(), 12)
-		p.requireNoOverlap(0)
+		assert.Len(t, p.runs.Current(t), 12)
+		p.runs.RequireNoOverlap(t, 0)
 		p.stop(a)
 		p.end(b)
 	})
@@ -148,7 +131,8 @@ func TestShardingCallsHooks(t *testing.T) {
 		var mu sync.Mutex
 		leads, running := map[int]bool{}, map[types.NamespacedName]bool{}
 		var lost []error
-		a := p.start("a", func(o *fleet.Options) {
+		var a *replica
+		a = p.start("a", func(o *fleet.Options) {
 			onStart := o.Hooks.OnStart
 			o.Hooks.OnStart = func(key types.NamespacedName) {
 				onStart(key)
@@ -171,6 +155,7 @@ func TestShardingCallsHooks(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				delete(leads, shard)
+				assert.NotContains(t, a.sharding().Leads, shard)
 				lost = append(lost, err)
 			}
 		})
@@ -214,27 +199,25 @@ func TestShardingNeedsASyncedInformer(t *testing.T) {
 		time.Sleep(2 * leaseDuration)
 		p.requireShared(12, a)
 		assert.False(t, b.fleet.Status().Informers[0].Synced)
-		assert.False(t, b.hasJoined())
+		assert.Empty(t, b.sharding().Waiting)
+		assert.Equal(t, "waiting until the informers have listed the data planes", b.sharding().LastError)
 		p.end(b, a)
 	})
 }
 
-// Before Run, and while the informer lists, a replica has not joined either.
-func TestStatusSaysThatNothingHasBegun(t *testing.T) {
-	bubble(t, 4, 0, func(t *testing.T, p *program) {
-		synced := p.source.informer
-		p.source.informer = neverSynced{synced}
-		a := p.start("a")
-		p.source.informer = synced
-		time.Sleep(moment)
-		assert.Equal(t, "waiting until the informers have listed the data planes", a.sharding().LastError)
-		p.stop(a)
+type neverSynced struct{ cache.SharedIndexInformer }
 
-		f := fleet.New(untilEnd, fleet.Options{Sharding: &fleet.Sharding{}}, synced)
-		assert.Equal(t, "Run has not been called", f.Status().Sharding.LastError)
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		require.Error(t, f.Run(ctx), "the options are wrong")
-		assert.NotEmpty(t, f.Status().Sharding.LastError)
+func (neverSynced) HasSynced() bool { return false }
+
+func TestAMissingRightToLeasesEndsRun(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
+		a := p.start("a")
+		time.Sleep(moment)
+		p.requireShared(1, a)
+		a.client.SetFault(leasetest.Failing(apierrors.NewForbidden(leasetest.Resource, "", nil), "list"))
+		err := <-a.result
+		require.ErrorContains(t, err, "fleet: Sharding.Leases: a right is missing: ")
+		require.True(t, apierrors.IsForbidden(err))
+		assert.Empty(t, p.runs.Current(t))
 	})
 }

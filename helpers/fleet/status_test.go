@@ -47,9 +47,7 @@ func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
 			Filter:    func(*v1alpha1.DataPlane, bool) bool { f.Status(); return true },
 			RestartOn: func(_, _ *v1alpha1.DataPlane) bool { f.Status(); return true },
 		}, s.informer)
-	ctx, stop := context.WithCancel(t.Context())
-	result := make(chan error, 1)
-	go func() { result <- f.Run(ctx) }()
+	stop := runFleet(t, f)
 	dp := server.DataPlane("a", "user")
 	s.Add(dp.DeepCopy())
 	testserver.Receive(t, began)
@@ -57,7 +55,6 @@ func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
 	s.Modify(dp.DeepCopy())
 	testserver.Receive(t, began)
 	stop()
-	require.NoError(t, testserver.Receive(t, result))
 }
 
 // slowError holds the Fleet's lock while its text is asked for.
@@ -75,9 +72,7 @@ func TestTheTextOfAnErrorIsNotAskedForWithTheLock(t *testing.T) {
 	e := &slowError{make(chan struct{}, 100), make(chan struct{})}
 	f := fleet.New(func(context.Context, *remote.Cluster) error { return e },
 		fleet.Options{Remote: remote.Options{ConfigFor: someConfig}}, s.informer)
-	ctx, stop := context.WithCancel(t.Context())
-	result := make(chan error, 1)
-	go func() { result <- f.Run(ctx) }()
+	stop := runFleet(t, f)
 	s.Add(&v1alpha1.DataPlane{})
 	<-e.asked
 	status := make(chan fleet.Status, 1)
@@ -85,5 +80,12 @@ func TestTheTextOfAnErrorIsNotAskedForWithTheLock(t *testing.T) {
 	testserver.Receive(t, status) // it does not wait for the text of an error
 	close(e.told)
 	stop()
-	require.NoError(t, <-result)
+}
+
+// Sharding is nil only without Options.Sharding: with it, a metrics endpoint need not check.
+func TestStatusSaysThatRunHasNotBeenCalled(t *testing.T) {
+	f := fleet.New(untilEnd, fleet.Options{Sharding: &fleet.Sharding{}}, newSource(t).informer)
+	assert.Equal(t, "Run has not been called", f.Status().Sharding.LastError)
+	require.Error(t, f.Run(t.Context()), "the options are wrong")
+	assert.NotEmpty(t, f.Status().Sharding.LastError)
 }

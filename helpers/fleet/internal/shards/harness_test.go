@@ -1,0 +1,248 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build go1.25
+
+package shards_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
+)
+
+const (
+	leaseDuration = 15 * time.Second
+	retryPeriod   = 2 * time.Second
+	// moment is how long a few rounds take.
+	moment = 4 * retryPeriod
+	// forever is the drain of runs that cling to what they do.
+	forever = 1000 * time.Hour
+	// keys is how many things are shared. Key k belongs to shard k % shards, so that programs
+	// with 4 and with 8 shards share the same.
+	keys = 16
+)
+
+// TestMain hides the log of leader election, unless tests are verbose.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !testing.Verbose() {
+		os.Stderr, _ = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	}
+	m.Run()
+}
+
+// program is what replicas share, with a clock of its own: it must be used in a synctest bubble.
+type program struct {
+	t      *testing.T
+	leases *leasetest.Server
+	name   string
+	shards int
+	runs   *leasetest.History[int] // by key
+}
+
+// replica is a Replica of a program.
+type replica struct {
+	*shards.Replica
+	program *program
+	options shards.Options
+	client  *leasetest.Client
+	drain   time.Duration // how long its runs take to return
+	stop    context.CancelFunc
+	result  chan error
+	terms   []*term // with the lock of the Replica
+}
+
+// term is a fake of the runs of a shard, which return when they have drained or are abandoned.
+type term struct {
+	replica  *replica
+	shard    int
+	returned chan struct{}
+
+	mu    sync.Mutex
+	cause error
+	ended bool // its runs have returned
+	calls []call
+}
+
+// call is a call of a method of a term.
+type call struct {
+	method string
+	at     time.Time
+	holds  bool // whether the replica holds the Lease
+}
+
+// called needs the lock.
+func (t *term) called(method string) {
+	p, o := t.replica.program, t.replica.options
+	holder := p.leases.Holders()[fmt.Sprintf("%s-%d-%d", o.Name, o.Shards, t.shard)]
+	t.calls = append(t.calls, call{method, time.Now(), strings.HasPrefix(holder, o.Identity+"_")})
+}
+
+func (t *term) eachKey(f func(key int)) {
+	for key := t.shard; key < keys; key += t.replica.options.Shards {
+		f(key)
+	}
+}
+
+func (t *term) Start() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.called("Start")
+	if t.cause == nil {
+		t.eachKey(func(key int) { t.replica.program.runs.Begin(key, t.replica.options.Identity) })
+	}
+}
+
+func (t *term) CancelRuns(cause error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.called("CancelRuns")
+	t.cause = cause
+	time.AfterFunc(t.replica.drain, t.end)
+}
+
+func (t *term) AbandonRuns() {
+	t.mu.Lock()
+	t.called("AbandonRuns")
+	assert.Error(t.replica.program.t, t.cause, "CancelRuns comes before")
+	t.mu.Unlock()
+	t.end()
+}
+
+// end is that of the runs.
+func (t *term) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.ended {
+		t.ended = true
+		t.eachKey(func(key int) { t.replica.program.runs.End(key, t.replica.options.Identity, t.cause) })
+		close(t.returned)
+	}
+}
+
+func (t *term) Wait() { <-t.returned }
+
+func (t *term) End() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.called("End")
+	assert.True(t.replica.program.t, t.ended, "Wait comes before")
+}
+
+// bubble calls test with a program of so many shards.
+func bubble(t *testing.T, shards int, test func(t *testing.T, p *program)) {
+	t.Helper()
+	// In Go 1.25 and 1.26, the race detector crashes when two threads of a bubble read channels
+	// of expired timers at once, because they share its race context.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	synctest.Test(t, func(t *testing.T) {
+		test(t, &program{t: t, leases: leasetest.NewServer(), name: "test", shards: shards, runs: leasetest.NewHistory[int]()})
+		time.Sleep(time.Minute) // requests that are under way end
+	})
+}
+
+// start starts a replica whose runs return as soon as they are canceled.
+func (p *program) start(name string, edits ...func(*replica)) *replica {
+	r := &replica{program: p, client: p.leases.Client(), result: make(chan error, 1)}
+	r.options = shards.Options{
+		Leases: r.client, Namespace: "system", Name: p.name, Identity: name, Shards: p.shards, LeaseDuration: leaseDuration,
+		NewTerm: func(shard int) shards.Term {
+			t := &term{replica: r, shard: shard, returned: make(chan struct{})}
+			r.terms = append(r.terms, t)
+			return t
+		},
+	}
+	for _, edit := range edits {
+		edit(r)
+	}
+	r.Replica = shards.New(r.options)
+	ctx, stop := context.WithCancel(p.t.Context())
+	r.stop = stop
+	go func() { r.result <- r.Run(ctx) }()
+	return r
+}
+
+// drains has a replica's runs take so long to return.
+func drains(drain time.Duration) func(*replica) { return func(r *replica) { r.drain = drain } }
+
+// of has a replica share so many shards.
+func of(shards int) func(*replica) { return func(r *replica) { r.options.Shards = shards } }
+
+// meets has a replica's requests meet a fault.
+func meets(fault func(verb string) leasetest.Fault) func(*replica) {
+	return func(r *replica) { r.client.SetFault(fault) }
+}
+
+// hasJoined says whether shards can fall to the replica.
+func (r *replica) hasJoined() bool {
+	s := r.Status()
+	return len(s.Leads)+len(s.Waiting) > 0
+}
+
+// kill is the end of a process.
+func (r *replica) kill() {
+	r.client.SetFault(leasetest.CutOff)
+	r.program.runs.Kill(r.options.Identity)
+	r.stop()
+}
+
+// requireShared requires that replicas share the shards evenly, and run all keys once.
+func (p *program) requireShared(replicas ...*replica) {
+	p.t.Helper()
+	synctest.Wait()
+	var led []int
+	for _, r := range replicas {
+		s := r.Status()
+		led = append(led, s.Leads...)
+		require.NoError(p.t, s.LastError, s.Identity)
+		require.Empty(p.t, s.Waiting, "%+v", s)
+		require.Len(p.t, s.Replicas, len(replicas), s.Identity)
+		require.GreaterOrEqual(p.t, len(s.Leads), p.shards/len(replicas), s.Identity)
+		require.LessOrEqual(p.t, len(s.Leads), (p.shards+len(replicas)-1)/len(replicas), s.Identity)
+	}
+	slices.Sort(led)
+	for shard := range p.shards {
+		require.Equal(p.t, shard, led[shard])
+	}
+	current := p.runs.Current(p.t)
+	require.Len(p.t, current, keys)
+	for _, name := range current {
+		require.True(p.t, slices.ContainsFunc(replicas, func(r *replica) bool { return r.options.Identity == name }), name)
+	}
+}
+
+// stop ends replicas in order.
+func (p *program) stop(replicas ...*replica) {
+	p.t.Helper()
+	for _, r := range replicas {
+		r.stop()
+		require.NoError(p.t, <-r.result)
+	}
+}
+
+// end ends replicas in order, and requires that nothing is left.
+func (p *program) end(replicas ...*replica) {
+	p.t.Helper()
+	p.stop(replicas...)
+	holders := p.leases.Holders()
+	require.Len(p.t, holders, p.shards, "member Leases are left")
+	for lease, holder := range holders {
+		require.Empty(p.t, holder, lease)
+	}
+	require.Empty(p.t, p.runs.Current(p.t))
+}

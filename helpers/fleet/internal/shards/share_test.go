@@ -1,0 +1,124 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build go1.25
+
+package shards_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
+)
+
+// leaders returns who leads each shard.
+func leaders(replicas []*replica) map[int]*replica {
+	leads := map[int]*replica{}
+	for _, r := range replicas {
+		for _, shard := range r.Status().Leads {
+			leads[shard] = r
+		}
+	}
+	return leads
+}
+
+func TestAReplicaThatComesOrGoesMovesFewShards(t *testing.T) {
+	const shards = 16
+	bubble(t, shards, func(t *testing.T, p *program) {
+		replicas := []*replica{p.start("0")}
+		time.Sleep(moment)
+		random := rand.New(rand.NewPCG(1, 2))
+		for i := range 60 {
+			n, before := len(replicas), leaders(replicas)
+			if n == 1 || n < 7 && random.IntN(2) == 0 {
+				n++
+				replicas = append(replicas, p.start(strconv.Itoa(i+1)))
+				time.Sleep(moment)
+			} else {
+				gone := random.IntN(n)
+				if random.IntN(2) == 0 {
+					replicas[gone].stop()
+				} else {
+					replicas[gone].kill()
+				}
+				replicas = slices.Delete(replicas, gone, gone+1)
+				time.Sleep(leaseDuration + moment)
+			}
+			p.requireShared(replicas...)
+			moved, after := 0, leaders(replicas)
+			for shard, r := range before {
+				if after[shard] != r {
+					moved++
+				}
+			}
+			require.LessOrEqual(t, moved, shards/n+2, "of %d replicas, one changed", n)
+		}
+		p.runs.RequireNoOverlap(p.t, 0)
+		p.end(replicas...)
+	})
+}
+
+// Users test with client-go's fake clientset, which has no resource versions. Replicas share
+// there too: what tells that a Lease was renewed is what is in it, as in leader election.
+func TestReplicasShareOnAFakeClientset(t *testing.T) {
+	bubble(t, 4, func(t *testing.T, p *program) {
+		leases := fake.NewClientset().CoordinationV1()
+		on := func(r *replica) { r.options.Leases = leases }
+		a := p.start("a", on)
+		time.Sleep(moment)
+		b := p.start("b", on)
+		time.Sleep(4 * leaseDuration)
+		p.requireShared(a, b)
+		p.stop(a, b)
+		p.runs.RequireNoOverlap(p.t, 0)
+	})
+}
+
+// A replica goes on where it was when it was suspended. With its next list, it notices that others
+// have its shards, even if they have another number of them, whose Leases have other names, and
+// even if it has left since, because its first list failed.
+func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
+	for name, test := range map[string]struct {
+		shards int
+		within time.Duration
+		fails  bool // the lists before
+	}{
+		"the same shards":          {4, moment, false},
+		"another number of shards": {8, moment, false},
+		"lists that failed":        {4, retryPeriod * 3 / 2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 10 { // rounds begin at random times
+				bubble(t, 4, func(t *testing.T, p *program) {
+					a := p.start("a", drains(forever))
+					time.Sleep(moment)
+					p.requireShared(a)
+					resume := a.client.Suspend()
+					b := p.start("b", of(test.shards))
+					time.Sleep(2 * leaseDuration)
+					require.Len(t, b.Status().Leads, test.shards)
+					if test.fails {
+						a.client.SetFault(leasetest.Failing(leasetest.ErrCutOff, "list"))
+						time.Sleep(leaseDuration)
+					}
+					resume()
+					a.client.SetFault(nil)
+					time.Sleep(test.within)
+					p.runs.Current(p.t) // no two
+					time.Sleep(2 * leaseDuration)
+					assert.Len(t, p.runs.Current(p.t), keys, "a: %+v, b: %+v", a.Status(), b.Status())
+					a.client.SetFault(leasetest.CutOff) // a's runs are abandoned
+					p.stop(a, b)
+				})
+			}
+		})
+	}
+}

@@ -1,0 +1,155 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build go1.25
+
+package shards_test
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
+)
+
+var noAnswer = leasetest.Fault{After: time.Hour}
+
+// A replica that has not joined says why, at any moment.
+func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
+	noSpace := apierrors.NewInternalError(errors.New("etcdserver: mvcc: database space exceeded"))
+	terminating := apierrors.NewForbidden(leasetest.Resource, "", errors.New("because it is being terminated"))
+	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	noNamespace := apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "system")
+	for name, test := range map[string]struct {
+		fault func(string) leasetest.Fault
+		want  string
+	}{
+		"writes fail":           {leasetest.Failing(noSpace, "create", "update"), "database space exceeded"},
+		"no namespace":          {leasetest.Failing(noNamespace, "create", "update"), `namespaces "system" not found`},
+		"terminating":           {leasetest.Failing(terminating, "create"), "being terminated"},
+		"lists fail":            {leasetest.Failing(leasetest.ErrCutOff, "list"), "cut off"},
+		"all requests fail":     {leasetest.CutOff, "cut off"},
+		"no answers to creates": {leasetest.On(noAnswer, "create"), "deadline exceeded"},
+		"no answers at all":     {func(string) leasetest.Fault { return noAnswer }, "deadline exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 4, func(t *testing.T, p *program) {
+				a := p.start("a")
+				requireReason := func(limit time.Duration) (last error) {
+					t.Helper()
+					for range limit / (100 * time.Millisecond) {
+						synctest.Wait()
+						if s := a.Status(); len(s.Leads)+len(s.Waiting) == 0 {
+							require.Error(t, s.LastError)
+							last = s.LastError
+						}
+						time.Sleep(100 * time.Millisecond)
+					}
+					return last
+				}
+				a.client.SetFault(test.fault)
+				require.ErrorContains(t, requireReason(3*leaseDuration), test.want)
+				assert.False(t, a.hasJoined())
+				a.client.SetFault(nil)
+				requireReason(leaseDuration + moment)
+				p.requireShared(a)
+
+				a.client.SetFault(test.fault)
+				requireReason(3 * leaseDuration)
+				a.client.SetFault(nil)
+				requireReason(leaseDuration + moment)
+				p.requireShared(a)
+				a.stop()
+				requireReason(leaseDuration)
+				require.ErrorContains(t, a.Status().LastError, "this replica has ended")
+				require.NoError(t, <-a.result)
+			})
+		})
+	}
+}
+
+// A shard whose Lease can't be written has no leader, and Status says why.
+func TestStatusSaysWhyAShardHasNoLeader(t *testing.T) {
+	bubble(t, 4, func(t *testing.T, p *program) {
+		var creates atomic.Int32
+		a := p.start("a", meets(func(verb string) leasetest.Fault {
+			if verb == "create" && creates.Add(1) > 2 { // after the check of rights and its own Lease
+				return leasetest.Fault{Err: apierrors.NewInternalError(errors.New("no space"))}
+			}
+			return leasetest.Fault{}
+		}))
+		time.Sleep(moment)
+		s := a.Status()
+		assert.Len(t, s.Waiting, 4)
+		require.Error(t, s.LastError)
+		assert.Regexp(t, `^shard \d: Lease test-4-\d: .*no space$`, s.LastError.Error())
+		a.client.SetFault(nil)
+		time.Sleep(leaseDuration)
+		p.requireShared(a)
+		p.end(a)
+	})
+}
+
+func TestAMissingRightEndsRun(t *testing.T) {
+	for _, verb := range []string{"get", "list", "create", "update", "delete"} {
+		t.Run(verb, func(t *testing.T) {
+			bubble(t, 4, func(t *testing.T, p *program) {
+				forbidden := leasetest.Failing(apierrors.NewForbidden(leasetest.Resource, "", fmt.Errorf("cannot %s leases", verb)), verb)
+				a, b := p.start("a"), p.start("b", meets(forbidden))
+				since := time.Now()
+				err := <-b.result
+				require.ErrorContains(t, err, "Sharding.Leases: a right is missing")
+				require.ErrorContains(t, err, "cannot "+verb+" leases")
+				assert.LessOrEqual(t, time.Since(since), leaseDuration)
+				require.True(t, apierrors.IsForbidden(err))
+
+				// Later, and for long: runs don't go on for a time and then end one by one.
+				c := p.start("c")
+				time.Sleep(2*leaseDuration + moment)
+				p.requireShared(a, c)
+				c.client.SetFault(forbidden)
+				require.ErrorContains(t, <-c.result, "cannot "+verb+" leases")
+				time.Sleep(leaseDuration + moment)
+				p.requireShared(a)
+
+				// For a moment, as from an API server that starts.
+				a.client.SetFault(forbidden)
+				time.Sleep(3 * retryPeriod)
+				a.client.SetFault(nil)
+				time.Sleep(moment)
+				p.requireShared(a)
+			})
+		})
+	}
+}
+
+// A quota that is used up is no missing right: replicas that have their Leases go on, and
+// another one says what it waits for.
+func TestAQuotaThatIsUsedUpEndsNoReplica(t *testing.T) {
+	bubble(t, 4, func(t *testing.T, p *program) {
+		a := p.start("a")
+		time.Sleep(moment)
+		p.requireShared(a)
+		p.leases.SetQuota(len(p.leases.Holders()))
+		b := p.start("b")
+		time.Sleep(3 * leaseDuration)
+		p.requireShared(a)
+		assert.False(t, b.hasJoined())
+		require.ErrorContains(t, b.Status().LastError, "exceeded quota")
+		p.leases.SetQuota(0)
+		time.Sleep(leaseDuration)
+		p.requireShared(a, b)
+		p.end(a, b)
+	})
+}
