@@ -23,7 +23,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-func TestConfigForThatPanics(t *testing.T) {
+func TestAPanicOfConfigForIsAnError(t *testing.T) {
 	bubble(t, 1, 1, func(t *testing.T, p *program) {
 		var calls atomic.Int32
 		var ended, rotated []error
@@ -57,7 +57,7 @@ func TestConfigForThatPanics(t *testing.T) {
 }
 
 // A run whose ConfigFor hangs is given up, as one that does not return.
-func TestConfigForThatHangs(t *testing.T) {
+func TestARunWhoseConfigForHangsIsAbandoned(t *testing.T) {
 	bubble(t, 1, 1, func(t *testing.T, p *program) {
 		goOn := make(chan struct{})
 		f := fleet.New(func(context.Context, *remote.Cluster) error {

@@ -15,7 +15,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
-func TestFleetFilters(t *testing.T) {
+func TestFilterSelectsWhichDataPlanesHaveRuns(t *testing.T) {
 	onlyConnected := fleet.OnlyConnected()
 	gold := func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"tier": "gold"} }
 	setConnected := func(status metav1.ConditionStatus) func(*v1alpha1.DataPlane) {
@@ -48,7 +48,7 @@ func TestFleetFilters(t *testing.T) {
 }
 
 // Another object of the name is not connected because the one before was.
-func TestFleetOnlyConnectedAsksEveryObject(t *testing.T) {
+func TestOnlyConnectedAsksAnewForAnotherObject(t *testing.T) {
 	f := newFleetTest(t, false, fleet.Options{Filter: fleet.OnlyConnected()})
 	dp := f.add("a", func(dp *v1alpha1.DataPlane) {
 		dp.Status.Conditions = []metav1.Condition{connected(metav1.ConditionTrue, 1)}

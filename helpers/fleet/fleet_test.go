@@ -137,7 +137,6 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 func TestFleetLeavesNothing(t *testing.T) {
 	server, s := testserver.New(t, testserver.WhoAmI), newSource(t)
 	before := runtime.NumGoroutine()
-	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	all.Add(20)
 	f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
@@ -147,24 +146,20 @@ func TestFleetLeavesNothing(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}, fleet.Options{}, s.informer)
-	result := make(chan error, 1)
-	go func() { result <- f.Run(ctx) }()
+	stop := runFleet(t, f)
 	for i := range 20 {
 		s.Add(server.DataPlane(fmt.Sprint("dp-", i), "user"))
 	}
 	all.Wait()
-	require.EqualError(t, f.Run(ctx), "fleet: runs already")
+	require.EqualError(t, f.Run(t.Context()), "fleet: runs already")
 	stop()
-	require.NoError(t, testserver.Receive(t, result))
 	server.RequireNoConnections()
 	testserver.RequireGoroutines(t, before)
 
 	all.Add(20) // it can be run again
-	ctx, stop = context.WithCancel(t.Context())
-	go func() { result <- f.Run(ctx) }()
+	stop = runFleet(t, f)
 	all.Wait()
 	stop()
-	require.NoError(t, testserver.Receive(t, result))
 	testserver.RequireGoroutines(t, before)
 }
 
@@ -181,18 +176,12 @@ func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 		<-filtered
 		return true
 	}}, s.informer)
-	run := func() (end func()) {
-		stop := runFleet(t, f)
-		return func() {
-			stop()
-		}
-	}
-	end := run()
+	end := runFleet(t, f)
 	s.Add(server.DataPlane("a", "user"))
 	testserver.Receive(t, filtering)
 	end()
 
-	end = run()
+	end = runFleet(t, f)
 	filtered <- struct{}{} // of the first
 	testserver.Receive(t, filtering)
 	select {

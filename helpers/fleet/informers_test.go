@@ -31,7 +31,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
+func TestRunFailsIfAnInformerHasStopped(t *testing.T) {
 	informer := cache.NewSharedIndexInformer(&cache.ListWatch{}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
 	stopped := make(chan struct{})
 	close(stopped)
@@ -44,7 +44,7 @@ func TestFleetOfAnInformerThatHasStopped(t *testing.T) {
 	}
 }
 
-func TestFleetEndsWithItsInformer(t *testing.T) {
+func TestRunEndsWhenAnInformerStops(t *testing.T) {
 	informer := cache.NewSharedIndexInformer(&source{FakeControllerSource: cachetesting.NewFakeControllerSource()}, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
 	stop := make(chan struct{})
 	go informer.Run(stop)
@@ -58,7 +58,7 @@ func TestFleetEndsWithItsInformer(t *testing.T) {
 
 // An informer that stops because the context of Run has ended is no error, also when the
 // informer is first to know.
-func TestFleetAndItsInformerEndWithOneContext(t *testing.T) {
+func TestAnInformerThatEndsWithTheContextIsNoError(t *testing.T) {
 	ctx := ownContext{context.Background(), make(chan struct{})}
 	informer := &endsContext{SharedIndexInformer: newSource(t).informer, end: func() { close(ctx.done) }}
 	require.NoError(t, fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer).Run(ctx))
@@ -93,7 +93,7 @@ func (i *endsContext) IsStopped() bool {
 	return true
 }
 
-func TestFleetOfAnInformerOfAnotherType(t *testing.T) {
+func TestRunFailsIfAnInformerHoldsAnotherType(t *testing.T) {
 	source := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
 	informer := cache.NewSharedIndexInformer(source, &corev1.ConfigMap{}, 0, cache.Indexers{})
 	source.Add(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}})
@@ -109,22 +109,23 @@ func TestAFleetNeedsAnInformer(t *testing.T) {
 	require.EqualError(t, f.Run(t.Context()), "fleet: informers: at least one is required")
 }
 
-// mendable is a source whose lists fail until it is mended.
-type mendable struct {
+// listError makes the lists of a source fail until it is mended.
+type listError struct {
 	*source
+	err    error
 	mended atomic.Bool
 }
 
-func (m *mendable) List(options metav1.ListOptions) (runtime.Object, error) {
-	if !m.mended.Load() {
-		return nil, errors.New("no definition of DataPlane")
+func (l *listError) List(options metav1.ListOptions) (runtime.Object, error) {
+	if !l.mended.Load() {
+		return nil, l.err
 	}
-	return m.source.List(options)
+	return l.source.List(options)
 }
 
 // Status says why the informer can't list.
 func TestStatusSaysWhyTheInformerCannotList(t *testing.T) {
-	m := &mendable{source: newSource(t)}
+	m := &listError{source: newSource(t), err: errors.New("no definition of DataPlane")}
 	informer := cache.NewSharedIndexInformer(m, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
 	returns := func(context.Context, *remote.Cluster) error { return nil }
 	f := fleet.New(returns, fleet.Options{}, informer)
@@ -143,14 +144,6 @@ func TestStatusSaysWhyTheInformerCannotList(t *testing.T) {
 	assert.Empty(t, late.Status().Informers[0].Error)
 }
 
-// listError makes the lists of a source fail.
-type listError struct {
-	*source
-	err error
-}
-
-func (l listError) List(metav1.ListOptions) (runtime.Object, error) { return nil, l.err }
-
 // A kind that isn't installed, or may not be listed, keeps nothing from the other, and joins when
 // it can be listed.
 func TestAnInformerThatCannotListKeepsNothingFromTheOthers(t *testing.T) {
@@ -167,9 +160,10 @@ func TestAnInformerThatCannotListKeepsNothingFromTheOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dataPlanes, clusterDataPlanes := bothKinds(t)
 			dataPlanes.Add(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod"}})
-			var first, second cache.ListerWatcher = dataPlanes, listError{clusterDataPlanes, test.err}
+			var first, second cache.ListerWatcher = dataPlanes, &listError{source: clusterDataPlanes, err: test.err}
 			if test.err == nil {
-				first, second = listError{dataPlanes, apierrors.NewNotFound(resource, "")}, listError{clusterDataPlanes, apierrors.NewNotFound(resource, "")}
+				notFound := apierrors.NewNotFound(resource, "")
+				first, second = &listError{source: dataPlanes, err: notFound}, &listError{source: clusterDataPlanes, err: notFound}
 			}
 			one := cache.NewSharedIndexInformer(first, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
 			two := cache.NewSharedIndexInformer(second, &v1alpha1.ClusterDataPlane{}, 0, cache.Indexers{})

@@ -84,18 +84,6 @@ func TestFleetRunsLastThroughAnotherSpellingOfTheAddress(t *testing.T) {
 	assert.Zero(t, f.status("a").Restarts)
 }
 
-// A field that ConfigFor doesn't read doesn't end a run.
-func TestFleetGoesOnWhenAServerThatIsNotReadChanges(t *testing.T) {
-	f := newFleetTest(t, false, fleet.Options{Remote: remote.Options{ConfigFor: labelConfig}})
-	dp := f.add("a")
-	r := f.next()
-	f.modify(dp, func(dp *v1alpha1.DataPlane) {
-		dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://other.example.com"
-	})
-	r.requireGoesOn(t)
-	require.NoError(t, f.ended())
-}
-
 // A run begins with the DataPlane as it is when its turn comes.
 func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
 	configs, seen := make(chan string, 10), make(chan struct{}, 10)

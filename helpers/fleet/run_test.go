@@ -23,7 +23,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-func TestFleetGivesUpARunThatDoesNotReturn(t *testing.T) {
+func TestARunThatDoesNotReturnIsAbandoned(t *testing.T) {
 	f := newFleetTest(t, true, fleet.Options{StopGrace: 100 * time.Millisecond})
 	dp := f.add("a")
 	first := f.next()
@@ -123,7 +123,7 @@ func TestFleetSurvivesPanics(t *testing.T) {
 	}
 }
 
-func TestFleetTellsOfAPanicAfterTheEnd(t *testing.T) {
+func TestAPanicAfterTheContextHasEndedIsReported(t *testing.T) {
 	ends := make(chan error, 10)
 	s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 	f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); panic("too late") },
@@ -202,7 +202,12 @@ func TestFleetThatIsDoneRunsAgainForAnotherServer(t *testing.T) {
 		Filter: func(dp *v1alpha1.DataPlane, _ bool) bool { return dp.Labels["hidden"] == "" },
 	})
 	dp := f.add("a")
-	f.next().end <- nil
+	r := f.next()
+	dp = f.modify(dp, func(dp *v1alpha1.DataPlane) {
+		dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://unread.example.com"
+	})
+	r.requireGoesOn(t)
+	r.end <- nil
 	f.requireState("a", fleet.StateDone)
 	dp = f.modify(dp, label("token", "2"))
 	f.requireNoRun()

@@ -25,7 +25,7 @@ import (
 
 // Whatever happens to replicas and their requests, no two runs of a data plane overlap, and
 // each data plane runs again two lease durations after the last fault.
-func TestShardingUnderFaults(t *testing.T) {
+func TestRunsDoNotOverlapUnderFaults(t *testing.T) {
 	// An answer may take so long. Leader election counts from the answer, not from the request.
 	const slow = time.Second
 	for seed := range uint64(20) {

@@ -29,7 +29,7 @@ import (
 )
 
 // A data plane belongs to the same shard in every release.
-func TestShardingHash(t *testing.T) {
+func TestADataPlaneBelongsToTheSameShardInEveryRelease(t *testing.T) {
 	bubble(t, 16, 0, func(t *testing.T, p *program) {
 		replicas := []*replica{p.start("a"), p.start("b"), p.start("c"), p.start("d")}
 		time.Sleep(moment)
@@ -54,7 +54,7 @@ func TestShardingHash(t *testing.T) {
 }
 
 // A run may take StopGrace when its shard is handed over, and is not run twice.
-func TestShardingHandsOverInOrder(t *testing.T) {
+func TestAShardIsHandedOverWhenItsRunsHaveReturned(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
 		const drain = leaseDuration * 3 / 2
 		slow := func(o *fleet.Options) { o.StopGrace = 2 * leaseDuration }
@@ -84,8 +84,8 @@ func TestShardingHandsOverInOrder(t *testing.T) {
 	})
 }
 
-// A run that clings to its data plane is cut off before another replica runs, whatever StopGrace is.
-func TestShardingCutsRunsOffWhenALeaseIsLost(t *testing.T) {
+// A run that clings to its data plane is abandoned before another replica runs, whatever StopGrace is.
+func TestRunsAreAbandonedBeforeAnotherReplicaLeads(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
 		a := p.startWith("a", func(_ context.Context, cluster *remote.Cluster) error {
 			<-cluster.Done()
@@ -107,7 +107,7 @@ func TestShardingCutsRunsOffWhenALeaseIsLost(t *testing.T) {
 }
 
 // StartLimit counts over all shards of a process.
-func TestShardingHasOneStartLimit(t *testing.T) {
+func TestStartLimitCountsOverAllShards(t *testing.T) {
 	bubble(t, 8, 16, func(t *testing.T, p *program) {
 		var starting, most atomic.Int64
 		a := p.startWith("a", func(ctx context.Context, _ *remote.Cluster) error {
@@ -126,7 +126,7 @@ func TestShardingHasOneStartLimit(t *testing.T) {
 }
 
 // Hooks tell a replica's operator what it leads, and when the metrics of a data plane can go.
-func TestShardingCallsHooks(t *testing.T) {
+func TestHooksFollowTheShardsThatAReplicaLeads(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
 		var mu sync.Mutex
 		leads, running := map[int]bool{}, map[types.NamespacedName]bool{}
@@ -189,7 +189,7 @@ func TestShardingCallsHooks(t *testing.T) {
 }
 
 // Without the data planes, a replica would keep them from those that have them.
-func TestShardingNeedsASyncedInformer(t *testing.T) {
+func TestAReplicaTakesNoShardBeforeItsInformersHaveSynced(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
 		a := p.start("a")
 		synced := p.source.informer

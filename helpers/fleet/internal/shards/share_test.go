@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -119,6 +120,132 @@ func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 					p.stop(a, b)
 				})
 			}
+		})
+	}
+}
+
+func TestReplicasWithAnotherNumberOfShardsWaitUntilTheOthersHaveEnded(t *testing.T) {
+	bubble(t, 4, func(t *testing.T, p *program) {
+		a, b := p.start("a"), p.start("b")
+		time.Sleep(moment)
+		p.requireShared(a, b)
+		c := p.start("c", of(8))
+		time.Sleep(2 * leaseDuration)
+		p.requireShared(a, b)
+		assert.False(t, c.hasJoined())
+		require.Error(t, c.Status().LastError)
+		assert.Regexp(t, `replica [ab]_\w+ has another number of shards`, c.Status().LastError.Error())
+
+		a.stop()
+		time.Sleep(moment)
+		d := p.start("d", of(8))
+		b.kill()
+		time.Sleep(leaseDuration + moment)
+		p.shards = 8
+		p.requireShared(c, d)
+		p.runs.RequireNoOverlap(p.t, 0)
+		p.stop(c, d)
+	})
+}
+
+func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
+	start := func(t *testing.T, faults func(replica int) func(verb string) leasetest.Fault) {
+		t.Helper()
+		bubble(t, 4, func(t *testing.T, p *program) {
+			var replicas []*replica
+			for i := range 4 {
+				replicas = append(replicas, p.start(strconv.Itoa(i), of([]int{4, 8}[i%2]), meets(faults(i))))
+			}
+			time.Sleep(20 * leaseDuration)
+			joined := map[int]bool{}
+			for i, r := range replicas {
+				if r.hasJoined() {
+					joined[i%2] = true
+				}
+			}
+			require.Len(t, joined, 1)
+			require.Len(t, p.runs.Current(p.t), keys)
+			p.runs.RequireNoOverlap(p.t, 0)
+			p.stop(replicas...)
+		})
+	}
+	for seed := range uint64(20) {
+		start(t, func(replica int) func(string) leasetest.Fault {
+			random := rand.New(rand.NewPCG(seed, uint64(replica)))
+			return func(string) leasetest.Fault {
+				return leasetest.Fault{
+					Before: time.Duration(random.Int64N(int64(time.Second))),
+					After:  time.Duration(random.Int64N(int64(time.Second))),
+				}
+			}
+		})
+	}
+	// A list that comes back after the member Lease was written, but was made before.
+	start(t, func(int) func(string) leasetest.Fault {
+		began := time.Now()
+		return func(verb string) leasetest.Fault {
+			switch {
+			case time.Since(began) > leaseDuration:
+				return leasetest.Fault{}
+			case verb == "list":
+				return leasetest.Fault{After: 2 * time.Second}
+			case verb == "create":
+				return leasetest.Fault{Before: 2500 * time.Millisecond}
+			}
+			return leasetest.Fault{}
+		}
+	})
+}
+
+// A replica that can't see the others has ended its runs when those with another number of
+// shards begin.
+func TestAReplicaThatCannotListEndsItsRunsBeforeAnotherNumberOfShardsBegins(t *testing.T) {
+	for range 50 { // rounds begin at random times
+		bubble(t, 4, func(t *testing.T, p *program) {
+			a := p.start("a", drains(leaseDuration))
+			time.Sleep(moment)
+			b := p.start("b", of(8))
+			time.Sleep(moment)
+			a.client.SetFault(leasetest.Failing(leasetest.ErrCutOff, "list"))
+			time.Sleep(4 * leaseDuration)
+			require.Len(t, b.Status().Leads, 8)
+			require.Len(t, p.runs.Current(p.t), keys)
+			p.runs.RequireNoOverlap(p.t, 0)
+			p.stop(a, b)
+		})
+	}
+}
+
+// A replica that lets go of its member Lease leads no shard after that: replicas with another
+// number of shards may.
+func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
+	for range 10 { // rounds begin at random times
+		bubble(t, 1, func(t *testing.T, p *program) {
+			hold := func(holder string) { p.leases.Hold("test-1-0", holder, 5*time.Second) }
+			hold("somebody")
+			a := p.start("a")
+			for range 3 {
+				time.Sleep(retryPeriod)
+				hold("somebody")
+			}
+			assert.Len(t, a.Status().Waiting, 1)
+			a.client.SetFault(func(verb string) leasetest.Fault {
+				return map[string]leasetest.Fault{
+					"list":   noAnswer,
+					"delete": {After: retryPeriod},              // of its member Lease
+					"update": {Before: 4500 * time.Millisecond}, // by which it would lead the shard
+				}[verb]
+			})
+			for synctest.Wait(); len(p.leases.Holders()) == 2; synctest.Wait() {
+				hold("somebody") // which a doesn't see, so that it takes part in the election
+				time.Sleep(time.Second)
+			}
+			b := p.start("b", of(2), meets(func(string) leasetest.Fault { return leasetest.Fault{Before: time.Millisecond} }))
+			hold("")
+			time.Sleep(2 * leaseDuration)
+			assert.Len(t, b.Status().Leads, 2)
+			p.runs.RequireNoOverlap(p.t, 0)
+			p.stop(a, b)
 		})
 	}
 }
