@@ -21,7 +21,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -35,17 +35,17 @@ const (
 // program is what replicas share, with a clock of its own: it must be used in a synctest bubble.
 type program struct {
 	t      *testing.T
-	leases *leasetest.Server
+	leases *testleases.Server
 	source *source
 	shards int
-	runs   *leasetest.History[types.NamespacedName]
+	runs   *testleases.History[types.NamespacedName]
 }
 
 // replica is a Fleet of a program.
 type replica struct {
 	program *program
 	name    string
-	client  *leasetest.Client
+	client  *testleases.Client
 	fleet   *fleet.Fleet
 	stop    context.CancelFunc
 	result  chan error
@@ -56,7 +56,7 @@ func (r *replica) sharding() *fleet.ShardingStatus { return r.fleet.Status().Sha
 
 // kill is the end of a process.
 func (r *replica) kill() {
-	r.client.SetFault(leasetest.CutOff)
+	r.client.SetFault(testleases.CutOff)
 	r.program.runs.Kill(r.name)
 	r.stop()
 }
@@ -69,8 +69,8 @@ func bubble(t *testing.T, shards, planes int, test func(t *testing.T, p *program
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {
 		p := &program{
-			t: t, leases: leasetest.NewServer(), source: newSource(t), shards: shards,
-			runs: leasetest.NewHistory[types.NamespacedName](),
+			t: t, leases: testleases.NewServer(), source: newSource(t), shards: shards,
+			runs: testleases.NewHistory[types.NamespacedName](),
 		}
 		for i := range planes {
 			dp := &v1alpha1.DataPlane{}

@@ -149,8 +149,8 @@ func TestFleetCallsOnRotateOneAfterTheOther(t *testing.T) {
 	_, err := get(t.Context(), r.cluster, "/")
 	require.NoError(t, err)
 	select {
-	case <-entered:
-		require.Fail(t, "OnRotate was called while another call was under way")
+	case err := <-entered:
+		require.Fail(t, "OnRotate was called while another call was under way", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	leave <- struct{}{}

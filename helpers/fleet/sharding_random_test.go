@@ -19,7 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -70,11 +70,11 @@ func TestRunsDoNotOverlapUnderFaults(t *testing.T) {
 						case 3:
 							leave(func(r *replica) { r.stop() })
 						case 4:
-							faulty.client.SetFault(leasetest.CutOff)
+							faulty.client.SetFault(testleases.CutOff)
 						case 5:
 							faulty.client.SetFault(someFaults(random.Uint64(), slow))
 						case 6: // it sees nothing of its requests
-							faulty.client.SetFault(func(string) leasetest.Fault { return leasetest.Fault{After: time.Hour} })
+							faulty.client.SetFault(func(string) testleases.Fault { return testleases.Fault{After: time.Hour} })
 						case 7:
 							faulty.client.SetFault(nil)
 						}
@@ -96,22 +96,22 @@ func TestRunsDoNotOverlapUnderFaults(t *testing.T) {
 
 // someFaults refuses some requests, loses answers of some, and lets others take some time, so
 // that they overtake each other.
-func someFaults(seed uint64, slow time.Duration) func(string) leasetest.Fault {
+func someFaults(seed uint64, slow time.Duration) func(string) testleases.Fault {
 	random := rand.New(rand.NewPCG(seed, 1))
-	return func(string) leasetest.Fault {
+	return func(string) testleases.Fault {
 		some := func() time.Duration { return time.Duration(random.Int64N(int64(slow))) }
 		switch random.IntN(8) {
 		case 0:
-			return leasetest.Fault{Err: apierrors.NewTooManyRequests("slow down", 1)}
+			return testleases.Fault{Err: apierrors.NewTooManyRequests("slow down", 1)}
 		case 1:
-			return leasetest.Fault{Err: apierrors.NewInternalError(leasetest.ErrCutOff)}
+			return testleases.Fault{Err: apierrors.NewInternalError(testleases.ErrCutOff)}
 		case 2:
-			return leasetest.Fault{Err: leasetest.ErrCutOff, Lost: true}
+			return testleases.Fault{Err: testleases.ErrCutOff, Lost: true}
 		case 3:
-			return leasetest.Fault{Before: some()}
+			return testleases.Fault{Before: some()}
 		case 4:
-			return leasetest.Fault{After: some()}
+			return testleases.Fault{After: some()}
 		}
-		return leasetest.Fault{}
+		return testleases.Fault{}
 	}
 }

@@ -24,7 +24,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
@@ -95,7 +95,7 @@ func TestRunsAreAbandonedBeforeAnotherReplicaLeads(t *testing.T) {
 		b := p.start("b")
 		time.Sleep(moment)
 		assert.Len(t, b.sharding().Waiting, 2)
-		a.client.SetFault(leasetest.CutOff)
+		a.client.SetFault(testleases.CutOff)
 		time.Sleep(leaseDuration + moment)
 		assert.Contains(t, a.sharding().LastError, "cut off")
 		assert.Len(t, b.sharding().Leads, 4)
@@ -214,7 +214,7 @@ func TestAMissingRightToLeasesEndsRun(t *testing.T) {
 		a := p.start("a")
 		time.Sleep(moment)
 		p.requireShared(1, a)
-		a.client.SetFault(leasetest.Failing(apierrors.NewForbidden(leasetest.Resource, "", nil), "list"))
+		a.client.SetFault(testleases.Failing(apierrors.NewForbidden(testleases.Resource, "", nil), "list"))
 		err := <-a.result
 		require.ErrorContains(t, err, "fleet: Sharding.Leases: a right is missing: ")
 		require.True(t, apierrors.IsForbidden(err))

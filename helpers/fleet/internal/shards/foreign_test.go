@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
 
 // A member Lease that somebody has edited stops nobody, and its replica takes it back.
@@ -87,7 +87,7 @@ func TestProgramsWhoseNamesContinueEachOther(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		programs := []*program{p}
 		for _, name := range []string{"test-4-member", "test-7-member"} {
-			programs = append(programs, &program{t: t, leases: p.leases, name: name, shards: 7, runs: leasetest.NewHistory[int]()})
+			programs = append(programs, &program{t: t, leases: p.leases, name: name, shards: 7, runs: testleases.NewHistory[int]()})
 		}
 		replicas := map[*program][]*replica{}
 		requireAll := func() {
@@ -157,9 +157,9 @@ func TestStatusForgetsWhatWentWrongBeforeALeaseWasTaken(t *testing.T) {
 		a := p.start("a")
 		time.Sleep(moment)
 		p.requireShared(a)
-		a.client.SetFault(leasetest.Failing(leasetest.ErrCutOff, "get", "update"))
+		a.client.SetFault(testleases.Failing(testleases.ErrCutOff, "get", "update"))
 		time.Sleep(leaseDuration)
-		require.ErrorIs(t, a.Status().LastError, leasetest.ErrCutOff)
+		require.ErrorIs(t, a.Status().LastError, testleases.ErrCutOff)
 		p.leases.Hold("test-1-0", "somebody", 24*time.Hour)
 		time.Sleep(2 * leaseDuration) // the replica gives up, and sends no request until the Lease has expired
 		a.client.SetFault(nil)

@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
 
 const (
@@ -49,10 +49,10 @@ func TestMain(m *testing.M) {
 // program is what replicas share, with a clock of its own: it must be used in a synctest bubble.
 type program struct {
 	t      *testing.T
-	leases *leasetest.Server
+	leases *testleases.Server
 	name   string
 	shards int
-	runs   *leasetest.History[int] // by key
+	runs   *testleases.History[int] // by key
 }
 
 // replica is a Replica of a program.
@@ -60,7 +60,7 @@ type replica struct {
 	*shards.Replica
 	program *program
 	options shards.Options
-	client  *leasetest.Client
+	client  *testleases.Client
 	drain   time.Duration // how long its runs take to return
 	stop    context.CancelFunc
 	result  chan error
@@ -151,7 +151,7 @@ func bubble(t *testing.T, shards int, test func(t *testing.T, p *program)) {
 	// of expired timers at once, because they share its race context.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {
-		test(t, &program{t: t, leases: leasetest.NewServer(), name: "test", shards: shards, runs: leasetest.NewHistory[int]()})
+		test(t, &program{t: t, leases: testleases.NewServer(), name: "test", shards: shards, runs: testleases.NewHistory[int]()})
 		time.Sleep(time.Minute) // requests that are under way end
 	})
 }
@@ -184,7 +184,7 @@ func drains(drain time.Duration) func(*replica) { return func(r *replica) { r.dr
 func of(shards int) func(*replica) { return func(r *replica) { r.options.Shards = shards } }
 
 // meets has a replica's requests meet a fault.
-func meets(fault func(verb string) leasetest.Fault) func(*replica) {
+func meets(fault func(verb string) testleases.Fault) func(*replica) {
 	return func(r *replica) { r.client.SetFault(fault) }
 }
 
@@ -196,7 +196,7 @@ func (r *replica) hasJoined() bool {
 
 // kill is the end of a process.
 func (r *replica) kill() {
-	r.client.SetFault(leasetest.CutOff)
+	r.client.SetFault(testleases.CutOff)
 	r.program.runs.Kill(r.options.Identity)
 	r.stop()
 }

@@ -15,19 +15,19 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
 
 // A replica that can't see the others lets go of its shards within the duration of a Lease, whether
 // its lists fail or get no answer, and takes none from others.
 func TestAReplicaThatCannotListGivesUpItsShards(t *testing.T) {
 	for range 10 { // rounds begin at random times
-		for _, fault := range []leasetest.Fault{{Err: apierrors.NewInternalError(leasetest.ErrCutOff)}, noAnswer} {
+		for _, fault := range []testleases.Fault{{Err: apierrors.NewInternalError(testleases.ErrCutOff)}, noAnswer} {
 			bubble(t, 8, func(t *testing.T, p *program) {
 				a, b := p.start("a"), p.start("b")
 				time.Sleep(moment)
 				p.requireShared(a, b)
-				b.client.SetFault(leasetest.On(fault, "list"))
+				b.client.SetFault(testleases.On(fault, "list"))
 				time.Sleep(leaseDuration)
 				assert.Empty(t, b.Status().Leads)
 				time.Sleep(leaseDuration)
@@ -49,9 +49,9 @@ func TestLostAnswersDelayATakeoverOnlyForAWhile(t *testing.T) {
 		t.Run(verb, func(t *testing.T) {
 			bubble(t, 8, func(t *testing.T, p *program) {
 				var requests atomic.Int32
-				a := p.start("a", meets(func(v string) leasetest.Fault {
+				a := p.start("a", meets(func(v string) testleases.Fault {
 					if v != verb || requests.Add(1)%2 == 1 {
-						return leasetest.Fault{}
+						return testleases.Fault{}
 					}
 					return noAnswer
 				}))
@@ -71,11 +71,11 @@ func TestLostAnswersDelayATakeoverOnlyForAWhile(t *testing.T) {
 }
 
 // losing loses the answers to the first requests of a verb.
-func losing(verb string, answers int32) func(string) leasetest.Fault {
+func losing(verb string, answers int32) func(string) testleases.Fault {
 	var requests atomic.Int32
-	return func(v string) leasetest.Fault {
+	return func(v string) testleases.Fault {
 		if v != verb || requests.Add(1) > answers {
-			return leasetest.Fault{}
+			return testleases.Fault{}
 		}
 		return noAnswer
 	}
@@ -109,7 +109,7 @@ func TestRunsGoOnWhenAnAnswerToARenewalIsLost(t *testing.T) {
 // A replica whose requests go on after their contexts have ended, because its client waits for a
 // token or a credential plugin, gives up its shards in time, and ends in time.
 func TestRequestsThatIgnoreTheirContextHoldNothingUp(t *testing.T) {
-	stuck := func(string) leasetest.Fault { return leasetest.Fault{Stuck: 10 * time.Minute} }
+	stuck := func(string) testleases.Fault { return testleases.Fault{Stuck: 10 * time.Minute} }
 	bubble(t, 4, func(t *testing.T, p *program) {
 		a, b := p.start("a"), p.start("b")
 		time.Sleep(moment)
@@ -151,14 +151,14 @@ func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
 			time.Sleep(moment)
 			const slow = 4 * time.Second
 			lists := 0
-			b.client.SetFault(func(verb string) leasetest.Fault {
+			b.client.SetFault(func(verb string) testleases.Fault {
 				if verb != "list" {
-					return leasetest.Fault{}
+					return testleases.Fault{}
 				}
 				if lists++; lists == 3 { // a is cut off when this is carried out
-					time.AfterFunc(slow-time.Millisecond, func() { a.client.SetFault(leasetest.CutOff) })
+					time.AfterFunc(slow-time.Millisecond, func() { a.client.SetFault(testleases.CutOff) })
 				}
-				return leasetest.Fault{Before: slow}
+				return testleases.Fault{Before: slow}
 			})
 			time.Sleep(3 * leaseDuration)
 			p.stop(a)
@@ -174,8 +174,8 @@ func TestAnOldListEndsNoRuns(t *testing.T) {
 		a, b := p.start("a"), p.start("b")
 		time.Sleep(moment)
 		p.requireShared(a, b)
-		b.client.SetFault(func(verb string) leasetest.Fault {
-			return map[string]leasetest.Fault{"list": {After: 4500 * time.Millisecond}, "update": {Before: 2400 * time.Millisecond}}[verb]
+		b.client.SetFault(func(verb string) testleases.Fault {
+			return map[string]testleases.Fault{"list": {After: 4500 * time.Millisecond}, "update": {Before: 2400 * time.Millisecond}}[verb]
 		})
 		a.kill()
 		time.Sleep(3 * leaseDuration)
@@ -190,7 +190,7 @@ func TestAnOldListEndsNoRuns(t *testing.T) {
 // Renewals are in time even if each answer takes 4 s.
 func TestReplicasShareWithASlowAPIServer(t *testing.T) {
 	bubble(t, 4, func(_ *testing.T, p *program) {
-		slow := meets(func(string) leasetest.Fault { return leasetest.Fault{After: 4 * time.Second} })
+		slow := meets(func(string) testleases.Fault { return testleases.Fault{After: 4 * time.Second} })
 		a, b := p.start("a", slow), p.start("b", slow)
 		time.Sleep(4 * leaseDuration)
 		p.requireShared(a, b)
@@ -203,7 +203,7 @@ func TestAReplicaThatEndsDeletesItsMemberLease(t *testing.T) {
 	bubble(t, 4, func(_ *testing.T, p *program) {
 		a := p.start("a")
 		time.Sleep(moment)
-		a.client.SetFault(leasetest.On(leasetest.Fault{Before: 4 * time.Second}, "delete"))
+		a.client.SetFault(testleases.On(testleases.Fault{Before: 4 * time.Second}, "delete"))
 		p.end(a)
 	})
 }
@@ -215,7 +215,7 @@ func TestAReplicaTakesOverWhileNoLeaseCanBeCreated(t *testing.T) {
 		a, b := p.start("a"), p.start("b")
 		time.Sleep(moment)
 		p.requireShared(a, b)
-		a.client.SetFault(leasetest.Failing(apierrors.NewInternalError(errors.New("failed calling webhook")), "create"))
+		a.client.SetFault(testleases.Failing(apierrors.NewInternalError(errors.New("failed calling webhook")), "create"))
 		time.Sleep(leaseDuration)
 		b.kill()
 		time.Sleep(3 * leaseDuration)

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/kubernetes/fake"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
 
 // leaders returns who leads each shard.
@@ -70,7 +70,7 @@ func TestAReplicaThatComesOrGoesMovesFewShards(t *testing.T) {
 // Users test with client-go's fake clientset, which has no resource versions. Replicas share
 // there too: what tells that a Lease was renewed is what is in it, as in leader election.
 func TestReplicasShareOnAFakeClientset(t *testing.T) {
-	bubble(t, 4, func(t *testing.T, p *program) {
+	bubble(t, 4, func(_ *testing.T, p *program) {
 		leases := fake.NewClientset().CoordinationV1()
 		on := func(r *replica) { r.options.Leases = leases }
 		a := p.start("a", on)
@@ -107,7 +107,7 @@ func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 					time.Sleep(2 * leaseDuration)
 					require.Len(t, b.Status().Leads, test.shards)
 					if test.fails {
-						a.client.SetFault(leasetest.Failing(leasetest.ErrCutOff, "list"))
+						a.client.SetFault(testleases.Failing(testleases.ErrCutOff, "list"))
 						time.Sleep(leaseDuration)
 					}
 					resume()
@@ -116,7 +116,7 @@ func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 					p.runs.Current(p.t) // no two
 					time.Sleep(2 * leaseDuration)
 					assert.Len(t, p.runs.Current(p.t), keys, "a: %+v, b: %+v", a.Status(), b.Status())
-					a.client.SetFault(leasetest.CutOff) // a's runs are abandoned
+					a.client.SetFault(testleases.CutOff) // a's runs are abandoned
 					p.stop(a, b)
 				})
 			}
@@ -149,7 +149,7 @@ func TestReplicasWithAnotherNumberOfShardsWaitUntilTheOthersHaveEnded(t *testing
 }
 
 func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
-	start := func(t *testing.T, faults func(replica int) func(verb string) leasetest.Fault) {
+	start := func(t *testing.T, faults func(replica int) func(verb string) testleases.Fault) {
 		t.Helper()
 		bubble(t, 4, func(t *testing.T, p *program) {
 			var replicas []*replica
@@ -170,10 +170,10 @@ func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
 		})
 	}
 	for seed := range uint64(20) {
-		start(t, func(replica int) func(string) leasetest.Fault {
+		start(t, func(replica int) func(string) testleases.Fault {
 			random := rand.New(rand.NewPCG(seed, uint64(replica)))
-			return func(string) leasetest.Fault {
-				return leasetest.Fault{
+			return func(string) testleases.Fault {
+				return testleases.Fault{
 					Before: time.Duration(random.Int64N(int64(time.Second))),
 					After:  time.Duration(random.Int64N(int64(time.Second))),
 				}
@@ -181,18 +181,18 @@ func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
 		})
 	}
 	// A list that comes back after the member Lease was written, but was made before.
-	start(t, func(int) func(string) leasetest.Fault {
+	start(t, func(int) func(string) testleases.Fault {
 		began := time.Now()
-		return func(verb string) leasetest.Fault {
+		return func(verb string) testleases.Fault {
 			switch {
 			case time.Since(began) > leaseDuration:
-				return leasetest.Fault{}
+				return testleases.Fault{}
 			case verb == "list":
-				return leasetest.Fault{After: 2 * time.Second}
+				return testleases.Fault{After: 2 * time.Second}
 			case verb == "create":
-				return leasetest.Fault{Before: 2500 * time.Millisecond}
+				return testleases.Fault{Before: 2500 * time.Millisecond}
 			}
-			return leasetest.Fault{}
+			return testleases.Fault{}
 		}
 	})
 }
@@ -206,7 +206,7 @@ func TestAReplicaThatCannotListEndsItsRunsBeforeAnotherNumberOfShardsBegins(t *t
 			time.Sleep(moment)
 			b := p.start("b", of(8))
 			time.Sleep(moment)
-			a.client.SetFault(leasetest.Failing(leasetest.ErrCutOff, "list"))
+			a.client.SetFault(testleases.Failing(testleases.ErrCutOff, "list"))
 			time.Sleep(4 * leaseDuration)
 			require.Len(t, b.Status().Leads, 8)
 			require.Len(t, p.runs.Current(p.t), keys)
@@ -229,8 +229,8 @@ func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
 				hold("somebody")
 			}
 			assert.Len(t, a.Status().Waiting, 1)
-			a.client.SetFault(func(verb string) leasetest.Fault {
-				return map[string]leasetest.Fault{
+			a.client.SetFault(func(verb string) testleases.Fault {
+				return map[string]testleases.Fault{
 					"list":   noAnswer,
 					"delete": {After: retryPeriod},              // of its member Lease
 					"update": {Before: 4500 * time.Millisecond}, // by which it would lead the shard
@@ -240,7 +240,7 @@ func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
 				hold("somebody") // which a doesn't see, so that it takes part in the election
 				time.Sleep(time.Second)
 			}
-			b := p.start("b", of(2), meets(func(string) leasetest.Fault { return leasetest.Fault{Before: time.Millisecond} }))
+			b := p.start("b", of(2), meets(func(string) testleases.Fault { return testleases.Fault{Before: time.Millisecond} }))
 			hold("")
 			time.Sleep(2 * leaseDuration)
 			assert.Len(t, b.Status().Leads, 2)

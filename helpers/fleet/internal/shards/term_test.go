@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/leasetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
 
 // canceled returns the terms of a replica whose runs were canceled, when the bubble is idle.
@@ -94,7 +94,7 @@ func TestRunsAreAbandonedBeforeALeaseThatCannotBeRenewedExpires(t *testing.T) {
 				a := p.start("a", drains(drain))
 				time.Sleep(moment)
 				p.requireShared(a)
-				a.client.SetFault(leasetest.CutOff)
+				a.client.SetFault(testleases.CutOff)
 				since := time.Now()
 				b := p.start("b")
 				time.Sleep(leaseDuration + moment)
@@ -141,7 +141,7 @@ func TestRunsAreCanceledAtOnceWithoutTheAPIServer(t *testing.T) {
 		a := p.start("a")
 		time.Sleep(moment)
 		p.requireShared(a)
-		a.client.SetFault(func(string) leasetest.Fault { return leasetest.Fault{After: time.Hour} })
+		a.client.SetFault(func(string) testleases.Fault { return testleases.Fault{After: time.Hour} })
 		time.Sleep(retryPeriod / 2)
 		a.stop()
 		since := time.Now()

@@ -1,9 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package leasetest keeps Leases in memory, for tests of replicas that share shards by them. Each
+// Package testleases keeps Leases in memory, for tests of replicas that share shards by them. Each
 // replica has a client, whose requests can fail, take long, or get no answer.
-package leasetest
+package testleases
 
 import (
 	"context"
