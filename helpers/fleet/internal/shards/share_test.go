@@ -169,7 +169,7 @@ func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
 			p.stop(replicas...)
 		})
 	}
-	for seed := range uint64(20) {
+	for seed := range uint64(10) {
 		start(t, func(replica int) func(string) testleases.Fault {
 			random := rand.New(rand.NewPCG(seed, uint64(replica)))
 			return func(string) testleases.Fault {
@@ -200,7 +200,7 @@ func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
 // A replica that can't see the others has ended its runs when those with another number of
 // shards begin.
 func TestAReplicaThatCannotListEndsItsRunsBeforeAnotherNumberOfShardsBegins(t *testing.T) {
-	for range 50 { // rounds begin at random times
+	for range 25 { // rounds begin at random times
 		bubble(t, 4, func(t *testing.T, p *program) {
 			a := p.start("a", drains(leaseDuration))
 			time.Sleep(moment)
