@@ -70,14 +70,16 @@ func TestAReplicaThatComesOrGoesMovesFewShards(t *testing.T) {
 // Users test with client-go's fake clientset, which has no resource versions. Replicas share
 // there too: what tells that a Lease was renewed is what is in it, as in leader election.
 func TestReplicasShareOnAFakeClientset(t *testing.T) {
-	bubble(t, 4, func(_ *testing.T, p *program) {
+	bubble(t, 4, func(t *testing.T, p *program) {
 		leases := fake.NewClientset().CoordinationV1()
 		on := func(r *replica) { r.options.Leases = leases }
 		a := p.start("a", on)
 		time.Sleep(moment)
 		b := p.start("b", on)
 		time.Sleep(4 * leaseDuration)
-		p.requireShared(a, b)
+		// It carries out the deletion of a member Lease that is only tried, so one may be missing now.
+		assert.Len(t, a.Status().Leads, 2)
+		assert.Len(t, b.Status().Leads, 2)
 		p.stop(a, b)
 		p.runs.RequireNoOverlap(p.t, 0)
 	})
