@@ -28,7 +28,7 @@ type object interface {
 // informer is an informer of a Fleet, and what it said last.
 type informer struct {
 	cache.SharedIndexInformer
-	deaf bool // to errors, because it has started before New
+	startedBefore bool // New, which could not set its error handler then
 
 	mu     sync.Mutex
 	kind   string // "" until it is known
@@ -38,7 +38,7 @@ type informer struct {
 
 func newInformer(inner cache.SharedIndexInformer) *informer {
 	i := &informer{SharedIndexInformer: inner}
-	i.deaf = inner.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+	i.startedBefore = inner.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
 		i.note(err, r.TypeDescription())
 		cache.DefaultWatchErrorHandler(ctx, r, err)
 	}) != nil
@@ -72,7 +72,7 @@ func (i *informer) status() InformerStatus {
 	switch {
 	case i.err != nil:
 		s.Error = i.err.Error()
-	case i.deaf && !s.Synced:
+	case i.startedBefore && !s.Synced:
 		s.Error = "unknown, because the informer was started before New; client-go has logged it"
 	}
 	return s
@@ -187,7 +187,7 @@ func (f *Fleet) refresh(i *informer, name cache.ObjectName) {
 		}
 		p = &plane{fleet: f, term: t, key: key, wake: make(chan struct{}, 1)}
 		f.planes[key] = p
-		t.planes.Add(1)
+		t.loops.Add(1)
 		go p.loop()
 	}
 	if cause := p.update(obj, dp, selected, changed); cause != nil && p.run != nil {

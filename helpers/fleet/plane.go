@@ -73,7 +73,7 @@ func (p *plane) update(obj object, dp *v1alpha1.DataPlane, selected, changed boo
 
 // loop makes one run after the other, until the data plane is gone or the term ends.
 func (p *plane) loop() {
-	defer p.term.planes.Done()
+	defer p.term.loops.Done()
 	for {
 		if r := p.awaitDue(); r != nil {
 			p.conclude(r, p.supervise(r))
@@ -85,7 +85,7 @@ func (p *plane) loop() {
 
 // awaitDue waits until a run is due. It returns nil when there will be none.
 func (p *plane) awaitDue() *run {
-	defer p.dismissWitness()
+	defer p.dropWitness()
 	for {
 		r, state, pause := p.due()
 		if r != nil || state == StateGone || state == StateStopped {

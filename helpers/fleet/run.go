@@ -35,7 +35,8 @@ type run struct {
 	rotations   int             // that Hooks.OnRotate has not been called for
 
 	// The newest DataPlane that it has seen, nil until OnStart, and the newest whose credentials
-	// could be used. What comes when it has returned has come too late. They belong to the loop.
+	// could be used. A DataPlane that arrives after the run has returned is not seen. They belong
+	// to the loop.
 	seen, used *v1alpha1.DataPlane
 	refused    string // the error of credentials that can't be used
 }
@@ -94,7 +95,7 @@ func (p *plane) supervise(r *run) result {
 		case <-changes:
 			p.rotate(r, cluster)
 		case <-r.rotated:
-			p.tellRotations(r)
+			p.reportRotations(r)
 		case ended := <-r.done:
 			return ended
 		case <-r.ctx.Done():
@@ -218,8 +219,8 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	var err, panicked error
 	if r.used.Spec.KubernetesCluster.Credentials.APIServerURL != dp.Spec.KubernetesCluster.Credentials.APIServerURL {
 		w := newWitness(f.options.Remote)
-		w.see(r.used)
-		if w.see(dp).server {
+		w.compare(r.used)
+		if w.compare(dp).server {
 			err = remote.ErrServerChanged
 		}
 		w.close()
@@ -236,7 +237,7 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 			r.used = dp
 		}
 	}
-	p.tellRotations(r)
+	p.reportRotations(r)
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -261,8 +262,8 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	}
 }
 
-// tellRotations calls Hooks.OnRotate in the plane's loop, since a request can rotate too.
-func (p *plane) tellRotations(r *run) {
+// reportRotations calls Hooks.OnRotate in the plane's loop, since a request can rotate too.
+func (p *plane) reportRotations(r *run) {
 	f := p.fleet
 	f.mu.Lock()
 	rotations := r.rotations

@@ -20,7 +20,7 @@ type term struct {
 	cancel    context.CancelCauseFunc
 	abandoned context.Context
 	abandon   context.CancelFunc
-	planes    sync.WaitGroup // one for each loop
+	loops     sync.WaitGroup // one for each plane
 	started   bool           // with the Fleet's lock
 }
 
@@ -40,8 +40,8 @@ func (t *term) Start() {
 		f.mu.Unlock()
 		return
 	}
-	t.planes.Add(1) // the term does not end before the hook
-	defer t.planes.Done()
+	t.loops.Add(1) // the term does not end before the hook
+	defer t.loops.Done()
 	f.mu.Unlock()
 	if f.options.Hooks.OnShardGained != nil {
 		f.options.Hooks.OnShardGained(t.shard)
@@ -82,7 +82,7 @@ func (t *term) CancelRuns(cause error) {
 func (t *term) AbandonRuns() { t.abandon() }
 
 // Wait waits until all runs have returned or were abandoned.
-func (t *term) Wait() { t.planes.Wait() }
+func (t *term) Wait() { t.loops.Wait() }
 
 // End calls OnShardLost if OnShardGained was called.
 func (t *term) End() {

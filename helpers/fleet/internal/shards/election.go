@@ -60,7 +60,7 @@ func (r *Replica) loseShard(c *candidacy) {
 	c.term.AbandonRuns()
 }
 
-// lead leads a shard once, until it is yielded or the Lease is lost.
+// lead stands for a shard and leads it, once, until it is yielded or the Lease is lost.
 func (r *Replica) lead(ctx context.Context, c *candidacy, seen lease) {
 	defer r.work.Done()
 	if seen.expired() && seen.holder() != "" {

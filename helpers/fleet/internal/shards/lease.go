@@ -51,11 +51,14 @@ var replicaSuffix = regexp.MustCompile(`_([0-9b-df-hj-np-tv-z]{10})$`)
 // program, such as test-4-member, whose shards are test-4-member-7-0 and so on, or be held by
 // somebody who is no replica, such as a Pod of the StatefulSet test-7.
 func (o Options) parse(l lease) (shards int, member, ok bool) {
-	replica := replicaSuffix.FindStringSubmatch(l.holder())
 	rest, ours := strings.CutPrefix(l.Name, o.Name+"-")
 	number, rest, _ := strings.Cut(rest, "-")
 	shards, ok = parseNumber(number)
-	if !ours || !ok || replica == nil {
+	if !ours || !ok {
+		return 0, false, false
+	}
+	replica := replicaSuffix.FindStringSubmatch(l.holder())
+	if replica == nil {
 		return 0, false, false
 	}
 	if rest == "member-"+replica[1] {

@@ -21,14 +21,14 @@ import (
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
-// Options are those of a [Replica]. All must be set.
+// Options configure a [Replica]. All must be set.
 type Options struct {
 	// Leases has the Leases, which are in Namespace and whose names begin with Name.
 	Leases          coordinationv1client.LeasesGetter
 	Namespace, Name string
 	// Identity names this replica; a suffix makes it unique.
 	Identity string
-	// Shards is their number.
+	// Shards is the number of shards.
 	Shards int
 	// LeaseDuration is how long the Lease of a shard is kept for a replica that is gone.
 	LeaseDuration time.Duration
@@ -280,7 +280,7 @@ func (r *Replica) holdMembership(ctx, member context.Context) {
 	r.wakeUp()
 }
 
-// share yields the shards that this replica doesn't want, and makes it a candidate for those
+// share yields the shards that don't fall to this replica, and makes it a candidate for those
 // that it wants and nobody holds. It needs the lock.
 func (r *Replica) share(ctx context.Context) {
 	cause := ErrLost
