@@ -49,10 +49,11 @@ var mayImport = map[string][]string{
 		"clientset/versioned/typed/openchoreo/v1alpha1", "clientset/versioned/typed/openchoreo/v1alpha1/fake",
 		"helpers", "internal/dataplane", "internal/pki", "internal/schema",
 	},
-	"helpers/internal/fuzz":       {}, // has test files only
-	"internal/pki":                {},
-	"internal/repository":         {}, // has test files only
-	"helpers/internal/testserver": {"apis/openchoreo/v1alpha1", "helpers/dataplanetest"},
+	"helpers/fleet/internal/testleases": {},
+	"helpers/internal/fuzz":             {}, // has test files only
+	"internal/pki":                      {},
+	"internal/repository":               {}, // has test files only
+	"helpers/internal/testserver":       {"apis/openchoreo/v1alpha1", "helpers/dataplanetest"},
 	"internal/behaviours": {
 		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
 		"clientset/versioned/typed/openchoreo/v1alpha1", "informers/externalversions",
