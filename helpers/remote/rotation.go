@@ -89,7 +89,7 @@ func (r *request) causeOfCut() error {
 func (r *request) cutWatchSoon() {
 	s, grace := r.session, r.session.options.Grace
 	earliest := max(0, minWatch-time.Since(r.beganAt))
-	spread := rand.N(max(grace-earliest, grace/4) + 1) //nolint:gosec // spreads load, hides nothing
+	spread := rand.N(max(1, grace-earliest, grace/4)) //nolint:gosec // spreads load, hides nothing
 	time.AfterFunc(earliest+spread, func() {
 		s.cut(func(other *request) bool { return other == r })
 	})

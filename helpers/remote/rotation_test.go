@@ -259,14 +259,22 @@ func TestCredentialsThatCannotBeUsedStopTheConnection(t *testing.T) {
 }
 
 func TestAnyGraceIsAccepted(t *testing.T) {
+	t.Parallel()
 	server := testserver.New(t, streams)
-	for _, grace := range []time.Duration{math.MinInt64, -1, math.MaxInt64 / 2, math.MaxInt64} {
-		c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: grace})
-		resp, err := open(t.Context(), c, "/api/v1/configmaps?watch=true")
-		require.NoError(t, err)
-		require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
-		c.Close()
-		require.NoError(t, resp.Body.Close())
+	for _, grace := range []time.Duration{math.MinInt64, -1, 1, math.MaxInt64 / 2, math.MaxInt64} {
+		for _, watched := range []time.Duration{0, 1600 * time.Millisecond} { // less and more than a watch lasts at least
+			t.Run(fmt.Sprint(grace, " after ", watched), func(t *testing.T) {
+				t.Parallel()
+				c, err := remote.NewCluster(server.DataPlane("prod", "alice"), remote.Options{Grace: grace})
+				require.NoError(t, err)
+				resp, err := open(t.Context(), c, "/api/v1/configmaps?watch=true")
+				require.NoError(t, err)
+				time.Sleep(watched)
+				require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+				c.Close()
+				require.NoError(t, resp.Body.Close())
+			})
+		}
 	}
 }
 
