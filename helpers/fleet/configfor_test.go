@@ -7,7 +7,10 @@ package fleet_test
 
 import (
 	"context"
+	"errors"
+	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
@@ -33,7 +37,7 @@ func TestAPanicOfConfigForIsAnError(t *testing.T) {
 			return untilEnd(ctx, c)
 		}, fleet.Options{
 			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
-				if calls.Add(1)%2 == 1 { // of the first attempt, and of the Update at a resync
+				if calls.Add(1) != 2 { // of the first attempt, of the Update at a resync, and of the request after that
 					panic("no configuration")
 				}
 				return &rest.Config{Host: "https://127.0.0.1:1"}, nil
@@ -53,6 +57,54 @@ func TestAPanicOfConfigForIsAnError(t *testing.T) {
 		require.ErrorIs(t, ended[1], fleet.ErrStopped)
 		require.Len(t, rotated, 1)
 		require.ErrorAs(t, rotated[0], new(*fleet.PanicError))
+	})
+}
+
+// A Secret or a file that ConfigFor reads may be missing for a moment, and no DataPlane changes when
+// it is there again.
+func TestCredentialsThatARequestMendsAreARotation(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
+		noSecret, dialed := errors.New("no such Secret"), errors.New("dialed")
+		var missing atomic.Bool
+		var rotated []error
+		var client atomic.Pointer[http.Client]
+		f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
+			client.Store(c.HTTPClient())
+			return untilEnd(ctx, c)
+		}, fleet.Options{
+			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+				if missing.Load() {
+					return nil, noSecret
+				}
+				dial := func(context.Context, string, string) (net.Conn, error) { return nil, dialed }
+				return &rest.Config{Host: "https://127.0.0.1:1", Dial: dial}, nil
+			}},
+			Hooks: fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) { rotated = append(rotated, err) }},
+		}, p.source.informer)
+		ctx, stop := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() { result <- f.Run(ctx) }()
+		time.Sleep(time.Minute)
+		for i := range 2 { // the Fleet reports the same error again
+			missing.Store(true)
+			p.source.Modify(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default", Name: "dp-0", UID: "0", Labels: map[string]string{"x": strconv.Itoa(i)},
+			}})
+			time.Sleep(time.Minute)
+			_, err := client.Load().Get("https://127.0.0.1:1")
+			require.ErrorIs(t, err, noSecret)
+			missing.Store(false)
+			time.Sleep(time.Minute)
+			_, err = client.Load().Get("https://127.0.0.1:1")
+			require.ErrorIs(t, err, dialed)
+			time.Sleep(time.Minute)
+		}
+		stop()
+		require.NoError(t, <-result)
+		require.Len(t, rotated, 4)
+		for i, want := range []error{noSecret, nil, noSecret, nil} {
+			require.ErrorIs(t, rotated[i], want)
+		}
 	})
 }
 

@@ -269,6 +269,9 @@ func (p *plane) reportRotations(r *run) {
 	rotations := r.rotations
 	r.rotations = 0
 	f.mu.Unlock()
+	if rotations > 0 {
+		r.refused = ""
+	}
 	for range rotations {
 		if f.options.Hooks.OnRotate != nil {
 			f.options.Hooks.OnRotate(p.key, nil)

@@ -42,7 +42,7 @@ type Cluster struct {
 
 	updating   sync.Mutex // held by Update, Close and a request that asks ConfigFor again
 	uid        types.UID
-	dp         *v1alpha1.DataPlane // of the last Update that succeeded
+	dp         *v1alpha1.DataPlane // of the last Update
 	refusedAt  time.Time           // when a refused request last asked ConfigFor
 	refusedErr error               // what ConfigFor said then
 
@@ -101,9 +101,10 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 // watch stays open for at least 1.5 s after its start or its initial events: after a shorter one,
 // reflectors list again. The old connections are closed when they are no longer used.
 //
-// If Update fails, all requests fail with its error until an Update succeeds. The error is
-// [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged] if it
-// has another API server, [ErrClosed] after Close, or one of those of [NewCluster].
+// If Update fails, all requests fail with its error until an Update succeeds, or until a request,
+// which then calls Options.ConfigFor every 10 s at most, gets credentials for dp that can be used.
+// The error is [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged]
+// if it has another API server, [ErrClosed] after Close, or one of those of [NewCluster].
 func (c *Cluster) Update(dp *v1alpha1.DataPlane) error {
 	return c.report(c.update(dp))
 }
@@ -122,9 +123,9 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 	if c.ctx.Err() != nil {
 		return false, c.wrap(ErrClosed)
 	}
+	c.dp = dp
 	config, err := c.accept(dp)
 	if err == nil {
-		c.uid = cmp.Or(c.uid, dp.UID)
 		rotated, err = c.rotate(config)
 	}
 	if err != nil {
@@ -132,7 +133,6 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 		c.replace(nil, err)
 		return false, err
 	}
-	c.dp = dp
 	return rotated, nil
 }
 
@@ -167,10 +167,14 @@ func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 		return nil, helpers.ErrReplaced
 	}
 	config, server, err := c.options.acceptedConfig(dp)
-	if err == nil && *server != *c.server {
-		err = ErrServerChanged
+	switch {
+	case err != nil:
+		return nil, err
+	case *server != *c.server:
+		return nil, ErrServerChanged
 	}
-	return config, err
+	c.uid = cmp.Or(c.uid, dp.UID)
+	return config, nil
 }
 
 // replace puts a session, or the reason why there is none, in the place of the current

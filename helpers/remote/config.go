@@ -36,21 +36,31 @@ func (o Options) acceptedConfig(dp *v1alpha1.DataPlane) (*rest.Config, *url.URL,
 	if err := o.checkConfig(config); err != nil {
 		return nil, nil, err
 	}
-	// Contents are compared, not names of files.
-	if err := rest.LoadTLSFiles(config); err != nil {
-		return nil, nil, err
+	if err := loadTLSFiles(config); err != nil {
+		return nil, nil, &reachabilityError{ReachabilityInvalidCredentials, err}
 	}
-	// A file that is being written would mean the CAs of the system, or an anonymous user.
-	if config.CAFile != "" && len(config.CAData) == 0 || config.CertFile != "" && len(config.CertData) == 0 ||
-		config.KeyFile != "" && len(config.KeyData) == 0 {
-		return nil, nil, errors.New("rest.Config field CAFile, CertFile or KeyFile: the file is empty")
-	}
-	config.CAFile, config.CertFile, config.KeyFile = "", "", ""
 	if config.UserAgent == "" { // which the wrappers read
 		config.UserAgent = rest.DefaultKubernetesUserAgent()
 	}
 	server, err := serverOf(config)
 	return config, server, err
+}
+
+// loadTLSFiles replaces names of files by contents, which can be compared. It refuses what would
+// mean the CAs of the system or an anonymous user, such as a file that is being written.
+func loadTLSFiles(config *rest.Config) error {
+	if err := rest.LoadTLSFiles(config); err != nil {
+		return err
+	}
+	noCA, noCert, noKey := len(config.CAData) == 0, len(config.CertData) == 0, len(config.KeyData) == 0
+	switch {
+	case config.CAFile != "" && noCA, config.CertFile != "" && noCert, config.KeyFile != "" && noKey:
+		return errors.New("rest.Config field CAFile, CertFile or KeyFile: the file is empty")
+	case noCert != noKey:
+		return errors.New("rest.Config fields CertData and KeyData: one is set without the other")
+	}
+	config.CAFile, config.CertFile, config.KeyFile = "", "", ""
+	return nil
 }
 
 func (o Options) checkConfig(config *rest.Config) error {

@@ -237,7 +237,7 @@ func TestEmptyFilesOfCredentialsAreNotTaken(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, "alice", user)
 			assert.Zero(t, rotations.Load())
-			require.Error(t, c.Update(dp))
+			assertClassified(t, remote.ReachabilityInvalidCredentials, c.Update(dp))
 		})
 	}
 }

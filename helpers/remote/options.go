@@ -27,11 +27,11 @@ type Options struct {
 	// NewCluster and Update call it. A Fleet and the Handler of a [Cache] call Update when the
 	// DataPlane changes and at each resync of the informer. A request calls it again for the same
 	// DataPlane, and reads the files that its result names, if a minute has passed since, or, at
-	// most every 10 s, if the API server refused the credentials. In this way, credentials from
-	// elsewhere, such as certificates that cert-manager renews or a token in a Secret, take
-	// effect. A read that was refused is then sent once more; a write isn't. If ConfigFor fails,
-	// the connection stays as it was, and the error of a refused request says so. It never runs
-	// twice at once for one Cluster. client-go itself reads a BearerTokenFile again.
+	// most every 10 s, if the API server refused the credentials or Update failed. In this way,
+	// credentials from elsewhere, such as certificates that cert-manager renews or a token in a
+	// Secret, take effect. A read that was refused is then sent once more; a write isn't. If
+	// ConfigFor fails, the connection stays as it was, and the error of a refused request says so.
+	// It never runs twice at once for one Cluster. client-go itself reads a BearerTokenFile again.
 	//
 	// ConfigFor must be quick, must make no request, and must not call the Cluster or the Cache.
 	// It must return the same until the credentials change: another token at each call would end

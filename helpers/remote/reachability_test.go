@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -123,10 +124,20 @@ func TestTLSErrorsOfThisSideAreTLSFailures(t *testing.T) {
 }
 
 func TestCredentialsOfConfigForThatCannotBeUsedAreInvalidCredentials(t *testing.T) {
-	_, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod"), editConfig(func(config *rest.Config) {
-		config.CertData = []byte("no PEM")
-	}))
-	assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+	missing := filepath.Join(t.TempDir(), "missing")
+	for name, edit := range map[string]func(*rest.Config){
+		"no PEM":            func(config *rest.Config) { config.CertData = []byte("no PEM") },
+		"no key":            func(config *rest.Config) { config.KeyData = nil }, // to client-go, the user is anonymous
+		"no certificate":    func(config *rest.Config) { config.CertData = nil },
+		"no file":           func(config *rest.Config) { config.CAData, config.CAFile = nil, missing },
+		"no file of tokens": func(config *rest.Config) { config.BearerTokenFile = missing },
+		"two users":         func(config *rest.Config) { config.Username, config.BearerToken = "a", "b" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod"), editConfig(edit))
+			assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+		})
+	}
 }
 
 // Whether a Cluster is refused, or one that exists gets a DataPlane that can't be used, the

@@ -31,11 +31,15 @@ func isRead(req *http.Request) bool {
 		(req.Body == nil || req.Body == http.NoBody) && req.Header.Get("Upgrade") == ""
 }
 
-// askNowAndThen asks ConfigFor again if no request has for a while. Its error doesn't matter
-// while the credentials are accepted.
+// askNowAndThen asks ConfigFor again if no request has for a while, which is shorter after an Update
+// that failed. Its error doesn't matter: the request has that of the API server or the Update.
 func (c *Cluster) askNowAndThen() {
 	c.mu.Lock()
-	due := time.Since(c.askedAt) >= c.options.askEvery
+	every := c.options.askEvery
+	if c.current == nil {
+		every = c.options.askAfterRefusal
+	}
+	due := time.Since(c.askedAt) >= every
 	if due {
 		c.askedAt = time.Now()
 	}
@@ -48,9 +52,9 @@ func (c *Cluster) askNowAndThen() {
 // askAfterRefusal asks ConfigFor again after the credentials of a session were refused, unless there
 // are others by now, and returns its error, or that of the last refusal if it was a moment ago. A
 // request that is refused while another one asks waits for the answer.
-func (c *Cluster) askAfterRefusal(refused *session) error {
+func (c *Cluster) askAfterRefusal(used *session) error {
 	return c.refresh(func() (rotated bool, err error) {
-		if current, _ := c.use(); current == nil || current != refused {
+		if current, _ := c.use(); current == nil || current != used {
 			return false, nil
 		}
 		if time.Since(c.refusedAt) >= c.options.askAfterRefusal {
@@ -73,8 +77,8 @@ func (c *Cluster) refresh(ask func() (rotated bool, err error)) error {
 // ask asks ConfigFor for the same DataPlane again. Another result takes effect as in
 // Update. After an error, the connection stays as it was. The caller holds updating.
 func (c *Cluster) ask() (rotated bool, err error) {
-	if s, _ := c.use(); s == nil {
-		return false, nil // closed, or an Update has failed, which the request reports
+	if c.ctx.Err() != nil {
+		return false, nil
 	}
 	config, err := c.accept(c.dp)
 	if err != nil {

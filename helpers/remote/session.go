@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/types"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -40,11 +41,12 @@ type clusterError struct {
 	err error
 }
 
-// Error returns one line that names the data plane first and only once, for conditions and
-// logs: a joined error has several lines, and an error inside may name the data plane too.
+// Error returns one printable line that names the data plane first and only once, for conditions
+// and logs: a joined error has several lines, an error inside may name the data plane too, and a
+// server's text may hold control characters.
 func (e *clusterError) Error() string {
 	name := fmt.Sprintf("data plane %s: ", dataplane.Name(e.key.Namespace, e.key.Name))
-	lines := strings.FieldsFunc(e.err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
+	lines := strings.FieldsFunc(e.err.Error(), func(r rune) bool { return !unicode.IsPrint(r) })
 	return name + strings.ReplaceAll(strings.Join(lines, "; "), name, "")
 }
 
@@ -105,7 +107,7 @@ func newSession(t *target, config *rest.Config, onClose func(*session)) (*sessio
 	}
 	utilnet.SetTransportDefaults(s.transport)
 	if s.wrapped, err = rest.HTTPWrappersForConfig(config, gate{s.transport}); err != nil {
-		return nil, fmt.Errorf("HTTP transport: %w", err)
+		return nil, &reachabilityError{ReachabilityInvalidCredentials, fmt.Errorf("HTTP transport: %w", err)}
 	}
 	return s, nil
 }
