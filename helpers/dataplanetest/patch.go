@@ -137,7 +137,7 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 		return nil, apierrors.NewBadRequest("error decoding YAML: " + err.Error())
 	}
 	changes := false
-	if configuration.GroupVersionKind() == s.GroupVersionKind { // else, the field manager refuses it
+	if configuration.GroupVersionKind() == s.GroupVersionKind && configuration.GetManagedFields() == nil { // else, the field manager refuses it
 		if changes, err = s.wouldChange(current, configuration); err != nil {
 			return nil, err
 		}

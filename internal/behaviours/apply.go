@@ -30,6 +30,11 @@ func testApply(t *testing.T, s *space) {
 	require.NoError(t, err)
 	AssertSame(t, applied, again, "the same again changes nothing")
 
+	patch := fmt.Sprintf(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": %q,
+		"metadata": {"name": "prod", "managedFields": [], "finalizers": ["example.com/a", "example.com/a"]}}`, s.Name)
+	_, err = s.patch(t.Context(), "prod", types.ApplyPatchType, patch)
+	require.True(t, apierrors.IsBadRequest(err), "managedFields are refused before anything else: %v", err)
+
 	_, err = s.dataPlanes.ApplyStatus(t.Context(), s.applyConditions("absent"), ApplyAs("one"))
 	require.True(t, apierrors.IsNotFound(err), "only the status of what is there can be applied: %v", err)
 }

@@ -177,5 +177,8 @@ func leavesValid(ctx context.Context, step step, fake *side) (valid bool) {
 			return false
 		}
 	}
+	if agent := dp.Status.AgentConnection; agent != nil && !agent.Connected {
+		return false
+	}
 	return fake.kind.Complete(dp)
 }

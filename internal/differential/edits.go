@@ -148,7 +148,9 @@ func (g *generator) status() *v1alpha1.DataPlaneStatus {
 		status.Conditions = []metav1.Condition{}
 	}
 	if g.kind.Spec.ClusterAgent != nil && g.oneIn(3) {
-		status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: g.oneIn(2), ConnectedAgents: 1}
+		// Always the same values: if managers had different fields of it, one could be left without the
+		// other, which the definition refuses.
+		status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1}
 	}
 	return status
 }
