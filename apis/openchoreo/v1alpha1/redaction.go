@@ -10,7 +10,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
-// Redacted, which is REDACTED, stands in the place of a secret that is not shown.
+// Redacted is the text REDACTED, which stands in the place of a secret that is not shown.
 const Redacted = redact.Marker
 
 // Redacted returns a deep copy without secrets, to show or to send elsewhere, never to

@@ -75,6 +75,7 @@ type term struct {
 
 	mu    sync.Mutex
 	cause error
+	begun bool // there are runs
 	ended bool // its runs have returned
 	calls []call
 }
@@ -104,6 +105,7 @@ func (t *term) Start() {
 	defer t.mu.Unlock()
 	t.called("Start")
 	if t.cause == nil {
+		t.begun = true
 		t.eachKey(func(key int) { t.replica.program.runs.Begin(key, t.replica.options.Identity) })
 	}
 }
@@ -113,7 +115,11 @@ func (t *term) CancelRuns(cause error) {
 	defer t.mu.Unlock()
 	t.called("CancelRuns")
 	t.cause = cause
-	time.AfterFunc(t.replica.drain, t.end)
+	drain := t.replica.drain
+	if !t.begun {
+		drain = 0
+	}
+	time.AfterFunc(drain, t.end)
 }
 
 func (t *term) AbandonRuns() {
