@@ -81,7 +81,7 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0, openchoreoinformers.WithNamespace(namespace))
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 
-	clients := remote.NewCache(remote.FromLister(dataPlanes.Lister()), func(c *remote.Cluster) (kubernetes.Interface, error) {
+	clients := remote.NewCache(remote.FromListers(dataPlanes.Lister(), nil), func(c *remote.Cluster) (kubernetes.Interface, error) {
 		return kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 	}, options)
 	defer clients.Close()

@@ -140,7 +140,7 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 
 	// A controller that does more builds its clients here, such as a kubernetes.Clientset.
-	clusters := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+	clusters := remote.NewCache(remote.FromListers(dataPlanes.Lister(), nil),
 		func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil },
 		remote.Options{ConfigFor: configFor})
 	defer clusters.Close()

@@ -196,7 +196,7 @@ func (s *source) remove(dp *openchoreov1alpha1.DataPlane) error {
 
 // sdkSource keeps clients in a remote.Cache.
 func sdkSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
-	clients := remote.NewCache(remote.FromLister(lister), newClusterClient, remote.Options{ConfigFor: verifiedConfig})
+	clients := remote.NewCache(remote.FromListers(lister, nil), newClusterClient, remote.Options{ConfigFor: verifiedConfig})
 	return clients.Get, clients.Handler()
 }
 

@@ -108,14 +108,14 @@ func (f *fixture) createNamespace(ctx context.Context, name string) error {
 	return err
 }
 
-// createConfigMaps creates what informers of data planes hold.
-func (f *fixture) createConfigMaps(ctx context.Context, namespace string, n int, data string) error {
+// createConfigMaps creates ConfigMaps, each with data from a call of data.
+func (f *fixture) createConfigMaps(ctx context.Context, namespace string, n int, data func() string) error {
 	if err := f.createNamespace(ctx, namespace); err != nil {
 		return err
 	}
 	return parallel(ctx, 16, n, func(ctx context.Context, i int) error {
 		_, err := f.kubernetes.CoreV1().ConfigMaps(namespace).Create(ctx,
-			&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: objectName(i)}, Data: map[string]string{"data": data}}, metav1.CreateOptions{})
+			&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: objectName(i)}, Data: map[string]string{"data": data()}}, metav1.CreateOptions{})
 		return err
 	})
 }

@@ -43,7 +43,7 @@ type follower func(ctx context.Context, client kubernetes.Interface, seen func(*
 func gatewayRows() []row {
 	return []row{{
 		name: "gateway-watch",
-		title: fmt.Sprintf("%d of %d objects of a data plane behind the cluster gateway change within a minute; requests and bytes are of that minute",
+		title: fmt.Sprintf("%d of %d objects of 2 kB, none like another, change within a minute, behind the cluster gateway; requests and bytes are of that minute",
 			gatewayChanges, gatewayObjects),
 		metrics: []metric{{Name: "mean", Unit: "s"}, {Name: "worst", Unit: "s"}, {Name: "requests"}, {Name: "received", Unit: "B"}, {Name: "cpu", Unit: "s"}},
 		plane:   true, slow: true, rounds: 2,
@@ -60,7 +60,7 @@ func gatewayRows() []row {
 
 // prepareGateway puts a gateway and an agent, which run in this process, before the API server.
 func prepareGateway(ctx context.Context, f *fixture, in *input) error {
-	if err := f.createConfigMaps(ctx, gatewayNamespace, gatewayObjects, material()); err != nil {
+	if err := f.createConfigMaps(ctx, gatewayNamespace, gatewayObjects, material); err != nil {
 		return err
 	}
 	agent := f.plane.Config()

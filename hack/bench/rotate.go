@@ -53,7 +53,7 @@ func prepareRotation(ctx context.Context, f *fixture, in *input) error {
 	var errs [3]error
 	in.DataPlanes, errs[0] = addUsers(f, "system:masters")
 	in.Rotated, errs[1] = addUsers(f, "system:masters")
-	errs[2] = f.createConfigMaps(ctx, rotateNamespace, rotateObjects, strings.Repeat("0123456789abcdef", 64))
+	errs[2] = f.createConfigMaps(ctx, rotateNamespace, rotateObjects, func() string { return strings.Repeat("0123456789abcdef", 64) })
 	return errors.Join(errs[:]...)
 }
 

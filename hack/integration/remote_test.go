@@ -72,7 +72,7 @@ func TestClientsOfDeletedDataPlanesEnd(t *testing.T) {
 	s.dataPlaneOf(t, addUser(t, shared, "agent"))
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(s.openchoreo, 0, openchoreoinformers.WithNamespace(s.namespace))
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
-	clusters := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+	clusters := remote.NewCache(remote.FromListers(dataPlanes.Lister(), nil),
 		func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil }, remote.Options{})
 	defer clusters.Close()
 	_, err := dataPlanes.Informer().AddEventHandler(clusters.Handler())

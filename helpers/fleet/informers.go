@@ -64,20 +64,6 @@ func (i *informer) unavailable() bool {
 	return !i.HasSynced() && (apierrors.IsNotFound(i.err) || apierrors.IsForbidden(i.err))
 }
 
-func (i *informer) status() InformerStatus {
-	s := InformerStatus{Synced: i.HasSynced()}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	s.Kind, s.ErrorTime = i.kind, i.failed
-	switch {
-	case i.err != nil:
-		s.Error = i.err.Error()
-	case i.startedBefore && !s.Synced:
-		s.Error = "unknown, because the informer was started before New; client-go has logged it"
-	}
-	return s
-}
-
 // awaitSync waits until every informer has listed or is unavailable, and at least one has listed.
 // The objects of an unavailable informer come later, as events.
 func (f *Fleet) awaitSync(ctx context.Context) {

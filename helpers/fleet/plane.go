@@ -164,18 +164,3 @@ func (p *plane) isRemoved() bool {
 
 // fail keeps an error for Status. It needs the Fleet's lock.
 func (p *plane) fail(text string) { p.lastError, p.failedAt = text, time.Now() }
-
-// status needs the Fleet's lock.
-func (p *plane) status() PlaneStatus {
-	s := PlaneStatus{
-		Namespace: p.key.Namespace, Name: p.key.Name, UID: p.uid, State: p.state(), Restarts: max(0, p.runs-1),
-		LastError: p.lastError, LastErrorTime: p.failedAt, Overdue: p.fleet.overdue[p.key],
-	}
-	if s.State == StateRetrying {
-		s.NextRetry = p.retryAt
-	}
-	if p.run != nil {
-		s.RunningSince = p.run.connectedAt
-	}
-	return s
-}

@@ -9,8 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"slices"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -64,10 +62,7 @@ func (r *replica) kill() {
 // bubble calls test with a program of so many shards and data planes.
 func bubble(t *testing.T, shards, planes int, test func(t *testing.T, p *program)) {
 	t.Helper()
-	// In Go 1.25 and 1.26, the race detector crashes when two threads of a bubble read channels
-	// of expired timers at once, because they share its race context.
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	synctest.Test(t, func(t *testing.T) {
+	testleases.Bubble(t, func(t *testing.T) {
 		p := &program{
 			t: t, leases: testleases.NewServer(), source: newSource(t), shards: shards,
 			runs: testleases.NewHistory[types.NamespacedName](),
@@ -79,7 +74,6 @@ func bubble(t *testing.T, shards, planes int, test func(t *testing.T, p *program
 		}
 		synctest.Wait()
 		test(t, p)
-		time.Sleep(time.Minute) // requests that are under way end
 	})
 }
 
@@ -114,24 +108,14 @@ func (p *program) startWith(name string, run func(context.Context, *remote.Clust
 func (p *program) requireShared(planes int, replicas ...*replica) {
 	p.t.Helper()
 	synctest.Wait()
-	var led []int
+	leads := map[string][]int{}
 	for _, r := range replicas {
 		s := r.sharding()
-		led = append(led, s.Leads...)
 		require.Empty(p.t, s.Waiting, "%s: %+v", r.name, s)
 		require.Len(p.t, s.Replicas, len(replicas), r.name)
-		require.GreaterOrEqual(p.t, len(s.Leads), p.shards/len(replicas), r.name)
-		require.LessOrEqual(p.t, len(s.Leads), (p.shards+len(replicas)-1)/len(replicas), r.name)
+		leads[r.name] = s.Leads
 	}
-	slices.Sort(led)
-	for shard := range p.shards {
-		require.Equal(p.t, shard, led[shard])
-	}
-	current := p.runs.Current(p.t)
-	require.Len(p.t, current, planes)
-	for _, name := range current {
-		require.True(p.t, slices.ContainsFunc(replicas, func(r *replica) bool { return r.name == name }), name)
-	}
+	testleases.RequireShared(p.t, p.shards, planes, leads, p.runs)
 }
 
 // stop ends replicas in order.
@@ -149,10 +133,6 @@ func (p *program) stop(replicas ...*replica) {
 func (p *program) end(replicas ...*replica) {
 	p.t.Helper()
 	p.stop(replicas...)
-	holders := p.leases.Holders()
-	require.Len(p.t, holders, p.shards, "member Leases are left")
-	for lease, holder := range holders {
-		require.Empty(p.t, holder, lease)
-	}
+	p.leases.RequireReleased(p.t, p.shards)
 	require.Empty(p.t, p.runs.Current(p.t))
 }

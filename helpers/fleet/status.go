@@ -133,6 +133,35 @@ func (f *Fleet) Status() Status {
 	return status
 }
 
+// status needs the Fleet's lock.
+func (p *plane) status() PlaneStatus {
+	s := PlaneStatus{
+		Namespace: p.key.Namespace, Name: p.key.Name, UID: p.uid, State: p.state(), Restarts: max(0, p.runs-1),
+		LastError: p.lastError, LastErrorTime: p.failedAt, Overdue: p.fleet.overdue[p.key],
+	}
+	if s.State == StateRetrying {
+		s.NextRetry = p.retryAt
+	}
+	if p.run != nil {
+		s.RunningSince = p.run.connectedAt
+	}
+	return s
+}
+
+func (i *informer) status() InformerStatus {
+	s := InformerStatus{Synced: i.HasSynced()}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s.Kind, s.ErrorTime = i.kind, i.failed
+	switch {
+	case i.err != nil:
+		s.Error = i.err.Error()
+	case i.startedBefore && !s.Synced:
+		s.Error = "unknown, because the informer was started before New; client-go has logged it"
+	}
+	return s
+}
+
 func (f *Fleet) shardingStatus() *ShardingStatus {
 	if f.options.Sharding == nil {
 		return nil

@@ -15,8 +15,8 @@ import (
 // change says what differs between two connections.
 type change struct{ credentials, server bool }
 
-// witness says whether a change of a DataPlane is one of its connection, while there is no run
-// whose Cluster says so. It is a Cluster that sends nothing, because only ConfigFor knows which
+// witness says whether a change of a DataPlane changes its connection, or its API server, while
+// no run has a Cluster, or before the Cluster of a run is updated. It is a Cluster that sends nothing, because only ConfigFor knows which
 // fields count, and only a Cluster which of its results are the same.
 type witness struct {
 	options remote.Options

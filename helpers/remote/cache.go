@@ -46,7 +46,7 @@ type entry[T any] struct {
 
 // NewCache returns an empty cache.
 //
-// get reads a DataPlane from memory, see [FromLister], and returns a NotFound error for one that
+// get reads a DataPlane from memory, see [FromListers], and returns a NotFound error for one that
 // is gone. build makes a client of both Config and HTTPClient of a [Cluster]. It may start
 // informers that end with [Cluster.Done], but must not call the Cache or wait for any answer, since
 // Get waits for build. Neither function may be nil. The caller must call Close when done.
@@ -54,15 +54,10 @@ func NewCache[T any](get func(types.NamespacedName) (*v1alpha1.DataPlane, error)
 	return &Cache[T]{get: get, build: build, options: options, entries: map[types.NamespacedName]*entry[T]{}}
 }
 
-// FromLister returns what [NewCache] takes to read DataPlanes from the cache of an informer.
-// Until the informer has synced, every DataPlane is NotFound.
-func FromLister(lister listers.DataPlaneLister) func(types.NamespacedName) (*v1alpha1.DataPlane, error) {
-	return FromListers(lister, nil)
-}
-
 // FromListers returns what [NewCache] takes to read both DataPlanes and ClusterDataPlanes from
-// the caches of informers. A key without namespace is that of a ClusterDataPlane. A kind whose
-// lister is nil has no objects. Give the Cache's Handler to the informers of both.
+// the caches of informers. A key without namespace names a ClusterDataPlane. Either lister may be
+// nil; no objects of its kind are found then. Until an informer has synced, its objects are
+// NotFound. Give the Cache's Handler to the informers of both.
 func FromListers(dataPlanes listers.DataPlaneLister, clusterDataPlanes listers.ClusterDataPlaneLister) func(types.NamespacedName) (*v1alpha1.DataPlane, error) {
 	var converted sync.Map // of names to the last conversions, so that a hit converts nothing
 	return func(key types.NamespacedName) (*v1alpha1.DataPlane, error) {

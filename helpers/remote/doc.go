@@ -8,7 +8,7 @@
 //
 //	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 //	clients := remote.NewCache(
-//		remote.FromLister(dataPlanes.Lister()),
+//		remote.FromListers(dataPlanes.Lister(), nil),
 //		func(c *remote.Cluster) (kubernetes.Interface, error) {
 //			return kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 //		}, remote.Options{})

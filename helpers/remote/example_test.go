@@ -144,7 +144,7 @@ func ExampleNewCache() {
 	defer cancel()
 
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
-	clients := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+	clients := remote.NewCache(remote.FromListers(dataPlanes.Lister(), nil),
 		func(cluster *remote.Cluster) (kubernetes.Interface, error) {
 			return kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 		}, remote.Options{})
@@ -216,7 +216,7 @@ func ExampleCache_Handler() {
 	defer cancel()
 
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
-	clusters := remote.NewCache(remote.FromLister(dataPlanes.Lister()),
+	clusters := remote.NewCache(remote.FromListers(dataPlanes.Lister(), nil),
 		func(cluster *remote.Cluster) (*remote.Cluster, error) { return cluster, nil }, remote.Options{})
 	defer clusters.Close()
 	if _, err := dataPlanes.Informer().AddEventHandler(clusters.Handler()); err != nil {

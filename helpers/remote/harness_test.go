@@ -271,7 +271,7 @@ type fixture struct {
 func newFixture(t testing.TB, options remote.Options) *fixture {
 	t.Helper()
 	f := &fixture{t: t, indexer: cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})}
-	read := remote.FromLister(listers.NewDataPlaneLister(f.indexer))
+	read := remote.FromListers(listers.NewDataPlaneLister(f.indexer), nil)
 	f.Cache = remote.NewCache(func(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 		f.mu.Lock()
 		err := f.failing

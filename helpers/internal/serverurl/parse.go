@@ -1,6 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+// Package serverurl checks and compares the URLs of API servers, gateways and observers.
 package serverurl
 
 import (

@@ -10,8 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -153,12 +151,8 @@ func (t *term) End() {
 // bubble calls test with a program of so many shards.
 func bubble(t *testing.T, shards int, test func(t *testing.T, p *program)) {
 	t.Helper()
-	// In Go 1.25 and 1.26, the race detector crashes when two threads of a bubble read channels
-	// of expired timers at once, because they share its race context.
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	synctest.Test(t, func(t *testing.T) {
+	testleases.Bubble(t, func(t *testing.T) {
 		test(t, &program{t: t, leases: testleases.NewServer(), name: "test", shards: shards, runs: testleases.NewHistory[int]()})
-		time.Sleep(time.Minute) // requests that are under way end
 	})
 }
 
@@ -211,25 +205,15 @@ func (r *replica) kill() {
 func (p *program) requireShared(replicas ...*replica) {
 	p.t.Helper()
 	synctest.Wait()
-	var led []int
+	leads := map[string][]int{}
 	for _, r := range replicas {
 		s := r.Status()
-		led = append(led, s.Leads...)
 		require.NoError(p.t, s.LastError, s.Identity)
 		require.Empty(p.t, s.Waiting, "%+v", s)
 		require.Len(p.t, s.Replicas, len(replicas), s.Identity)
-		require.GreaterOrEqual(p.t, len(s.Leads), p.shards/len(replicas), s.Identity)
-		require.LessOrEqual(p.t, len(s.Leads), (p.shards+len(replicas)-1)/len(replicas), s.Identity)
+		leads[r.options.Identity] = s.Leads
 	}
-	slices.Sort(led)
-	for shard := range p.shards {
-		require.Equal(p.t, shard, led[shard])
-	}
-	current := p.runs.Current(p.t)
-	require.Len(p.t, current, keys)
-	for _, name := range current {
-		require.True(p.t, slices.ContainsFunc(replicas, func(r *replica) bool { return r.options.Identity == name }), name)
-	}
+	testleases.RequireShared(p.t, p.shards, keys, leads, p.runs)
 }
 
 // stop ends replicas in order.
@@ -245,10 +229,6 @@ func (p *program) stop(replicas ...*replica) {
 func (p *program) end(replicas ...*replica) {
 	p.t.Helper()
 	p.stop(replicas...)
-	holders := p.leases.Holders()
-	require.Len(p.t, holders, p.shards, "member Leases are left")
-	for lease, holder := range holders {
-		require.Empty(p.t, holder, lease)
-	}
+	p.leases.RequireReleased(p.t, p.shards)
 	require.Empty(p.t, p.runs.Current(p.t))
 }
