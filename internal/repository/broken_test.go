@@ -1,0 +1,164 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package repository_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
+)
+
+// What is broken, for the errors of docs/troubleshooting.md.
+
+func newServer(t *testing.T) *dataplanetest.Server {
+	server := dataplanetest.NewServer(nil)
+	t.Cleanup(server.Close)
+	return server
+}
+
+// expired is a data plane whose client certificate was valid until an hour ago.
+func expired(server *dataplanetest.Server) *v1alpha1.DataPlane {
+	dp := dataplanetest.DataPlane("default", "prod", server.As("user"))
+	key := pki.ECDSAKey()
+	credentials := &dp.Spec.KubernetesCluster.Credentials
+	credentials.ClientCert = pki.Encode(pki.Certificates(pki.New().Issue("user", key, pki.Expired)))
+	credentials.ClientKey = pki.Encode(pki.PKCS8(key))
+	return dp
+}
+
+func probe(t *testing.T, dp *v1alpha1.DataPlane, options remote.Options) error {
+	cluster, err := remote.NewCluster(dp, options)
+	require.NoError(t, err)
+	t.Cleanup(cluster.Abort)
+	return cluster.Probe(t.Context())
+}
+
+// get returns the error of a request for a path.
+func get(t *testing.T, dp *v1alpha1.DataPlane, options remote.Options, path string) error {
+	cluster, err := remote.NewCluster(dp, options)
+	require.NoError(t, err)
+	t.Cleanup(cluster.Abort)
+	client, err := coordinationv1client.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+	require.NoError(t, err)
+	return client.RESTClient().Get().RequestURI(path).Do(t.Context()).Error()
+}
+
+// rotated returns the error of a request that was under way during a rotation.
+func rotated(t *testing.T) error {
+	server, arrived := newServer(t), make(chan struct{})
+	server.SetHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done()
+	}))
+	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("user")), remote.Options{Grace: time.Millisecond})
+	require.NoError(t, err)
+	t.Cleanup(cluster.Abort)
+	probed := make(chan error)
+	go func() { probed <- cluster.Probe(t.Context()) }()
+	<-arrived
+	require.NoError(t, cluster.Update(dataplanetest.DataPlane("default", "prod", server.As("user"))))
+	return <-probed
+}
+
+// throughGateway returns the error of a Probe through a gateway after edits of it and of the
+// configuration for it.
+func throughGateway(t *testing.T, agent http.Handler, edit func(*dataplanetest.Gateway, *rest.Config), edits ...func(*httptest.Server)) error {
+	cluster := behindGateway(t, agent, edit, edits...)
+	return cluster.Probe(t.Context())
+}
+
+func behindGateway(t *testing.T, agent http.Handler, edit func(*dataplanetest.Gateway, *rest.Config), edits ...func(*httptest.Server)) *remote.Cluster {
+	gateway := dataplanetest.NewGateway(edits...)
+	t.Cleanup(gateway.Close)
+	if agent == nil {
+		agent = dataplanetest.Status(http.StatusOK)
+	}
+	gateway.Connect("prod", agent)
+	config := gateway.Config()
+	edit(gateway, config)
+	cluster, err := remote.NewCluster(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(config)})
+	require.NoError(t, err)
+	t.Cleanup(cluster.Abort)
+	return cluster
+}
+
+// through returns the error of a request for a path through a gateway.
+func through(t *testing.T, path string) error {
+	cluster := behindGateway(t, nil, func(*dataplanetest.Gateway, *rest.Config) {})
+	client, err := coordinationv1client.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+	require.NoError(t, err)
+	base, err := url.Parse(cluster.Config().Host)
+	require.NoError(t, err)
+	return client.RESTClient().Get().RequestURI(base.Path + path).Do(t.Context()).Error()
+}
+
+// waited returns the error of a wait for a data plane of the fake clientset.
+func waited(t *testing.T, until await.Until, edits ...func(*v1alpha1.DataPlane)) error {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	dataPlanes := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", edits...)).OpenChoreoV1alpha1().DataPlanes("default")
+	_, err := await.For(ctx, dataPlanes, "prod", until)
+	return err
+}
+
+// newFleet returns a Fleet of one data plane.
+func newFleet(t *testing.T, options fleet.Options, run func(context.Context, *remote.Cluster) error) *fleet.Fleet {
+	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", newServer(t).As("user")))
+	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+	f := fleet.New(run, options, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
+	ctx, cancel := context.WithCancel(t.Context())
+	factory.StartWithContext(ctx)
+	t.Cleanup(func() {
+		cancel()
+		factory.Shutdown()
+	})
+	return f
+}
+
+// otherShards are the Leases of a program one of whose replicas has 8 shards.
+type otherShards struct {
+	coordinationv1client.LeaseInterface
+}
+
+func (o otherShards) Leases(string) coordinationv1client.LeaseInterface { return o }
+
+func (otherShards) List(context.Context, metav1.ListOptions) (*coordinationv1.LeaseList, error) {
+	holder, seconds, now := "b_bcdfghjklm", int32(15), metav1.NowMicro()
+	lease := coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder, LeaseDurationSeconds: &seconds, RenewTime: &now}}
+	lease.Name = "program-8-member-bcdfghjklm"
+	return &coordinationv1.LeaseList{Items: []coordinationv1.Lease{lease}}, nil
+}
+
+func (otherShards) Get(_ context.Context, name string, _ metav1.GetOptions) (*coordinationv1.Lease, error) {
+	return nil, apierrors.NewNotFound(coordinationv1.Resource("leases"), name)
+}
+
+func (otherShards) Create(_ context.Context, lease *coordinationv1.Lease, _ metav1.CreateOptions) (*coordinationv1.Lease, error) {
+	return lease, nil
+}
+
+func (otherShards) Update(_ context.Context, lease *coordinationv1.Lease, _ metav1.UpdateOptions) (*coordinationv1.Lease, error) {
+	return lease, nil
+}
+
+func (otherShards) Delete(context.Context, string, metav1.DeleteOptions) error { return nil }
