@@ -83,6 +83,27 @@ func ExampleGatewayConfigFor() {
 	// Output: https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444/api/proxy/dataplane/default/_cluster/default/k8s
 }
 
+// A laptop reaches the gateway by kubectl port-forward. The gateway's certificate doesn't name the
+// laptop.
+func ExampleGatewayConfigFor_portForward() {
+	gateway := &rest.Config{
+		Host: "https://127.0.0.1:8444",
+		TLSClientConfig: rest.TLSClientConfig{
+			ServerName: "cluster-gateway.openchoreo-control-plane.svc",
+			CAFile:     "ca.crt",
+			CertFile:   "tls.crt",
+			KeyFile:    "tls.key",
+		},
+	}
+	config, err := helpers.GatewayConfigFor(dataplanetest.ClusterDataPlane("default").AsDataPlane(), gateway)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(config.Host, config.ServerName)
+	// Output: https://127.0.0.1:8444/api/proxy/dataplane/default/_cluster/default/k8s cluster-gateway.openchoreo-control-plane.svc
+}
+
 // A cluster becomes a DataPlane.
 func ExampleCredentialsFor() {
 	// Usually the config comes from clientcmd or envtest.

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -238,9 +239,10 @@ func (s *space) requireReleased(t *testing.T, killed string) {
 	}
 }
 
+// The rights are those of docs/connecting.md.
 func TestShardingNamesTheRightThatIsMissing(t *testing.T) {
 	t.Parallel()
-	rights := []string{"get", "list", "create", "update", "delete"}
+	rights := documented[rbacv1.Role](t, "Role", "dataplanes-shards").Rules[0].Verbs
 	// start lets a replica run with the rights of a user for as long as it may take to notice.
 	start := func(t *testing.T, s *space, user string, rights ...string) (*fleet.Fleet, func() error) {
 		t.Helper()

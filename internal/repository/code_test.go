@@ -13,27 +13,26 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The compiler checks examples, so it checks the README and the pages in docs as well: the
-// README's main.go is the root's example, and all other Go code is part of another example, or
-// of a test on a real API server, for what needs more modules.
+// The compiler checks examples, so it checks all documents as well: the README's main.go is the
+// root's example, and all other Go code is part of another example, or of a test in
+// hack/integration, which applies the YAML of the documents, too.
 func TestREADMEAndDocsShowTheExamples(t *testing.T) {
 	inRoot(t)
 	_, program, found := strings.Cut(readFile(t, "example_test.go"), "\n\n") // after the header
 	require.True(t, found)
 	program = strings.NewReplacer("package dataplanesdk_test", "package main", "func Example()", "func main()").Replace(program)
 
-	examples := unindent(readFile(t, "hack/integration/streams_test.go"))
+	examples := ""
 	walk(t, func(path string) {
-		if isExample, _ := filepath.Match("example*_test.go", filepath.Base(path)); isExample {
+		isExample, _ := filepath.Match("example*_test.go", filepath.Base(path))
+		isIntegration, _ := filepath.Match("hack/integration/*_test.go", filepath.ToSlash(path))
+		if isExample || isIntegration {
 			examples += unindent(readFile(t, path))
 		}
 	})
 
-	pages, err := filepath.Glob("docs/*.md")
-	require.NoError(t, err)
-	require.NotEmpty(t, pages)
 	programs := 0
-	for _, page := range append(pages, "README.md") {
+	for _, page := range markdown(t) {
 		for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readFile(t, page), -1) {
 			if strings.HasPrefix(block[1], "package main\n") {
 				programs++
