@@ -7,7 +7,9 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -25,8 +27,8 @@ import (
 
 func Example() {
 	ctx := context.Background()
-	// The cluster that kubectl uses.
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+	starting, cancel := context.WithTimeout(ctx, 30*time.Second)
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig( // the cluster that kubectl uses
 		clientcmd.NewDefaultClientConfigLoadingRules(), nil).ClientConfig()
 	if err != nil {
 		log.Fatal(err)
@@ -39,16 +41,18 @@ func Example() {
 	var dataPlanes listers.DataPlaneLister
 	var clusterDataPlanes listers.ClusterDataPlaneLister
 	var informers []cache.SharedIndexInformer
-	_, err = client.OpenChoreoV1alpha1().DataPlanes("").List(ctx, metav1.ListOptions{Limit: 1})
+	_, err = client.OpenChoreoV1alpha1().DataPlanes("").List(starting, metav1.ListOptions{Limit: 1})
 	if err == nil {
 		dataPlanes, informers = openchoreo.DataPlanes().Lister(), append(informers, openchoreo.DataPlanes().Informer())
 	}
-	_, clusterErr := client.OpenChoreoV1alpha1().ClusterDataPlanes().List(ctx, metav1.ListOptions{Limit: 1})
+	_, clusterErr := client.OpenChoreoV1alpha1().ClusterDataPlanes().List(starting, metav1.ListOptions{Limit: 1})
 	if clusterErr == nil {
 		clusterDataPlanes, informers = openchoreo.ClusterDataPlanes().Lister(), append(informers, openchoreo.ClusterDataPlanes().Informer())
 	}
-	if len(informers) == 0 {
-		log.Fatal(err, "; ", clusterErr)
+	for _, err := range []error{err, clusterErr} {
+		if err != nil && (len(informers) == 0 || !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err)) {
+			log.Fatal(err)
+		}
 	}
 
 	// A client for each data plane, which follows rotations of its credentials.
@@ -56,14 +60,17 @@ func Example() {
 	clients := remote.NewCache(remote.FromListers(dataPlanes, clusterDataPlanes),
 		func(cluster *remote.Cluster) (kubernetes.Interface, error) {
 			return kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-		}, remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
+		}, remote.Options{ConfigFor: helpers.ConfigFor(gateway), StallTimeout: 10 * time.Second})
 	for _, informer := range informers {
 		if _, err := informer.AddEventHandler(clients.Handler()); err != nil {
 			log.Fatal(err)
 		}
 	}
 	factory.StartWithContext(ctx)
-	factory.WaitForCacheSyncWithContext(ctx)
+	if err := factory.WaitForCacheSyncWithContext(starting).AsError(); err != nil {
+		log.Fatal(err)
+	}
+	cancel()
 
 	for _, informer := range informers {
 		for _, obj := range informer.GetStore().List() {
