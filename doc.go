@@ -23,8 +23,8 @@
 //
 // Know first:
 //
-//   - No release of OpenChoreo up to v1.2.3 writes the condition Ready: pass helpers.Stock() to
-//     helpers.IsReady, unless a controller of yours writes it.
+//   - OpenChoreo itself never writes the condition Ready: pass helpers.Stock() to helpers.IsReady,
+//     unless a controller of yours writes it.
 //   - Objects of a lister belong to the cache: copy one with DeepCopy before you change it.
 //   - The Go types have the fields of v0.3 and v1. Update erases all others; Apply and patches,
 //     such as helpers.PatchConditions, keep them.

@@ -17,8 +17,7 @@
 // How to connect depends on the release of OpenChoreo. In v0.3, DataPlanes hold credentials, see
 // [RESTConfigFor]. In v1 they hold none, and requests go through the cluster gateway, see
 // [GatewayConfigFor]. [ConfigFor] does what fits. Long-running programs use it with package
-// remote. No release up to v1.2 writes the conditions Ready, Connected and GatewayProvisioned;
-// see [Stock].
+// remote. OpenChoreo itself never writes the condition Ready, see [Stock].
 //
 // [RESTConfigFor] returns an ordinary rest.Config that belongs to the caller. It refuses
 // credentials with which client-go would silently fall back to something weaker: plain HTTP,

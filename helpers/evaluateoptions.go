@@ -32,12 +32,14 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 // It serves every release and both kinds, so one program can read a mixed fleet:
 //   - a Ready condition that another controller reports counts as always;
 //   - else Ready is what Connected says, if that is reported or there is a
-//     status.agentConnection (v0.12 and later, v1). Combine it with [HeartbeatWithin];
+//     status.agentConnection (v1). Combine it with [HeartbeatWithin];
 //   - else Ready is what Created says (v0.3), which means that OpenChoreo has accepted the
 //     DataPlane, not that its cluster answers; remote.Cluster.Probe asks that.
 //
-// The observed generation of Created is ignored, since later releases leave it at the
-// first; that of the status counts. Stock replaces a [ReadyFrom] before it.
+// The observed generation of Created is ignored; that of the status counts. Stock replaces a
+// [ReadyFrom] before it.
+//
+// What OpenChoreo writes: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 func Stock() EvaluateOption {
 	return func(o evaluateOptions) evaluateOptions {
 		o.stock, o.readyFrom = true, nil

@@ -22,8 +22,8 @@
 //	data plane default/prod: waited 30s for Ready=True: Ready=False (AgentUnreachable: dial tcp: refused) for 4m12s;
 //	Created=True (DataPlaneCreated) for 12d; not reported: Connected, GatewayProvisioned: context deadline exceeded
 //
-// OpenChoreo itself sets Created, but not Ready, Connected or GatewayProvisioned. Where no
-// other controller sets Ready, add await.JudgeBy(helpers.Stock()).
+// OpenChoreo itself never sets Ready. Where no other controller does, add
+// await.JudgeBy(helpers.Stock()).
 //
 // What OpenChoreo writes, and what to do about each code: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 package await

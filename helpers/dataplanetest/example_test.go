@@ -134,6 +134,36 @@ func ExampleNewServer() {
 	// {alice GET /version}
 }
 
+// A program reaches a data plane of OpenChoreo v1, and then the agent there goes away.
+func ExampleNewGateway() {
+	ctx := context.Background()
+	server := dataplanetest.NewServer(nil)
+	defer server.Close()
+	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "any", server.As("agent"))) // or env.Start()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	gateway := dataplanetest.NewGateway()
+	defer gateway.Close()
+	gateway.Connect("default", dataplanetest.Agent(config)) // the plane ID, and its API server
+	options := remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())}
+
+	cluster, err := remote.NewCluster(dataplanetest.ClusterDataPlane("default").AsDataPlane(), options)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer cluster.Close()
+	fmt.Println(remote.Classify(cluster.Probe(ctx)))
+	gateway.Disconnect("default")
+	fmt.Println(remote.Classify(cluster.Probe(ctx)))
+	// Output:
+	// Reachable
+	// NoAgent
+}
+
 func ExampleHang() {
 	server := dataplanetest.NewServer(dataplanetest.Hang())
 	defer server.Close()

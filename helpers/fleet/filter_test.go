@@ -12,6 +12,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
@@ -63,4 +64,14 @@ func connected(status metav1.ConditionStatus, observed int64) metav1.Condition {
 	return metav1.Condition{
 		Type: v1alpha1.DataPlaneConditionConnected, Status: status, ObservedGeneration: observed, Reason: "Tested",
 	}
+}
+
+// OpenChoreo v1 reports the connection of an agent, and no condition.
+func TestOnlyConnectedReadsTheAgentsConnection(t *testing.T) {
+	onlyConnected := fleet.OnlyConnected()
+	dp := dataplanetest.DataPlane("default", "a", dataplanetest.V1)
+	assert.True(t, onlyConnected(dp, false))
+	dp.Status.AgentConnection.Connected = false
+	assert.False(t, onlyConnected(dp, true))
+	assert.False(t, onlyConnected(dataplanetest.DataPlane("default", "a"), false), "v0.3 reports neither")
 }

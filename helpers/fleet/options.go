@@ -131,8 +131,8 @@ func (p *problems) unless(ok bool, format string, args ...any) {
 // while the condition is Unknown, because every change of a spec makes it Unknown for a moment.
 // opts are those of [helpers.EvaluateCondition].
 //
-// OpenChoreo itself doesn't write this condition: no run starts unless a controller of yours
-// writes it.
+// In OpenChoreo v1, the condition is read from status.agentConnection. In v0.3, no run starts unless
+// a controller of yours writes it.
 func OnlyConnected(opts ...helpers.EvaluateOption) func(dp *v1alpha1.DataPlane, selected bool) bool {
 	return func(dp *v1alpha1.DataPlane, selected bool) bool {
 		status := helpers.EvaluateCondition(dp, v1alpha1.DataPlaneConditionConnected, opts...).Status

@@ -6,10 +6,9 @@ package v1alpha1
 // Condition types of a DataPlane. True is the healthy state of each. Reasons and
 // messages are for people; don't decide by them.
 //
-// No release of OpenChoreo, up to v1.2.3, writes Ready, Connected or
-// GatewayProvisioned. Another controller must write them, for example with
-// helpers.PatchConditions. Without one, judge by what OpenChoreo reports, with
-// helpers.Stock.
+// OpenChoreo itself writes Created only. Without a controller that writes Ready, for
+// example with helpers.PatchConditions, pass helpers.Stock to the functions of helpers; see
+// https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 const (
 	// DataPlaneConditionReady is True when the data plane may accept workloads.
 	// Its controller decides that; readers don't derive it from the other two
