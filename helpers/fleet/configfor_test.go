@@ -37,7 +37,7 @@ func TestAPanicOfConfigForIsAnError(t *testing.T) {
 			return untilEnd(ctx, c)
 		}, fleet.Options{
 			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
-				if calls.Add(1) != 2 { // of the first attempt, of the Update at a resync, and of the request after that
+				if calls.Add(1) != 2 { // calls 1, 3 and 4: the first run, the Update at a resync, and the request after that
 					panic("no configuration")
 				}
 				return &rest.Config{Host: "https://127.0.0.1:1"}, nil
@@ -60,8 +60,8 @@ func TestAPanicOfConfigForIsAnError(t *testing.T) {
 	})
 }
 
-// A Secret or a file that ConfigFor reads may be missing for a moment, and no DataPlane changes when
-// it is there again.
+// A Secret or a file that ConfigFor reads may be missing for a moment. No DataPlane changes when it
+// is back.
 func TestCredentialsThatARequestMendsAreARotation(t *testing.T) {
 	bubble(t, 1, 1, func(t *testing.T, p *program) {
 		noSecret, dialed := errors.New("no such Secret"), errors.New("dialed")
@@ -108,12 +108,12 @@ func TestCredentialsThatARequestMendsAreARotation(t *testing.T) {
 	})
 }
 
-// A run whose ConfigFor hangs is given up, as one that does not return.
+// A run whose ConfigFor hangs is abandoned, as one that doesn't return.
 func TestARunWhoseConfigForHangsIsAbandoned(t *testing.T) {
 	bubble(t, 1, 1, func(t *testing.T, p *program) {
 		goOn := make(chan struct{})
 		f := fleet.New(func(context.Context, *remote.Cluster) error {
-			assert.Fail(t, "it was given up")
+			assert.Fail(t, "it was abandoned")
 			return nil
 		}, fleet.Options{
 			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
@@ -134,8 +134,7 @@ func TestARunWhoseConfigForHangsIsAbandoned(t *testing.T) {
 	})
 }
 
-// What ConfigFor takes from elsewhere is read again at each resync of the informer, also at one
-// that comes while ConfigFor is called.
+// ConfigFor is called again at each resync of the informer, even at one that comes during a call.
 func TestAResyncRotates(t *testing.T) {
 	for _, takes := range []time.Duration{0, 49 * time.Hour} {
 		t.Run(takes.String(), func(t *testing.T) {

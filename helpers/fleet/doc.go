@@ -12,22 +12,23 @@
 //	}, fleet.Options{}, dataPlanes, clusterDataPlanes)
 //	err := f.Run(ctx)
 //
-// While the API server that has the DataPlanes is down, runs go on. Options.Sharding divides
-// the data planes among the replicas of a program; see [Sharding] for what happens when one
-// of them, or the API server, fails. [Fleet.Status] says what the Fleet does for each data
-// plane, and [Hooks] feed metrics and logs. The package logs nothing itself; client-go logs
-// elections.
+// Runs continue while the API server of the DataPlanes is down. Options.Sharding divides the
+// data planes among the replicas of a program; [Sharding] describes what happens when a replica
+// or the API server fails. [Fleet.Status] shows what the Fleet does for each data plane, and
+// [Hooks] feed metrics and logs. The package logs nothing itself; client-go logs elections and
+// the errors of informers.
 //
 // The words of this package:
 //
 //   - A data plane is an object of an informer, a DataPlane or a ClusterDataPlane.
-//   - A run is one call of the function for a data plane, from when it is due. It is starting
-//     until its [remote.Cluster] is made, and then running.
-//   - A run that returns an error is retried, after a pause; one that returns nil is done.
-//   - A run is canceled when its context ends, and abandoned when it doesn't return then: its
-//     Cluster is closed, and nobody waits for it. Until it has returned, it is overdue.
-//   - A shard is a part of the data planes. A replica, which is one process of a program, leads a
-//     shard while it holds its Lease.
+//   - A run is one call of the function for a data plane. When it is due, it is starting; once
+//     its [remote.Cluster] is made, it is running.
+//   - After a run that returns an error, the data plane is retried after a pause. After one that
+//     returns nil, it is done.
+//   - A run is canceled when its context ends. If it doesn't return in time, it is abandoned: the
+//     Fleet closes its Cluster and no longer waits. Until it returns, it is overdue.
+//   - A shard is a part of the data planes. A replica, one process of the program, leads a shard
+//     while it holds the shard's Lease.
 //
-// What 100,000 data planes take: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/scale.md
+// Figures for 100,000 data planes: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/scale.md
 package fleet

@@ -10,14 +10,14 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
 )
 
-// These end the context of a run, beside [helpers.ErrDeleted], [helpers.ErrReplaced] and
-// [remote.ErrServerChanged].
+// Causes with which the context of a run ends, beside [helpers.ErrDeleted],
+// [helpers.ErrReplaced] and [remote.ErrServerChanged].
 var (
 	// ErrDataPlaneChanged reports a change for which Options.RestartOn returned true.
 	ErrDataPlaneChanged = errors.New("data plane has changed")
 	// ErrNotSelected reports that Options.Filter no longer selects the DataPlane.
 	ErrNotSelected = errors.New("data plane is no longer selected")
-	// ErrShardLost reports that another replica runs the shard of the DataPlane, or may.
+	// ErrShardLost reports that another replica leads the shard of the DataPlane, or may.
 	ErrShardLost = shards.ErrLost
 	// ErrStopped reports that the Fleet ends.
 	ErrStopped = errors.New("fleet is stopped")
@@ -26,7 +26,7 @@ var (
 // ErrOverdue reports that a run did not return in time and was abandoned.
 var ErrOverdue = errors.New("run did not return in time")
 
-// PanicError is the error of a run that panicked, or of a ConfigFor.
+// PanicError is the error of a run, a ConfigFor or a WrapTransport that panicked.
 type PanicError struct {
 	// Value is the value of the panic.
 	Value any

@@ -38,11 +38,11 @@ func ExampleNew() {
 		}
 		version, err := client.Discovery().ServerVersion()
 		if err != nil {
-			return err // there is another run soon
+			return err // the next run follows soon
 		}
 		fmt.Println(cluster.Key(), version)
 		stop()       // for this example
-		<-ctx.Done() // other runs watch something until ctx ends
+		<-ctx.Done() // a real run watches something until ctx ends
 		return nil
 	}, fleet.Options{}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
 	factory.StartWithContext(ctx)
@@ -74,7 +74,7 @@ func ExampleOnlyConnected() {
 	// <nil>
 }
 
-// Runs start one at a time, each after the caches of the one before are full.
+// Runs start one at a time, each after the caches of the previous one are full.
 func ExampleMarkStarted() {
 	factory := openchoreoinformers.NewSharedInformerFactory(dataplanetest.NewClientset(
 		dataplanetest.DataPlane("default", "eu"),
@@ -86,7 +86,7 @@ func ExampleMarkStarted() {
 
 	started := 0
 	f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error {
-		if started++; started == 2 { // the first has called MarkStarted, so this needs no lock
+		if started++; started == 2 { // the other run has called MarkStarted, so this needs no lock
 			stop()
 		}
 		fleet.MarkStarted(ctx)
@@ -146,7 +146,7 @@ func ExampleFleet_Status() {
 		<-ctx.Done()
 		return nil
 	}, fleet.Options{}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
-	go func() { // usually a handler of HTTP requests
+	go func() { // usually in an HTTP handler
 		<-running
 		for _, plane := range f.Status().Planes {
 			fmt.Println(plane.Name, plane.State, plane.Restarts)
@@ -160,7 +160,7 @@ func ExampleFleet_Status() {
 	// <nil>
 }
 
-// A program of which several replicas run, in Pods.
+// Several replicas of a program, in Pods, share the data planes.
 func ExampleSharding() {
 	leases := fake.NewClientset().CoordinationV1() // of the cluster that stores the DataPlanes
 	factory := openchoreoinformers.NewSharedInformerFactory(
@@ -175,7 +175,7 @@ func ExampleSharding() {
 		return nil
 	}, fleet.Options{Sharding: &fleet.Sharding{
 		Leases: leases, Namespace: "my-controller", Name: "my-controller", Shards: 4,
-		Identity: "my-controller-6d5f9c-x2x7k", // of the environment, such as POD_NAME
+		Identity: "my-controller-6d5f9c-x2x7k", // from the environment, such as POD_NAME
 	}}, factory.OpenChoreo().V1alpha1().DataPlanes().Informer())
 	factory.StartWithContext(ctx)
 	fmt.Println(f.Run(ctx))

@@ -48,8 +48,8 @@ func TestFilterSelectsWhichDataPlanesHaveRuns(t *testing.T) {
 	require.ErrorIs(t, r.cause(t), fleet.ErrNotSelected)
 }
 
-// Another object of the name is not connected because the one before was.
-func TestOnlyConnectedAsksAnewForAnotherObject(t *testing.T) {
+// Another object of the same name isn't selected because the previous one was.
+func TestOnlyConnectedDecidesAnewForAnotherObject(t *testing.T) {
 	f := newFleetTest(t, false, fleet.Options{Filter: fleet.OnlyConnected()})
 	dp := f.add("a", func(dp *v1alpha1.DataPlane) {
 		dp.Status.Conditions = []metav1.Condition{connected(metav1.ConditionTrue, 1)}

@@ -23,61 +23,62 @@ import (
 
 // Fleet calls a function for each data plane of its informers. One such call is a run.
 //
-// Each run has its own [remote.Cluster]. When the credentials of the DataPlane change, the
-// run goes on, and the Cluster uses the new ones; if they can't be used, its requests fail
-// until the DataPlane is mended. The Cluster is closed when the run has returned. The
-// context of a run ends, with a cause that errors.Is finds,
+// Each run has its own [remote.Cluster], which is closed when the run has returned. When the
+// credentials of the DataPlane change, the run continues and its Cluster uses the new ones. If
+// they can't be used, requests fail until the DataPlane is corrected.
 //
-//   - with [helpers.ErrDeleted] when the DataPlane is gone; while it only waits for
-//     finalizers, the run goes on;
-//   - with [helpers.ErrReplaced] when another object has its name;
-//   - with [remote.ErrServerChanged] when it has another API server, or with
-//     [ErrDataPlaneChanged] when Options.RestartOn asks for it; a new run follows;
-//   - with [ErrNotSelected] when Options.Filter no longer selects it;
-//   - with [ErrShardLost] when another replica takes it over, see [Sharding];
-//   - with [ErrStopped], and the reason, when the Fleet ends.
+// The context of a run ends with a cause that errors.Is finds:
+//
+//   - [helpers.ErrDeleted] when the DataPlane is gone. While the DataPlane waits for finalizers,
+//     the run continues.
+//   - [helpers.ErrReplaced] when another object has the DataPlane's name.
+//   - [remote.ErrServerChanged] when the DataPlane has another API server. A new run follows.
+//   - [ErrDataPlaneChanged] when Options.RestartOn returns true. A new run follows.
+//   - [ErrNotSelected] when Options.Filter no longer selects the DataPlane.
+//   - [ErrShardLost] when another replica takes over the DataPlane's shard; see [Sharding].
+//   - [ErrStopped], and the reason, when the Fleet ends.
 //
 // A run must return when its context ends. If it doesn't within Options.StopGrace, the Fleet
 // abandons it: it closes the run's Cluster, so that the run can't reach the data plane, and
-// goes on without it. Two runs for one data plane never have an open Cluster at the same time.
+// stops waiting. Two runs for one data plane never have an open Cluster at the same time.
 //
-// When a run returns an error, or no Cluster can be made of the DataPlane, the Fleet waits,
-// see [Backoff], and tries again. A panic, also of ConfigFor, counts as an error, a
-// [*PanicError]. When a run returns nil, the data plane is done: there is no other run until
-// the DataPlane is replaced, has another API server, or Options.RestartOn asks for it.
+// When a run returns an error, or no Cluster can be made from the DataPlane, the Fleet tries
+// again after a pause; see [Backoff]. A panic, even in ConfigFor, becomes a [*PanicError]. When a
+// run returns nil, the data plane is done: the next run follows only when the DataPlane is
+// replaced, has another API server, or Options.RestartOn returns true.
 //
-// Runs don't wait for each other, unless Options.StartLimit makes them.
+// Runs don't wait for each other, unless Options.StartLimit is set.
 type Fleet struct {
 	run       func(context.Context, *remote.Cluster) error
 	options   Options
 	informers []*informer
-	starting  chan struct{} // holds one for each run that starts, when that is limited
+	starting  chan struct{} // has one token for each run that is starting; nil without StartLimit
 
-	observing sync.Mutex // held while an object is compared with the one before
+	observing sync.Mutex // held while an object is compared with its previous version
 
 	mu      sync.Mutex
 	running bool
 	fail    context.CancelCauseFunc // ends Run with an error
-	terms   map[int]*term           // that have started, by shard
+	terms   map[int]*term           // the terms that have started, by shard
 	planes  map[types.NamespacedName]*plane
-	overdue map[types.NamespacedName]int // runs that were abandoned and have not returned
+	overdue map[types.NamespacedName]int // how many abandoned runs have not returned
 	replica *shards.Replica              // nil without Sharding
-	syncing bool                         // Sharding waits for the informers
+	syncing bool                         // with Sharding: Run waits for the informers
 }
 
-// New returns a Fleet that calls run for the objects of informers, which are those of DataPlanes,
-// of ClusterDataPlanes (as [v1alpha1.ClusterDataPlane.AsDataPlane]), or of both. No object may be
-// in two of them. run is called from many goroutines at once and must not be nil. The caller
-// starts the informers and keeps them running while the Fleet runs. They must keep the
-// credentials of their objects, so don't drop secrets from them.
+// New returns a Fleet that calls run for each object of informers, from many goroutines at once.
+// run must not be nil. The informers are of DataPlanes, of ClusterDataPlanes (used as
+// [v1alpha1.ClusterDataPlane.AsDataPlane]), or of both, and have no object in common.
+// The caller starts them and keeps them running while the Fleet runs. They must keep the
+// credentials of their objects: don't use a transform that drops secrets.
 //
-// An informer that can't list, because its kind isn't installed or a right is missing, keeps
-// nothing from the objects of the others; [Status] says why.
+// If one informer can't list, because its kind isn't installed or a right is missing, the
+// objects of the others still have runs; [Status] shows the error.
 //
 // Call New before the informers start: it sets their watch error handlers, so that Status can
-// say why they can't list. Like client-go's own, it logs each error. An informer has one handler: if
-// you set another after New, or make a second Fleet of the informer, the first Fleet doesn't learn
-// its errors. With [Sharding], that Fleet then takes no shard while the informer can't list.
+// show their errors. The handler logs each error, as client-go's own does. An informer has only
+// one handler: after another is set, by you or by a second Fleet, the first Fleet no longer learns
+// of errors. With [Sharding], it then takes no shard while the informer can't list.
 func New(run func(context.Context, *remote.Cluster) error, opts Options, informers ...cache.SharedIndexInformer) *Fleet {
 	f := &Fleet{run: run, options: opts.withDefaults(), overdue: map[types.NamespacedName]int{}}
 	if opts.StartLimit > 0 {
@@ -89,13 +90,13 @@ func New(run func(context.Context, *remote.Cluster) error, opts Options, informe
 	return f
 }
 
-// Run runs the Fleet until ctx ends. Then it ends all runs and returns when each has
-// returned or was abandoned. It returns nil, or an [ErrOverdue] that names the data planes
-// whose runs have not returned by then.
+// Run runs the Fleet until ctx ends. It then cancels all runs, and returns when each has returned
+// or was abandoned: nil, or an [ErrOverdue] that names the data planes whose runs have not
+// returned.
 //
-// It returns an error at once if the options are wrong, and ends with one if an informer
-// stops before ctx ends or holds objects of another type, or if a right that [Sharding]
-// needs is missing. A Fleet may be run again after Run has returned, not before.
+// It returns an error at once if the options are invalid. It ends with an error if an informer
+// stops before ctx ends, if an informer holds objects of another type, or if a right that
+// [Sharding] needs is missing. Run may be called again after it has returned.
 func (f *Fleet) Run(ctx context.Context) error {
 	if err := f.options.validate(); err != nil {
 		return fmt.Errorf("fleet: %w", err)
@@ -108,7 +109,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Lock()
 	if f.running {
 		f.mu.Unlock()
-		return errors.New("fleet: runs already")
+		return errors.New("fleet: already running")
 	}
 	f.running, f.fail = true, fail
 	f.planes, f.terms = map[types.NamespacedName]*plane{}, map[int]*term{}
@@ -155,7 +156,7 @@ func (f *Fleet) endWith(err error) {
 	f.fail(err)
 }
 
-// leadAll returns a function that runs all data planes until ctx ends. It needs the lock.
+// leadAll returns a function that runs all data planes until ctx ends. The caller holds f.mu.
 func (f *Fleet) leadAll(ctx context.Context) func() {
 	all := f.newTerm(ctx, 0)
 	f.terms[0] = all
@@ -166,13 +167,13 @@ func (f *Fleet) leadAll(ctx context.Context) func() {
 	}
 }
 
-// leadShards returns a function that runs the data planes of the shards that fall to this
-// replica until ctx ends. It needs the lock.
+// leadShards returns a function that runs the data planes of this replica's shards until ctx ends.
+// The caller holds f.mu.
 func (f *Fleet) leadShards(ctx context.Context) func() {
 	replica := shards.New(f.options.Sharding.options(func(shard int) shards.Term { return f.newTerm(ctx, shard) }))
 	f.replica, f.syncing = replica, true
 	return func() {
-		f.awaitSync(ctx) // before it, this replica would leave data planes without a run
+		f.awaitSync(ctx) // until then, it would lead shards and not run their data planes
 		f.mu.Lock()
 		f.syncing = false
 		f.mu.Unlock()

@@ -34,7 +34,7 @@ func TestFleetRunsOncePerDataPlane(t *testing.T) {
 	}
 	require.Len(t, byName, 2)
 	for name, r := range byName {
-		assert.Regexp(t, `^context\.[A-Za-z.(), *]+$`, fmt.Sprint(r.ctx), "nothing of the Fleet, which changes meanwhile")
+		assert.Regexp(t, `^context\.[A-Za-z.(), *]+$`, fmt.Sprint(r.ctx), "printing the context reads no fields of the Fleet, which may change at the same time")
 		user, err := get(t.Context(), r.cluster, "/")
 		require.NoError(t, err)
 		assert.Equal(t, "user-of-"+name, user)
@@ -86,7 +86,7 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 				f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"path": "x"} })
 			}, remote.ErrServerChanged, "user-of-a",
 		},
-		"another object, which was not seen to come": {fleet.Options{}, func(f *fleetTest, dp *v1alpha1.DataPlane) {
+		"another object, whose creation was not seen": {fleet.Options{}, func(f *fleetTest, dp *v1alpha1.DataPlane) {
 			f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID = "uid-2" })
 		}, helpers.ErrReplaced, "user-of-a"},
 		"deleted and recreated": {fleet.Options{}, func(f *fleetTest, dp *v1alpha1.DataPlane) {
@@ -95,7 +95,7 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 			again.UID = "uid-2"
 			f.source.Add(again)
 		}, nil, "user-of-a"}, // the cause depends on what the informer sees
-		"as RestartOn says": {
+		"RestartOn returns true": {
 			fleet.Options{RestartOn: func(before, after *v1alpha1.DataPlane) bool {
 				return before.Spec.Gateway != after.Spec.Gateway
 			}},
@@ -113,11 +113,11 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 			if test.want != nil {
 				require.ErrorIs(t, cause, test.want)
 			}
-			f.requireNoRun() // before the first has returned
+			f.requireNoRun() // before the first run has returned
 			f.requireState("a", fleet.StateStopping)
 			if test.opts.Remote.ConfigFor == nil {
 				_, err := get(t.Context(), first.cluster, "/")
-				require.NoError(t, err, "what a run does at its end still has its connection")
+				require.NoError(t, err, "a run that ends still has its connection")
 			}
 			first.end <- context.Canceled
 			second := f.next()
@@ -151,7 +151,7 @@ func TestFleetLeavesNothing(t *testing.T) {
 		s.Add(server.DataPlane(fmt.Sprint("dp-", i), "user"))
 	}
 	all.Wait()
-	require.EqualError(t, f.Run(t.Context()), "fleet: runs already")
+	require.EqualError(t, f.Run(t.Context()), "fleet: already running")
 	stop()
 	server.RequireNoConnections()
 	testserver.RequireGoroutines(t, before)
@@ -163,7 +163,7 @@ func TestFleetLeavesNothing(t *testing.T) {
 	testserver.RequireGoroutines(t, before)
 }
 
-// An event may be under way while Run ends, and go on when the Fleet runs again.
+// An event may be under way while Run ends, and be handled when the Fleet runs again.
 func TestFleetIgnoresEventsOfAnEarlierRun(t *testing.T) {
 	server, s := testserver.New(t, testserver.WhoAmI), newSource(t)
 	filtering, filtered, began := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)

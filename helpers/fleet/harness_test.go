@@ -24,8 +24,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// TestMain hides the log of leader election, unless tests are verbose: it is so long that what a
-// failed test says is hard to find in it.
+// TestMain hides the log of leader election, unless tests are verbose: a test's failure is hard to
+// find in it.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if !testing.Verbose() {
@@ -34,19 +34,19 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// source is what an informer lists and watches.
+// source is the ListerWatcher of an informer.
 type source struct {
 	*cachetesting.FakeControllerSource
 	informer cache.SharedIndexInformer
 }
 
-// IsWatchListSemanticsUnSupported tells a client-go that would stream lists.
+// IsWatchListSemanticsUnSupported keeps client-go from streaming lists.
 func (*source) IsWatchListSemanticsUnSupported() bool { return true }
 
 func newSource(t testing.TB) *source {
 	t.Helper()
 	s := &source{FakeControllerSource: cachetesting.NewFakeControllerSource()}
-	// Without a resync period, a reflector waits on a global channel, which no synctest bubble can have.
+	// Without a resync period, a reflector waits on a global channel, which no bubble can use.
 	s.informer = cache.NewSharedIndexInformer(s, &v1alpha1.DataPlane{}, 24*time.Hour, cache.Indexers{})
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -79,7 +79,7 @@ func startInformer(t *testing.T, informer cache.SharedIndexInformer) {
 type run struct {
 	ctx     context.Context
 	cluster *remote.Cluster
-	end     chan error // what it returns
+	end     chan error // receives the error to return
 }
 
 func (r *run) cause(t testing.TB) error {
@@ -97,7 +97,7 @@ func (r *run) requireGoesOn(t testing.TB) {
 	}
 }
 
-// fleetTest is a fleet whose runs do what the test says.
+// fleetTest is a fleet whose runs the test controls.
 type fleetTest struct {
 	t      *testing.T
 	server *testserver.Server
@@ -149,7 +149,7 @@ func (f *fleetTest) rotate(dp *v1alpha1.DataPlane, user string) *v1alpha1.DataPl
 	})
 }
 
-// move gives a data plane another URL, of the same server.
+// move gives a data plane another URL of the same server.
 func (f *fleetTest) move(dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
 	f.t.Helper()
 	return f.modify(dp, func(dp *v1alpha1.DataPlane) {
@@ -173,7 +173,7 @@ func (f *fleetTest) requireState(name string, state fleet.State) {
 		"%s is not %s", name, state)
 }
 
-// ended stops the fleet and returns what Run has.
+// ended stops the fleet and returns the error of Run.
 func (f *fleetTest) ended() error {
 	f.t.Helper()
 	f.stop(nil)
@@ -247,8 +247,8 @@ func untilEnd(ctx context.Context, _ *remote.Cluster) error {
 	return ctx.Err()
 }
 
-// labelConfig makes a connection of labels alone, as a ConfigFor for a gateway makes one of
-// other fields than the credentials.
+// labelConfig is a ConfigFor that reads labels only, as one for a gateway reads other fields than
+// the credentials.
 func labelConfig(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	if dp.Labels["broken"] != "" {
 		return nil, errors.New("the label broken is set")

@@ -47,8 +47,8 @@ func TestHooksComeInPairs(t *testing.T) {
 	}
 }
 
-// The retry that OnEnd is told of is the one that follows.
-func TestOnEndIsToldTheTruthAboutTheRetry(t *testing.T) {
+// The next run follows after the retry that OnEnd was called with.
+func TestOnEndIsCalledWithTheRetryThatFollows(t *testing.T) {
 	var calls atomic.Int64
 	making, made := make(chan struct{}), make(chan struct{})
 	retries := make(chan time.Duration, 10)
@@ -68,7 +68,7 @@ func TestOnEndIsToldTheTruthAboutTheRetry(t *testing.T) {
 	<-making
 	f.rotate(dp, "other")
 	f.add("b")
-	f.next() // the Fleet has what came before
+	f.next() // the Fleet has handled the earlier events
 	close(made)
 	retry := testserver.Receive(t, retries)
 	f.next() // it begins at once
@@ -76,8 +76,8 @@ func TestOnEndIsToldTheTruthAboutTheRetry(t *testing.T) {
 	require.NoError(t, f.ended())
 }
 
-// A data plane that is deleted has a run when it is created again, also if it comes
-// back while OnRemove is called.
+// A data plane that is deleted has a run when it is created again, even if that happens while
+// OnRemove is called.
 func TestADataPlaneThatComesBackHasARun(t *testing.T) {
 	s := newSource(t)
 	runs := map[string]chan struct{}{"a": make(chan struct{}), "b": make(chan struct{})}
@@ -94,7 +94,7 @@ func TestADataPlaneThatComesBackHasARun(t *testing.T) {
 		Hooks: fleet.Hooks{OnRemove: func(types.NamespacedName) {
 			s.Add(plane("a", "2"))
 			s.Add(plane("b", "1"))
-			testserver.Receive(t, runs["b"]) // so the Fleet knows that a is back
+			testserver.Receive(t, runs["b"]) // the Fleet now knows that a is back
 		}},
 	}, s.informer)
 	stop := runFleet(t, f)
@@ -105,7 +105,7 @@ func TestADataPlaneThatComesBackHasARun(t *testing.T) {
 	stop()
 }
 
-// A hook that is called when a run has ended finds that in Status.
+// In OnEnd, Status shows that the run has ended.
 func TestStatusInOnEndIsThatAfterTheRun(t *testing.T) {
 	var f *fleetTest
 	statuses, ready := make(chan fleet.PlaneStatus, 10), make(chan struct{})

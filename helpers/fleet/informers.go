@@ -19,16 +19,16 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// object is a DataPlane or ClusterDataPlane. AsDataPlane copies the second, so it is called once
-// for an object.
+// object is a DataPlane or ClusterDataPlane. AsDataPlane copies a ClusterDataPlane, so it is called
+// once for each object.
 type object interface {
 	AsDataPlane() *v1alpha1.DataPlane
 }
 
-// informer is an informer of a Fleet, and what it said last.
+// informer is an informer of a Fleet, with its last error.
 type informer struct {
 	cache.SharedIndexInformer
-	startedBefore bool // New, which could not set its error handler then
+	startedBefore bool // it was started before New, which couldn't set its error handler
 
 	mu     sync.Mutex
 	kind   string // "" until it is known
@@ -45,7 +45,7 @@ func newInformer(inner cache.SharedIndexInformer) *informer {
 	return i
 }
 
-// note keeps an error for Status, if there is one, and the kind, of a type such as
+// note keeps for Status the error, unless it is nil, and the kind, taken from a type such as
 // *v1alpha1.DataPlane.
 func (i *informer) note(err error, typ string) {
 	i.mu.Lock()
@@ -57,7 +57,7 @@ func (i *informer) note(err error, typ string) {
 }
 
 // unavailable returns whether the informer can't list because its kind isn't installed or a right
-// is missing, which may stay so.
+// is missing, perhaps for ever.
 func (i *informer) unavailable() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -81,8 +81,8 @@ func (f *Fleet) awaitSync(ctx context.Context) {
 	})
 }
 
-// endWithInformers ends Run when an informer has stopped, which no channel reports. If it stops
-// because ctx has ended, that is no error, even if running has not ended yet.
+// endWithInformers polls the informers and ends Run when one has stopped. An informer that stops
+// because ctx has ended is no error, even if running has not ended yet.
 func (f *Fleet) endWithInformers(ctx, running context.Context) {
 	wait.UntilWithContext(running, func(context.Context) {
 		for _, i := range f.informers {
@@ -93,7 +93,7 @@ func (f *Fleet) endWithInformers(ctx, running context.Context) {
 	}, time.Second)
 }
 
-// observe has the Fleet follow the events of its informers, until stop is called.
+// observe handles the events of the informers until stop is called.
 func (f *Fleet) observe() (stop func()) {
 	var stops []func()
 	for _, i := range f.informers {
@@ -121,7 +121,7 @@ func (f *Fleet) observe() (stop func()) {
 	}
 }
 
-// refresh brings a plane up to date with what the informer has, which may be newer than an event.
+// refresh updates a plane to the informer's object, which may be newer than an event.
 func (f *Fleet) refresh(i *informer, name cache.ObjectName) {
 	f.observing.Lock()
 	defer f.observing.Unlock()
@@ -137,7 +137,7 @@ func (f *Fleet) refresh(i *informer, name cache.ObjectName) {
 	}
 	shard := f.shardOf(name)
 
-	// The options call functions of the user, so not with the lock held.
+	// Filter and RestartOn are the user's functions, so the lock isn't held while they run.
 	var before, dp *v1alpha1.DataPlane
 	wasSelected := false
 	f.mu.Lock()

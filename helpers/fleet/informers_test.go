@@ -56,15 +56,15 @@ func TestRunEndsWhenAnInformerStops(t *testing.T) {
 	require.EqualError(t, testserver.Receive(t, result), "fleet: the informer has stopped")
 }
 
-// An informer that stops because the context of Run has ended is no error, also when the
-// informer is first to know.
+// An informer that stops because the context of Run has ended is no error, even when the informer
+// stops first.
 func TestAnInformerThatEndsWithTheContextIsNoError(t *testing.T) {
 	ctx := ownContext{context.Background(), make(chan struct{})}
 	informer := &endsContext{SharedIndexInformer: newSource(t).informer, end: func() { close(ctx.done) }}
 	require.NoError(t, fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informer).Run(ctx))
 }
 
-// ownContext is no context of package context, so one made of it ends a moment later.
+// ownContext isn't a context of package context, so contexts derived from it end a moment later.
 type ownContext struct {
 	context.Context
 	done chan struct{}
@@ -81,7 +81,7 @@ func (c ownContext) Err() error {
 	}
 }
 
-// endsContext ends a context when it is asked whether it has stopped.
+// endsContext is an informer whose IsStopped ends a context.
 type endsContext struct {
 	cache.SharedIndexInformer
 	once sync.Once
@@ -109,7 +109,7 @@ func TestAFleetNeedsAnInformer(t *testing.T) {
 	require.EqualError(t, f.Run(t.Context()), "fleet: informers: at least one is required")
 }
 
-// listError makes the lists of a source fail until it is mended.
+// listError makes the lists of a source fail until it is cleared.
 type listError struct {
 	*source
 	err    error
@@ -144,9 +144,9 @@ func TestStatusSaysWhyTheInformerCannotList(t *testing.T) {
 	assert.Empty(t, late.Status().Informers[0].Error)
 }
 
-// A kind that isn't installed, or may not be listed, keeps nothing from the other, and joins when
-// it can be listed.
-func TestAnInformerThatCannotListKeepsNothingFromTheOthers(t *testing.T) {
+// While one kind isn't installed or may not be listed, the other has runs. Once the kind can be
+// listed, it has runs too.
+func TestAnInformerThatCannotListDoesNotBlockTheOthers(t *testing.T) {
 	resource := schema.GroupResource{Group: "openchoreo.dev", Resource: "clusterdataplanes"}
 	for name, test := range map[string]struct {
 		err  error
@@ -249,18 +249,18 @@ func TestAFleetRunsBothKinds(t *testing.T) {
 	stop()
 }
 
-// A resync brings the object that is there: RestartOn isn't asked, though AsDataPlane makes another
-// copy each time.
-func TestRestartOnIsNotAskedAtAResync(t *testing.T) {
+// A resync brings the same object: RestartOn isn't called, though AsDataPlane makes another copy
+// each time.
+func TestRestartOnIsNotCalledAtAResync(t *testing.T) {
 	_, clusterDataPlanes := bothKinds(t)
 	clusterDataPlanes.Add(clusterDataPlane("prod", "plane"))
-	// Of its own handler, Filter tells about a resync, RestartOn about a change.
+	// A resync calls Filter; a change calls RestartOn too.
 	filtered := make(chan struct{}, 1000)
 	informer := cache.NewSharedIndexInformer(clusterDataPlanes, &v1alpha1.ClusterDataPlane{}, time.Second, cache.Indexers{})
 	f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); return nil }, fleet.Options{
 		Remote:    remote.Options{ConfigFor: planeIDConfig},
 		Filter:    func(*v1alpha1.DataPlane, bool) bool { filtered <- struct{}{}; return true },
-		RestartOn: func(_, _ *v1alpha1.DataPlane) bool { assert.Fail(t, "RestartOn was asked"); return false },
+		RestartOn: func(_, _ *v1alpha1.DataPlane) bool { assert.Fail(t, "RestartOn was called"); return false },
 	}, resynced{informer})
 	startInformer(t, informer)
 	stop := runFleet(t, f)
@@ -289,7 +289,7 @@ func bothKinds(t *testing.T) (dataPlanes, clusterDataPlanes *source) {
 	return sources[0], sources[1]
 }
 
-// planeIDConfig makes a connection of the plane ID, as one for a gateway does.
+// planeIDConfig is a ConfigFor that reads the plane ID, as one for a gateway does.
 func planeIDConfig(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	return &rest.Config{Host: "https://127.0.0.1:1/" + dp.Spec.PlaneID, BearerToken: "token"}, nil
 }

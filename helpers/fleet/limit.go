@@ -10,7 +10,7 @@ import (
 )
 
 // awaitStart waits until Options.StartLimit lets one more run start. The caller calls release when
-// that has started or ended.
+// the run has started or ended.
 func (f *Fleet) awaitStart(ctx context.Context) (release func(), _ error) {
 	if f.starting == nil {
 		return func() {}, nil

@@ -41,19 +41,19 @@ func TestFleetLimitsHowManyStartAtOnce(t *testing.T) {
 	assert.Equal(t, limit, count(fleet.StateRunning))
 	assert.Equal(t, planes-limit, count(fleet.StateStarting))
 
-	fleet.MarkStarted(context.WithoutCancel(running[0].ctx)) // a context that is made of it
-	fleet.MarkStarted(running[0].ctx)                        // a second time is nothing
+	fleet.MarkStarted(context.WithoutCancel(running[0].ctx)) // a derived context
+	fleet.MarkStarted(running[0].ctx)                        // a second call does nothing
 	fleet.MarkStarted(t.Context())
 	running = append(running, f.next())
 	f.requireNoRun()
 	running[1].end <- errors.New("could not start")
-	running = append(running, f.next()) // its turn comes again after the others'
+	running = append(running, f.next()) // its next turn comes after the others'
 	f.requireNoRun()
 	require.NoError(t, f.ended())
 	require.ErrorIs(t, running[0].cause(t), fleet.ErrStopped)
 }
 
-// A cluster that accepts connections and says nothing costs others no more than it must.
+// A cluster that accepts connections and never answers delays others by StartTimeout at most.
 func TestDeadClustersKeepOthersFromStartingOnlyForStartTimeout(t *testing.T) {
 	const planes = 300
 	server, s := testserver.New(t, testserver.WhoAmI), newSource(t)
@@ -90,7 +90,7 @@ func TestDeadClustersKeepOthersFromStartingOnlyForStartTimeout(t *testing.T) {
 	testserver.RequireGoroutines(t, before)
 }
 
-// mute is a listener whose connections say nothing.
+// mute is a listener whose connections never answer.
 type mute struct{ net.Listener }
 
 func (m mute) Accept() (net.Conn, error) {

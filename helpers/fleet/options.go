@@ -18,64 +18,64 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// Options change how a [Fleet] runs. The zero value is good for most programs. A duration of 0
-// is its default. The functions are called from many goroutines; they must be quick, must
-// not change a DataPlane, and a panic in one of them but ConfigFor ends the program.
+// Options configure a [Fleet]. The zero value is good for most programs. A duration of 0 means the
+// default. The functions are called from many goroutines. They must be quick and must not change
+// a DataPlane. A panic in any of them except ConfigFor ends the program.
 type Options struct {
-	// Remote are the options of the Clusters. If ConfigFor reads more of a DataPlane than its
-	// credentials, the Cluster follows that too. ConfigFor is called for each change of a
-	// DataPlane, with or without a run. It must return soon: a run can't be stopped while it is
-	// called for new credentials. Tokens that it makes itself must be kept for as long as they
-	// are good: a new one at each call is a rotation, and ends the wait after a failure.
+	// Remote are the options of the Clusters. ConfigFor is called for each change of a DataPlane,
+	// with or without a run, so it may read more of a DataPlane than its credentials. It must
+	// return soon: while it is called for new credentials, the run can't be stopped. If it makes
+	// tokens itself, it must reuse each while it is valid: a new token is a rotation, and ends the
+	// wait after a failure.
 	Remote remote.Options
-	// Filter selects the data planes that have runs; the default is all. selected is whether the
-	// same object was selected before, so that a Filter can keep it when it can't decide.
+	// Filter selects the data planes that have runs; the default is all. selected is the previous
+	// result for this object. Return it if you can't decide.
 	Filter func(dp *v1alpha1.DataPlane, selected bool) bool
-	// RestartOn replaces a run by a new one after an update for which it returns true.
+	// RestartOn returns whether an update needs a new run; the current one ends.
 	RestartOn func(before, after *v1alpha1.DataPlane) bool
 	// Backoff is how long the Fleet waits after a run has failed.
 	Backoff Backoff
 	// StopGrace is how long a run may take to return after its context has ended; negative for
 	// no grace. The default is 10 s.
 	StopGrace time.Duration
-	// StartLimit lets at most so many runs start at the same time, so that thousands of them
-	// don't fill their caches at once. A run counts as starting until it calls [MarkStarted] or
-	// returns, and for StartTimeout at most. The default, 0, is no limit.
+	// StartLimit is how many runs may start at the same time, so that thousands of them don't
+	// fill their caches at once. A run counts as starting until it calls [MarkStarted], returns,
+	// or has lasted for StartTimeout. The default, 0, is no limit.
 	StartLimit int
-	// StartTimeout keeps a cluster that doesn't answer from holding up the others; negative for
+	// StartTimeout keeps a cluster that doesn't answer from blocking the others; negative for
 	// no limit. The default is 30 s.
 	StartTimeout time.Duration
 	// Hooks are for metrics and logs.
 	Hooks Hooks
 	// Sharding divides the data planes among the replicas of a program. The default is nil:
-	// this Fleet runs all of them.
+	// this Fleet runs all data planes.
 	Sharding *Sharding
 }
 
 // Backoff is how long a [Fleet] waits after a run has failed: about Initial after the first
-// failure, then twice as long after each, up to Limit. A failure counts as the first if the run
-// lasted for ResetAfter, which begins with its [MarkStarted] if it calls that. The defaults are
-// 1 s, 5 min and 1 min. New credentials, or whatever else changes what ConfigFor returns, end
-// the wait.
+// failure, then twice as long after each, up to Limit. After a run that lasted ResetAfter, the
+// wait starts again at Initial; the time counts from [MarkStarted], if the run calls it. The
+// defaults are 1 s, 5 min and 1 min. New credentials, or any other change of ConfigFor's result,
+// end the wait.
 type Backoff struct {
 	Initial, Limit, ResetAfter time.Duration
 }
 
-// Hooks are called by a [Fleet]; each may be nil. Calls for one data plane, or one shard, come
-// one after the other, calls for different ones at the same time.
+// Hooks are called by a [Fleet]; each may be nil. Calls for the same data plane or shard come one
+// after the other; others may come at the same time.
 type Hooks struct {
-	// OnStart is called before a Cluster is made for a run, and OnEnd follows.
+	// OnStart is called before a Cluster is made for a run. OnEnd always follows.
 	OnStart func(key types.NamespacedName)
-	// OnEnd is called after a run has ended, or when no Cluster could be made for it: ran is 0
-	// then. err is what the run returned. If its context had ended, err is the cause of that,
-	// joined with the error of a panic. retry is how long the Fleet waits before it tries again;
-	// 0 if it doesn't wait.
+	// OnEnd is called after a run has ended, or, with a ran of 0, when no Cluster could be made
+	// for it. err is the error that the run returned. If its context had ended, err is the cause
+	// instead, joined with the *PanicError if the run panicked. retry is how long the Fleet waits
+	// before it tries again; 0 if it doesn't wait.
 	OnEnd func(key types.NamespacedName, err error, ran, retry time.Duration)
-	// OnRotate is called when a run goes on with new credentials, or, with an error, when these
-	// can't be used.
+	// OnRotate is called when a run continues with new credentials, or, with an error, when the
+	// new credentials can't be used.
 	OnRotate func(key types.NamespacedName, err error)
 	// OnRemove is called when a DataPlane is gone, or another replica takes it over, and its run
-	// has ended: the time to remove its metrics. It isn't called when Run ends.
+	// has ended. Remove its metrics here. OnRemove isn't called when Run ends.
 	OnRemove func(key types.NamespacedName)
 	// OnShardGained is called when this replica leads a shard, before its runs start.
 	OnShardGained func(shard int)
@@ -127,9 +127,9 @@ func (p *problems) unless(ok bool, format string, args ...any) {
 	}
 }
 
-// OnlyConnected is a Filter for data planes whose Connected condition is True. A run goes on
-// while the condition is Unknown, because every change of a spec makes it Unknown for a moment.
-// opts are those of [helpers.EvaluateCondition].
+// OnlyConnected is a Filter for data planes whose Connected condition is True. While the condition
+// is Unknown, a run continues, because each change of a spec makes the condition Unknown for a
+// moment. opts are passed to [helpers.EvaluateCondition].
 //
 // In OpenChoreo v1, the condition is read from status.agentConnection. In v0.3, no run starts unless
 // a controller of yours writes it.

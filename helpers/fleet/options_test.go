@@ -17,7 +17,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-func TestFleetRefusesOptionsThatAreWrong(t *testing.T) {
+func TestRunRefusesInvalidOptions(t *testing.T) {
 	for want, options := range map[string]fleet.Options{
 		"fleet: Backoff.Initial: must not be negative, is -1ns":            {Backoff: fleet.Backoff{Initial: -1}},
 		"fleet: Backoff.Limit: must not be less than Initial, 1s, is -1ns": {Backoff: fleet.Backoff{Limit: -1}},
@@ -29,7 +29,7 @@ func TestFleetRefusesOptionsThatAreWrong(t *testing.T) {
 	}
 }
 
-func TestShardingRefusesWrongOptions(t *testing.T) {
+func TestRunRefusesInvalidSharding(t *testing.T) {
 	client := func(qps float32) *kubernetes.Clientset {
 		c, err := kubernetes.NewForConfig(&rest.Config{Host: "https://127.0.0.1:1", QPS: qps, Burst: 10})
 		require.NoError(t, err)
@@ -46,8 +46,8 @@ func TestShardingRefusesWrongOptions(t *testing.T) {
 		{"Sharding.Shards: must be at least 1, is -3", func(s *fleet.Sharding) { s.Shards = -3 }},
 		{"Sharding.LeaseDuration: must be whole seconds, is 1.5s", func(s *fleet.Sharding) { s.LeaseDuration = 1500 * time.Millisecond }},
 		{"Sharding.LeaseDuration: must be whole seconds, is -1s", func(s *fleet.Sharding) { s.LeaseDuration = -time.Second }},
-		// A renewal for each of 8 shards every 2 s and a list and a renewal for itself are 5 a
-		// second, and as many again are for errors.
+		// Every 2 s: a renewal for each of 8 shards, a list, and a renewal of its own Lease. These
+		// are 5 requests a second; twice as many leaves room for retries.
 		{
 			"Sharding.Leases: renewals of 8 shards could be late with a QPS of 5; set QPS in the rest.Config to 10 or more, or to -1",
 			func(s *fleet.Sharding) { s.Leases = client(0).CoordinationV1() },
@@ -60,7 +60,7 @@ func TestShardingRefusesWrongOptions(t *testing.T) {
 	}
 }
 
-// client-go's limiter that never waits says that its QPS is 1.
+// client-go's limiter that never waits returns a QPS of 1.
 func TestShardingTakesAClientThatNeverWaits(t *testing.T) {
 	client, err := kubernetes.NewForConfig(&rest.Config{
 		Host: "https://127.0.0.1:1", RateLimiter: flowcontrol.NewFakeAlwaysRateLimiter(),

@@ -14,24 +14,24 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// plane is what a Fleet knows of a data plane, from its first run until it is gone. Its loop makes
-// one run after the other.
+// plane is a data plane of a Fleet, from its first run until it is gone. Its loop makes one run
+// after the other.
 type plane struct {
 	fleet   *Fleet
 	term    *term
 	key     types.NamespacedName
-	wake    chan struct{} // the loop is to look at dp, selected and done again
-	witness *witness      // of the last run, until the next one begins; it belongs to the loop
+	wake    chan struct{} // wakes the loop, which then reads dp, selected and done again
+	witness *witness      // of the last run, until the next one begins; belongs to the loop
 
-	// With the Fleet's lock:
-	object    object              // of the informer
-	dp        *v1alpha1.DataPlane // the same as a DataPlane; nil when it is gone
+	// Guarded by Fleet.mu:
+	object    object              // as the informer has it
+	dp        *v1alpha1.DataPlane // object as a DataPlane; nil when it is gone
 	selected  bool
 	done      bool          // a run has returned nil, and no change since then needs another
-	run       *run          // the one under way
-	runs      int           // that had a Cluster
+	run       *run          // the current run, if any
+	runs      int           // how many runs had a Cluster
 	pause     time.Duration // before the last retry; 0 if there was none
-	retryAt   time.Time     // zero if no run is to be retried
+	retryAt   time.Time     // zero if no retry is due
 	uid       types.UID     // of the last run's object
 	lastError string
 	failedAt  time.Time
@@ -41,11 +41,11 @@ type plane struct {
 func wakeUp(loop chan<- struct{}) {
 	select {
 	case loop <- struct{}{}:
-	default: // it is awake
+	default: // the token is already there
 	}
 }
 
-// update takes in the newest object, and returns why a run for the one before must end.
+// update stores the newest object, and returns why a run for the previous one must end, if it must.
 func (p *plane) update(obj object, dp *v1alpha1.DataPlane, selected, changed bool) (cause error) {
 	before := p.dp
 	if selected && !p.selected {
@@ -83,7 +83,7 @@ func (p *plane) loop() {
 	}
 }
 
-// awaitDue waits until a run is due. It returns nil when there will be none.
+// awaitDue waits until a run is due, and returns it, or nil when no more runs follow.
 func (p *plane) awaitDue() *run {
 	defer p.dropWitness()
 	for {
@@ -104,7 +104,7 @@ func (p *plane) awaitDue() *run {
 	}
 }
 
-// due returns the run that is due, or else why there is none, and how long until it is retried.
+// due returns the run that is due. If none is, it returns the state and the time until the retry.
 func (p *plane) due() (*run, State, time.Duration) {
 	p.fleet.mu.Lock()
 	defer p.fleet.mu.Unlock()
@@ -118,7 +118,7 @@ func (p *plane) due() (*run, State, time.Duration) {
 	return p.run, state, 0
 }
 
-// state is computed from everything else. It needs the lock.
+// state computes the State from the other fields. The caller holds Fleet.mu.
 func (p *plane) state() State {
 	if p.run != nil {
 		return p.run.state()
@@ -139,7 +139,7 @@ func (p *plane) state() State {
 }
 
 // remove calls OnRemove for a data plane that is gone, or that another replica runs. It returns
-// whether the loop is over: the data plane may have come back.
+// whether the loop ends; a data plane that has come back keeps it.
 func (p *plane) remove() (over bool) {
 	f := p.fleet
 	f.mu.Lock()
@@ -154,13 +154,13 @@ func (p *plane) remove() (over bool) {
 	if removed {
 		delete(f.planes, p.key)
 	}
-	return removed || stopped // one that has stopped stays in the Status
+	return removed || stopped // a stopped plane stays in the Status
 }
 
-// isRemoved needs the Fleet's lock.
+// isRemoved returns whether OnRemove is due. The caller holds Fleet.mu.
 func (p *plane) isRemoved() bool {
 	return p.dp == nil || errors.Is(context.Cause(p.term.ctx), ErrShardLost)
 }
 
-// fail keeps an error for Status. It needs the Fleet's lock.
+// fail keeps an error for Status. The caller holds Fleet.mu.
 func (p *plane) fail(text string) { p.lastError, p.failedAt = text, time.Now() }

@@ -30,7 +30,7 @@ const (
 	moment = 4 * retryPeriod
 )
 
-// program is what replicas share, with a clock of its own: it must be used in a synctest bubble.
+// program is what its replicas share. It must be used in a synctest bubble.
 type program struct {
 	t      *testing.T
 	leases *testleases.Server
@@ -47,19 +47,19 @@ type replica struct {
 	fleet   *fleet.Fleet
 	stop    context.CancelFunc
 	result  chan error
-	clings  bool // its runs go on until they are cut off
+	clings  bool // its runs continue until they are abandoned
 }
 
 func (r *replica) sharding() *fleet.ShardingStatus { return r.fleet.Status().Sharding }
 
-// kill is the end of a process.
+// kill ends a replica without a shutdown.
 func (r *replica) kill() {
 	r.client.SetFault(testleases.CutOff)
 	r.program.runs.Kill(r.name)
 	r.stop()
 }
 
-// bubble calls test with a program of so many shards and data planes.
+// bubble calls test with a program of the given shards and data planes.
 func bubble(t *testing.T, shards, planes int, test func(t *testing.T, p *program)) {
 	t.Helper()
 	testleases.Bubble(t, func(t *testing.T) {
@@ -118,7 +118,7 @@ func (p *program) requireShared(planes int, replicas ...*replica) {
 	testleases.RequireShared(p.t, p.shards, planes, leads, p.runs)
 }
 
-// stop ends replicas in order.
+// stop shuts replicas down.
 func (p *program) stop(replicas ...*replica) {
 	p.t.Helper()
 	for _, r := range replicas {
@@ -129,7 +129,7 @@ func (p *program) stop(replicas ...*replica) {
 	}
 }
 
-// end ends replicas in order, and requires that nothing is left.
+// end shuts replicas down, and requires that nothing is left.
 func (p *program) end(replicas ...*replica) {
 	p.t.Helper()
 	p.stop(replicas...)

@@ -11,7 +11,7 @@ import (
 )
 
 // conclude closes the Cluster of a run that has returned or was abandoned, decides when the next
-// is due, and tells the hooks.
+// run is due, and calls the hooks.
 func (p *plane) conclude(r *run, ended result) {
 	f := p.fleet
 	f.mu.Lock()
@@ -20,7 +20,7 @@ func (p *plane) conclude(r *run, ended result) {
 	if cluster != nil {
 		cluster.Abort()
 	}
-	var changed change // since the run saw the DataPlane
+	var changed change // since the DataPlane that the run has seen
 	if !canceled {
 		changed = p.setWitness(r, cluster != nil, dp)
 	}
@@ -34,8 +34,8 @@ func (p *plane) conclude(r *run, ended result) {
 	}
 }
 
-// judge decides what the end of a run means, and returns what OnEnd is called with. It needs the
-// lock.
+// judge decides whether and when the next run follows, and returns the arguments of OnEnd. The
+// caller holds Fleet.mu.
 func (p *plane) judge(r *run, ended result, changed change) (ran, retry time.Duration, _ error) {
 	canceled, cause := r.ctx.Err() != nil, context.Cause(r.ctx)
 	r.cancel(nil)
@@ -71,11 +71,11 @@ func (p *plane) judge(r *run, ended result, changed change) (ran, retry time.Dur
 	return ran, retry, ended.err
 }
 
-// endPause has the next run begin at once: there is no need to wait after an earlier failure.
+// endPause makes the next run due at once, and forgets earlier failures.
 func (p *plane) endPause() { p.pause, p.retryAt = 0, time.Time{} }
 
-// reconsider takes in a change while there is no run: new credentials end the wait after a
-// failure, and another API server needs another run even if the last one returned nil.
+// reconsider handles a change while there is no run. New credentials end the wait after a
+// failure. Another API server needs another run, even if the last one returned nil.
 func (p *plane) reconsider() {
 	f := p.fleet
 	f.mu.Lock()

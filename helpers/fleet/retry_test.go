@@ -58,7 +58,7 @@ func TestFleetRetriesErrors(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), status.RunningSince, time.Minute)
 	assert.Zero(t, status.NextRetry)
 
-	f.move(dp) // which forgets the failures
+	f.move(dp) // another server: earlier failures are forgotten
 	require.ErrorIs(t, r.cause(t), remote.ErrServerChanged)
 	require.ErrorIs(t, testserver.Receive(t, ends).err, remote.ErrServerChanged)
 	f.next().end <- failure
@@ -141,8 +141,8 @@ func TestFleetBackoffIsDefaultIfZero(t *testing.T) {
 	}
 }
 
-// A run may run a Fleet of its own, whose error is that of any run.
-func TestFleetRetriesOverdueOfAnother(t *testing.T) {
+// A run may run another Fleet and return its error.
+func TestFleetRetriesARunThatReturnsErrOverdue(t *testing.T) {
 	f := newFleetTest(t, false, fleet.Options{Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour}})
 	f.add("a")
 	f.next().end <- fmt.Errorf("inner: %w", fleet.ErrOverdue)
@@ -168,15 +168,15 @@ func TestFleetWaitsForCredentialsThatCanBeUsed(t *testing.T) {
 	f.next()
 }
 
-// What ends the wait after a failure is a change of what ConfigFor returns.
-func TestFleetEndsTheWaitWhenConfigForReturnsAnother(t *testing.T) {
+// Only a change of ConfigFor's result ends the wait after a failure.
+func TestFleetEndsTheWaitWhenConfigForReturnsAnotherConfig(t *testing.T) {
 	for name, test := range map[string]struct {
 		before, after func(*v1alpha1.DataPlane)
 		ends          bool
 	}{
 		"another token":                {label(), label("token", "2"), true},
 		"another server":               {label(), label("path", "x"), true},
-		"mended":                       {label("broken", "x"), label(), true},
+		"corrected":                    {label("broken", "x"), label(), true},
 		"still broken":                 {label("broken", "x"), label("broken", "y"), false},
 		"broken":                       {label(), label("broken", "x"), false},
 		"another field":                {label(), label("other", "x"), false},
@@ -213,7 +213,7 @@ func TestFleetEndsTheWaitWhenConfigForReturnsAnother(t *testing.T) {
 	}
 }
 
-// What ConfigFor reads from elsewhere ends the wait, too, at the next event.
+// A change that ConfigFor reads from elsewhere ends the wait at the next event.
 func TestFleetEndsTheWaitForAChangeElsewhere(t *testing.T) {
 	var token atomic.Value
 	token.Store("old")
@@ -236,8 +236,8 @@ func TestFleetEndsTheWaitForAChangeElsewhere(t *testing.T) {
 	require.NoError(t, f.ended())
 }
 
-// A run that fails with the credentials before is tried again at once with the new ones, also
-// when it returns while these are being made.
+// A run that fails with the old credentials is retried at once with the new ones, even if it
+// returns while ConfigFor is called for them.
 func TestFleetEndsTheWaitOfARunThatFailedDuringARotation(t *testing.T) {
 	asked, answer := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int32
@@ -256,7 +256,7 @@ func TestFleetEndsTheWaitOfARunThatFailedDuringARotation(t *testing.T) {
 	f.rotate(dp, "second")
 	testserver.Receive(t, asked)
 	r.end <- errors.New("unauthorized")
-	// The Fleet has noticed nothing, since it waits for ConfigFor.
+	// The Fleet hasn't seen the result, since it waits for ConfigFor.
 	time.Sleep(10 * time.Millisecond)
 	close(answer)
 	r = f.next()

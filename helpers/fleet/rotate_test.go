@@ -46,7 +46,7 @@ func TestFleetRunsLastThroughRotations(t *testing.T) {
 	assert.Equal(t, key, testserver.Receive(t, remotes))
 	requireUser("second")
 
-	// Credentials that can't be used: never the old ones silently.
+	// Credentials that can't be used: requests fail, and never use the old ones.
 	broken := f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Spec.KubernetesCluster.Credentials.ClientKey = "c2VjcmV0" })
 	require.ErrorIs(t, testserver.Receive(t, rotations).err, helpers.ErrInvalidCredentials)
 	_, err := get(t.Context(), r.cluster, "/")
@@ -84,7 +84,7 @@ func TestFleetRunsLastThroughAnotherSpellingOfTheAddress(t *testing.T) {
 	assert.Zero(t, f.status("a").Restarts)
 }
 
-// A run begins with the DataPlane as it is when its turn comes.
+// A run begins with the DataPlane of the moment when its turn comes.
 func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
 	configs, seen := make(chan string, 10), make(chan struct{}, 10)
 	f := newFleetTest(t, false, fleet.Options{
@@ -106,7 +106,7 @@ func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
 	f.requireState("b", fleet.StateStarting)
 	f.modify(waits, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"version": "-2"} })
 	f.add("sentinel")
-	testserver.Receive(t, seen) // after the events before it
+	testserver.Receive(t, seen) // after the earlier events
 	fleet.MarkStarted(first.ctx)
 	f.next()
 	f.modify(waits, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"version": "-3"} })

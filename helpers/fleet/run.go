@@ -21,22 +21,22 @@ import (
 type run struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	ready   chan *remote.Cluster // has its Cluster, once
-	done    chan result          // how it ended, once
+	ready   chan *remote.Cluster // receives its Cluster, once
+	done    chan result          // receives its result, once
 	rotated chan struct{}        // its Cluster has other credentials
-	release func()               // ends its share of StartLimit
+	release func()               // gives back its place in StartLimit
 
-	// With the Fleet's lock:
+	// Guarded by Fleet.mu:
 	cluster     *remote.Cluster // nil before it is made
-	connectedAt time.Time       // when that was
-	startedAt   time.Time       // the same, or when it called MarkStarted
+	connectedAt time.Time       // when cluster was made
+	startedAt   time.Time       // connectedAt, or when it called MarkStarted
 	marked      bool            // it has called MarkStarted
 	abandoned   bool            // it has not returned in time
 	rotations   int             // that Hooks.OnRotate has not been called for
 
-	// The newest DataPlane that it has seen, nil until OnStart, and the newest whose credentials
-	// could be used. A DataPlane that arrives after the run has returned is not seen. They belong
-	// to the loop.
+	// seen is the newest DataPlane that the run has seen, nil until OnStart; one that arrives
+	// after the run has returned is not seen. used is the newest whose credentials could be used.
+	// All three belong to the loop.
 	seen, used *v1alpha1.DataPlane
 	refused    string // the error of credentials that can't be used
 }
@@ -50,8 +50,8 @@ func newRun(ctx context.Context) *run {
 	return r
 }
 
-// result is how a run ended. Its error is the user's, whose methods may take long: they are called
-// in the goroutine of the run, without a lock.
+// result is how a run ended. The methods of the user's error may take long, so they are called in
+// the goroutine of the run, without a lock.
 type result struct {
 	err      error
 	text     string // of err
@@ -65,7 +65,7 @@ func resultOf(err error) result {
 	return result{err, err.Error(), errors.As(err, new(*PanicError))}
 }
 
-// state needs the Fleet's lock.
+// state returns the state of the run. The caller holds Fleet.mu.
 func (r *run) state() State {
 	switch {
 	case r.ctx.Err() != nil:
@@ -76,7 +76,7 @@ func (r *run) state() State {
 	return StateRunning
 }
 
-// supervise makes a run and follows it until it has returned, or was abandoned.
+// supervise starts a run and follows it until it has returned or was abandoned.
 func (p *plane) supervise(r *run) result {
 	if err := p.begin(r); err != nil {
 		return resultOf(err)
@@ -87,7 +87,7 @@ func (p *plane) supervise(r *run) result {
 	}
 	go p.call(r, r.seen)
 	var cluster *remote.Cluster
-	var changes chan struct{} // what comes before there is a Cluster waits
+	var changes chan struct{} // nil until there is a Cluster, so that changes wait for it
 	for {
 		select {
 		case cluster = <-r.ready:
@@ -104,7 +104,7 @@ func (p *plane) supervise(r *run) result {
 	}
 }
 
-// begin waits until one more run may start, and takes the newest DataPlane for it.
+// begin waits until one more run may start, and gives it the newest DataPlane.
 func (p *plane) begin(r *run) error {
 	f := p.fleet
 	release, err := f.awaitStart(r.ctx)
@@ -114,7 +114,7 @@ func (p *plane) begin(r *run) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	select {
-	case <-p.wake: // p.dp has what has changed so far
+	case <-p.wake: // p.dp has all changes so far
 	default:
 	}
 	if err := context.Cause(r.ctx); err != nil {
@@ -125,8 +125,8 @@ func (p *plane) begin(r *run) error {
 	return nil
 }
 
-// call connects, calls the function, in one goroutine, since each needs a large stack, and keeps
-// the result, or an error if the function doesn't return.
+// call makes the Cluster, calls the user's function, and sends the result, which is an error if
+// the function ends its goroutine. One goroutine does both, because both need a large stack.
 func (p *plane) call(r *run, dp *v1alpha1.DataPlane) {
 	f, ended := p.fleet, resultOf(errors.New("run has ended its goroutine without returning"))
 	defer func() {
@@ -191,8 +191,8 @@ type marker struct {
 	run   *run
 }
 
-// MarkStarted tells the Fleet that the run with this context has done its initial work, such
-// as filling caches; see Options.StartLimit and [Backoff]. It does nothing with another context.
+// MarkStarted reports to the Fleet that the run with this context has done its initial work, such
+// as filling caches; see Options.StartLimit and [Backoff]. With any other context, it does nothing.
 func MarkStarted(ctx context.Context) {
 	m, ok := ctx.Value(runKey{}).(*marker)
 	if !ok {
@@ -206,8 +206,8 @@ func MarkStarted(ctx context.Context) {
 	}
 }
 
-// rotate gives the Cluster of a run its newest credentials. If they are for another API server,
-// the run ends instead, and can still use the ones before while it does.
+// rotate gives the Cluster of a run the newest credentials. If they are for another API server,
+// it cancels the run instead, which can use the old credentials until it returns.
 func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f := p.fleet
 	f.mu.Lock()
@@ -245,12 +245,12 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f.mu.Lock()
 	refused := false
 	switch {
-	case panicked != nil: // as the user's WrapTransport may; the Cluster still has the old credentials
+	case panicked != nil: // in the user's WrapTransport, for example; the Cluster still has the old credentials
 		r.cancel(panicked)
 	case errors.Is(err, remote.ErrServerChanged):
 		p.endPause()
 		r.cancel(err)
-	case text != r.refused: // or else it is as before
+	case text != r.refused: // the same error is reported once
 		if r.refused = text; text != "" {
 			p.fail(text)
 			refused = true
@@ -262,7 +262,7 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	}
 }
 
-// reportRotations calls Hooks.OnRotate in the plane's loop, since a request can rotate too.
+// reportRotations calls Hooks.OnRotate from the plane's loop. Requests can rotate credentials too.
 func (p *plane) reportRotations(r *run) {
 	f := p.fleet
 	f.mu.Lock()
@@ -279,8 +279,7 @@ func (p *plane) reportRotations(r *run) {
 	}
 }
 
-// awaitReturn waits for a run whose context has ended, and abandons it if it doesn't return in
-// time.
+// awaitReturn waits until a canceled run returns, and abandons it if it doesn't return in time.
 func (p *plane) awaitReturn(r *run) result {
 	f := p.fleet
 	grace, cancel := context.WithTimeout(p.term.abandoned, f.options.StopGrace)
@@ -302,8 +301,8 @@ func (p *plane) awaitReturn(r *run) result {
 	return resultOf(fmt.Errorf("%w: %w", ErrOverdue, context.Cause(r.ctx)))
 }
 
-// recovered returns the error of f, a PanicError if f panics, or if its error does when it is read:
-// the methods of a nil pointer may.
+// recovered returns the error of f, or a PanicError if f panics or a method of its error does, as
+// a nil pointer's may.
 func recovered(f func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {

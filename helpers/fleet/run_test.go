@@ -49,7 +49,7 @@ func TestARunThatDoesNotReturnIsAbandoned(t *testing.T) {
 
 type valueKey struct{}
 
-// The context of a run has the values of that of Run, such as a logger.
+// The context of a run has the values of Run's context, such as a logger.
 func TestRunsHaveTheValuesOfTheContextOfRun(t *testing.T) {
 	s := newSource(t)
 	values := make(chan any, 1)
@@ -84,7 +84,7 @@ func TestNoRunBeginsAfterItsContextHasEnded(t *testing.T) {
 	<-making
 	f.source.Delete(dp.DeepCopy())
 	f.add("b")
-	f.next() // the Fleet has what came before
+	f.next() // the Fleet has handled the earlier events
 	close(made)
 	testserver.Receive(t, removed)
 	assert.Empty(t, f.runs)
@@ -152,7 +152,7 @@ func TestFleetSurvivesAnErrorThatIsANilPointer(t *testing.T) {
 	assert.Contains(t, f.status("a").LastError, "nil pointer")
 }
 
-// A wrapper of the user that panics is an error, with and without a run.
+// A panic in the user's WrapTransport is an error, with and without a run.
 func TestFleetSurvivesAWrapperThatPanics(t *testing.T) {
 	f := newFleetTest(t, false, fleet.Options{
 		Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
@@ -171,7 +171,7 @@ func TestFleetSurvivesAWrapperThatPanics(t *testing.T) {
 	dp = f.modify(dp, label())
 	r := f.next()
 	dp = f.modify(dp, label("panics", "x", "token", "2"))
-	require.ErrorAs(t, r.cause(t), new(*fleet.PanicError)) // or else it would go on with the old credentials
+	require.ErrorAs(t, r.cause(t), new(*fleet.PanicError)) // otherwise, it would continue with the old credentials
 	f.requireState("a", fleet.StateRetrying)
 	assert.Equal(t, "panic: no wrapper", f.status("a").LastError)
 	f.modify(dp, label("token", "3"))
@@ -229,7 +229,7 @@ func TestFleetThatIsDoneRunsAgainForAnotherServer(t *testing.T) {
 	require.NoError(t, f.ended())
 }
 
-// A run that ends while the credentials can't be used was for the server before.
+// A run that ends while the credentials can't be used was for the previous server.
 func TestFleetThatIsDoneWhileBrokenRunsAgainForAnotherServer(t *testing.T) {
 	rotations := make(chan error, 10)
 	f := newFleetTest(t, false, fleet.Options{

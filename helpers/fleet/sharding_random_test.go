@@ -26,7 +26,8 @@ import (
 // Whatever happens to replicas and their requests, no two runs of a data plane overlap, and
 // each data plane runs again two lease durations after the last fault.
 func TestRunsDoNotOverlapUnderFaults(t *testing.T) {
-	// An answer may take so long. Leader election counts from the answer, not from the request.
+	// slow is the longest time to an answer: leader election counts from the answer, not from the
+	// request.
 	const slow = time.Second
 	for seed := range uint64(12) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
@@ -73,7 +74,7 @@ func TestRunsDoNotOverlapUnderFaults(t *testing.T) {
 							faulty.client.SetFault(testleases.CutOff)
 						case 5:
 							faulty.client.SetFault(someFaults(random.Uint64(), slow))
-						case 6: // it sees nothing of its requests
+						case 6: // it notices none of the requests
 							faulty.client.SetFault(func(string) testleases.Fault { return testleases.Fault{After: time.Hour} })
 						case 7:
 							faulty.client.SetFault(nil)
@@ -94,8 +95,8 @@ func TestRunsDoNotOverlapUnderFaults(t *testing.T) {
 	}
 }
 
-// someFaults refuses some requests, loses answers of some, and lets others take some time, so
-// that they overtake each other.
+// someFaults refuses some requests, loses the answers to some, and delays others, so that they
+// overtake each other.
 func someFaults(seed uint64, slow time.Duration) func(string) testleases.Fault {
 	random := rand.New(rand.NewPCG(seed, 1))
 	return func(string) testleases.Fault {

@@ -28,7 +28,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// A data plane belongs to the same shard in every release.
 func TestADataPlaneBelongsToTheSameShardInEveryRelease(t *testing.T) {
 	bubble(t, 16, 0, func(t *testing.T, p *program) {
 		replicas := []*replica{p.start("a"), p.start("b"), p.start("c"), p.start("d")}
@@ -53,7 +52,7 @@ func TestADataPlaneBelongsToTheSameShardInEveryRelease(t *testing.T) {
 	})
 }
 
-// A run may take StopGrace when its shard is handed over, and is not run twice.
+// When a shard is handed over, a run may take StopGrace to return, and no data plane has two runs.
 func TestAShardIsHandedOverWhenItsRunsHaveReturned(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
 		const drain = leaseDuration * 3 / 2
@@ -84,7 +83,7 @@ func TestAShardIsHandedOverWhenItsRunsHaveReturned(t *testing.T) {
 	})
 }
 
-// A run that clings to its data plane is abandoned before another replica runs, whatever StopGrace is.
+// A run that doesn't return is abandoned before another replica leads, whatever StopGrace is.
 func TestRunsAreAbandonedBeforeAnotherReplicaLeads(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
 		a := p.startWith("a", func(_ context.Context, cluster *remote.Cluster) error {
@@ -125,7 +124,7 @@ func TestStartLimitCountsOverAllShards(t *testing.T) {
 	})
 }
 
-// Hooks tell a replica's operator what it leads, and when the metrics of a data plane can go.
+// Hooks show which shards a replica leads, and when to remove the metrics of a data plane.
 func TestHooksFollowTheShardsThatAReplicaLeads(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
 		var mu sync.Mutex
@@ -175,7 +174,7 @@ func TestHooksFollowTheShardsThatAReplicaLeads(t *testing.T) {
 		requireHooks(12 - len(b.fleet.Status().Planes))
 		require.Len(t, lost, 2)
 		require.ErrorIs(t, lost[0], fleet.ErrShardLost)
-		for i := range 8 { // some of them in the shards that a has lost
+		for i := range 8 { // some are in the shards that a has lost
 			dp := &v1alpha1.DataPlane{}
 			dp.Name = fmt.Sprint("new-", i)
 			p.source.Add(dp)
@@ -188,7 +187,7 @@ func TestHooksFollowTheShardsThatAReplicaLeads(t *testing.T) {
 	})
 }
 
-// Without the data planes, a replica would keep them from those that have them.
+// A replica that doesn't know the data planes would keep them from replicas that do.
 func TestAReplicaTakesNoShardBeforeItsInformersHaveSynced(t *testing.T) {
 	bubble(t, 4, 12, func(t *testing.T, p *program) {
 		a := p.start("a")

@@ -13,11 +13,12 @@ import (
 
 // Status is what a [Fleet] does at one moment.
 type Status struct {
-	// Informers are the informers, in the order of New. Before one has synced, some or all of its
-	// data planes have no run. Before each has synced, or can't, this replica takes no shard.
+	// Informers are the informers, in the order of New's arguments. Until an informer has synced,
+	// some or all of its data planes have no run. With Sharding, this replica takes no shard until
+	// each informer has synced, or can't list because its kind or a right is missing.
 	Informers []InformerStatus `json:"informers"`
 	// Planes are the data planes that are or were selected, sorted by namespace and name. With
-	// Sharding, they are those of the shards that this replica leads.
+	// Sharding, only the shards that this replica leads are included.
 	Planes []PlaneStatus `json:"planes"`
 	// Sharding is nil without Options.Sharding.
 	Sharding *ShardingStatus `json:"sharding,omitempty"`
@@ -29,26 +30,24 @@ type InformerStatus struct {
 	Kind string `json:"kind,omitempty"`
 	// Synced is whether the informer has listed its objects.
 	Synced bool `json:"synced"`
-	// Error is the last error with which it couldn't list or watch, and ErrorTime when that
-	// occurred. It tries again within a minute, and a success doesn't clear the error.
+	// Error is the last error of a list or watch, and ErrorTime its time. The informer tries again
+	// within a minute. A success doesn't clear the error.
 	Error     string    `json:"error,omitempty"`
 	ErrorTime time.Time `json:"errorTime,omitzero"`
 }
 
 // ShardingStatus is how a replica takes part in a [Sharding].
 type ShardingStatus struct {
-	// Identity is this replica: Sharding.Identity and a suffix, which each process has for
-	// itself.
+	// Identity is Sharding.Identity and a suffix that makes it unique to this process.
 	Identity string `json:"identity,omitempty"`
-	// Leads are the shards that this replica leads, also while it gives one up.
+	// Leads are the shards that this replica leads, including any that it is giving up.
 	Leads []int `json:"leads,omitempty"`
 	// Replicas are the identities of the live replicas that this one sees, itself included.
 	Replicas []string `json:"replicas,omitempty"`
-	// Waiting are the shards that fall to this replica and that it doesn't lead yet.
+	// Waiting are the shards in this replica's share that it doesn't lead yet.
 	Waiting []ShardWait `json:"waiting,omitempty"`
-	// LastError is what keeps this replica from taking part, from seeing the others, from leading
-	// a shard that falls to it, or from renewing a Lease; empty if nothing does. It names one
-	// thing at a time.
+	// LastError is why this replica can't join, see the others, lead a shard of its share, or
+	// renew a Lease. It shows one reason at a time, and is empty if there is none.
 	LastError string `json:"lastError,omitempty"`
 }
 
@@ -57,8 +56,8 @@ type ShardWait struct {
 	Shard int `json:"shard"`
 	// Lease is the name of the shard's Lease.
 	Lease string `json:"lease"`
-	// Holder is the Lease's holder, if any. If it is not in Replicas, it is a replica that is
-	// ending, or was killed or cut off, or another program.
+	// Holder is the Lease's holder, if any. A holder that is not in Replicas is a replica that is
+	// ending, was killed or is cut off, or another program.
 	Holder string `json:"holder,omitempty"`
 }
 
@@ -66,15 +65,15 @@ type ShardWait struct {
 type PlaneStatus struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
-	// UID is the UID of the object that the last run was for.
+	// UID is the UID of the last run's object.
 	UID   types.UID `json:"uid,omitempty"`
 	State State     `json:"state"`
 	// RunningSince is when the current run began; zero if there is none.
 	RunningSince time.Time `json:"runningSince,omitzero"`
 	// Restarts counts the runs after the first.
 	Restarts int `json:"restarts"`
-	// LastError is the last error of this or an earlier run, or of credentials that can't be
-	// used, and LastErrorTime when it occurred.
+	// LastError is the last error of any run, or of credentials that can't be used, and
+	// LastErrorTime its time.
 	LastError     string    `json:"lastError,omitempty"`
 	LastErrorTime time.Time `json:"lastErrorTime,omitzero"`
 	// NextRetry is when the next run begins; zero unless State is StateRetrying.
@@ -100,17 +99,16 @@ const (
 	StateRetrying State = "Retrying"
 	// StateDone means that a run returned nil.
 	StateDone State = "Done"
-	// StateNotSelected means that a filter no longer selects the DataPlane.
+	// StateNotSelected means that Options.Filter no longer selects the DataPlane.
 	StateNotSelected State = "NotSelected"
 	// StateStopped means that the Fleet has ended.
 	StateStopped State = "Stopped"
-	// StateGone means that the DataPlane is gone, but a hook, or a run that was abandoned, hasn't
-	// returned.
+	// StateGone means that the DataPlane is gone, but a hook or an abandoned run hasn't returned.
 	StateGone State = "Gone"
 )
 
-// Status returns what the Fleet does now or, after Run, did last. It may be called at any time
-// from any goroutine.
+// Status returns the current state of the Fleet or, after Run, the last. It may be called at any
+// time from any goroutine.
 func (f *Fleet) Status() Status {
 	status := Status{Sharding: f.shardingStatus()}
 	for _, i := range f.informers {
@@ -133,7 +131,7 @@ func (f *Fleet) Status() Status {
 	return status
 }
 
-// status needs the Fleet's lock.
+// status returns the plane's status. The caller holds Fleet.mu.
 func (p *plane) status() PlaneStatus {
 	s := PlaneStatus{
 		Namespace: p.key.Namespace, Name: p.key.Name, UID: p.uid, State: p.state(), Restarts: max(0, p.runs-1),
@@ -172,7 +170,7 @@ func (f *Fleet) shardingStatus() *ShardingStatus {
 	if replica == nil {
 		return &ShardingStatus{LastError: "Run has not been called"}
 	}
-	s := replica.Status() // with its own lock, so not with that of the Fleet
+	s := replica.Status() // takes the Replica's lock, so the Fleet's must not be held
 	status := &ShardingStatus{Identity: s.Identity, Leads: s.Leads, Replicas: s.Replicas}
 	for _, w := range s.Waiting {
 		status.Waiting = append(status.Waiting, ShardWait(w))

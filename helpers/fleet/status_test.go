@@ -38,7 +38,7 @@ func TestFleetStatusInJSON(t *testing.T) {
 	]}`, string(data))
 }
 
-func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
+func TestFleetCallsUserFunctionsWithoutItsLock(t *testing.T) {
 	var f *fleet.Fleet
 	s, server := newSource(t), testserver.New(t, testserver.WhoAmI)
 	began := make(chan struct{}, 10)
@@ -57,7 +57,7 @@ func TestFleetAsksUsersWithoutItsLock(t *testing.T) {
 	stop()
 }
 
-// slowError holds the Fleet's lock while its text is asked for.
+// slowError is an error whose Error method blocks until told is closed.
 type slowError struct{ asked, told chan struct{} }
 
 func (e *slowError) Error() string {
@@ -66,8 +66,8 @@ func (e *slowError) Error() string {
 	return "slow"
 }
 
-// The text of an error may be made of the Fleet's Status: no lock is held when it is asked for.
-func TestTheTextOfAnErrorIsNotAskedForWithTheLock(t *testing.T) {
+// The Error method of a user's error may call Status, so no lock is held when it is called.
+func TestErrorIsCalledWithoutTheLock(t *testing.T) {
 	s := newSource(t)
 	e := &slowError{make(chan struct{}, 100), make(chan struct{})}
 	f := fleet.New(func(context.Context, *remote.Cluster) error { return e },
@@ -77,15 +77,15 @@ func TestTheTextOfAnErrorIsNotAskedForWithTheLock(t *testing.T) {
 	<-e.asked
 	status := make(chan fleet.Status, 1)
 	go func() { status <- f.Status() }()
-	testserver.Receive(t, status) // it does not wait for the text of an error
+	testserver.Receive(t, status) // it doesn't wait for Error
 	close(e.told)
 	stop()
 }
 
-// Sharding is nil only without Options.Sharding: with it, a metrics endpoint need not check.
+// Status.Sharding is nil only without Options.Sharding, so a metrics endpoint needs no other check.
 func TestStatusSaysThatRunHasNotBeenCalled(t *testing.T) {
 	f := fleet.New(untilEnd, fleet.Options{Sharding: &fleet.Sharding{}}, newSource(t).informer)
 	assert.Equal(t, "Run has not been called", f.Status().Sharding.LastError)
-	require.Error(t, f.Run(t.Context()), "the options are wrong")
+	require.Error(t, f.Run(t.Context()), "the options are invalid")
 	assert.NotEmpty(t, f.Status().Sharding.LastError)
 }

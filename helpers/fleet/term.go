@@ -12,16 +12,16 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// term is the time in which the data planes of a shard may have runs here.
+// term is the time during which the data planes of a shard may have runs in this Fleet.
 type term struct {
 	fleet     *Fleet
 	shard     int
-	ctx       context.Context // of its runs; it doesn't end with that of Run
+	ctx       context.Context // the parent of its runs' contexts; doesn't end with Run's
 	cancel    context.CancelCauseFunc
 	abandoned context.Context
 	abandon   context.CancelFunc
 	loops     sync.WaitGroup // one for each plane
-	started   bool           // with the Fleet's lock
+	started   bool           // guarded by Fleet.mu
 }
 
 func (f *Fleet) newTerm(ctx context.Context, shard int) *term {
@@ -40,7 +40,7 @@ func (t *term) Start() {
 		f.mu.Unlock()
 		return
 	}
-	t.loops.Add(1) // the term does not end before the hook
+	t.loops.Add(1) // the term doesn't end before the hook has returned
 	defer t.loops.Done()
 	f.mu.Unlock()
 	if f.options.Hooks.OnShardGained != nil {
@@ -64,8 +64,8 @@ func (t *term) Start() {
 	}
 }
 
-// CancelRuns ends the contexts of the runs with ErrShardLost, or with ErrStopped and the cause.
-// No run starts after it.
+// CancelRuns ends the contexts of the runs, with ErrShardLost or with ErrStopped and the cause. No
+// run starts afterwards.
 func (t *term) CancelRuns(cause error) {
 	if !errors.Is(cause, ErrShardLost) {
 		cause = fmt.Errorf("%w: %w", ErrStopped, cause)
@@ -78,7 +78,7 @@ func (t *term) CancelRuns(cause error) {
 	t.cancel(cause)
 }
 
-// AbandonRuns abandons the runs that have not returned.
+// AbandonRuns abandons the canceled runs that have not returned.
 func (t *term) AbandonRuns() { t.abandon() }
 
 // Wait waits until all runs have returned or were abandoned.

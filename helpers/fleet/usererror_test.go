@@ -22,7 +22,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// The nil pointer of an error that wraps another panics when it is unwrapped.
+// A nil pointer to an error that wraps another panics when it is unwrapped.
 func TestFleetSurvivesANilPointerThatWrapsAnError(t *testing.T) {
 	wrapper := func() error { return (*net.OpError)(nil) }
 
@@ -53,7 +53,7 @@ func TestFleetSurvivesANilPointerThatWrapsAnError(t *testing.T) {
 	})
 }
 
-// statusError asks for the Fleet's Status when it is unwrapped.
+// statusError calls the Fleet's Status when it is unwrapped.
 type statusError struct{ fleet **fleet.Fleet }
 
 func (e *statusError) Error() string { return "status" }
@@ -85,7 +85,7 @@ func TestAnErrorIsNotUnwrappedWithTheLock(t *testing.T) {
 	require.NoError(t, testserver.Receive(t, result))
 }
 
-// Kubernetes' Aggregate is a slice, which errors.Is doesn't find in itself.
+// Kubernetes' Aggregate is a slice, and errors.Is finds no slice in itself.
 func TestRunReturnsNilWhateverEndsItsContext(t *testing.T) {
 	f := newFleetTest(t, false, fleet.Options{})
 	f.stop(utilerrors.NewAggregate([]error{errors.New("shutdown")}))
@@ -93,7 +93,7 @@ func TestRunReturnsNilWhateverEndsItsContext(t *testing.T) {
 }
 
 // A data plane that is done has another run for another server, even if ConfigFor failed when the
-// run returned.
+// earlier run returned.
 func TestADoneDataPlaneMovesThoughConfigForFailedInBetween(t *testing.T) {
 	var fails atomic.Bool
 	f := newFleetTest(t, false, fleet.Options{Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {

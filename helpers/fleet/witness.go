@@ -12,16 +12,16 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// change says what differs between two connections.
+// change is the difference between two connections.
 type change struct{ credentials, server bool }
 
-// witness says whether a change of a DataPlane changes its connection, or its API server, while
-// no run has a Cluster, or before the Cluster of a run is updated. It is a Cluster that sends nothing, because only ConfigFor knows which
-// fields count, and only a Cluster which of its results are the same.
+// witness decides whether a change of a DataPlane changes its credentials or its API server, while
+// no run has a Cluster or before a run's Cluster is updated. It needs a Cluster, which sends
+// nothing: only ConfigFor knows which fields matter, and only a Cluster can compare its results.
 type witness struct {
 	options remote.Options
 	cluster *remote.Cluster // nil while none can be made
-	server  string          // names the one of the run, or is empty if that had none
+	server  string          // the run's Cluster and API server; empty if it had no Cluster
 	rotated bool
 }
 
@@ -31,8 +31,8 @@ func newWitness(options remote.Options) *witness {
 	return w
 }
 
-// setWitness makes the witness of a run that has ended by itself, which has seen what the run
-// has. It returns what dp changes.
+// setWitness makes the witness of a run that has ended by itself, and shows it the DataPlanes that
+// the run has seen. It returns the change from those to dp.
 func (p *plane) setWitness(r *run, connected bool, dp *v1alpha1.DataPlane) (changed change) {
 	p.witness = newWitness(p.fleet.options.Remote)
 	if connected {
@@ -55,9 +55,9 @@ func (p *plane) dropWitness() {
 	}
 }
 
-// compare returns whether a run for dp would have other credentials than for what was seen last, or
-// another API server than for what was seen first. Credentials that can't be used are no change;
-// any that can are one after those. A panic of the user's WrapTransport is an error, too.
+// compare returns whether dp has other credentials than the DataPlane that was compared last, or
+// another API server than the first. Credentials that can't be used are no change; the next
+// that can be used are. A panic of the user's WrapTransport counts as an error.
 func (w *witness) compare(dp *v1alpha1.DataPlane) change {
 	w.rotated = false
 	made := w.cluster != nil

@@ -1,15 +1,15 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package shards divides numbered shards among the replicas of a program, each of which a replica
-// leads while it holds a Lease. It knows no DataPlanes: a [Term] stands for what is led.
+// Package shards divides numbered shards among the replicas of a program. A replica leads a shard
+// while it holds the shard's Lease. The package knows no DataPlanes: a [Term] runs the shard.
 //
-//   - A replica is a process, by its identity. Its member Lease shows it to the others: with that
-//     it has joined, without it has left.
-//   - A replica is a candidate for a shard that falls to it, leads the shard when it has won the
-//     Lease, yields it (ends the runs, then releases the Lease), or loses it (ends the runs at once,
-//     because another may lead).
-//   - A foreign Lease is one whose holder is no replica of this program; it is left alone.
+//   - A replica is a process with a unique identity. It joins by its member Lease, which shows it
+//     to the others, and leaves when it gives that Lease up.
+//   - A replica stands for a shard of its share, and leads it once it has won the Lease. It yields
+//     a shard (ends the runs, then releases the Lease) or loses it (ends the runs at once, because
+//     another replica may lead it).
+//   - A foreign Lease is one whose holder is no replica of this program. It is never changed.
 package shards
 
 import (
@@ -21,8 +21,8 @@ import (
 	"slices"
 )
 
-// Of returns the shard of a key, of so many: its hash, modulo their number. Replicas of
-// different releases must agree: this never changes.
+// Of returns the shard of a key: its hash modulo the number of shards. Of never changes, because
+// replicas of different releases must agree.
 func Of(key string, shards int) int {
 	return int(hash(key) % uint64(shards)) //nolint:gosec // shards is positive
 }
@@ -33,10 +33,10 @@ func hash(text string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// Assign divides shards, of which each has a holder or not, among replicas. Each replica keeps
-// what it holds, in ascending order, up to its share. What is left goes to those with less than
-// their share, to the one with the highest hash for the shard. So few shards move, and all
-// replicas that see the same agree.
+// Assign divides the shards among replicas. holders has the holder of each shard, or "". Each
+// replica keeps shards that it holds, in ascending order, up to its share. Each other shard goes to
+// the replica with the highest hash for it, of those with less than their share. In this way, few
+// shards move, and all replicas that see the same Leases agree.
 func Assign(holders, replicas []string) map[string][]int {
 	assigned, held := map[string][]int{}, map[string]int{}
 	for _, replica := range replicas {
@@ -48,7 +48,7 @@ func Assign(holders, replicas []string) map[string][]int {
 	for _, holder := range holders {
 		held[holder]++
 	}
-	// If the shards do not divide evenly, the replicas that hold most get one more than the others.
+	// If the shards don't divide evenly, the replicas that hold the most get one more.
 	least, more := len(holders)/len(assigned), len(holders)%len(assigned)
 	replicas = slices.SortedFunc(maps.Keys(assigned), func(a, b string) int {
 		return cmp.Or(cmp.Compare(min(held[b], least+1), min(held[a], least+1)), cmp.Compare(a, b))

@@ -15,14 +15,14 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
 )
 
-// Whatever the Leases say, each shard falls to one replica, the shares are even, and who leads
-// a shard keeps it, up to its share.
+// Whatever the Leases contain, each shard goes to one replica, the shares are even, and a replica
+// keeps the shards that it leads, up to its share.
 func TestAssignOfAnyHolders(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 5_000 {
 		var replicas []string
 		for range random.IntN(6) {
-			replicas = append(replicas, []string{"", "a", "b", "c", "d"}[random.IntN(5)]) // the same one several times, too
+			replicas = append(replicas, []string{"", "a", "b", "c", "d"}[random.IntN(5)]) // perhaps the same one several times
 		}
 		holders := make([]string, random.IntN(20))
 		for shard := range holders {

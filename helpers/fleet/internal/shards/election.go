@@ -15,22 +15,22 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// candidacy is one part of this replica in the election for a shard, from when it stands until
-// the Lease is let go of.
+// candidacy is this replica's part in the election for a shard, from when it stands until the
+// Lease is released.
 type candidacy struct {
 	shard int
 	term  Term
 	leave context.CancelFunc // ends the election
 
-	// With the lock:
-	ending   bool      // its runs end
-	ledSince time.Time // when it won; zero before, and when its runs have ended
+	// Guarded by Replica.mu:
+	ending   bool      // its runs were canceled
+	ledSince time.Time // when it won; zero before, and after its runs have ended
 }
 
 func (c *candidacy) leads() bool { return !c.ledSince.IsZero() }
 
-// stand takes part in the election for a shard. seen is the Lease, which nobody holds. It needs
-// the lock.
+// stand makes this replica a candidate for a shard. seen is the shard's Lease, which nobody holds.
+// The caller holds r.mu.
 func (r *Replica) stand(ctx context.Context, shard int, seen lease) {
 	c := &candidacy{shard: shard, term: r.NewTerm(shard)}
 	ctx, c.leave = context.WithCancel(context.WithoutCancel(ctx))
@@ -40,7 +40,7 @@ func (r *Replica) stand(ctx context.Context, shard int, seen lease) {
 }
 
 // yieldShard ends the runs of a shard, and then the election, which renews the Lease until then.
-// It needs the lock.
+// The caller holds r.mu.
 func (r *Replica) yieldShard(c *candidacy, cause error) {
 	if c.ending {
 		return
@@ -53,21 +53,21 @@ func (r *Replica) yieldShard(c *candidacy, cause error) {
 	}()
 }
 
-// loseShard ends the runs of a shard at once, because another replica may run them. It needs the
-// lock.
+// loseShard ends the runs of a shard at once, because another replica may lead it. The caller
+// holds r.mu.
 func (r *Replica) loseShard(c *candidacy) {
 	r.yieldShard(c, ErrLost)
 	c.term.AbandonRuns()
 }
 
-// lead stands for a shard and leads it, once, until it is yielded or the Lease is lost.
+// lead stands for a shard and leads it, once, until the shard is yielded or the Lease is lost.
 func (r *Replica) lead(ctx context.Context, c *candidacy, seen lease) {
 	defer r.work.Done()
 	if seen.expired() && seen.holder() != "" {
-		// It has expired, but an election would watch it for as long again first.
+		// The Lease has expired, but an election would first watch it for another LeaseDuration.
 		freed := seen.DeepCopy()
 		freed.Spec.HolderIdentity = new(string)
-		_, _ = r.leases.Update(ctx, freed, metav1.UpdateOptions{}) // unless it was renewed
+		_, _ = r.leases.Update(ctx, freed, metav1.UpdateOptions{}) // fails if it was renewed
 	}
 	lock := r.elect(ctx, r.shardLease(c.shard), func() {
 		r.mu.Lock()
@@ -96,9 +96,9 @@ func (r *Replica) lead(ctx context.Context, c *candidacy, seen lease) {
 
 var errNoAnswer = errors.New("the API server doesn't answer")
 
-// elect takes part in the election for a Lease, once. It returns when ctx ends, the Lease is
-// lost, or it isn't won within the renew deadline: client-go would wait for a lost answer for
-// ever. It doesn't release the Lease, because runs have not ended when it is lost.
+// elect takes part in the election for a Lease, once. It returns when ctx ends, when the Lease is
+// lost, or when it isn't won within the renew deadline: client-go sets no limit for that. It
+// doesn't release the Lease, because runs have not ended when it is lost.
 func (r *Replica) elect(ctx context.Context, lease string, won func()) resourcelock.Interface {
 	lock := &notingLock{&resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
@@ -121,7 +121,7 @@ func (r *Replica) elect(ctx context.Context, lease string, won func()) resourcel
 			OnStoppedLeading: func() {},
 		},
 	})
-	if err != nil { // the options are wrong
+	if err != nil { // the options are invalid
 		r.fail(err)
 	} else {
 		elector.Run(ctx)
@@ -129,8 +129,8 @@ func (r *Replica) elect(ctx context.Context, lease string, won func()) resourcel
 	return lock
 }
 
-// release lets go of a Lease if this replica still has it. Otherwise, or if that can't be done
-// soon, it expires.
+// release releases a Lease that this replica still holds. If the requests fail for the renew
+// deadline, the Lease expires instead.
 func (r *Replica) release(ctx context.Context, lock resourcelock.Interface) {
 	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), r.retryPeriod(), r.renewDeadline(), true, func(ctx context.Context) (bool, error) {
 		record, _, err := lock.Get(ctx)

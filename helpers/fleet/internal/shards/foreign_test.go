@@ -17,7 +17,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
 
-// A member Lease that somebody has edited stops nobody, and its replica takes it back.
+// A member Lease that somebody has edited stops no replica, and its replica takes it back.
 func TestAReplicaTakesItsMemberLeaseBack(t *testing.T) {
 	for _, holder := range []string{"", "somebody"} {
 		bubble(t, 4, func(t *testing.T, p *program) {
@@ -43,12 +43,12 @@ func TestAReplicaTakesItsMemberLeaseBack(t *testing.T) {
 	}
 }
 
-// Leases of others whose names continue ours are not ours: they are not counted, keep nobody
-// from joining, and are not deleted when they have expired.
+// A Lease of another program whose name has our prefix isn't counted, keeps no replica from
+// joining, and isn't deleted when it has expired.
 func TestForeignLeasesAreLeftAlone(t *testing.T) {
 	const day = 24 * time.Hour
-	foreign := map[string]string{ // holders by names
-		"test-4-member":                   "bcdfghjklm", // somebody's, who elects a leader by its own name
+	foreign := map[string]string{ // holders by the names of Leases
+		"test-4-member":                   "bcdfghjklm", // of another program's leader election
 		"test-4-member-":                  "x_bcdfghjklm",
 		"test-4-member-7-0":               "x_bcdfghjklm", // a shard of test-4-member
 		"test-4-member-7-member-bcdfghjk": "x_bcdfghjk",
@@ -82,8 +82,8 @@ func TestForeignLeasesAreLeftAlone(t *testing.T) {
 	}
 }
 
-// Programs whose names continue each other share a namespace.
-func TestProgramsWhoseNamesContinueEachOther(t *testing.T) {
+// Programs share a namespace though the name of one begins with the name of another.
+func TestProgramsWhoseNamesHaveACommonPrefix(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		programs := []*program{p}
 		for _, name := range []string{"test-4-member", "test-7-member"} {
@@ -101,7 +101,7 @@ func TestProgramsWhoseNamesContinueEachOther(t *testing.T) {
 			replicas[p] = []*replica{p.start("a"), p.start("b")}
 		}
 		requireAll()
-		for _, p := range programs { // its Leases expire beside those of the others
+		for _, p := range programs { // its Leases expire while the others run
 			replicas[p][0].kill()
 			replicas[p] = []*replica{replicas[p][1], p.start("c")}
 		}
@@ -109,12 +109,12 @@ func TestProgramsWhoseNamesContinueEachOther(t *testing.T) {
 		for _, p := range programs {
 			p.stop(replicas[p]...)
 		}
-		assert.Len(t, p.leases.Holders(), 4+7+7, "all but the Leases of shards are gone")
+		assert.Len(t, p.leases.Holders(), 4+7+7, "only the Leases of shards are left")
 	})
 }
 
-// A Lease of a shard's name that somebody else holds keeps this shard alone from having a
-// leader, and Status says so.
+// If somebody else holds a Lease with a shard's name, only this shard has no leader, and Status
+// shows why.
 func TestAShardWaitsForAForeignLease(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		p.leases.Hold("test-4-2", "somebody_else", 5*time.Second)
@@ -142,7 +142,7 @@ func TestAShardWaitsForAForeignLease(t *testing.T) {
 		time.Sleep(5*time.Second + moment)
 		p.requireShared(a, b)
 
-		p.leases.Hold("test-4-2", "somebody", leaseDuration) // takes it from under the replica
+		p.leases.Hold("test-4-2", "somebody", leaseDuration) // takes it away from the replica
 		time.Sleep(moment)
 		requireOthersLed()
 		time.Sleep(leaseDuration)
@@ -151,8 +151,8 @@ func TestAShardWaitsForAForeignLease(t *testing.T) {
 	})
 }
 
-// What went wrong with a Lease before somebody took it is no longer what a replica waits for.
-func TestStatusForgetsWhatWentWrongBeforeALeaseWasTaken(t *testing.T) {
+// Once somebody has taken a Lease, earlier errors of requests for it no longer matter.
+func TestStatusForgetsErrorsFromBeforeALeaseWasTaken(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, p *program) {
 		a := p.start("a")
 		time.Sleep(moment)
@@ -169,7 +169,7 @@ func TestStatusForgetsWhatWentWrongBeforeALeaseWasTaken(t *testing.T) {
 	})
 }
 
-// A Lease that somebody deletes is made again, and its runs go on.
+// A Lease that somebody deletes is created again, and its runs continue.
 func TestADeletedLeaseIsMadeAgain(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		a := p.start("a")

@@ -28,10 +28,10 @@ const (
 	retryPeriod   = 2 * time.Second
 	// moment is how long a few rounds take.
 	moment = 4 * retryPeriod
-	// forever is the drain of runs that cling to what they do.
+	// forever is the drain of runs that don't return.
 	forever = 1000 * time.Hour
-	// keys is how many things are shared. Key k belongs to shard k % shards, so that programs
-	// with 4 and with 8 shards share the same.
+	// keys is how many keys the replicas share. Key k belongs to shard k % shards, so that programs
+	// with 4 and with 8 shards share the same keys.
 	keys = 16
 )
 
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// program is what replicas share, with a clock of its own: it must be used in a synctest bubble.
+// program is what its replicas share. It must be used in a synctest bubble.
 type program struct {
 	t      *testing.T
 	leases *testleases.Server
@@ -62,7 +62,7 @@ type replica struct {
 	drain   time.Duration // how long its runs take to return
 	stop    context.CancelFunc
 	result  chan error
-	terms   []*term // with the lock of the Replica
+	terms   []*term // guarded by the Replica's lock
 }
 
 // term is a fake of the runs of a shard, which return when they have drained or are abandoned.
@@ -85,7 +85,7 @@ type call struct {
 	holds  bool // whether the replica holds the Lease
 }
 
-// called needs the lock.
+// called records a call. The caller holds t.mu.
 func (t *term) called(method string) {
 	p, o := t.replica.program, t.replica.options
 	holder := p.leases.Holders()[fmt.Sprintf("%s-%d-%d", o.Name, o.Shards, t.shard)]
@@ -128,7 +128,7 @@ func (t *term) AbandonRuns() {
 	t.end()
 }
 
-// end is that of the runs.
+// end ends the runs.
 func (t *term) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -148,7 +148,7 @@ func (t *term) End() {
 	assert.True(t.replica.program.t, t.ended, "Wait comes before")
 }
 
-// bubble calls test with a program of so many shards.
+// bubble calls test with a program of the given number of shards.
 func bubble(t *testing.T, shards int, test func(t *testing.T, p *program)) {
 	t.Helper()
 	testleases.Bubble(t, func(t *testing.T) {
@@ -177,24 +177,24 @@ func (p *program) start(name string, edits ...func(*replica)) *replica {
 	return r
 }
 
-// drains has a replica's runs take so long to return.
+// drains sets how long a replica's runs take to return.
 func drains(drain time.Duration) func(*replica) { return func(r *replica) { r.drain = drain } }
 
-// of has a replica share so many shards.
+// of sets a replica's number of shards.
 func of(shards int) func(*replica) { return func(r *replica) { r.options.Shards = shards } }
 
-// meets has a replica's requests meet a fault.
+// meets sets the faults of a replica's requests.
 func meets(fault func(verb string) testleases.Fault) func(*replica) {
 	return func(r *replica) { r.client.SetFault(fault) }
 }
 
-// hasJoined says whether shards can fall to the replica.
+// hasJoined returns whether the replica has a share of the shards.
 func (r *replica) hasJoined() bool {
 	s := r.Status()
 	return len(s.Leads)+len(s.Waiting) > 0
 }
 
-// kill is the end of a process.
+// kill ends a replica without a shutdown.
 func (r *replica) kill() {
 	r.client.SetFault(testleases.CutOff)
 	r.program.runs.Kill(r.options.Identity)
@@ -216,7 +216,7 @@ func (p *program) requireShared(replicas ...*replica) {
 	testleases.RequireShared(p.t, p.shards, keys, leads, p.runs)
 }
 
-// stop ends replicas in order.
+// stop shuts replicas down.
 func (p *program) stop(replicas ...*replica) {
 	p.t.Helper()
 	for _, r := range replicas {
@@ -225,7 +225,7 @@ func (p *program) stop(replicas ...*replica) {
 	}
 }
 
-// end ends replicas in order, and requires that nothing is left.
+// end shuts replicas down, and requires that nothing is left.
 func (p *program) end(replicas ...*replica) {
 	p.t.Helper()
 	p.stop(replicas...)

@@ -14,14 +14,14 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// lease is a Lease that a replica sees. As in leader election, each trusts only its own clock:
-// since is when this one first saw it as it is.
+// lease is a Lease as this replica sees it. As in client-go's leader election, a replica trusts
+// only its own clock: since is when it first saw the Lease in this state.
 type lease struct {
 	*coordinationv1.Lease
 	since time.Time
 }
 
-// record returns what the Lease says; nothing if there is none.
+// record returns the content of the Lease; a zero record if there is no Lease.
 func (l lease) record() resourcelock.LeaderElectionRecord {
 	if l.Lease == nil {
 		return resourcelock.LeaderElectionRecord{}
@@ -43,13 +43,13 @@ func (o Options) memberLease(suffix string) string {
 	return fmt.Sprintf("%s-%d-member-%s", o.Name, o.Shards, suffix)
 }
 
-// replicaSuffix is the end of a replica's identity. utilrand writes no vowels.
+// replicaSuffix matches the end of a replica's identity. utilrand uses no vowels.
 var replicaSuffix = regexp.MustCompile(`_([0-9b-df-hj-np-tv-z]{10})$`)
 
-// parse returns what a Lease that a replica of this program holds is for: a replica (member), or
-// a shard of so many. For any other, ok is false. A name that begins like ours may be of another
-// program, such as test-4-member, whose shards are test-4-member-7-0 and so on, or be held by
-// somebody who is no replica, such as a Pod of the StatefulSet test-7.
+// parse returns the number of shards in the name of a Lease that a replica of this program holds,
+// and whether it is a member Lease. For any other Lease, ok is false. A name with our prefix may be
+// of another program, such as test-4-member, whose shards are test-4-member-7-0 and so on, or
+// its holder may be no replica, such as a Pod of the StatefulSet test-7.
 func (o Options) parse(l lease) (shards int, member, ok bool) {
 	rest, ours := strings.CutPrefix(l.Name, o.Name+"-")
 	number, rest, _ := strings.Cut(rest, "-")
@@ -68,7 +68,7 @@ func (o Options) parse(l lease) (shards int, member, ok bool) {
 	return shards, false, ok && shard < shards
 }
 
-// parseNumber takes a number only as we write it: without a sign or a zero in front.
+// parseNumber parses a number as the names of Leases have it: without a sign or leading zeros.
 func parseNumber(text string) (number int, ok bool) {
 	number, err := strconv.Atoi(text)
 	return number, err == nil && number >= 0 && strconv.Itoa(number) == text

@@ -23,49 +23,50 @@ import (
 
 // Options configure a [Replica]. All must be set.
 type Options struct {
-	// Leases has the Leases, which are in Namespace and whose names begin with Name.
+	// Leases is the client of the Leases, which are in Namespace and whose names begin with Name.
 	Leases          coordinationv1client.LeasesGetter
 	Namespace, Name string
-	// Identity names this replica; a suffix makes it unique.
+	// Identity is the name of this replica. New makes it unique by a suffix.
 	Identity string
 	// Shards is the number of shards.
 	Shards int
 	// LeaseDuration is how long the Lease of a shard is kept for a replica that is gone.
 	LeaseDuration time.Duration
-	// NewTerm returns the term for a shard that this replica is a candidate for. It is called
-	// with the Replica's lock, so it must not call the Replica.
+	// NewTerm returns the term for a shard that this replica is a candidate for. It is called with
+	// the Replica's lock held, so it must not call the Replica.
 	NewTerm func(shard int) Term
 }
 
-// Term is what a candidacy is for: the runs of a shard. CancelRuns and AbandonRuns are called with
-// the lock of the [Replica], so they must not call it.
+// Term is the runs of a shard during one candidacy. CancelRuns and AbandonRuns are called with the
+// lock of the [Replica] held, so they must not call the Replica.
 type Term interface {
-	// Start is called when the shard is led, perhaps after CancelRuns.
+	// Start is called when this replica leads the shard, perhaps after CancelRuns.
 	Start()
-	// CancelRuns says that no run may start, and ends the contexts of those under way. It
-	// returns at once. Of several causes, the first counts.
+	// CancelRuns ends the contexts of the runs, and keeps others from starting. It returns at
+	// once. Of several causes, the first counts.
 	CancelRuns(cause error)
-	// AbandonRuns cuts off the runs that have not returned. CancelRuns came before.
+	// AbandonRuns abandons the runs that have not returned. It is called after CancelRuns.
 	AbandonRuns()
 	// Wait returns when all runs have returned or were abandoned. It is called after CancelRuns,
-	// and more than once. The Lease is held until then, if it wasn't lost.
+	// and more than once. The Lease is held until then, unless it was lost.
 	Wait()
-	// End is called after Wait, when the shard is no longer led and its Lease not yet released.
+	// End is called after Wait, when this replica no longer leads the shard, and before its Lease
+	// is released.
 	End()
 }
 
 // ErrLost is the cause of runs that end because another replica leads their shard, or may.
 var ErrLost = errors.New("replica no longer leads the shard")
 
-// RetryPeriod is how often a Lease is renewed, and renewDeadline how long that may fail. They
-// are in the proportion of client-go's defaults, 15 s, 10 s and 2 s.
+// RetryPeriod is the time between renewals of a Lease, and renewDeadline how long renewals may
+// fail. The proportions are those of client-go's defaults: 15 s, 10 s and 2 s.
 func RetryPeriod(leaseDuration time.Duration) time.Duration { return leaseDuration * 2 / 15 }
 
 func (o Options) retryPeriod() time.Duration   { return RetryPeriod(o.LeaseDuration) }
 func (o Options) renewDeadline() time.Duration { return o.LeaseDuration * 10 / 15 }
 
-// Replica is this process among those that share the shards. In rounds, it looks at the Leases,
-// and stands for shards and yields them.
+// Replica is this process, one of those that share the shards. In each round, it lists the Leases,
+// stands for shards of its share, and yields others.
 type Replica struct {
 	Options
 	leases   boundedLeases
@@ -74,20 +75,20 @@ type Replica struct {
 	wake     chan struct{}
 	work     sync.WaitGroup // its goroutines
 	fail     context.CancelCauseFunc
-	checked  time.Time // when all rights were there
+	checked  time.Time // when no right was missing
 
 	mu              sync.Mutex
-	leaveMembership context.CancelFunc // lets go of the member Lease; nil without one
-	publishedAt     time.Time          // when it got that; zero without
-	joined          bool               // then, a list has shown no replica with another number of shards
-	yieldUntil      time.Time          // until when it lets others come before, after it left
-	listedAt        time.Time          // when the last list was sent that succeeded
+	leaveMembership context.CancelFunc // gives up the member Lease; nil without one
+	publishedAt     time.Time          // when it got the member Lease; zero without one
+	joined          bool               // a later list has shown no replica with another number of shards
+	yieldUntil      time.Time          // after it has left: when it may join again
+	listedAt        time.Time          // when the last successful list was sent
 	forbiddenSince  time.Time          // since when a right is missing; zero if none is
 	err             error              // of the last round
-	failures        map[string]error   // of the last request for a Lease, by its name, if that failed
-	seen            map[string]lease
+	failures        map[string]error   // errors of the last requests for Leases, by name
+	seen            map[string]lease   // by name
 	candidacies     map[int]*candidacy // by shard
-	wants           []int              // the shards that fall to it
+	wants           []int              // the shards of its share
 }
 
 // New returns a Replica that has not joined the others.
@@ -100,8 +101,8 @@ func New(options Options) *Replica {
 	}
 }
 
-// Run leads the shards that fall to this replica until ctx ends. It returns when their terms
-// have ended and their Leases are released. Its error is a right that is missing.
+// Run leads the shards of this replica's share until ctx ends. It returns when their terms have
+// ended and their Leases are released. It returns an error only if a right is missing.
 func (r *Replica) Run(ctx context.Context) error {
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -132,7 +133,7 @@ func (r *Replica) Run(ctx context.Context) error {
 func (r *Replica) wakeUp() {
 	select {
 	case r.wake <- struct{}{}:
-	default: // it is awake
+	default: // the token is already there
 	}
 }
 
@@ -140,7 +141,7 @@ func (r *Replica) round(ctx context.Context) {
 	request, cancel := context.WithTimeout(ctx, r.renewDeadline()/2)
 	defer cancel()
 	began := time.Now()
-	var checking wait.Group // beside the list, because each may take seconds
+	var checking wait.Group // at the same time as the list, because both may take seconds
 	var checked error
 	if began.Sub(r.checked) > r.LeaseDuration {
 		checking.Start(func() { checked = r.check(request) })
@@ -162,7 +163,7 @@ func (r *Replica) round(ctx context.Context) {
 	case !missing || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		r.forbiddenSince = time.Time{}
 	case r.forbiddenSince.IsZero():
-		r.forbiddenSince = began // an API server that starts denies rights for a moment
+		r.forbiddenSince = began // an API server denies rights for a moment while it starts
 	case began.Sub(r.forbiddenSince) > r.renewDeadline():
 		r.fail(fmt.Errorf("Sharding.Leases: a right is missing: %w", err))
 	}
@@ -171,7 +172,7 @@ func (r *Replica) round(ctx context.Context) {
 		r.join(ctx)
 		r.loseUsurped(began) // even if this replica has left: runs may take a while to return
 	} else if r.leaveMembership != nil && time.Since(r.listedAt) > r.renewDeadline() {
-		r.leaveMembership() // it can't see the others
+		r.leaveMembership() // this replica can't see the others
 	}
 	if listed && r.joined {
 		r.wants = Assign(r.holders(), r.replicas())[r.identity]
@@ -179,7 +180,7 @@ func (r *Replica) round(ctx context.Context) {
 	r.share(ctx)
 }
 
-// list takes in all Leases, and deletes those of replicas that are gone.
+// list reads all Leases, and deletes the Leases of replicas that are gone.
 func (r *Replica) list(ctx context.Context) error {
 	list, err := r.leases.List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -202,9 +203,9 @@ func (r *Replica) list(ctx context.Context) error {
 	return nil
 }
 
-// check finds a right that is missing, by requests that change nothing. They are sent at the
-// same time, because each may take seconds. What they write is not valid, which an API server
-// finds after a missing right, but before a quota that is used up.
+// check returns an error if a right is missing. Its requests change nothing, and are sent at the
+// same time, because each may take seconds. Their Leases are invalid: an API server checks
+// rights before validity, and a quota only after.
 func (r *Replica) check(ctx context.Context) error {
 	try, own := []string{metav1.DryRunAll}, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: r.member}}
 	own.Spec.LeaseDurationSeconds = new(int32)
@@ -226,9 +227,10 @@ func (r *Replica) check(ctx context.Context) error {
 	return nil
 }
 
-// join takes part while nobody has shards of another number. Of two that begin at once, one at
-// least sees the other in the list that follows its own member Lease, and lets go of that. So
-// do both when one was suspended and the other has begun meanwhile. It needs the lock.
+// join takes the member Lease, or leaves while another replica has another number of shards. Of
+// two such replicas that join at once, at least one sees the other in the first list after it got
+// its member Lease, and leaves. If one was suspended and the other has joined, both leave. The
+// caller holds r.mu.
 func (r *Replica) join(ctx context.Context) {
 	var foreign error
 	for _, l := range r.seen {
@@ -241,7 +243,7 @@ func (r *Replica) join(ctx context.Context) {
 		r.err = foreign
 		if r.leaveMembership != nil {
 			r.leaveMembership()
-			r.yieldUntil = time.Now().Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one comes before the other
+			r.yieldUntil = time.Now().Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one is first
 			for _, c := range r.candidacies {
 				r.loseShard(c)
 			}
@@ -256,8 +258,8 @@ func (r *Replica) join(ctx context.Context) {
 	}
 }
 
-// holdMembership holds the member Lease until member ends or it is lost. It yields all shards
-// before it lets others with another number of shards begin.
+// holdMembership holds the member Lease until member ends or the Lease is lost. It yields all shards
+// before it deletes the Lease, after which replicas with another number of shards may begin.
 func (r *Replica) holdMembership(ctx, member context.Context) {
 	defer r.work.Done()
 	r.elect(member, r.member, func() {
@@ -273,15 +275,15 @@ func (r *Replica) holdMembership(ctx, member context.Context) {
 	r.publishedAt, r.joined = time.Time{}, false
 	r.share(ctx)
 	r.mu.Unlock()
-	_ = r.leases.Delete(context.WithoutCancel(ctx), r.member, metav1.DeleteOptions{}) // or others do, later
+	_ = r.leases.Delete(context.WithoutCancel(ctx), r.member, metav1.DeleteOptions{}) // if it fails, others delete it later
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leaveMembership = nil
 	r.wakeUp()
 }
 
-// share yields the shards that don't fall to this replica, and makes it a candidate for those
-// that it wants and nobody holds. It needs the lock.
+// share yields the shards outside this replica's share, and stands for the shards of its share
+// that nobody holds. The caller holds r.mu.
 func (r *Replica) share(ctx context.Context) {
 	cause := ErrLost
 	switch {
@@ -303,7 +305,7 @@ func (r *Replica) share(ctx context.Context) {
 		switch {
 		case r.candidacies[shard] != nil:
 		case held:
-			delete(r.failures, name) // no request is sent until it isn't
+			delete(r.failures, name) // no request is sent while somebody else holds it
 		default:
 			r.stand(ctx, shard, l)
 		}
@@ -311,7 +313,7 @@ func (r *Replica) share(ctx context.Context) {
 }
 
 // loseUsurped loses the shards that another replica leads, perhaps because this process was
-// suspended. began is when the Leases were listed. It needs the lock.
+// suspended. began is when the Leases were listed. The caller holds r.mu.
 func (r *Replica) loseUsurped(began time.Time) {
 	for shard, c := range r.candidacies {
 		holder := r.seen[r.shardLease(shard)].holder()
@@ -321,7 +323,7 @@ func (r *Replica) loseUsurped(began time.Time) {
 	}
 }
 
-// replicas returns the identities of the live replicas. It needs the lock.
+// replicas returns the identities of the live replicas. The caller holds r.mu.
 func (r *Replica) replicas() []string {
 	live := []string{r.identity}
 	for _, l := range r.seen {
@@ -332,7 +334,7 @@ func (r *Replica) replicas() []string {
 	return live
 }
 
-// holders returns who holds the Lease of each shard. It needs the lock.
+// holders returns the holder of each shard's Lease. The caller holds r.mu.
 func (r *Replica) holders() []string {
 	holders := make([]string, r.Shards)
 	for shard := range holders {

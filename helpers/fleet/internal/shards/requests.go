@@ -12,15 +12,15 @@ import (
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
-// boundedLeases end each request with its context, and after limit. A client that waits for a
-// token or a credential plugin may not: an election would wait with it, and its runs go on
-// while another replica leads the shard.
+// boundedLeases ends each request with its context, and after limit. A client that waits for its
+// rate limiter or a credential plugin may not do that: an election would wait with it, and its
+// runs would continue while another replica leads the shard.
 type boundedLeases struct {
 	coordinationv1client.LeaseInterface
 	limit time.Duration
 }
 
-// Leases makes it a LeasesGetter, for elections.
+// Leases makes boundedLeases a LeasesGetter, for elections.
 func (b boundedLeases) Leases(string) coordinationv1client.LeaseInterface { return b }
 
 func (b boundedLeases) Get(ctx context.Context, name string, opts metav1.GetOptions) (*coordinationv1.Lease, error) {
@@ -36,7 +36,7 @@ func (b boundedLeases) List(ctx context.Context, opts metav1.ListOptions) (*coor
 }
 
 func (b boundedLeases) Create(ctx context.Context, lease *coordinationv1.Lease, opts metav1.CreateOptions) (*coordinationv1.Lease, error) {
-	lease = lease.DeepCopy() // which an election changes for its next request
+	lease = lease.DeepCopy() // an election changes the Lease for its next request
 	return bounded(ctx, b.limit, func(ctx context.Context) (*coordinationv1.Lease, error) {
 		return b.LeaseInterface.Create(ctx, lease, opts)
 	})
@@ -56,7 +56,7 @@ func (b boundedLeases) Delete(ctx context.Context, name string, opts metav1.Dele
 	return err
 }
 
-// bounded returns the answer to a request, or the error of a context that has ended before.
+// bounded returns the answer to a request, or the context's error if that ends or limit passes first.
 func bounded[T any](ctx context.Context, limit time.Duration, request func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -18,8 +18,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
 
-// A replica that can't see the others lets go of its shards within the duration of a Lease, whether
-// its lists fail or get no answer, and takes none from others.
+// A replica that can't see the others gives up its shards within the LeaseDuration, whether its
+// lists fail or get no answer, and takes none from others.
 func TestAReplicaThatCannotListGivesUpItsShards(t *testing.T) {
 	for range 10 { // rounds begin at random times
 		for _, fault := range []testleases.Fault{{Err: apierrors.NewInternalError(testleases.ErrCutOff)}, noAnswer} {
@@ -43,7 +43,7 @@ func TestAReplicaThatCannotListGivesUpItsShards(t *testing.T) {
 	}
 }
 
-// Answers that are lost delay a takeover, but not for as long as a client would wait for them.
+// Lost answers delay a takeover, but not for as long as a client would wait for them.
 func TestLostAnswersDelayATakeoverOnlyForAWhile(t *testing.T) {
 	for _, verb := range []string{"get", "create"} {
 		t.Run(verb, func(t *testing.T) {
@@ -93,12 +93,12 @@ func TestAReplicaThatEndsReleasesItsLeasesAfterALostAnswer(t *testing.T) {
 	})
 }
 
-func TestRunsGoOnWhenAnAnswerToARenewalIsLost(t *testing.T) {
+func TestRunsContinueWhenAnAnswerToARenewalIsLost(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		a := p.start("a")
 		time.Sleep(moment)
 		p.requireShared(a)
-		a.client.SetFault(losing("update", 5)) // that of the member Lease, too
+		a.client.SetFault(losing("update", 5)) // including the member Lease's
 		time.Sleep(2 * leaseDuration)
 		p.requireShared(a)
 		assert.Empty(t, a.canceled())
@@ -106,9 +106,9 @@ func TestRunsGoOnWhenAnAnswerToARenewalIsLost(t *testing.T) {
 	})
 }
 
-// A replica whose requests go on after their contexts have ended, because its client waits for a
-// token or a credential plugin, gives up its shards in time, and ends in time.
-func TestRequestsThatIgnoreTheirContextHoldNothingUp(t *testing.T) {
+// A replica gives up its shards and ends in time even if its requests last beyond their contexts,
+// because its client waits for a rate limiter or a credential plugin.
+func TestRequestsThatIgnoreTheirContextDelayNothing(t *testing.T) {
 	stuck := func(string) testleases.Fault { return testleases.Fault{Stuck: 10 * time.Minute} }
 	bubble(t, 4, func(t *testing.T, p *program) {
 		a, b := p.start("a"), p.start("b")
@@ -129,7 +129,7 @@ func TestRequestsThatIgnoreTheirContextHoldNothingUp(t *testing.T) {
 		select {
 		case err := <-a.result:
 			require.NoError(t, err)
-		case <-time.After(11 * time.Second): // 10 s, as the documentation of Sharding says, and a moment
+		case <-time.After(11 * time.Second): // the 10 s in the documentation of Sharding, and a moment
 			assert.Fail(t, "Run hangs")
 		}
 		time.Sleep(leaseDuration + moment)
@@ -140,8 +140,8 @@ func TestRequestsThatIgnoreTheirContextHoldNothingUp(t *testing.T) {
 	})
 }
 
-// A Lease is kept for LeaseDuration after it was seen, not after it was asked for, as in
-// client-go, whose observedTime is that of the answer.
+// A Lease is kept for LeaseDuration after it was seen, not after the request was sent. In client-go,
+// observedTime is the time of the answer too.
 func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
 	for range 10 { // rounds begin at random times
 		bubble(t, 4, func(_ *testing.T, p *program) {
@@ -155,7 +155,7 @@ func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
 				if verb != "list" {
 					return testleases.Fault{}
 				}
-				if lists++; lists == 3 { // a is cut off when this is carried out
+				if lists++; lists == 3 { // a is cut off when the server handles this list
 					time.AfterFunc(slow-time.Millisecond, func() { a.client.SetFault(testleases.CutOff) })
 				}
 				return testleases.Fault{Before: slow}
@@ -168,7 +168,7 @@ func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
 	}
 }
 
-// A list that was sent before a shard was won shows its former leader, and ends no runs.
+// A list that was sent before a replica won a shard shows the former leader, and ends no runs.
 func TestAnOldListEndsNoRuns(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		a, b := p.start("a"), p.start("b")
@@ -198,7 +198,7 @@ func TestReplicasShareWithASlowAPIServer(t *testing.T) {
 	})
 }
 
-// A member Lease that is left would have others wait until it expires.
+// Others would wait until a member Lease that is left expires.
 func TestAReplicaThatEndsDeletesItsMemberLease(t *testing.T) {
 	bubble(t, 4, func(_ *testing.T, p *program) {
 		a := p.start("a")
@@ -208,8 +208,8 @@ func TestAReplicaThatEndsDeletesItsMemberLease(t *testing.T) {
 	})
 }
 
-// What is wrong with a request that a replica doesn't need now doesn't keep it from taking
-// over shards: no Lease must be created for that.
+// An error of a request that a replica doesn't need doesn't keep it from taking over shards: to
+// take one over, it creates no Lease.
 func TestAReplicaTakesOverWhileNoLeaseCanBeCreated(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		a, b := p.start("a"), p.start("b")
@@ -226,9 +226,9 @@ func TestAReplicaTakesOverWhileNoLeaseCanBeCreated(t *testing.T) {
 	})
 }
 
-// docs/scale.md has these figures: a renewal of each Lease in each retry period, a list by
-// each replica about as often, and four requests by each to check its rights once in a lease
-// duration.
+// The figures are those in docs/scale.md: in each retry period, a renewal of each Lease and about
+// one list by each replica, and in each LeaseDuration four requests by each replica to check its
+// rights.
 func TestRequestsPerMinute(t *testing.T) {
 	bubble(t, 16, func(t *testing.T, p *program) {
 		replicas := []*replica{p.start("a"), p.start("b"), p.start("c"), p.start("d")}

@@ -20,7 +20,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
 
-// leaders returns who leads each shard.
+// leaders returns the replica that leads each shard.
 func leaders(replicas []*replica) map[int]*replica {
 	leads := map[int]*replica{}
 	for _, r := range replicas {
@@ -67,8 +67,8 @@ func TestAReplicaThatComesOrGoesMovesFewShards(t *testing.T) {
 	})
 }
 
-// Users test with client-go's fake clientset, which has no resource versions. Replicas share
-// there too: what tells that a Lease was renewed is what is in it, as in leader election.
+// Users test with client-go's fake clientset, which has no resource versions. A replica doesn't
+// need them: as in leader election, it sees a renewal by the content of a Lease.
 func TestReplicasShareOnAFakeClientset(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		leases := fake.NewClientset().CoordinationV1()
@@ -77,7 +77,7 @@ func TestReplicasShareOnAFakeClientset(t *testing.T) {
 		time.Sleep(moment)
 		b := p.start("b", on)
 		time.Sleep(4 * leaseDuration)
-		// It carries out the deletion of a member Lease that is only tried, so one may be missing now.
+		// The fake ignores dry runs and deletes the member Lease, so one may be missing now.
 		assert.Len(t, a.Status().Leads, 2)
 		assert.Len(t, b.Status().Leads, 2)
 		p.stop(a, b)
@@ -85,14 +85,14 @@ func TestReplicasShareOnAFakeClientset(t *testing.T) {
 	})
 }
 
-// A replica goes on where it was when it was suspended. With its next list, it notices that others
-// have its shards, even if they have another number of them, whose Leases have other names, and
-// even if it has left since, because its first list failed.
+// After a suspension, a replica continues where it was. Its next list shows that others have its
+// shards, even if they have another number of shards, whose Leases have other names, and even if
+// the replica has left because earlier lists failed.
 func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 	for name, test := range map[string]struct {
 		shards int
 		within time.Duration
-		fails  bool // the lists before
+		fails  bool // earlier lists fail
 	}{
 		"the same shards":          {4, moment, false},
 		"another number of shards": {8, moment, false},
@@ -115,7 +115,7 @@ func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 					resume()
 					a.client.SetFault(nil)
 					time.Sleep(test.within)
-					p.runs.Current(p.t) // no two
+					p.runs.Current(p.t) // requires that no two replicas run a key
 					time.Sleep(2 * leaseDuration)
 					assert.Len(t, p.runs.Current(p.t), keys, "a: %+v, b: %+v", a.Status(), b.Status())
 					a.client.SetFault(testleases.CutOff) // a's runs are abandoned
@@ -182,7 +182,7 @@ func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
 			}
 		})
 	}
-	// A list that comes back after the member Lease was written, but was made before.
+	// A list that was sent before the member Lease was written is answered after.
 	start(t, func(int) func(string) testleases.Fault {
 		began := time.Now()
 		return func(verb string) testleases.Fault {
@@ -199,7 +199,7 @@ func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
 	})
 }
 
-// A replica that can't see the others has ended its runs when those with another number of
+// A replica that can't see the others has ended its runs before replicas with another number of
 // shards begin.
 func TestAReplicaThatCannotListEndsItsRunsBeforeAnotherNumberOfShardsBegins(t *testing.T) {
 	for range 25 { // rounds begin at random times
@@ -218,8 +218,8 @@ func TestAReplicaThatCannotListEndsItsRunsBeforeAnotherNumberOfShardsBegins(t *t
 	}
 }
 
-// A replica that lets go of its member Lease leads no shard after that: replicas with another
-// number of shards may.
+// A replica that gives up its member Lease leads no shard afterwards, because replicas with another
+// number of shards may begin.
 func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
 	for range 10 { // rounds begin at random times
 		bubble(t, 1, func(t *testing.T, p *program) {
@@ -235,11 +235,11 @@ func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
 				return map[string]testleases.Fault{
 					"list":   noAnswer,
 					"delete": {After: retryPeriod},              // of its member Lease
-					"update": {Before: 4500 * time.Millisecond}, // by which it would lead the shard
+					"update": {Before: 4500 * time.Millisecond}, // the one that would win the shard
 				}[verb]
 			})
 			for synctest.Wait(); len(p.leases.Holders()) == 2; synctest.Wait() {
-				hold("somebody") // which a doesn't see, so that it takes part in the election
+				hold("somebody") // a doesn't see this, so it stays a candidate
 				time.Sleep(time.Second)
 			}
 			b := p.start("b", of(2), meets(func(string) testleases.Fault { return testleases.Fault{Before: time.Millisecond} }))

@@ -15,18 +15,18 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// Status is how a [Replica] takes part.
+// Status is the state of a [Replica].
 type Status struct {
-	// Identity is the replica's, with its suffix.
+	// Identity is the replica's identity, with its suffix.
 	Identity string
-	// Leads are the shards that it leads, also while it yields one.
+	// Leads are the shards that it leads, including any that it is yielding.
 	Leads []int
 	// Replicas are the identities of the live replicas that it sees, itself included.
 	Replicas []string
-	// Waiting are the shards that fall to it and that it doesn't lead yet.
+	// Waiting are the shards of its share that it doesn't lead yet.
 	Waiting []Waiting
-	// LastError is what keeps it from joining, from seeing the others, from leading a shard that
-	// falls to it, or from renewing a Lease; nil if nothing does.
+	// LastError is why it can't join, see the others, lead a shard of its share, or renew a Lease;
+	// nil if there is no reason.
 	LastError error
 }
 
@@ -36,7 +36,7 @@ type Waiting struct {
 	Lease, Holder string
 }
 
-// Status returns what the replica does now or, after Run, did last.
+// Status returns the current state of the replica or, after Run, the last.
 func (r *Replica) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,8 +60,8 @@ func (r *Replica) waitsFor(shard int) bool {
 	return c == nil || !c.leads() || c.ending
 }
 
-// lastError returns what keeps this replica from doing what it should, the worst first. While it
-// has not joined, there is always something.
+// lastError returns Status.LastError, the worst of several. Until the replica has joined, it is
+// never nil. The caller holds r.mu.
 func (r *Replica) lastError() error {
 	if r.err != nil {
 		return r.err
@@ -89,7 +89,7 @@ func (r *Replica) lastError() error {
 	return nil
 }
 
-// note keeps an error of a request for a Lease for Status, or forgets the one before.
+// note keeps the error of a request for a Lease for Status; nil clears it.
 func (r *Replica) note(ctx context.Context, lease string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,12 +98,12 @@ func (r *Replica) note(ctx context.Context, lease string, err error) {
 		delete(r.failures, lease)
 	case ctx.Err() == nil:
 		r.failures[lease] = err
-	case !errors.Is(context.Cause(ctx), context.Canceled): // it isn't this replica that has ended the request
+	case !errors.Is(context.Cause(ctx), context.Canceled): // this replica didn't cancel the request
 		r.failures[lease] = context.Cause(ctx)
 	}
 }
 
-// notingLock notes the errors of an election's requests. client-go only logs them.
+// notingLock notes the errors of an election's requests, which client-go only logs.
 type notingLock struct {
 	resourcelock.Interface
 	replica *Replica
@@ -113,10 +113,10 @@ type notingLock struct {
 func (l *notingLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	record, raw, err := l.Interface.Get(ctx)
 	switch {
-	case err != nil && !apierrors.IsNotFound(err): // of one that isn't there, Create says more
+	case err != nil && !apierrors.IsNotFound(err): // after NotFound, the result of Create is noted
 		l.replica.note(ctx, l.lease, err)
 	case err == nil && record.HolderIdentity != "" && record.HolderIdentity != l.Identity():
-		l.replica.note(ctx, l.lease, nil) // there is nothing to write
+		l.replica.note(ctx, l.lease, nil) // somebody else holds the Lease, so no write follows
 	}
 	return record, raw, err
 }

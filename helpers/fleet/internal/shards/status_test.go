@@ -25,7 +25,7 @@ import (
 
 var noAnswer = testleases.Fault{After: time.Hour}
 
-// A replica that has not joined says why, at any moment.
+// While a replica has not joined, its Status shows the reason at any moment.
 func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
 	noSpace := apierrors.NewInternalError(errors.New("etcdserver: mvcc: database space exceeded"))
 	terminating := apierrors.NewForbidden(testleases.Resource, "", errors.New("because it is being terminated"))
@@ -79,7 +79,7 @@ func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
 	}
 }
 
-// A shard whose Lease can't be written has no leader, and Status says why.
+// A shard whose Lease can't be written has no leader, and Status shows the error.
 func TestStatusSaysWhyAShardHasNoLeader(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		var creates atomic.Int32
@@ -114,7 +114,7 @@ func TestAMissingRightEndsRun(t *testing.T) {
 				assert.LessOrEqual(t, time.Since(since), leaseDuration)
 				require.True(t, apierrors.IsForbidden(err))
 
-				// Later, and for long: runs don't go on for a time and then end one by one.
+				// Later, and for long: all runs end at once, not one by one.
 				c := p.start("c")
 				time.Sleep(2*leaseDuration + moment)
 				p.requireShared(a, c)
@@ -123,7 +123,7 @@ func TestAMissingRightEndsRun(t *testing.T) {
 				time.Sleep(leaseDuration + moment)
 				p.requireShared(a)
 
-				// For a moment, as from an API server that starts.
+				// For a moment, as with an API server that starts.
 				a.client.SetFault(forbidden)
 				time.Sleep(3 * retryPeriod)
 				a.client.SetFault(nil)
@@ -134,8 +134,8 @@ func TestAMissingRightEndsRun(t *testing.T) {
 	}
 }
 
-// A quota that is used up is no missing right: replicas that have their Leases go on, and
-// another one says what it waits for.
+// A quota that is used up is no missing right: replicas that have their Leases continue, and the
+// Status of another shows why it waits.
 func TestAQuotaThatIsUsedUpEndsNoReplica(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {
 		a := p.start("a")

@@ -82,8 +82,8 @@ func methods(calls []call) (methods []string) {
 	return methods
 }
 
-// Runs have a moment to return before they are abandoned, which is before another replica may
-// lead their shard.
+// Runs have a moment to return before they are abandoned, and are abandoned before another replica
+// may lead their shard.
 func TestRunsAreAbandonedBeforeALeaseThatCannotBeRenewedExpires(t *testing.T) {
 	for drain, want := range map[time.Duration][]string{
 		2 * time.Second: {"Start", "CancelRuns", "End"},
@@ -113,7 +113,7 @@ func TestRunsAreAbandonedBeforeALeaseThatCannotBeRenewedExpires(t *testing.T) {
 	}
 }
 
-// One run that takes long doesn't hold up the other shards.
+// One run that takes long doesn't delay the other shards.
 func TestAReplicaThatEndsReleasesEachShardWhenItsRunsHaveReturned(t *testing.T) {
 	bubble(t, 8, func(t *testing.T, p *program) {
 		a, b := p.start("a", drains(forever)), p.start("b")

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// History is which replica ran what, and when.
+// History records which replica ran which key, and when.
 type History[K comparable] struct {
 	mu     sync.Mutex
 	runs   map[K][]*Run // in the order of their starts
@@ -22,7 +22,7 @@ type History[K comparable] struct {
 // Run is a run in a [History].
 type Run struct {
 	Replica  string
-	From, To time.Time // To is zero while it lasts
+	From, To time.Time // To is zero while the run lasts
 	Err      error
 }
 
@@ -31,7 +31,7 @@ func NewHistory[K comparable]() *History[K] {
 	return &History[K]{runs: map[K][]*Run{}, killed: map[string]bool{}}
 }
 
-// Begin begins a run of a replica that wasn't killed.
+// Begin begins a run of a replica, unless the replica was killed.
 func (h *History[K]) Begin(key K, replica string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -72,7 +72,7 @@ func (h *History[K]) Of(key K) []*Run {
 	return h.runs[key]
 }
 
-// Current returns which replica runs each key, and requires that no two do.
+// Current returns the replica that runs each key, and requires that no two do.
 func (h *History[K]) Current(t testing.TB) map[K]string {
 	t.Helper()
 	h.mu.Lock()
@@ -89,7 +89,7 @@ func (h *History[K]) Current(t testing.TB) map[K]string {
 	return current
 }
 
-// RequireNoOverlap requires that no two replicas ran a key at once for longer than tolerance.
+// RequireNoOverlap requires that no two runs of a key overlapped for longer than tolerance.
 func (h *History[K]) RequireNoOverlap(t testing.TB, tolerance time.Duration) {
 	t.Helper()
 	h.mu.Lock()

@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package testleases keeps Leases in memory, for tests of replicas that share shards by them. Each
-// replica has a client, whose requests can fail, take long, or get no answer.
+// Package testleases keeps Leases in memory, for tests of replicas that share shards. Each replica
+// has a client, whose requests can fail, take long, or get no answer.
 package testleases
 
 import (
@@ -20,7 +20,7 @@ import (
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
-// Resource is that of Leases, for errors.
+// Resource is the resource of Leases, for errors.
 var Resource = coordinationv1.Resource("leases")
 
 // Server keeps Leases as an API server does.
@@ -38,7 +38,7 @@ func NewServer() *Server { return &Server{leases: map[string]*coordinationv1.Lea
 // Client returns a client for one replica.
 func (s *Server) Client() *Client { return &Client{server: s} }
 
-// Hold writes a Lease that lasts for so long, as somebody else does who ignores its holder.
+// Hold writes a Lease with a duration of lasts, as a program that ignores the holder does.
 func (s *Server) Hold(name, holder string, lasts time.Duration) {
 	now, seconds := metav1.NowMicro(), int32(lasts.Seconds())
 	lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder, LeaseDurationSeconds: &seconds, RenewTime: &now}}
@@ -48,14 +48,14 @@ func (s *Server) Hold(name, holder string, lasts time.Duration) {
 	s.write(lease, nil)
 }
 
-// Delete deletes a Lease, as somebody else may.
+// Delete deletes a Lease, as a user may.
 func (s *Server) Delete(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.leases, name)
 }
 
-// Holders returns who holds the Leases, by their names.
+// Holders returns the holders of the Leases, by the Leases' names.
 func (s *Server) Holders() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,38 +66,38 @@ func (s *Server) Holders() map[string]string {
 	return holders
 }
 
-// Requests returns how many requests have been carried out.
+// Requests returns how many requests the server has handled.
 func (s *Server) Requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.requests
 }
 
-// SetQuota sets how many Leases there may be; 0 for any number.
+// SetQuota limits the number of Leases; 0 is no limit.
 func (s *Server) SetQuota(quota int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.quota = quota
 }
 
-// Fault is what happens to a request.
+// Fault describes what happens to a request.
 type Fault struct {
 	Before, After time.Duration // how long the request and its answer take
-	Stuck         time.Duration // how long it goes on, even after its context has ended
-	Err           error         // instead of an answer
-	Lost          bool          // the request is carried out all the same
+	Stuck         time.Duration // how long the client ignores the request's context
+	Err           error         // returned instead of an answer
+	Lost          bool          // with Err: the server handles the request nevertheless
 }
 
-// ErrCutOff is the error of a client that reaches no server.
+// ErrCutOff is the error of a client that can't reach the server.
 var ErrCutOff = errors.New("cut off")
 
-// CutOff is the fault of such a client.
+// CutOff is the fault of a client that can't reach the server.
 func CutOff(string) Fault { return Fault{Err: ErrCutOff} }
 
 // Failing makes requests of some verbs fail.
 func Failing(err error, verbs ...string) func(string) Fault { return On(Fault{Err: err}, verbs...) }
 
-// On makes a fault of requests of some verbs.
+// On limits a fault to requests of some verbs.
 func On(fault Fault, verbs ...string) func(string) Fault {
 	return func(verb string) Fault {
 		if slices.Contains(verbs, verb) {
@@ -107,26 +107,27 @@ func On(fault Fault, verbs ...string) func(string) Fault {
 	}
 }
 
-// Client is the way of one replica to a [Server].
+// Client is one replica's client of a [Server].
 type Client struct {
-	coordinationv1client.LeaseInterface // nil: what isn't below is not used
+	coordinationv1client.LeaseInterface // nil: no other methods are called
 
 	mu     sync.Mutex
 	server *Server
 	fault  func(verb string) Fault // nil for none
 }
 
-// Leases makes it a LeasesGetter.
+// Leases makes Client a LeasesGetter.
 func (c *Client) Leases(string) coordinationv1client.LeaseInterface { return c }
 
-// SetFault has requests meet a fault by their verbs, which are those of RBAC; nil for none.
+// SetFault sets the faults of requests by their RBAC verbs; nil for none.
 func (c *Client) SetFault(fault func(verb string) Fault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fault = fault
 }
 
-// Suspend gives a client Leases of its own until resume is called: for its replica, no time passes.
+// Suspend gives the client a copy of the Leases until resume is called, so that its replica sees no
+// changes by others, as if no time passed.
 func (c *Client) Suspend() (resume func()) {
 	use := func(s *Server) {
 		c.mu.Lock()
@@ -145,7 +146,7 @@ type answer[T any] struct {
 	err   error
 }
 
-// send sends a request and waits for the answer. The request is under way when ctx has ended.
+// send sends a request and waits for the answer. The request continues when ctx has ended.
 func send[T any](ctx context.Context, c *Client, verb string, request func(s *Server) (T, error)) (T, error) {
 	c.mu.Lock()
 	var f Fault
@@ -183,7 +184,7 @@ func send[T any](ctx context.Context, c *Client, verb string, request func(s *Se
 	}
 }
 
-// write stores a Lease unless that is a dry run. It needs the lock.
+// write stores a Lease, except in a dry run, and returns it. The caller holds s.mu.
 func (s *Server) write(lease *coordinationv1.Lease, dryRun []string) *coordinationv1.Lease {
 	lease = lease.DeepCopy()
 	s.version++
@@ -194,14 +195,14 @@ func (s *Server) write(lease *coordinationv1.Lease, dryRun []string) *coordinati
 	return lease.DeepCopy()
 }
 
-// Create makes a Lease.
+// Create creates a Lease.
 func (c *Client) Create(ctx context.Context, lease *coordinationv1.Lease, opts metav1.CreateOptions) (*coordinationv1.Lease, error) {
 	lease = lease.DeepCopy()
 	return send(ctx, c, "create", func(s *Server) (*coordinationv1.Lease, error) {
 		if d := lease.Spec.LeaseDurationSeconds; d != nil && *d <= 0 {
 			return nil, apierrors.NewInvalid(coordinationv1.SchemeGroupVersion.WithKind("Lease").GroupKind(), lease.Name, nil)
 		}
-		if s.quota > 0 && len(s.leases) >= s.quota { // which an API server checks before it looks for the Lease
+		if s.quota > 0 && len(s.leases) >= s.quota { // an API server checks this before it looks for the Lease
 			return nil, apierrors.NewForbidden(Resource, lease.Name, errors.New("exceeded quota"))
 		}
 		if s.leases[lease.Name] != nil {
@@ -211,7 +212,7 @@ func (c *Client) Create(ctx context.Context, lease *coordinationv1.Lease, opts m
 	})
 }
 
-// Update writes a Lease unless it was modified.
+// Update writes a Lease, and fails if its resourceVersion is outdated.
 func (c *Client) Update(ctx context.Context, lease *coordinationv1.Lease, opts metav1.UpdateOptions) (*coordinationv1.Lease, error) {
 	lease = lease.DeepCopy()
 	return send(ctx, c, "update", func(s *Server) (*coordinationv1.Lease, error) {

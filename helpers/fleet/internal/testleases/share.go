@@ -24,12 +24,12 @@ func Bubble(t *testing.T, test func(t *testing.T)) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {
 		test(t)
-		time.Sleep(time.Minute) // requests that are under way end
+		time.Sleep(time.Minute) // pending requests end
 	})
 }
 
-// RequireShared requires that replicas, by name, lead the shards evenly and each shard once, and
-// that they run all keys.
+// RequireShared requires that replicas, by name, lead even shares, each shard once, and that they
+// run all keys.
 func RequireShared[K comparable](t testing.TB, shards, keys int, leads map[string][]int, runs *History[K]) {
 	t.Helper()
 	var led []int
