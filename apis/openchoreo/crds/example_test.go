@@ -12,8 +12,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 )
 
-// The definition for a dynamic client. An apiextensionsv1.CustomResourceDefinition is
-// unmarshalled in the same way.
+// Decode the definition for a dynamic client. An apiextensionsv1.CustomResourceDefinition
+// is decoded in the same way.
 func ExampleDataPlane() {
 	crd := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal(crds.DataPlane(), &crd.Object); err != nil {

@@ -7,35 +7,35 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ClusterAgentConfig is how OpenChoreo's cluster gateway recognizes the agent of
-// a data plane.
+// ClusterAgentConfig configures how OpenChoreo's cluster gateway authenticates the
+// agent of a data plane.
 type ClusterAgentConfig struct {
-	// clientCA is the authorities that the agent's client certificate is verified
-	// against, in PEM. Not secret.
+	// clientCA is the CA certificates, in PEM, that verify the agent's client
+	// certificate. Not secret.
 	// +required
 	ClientCA ValueFrom `json:"clientCA"`
 }
 
 // ValueFrom is a value or a reference to one.
 type ValueFrom struct {
-	// secretKeyRef is where the value is kept. Not secret.
+	// secretKeyRef selects the key of a Secret that holds the value. Not secret.
 	// +optional
 	SecretKeyRef *SecretKeyReference `json:"secretKeyRef,omitempty"`
 
-	// value is the value itself, as plain text. Not secret.
+	// value is the value in plain text. Not secret.
 	// +optional
 	Value string `json:"value,omitempty"`
 }
 
-// SecretKeyReference names a key of a Secret in the cluster of the object that
-// contains the reference.
+// SecretKeyReference selects a key of a Secret in the cluster that stores the
+// referring object.
 type SecretKeyReference struct {
 	// name is the name of the Secret. Not secret.
 	// +required
 	Name string `json:"name"`
 
-	// namespace is the namespace of the Secret. When absent, it is that of the object
-	// with the reference. Not secret.
+	// namespace is the namespace of the Secret. Defaults to the namespace of the
+	// referring object. Not secret.
 	// +optional
 	Namespace string `json:"namespace,omitempty"`
 
@@ -54,8 +54,8 @@ type SecretStoreRef struct {
 // ObservabilityPlaneRef names an ObservabilityPlane in the namespace of the
 // DataPlane, or a ClusterObservabilityPlane.
 type ObservabilityPlaneRef struct {
-	// kind is the kind of the observability plane. It is empty in Go where OpenChoreo
-	// v0.9 to v0.17 stored the name alone. Not secret.
+	// kind is the kind of the observability plane. It is empty in Go if the object
+	// holds only a name, as OpenChoreo v0.9 to v0.17 wrote it. Not secret.
 	// +required
 	// +kubebuilder:validation:Enum=ObservabilityPlane;ClusterObservabilityPlane
 	Kind string `json:"kind"`
@@ -68,11 +68,11 @@ type ObservabilityPlaneRef struct {
 	Name string `json:"name"`
 }
 
-// AgentConnectionStatus is whether agents of a data plane are connected to
+// AgentConnectionStatus describes the connections of a data plane's agents to
 // OpenChoreo's cluster gateway.
 type AgentConnectionStatus struct {
-	// connected is whether at least one agent was connected when OpenChoreo last
-	// looked, which may be long ago: see lastHeartbeatTime. Not secret.
+	// connected is true if at least one agent was connected at OpenChoreo's last
+	// check, which may be long ago: see lastHeartbeatTime. Not secret.
 	// +required
 	Connected bool `json:"connected"`
 

@@ -18,9 +18,9 @@ import (
 // +kubebuilder:printcolumn:name="Created",type=string,JSONPath=`.status.conditions[?(@.type=="Created")].status`,description="Whether OpenChoreo has accepted the object"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
-// ClusterDataPlane describes a cluster in which workloads of all namespaces run.
-// OpenChoreo has it since v1, and reaches the cluster through an agent that
-// connects from there, so it contains no secrets.
+// ClusterDataPlane describes a cluster that runs workloads of all namespaces.
+// OpenChoreo has this kind since v1. An agent connects from the cluster, so the
+// object contains no secrets.
 type ClusterDataPlane struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -29,12 +29,12 @@ type ClusterDataPlane struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the desired state: the cluster and what belongs to it. Not secret.
+	// spec is the desired state of the data plane. Not secret.
 	// +optional
 	Spec ClusterDataPlaneSpec `json:"spec,omitempty"`
 
-	// status is the state that controllers last observed. It is written through
-	// the status subresource only. Not secret.
+	// status is the state that controllers last observed. Only writes to the status
+	// subresource change it. Not secret.
 	// +optional
 	Status DataPlaneStatus `json:"status,omitempty"`
 }
@@ -42,18 +42,18 @@ type ClusterDataPlane struct {
 // ClusterDataPlaneSpec is the desired state of a ClusterDataPlane.
 type ClusterDataPlaneSpec struct {
 	// planeID is the name under which the agents of the target cluster register at
-	// OpenChoreo's cluster gateway. Several objects may share one. Not secret.
+	// OpenChoreo's cluster gateway. Several objects may share a planeID. Not secret.
 	// +required
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	PlaneID string `json:"planeID"`
 
-	// clusterAgent is how OpenChoreo's cluster gateway recognizes the agent in the
-	// target cluster. Not secret.
+	// clusterAgent configures how OpenChoreo's cluster gateway authenticates the
+	// agent of the target cluster. Not secret.
 	// +required
 	ClusterAgent ClusterAgentConfig `json:"clusterAgent"`
 
-	// gateway is where the gateway of the target cluster serves workloads. Not
+	// gateway names the gateways of the target cluster and their listeners. Not
 	// secret.
 	// +optional
 	Gateway *ClusterDataPlaneGateway `json:"gateway,omitempty"`
@@ -70,22 +70,22 @@ type ClusterDataPlaneSpec struct {
 	ObservabilityPlaneRef *ObservabilityPlaneRef `json:"observabilityPlaneRef,omitempty"`
 }
 
-// ClusterDataPlaneGateway is where the gateway of a ClusterDataPlane serves
-// workloads.
+// ClusterDataPlaneGateway names the gateways of a ClusterDataPlane and their
+// listeners.
 type ClusterDataPlaneGateway struct {
-	// ingress is where workloads are reached. Not secret.
+	// ingress is the gateways for traffic to workloads. Not secret.
 	// +optional
 	Ingress *GatewayNetworkSpec `json:"ingress,omitempty"`
 
-	// egress is where workloads reach others. Not secret.
+	// egress is the gateways for traffic from workloads. Not secret.
 	// +optional
 	Egress *GatewayNetworkSpec `json:"egress,omitempty"`
 }
 
-// AsDataPlane returns the DataPlane that every function of package helpers takes for
-// this ClusterDataPlane: one of the same name, metadata, spec and status, without a
-// namespace, which no DataPlane of an API server lacks. It is an independent copy: changing
-// it changes no ClusterDataPlane. Its kind is left empty. Of nil, it returns nil.
+// AsDataPlane returns a DataPlane for the functions of package helpers: an independent copy
+// of the ClusterDataPlane's metadata, spec and status, with an empty kind. Its empty
+// namespace marks it as a ClusterDataPlane, since API servers store no DataPlane without a
+// namespace. It returns nil for nil.
 func (in *ClusterDataPlane) AsDataPlane() *DataPlane {
 	if in == nil {
 		return nil

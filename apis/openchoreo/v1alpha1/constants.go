@@ -4,15 +4,14 @@
 package v1alpha1
 
 // Condition types of a DataPlane. True is the healthy state of each. Reasons and
-// messages are for people; don't decide by them.
+// messages are for people; programs should not depend on them.
 //
 // OpenChoreo itself writes Created only. Without a controller that writes Ready, for
 // example with helpers.PatchConditions, pass helpers.Stock to the functions of helpers; see
 // https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 const (
 	// DataPlaneConditionReady is True when the data plane may accept workloads.
-	// Its controller decides that; readers don't derive it from the other two
-	// conditions.
+	// The controller that writes it weighs the other conditions; readers need not.
 	DataPlaneConditionReady = "Ready"
 
 	// DataPlaneConditionConnected is True when the API server of the target
@@ -23,9 +22,8 @@ const (
 	// cluster is configured for the virtual hosts in the spec.
 	DataPlaneConditionGatewayProvisioned = "GatewayProvisioned"
 
-	// DataPlaneConditionCreated is the condition that OpenChoreo itself writes: it
-	// is True when OpenChoreo has accepted the DataPlane. It says nothing about the
-	// target cluster.
+	// DataPlaneConditionCreated is True when OpenChoreo, which writes it, has
+	// accepted the DataPlane. It says nothing about the target cluster.
 	DataPlaneConditionCreated = "Created"
 )
 

@@ -21,10 +21,9 @@ import (
 // +kubebuilder:printcolumn:name="Gateway",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="GatewayProvisioned")].status`,description="Whether the gateway is configured"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
-// DataPlane describes a cluster in which workloads run: how to reach it, its
-// image registry, its gateway and its observer. In the shape of OpenChoreo v0.3,
-// it contains secrets: whoever may read such a DataPlane may act in the cluster
-// that it describes.
+// DataPlane describes a cluster that runs workloads: how to reach it, its image
+// registry, its gateway and its observer. In the shape of OpenChoreo v0.3, it
+// contains secrets: everyone who can read the DataPlane can act in its cluster.
 type DataPlane struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -33,58 +32,57 @@ type DataPlane struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the desired state: the cluster and what belongs to it. Contains
-	// secrets.
+	// spec is the desired state of the data plane. Contains secrets.
 	// +optional
 	Spec DataPlaneSpec `json:"spec,omitempty"`
 
-	// status is the state that controllers last observed. It is written through
-	// the status subresource only. Not secret.
+	// status is the state that controllers last observed. Only writes to the status
+	// subresource change it. Not secret.
 	// +optional
 	Status DataPlaneStatus `json:"status,omitempty"`
 }
 
-// AsDataPlane returns in itself, for code that takes a ClusterDataPlane too.
+// AsDataPlane returns in, for code that takes either kind.
 func (in *DataPlane) AsDataPlane() *DataPlane { return in }
 
-// DataPlaneSpec is the desired state of a DataPlane. It has the fields of
-// OpenChoreo v0.3 and of v1, which are two shapes of one version of the API. A
-// DataPlane with a clusterAgent has the shape of v1, any other that of v0.3. What
-// is absent from an object of either shape stays absent in JSON, except that v1
-// always gets a gateway, which OpenChoreo's own controllers always write.
+// DataPlaneSpec is the desired state of a DataPlane. It has the fields of two
+// shapes, which share one API version: a DataPlane with a clusterAgent has the
+// shape of OpenChoreo v1, any other the shape of v0.3. Fields that a stored object
+// lacks stay absent in JSON, except for the gateway of v1, which OpenChoreo's
+// controllers always write too.
 type DataPlaneSpec struct {
 	// kubernetesCluster is the target cluster: its name, the address of its API
-	// server and the credentials to use there. Only OpenChoreo v0.3 has it. Contains
-	// a secret.
+	// server and credentials for it. Only OpenChoreo v0.3 has this field. Contains a
+	// secret.
 	// +required
 	KubernetesCluster KubernetesClusterSpec `json:"kubernetesCluster"`
 
-	// registry is where the container images of the data plane are kept. Only
-	// OpenChoreo v0.3 has it. Not secret: credentials are referred to by name.
+	// registry holds the container images of the data plane. Only OpenChoreo v0.3 has
+	// this field. Not secret: it refers to credentials by name.
 	// +required
 	Registry Registry `json:"registry"`
 
-	// gateway is where the gateway of the target cluster serves workloads: hosts in
-	// OpenChoreo v0.3, listeners in v1. Not secret.
+	// gateway describes the gateways of the target cluster: host names in OpenChoreo
+	// v0.3, listeners in v1. Not secret.
 	// +required
 	Gateway GatewaySpec `json:"gateway"`
 
-	// observer is the service that answers queries for logs of the data plane.
-	// When absent, the data plane has none. Only OpenChoreo v0.3 has it. Contains a
-	// secret.
+	// observer is the service that answers queries for logs of the data plane. When
+	// absent, the data plane has no observer. Only OpenChoreo v0.3 has this field.
+	// Contains a secret.
 	// +optional
 	Observer *ObserverAPI `json:"observer,omitempty"`
 
 	// planeID is the name under which the agents of the target cluster register at
-	// OpenChoreo's cluster gateway. When absent, it is the name of the DataPlane.
-	// Several DataPlanes may share one. Not secret.
+	// OpenChoreo's cluster gateway. Defaults to the name of the DataPlane. Several
+	// DataPlanes may share a planeID. Not secret.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	PlaneID string `json:"planeID,omitempty"`
 
-	// clusterAgent is how OpenChoreo's cluster gateway recognizes the agent in the
-	// target cluster. OpenChoreo v1 requires it. Not secret.
+	// clusterAgent configures how OpenChoreo's cluster gateway authenticates the
+	// agent of the target cluster. OpenChoreo v1 requires it. Not secret.
 	// +optional
 	ClusterAgent *ClusterAgentConfig `json:"clusterAgent,omitempty"`
 
@@ -99,37 +97,36 @@ type DataPlaneSpec struct {
 	ObservabilityPlaneRef *ObservabilityPlaneRef `json:"observabilityPlaneRef,omitempty"`
 }
 
-// KubernetesClusterSpec is the cluster in which workloads run.
+// KubernetesClusterSpec describes the cluster that runs workloads.
 type KubernetesClusterSpec struct {
-	// name is what people call the target cluster. It is free text, identifies
-	// nothing, and need not be unique. Not secret.
+	// name is a name of the target cluster for people: free text that identifies
+	// nothing and need not be unique. Not secret.
 	// +required
 	Name string `json:"name"`
 
-	// credentials is the address of the API server of the target cluster and the
-	// client certificate that is presented to it. Contains a secret.
+	// credentials are the address of the target cluster's API server and a client
+	// certificate for it. Contains a secret.
 	// +required
 	Credentials APIServerCredentials `json:"credentials"`
 }
 
-// APIServerCredentials is the address of an API server and the material for
-// mutual TLS with it.
+// APIServerCredentials holds the address of an API server, and the certificates
+// and the key for mutual TLS.
 type APIServerCredentials struct {
 	// apiServerURL is the base URL of the API server of the target cluster, such
 	// as "https://k8s-api.example.com:6443". Not secret.
 	// +required
 	APIServerURL string `json:"apiServerURL"`
 
-	// caCert is one or more PEM certificates, base64-encoded as a whole (standard
-	// alphabet, padded): the authorities that the API server's certificate is
-	// verified against. Not secret.
+	// caCert is the CA certificates that verify the API server's certificate: one or
+	// more in PEM, base64-encoded as a whole (standard alphabet, padded). Not secret.
 	// +required
 	CACert string `json:"caCert"`
 
 	// clientCert is the PEM client certificate to present to the API server, with
 	// any intermediates after it, base64-encoded as a whole (standard alphabet,
-	// padded). Its subject is the user who acts in the target cluster. Not
-	// secret, but of use only with clientKey.
+	// padded). Its subject is the user in the target cluster. Not secret: useless
+	// without clientKey.
 	// +required
 	ClientCert string `json:"clientCert"`
 
@@ -140,16 +137,16 @@ type APIServerCredentials struct {
 	ClientKey string `json:"clientKey"`
 }
 
-// Registry is where the container images of a data plane are kept.
+// Registry holds the container images of a data plane.
 type Registry struct {
-	// prefix is what image names start with: the host of a registry and a path in
-	// it, such as "docker.io/myorg". Not secret.
+	// prefix is the start of every image name: a registry's host and a path, such as
+	// "docker.io/myorg". Not secret.
 	// +required
 	Prefix string `json:"prefix"`
 
-	// secretRef is the name of the Secret, in the namespace of the workload, with
-	// which images are pulled. When absent or empty, images are pulled without
-	// credentials. A name only, not secret.
+	// secretRef is the name of the image pull Secret in the namespace of the
+	// workload. When absent or empty, images are pulled without credentials. Not
+	// secret: a name only.
 	// +optional
 	SecretRef string `json:"secretRef,omitempty"`
 }
@@ -188,13 +185,12 @@ type BasicAuthCredentials struct {
 // DataPlaneStatus is the state of a DataPlane or ClusterDataPlane that
 // controllers last observed.
 type DataPlaneStatus struct {
-	// observedGeneration is the metadata.generation that the status describes. 0
-	// or absent means that it was not reported, never that the status is out of
-	// date. Not secret.
+	// observedGeneration is the metadata.generation that the status describes. 0 or
+	// absent means not reported, never that the status is out of date. Not secret.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are the latest observations of the state, at most one of a type.
+	// conditions are the latest observations of the state, at most one per type.
 	// The types "Ready", "Connected" and "GatewayProvisioned" have a fixed
 	// meaning; controllers may add others. Not secret.
 	// +optional
@@ -202,8 +198,9 @@ type DataPlaneStatus struct {
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// agentConnection is what OpenChoreo v1 last knew about the agents of the target
-	// cluster, about once a minute. It is absent until first reported. Not secret.
+	// agentConnection is the state of the connections of the target cluster's agents.
+	// OpenChoreo v1 updates it about once a minute. Absent until first reported. Not
+	// secret.
 	// +optional
 	AgentConnection *AgentConnectionStatus `json:"agentConnection,omitempty"`
 }

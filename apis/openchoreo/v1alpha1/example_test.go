@@ -12,7 +12,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// A scheme for controller-runtime, or for any other client that takes one.
+// Make a scheme for controller-runtime, or for another client that takes one.
 func ExampleAddToScheme() {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
@@ -31,7 +31,7 @@ func ExampleDataPlane_Format() {
 	// Output: {Name: Credentials:{APIServerURL: CACert: ClientCert: ClientKey:REDACTED}}
 }
 
-// JSON is the wire format and holds secrets. A redacted copy may be shown.
+// JSON is the wire format and shows secrets. Redact the object first.
 func ExampleDataPlane_Redacted() {
 	dp := &v1alpha1.DataPlane{}
 	dp.Spec.KubernetesCluster.Credentials.ClientKey = "hunter2"

@@ -3,31 +3,31 @@
 
 package v1alpha1
 
-// GatewaySpec is where the gateway of a DataPlane serves workloads. OpenChoreo
-// v0.3 has the two hosts, v1 has ingress and egress.
+// GatewaySpec describes the gateways of a DataPlane. OpenChoreo v0.3 has the two
+// virtual hosts, v1 has ingress and egress.
 type GatewaySpec struct {
-	// publicVirtualHost is the DNS name under which workloads are reached from
-	// everywhere, such as "api.example.com". Not secret.
+	// publicVirtualHost is the DNS name of workloads for public traffic, such as
+	// "api.example.com". Not secret.
 	// +required
 	PublicVirtualHost string `json:"publicVirtualHost"`
 
-	// organizationVirtualHost is the DNS name under which workloads are reached
-	// from inside the organization, such as "internal.example.com". Not secret.
+	// organizationVirtualHost is the DNS name of workloads for traffic inside the
+	// organization, such as "internal.example.com". Not secret.
 	// +required
 	OrganizationVirtualHost string `json:"organizationVirtualHost"`
 
-	// ingress is where workloads are reached. Not secret.
+	// ingress is the gateways for traffic to workloads. Not secret.
 	// +optional
 	Ingress *GatewayNetworkSpec `json:"ingress,omitempty"`
 
-	// egress is where workloads reach others. Not secret.
+	// egress is the gateways for traffic from workloads. Not secret.
 	// +optional
 	Egress *GatewayNetworkSpec `json:"egress,omitempty"`
 }
 
-// GatewayNetworkSpec is the gateways for one direction of traffic.
+// GatewayNetworkSpec names the gateways for one direction of traffic.
 type GatewayNetworkSpec struct {
-	// external is the gateway for traffic with everywhere. Not secret.
+	// external is the gateway for public traffic. Not secret.
 	// +optional
 	External *GatewayEndpointSpec `json:"external,omitempty"`
 
@@ -36,7 +36,7 @@ type GatewayNetworkSpec struct {
 	Internal *GatewayEndpointSpec `json:"internal,omitempty"`
 }
 
-// GatewayEndpointSpec is a Gateway resource of the target cluster and its
+// GatewayEndpointSpec names a Gateway resource of the target cluster and its
 // listeners.
 type GatewayEndpointSpec struct {
 	// name is the name of the Gateway. Not secret.
@@ -47,21 +47,20 @@ type GatewayEndpointSpec struct {
 	// +required
 	Namespace string `json:"namespace"`
 
-	// http is the listener for HTTP. When absent, there is none. Not secret.
+	// http is the listener for HTTP, if any. Not secret.
 	// +optional
 	HTTP *GatewayListenerSpec `json:"http,omitempty"`
 
-	// https is the listener for HTTPS. When absent, there is none. Not secret.
+	// https is the listener for HTTPS, if any. Not secret.
 	// +optional
 	HTTPS *GatewayListenerSpec `json:"https,omitempty"`
 
-	// tls is the listener for other protocols over TLS. When absent, there is none.
-	// Not secret.
+	// tls is the listener for other protocols over TLS, if any. Not secret.
 	// +optional
 	TLS *GatewayListenerSpec `json:"tls,omitempty"`
 }
 
-// GatewayListenerSpec is a listener of a Gateway, as clients reach it.
+// GatewayListenerSpec is the address at which clients reach a listener of a Gateway.
 type GatewayListenerSpec struct {
 	// listenerName is the name of the listener in the Gateway. Not secret.
 	// +optional
@@ -73,7 +72,7 @@ type GatewayListenerSpec struct {
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
 
-	// host is the DNS name under which, or below which, workloads are reached. Not
+	// host is the DNS name of workloads, or the parent domain of their names. Not
 	// secret.
 	// +required
 	Host string `json:"host"`

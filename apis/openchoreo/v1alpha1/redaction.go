@@ -10,26 +10,26 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
-// Redacted is the text REDACTED, which stands in the place of a secret that is not shown.
+// Redacted replaces a secret that is hidden.
 const Redacted = redact.Marker
 
-// Redacted returns a deep copy without secrets, to show or to send elsewhere, never to
-// write back. It replaces these by the constant [Redacted]: the client key and the
+// Redacted returns a deep copy without secrets. Show it or send it elsewhere, but never
+// write it back. It replaces these by the constant [Redacted]: the client key and the
 // observer's password, user names and passwords in URLs, caCert and clientCert if they hold
 // anything but certificates, and the annotations in which kubectl apply, kapp and Rancher
 // keep a copy of the object. It removes managed fields, which hold no values and are long.
 // Empty fields stay empty. It returns nil for nil.
 //
-// Package fmt shows a DataPlane, its spec and what holds a secret in it as Redacted returns
-// them. Loggers (slog, logr, klog) show only name, generation and conditions of a DataPlane;
+// Package fmt redacts a DataPlane, its spec and every nested type that holds a secret.
+// Loggers (slog, logr, klog) show only name, generation and conditions of a DataPlane;
 // for a nil *DataPlane, slog shows "LogValue panicked". These still show secrets:
 //
-//   - JSON and YAML, which are the wire format, also when a logger marshals a slice or
-//     struct that contains a DataPlane, as klog does: log slices with klog.KObjSlice;
+//   - JSON and YAML, the wire formats. Loggers such as klog write JSON for a slice or
+//     struct that contains a DataPlane: log slices with klog.KObjSlice;
 //   - packages that read fields by reflection, such as go-cmp: compare DataPlanes with
 //     helpers/fieldset.Changed;
-//   - the verbs %w and %p of a value, and fields that another type doesn't export, since
-//     package fmt calls no method there. go vet reports both verbs.
+//   - the verbs %w and %p of a value, and unexported fields of other types, since package
+//     fmt calls no method there. go vet reports both verbs.
 func (in *DataPlane) Redacted() *DataPlane {
 	if in == nil {
 		return nil
@@ -63,11 +63,11 @@ func (in BasicAuthCredentials) redacted() BasicAuthCredentials {
 	return in
 }
 
-// All types that hold a secret, at whatever depth, have these methods: Format for every verb
-// of package fmt, String for klog, and the others for zap, logr and slog, which would write
-// JSON. Receivers are values: with pointer receivers, logging a value would show secrets.
+// Every type that holds a secret, at any depth, has these methods: Format for package fmt,
+// String for klog, and the others for zap, logr and slog, which would otherwise write JSON.
+// Receivers are values: with pointer receivers, logging a value would show secrets.
 
-// The plain types have no methods, so that formatting them calls none.
+// The plain types have no methods, so formatting one doesn't call Format again.
 type (
 	plainDataPlane              DataPlane
 	plainDataPlaneList          DataPlaneList

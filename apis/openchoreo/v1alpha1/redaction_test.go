@@ -24,7 +24,7 @@ const (
 	secretPassword = "hunter2"
 )
 
-// certificate is base64 of a PEM block, which is all that is looked at.
+// certificate is base64 of a PEM block. Redacted doesn't parse the DER in it.
 var certificate = base64.StdEncoding.EncodeToString([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"))
 
 func secretDataPlane() v1alpha1.DataPlane {
@@ -46,8 +46,7 @@ func secretDataPlane() v1alpha1.DataPlane {
 	}
 }
 
-// holders are all types that hold a secret, as values and as pointers, alone and in
-// something else.
+// holders returns every type that holds a secret, as value and pointer, alone and nested.
 func holders() map[string]any {
 	dp := secretDataPlane()
 	list := v1alpha1.DataPlaneList{Items: []v1alpha1.DataPlane{dp}}
@@ -96,7 +95,7 @@ func TestFormattingShowsNoSecret(t *testing.T) {
 			assertNoSecret(t, fmt.Errorf("failed with %v", value).Error())
 			if stringer, ok := value.(fmt.Stringer); ok {
 				assertNoSecret(t, stringer.String())
-				if !strings.Contains(name, "DataPlane") || strings.Contains(name, "Spec") { // those show a name instead
+				if !strings.Contains(name, "DataPlane") || strings.Contains(name, "Spec") { // these show a name instead
 					assert.Contains(t, stringer.String(), "REDACTED")
 				}
 			}
@@ -108,7 +107,7 @@ func TestLoggingShowsNoSecret(t *testing.T) {
 	for name, value := range holders() {
 		valuer, ok := value.(slog.LogValuer)
 		if !ok {
-			continue // inside of something else, a JSON logger writes the wire format
+			continue // JSON loggers write the wire format of nested values
 		}
 		t.Run(name, func(t *testing.T) {
 			assertNoSecret(t, logged(valuer))
@@ -121,7 +120,7 @@ func TestLoggingShowsNoSecret(t *testing.T) {
 	}
 }
 
-// logged is what slog writes, as JSON and as text.
+// logged returns the output of slog, as JSON and as text.
 func logged(value any) string {
 	var out bytes.Buffer
 	withoutTime := &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
@@ -200,7 +199,7 @@ func TestRedactedKeepsEverythingElse(t *testing.T) {
 	before.Spec.Observer.Authentication.BasicAuth.Password = v1alpha1.Redacted
 	assert.Equal(t, before, redacted)
 
-	assert.Equal(t, &v1alpha1.DataPlane{}, (&v1alpha1.DataPlane{}).Redacted(), "what is empty stays empty")
+	assert.Equal(t, &v1alpha1.DataPlane{}, (&v1alpha1.DataPlane{}).Redacted(), "empty fields stay empty")
 }
 
 func TestRedactedShowsCertificatesAndNothingElse(t *testing.T) {
@@ -263,7 +262,7 @@ func TestRedactedHidesEveryUserInAURL(t *testing.T) {
 	}
 }
 
-func TestJSONStaysTheWire(t *testing.T) {
+func TestJSONKeepsSecrets(t *testing.T) {
 	dp := secretDataPlane()
 	data, err := json.Marshal(dp)
 	require.NoError(t, err)

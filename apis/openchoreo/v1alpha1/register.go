@@ -21,8 +21,7 @@ var GroupVersion = SchemeGroupVersion
 
 var schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 
-// AddToScheme adds the types of this package to a scheme. It touches no scheme
-// but the one it is given.
+// AddToScheme adds the types of this package to a scheme, and to no other.
 var AddToScheme = schemeBuilder.AddToScheme
 
 // Kind returns the group-qualified name of a kind of this group, such as

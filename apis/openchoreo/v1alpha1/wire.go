@@ -7,16 +7,15 @@ import (
 	"encoding/json"
 )
 
-// MarshalJSON writes the shape that the spec has. One without a clusterAgent is written with
-// all required fields of OpenChoreo v0.3, empty or not. One with a clusterAgent, as in v1, is
-// written without those of them that are empty, which an API server of v1 doesn't know, but
-// always with a gateway.
+// MarshalJSON writes a spec without a clusterAgent in the shape of OpenChoreo v0.3, with all
+// fields required there, even empty ones. It writes a spec with a clusterAgent in the shape of
+// v1: without empty v0.3 fields, which API servers of v1 don't know, but always with a gateway.
 func (in DataPlaneSpec) MarshalJSON() ([]byte, error) {
 	type plain DataPlaneSpec // has no methods
 	if in.ClusterAgent == nil {
 		return json.Marshal(plain(in))
 	}
-	// encoding/json prefers the fields of the struct to those that it embeds.
+	// encoding/json prefers a struct's own fields to embedded ones of the same name.
 	type gateway struct {
 		PublicVirtualHost       string `json:"publicVirtualHost,omitempty"`
 		OrganizationVirtualHost string `json:"organizationVirtualHost,omitempty"`
@@ -39,7 +38,7 @@ func (in DataPlaneSpec) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// UnmarshalJSON reads the reference, or, as OpenChoreo v0.9 to v0.17 wrote it, the name alone.
+// UnmarshalJSON reads a reference, or only a name, as OpenChoreo v0.9 to v0.17 wrote it.
 func (in *ObservabilityPlaneRef) UnmarshalJSON(data []byte) error {
 	if len(data) > 0 && data[0] == '"' {
 		in.Kind = ""

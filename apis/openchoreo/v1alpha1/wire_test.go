@@ -61,7 +61,7 @@ func TestManifestRoundTrip(t *testing.T) {
 	assertSameOnTheWire(t, source, dp)
 }
 
-func TestWhatIsAbsentStaysAbsent(t *testing.T) {
+func TestAbsentFieldsStayAbsent(t *testing.T) {
 	source := []byte(`{
 		"apiVersion": "openchoreo.dev/v1alpha1", "kind": "DataPlane",
 		"metadata": {"name": "minimal", "namespace": "default"},
@@ -81,8 +81,8 @@ func TestWhatIsAbsentStaysAbsent(t *testing.T) {
 	assertSameOnTheWire(t, source, dp)
 }
 
-// Releases after v0.3 keep the group and version and move fields. Reading their
-// objects must work; see testdata/later for one of each shape.
+// Releases after v0.3 move fields within the same group and version. testdata/later has
+// an object of each shape.
 func TestLaterShapesDecode(t *testing.T) {
 	files, err := filepath.Glob("testdata/later/*.yaml")
 	require.NoError(t, err)
@@ -109,8 +109,7 @@ func TestLaterShapesDecode(t *testing.T) {
 	}
 }
 
-// The objects that an API server of either generation accepts; hack/integration writes them to
-// one.
+// hack/integration writes the same objects to API servers of both generations.
 func TestReadAndWriteKeepsEitherShape(t *testing.T) {
 	for file, newObject := range map[string]func() metav1.Object{
 		"dataplane.yaml":        func() metav1.Object { return &v1alpha1.DataPlane{} },
@@ -156,19 +155,19 @@ func TestReadAndWriteKeepsEitherShape(t *testing.T) {
 	}
 }
 
-// What users put together in Go, which no API server of one generation would store.
+// Users can build specs in Go with the fields of both shapes, or of neither.
 func TestWrittenShape(t *testing.T) {
 	agent := &v1alpha1.ClusterAgentConfig{}
 	for name, test := range map[string]struct {
 		spec v1alpha1.DataPlaneSpec
 		want string
 	}{
-		"an empty one is v0.3's": {
+		"an empty spec has the shape of v0.3": {
 			v1alpha1.DataPlaneSpec{},
 			`{"kubernetesCluster":{"name":"","credentials":{"apiServerURL":"","caCert":"","clientCert":"","clientKey":""}},
 			"registry":{"prefix":""},"gateway":{"publicVirtualHost":"","organizationVirtualHost":""}}`,
 		},
-		"one with an agent always has a gateway": {
+		"a spec with an agent always has a gateway": {
 			v1alpha1.DataPlaneSpec{ClusterAgent: agent},
 			`{"clusterAgent":{"clientCA":{}},"gateway":{}}`,
 		},
@@ -197,7 +196,7 @@ func TestWrittenShape(t *testing.T) {
 	}
 }
 
-func TestReferenceThatIsNoReference(t *testing.T) {
+func TestObservabilityPlaneRefMayBeAName(t *testing.T) {
 	for name, test := range map[string]struct {
 		source string
 		want   *v1alpha1.ObservabilityPlaneRef
@@ -273,8 +272,8 @@ func TestDeepCopySharesNothing(t *testing.T) {
 	assert.Equal(t, metav1.ConditionTrue, dp.Status.Conditions[0].Status)
 }
 
-// assertSameOnTheWire compares as JSON, leaving out what encoding/json can't leave
-// out: the empty status and the null creationTimestamp of apimachinery before 0.34.
+// assertSameOnTheWire compares JSON, except for the empty status, and the null
+// creationTimestamp of apimachinery before 0.34.
 func assertSameOnTheWire(t *testing.T, source []byte, dp *v1alpha1.DataPlane) {
 	t.Helper()
 	data, err := json.Marshal(dp)
