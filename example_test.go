@@ -37,7 +37,7 @@ func Example() {
 	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
 	openchoreo := factory.OpenChoreo().V1alpha1()
 
-	// Informers of the kinds that are installed here and may be listed; others would never sync.
+	// Only informers of installed kinds that this user may list: others would never sync.
 	var dataPlanes listers.DataPlaneLister
 	var clusterDataPlanes listers.ClusterDataPlaneLister
 	var informers []cache.SharedIndexInformer
@@ -56,7 +56,7 @@ func Example() {
 	}
 
 	// A client for each data plane, which follows rotations of its credentials.
-	var gateway *rest.Config // of v1: its address and certificates, see docs/connecting.md
+	var gateway *rest.Config // for v1: the gateway's address and certificates, see docs/connecting.md
 	clients := remote.NewCache(remote.FromListers(dataPlanes, clusterDataPlanes),
 		func(cluster *remote.Cluster) (kubernetes.Interface, error) {
 			return kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())

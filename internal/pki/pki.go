@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pki makes throw-away certificates and keys for tests. It panics if it can't.
+// Package pki makes throw-away certificates and keys for tests. Its functions panic on errors.
 package pki
 
 import (
@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// Authority issues certificates. It is itself valid from an hour ago for a day.
+// Authority issues certificates. Its own certificate is valid for a day, from an hour ago.
 type Authority struct {
 	Cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// New returns an authority with a key of its own.
+// New returns an authority with a new key.
 func New() *Authority {
 	a := &Authority{key: ECDSAKey()}
 	template := &x509.Certificate{
@@ -36,7 +36,7 @@ func New() *Authority {
 	return a
 }
 
-// Issue returns a client certificate of a user for a key. Edits change its template.
+// Issue returns a client certificate for a user and a key. Edits change its template first.
 func (a *Authority) Issue(user string, key crypto.Signer, edits ...func(*x509.Certificate)) *x509.Certificate {
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: user},

@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package redact replaces secrets by a marker, and finds it.
+// Package redact replaces secrets by a marker, and detects the marker.
 package redact
 
 import (
@@ -13,10 +13,10 @@ import (
 	"strings"
 )
 
-// Marker stands in the place of a secret.
+// Marker replaces a secret.
 const Marker = "REDACTED"
 
-// Annotations are those in which kubectl apply, kapp and Rancher keep a copy of the object.
+// Annotations hold a copy of the object, which kubectl apply, kapp and Rancher keep there.
 var Annotations = []string{"kubectl.kubernetes.io/last-applied-configuration", "kapp.k14s.io/original", "objectset.rio.cattle.io/applied"}
 
 // InAnnotations replaces the values of Annotations.
@@ -36,8 +36,8 @@ func Value(value string) string {
 	return Marker
 }
 
-// URL replaces a user name and password, and the whole text if one may be elsewhere in it too: in
-// another URL, or behind a slash within the password.
+// URL replaces a URL's user name and password. It replaces the whole text if another password, or
+// the rest of one, may be elsewhere: in a second URL, or after a slash in the password.
 func URL(value string) string {
 	if !strings.Contains(value, "@") {
 		return value
@@ -50,8 +50,8 @@ func URL(value string) string {
 	return u.String()
 }
 
-// UnlessCertificates replaces base64 that holds anything but PEM certificates, since a private key
-// may be in their place: it compares the value with what it decodes, written anew.
+// UnlessCertificates replaces a value unless it is base64 of PEM certificates and nothing else: it
+// may hold a private key by mistake. It encodes the decoded certificates and compares the results.
 func UnlessCertificates(value string) string {
 	data, err := base64.StdEncoding.DecodeString(value)
 	if err != nil {

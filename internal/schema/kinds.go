@@ -1,9 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package schema is the schema of DataPlane and ClusterDataPlane for structured-merge-diff/v4:
-// which fields there are, and how lists merge. Apply configurations extract fields by it, and
-// helpers/fieldset compares by it.
+// Package schema has the structured-merge-diff schema of DataPlane and ClusterDataPlane: their
+// fields, and how lists merge. Apply configurations extract fields with it, helpers/fieldset
+// compares them with it.
 package schema
 
 import (

@@ -6,7 +6,7 @@ package v1alpha1
 // Condition types of a DataPlane. True is the healthy state of each. Reasons and
 // messages are for people; programs should not depend on them.
 //
-// OpenChoreo itself writes Created only. Without a controller that writes Ready, for
+// OpenChoreo itself writes only Created. If no controller of yours writes Ready, for
 // example with helpers.PatchConditions, pass helpers.Stock to the functions of helpers; see
 // https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 const (
