@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command apply sets the pull secret of a DataPlane by server-side apply, which leaves all
-// other fields alone:
+// Command apply sets the pull secret of a DataPlane of OpenChoreo v0.3 by server-side apply, which
+// leaves all other fields alone:
 //
 //	go -C examples run ./apply --secret-ref registry-credentials
 //
@@ -20,6 +20,7 @@ import (
 
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 )
@@ -30,10 +31,7 @@ func main() {
 	name := flag.String("name", "production", "`name` of the DataPlane")
 	secretRef := flag.String("secret-ref", "", "`name` of the pull secret (default: remove the one that this program has set)")
 	force := flag.Bool("force", false, "take the field over from its manager instead of a conflict")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
-	}
+	args.Parse(flag.CommandLine)
 	demo.ProvideCluster() // delete this line in a program of your own
 
 	spec := openchoreoapply.DataPlaneSpec()

@@ -1,13 +1,21 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command connect keeps a client for the cluster of each DataPlane and counts the namespaces
-// there every ten seconds, until Ctrl-C:
+// Command connect keeps a client for the cluster of each DataPlane and ClusterDataPlane, and counts
+// the namespaces there every five seconds, until Ctrl-C:
 //
 //	go -C examples run ./connect
 //
-// DataPlanes of OpenChoreo v0.9 and later hold no credentials. With --gateway, the program
-// connects to their clusters through OpenChoreo's cluster gateway.
+// Data planes of OpenChoreo v1 hold no credentials. With --gateway, the program connects to their
+// clusters through OpenChoreo's cluster gateway:
+//
+//	kubectl port-forward -n openchoreo-control-plane service/cluster-gateway 8444
+//	go -C examples run ./connect --kubeconfig ~/.kube/config --gateway https://127.0.0.1:8444 \
+//	    --gateway-server-name cluster-gateway.openchoreo-control-plane.svc \
+//	    --gateway-ca ca.crt --gateway-cert tls.crt --gateway-key tls.key
+//
+// New credentials, in a DataPlane or in the files, take effect while it runs: the next answer uses
+// them.
 package main
 
 import (
@@ -17,54 +25,48 @@ import (
 	"log"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/workqueue"
 
-	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	listers "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
+)
+
+const (
+	interval = 5 * time.Second // and the time that a cluster has for its answer
+	atOnce   = 100             // so that many clusters don't mean as many requests at the same time
 )
 
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
-	namespace := flag.String("namespace", "default", "`name` of the namespace of DataPlanes")
-	gateway := flag.String("gateway", "", "`URL` of the cluster gateway (default: connect with the credentials in the DataPlanes)")
-	gatewayCA := flag.String("gateway-ca", "", "`file` with the CA certificates of the gateway")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
-	}
-
-	options := remote.Options{OnRotate: func(dp types.NamespacedName) { fmt.Printf("%s: new credentials\n", dp.Name) }}
-	if *gateway != "" {
-		// If the gateway asks for a client certificate, set CertFile and KeyFile too.
-		config := &rest.Config{Host: *gateway, TLSClientConfig: rest.TLSClientConfig{CAFile: *gatewayCA}}
-		if _, err := rest.TLSConfigFor(config); err != nil {
-			log.Fatal(err)
-		}
-		options.ConfigFor = func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
-			return helpers.GatewayConfigFor(dp, config)
-		}
-	}
+	namespace := flag.String("namespace", "", "`name` of the namespace of DataPlanes (default: all)")
+	var gateway args.Gateway
+	gateway.Register(flag.CommandLine)
+	args.Parse(flag.CommandLine, gateway.Check)
 	demo.ProvideCluster(demo.RotatesOnEnter) // delete this line in a program of your own
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *kubeconfig, *namespace, options)
-	stop()
-	if err != nil {
+	err := run(ctx, *kubeconfig, *namespace, remote.Options{
+		ConfigFor: helpers.ConfigFor(gateway.Config()),
+		OnRotate:  func(key types.NamespacedName) { fmt.Printf("%s: new credentials\n", nameOf(key)) },
+	})
+	if err != nil && ctx.Err() == nil { // a signal ends it in order
 		log.Fatal(err)
 	}
+	stop()
 }
 
 func run(ctx context.Context, kubeconfig, namespace string, options remote.Options) error {
@@ -79,51 +81,84 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 		return err
 	}
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0, openchoreoinformers.WithNamespace(namespace))
-	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
+	openchoreo := factory.OpenChoreo().V1alpha1()
 
-	clients := remote.NewCache(remote.FromListers(dataPlanes.Lister(), nil), func(c *remote.Cluster) (kubernetes.Interface, error) {
+	// Informers of the kinds that are installed there and that the user may list; others would never sync.
+	var dataPlanes listers.DataPlaneLister
+	var clusterDataPlanes listers.ClusterDataPlaneLister
+	var informers []cache.SharedIndexInformer
+	_, err = client.OpenChoreoV1alpha1().DataPlanes(namespace).List(ctx, metav1.ListOptions{Limit: 1})
+	if err == nil {
+		dataPlanes, informers = openchoreo.DataPlanes().Lister(), append(informers, openchoreo.DataPlanes().Informer())
+	}
+	_, clusterErr := client.OpenChoreoV1alpha1().ClusterDataPlanes().List(ctx, metav1.ListOptions{Limit: 1})
+	if clusterErr == nil {
+		clusterDataPlanes, informers = openchoreo.ClusterDataPlanes().Lister(), append(informers, openchoreo.ClusterDataPlanes().Informer())
+	}
+	switch {
+	case err != nil && clusterErr != nil:
+		return fmt.Errorf("%w; %w", err, clusterErr)
+	case err != nil:
+		log.Print("no DataPlanes: ", err)
+	case clusterErr != nil:
+		log.Print("no ClusterDataPlanes: ", clusterErr)
+	}
+
+	clients := remote.NewCache(remote.FromListers(dataPlanes, clusterDataPlanes), func(c *remote.Cluster) (kubernetes.Interface, error) {
 		return kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 	}, options)
 	defer clients.Close()
-	// New credentials take effect, and the clients of deleted DataPlanes are closed.
-	if _, err := dataPlanes.Informer().AddEventHandler(clients.Handler()); err != nil {
-		return err
+	for _, informer := range informers {
+		// New credentials take effect, and the clients of deleted data planes are closed.
+		if _, err := informer.AddEventHandler(clients.Handler()); err != nil {
+			return err
+		}
 	}
 	defer factory.Shutdown()
 	factory.StartWithContext(ctx)
 	factory.WaitForCacheSyncWithContext(ctx)
 
 	wait.NonSlidingUntilWithContext(ctx, func(ctx context.Context) {
-		list, err := dataPlanes.Lister().DataPlanes(namespace).List(labels.Everything())
-		if err != nil {
-			log.Print(err)
+		var keys []string
+		for _, informer := range informers {
+			keys = append(keys, informer.GetStore().ListKeys()...)
 		}
-		var asked sync.WaitGroup // all at once, so that a cluster that doesn't answer delays no other
-		for _, dp := range list {
-			asked.Go(func() {
-				n, err := countNamespaces(ctx, clients, types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
-				if err != nil {
-					fmt.Printf("%s: %s: %v\n", dp.Name, remote.Classify(err), err)
-					return
-				}
-				fmt.Printf("%s: %d namespaces\n", dp.Name, n)
-			})
+		if len(keys) == 0 {
+			log.Print("no data planes")
 		}
-		asked.Wait()
-	}, 10*time.Second)
+		// Side by side, so that a cluster that doesn't answer delays no other.
+		workqueue.ParallelizeUntil(ctx, atOnce, len(keys), func(i int) {
+			var key types.NamespacedName // without a namespace for a ClusterDataPlane
+			key.Namespace, key.Name, _ = cache.SplitMetaNamespaceKey(keys[i])
+			switch n, err := countNamespaces(ctx, clients, key); {
+			case ctx.Err() != nil: // the program ends
+			case err != nil:
+				fmt.Printf("%s: %s: %v\n", nameOf(key), remote.Classify(err), err)
+			default:
+				fmt.Printf("%s: %d namespaces\n", nameOf(key), n)
+			}
+		})
+	}, interval)
 	return nil
 }
 
-func countNamespaces(ctx context.Context, clients *remote.Cache[kubernetes.Interface], dp types.NamespacedName) (int, error) {
-	client, err := clients.Get(dp) // for each use: it is the client of the DataPlane as it is now
+func countNamespaces(ctx context.Context, clients *remote.Cache[kubernetes.Interface], key types.NamespacedName) (int, error) {
+	client, err := clients.Get(key) // for each use: it is the client of the data plane as it is now
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, interval)
 	defer cancel()
 	namespaces, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return 0, err
 	}
 	return len(namespaces.Items), nil
+}
+
+func nameOf(key types.NamespacedName) string {
+	if key.Namespace == "" {
+		return "clusterdataplane/" + key.Name
+	}
+	return key.String()
 }

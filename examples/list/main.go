@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command list prints DataPlanes, whether they are ready and why, and when their credentials
-// expire:
+// Command list prints DataPlanes and ClusterDataPlanes, whether they are ready and why, and when
+// their certificates expire:
 //
 //	go -C examples run ./list
 package main
@@ -21,6 +21,7 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
@@ -28,10 +29,7 @@ import (
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "", "`name` of the namespace of DataPlanes (default: all)")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
-	}
+	args.Parse(flag.CommandLine)
 	demo.ProvideCluster() // delete this line in a program of your own
 	if err := list(context.Background(), *kubeconfig, *namespace); err != nil {
 		log.Fatal(err)
@@ -49,24 +47,47 @@ func list(ctx context.Context, kubeconfig, namespace string) error {
 	if err != nil {
 		return err
 	}
-	dataPlanes, err := client.OpenChoreoV1alpha1().DataPlanes(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
 
-	// OpenChoreo itself writes the condition Created, but no Ready.
-	readyFrom := helpers.ReadyFrom(openchoreov1alpha1.DataPlaneConditionCreated)
+	// Either kind may not be installed there, or the user may not list it.
+	var all []*openchoreov1alpha1.DataPlane
+	dataPlanes, err := client.OpenChoreoV1alpha1().DataPlanes(namespace).List(ctx, metav1.ListOptions{})
+	if err == nil {
+		for i := range dataPlanes.Items {
+			all = append(all, &dataPlanes.Items[i])
+		}
+	}
+	clusterDataPlanes, clusterErr := client.OpenChoreoV1alpha1().ClusterDataPlanes().List(ctx, metav1.ListOptions{})
+	if clusterErr == nil {
+		for i := range clusterDataPlanes.Items {
+			all = append(all, clusterDataPlanes.Items[i].AsDataPlane())
+		}
+	}
+	switch {
+	case err != nil && clusterErr != nil:
+		return fmt.Errorf("%w; %w", err, clusterErr)
+	case err != nil:
+		log.Print("no DataPlanes: ", err)
+	case clusterErr != nil:
+		log.Print("no ClusterDataPlanes: ", clusterErr)
+	}
+	return printTable(all)
+}
+
+func printTable(dataPlanes []*openchoreov1alpha1.DataPlane) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "NAMESPACE\tNAME\tREADY\tCODE\tREASON\tCREDENTIALS EXPIRE")
-	for i := range dataPlanes.Items {
-		dp := &dataPlanes.Items[i]
-		ready := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady, readyFrom)
-		expire := "unknown"
+	fmt.Fprintln(table, "NAMESPACE\tNAME\tREADY\tCODE\tREASON\tCERTIFICATE EXPIRES")
+	for _, dp := range dataPlanes {
+		namespace, name := dp.Namespace, dp.Name
+		if namespace == "" {
+			namespace, name = "<none>", "clusterdataplane/"+name // which kubectl takes, too
+		}
+		ready := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady, helpers.Stock())
+		expires := "unknown"
 		if t, err := helpers.CertificateExpiry(dp); err == nil {
-			expire = t.UTC().Format(time.RFC3339)
+			expires = t.UTC().Format(time.RFC3339)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%t\t%s\t%s\t%s\n",
-			dp.Namespace, dp.Name, helpers.IsReady(dp, readyFrom), ready.Code, ready.Reason, expire)
+			namespace, name, helpers.IsReady(dp, helpers.Stock()), ready.Code, ready.Reason, expires)
 	}
 	return table.Flush()
 }

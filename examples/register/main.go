@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command register creates a DataPlane for the cluster of a kubeconfig context, after it has
-// checked the credentials and reached the cluster with them:
+// Command register creates a DataPlane of OpenChoreo v0.3 for the cluster of a kubeconfig context,
+// after it has checked the credentials and reached the cluster with them:
 //
 //	go -C examples run ./register --name staging --registry registry.example.com \
 //	    --public-host api.example.com --organization-host internal.example.com
@@ -23,6 +23,7 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -37,15 +38,14 @@ func main() {
 	flag.StringVar(&dp.Spec.Registry.Prefix, "registry", "", "registry and path of images, such as `registry.example.com/images`")
 	flag.StringVar(&dp.Spec.Gateway.PublicVirtualHost, "public-host", "", "virtual `host` of public endpoints")
 	flag.StringVar(&dp.Spec.Gateway.OrganizationVirtualHost, "organization-host", "", "virtual `host` of endpoints of the organization")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
-	}
-	for _, required := range []string{"name", "registry", "public-host", "organization-host"} {
-		if flag.Lookup(required).Value.String() == "" {
-			log.Fatalf("--%s is required", required)
+	args.Parse(flag.CommandLine, func() error {
+		for _, required := range []string{"name", "registry", "public-host", "organization-host"} {
+			if flag.Lookup(required).Value.String() == "" {
+				return fmt.Errorf("--%s is required", required)
+			}
 		}
-	}
+		return nil
+	})
 	demo.ProvideCluster() // delete this line in a program of your own
 	if err := register(context.Background(), &dp, *kubeconfig, *contextName); err != nil {
 		log.Fatal(err)

@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command wait waits until a DataPlane is ready. If it times out, the error says what was
-// missing and why:
+// Command wait waits until a DataPlane or ClusterDataPlane is ready, and exits with 0 only then. The
+// error of a wait that times out or is interrupted says what was missing and why:
 //
 //	go -C examples run ./wait
 package main
@@ -12,12 +12,16 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
@@ -26,22 +30,23 @@ import (
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
 	namespace := flag.String("namespace", "default", "`name` of the namespace of the DataPlane")
-	name := flag.String("name", "production", "`name` of the DataPlane, which may not exist yet")
+	object := args.Object{Name: "production"}
+	flag.Var(&object, "name", "`name` of the DataPlane, or clusterdataplane/NAME; it may not exist yet")
 	timeout := flag.Duration("timeout", 30*time.Second, "how long to wait")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		log.Fatalf("unexpected argument %q; flags come before it", flag.Arg(0))
-	}
-	demo.ProvideCluster(demo.IsCreatedLater) // delete this line in a program of your own
-	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
-	err := waitUntilReady(ctx, *kubeconfig, *namespace, *name)
+	args.Parse(flag.CommandLine)
+	demo.ProvideCluster(demo.IsReadyLater) // delete this line in a program of your own
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	err := run(ctx, *kubeconfig, *namespace, object)
 	cancel()
+	stop()
 	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-func waitUntilReady(ctx context.Context, kubeconfig, namespace, name string) error {
+func run(ctx context.Context, kubeconfig, namespace string, object args.Object) error {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
 	rules.ExplicitPath = kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
@@ -52,17 +57,24 @@ func waitUntilReady(ctx context.Context, kubeconfig, namespace, name string) err
 	if err != nil {
 		return err
 	}
-	fmt.Printf("waiting for DataPlane %s/%s\n", namespace, name)
-	dp, err := await.For(ctx, client.OpenChoreoV1alpha1().DataPlanes(namespace), name,
+	if object.Cluster {
+		fmt.Println("waiting for ClusterDataPlane", object.Name)
+		return waitUntilReady(ctx, client.OpenChoreoV1alpha1().ClusterDataPlanes(), object.Name)
+	}
+	fmt.Printf("waiting for DataPlane %s/%s\n", namespace, object.Name)
+	return waitUntilReady(ctx, client.OpenChoreoV1alpha1().DataPlanes(namespace), object.Name)
+}
+
+func waitUntilReady[T helpers.Object](ctx context.Context, client await.Client[T], name string) error {
+	object, err := await.For(ctx, client, name,
 		await.True(openchoreov1alpha1.DataPlaneConditionReady),
-		// OpenChoreo itself writes the condition Created, but no Ready.
-		await.JudgeBy(helpers.ReadyFrom(openchoreov1alpha1.DataPlaneConditionCreated)),
+		await.JudgeBy(helpers.Stock()), // OpenChoreo itself writes no condition Ready
 		// After a change of your own, pass the generation that Update or Patch returned, so that
 		// the conditions from before don't count: await.MinGeneration(patched.Generation).
 		await.AllowMissing())
 	if err != nil {
 		return err
 	}
-	fmt.Printf("DataPlane %s is ready at generation %d\n", dp.Name, dp.Generation)
+	fmt.Printf("%s is ready at generation %d\n", name, object.AsDataPlane().Generation)
 	return nil
 }

@@ -7,39 +7,16 @@ import (
 	"cmp"
 	"errors"
 	"flag"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
 )
 
-// Parse parses the arguments of the program. If one is wrong or left over, or check returns an error,
-// it prints that in one line and exits with 1.
-func Parse(fs *flag.FlagSet, check ...func() error) {
-	name := filepath.Base(fs.Name())
-	fs.Init(name, flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	err := fs.Parse(os.Args[1:])
-	fs.SetOutput(os.Stdout)
-	if errors.Is(err, flag.ErrHelp) {
-		fs.Usage()
-		os.Exit(0)
-	}
-	if err == nil && fs.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	for i := 0; i < len(check) && err == nil; i++ {
-		err = check[i]()
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v; -h lists the flags\n", name, err)
-		os.Exit(1)
-	}
-}
+// Parse is args.Parse.
+func Parse(fs *flag.FlagSet, checks ...func() error) { args.Parse(fs, checks...) }
 
 // Flags are the flags of the demos. They mean the same as in kubectl, except that without
 // --kubeconfig and --context a demo touches no cluster of the user.

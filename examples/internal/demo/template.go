@@ -14,107 +14,175 @@ import (
 	"path/filepath"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-const production = "production"
+// The data planes of a Provided.
+const (
+	production  = "production" // a DataPlane
+	clusterWide = "default"    // a ClusterDataPlane
+)
 
-// Act is what happens to the DataPlane production while a template runs.
-type Act func(context.Context, *Clusters) error
+// Provided is what a template runs on without --kubeconfig.
+type Provided struct {
+	*Clusters
+	// gateway is nil if the program has no flag --gateway, or its user has set it.
+	gateway *gateway
+}
 
-// ProvideCluster gives a template a cluster to run on; call it after flag.Parse. With --kubeconfig
+// Act is what happens while a template runs. It starts with the program.
+type Act func(context.Context, *Provided) error
+
+// ProvideCluster gives a template a cluster to run on; call it after args.Parse. With --kubeconfig
 // or --context, it returns at once and the program runs on that cluster. Otherwise it starts a
-// control plane, runs the program again with --kubeconfig for it, removes it, and exits.
+// control plane, runs the program again with --kubeconfig for it, removes it, and exits as the
+// program did.
 //
-// The control plane serves one DataPlane, production, which describes the control plane itself. Without
-// an act, it has the condition Created, as OpenChoreo sets it.
+// The control plane serves the DataPlane production, with credentials as in OpenChoreo v0.3, and the
+// ClusterDataPlane default, without any as in v1. Both describe the control plane itself, and are
+// ready unless there is an act. A program with the flag --gateway gets a cluster gateway too.
 func ProvideCluster(act ...Act) {
-	provided := false
-	flag.Visit(func(f *flag.Flag) { provided = provided || f.Name == "kubeconfig" || f.Name == "context" })
-	if provided {
+	set := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	if set["kubeconfig"] || set["context"] {
 		return
 	}
-	failed := false
-	code := Run(filepath.Base(os.Args[0]), &Flags{}, 0, func(ctx context.Context, clusters *Clusters) error {
-		mayCount := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"list"}}
-		if _, err := clusters.Create(ctx, clusters.Itself(), production, []rbacv1.PolicyRule{mayCount}); err != nil {
+	program, code := filepath.Base(os.Args[0]), 0
+	failed := Run(program, &Flags{}, 0, func(ctx context.Context, clusters *Clusters) (err error) {
+		p := &Provided{Clusters: clusters}
+		if flag.Lookup("gateway") != nil && !set["gateway"] {
+			if p.gateway, err = startGateway(clusterWide, clusters.Management); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, p.gateway.stop()) }()
+		}
+		if err := p.createDataPlanes(ctx); err != nil {
 			return err
 		}
 		if len(act) == 0 {
-			if err := setCreated(ctx, clusters); err != nil {
+			if err := p.becomeReady(ctx); err != nil {
 				return err
 			}
 		}
-		for _, do := range act {
-			go func() {
-				if err := do(ctx, clusters); err != nil && ctx.Err() == nil {
-					fmt.Fprintln(os.Stderr, err)
-				}
-			}()
-		}
-		err := runAgain(ctx, clusters)
-		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) || ctx.Err() != nil {
-			failed = ctx.Err() == nil
-			return nil // the program has said what is wrong
-		}
+		code, err = p.runAgain(ctx, act)
 		return err
 	})
-	if failed {
-		code = 1
-	}
-	if code == 0 {
-		fmt.Fprintln(os.Stderr, "next: run it on a cluster of yours, with --kubeconfig=FILE")
+	if code = max(code, failed); code == 0 {
+		fmt.Fprintln(os.Stderr, "next: "+next[program]+"run it on a cluster of yours, with --kubeconfig=FILE")
 	}
 	os.Exit(code)
 }
 
-// runAgain runs this program on the clusters. Ctrl-C in a terminal reaches it by itself.
-func runAgain(ctx context.Context, clusters *Clusters) error {
-	program, err := os.Executable()
+// next is what else to try with a program.
+var next = map[string]string{
+	"connect": "read its main.go and docs/connecting.md, and ",
+	"wait":    "see the error of --timeout=1s, wait for --name=clusterdataplane/" + clusterWide + ", and ",
+}
+
+func (p *Provided) createDataPlanes(ctx context.Context) error {
+	if err := p.Plane.InstallCRDs(ctx, crds.ClusterDataPlane()); err != nil {
+		return err
+	}
+	mayCount := rbacv1.PolicyRule{APIGroups: []string{corev1.GroupName}, Resources: []string{"namespaces"}, Verbs: []string{"list"}}
+	if _, err := p.Create(ctx, p.Itself(), production, []rbacv1.PolicyRule{mayCount}); err != nil {
+		return err
+	}
+	_, err := p.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Create(ctx, dataplanetest.ClusterDataPlane(clusterWide), metav1.CreateOptions{})
+	return err
+}
+
+// becomeReady writes into both status what OpenChoreo does.
+func (p *Provided) becomeReady(ctx context.Context) error {
+	if _, err := p.SetCondition(ctx, production, "openchoreo", metav1.Condition{
+		Type: openchoreov1alpha1.DataPlaneConditionCreated, Status: metav1.ConditionTrue, Reason: "DataPlaneCreated", Message: "Dataplane is created",
+	}); err != nil {
+		return err
+	}
+	clusterDataPlanes := p.Client.OpenChoreoV1alpha1().ClusterDataPlanes()
+	stored, err := clusterDataPlanes.Get(ctx, clusterWide, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	child := exec.CommandContext(ctx, program, append([]string{"--kubeconfig=" + clusters.Plane.KubeconfigFile()}, os.Args[1:]...)...)
+	stored.Status = dataplanetest.ClusterDataPlane(clusterWide).Status
+	_, err = clusterDataPlanes.UpdateStatus(ctx, stored, metav1.UpdateOptions{FieldManager: "openchoreo"})
+	return err
+}
+
+// runAgain runs this program on the clusters, and returns its exit code. Ctrl-C in a terminal reaches
+// the program by itself.
+func (p *Provided) runAgain(ctx context.Context, act []Act) (int, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	args := []string{"--kubeconfig=" + p.Plane.KubeconfigFile()}
+	if p.gateway != nil {
+		args = append(args, p.gateway.flags...)
+	}
+	child := exec.CommandContext(ctx, program, append(args, os.Args[1:]...)...)
 	child.Stdout, child.Stderr = os.Stdout, os.Stderr
 	child.Cancel = func() error { return child.Process.Signal(os.Interrupt) }
 	child.WaitDelay = 20 * time.Second
-	return child.Run()
+	if err := child.Start(); err != nil {
+		return 0, err
+	}
+	acting, end := context.WithCancel(ctx)
+	for _, do := range act {
+		go func() {
+			if err := do(acting, p); err != nil && acting.Err() == nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}()
+	}
+	err = child.Wait()
+	end()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return max(exit.ExitCode(), 1), nil // the program has said what is wrong
+	}
+	if ctx.Err() != nil {
+		return 0, nil // it has ended in order
+	}
+	return 0, err
 }
 
 // Itself returns the management cluster as a target. It must not be an existing one.
 func (c *Clusters) Itself() *Target { return &Target{c.Plane, "management", c.Core} }
 
-// IsCreatedLater sets the condition Created after three seconds.
-func IsCreatedLater(ctx context.Context, c *Clusters) error {
-	fmt.Fprintln(os.Stderr, "in 3 seconds, DataPlane production gets the condition Created, as from OpenChoreo")
+// IsReadyLater makes the data planes ready after three seconds.
+func IsReadyLater(ctx context.Context, p *Provided) error {
+	fmt.Fprintf(os.Stderr, "in 3 seconds, DataPlane %s gets the condition Created, and ClusterDataPlane %s an agent, as from OpenChoreo\n", production, clusterWide)
 	select {
 	case <-time.After(3 * time.Second):
-		return setCreated(ctx, c)
+		return p.becomeReady(ctx)
 	case <-ctx.Done():
 		return nil
 	}
 }
 
-func setCreated(ctx context.Context, c *Clusters) error {
-	_, err := c.SetCondition(ctx, production, "openchoreo", metav1.Condition{
-		Type: openchoreov1alpha1.DataPlaneConditionCreated, Status: metav1.ConditionTrue, Reason: "DataPlaneCreated", Message: "Dataplane is created",
-	})
-	return err
-}
-
-// RotatesOnEnter gives production other credentials each time that the user presses Enter.
-func RotatesOnEnter(ctx context.Context, c *Clusters) error {
-	fmt.Fprintf(os.Stderr, "while this runs: export KUBECONFIG=%s\npress Enter to rotate the credentials of DataPlane production\n", c.Plane.KubeconfigFile())
+// RotatesOnEnter replaces the credentials of production, and the client certificate of the gateway,
+// each time that the user presses Enter.
+func RotatesOnEnter(ctx context.Context, p *Provided) error {
+	fmt.Fprintf(os.Stderr, "while this runs: export KUBECONFIG=%s\n"+
+		"press Enter to replace the credentials in DataPlane %s and the certificate for the gateway; the next answers use the new ones\n",
+		p.Plane.KubeconfigFile(), production)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		credentials, err := c.Itself().Credentials(ctx, production)
+		credentials, err := p.Itself().Credentials(ctx, production)
 		if err != nil {
 			return err
 		}
-		if _, err := c.Rotate(ctx, production, credentials); err != nil {
+		if _, err := p.Rotate(ctx, production, credentials); err != nil {
 			return err
+		}
+		if p.gateway != nil {
+			if err := p.gateway.rotate(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -86,11 +86,16 @@ func Kubeconfig(t testing.TB, clusters *demo.Clusters, namespace, user string, g
 // anything.
 func RefusesBadFlags(t *testing.T, program string, each ...string) {
 	t.Helper()
-	for _, args := range append(each, "surplus", "--no-such-flag", "--kubeconfig=no-such-file") {
+	refuses := func(args string, code int) {
+		t.Helper()
 		p := Start(t, program, strings.Fields(args)...)
-		assert.Equal(t, 1, p.Wait(), args)
+		assert.Equal(t, code, p.Wait(), args)
 		assert.Regexp(t, "^"+program+": .+\n$", p.String())
 	}
+	for _, args := range append(each, "surplus --kubeconfig=other", "--no-such-flag") {
+		refuses(args, 2)
+	}
+	refuses("--kubeconfig=no-such-file", 1)
 }
 
 // Process is a run of a program, with its own folder for temporary files. At the end of the
