@@ -31,9 +31,9 @@ func TestTemplatesOnTheirOwnCluster(t *testing.T) {
 		args   []string
 		stdout string
 	}{
-		"list": {nil, `^NAMESPACE +NAME +READY +CODE +REASON +CERTIFICATE EXPIRES\n` +
-			`default +production +true +Current +DataPlaneCreated +20\d\d-\S+Z\n` +
-			`<none> +clusterdataplane/default +true +Current +AgentConnected +20\d\d-\S+Z\n$`},
+		"list": {nil, `^NAMESPACE +NAME +READY +CODE +FROM +REASON +CERTIFICATE EXPIRES\n` +
+			`default +production +true +Unverified +Created +DataPlaneCreated +20\d\d-\S+Z\n` +
+			`<none> +clusterdataplane/default +true +Current +Connected +<none> +20\d\d-\S+Z\n$`},
 		"apply":    {[]string{"--secret-ref=registry-credentials"}, `^DataPlane production: secretRef is "registry-credentials", managed by \[apply-example\]\n$`},
 		"register": {append(registration, "--name=staging"), `^created DataPlane default/staging for https://\S+\n$`},
 		"wait":     {nil, "^waiting for DataPlane default/production\nproduction is ready at generation 1\n$"},

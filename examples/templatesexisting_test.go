@@ -161,8 +161,8 @@ func testList(t *testing.T, clusters *demo.Clusters) {
 	require.NoError(t, err)
 	createClusterDataPlane(t, clusters, "listed")
 	const (
-		dataPlane        = `(?m)^list +production +false +Unreported +20`
-		clusterDataPlane = `(?m)^<none> +clusterdataplane/listed +true `
+		dataPlane        = `(?m)^list +production +false +NotReported +Created +<none> +20`
+		clusterDataPlane = `(?m)^<none> +clusterdataplane/listed +true +Current +Connected +<none> +20`
 	)
 	for name, test := range map[string]struct {
 		may  []string
@@ -294,6 +294,6 @@ func testWait(t *testing.T, clusters *demo.Clusters) {
 		p.WaitFor("waiting for DataPlane wait/missing\n")
 		p.Signal(syscall.SIGTERM)
 		assert.Equal(t, 1, p.Wait(), p)
-		assert.Contains(t, p.String(), "context canceled")
+		assert.Contains(t, p.String(), "signal received")
 	})
 }

@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -75,7 +76,7 @@ func list(ctx context.Context, kubeconfig, namespace string) error {
 
 func printTable(dataPlanes []*openchoreov1alpha1.DataPlane) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "NAMESPACE\tNAME\tREADY\tCODE\tREASON\tCERTIFICATE EXPIRES")
+	fmt.Fprintln(table, "NAMESPACE\tNAME\tREADY\tCODE\tFROM\tREASON\tCERTIFICATE EXPIRES")
 	for _, dp := range dataPlanes {
 		namespace, name := dp.Namespace, dp.Name
 		if namespace == "" {
@@ -86,8 +87,8 @@ func printTable(dataPlanes []*openchoreov1alpha1.DataPlane) error {
 		if t, err := helpers.CertificateExpiry(dp); err == nil {
 			expires = t.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%t\t%s\t%s\t%s\n",
-			namespace, name, helpers.IsReady(dp, helpers.Stock()), ready.Code, ready.Reason, expires)
+		fmt.Fprintf(table, "%s\t%s\t%t\t%s\t%s\t%s\t%s\n", namespace, name,
+			helpers.IsReady(dp, helpers.Stock()), ready.Code, cmp.Or(ready.From, "Ready"), cmp.Or(ready.Reason, "<none>"), expires)
 	}
 	return table.Flush()
 }
