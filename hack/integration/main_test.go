@@ -74,6 +74,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(replicaEnv) != "" {
 		os.Exit(replicaMain())
 	}
+	if os.Getenv(soakEnv) != "" {
+		os.Exit(soakMain())
+	}
 	os.Exit(run(m))
 }
 

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Copyright The OpenChoreo Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# Lets a Fleet of 200 data planes on three API servers, half of them behind a cluster gateway, run
+# through renewals of credentials, silent and killed API servers, and agents that come and go:
+#
+#   ./hack/soak.sh       an hour
+#   ./hack/soak.sh 15m   as long as a Go duration says; from 10m on, growth is a failure
+#
+# It prints heap, goroutines and sockets sixty times. hack/test.sh integration runs it for 20 seconds with
+# fewer data planes. Needs Go.
+
+set -o errexit -o nounset -o pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/integration"
+export GOWORK=off
+
+exec go test -count=1 -v -timeout=0 -run='^TestSoak$' . -soak.duration="${1:-1h}"
