@@ -24,24 +24,23 @@ import (
 
 // Clientset is the generated fake clientset, with objects that behave as on an API server:
 //
-//   - an object gets a UID, a creation time and a resource version, and a name for its
-//     generateName;
-//   - the generation counts changes of the spec, and the deletion;
-//   - create, update, patch and apply leave the status alone, and those of the status leave
-//     the rest alone;
-//   - a write with an old resource version conflicts, an update without a resource version
-//     is invalid, and a write that changes nothing leaves the resource version as it is;
-//   - an object with finalizers gets a deletion timestamp, and goes with the last of them;
-//   - apply knows field managers, and conflicts, separately for the status;
-//   - a request that names another object than its path does, or has malformed metadata,
-//     patches, selectors or options, is refused with the API server's code;
-//   - lists and watches select by labels and by metadata.name; a watch goes on from the
-//     resource version of a list, however many events that are.
+//   - An object gets a UID, a creation time, a resource version, and a name from generateName.
+//   - The generation counts changes of the spec, and the deletion.
+//   - Create, update, patch and apply don't change the status. Writes of the status subresource
+//     change nothing else.
+//   - A write with an old resource version conflicts. An update without a resource version is
+//     invalid. A write that changes nothing keeps the resource version.
+//   - An object with finalizers gets a deletion timestamp, and is removed with the last of them.
+//   - Apply has field managers and conflicts, separately for the status.
+//   - A request is refused with the API server's code if it names another object than its path, or
+//     has malformed metadata, patches, selectors or options.
+//   - Lists and watches select by labels and by metadata.name. A watch continues from the resource
+//     version of a list, however many events that are.
 //
-// Tests compare the answers and watches of a Clientset and of a real API server, by a table of
-// behaviours and by random requests. The package comment lists what differs on purpose.
+// Tests compare a Clientset with a real API server, by a table of behaviours and by random
+// requests. The package comment lists the differences.
 //
-// The embedded Fake records the actions of clients, and takes reactors for errors:
+// The embedded Fake records the actions of clients, and takes reactors that return errors:
 //
 //	client.PrependReactor("update", "dataplanes/status", func(clienttesting.Action) (bool, runtime.Object, error) {
 //		return true, nil, apierrors.NewInternalError(errors.New("etcd is gone"))
@@ -52,10 +51,10 @@ type Clientset struct {
 
 var _ openchoreoclient.Interface = &Clientset{}
 
-// NewClientset returns a clientset with DataPlanes and ClusterDataPlanes. They are stored as they
-// are, with their status, generation and deletion timestamp. A UID, generation or creation time
-// that is missing is filled in, and each gets a resource version. NewClientset panics if two
-// objects of a kind have one name, or if an object is of another kind.
+// NewClientset returns a Clientset with copies of objects, which are DataPlanes and
+// ClusterDataPlanes. It stores each as it is, with its status, generation and deletion timestamp,
+// fills in a missing UID, generation or creation time, and sets the resource version. It panics if
+// two objects of a kind have the same name, or if an object is of another kind.
 func NewClientset(objects ...runtime.Object) *Clientset {
 	c, stores := &Clientset{}, map[schema.GroupVersionKind]*store{}
 	for _, kind := range kinds {
@@ -89,14 +88,15 @@ func (g group) ClusterDataPlanes() openchoreotyped.ClusterDataPlaneInterface {
 	return clusterDataPlaneClient{g.FakeOpenChoreoV1alpha1.ClusterDataPlanes()}
 }
 
-// dataPlaneClient refuses malformed selectors, with which the fake of client-go panics, lists
-// nothing as an empty slice, and ends watches with their contexts.
+// dataPlaneClient is the generated fake client with three differences: it refuses malformed
+// selectors, for which client-go's fake panics, it returns an empty list as an empty slice, and its
+// watches end with their contexts.
 type dataPlaneClient struct {
 	openchoreotyped.DataPlaneInterface
 	namespace string
 }
 
-// Namespace returns what that of the generated fake does. Waits name it in their errors.
+// Namespace returns the client's namespace, as the generated fake does. Waits name it in errors.
 func (c dataPlaneClient) Namespace() string { return c.namespace }
 
 func (c dataPlaneClient) List(ctx context.Context, options metav1.ListOptions) (*v1alpha1.DataPlaneList, error) {
@@ -121,7 +121,7 @@ func (c dataPlaneClient) Watch(ctx context.Context, options metav1.ListOptions) 
 	return watchUntilDone(ctx, options, c.DataPlaneInterface.Watch)
 }
 
-// clusterDataPlaneClient is a dataPlaneClient for the other kind.
+// clusterDataPlaneClient is the dataPlaneClient of ClusterDataPlanes.
 type clusterDataPlaneClient struct {
 	openchoreotyped.ClusterDataPlaneInterface
 }
@@ -166,7 +166,7 @@ func watchUntilDone(ctx context.Context, options metav1.ListOptions,
 	return watchOfContext{watcher, context.AfterFunc(ctx, watcher.Stop)}, nil
 }
 
-// watchOfContext is a watch that its context ends.
+// watchOfContext is a watch that ends with its context.
 type watchOfContext struct {
 	watch.Interface
 	forget func() bool
@@ -177,11 +177,11 @@ func (w watchOfContext) Stop() {
 	w.Interface.Stop()
 }
 
-// Discovery returns client-go's fake of discovery, which lists the Resources of the Fake.
+// Discovery returns client-go's fake of discovery, with the Resources of the embedded Fake.
 func (c *Clientset) Discovery() discovery.DiscoveryInterface {
 	return &fakediscovery.FakeDiscovery{Fake: &c.Fake}
 }
 
-// IsWatchListSemanticsUnSupported tells reflectors of client-go 0.35 and later to list and
-// then watch.
+// IsWatchListSemanticsUnSupported makes reflectors of client-go 0.35 and later list and then
+// watch.
 func (c *Clientset) IsWatchListSemanticsUnSupported() bool { return true }

@@ -46,7 +46,7 @@ func TestClientsetStoresObjectsAsTheyAre(t *testing.T) {
 	stored, err := dataPlanes.Get(t.Context(), "prod", metav1.GetOptions{})
 	require.NoError(t, err)
 	assert.NotEmpty(t, stored.ResourceVersion)
-	assert.Empty(t, dp.ResourceVersion, "the caller's object stays as it was")
+	assert.Empty(t, dp.ResourceVersion, "the caller's object is unchanged")
 	stored.ResourceVersion = ""
 	assert.Equal(t, dp, stored)
 
@@ -94,7 +94,7 @@ func TestClientsetTakesReactorsAndRecordsActions(t *testing.T) {
 	assert.Equal(t, []string{"get", "update", "update", "patch"}, verbs)
 }
 
-// contextOfWatches counts the functions that wait for its end.
+// contextOfWatches counts its pending AfterFuncs.
 type contextOfWatches struct {
 	context.Context
 	waiting atomic.Int32
@@ -106,7 +106,7 @@ func (c *contextOfWatches) AfterFunc(f func()) func() bool {
 	return func() bool { c.waiting.Add(-1); return stop() }
 }
 
-// Value hides the context that it embeds from the package context, which would wait without AfterFunc.
+// Value hides the embedded context from package context, which would otherwise not call AfterFunc.
 func (*contextOfWatches) Value(any) any { return nil }
 
 func TestWatchThatIsStoppedLeavesItsContextAlone(t *testing.T) {
@@ -118,7 +118,7 @@ func TestWatchThatIsStoppedLeavesItsContextAlone(t *testing.T) {
 	assert.Zero(t, ctx.waiting.Load())
 }
 
-// The fake of client-go panics when there are more than 100 events that nobody has read.
+// client-go's fake panics at more than 100 unread events.
 func TestWatchWaitsForItsReader(t *testing.T) {
 	dataPlanes := dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
 	watcher, err := dataPlanes.Watch(t.Context(), metav1.ListOptions{})

@@ -19,14 +19,13 @@ import (
 )
 
 // DataPlane returns a DataPlane that helpers.Validate accepts, without a status, as if it
-// had just been created. Edits change it, in their order: those of this package, such as
-// [Ready], or a test's own.
+// had just been created. Edits change it, in their order: [Ready] and others of this package, or a
+// test's own functions.
 //
-// It has a client certificate and key of its own, valid for 23 hours, for an address that
-// doesn't exist; [Server.As] and [WithCredentials] give it those of a server. Its UID is
-// made of namespace and name, so two DataPlanes of one name are the same object, unless an
-// edit gives one another UID. It has no resource version, so it can be created on a real API
-// server, too.
+// It has a new client certificate and key, valid for 23 hours, for an address that doesn't exist;
+// [Server.As] and [WithCredentials] set those of a server. Its UID is derived from namespace and
+// name: two DataPlanes of one name are the same object, unless an edit changes the UID. It has no
+// resource version, so it can even be created on a real API server.
 func DataPlane(namespace, name string, edits ...func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
 	dp := &v1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{
@@ -54,7 +53,7 @@ func DataPlane(namespace, name string, edits ...func(*v1alpha1.DataPlane)) *v1al
 	return dp
 }
 
-// authority signs for addresses that don't exist.
+// authority signs the certificates for addresses that don't exist.
 var authority = sync.OnceValue(pki.New)
 
 func issue(clients *pki.Authority, user string, server *x509.Certificate, url string) v1alpha1.APIServerCredentials {
@@ -89,12 +88,11 @@ func Condition(conditionType string, status metav1.ConditionStatus) func(*v1alph
 	}
 }
 
-// Stale is an edit that makes the generation later than all that the status has observed,
-// as after a change of the spec that no controller has seen. Use it after the edits that set
-// conditions.
+// Stale is an edit that increments the generation, as after a change of the spec that no
+// controller has seen. Use it after the edits that set conditions.
 func Stale(dp *v1alpha1.DataPlane) { dp.Generation++ }
 
-// Deleted is an edit that makes a DataPlane which was deleted and waits for a finalizer.
+// Deleted is an edit for a DataPlane that was deleted and waits for a finalizer.
 func Deleted(dp *v1alpha1.DataPlane) {
 	if len(dp.Finalizers) == 0 {
 		dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}
@@ -106,7 +104,7 @@ func Deleted(dp *v1alpha1.DataPlane) {
 
 // V1 is an edit that makes a DataPlane of OpenChoreo v1: without credentials and registry,
 // with a clusterAgent, the condition Created, and an agent that is connected to the cluster
-// gateway. Its plane ID is its name, as by default.
+// gateway. Its plane ID is the default, its name.
 func V1(dp *v1alpha1.DataPlane) {
 	dp.Spec = v1alpha1.DataPlaneSpec{ClusterAgent: &v1alpha1.ClusterAgentConfig{
 		ClientCA: v1alpha1.ValueFrom{Value: string(pki.Certificates(authority().Cert))},
@@ -118,9 +116,9 @@ func V1(dp *v1alpha1.DataPlane) {
 }
 
 // ClusterDataPlane returns a ClusterDataPlane as OpenChoreo v1's installers create it and its
-// controllers report it: with the condition Created, and an agent that is connected. Its plane
-// ID is its name. Edits change it, in their order. Like [DataPlane], it has a UID made of its
-// name, and no resource version.
+// controllers report it: with the condition Created and a connected agent. Its plane ID is its
+// name. Edits change it, in their order. Like a [DataPlane], it has a UID derived from its name,
+// and no resource version.
 func ClusterDataPlane(name string, edits ...func(*v1alpha1.ClusterDataPlane)) *v1alpha1.ClusterDataPlane {
 	dp := DataPlane("", name, V1)
 	cdp := &v1alpha1.ClusterDataPlane{
@@ -135,8 +133,8 @@ func ClusterDataPlane(name string, edits ...func(*v1alpha1.ClusterDataPlane)) *v
 }
 
 // WithCredentials returns an edit that gives a DataPlane the address and credentials of a
-// config, such as that of an envtest environment. It panics if a DataPlane can't hold them;
-// helpers.CredentialsFor tells what it can.
+// config, such as an envtest environment's. It panics if a DataPlane can't hold them; see
+// helpers.CredentialsFor.
 func WithCredentials(config *rest.Config) func(*v1alpha1.DataPlane) {
 	credentials, err := helpers.CredentialsFor(config)
 	if err != nil {

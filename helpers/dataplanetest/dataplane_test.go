@@ -30,7 +30,7 @@ func TestDataPlaneIsValid(t *testing.T) {
 	assert.NotEqual(t, dp.UID, dataplanetest.DataPlane("default", "other").UID)
 }
 
-func TestEditsMakeTheStatesThatHelpersTellApart(t *testing.T) {
+func TestEditsMakeTheStatesThatHelpersDistinguish(t *testing.T) {
 	type edits []func(*v1alpha1.DataPlane)
 	for name, test := range map[string]struct {
 		edits            edits
@@ -41,7 +41,7 @@ func TestEditsMakeTheStatesThatHelpersTellApart(t *testing.T) {
 		"ready":               {edits: edits{dataplanetest.Ready}, ready: true},
 		"connected":           {edits: edits{dataplanetest.Connected}, connected: true},
 		"ready and connected": {edits: edits{dataplanetest.Ready, dataplanetest.Connected}, ready: true, connected: true},
-		"not ready any more": {edits: edits{
+		"no longer ready": {edits: edits{
 			dataplanetest.Ready, dataplanetest.Condition(v1alpha1.DataPlaneConditionReady, metav1.ConditionFalse),
 		}},
 		"ready but stale":   {edits: edits{dataplanetest.Ready, dataplanetest.Stale}},
@@ -65,7 +65,7 @@ func TestEditsMakeTheStatesThatHelpersTellApart(t *testing.T) {
 	assert.True(t, helpers.IsReady(created, helpers.ReadyFrom(v1alpha1.DataPlaneConditionCreated)))
 }
 
-// As with OpenChoreo v0.3, and with PatchConditions by default.
+// As in OpenChoreo v0.3, and with PatchConditions by default.
 func TestConditionsAloneObserveAGeneration(t *testing.T) {
 	dp := dataplanetest.DataPlane("default", "prod", dataplanetest.Connected, dataplanetest.Stale)
 	assert.Zero(t, dp.Status.ObservedGeneration)

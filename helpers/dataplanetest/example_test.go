@@ -23,7 +23,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// reconcile is what is tested: it reports whether the cluster of a data plane answers.
+// reconcile is the function under test: it reports whether the cluster of a data plane answers.
 func reconcile(ctx context.Context, dataPlanes openchoreotyped.DataPlaneInterface, name string) error {
 	dp, err := dataPlanes.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -43,7 +43,7 @@ func reconcile(ctx context.Context, dataPlanes openchoreotyped.DataPlaneInterfac
 	return err
 }
 
-// A reconciler meets a cluster that is healthy, overloaded, and no longer knows it.
+// A reconciler meets a cluster that is healthy, then overloaded, then refuses its certificate.
 func Example() {
 	ctx := context.Background()
 	server := dataplanetest.NewServer(nil)
@@ -90,7 +90,7 @@ func ExampleDataPlane() {
 	// own true
 }
 
-// Two programs change one object, as on an API server.
+// Two programs change the same object, and the second conflicts.
 func ExampleNewClientset() {
 	ctx := context.Background()
 	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", dataplanetest.Ready))
@@ -110,7 +110,7 @@ func ExampleNewClientset() {
 	// conflict true
 }
 
-// The server knows its users by their certificates, and remembers what they asked.
+// The server identifies users by their certificates, and records their requests.
 func ExampleNewServer() {
 	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
@@ -134,7 +134,7 @@ func ExampleNewServer() {
 	// {alice GET /version}
 }
 
-// A program reaches a data plane of OpenChoreo v1, and then the agent there goes away.
+// A program reaches a data plane of OpenChoreo v1, and then its agent disconnects.
 func ExampleNewGateway() {
 	ctx := context.Background()
 	server := dataplanetest.NewServer(nil)
@@ -219,7 +219,7 @@ func ExampleServer_Move() {
 	// Output: Refused
 }
 
-// The DataPlane verifies the server by an authority that it no longer has.
+// The server has a certificate of another authority than the DataPlane's.
 func ExampleServer_RotateServer() {
 	server := dataplanetest.NewServer(nil)
 	defer server.Close()

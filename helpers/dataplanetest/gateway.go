@@ -31,10 +31,10 @@ const (
 	maxGatewayBody = 10 << 20
 )
 
-// Gateway is a stand-in for OpenChoreo's cluster gateway, as of v1.2: a TLS server on
-// loopback that demands a client certificate, and hands each request to the agent of a data
-// plane. It carries one answer at a time, within 30 s, and refuses watches and other
-// streams as the real one does. Its methods may be called at any time, from any goroutine.
+// Gateway stands in for OpenChoreo's cluster gateway, as of v1.2: a TLS server on loopback that
+// demands a client certificate, and passes each request to the agent of a data plane. Like the
+// real gateway, it buffers each answer, waits 30 s for it at most, and refuses watches and other
+// streams. Its methods may be called at any time, from any goroutine.
 //
 //	gateway := dataplanetest.NewGateway()
 //	defer gateway.Close()
@@ -44,9 +44,9 @@ type Gateway struct {
 	edits []func(*httptest.Server)
 	url   string
 	serve *pki.Authority
-	life  context.Context // of the requests that agents carry out
+	life  context.Context // the parent of the agents' requests
 	end   context.CancelFunc
-	open  sync.WaitGroup // counts them; begin adds
+	open  sync.WaitGroup // counts the agents' requests; begin adds one
 
 	running sync.Mutex       // held while the server starts or ends
 	http    *httptest.Server // nil while the gateway is stopped
@@ -59,11 +59,10 @@ type Gateway struct {
 	requests []Request
 }
 
-// NewGateway starts a gateway that no agent has connected to. The caller must close it.
+// NewGateway starts a gateway without agents. The caller must close it.
 //
-// Edits change the underlying server before it starts, each time. For example, one that sets
-// TLS.ClientAuth to tls.NoClientCert makes a gateway of OpenChoreo v1.1, which demands no
-// client certificate.
+// Edits change the underlying server each time before it starts. For example, with TLS.ClientAuth
+// set to tls.NoClientCert, it demands no client certificate, as in OpenChoreo v1.1.
 func NewGateway(edits ...func(*httptest.Server)) *Gateway {
 	g := &Gateway{
 		edits:   edits,
@@ -103,8 +102,8 @@ func (g *Gateway) unstarted() *httptest.Server {
 	return server
 }
 
-// Config returns what a program needs to reach the gateway: its address, its CA, and a new
-// client certificate. The caller owns the result. It is the second argument of
+// Config returns a config for requests to the gateway, with its address, its CA, and a new client
+// certificate. The caller owns the result, which is the second argument of
 // helpers.GatewayConfigFor.
 func (g *Gateway) Config() *rest.Config {
 	g.mu.Lock()
@@ -117,27 +116,27 @@ func (g *Gateway) Config() *rest.Config {
 	}}
 }
 
-// Connect makes an agent of a plane connect to the gateway, in the place of one that is
-// connected. The agent carries out requests by a handler that stands for the API server of
-// the data plane: [Agent], or a handler of the test.
+// Connect connects an agent of a plane to the gateway, and replaces the one that is connected.
+// agent answers requests in the place of the data plane's API server: the result of [Agent], or a
+// test's own handler.
 func (g *Gateway) Connect(planeID string, agent http.Handler) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.agents[planeID] = agent
 }
 
-// Disconnect makes the agent of a plane go away.
+// Disconnect disconnects the agent of a plane.
 func (g *Gateway) Disconnect(planeID string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.agents, planeID)
 }
 
-// Refuse makes the agents that are connected unfit to act for dp, as if their certificates
-// were not of its clientCA. Accept takes that back.
+// Refuse makes the gateway refuse requests for dp, as if dp's clientCA hadn't signed the agents'
+// certificates. Accept undoes this.
 func (g *Gateway) Refuse(dp *v1alpha1.DataPlane) { g.refuse(dp, true) }
 
-// Accept lets the agents act for dp again.
+// Accept makes the gateway accept requests for dp again.
 func (g *Gateway) Accept(dp *v1alpha1.DataPlane) { g.refuse(dp, false) }
 
 func (g *Gateway) refuse(dp *v1alpha1.DataPlane, refused bool) {
@@ -150,9 +149,8 @@ func (g *Gateway) refuse(dp *v1alpha1.DataPlane, refused bool) {
 	g.refused[namespace+"/"+dp.Name] = refused
 }
 
-// RotateClients replaces the authority that signs client certificates. New connections
-// need a certificate of a Config that was made after it; open ones stay, see
-// [Gateway.CutConnections].
+// RotateClients replaces the authority that signs client certificates. New connections need a
+// certificate of a later Config. Open connections stay; [Gateway.CutConnections] closes them.
 func (g *Gateway) RotateClients() {
 	clients := pki.New()
 	g.mu.Lock()
@@ -167,8 +165,8 @@ func (g *Gateway) SetTimeout(timeout time.Duration) {
 	g.timeout = timeout
 }
 
-// CutConnections closes all connections, in the middle of whatever they carry. The gateway
-// accepts new ones.
+// CutConnections closes all connections, even in the middle of a request. The gateway accepts new
+// connections.
 func (g *Gateway) CutConnections() {
 	g.running.Lock()
 	defer g.running.Unlock()
@@ -177,14 +175,14 @@ func (g *Gateway) CutConnections() {
 	}
 }
 
-// Stop cuts all connections, in the middle of whatever they carry, and refuses new ones until
-// Start, as a gateway that restarts does. Agents finish what they carry out, and are connected
-// again after Start. If the gateway is stopped already, Stop does nothing.
+// Stop closes all connections, even in the middle of a request, and refuses new ones until Start,
+// as a gateway that restarts does. Agents finish their requests, and are connected again after
+// Start. If the gateway is already stopped, Stop does nothing.
 func (g *Gateway) Stop() {
 	g.running.Lock()
 	defer g.running.Unlock()
 	if g.http != nil {
-		_ = g.http.Listener.Close() // first, since Close waits for requests of new connections
+		_ = g.http.Listener.Close() // first, because Close waits for requests of new connections
 		g.http.CloseClientConnections()
 		g.http.Close()
 		g.http = nil
@@ -192,7 +190,7 @@ func (g *Gateway) Stop() {
 }
 
 // Start starts the gateway again after Stop, at the same address. It panics if another program
-// listens there now. If the gateway is running, or closed, Start does nothing.
+// has taken the port. If the gateway is running or closed, Start does nothing.
 func (g *Gateway) Start() {
 	g.running.Lock()
 	defer g.running.Unlock()
@@ -216,8 +214,8 @@ func (g *Gateway) Requests() []Request {
 	return slices.Clone(g.requests)
 }
 
-// Close ends the gateway and what its agents are carrying out. It returns when all handlers
-// have.
+// Close ends the gateway and the requests of its agents. It returns when all handlers have
+// returned.
 func (g *Gateway) Close() {
 	g.mu.Lock()
 	g.end()
@@ -226,7 +224,7 @@ func (g *Gateway) Close() {
 	g.open.Wait()
 }
 
-// answer answers as the gateway does.
+// answer answers a request as OpenChoreo's gateway does.
 func (g *Gateway) answer(w http.ResponseWriter, r *http.Request) {
 	request := Request{Method: r.Method, URI: r.RequestURI}
 	if len(r.TLS.PeerCertificates) > 0 {
@@ -268,8 +266,8 @@ func isBlocked(path string) bool {
 	return strings.HasPrefix(path, "/api/v1/namespaces/kube-system/secrets")
 }
 
-// tunnel hands a request to an agent, and its whole answer to the client. The agent goes on
-// when the gateway gives up, so that a write may be carried out.
+// tunnel passes a request to an agent, and the agent's complete answer to the client. The agent
+// continues when the gateway gives up: a write may still be carried out.
 func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, agent http.Handler, timeout time.Duration) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxGatewayBody))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
@@ -279,13 +277,13 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 	if err != nil {
 		return // the client is gone
 	}
-	// So that a reverse proxy breaks off with its API server.
+	// With ServerContextKey, a reverse proxy panics when its API server breaks off an answer.
 	ctx := context.WithValue(g.life, http.ServerContextKey, r.Context().Value(http.ServerContextKey))
 	asked := r.Clone(ctx)
 	asked.URL.Path, asked.URL.RawPath = path, ""
 	asked.RequestURI = asked.URL.RequestURI()
 	asked.Body = io.NopCloser(bytes.NewReader(body))
-	asked.Header.Del("Authorization") // the agent acts with an account of its own
+	asked.Header.Del("Authorization") // the agent uses its own account
 	answered := make(chan *httptest.ResponseRecorder, 1)
 	if !g.begin() {
 		return
@@ -310,7 +308,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 	}
 }
 
-// begin counts a request that an agent carries out, or reports that Close doesn't wait for it:
+// begin counts an agent's request, for which Close waits. It returns false once Close was called:
 // handlers of HTTP/2 can outlive the server.
 func (g *Gateway) begin() bool {
 	g.mu.Lock()
@@ -322,8 +320,8 @@ func (g *Gateway) begin() bool {
 	return true
 }
 
-// carryOut returns the answer of an agent. One that panics answers 502, as OpenChoreo's does when
-// its API server breaks off.
+// carryOut returns the answer of an agent. If the agent panics, the answer is 502, as OpenChoreo's
+// agent answers when its API server breaks off.
 func carryOut(agent http.Handler, asked *http.Request) (answer *httptest.ResponseRecorder) {
 	defer func() {
 		if recover() != nil {

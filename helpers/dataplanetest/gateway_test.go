@@ -31,7 +31,7 @@ type planeAt struct {
 	path    string // {planeID}/{namespace}/{name} of an object whose agent is connected
 }
 
-// standIn returns the stand-in, with an agent in front of a server that echoes requests.
+// standIn returns a Gateway with an agent whose server echoes requests.
 func standIn(t *testing.T) (*dataplanetest.Gateway, planeAt) {
 	t.Helper()
 	gateway := dataplanetest.NewGateway()
@@ -43,7 +43,7 @@ func standIn(t *testing.T) (*dataplanetest.Gateway, planeAt) {
 	return gateway, planeAt{gateway.Config(), "prod/_cluster/prod"}
 }
 
-// realGateway returns the gateway that the environment names, or skips the test:
+// realGateway returns the gateway in the environment's variables, or skips the test:
 //
 //	GATEWAY_URL=https://localhost:8444 GATEWAY_SERVER_NAME=cluster-gateway.openchoreo-control-plane.svc \
 //	GATEWAY_CA=ca.crt GATEWAY_CERT=tls.crt GATEWAY_KEY=tls.key GATEWAY_PLANE=default/_cluster/default
@@ -79,7 +79,7 @@ func testGateway(t *testing.T, at planeAt) {
 	}{
 		"a request reaches the API server":       {path: prefix + "/version", code: 200},
 		"a bounded watch is a request":           {path: prefix + "/api/v1/namespaces?watch=1&timeoutSeconds=1", code: 200},
-		"a watch is refused by its text":         {path: prefix + "/api/v1/namespaces?watch=true&timeoutSeconds=1", code: 501},
+		"a watch=true is refused":                {path: prefix + "/api/v1/namespaces?watch=true&timeoutSeconds=1", code: 501},
 		"a followed log is refused":              {path: prefix + "/api/v1/namespaces/default/pods/web/log?follow=true", code: 501},
 		"an upgrade is refused":                  {path: prefix + "/version", header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {"SPDY/3.1"}}, code: 501},
 		"a path is blocked":                      {path: prefix + "/api/v1/namespaces/kube-system/secrets", code: 403, says: "blocked"},
@@ -119,7 +119,7 @@ func testGateway(t *testing.T, at planeAt) {
 	}
 }
 
-func TestGatewayHandsOnRequestsWithoutTheirAuthorization(t *testing.T) {
+func TestGatewayPassesOnRequestsWithoutTheirAuthorization(t *testing.T) {
 	_, at := standIn(t)
 	at.gateway.BearerToken = "token"
 	resp, body := ask(t, at, "/api/v1/pods?limit=5")
@@ -150,7 +150,7 @@ func TestAgentsComeAndGo(t *testing.T) {
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
 }
 
-// The agent may carry a request out whose answer nobody waits for any longer.
+// The agent may still handle the request after the gateway has given up.
 func TestGatewayGivesUpAnAgentThatDoesNotAnswer(t *testing.T) {
 	gateway, at := standIn(t)
 	gateway.SetTimeout(time.Millisecond)
@@ -212,7 +212,7 @@ func TestGatewayDemandsAClientCertificate(t *testing.T) {
 
 	gateway.RotateClients()
 	_, err = try(t, at, "/version")
-	require.Error(t, err, "the certificate is of an authority that was replaced")
+	require.Error(t, err, "the certificate's authority was replaced")
 	_, err = try(t, planeAt{gateway.Config(), at.path}, "/version")
 	require.NoError(t, err)
 
@@ -234,7 +234,7 @@ func TestGatewayStopsAndStarts(t *testing.T) {
 	var group wait.Group
 	group.Start(func() {
 		_, err := try(t, at, "/version")
-		assert.Error(t, err, "it is cut")
+		assert.Error(t, err, "the request is cut")
 	})
 	<-begun
 	gateway.Stop()
@@ -295,7 +295,7 @@ func TestGatewayRemembersRequests(t *testing.T) {
 	}, gateway.Requests())
 }
 
-func TestCloseEndsWhatAgentsCarryOut(t *testing.T) {
+func TestCloseEndsTheRequestsOfAgents(t *testing.T) {
 	gateway, at := standIn(t)
 	begun := make(chan struct{})
 	gateway.Connect("prod", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

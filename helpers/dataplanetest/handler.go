@@ -17,9 +17,9 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Status returns a handler that answers a code of HTTP with a metav1.Status, as API servers
-// do, so that clients get an error such as apierrors.IsForbidden recognizes. There is no
-// Retry-After header; with one, client-go waits and tries again.
+// Status returns a handler that answers an HTTP status code with a metav1.Status, as API servers
+// do, so that clients return errors that apierrors.IsForbidden and the like recognize. There is no
+// Retry-After header; with one, client-go would wait and try again.
 func Status(code int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status := apierrors.NewGenericServerResponse(code, strings.ToLower(r.Method), schema.GroupResource{}, "", "", 0, true).Status()
@@ -33,10 +33,10 @@ func Status(code int) http.Handler {
 	})
 }
 
-// Agent returns a handler for [Gateway.Connect] that hands requests to the API server of
-// config, as its user: a [Server], or a real one such as envtest's. While the API server
-// can't be reached, it answers 502 without a text, as OpenChoreo's agent does. It panics if
-// config is invalid.
+// Agent returns a handler for [Gateway.Connect] that sends requests to the API server of config,
+// with config's credentials: a [Server], or a real API server such as envtest's. If the API server
+// can't be reached, the handler answers 502 without a text, as OpenChoreo's agent does. Agent
+// panics if config is invalid.
 func Agent(config *rest.Config) http.Handler {
 	server, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
@@ -58,10 +58,10 @@ func Hang() http.Handler {
 	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hang(r) })
 }
 
-// HangWatches returns a handler that begins to answer watches, and then sends nothing until
-// the client gives up. The next handler serves all other requests, such as the lists of
-// informers. Like an API server without streaming lists, HangWatches refuses watches that
-// begin with the existing objects.
+// HangWatches returns a handler that sends the headers of a watch, and then nothing until the
+// client gives up. The next handler serves all other requests, such as the lists of informers.
+// Like an API server without streaming lists, the handler refuses watches with
+// sendInitialEvents=true.
 func HangWatches(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch query := r.URL.Query(); {
@@ -79,6 +79,6 @@ func HangWatches(next http.Handler) http.Handler {
 }
 
 func hang(r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body) // with HTTP/1.1, the end of the connection isn't noticed before that
+	_, _ = io.Copy(io.Discard, r.Body) // with HTTP/1.1, the server notices a closed connection only after the body
 	<-r.Context().Done()
 }

@@ -21,7 +21,7 @@ import (
 	openchoreoschema "github.com/openchoreo/dataplane-sdk-go/internal/schema"
 )
 
-// kind is all that a store knows about the kind of its objects.
+// kind is a kind of objects, as a store needs it.
 type kind struct {
 	schema.GroupVersionKind
 	plural     string
@@ -29,7 +29,7 @@ type kind struct {
 	fields     func() typed.ParseableType
 }
 
-// kinds are what a Clientset serves.
+// kinds are the kinds that a Clientset serves.
 var kinds = []kind{
 	{v1alpha1.SchemeGroupVersion.WithKind("DataPlane"), "dataplanes", true, openchoreoschema.DataPlane},
 	{v1alpha1.SchemeGroupVersion.WithKind("ClusterDataPlane"), "clusterdataplanes", false, openchoreoschema.ClusterDataPlane},
@@ -40,7 +40,7 @@ func (k kind) resource() schema.GroupResource {
 }
 
 // encode returns the JSON of an object as a client sends it: with times in whole seconds, and
-// without what is empty and optional.
+// without empty optional fields.
 func (k kind) encode(object runtime.Object) (*unstructured.Unstructured, error) {
 	data, err := json.Marshal(object)
 	if err != nil {
@@ -77,12 +77,12 @@ func (k kind) clean(raw *unstructured.Unstructured) (unknown []string, err error
 	if raw.GetKind() == "" {
 		return nil, errors.New("object 'kind' is missing")
 	}
-	if raw.GroupVersionKind() == k.GroupVersionKind { // else, the validation refuses it
+	if raw.GroupVersionKind() == k.GroupVersionKind { // otherwise, the validation refuses it
 		fields := k.fields()
 		prune(fields.Schema, fields.TypeRef, "", raw.Object, &unknown)
 	}
-	if version, isText := raw.Object["apiVersion"].(string); !isText && raw.Object["apiVersion"] != nil {
-		return nil, fmt.Errorf("apiVersion %q is no text", version)
+	if _, isText := raw.Object["apiVersion"].(string); !isText && raw.Object["apiVersion"] != nil {
+		return nil, errors.New("apiVersion is not a string")
 	}
 	return unknown, k.roundTripMetadata(raw)
 }
@@ -100,7 +100,7 @@ func (k kind) roundTripMetadata(raw *unstructured.Unstructured) error {
 	return err
 }
 
-// prune removes from a value what its type doesn't have, and fields that are null.
+// prune removes from a value the fields that its type doesn't have, and fields that are null.
 func prune(types *fieldschema.Schema, ref fieldschema.TypeRef, path string, value any, unknown *[]string) {
 	atom, known := types.Resolve(ref)
 	if !known {

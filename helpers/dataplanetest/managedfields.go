@@ -26,7 +26,8 @@ func newFieldManager(kind kind, subresource string) *managedfields.FieldManager 
 	return manager
 }
 
-// untyped lets a field manager take objects as they are: of one version, without defaults.
+// untyped is a field manager's converter, defaulter and creator for unstructured objects of one
+// version, without defaults.
 type untyped struct {
 	runtime.ObjectConvertor // its other methods aren't called
 }
@@ -49,13 +50,13 @@ func newRaw(kind schema.GroupVersionKind) *unstructured.Unstructured {
 	return raw
 }
 
-// manage notes in the managed fields of after which fields a manager changes.
+// manage records in the managed fields of after which fields a manager changes.
 func (s *store) manage(live, after *unstructured.Unstructured, subresource, manager string) *unstructured.Unstructured {
-	if manager == "" { // API servers take the first word of the User-Agent, too
+	if manager == "" { // like API servers, take the first word of the User-Agent
 		manager, _, _ = strings.Cut(rest.DefaultKubernetesUserAgent(), "/")
 	}
 	managed, err := s.managers[subresource].Update(live, after.DeepCopy(), manager)
-	if err != nil { // API servers forget the managers of an object without a schema, too
+	if err != nil { // like API servers, forget the managers of an object that doesn't fit its schema
 		after.SetManagedFields(nil)
 		return after
 	}

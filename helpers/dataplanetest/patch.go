@@ -53,7 +53,7 @@ func (s *store) patch(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	return s.replace(live, sent, r)
 }
 
-// checkKey refuses an object of another name or namespace than the request has.
+// checkKey refuses an object whose name or namespace differs from the request's.
 func (r writeRequest) checkKey(raw *unstructured.Unstructured) error {
 	if err := inNamespace(raw, r.namespace); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (r writeRequest) checkKey(raw *unstructured.Unstructured) error {
 	return nil
 }
 
-// patched returns what a JSON or merge patch makes of an object.
+// patched returns the result of a JSON or merge patch of an object.
 func (s *store) patched(live *unstructured.Unstructured, action clienttesting.PatchActionImpl) (*unstructured.Unstructured, error) {
 	var err error
 	if action.PatchType == types.JSONPatchType {
@@ -72,7 +72,7 @@ func (s *store) patched(live *unstructured.Unstructured, action clienttesting.Pa
 			Op    *string         `json:"op,omitempty"`
 			Path  *string         `json:"path,omitempty"`
 			From  *string         `json:"from,omitempty"`
-			Value json.RawMessage `json:"value"` // null where there is none, with which a test would panic
+			Value json.RawMessage `json:"value"` // null if missing: without a value, the operation test panics
 		}
 		if err = utiljson.Unmarshal(action.Patch, &operations); err == nil {
 			action.Patch, err = json.Marshal(operations)
@@ -102,7 +102,7 @@ func (s *store) patched(live *unstructured.Unstructured, action clienttesting.Pa
 	return patcher.patched, nil
 }
 
-// patcher is an object tracker with one object, which keeps what client-go's patches make of it.
+// patcher is an object tracker with one object. It keeps the result of client-go's patch.
 type patcher struct {
 	clienttesting.ObjectTracker
 	live, patched *unstructured.Unstructured
@@ -137,7 +137,7 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 		return nil, apierrors.NewBadRequest("error decoding YAML: " + err.Error())
 	}
 	changes := false
-	if configuration.GroupVersionKind() == s.GroupVersionKind && configuration.GetManagedFields() == nil { // else, the field manager refuses it
+	if configuration.GroupVersionKind() == s.GroupVersionKind && configuration.GetManagedFields() == nil { // otherwise, the field manager refuses it
 		if changes, err = s.wouldChange(current, configuration); err != nil {
 			return nil, err
 		}
@@ -145,7 +145,7 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	fields := s.managers[action.Subresource]
 	object, err := fields.Apply(part(current, action.Subresource), part(configuration, action.Subresource),
 		options.FieldManager, options.Force != nil && *options.Force)
-	if err == nil && changes { // the manager gets a new time, even if no change is of this part
+	if err == nil && changes { // the manager gets a new time, even if only the other part changes
 		renewed := renew(object.(*unstructured.Unstructured), options.FieldManager, action.Subresource)
 		object, err = fields.Update(renewed, renewed.DeepCopy(), options.FieldManager) // sorts by times
 	}
@@ -174,7 +174,8 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	return s.write(nil, sent, r.dryRun), nil
 }
 
-// wouldChange reports whether a configuration would change an object if all of it were applied.
+// wouldChange returns whether a configuration would change an object if both its parts, the object
+// and the status, were applied.
 func (s *store) wouldChange(live, configuration *unstructured.Unstructured) (bool, error) {
 	applied, err := s.fields().FromUnstructured(configuration.Object)
 	if err != nil {
@@ -188,7 +189,7 @@ func (s *store) wouldChange(live, configuration *unstructured.Unstructured) (boo
 	return err == nil && !value.Equals(before.AsValue(), after.AsValue()), err
 }
 
-// renew gives the entry of a manager that applies the present time.
+// renew sets the time of an applying manager's entry to now.
 func renew(raw *unstructured.Unstructured, manager, subresource string) *unstructured.Unstructured {
 	at, entries := now(), raw.GetManagedFields()
 	for i, entry := range entries {
@@ -200,7 +201,8 @@ func renew(raw *unstructured.Unstructured, manager, subresource string) *unstruc
 	return raw
 }
 
-// part returns a copy of what a subresource may change of an object, and of what identifies it.
+// part returns a copy of an object with only the fields that a subresource may change, and those
+// that identify the object.
 func part(raw *unstructured.Unstructured, subresource string) *unstructured.Unstructured {
 	raw = raw.DeepCopy()
 	if subresource == "" {

@@ -22,7 +22,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// react answers all actions but watches.
+// react answers all actions except watches.
 func (s *store) react(action clienttesting.Action) (handled bool, _ runtime.Object, _ error) {
 	if err := s.checkPath(action); err != nil {
 		return true, nil, err
@@ -36,7 +36,7 @@ func (s *store) react(action clienttesting.Action) (handled bool, _ runtime.Obje
 	return true, object, nil
 }
 
-// asStatus returns an error as clients see it. API servers answer 500 to what they don't expect.
+// asStatus returns an error as clients see it. For unexpected errors, API servers answer 500.
 func asStatus(err error) error {
 	if status := apierrors.APIStatus(nil); err == nil || errors.As(err, &status) {
 		return err
@@ -44,7 +44,7 @@ func asStatus(err error) error {
 	return failure(http.StatusInternalServerError, "", err.Error())
 }
 
-// failure returns an error that gives no details.
+// failure returns a StatusError without details.
 func failure(code int32, reason metav1.StatusReason, message string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message}}
 }
@@ -80,8 +80,8 @@ func (s *store) decodeResult(raw *unstructured.Unstructured, err error) (runtime
 	return s.decode(raw)
 }
 
-// checkPath refuses names with which client-go sends no request, and paths that API servers
-// don't serve.
+// checkPath refuses names for which client-go sends no request, and paths that API servers don't
+// serve.
 func (s *store) checkPath(action clienttesting.Action) error {
 	if name, named := nameIn(action); named {
 		if name == "" {
@@ -118,7 +118,7 @@ func nameIn(action clienttesting.Action) (name string, named bool) {
 	}
 }
 
-// writeRequest is what requests that write have in common.
+// writeRequest has the parameters that all write requests share.
 type writeRequest struct {
 	namespace, name, subresource string
 	manager                      string
@@ -189,7 +189,7 @@ func (s *store) delete(namespace, name string, options metav1.DeleteOptions) err
 		return err
 	}
 	if p := options.Preconditions; p != nil {
-		kind := schema.GroupResource{Group: s.Group, Resource: s.Kind} // API servers give it in the place of the resource
+		kind := schema.GroupResource{Group: s.Group, Resource: s.Kind} // API servers put the kind in the place of the resource
 		if p.UID != nil && *p.UID != live.GetUID() {
 			return apierrors.NewConflict(kind, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s)", *p.UID, live.GetUID()))
 		}
@@ -234,7 +234,8 @@ func (s *store) conflict(raw *unstructured.Unstructured, format string, args ...
 	return apierrors.NewConflict(s.resource(), raw.GetName(), fmt.Errorf(format, args...))
 }
 
-// inNamespace gives an object the namespace of a request, if it names none itself.
+// inNamespace sets an object's namespace to the request's. An object with another namespace is
+// refused, unless the request is cluster-scoped.
 func inNamespace(raw *unstructured.Unstructured, namespace string) error {
 	switch raw.GetNamespace() {
 	case namespace:
@@ -249,7 +250,7 @@ func inNamespace(raw *unstructured.Unstructured, namespace string) error {
 	return nil
 }
 
-// withoutDuplicateOwners removes owner references that are there twice.
+// withoutDuplicateOwners removes duplicate owner references.
 func withoutDuplicateOwners(raw *unstructured.Unstructured) {
 	var owners []metav1.OwnerReference
 	for _, owner := range raw.GetOwnerReferences() {

@@ -18,10 +18,10 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-// Server is a stand-in for the API server of a data plane: a TLS server on loopback, for
-// HTTP/1.1 and HTTP/2, that knows its users by their client certificates. As an API server
-// does, it answers 401 to a request without a certificate that it accepts. Its methods may
-// be called at any time, from any goroutine.
+// Server stands in for the API server of a data plane: a TLS server on loopback, for HTTP/1.1 and
+// HTTP/2, that identifies users by their client certificates. Like an API server, it answers 401
+// to a request without a certificate that it accepts. Its methods may be called at any time,
+// from any goroutine.
 type Server struct {
 	edits []func(*httptest.Server)
 
@@ -35,17 +35,17 @@ type Server struct {
 	requests []Request
 }
 
-// Request is a request that a [Server] has received.
+// Request is a request that a [Server] or a [Gateway] has received.
 type Request struct {
-	User   string // the common name of the client certificate; empty if the answer was 401
+	User   string // the common name of the client certificate; empty without an accepted one
 	Method string
 	URI    string // path and query
 }
 
-// NewServer starts a server; see [Server.SetHandler]. The caller must close it.
+// NewServer starts a server with a handler; see [Server.SetHandler]. The caller must close it.
 //
-// Edits change the underlying server before it starts, and again when it moves: for example,
-// one that sets EnableHTTP2 to false, so that requests are HTTP/1.1.
+// Edits change the underlying server before it starts, and again when it moves. For example, with
+// EnableHTTP2 set to false, requests are HTTP/1.1.
 func NewServer(handler http.Handler, edits ...func(*httptest.Server)) *Server {
 	s := &Server{edits: edits, clients: pki.New()}
 	s.RotateServer()
@@ -60,7 +60,7 @@ func (s *Server) start() *httptest.Server {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.TLS = &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		ClientAuth: tls.RequestClientCert, // serve checks it, each time, so that a rotation takes effect at once
+		ClientAuth: tls.RequestClientCert, // serve checks it in each request, so that a rotation takes effect at once
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			config := server.TLS.Clone()
 			s.mu.Lock()
@@ -103,7 +103,7 @@ func authenticate(r *http.Request, clients *pki.Authority) (user string, ok bool
 	return cert.Subject.CommonName, true
 }
 
-// Close ends the server and all requests to it. It returns when their handlers have.
+// Close ends the server and all requests to it. It returns when their handlers have returned.
 func (s *Server) Close() {
 	s.mu.Lock()
 	server := s.http
@@ -123,8 +123,8 @@ func (s *Server) current() *httptest.Server {
 func (s *Server) URL() string { return s.current().URL }
 
 // As returns an edit, for [DataPlane] or an existing object, that sets the address of the
-// server and a new client certificate for a user. Use another As to rotate the credentials:
-// the server still accepts the first certificate.
+// server and a new client certificate for a user. Use it again to rotate the credentials: the
+// server still accepts the first certificate.
 func (s *Server) As(user string) func(*v1alpha1.DataPlane) {
 	return func(dp *v1alpha1.DataPlane) {
 		s.mu.Lock()
@@ -133,11 +133,11 @@ func (s *Server) As(user string) func(*v1alpha1.DataPlane) {
 	}
 }
 
-// SetHandler sets what answers the requests of known users from now on: any handler, or one
-// of [Status], [Hang] and [HangWatches]. With nil, the server is healthy and has nothing: it
-// answers 200 to /readyz, /livez and /healthz, and 404 to everything else.
+// SetHandler sets the handler of further requests with an accepted certificate: [Status], [Hang],
+// [HangWatches], or any other. With nil, the server is healthy and has no objects: it answers 200
+// to /readyz, /livez and /healthz, and 404 to everything else.
 //
-// The user is r.TLS.PeerCertificates[0].Subject.CommonName.
+// In a handler, the user is r.TLS.PeerCertificates[0].Subject.CommonName.
 func (s *Server) SetHandler(handler http.Handler) {
 	if handler == nil {
 		handler = http.HandlerFunc(healthy)
@@ -155,8 +155,8 @@ func healthy(w http.ResponseWriter, r *http.Request) {
 	Status(http.StatusNotFound).ServeHTTP(w, r)
 }
 
-// RotateClients replaces the authority that signs client certificates: all that were made
-// before are answered 401, also on connections that are open.
+// RotateClients replaces the authority that signs client certificates. Requests with an earlier
+// certificate are answered 401, even on open connections.
 func (s *Server) RotateClients() {
 	clients := pki.New()
 	s.mu.Lock()
@@ -164,9 +164,9 @@ func (s *Server) RotateClients() {
 	s.clients = clients
 }
 
-// RotateServer replaces the server's certificate and the authority that signed it, so that
-// a DataPlane made before can't verify new connections. Open connections stay;
-// [Server.CutConnections] ends them.
+// RotateServer replaces the server's certificate and the authority that signed it, so that new
+// connections with an earlier DataPlane fail. Open connections stay; [Server.CutConnections]
+// closes them.
 func (s *Server) RotateServer() {
 	authority := pki.New()
 	cert := servingCertificate(authority, "kubernetes.default.svc")
@@ -175,7 +175,7 @@ func (s *Server) RotateServer() {
 	s.serving, s.cert = authority, cert
 }
 
-// servingCertificate makes the certificate of a server on loopback with another name.
+// servingCertificate returns a certificate for loopback addresses and a name.
 func servingCertificate(authority *pki.Authority, name string) tls.Certificate {
 	key := pki.ECDSAKey()
 	cert := authority.Issue(name, key, func(template *x509.Certificate) {
@@ -186,12 +186,12 @@ func servingCertificate(authority *pki.Authority, name string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
-// CutConnections closes all connections, in the middle of whatever they carry. The server
-// accepts new ones.
+// CutConnections closes all connections, even in the middle of a request. The server accepts new
+// connections.
 func (s *Server) CutConnections() { s.current().CloseClientConnections() }
 
-// Move moves the server to another address, which DataPlanes made before don't have. It cuts
-// the connections to the old address, which refuses new ones. After Close, it does nothing.
+// Move moves the server to another address, which earlier DataPlanes don't have. It closes the
+// connections to the old address, which refuses new ones. After Close, it does nothing.
 func (s *Server) Move() {
 	moved := s.start()
 	s.mu.Lock()

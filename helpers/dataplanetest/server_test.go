@@ -66,12 +66,12 @@ func receive[T any](t *testing.T, from <-chan T) (value T) {
 	select {
 	case value = <-from:
 	case <-time.After(10 * time.Second):
-		require.FailNow(t, "nothing came")
+		require.FailNow(t, "nothing was received")
 	}
 	return value
 }
 
-// dataPlanesOf returns a client for the DataPlanes that the server itself might have.
+// dataPlanesOf returns a client for DataPlanes stored in the server itself.
 func dataPlanesOf(t *testing.T, dp *v1alpha1.DataPlane) openchoreotyped.DataPlaneInterface {
 	t.Helper()
 	config, err := helpers.RESTConfigFor(dp)
@@ -81,7 +81,7 @@ func dataPlanesOf(t *testing.T, dp *v1alpha1.DataPlane) openchoreotyped.DataPlan
 	return client.OpenChoreoV1alpha1().DataPlanes("default")
 }
 
-func TestServerKnowsWhoAsksWhat(t *testing.T) {
+func TestServerRecordsUsersAndRequests(t *testing.T) {
 	server := newServer(t, nil)
 	alice := dataplanetest.DataPlane("default", "prod", server.As("alice"))
 	bob := alice.DeepCopy()
@@ -121,7 +121,7 @@ func TestServerRefusesOldClientsAtOnce(t *testing.T) {
 	server.RotateClients()
 	status, err = getBy(t, client, dp, "/readyz")
 	require.NoError(t, err)
-	assert.Equal(t, http.StatusUnauthorized, status, "also over the same connection")
+	assert.Equal(t, http.StatusUnauthorized, status, "even over the same connection")
 	server.As("alice")(dp)
 	status, err = get(t, dp, "/readyz")
 	require.NoError(t, err)
@@ -218,7 +218,7 @@ func TestServerHangsWithinWatches(t *testing.T) {
 	require.True(t, apierrors.IsInvalid(err), "reflectors then list: %v", err)
 
 	watcher, err := dataPlanes.Watch(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err, "there are headers")
+	require.NoError(t, err, "the headers have arrived")
 	select {
 	case event := <-watcher.ResultChan():
 		require.Fail(t, "an event came", "%v", event)

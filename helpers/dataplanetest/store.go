@@ -26,19 +26,19 @@ import (
 
 const status = "status" // the only subresource; the object itself is the subresource ""
 
-// store keeps the objects of a kind as etcd and API servers do: as JSON, with all changes, one
-// after the other, each of which makes a resource version.
+// store keeps the objects of a kind as API servers and etcd do: as JSON, with a sequence of all
+// changes. Each change makes a new resource version.
 type store struct {
 	kind
 	managers map[string]*managedfields.FieldManager // by subresource
 
 	mu      sync.Mutex
-	objects map[types.NamespacedName]*unstructured.Unstructured // never modified
-	changes []change                                            // the resource version of the first is 2
+	objects map[types.NamespacedName]*unstructured.Unstructured // replaced, never modified
+	changes []change                                            // the first has resource version 2
 	changed chan struct{}                                       // closed with the next change
 }
 
-// change is a change of an object, which before its creation and after its deletion is nil.
+// change is a change of an object: before is nil in a creation, after in a deletion.
 type change struct{ before, after *unstructured.Unstructured }
 
 func newStore(kind kind) *store {
@@ -50,7 +50,7 @@ func newStore(kind kind) *store {
 	}
 }
 
-// seed stores an object as it is, and fills in what every stored object has.
+// seed stores an object as it is, and fills in a missing UID, generation and creation time.
 func (s *store) seed(object runtime.Object) {
 	raw, err := s.encode(object)
 	if err != nil {
@@ -71,8 +71,8 @@ func keyOf(raw *unstructured.Unstructured) types.NamespacedName {
 	return types.NamespacedName{Namespace: raw.GetNamespace(), Name: raw.GetName()}
 }
 
-// get returns a copy of an object as API servers read it: without empty metadata, which they store
-// when it is applied, and without unknown fields, which they store of another kind's status.
+// get returns a copy of an object as API servers read it: without the empty metadata and unknown
+// fields that some writes store.
 func (s *store) get(namespace, name string) (*unstructured.Unstructured, error) {
 	stored := s.objects[types.NamespacedName{Namespace: namespace, Name: name}]
 	if stored == nil {
@@ -115,7 +115,7 @@ func (s *store) list(namespace string, options metav1.ListOptions) (runtime.Obje
 		if err != nil {
 			return nil, err
 		}
-		item.GetObjectKind().SetGroupVersionKind(s.GroupVersionKind) // which typed clients clear of all other objects
+		item.GetObjectKind().SetGroupVersionKind(s.GroupVersionKind) // typed clients clear it in all other answers
 		items = append(items, item)
 	}
 	if err := meta.SetList(list, items); err != nil {
@@ -129,8 +129,8 @@ func (s *store) list(namespace string, options metav1.ListOptions) (runtime.Obje
 	return list, nil
 }
 
-// write stores an object, unless nothing has changed or it is a dry run, and returns it. An
-// object that is deleted and has no finalizers is removed.
+// write stores an object, unless nothing has changed or it is a dry run, and returns it. If the
+// object was deleted and has no finalizers left, write removes it.
 func (s *store) write(before, after *unstructured.Unstructured, dryRun []string) *unstructured.Unstructured {
 	after.SetSelfLink("")
 	switch stored := s.objects[keyOf(after)]; {
@@ -157,7 +157,7 @@ func untimed(raw *unstructured.Unstructured) *unstructured.Unstructured {
 	return raw
 }
 
-// commit makes a change, gives the object that comes of it a resource version, and returns it.
+// commit records a change, stores the new object with the next resource version, and returns it.
 func (s *store) commit(before, after *unstructured.Unstructured) *unstructured.Unstructured {
 	s.changes = append(s.changes, change{before, after})
 	if after != nil {
@@ -171,6 +171,6 @@ func (s *store) commit(before, after *unstructured.Unstructured) *unstructured.U
 	return after
 }
 
-// resourceVersion is that of the last change. It is never 0, which means something else in
-// options of list and watch.
+// resourceVersion returns the resource version of the last change. It is never 0, which has
+// another meaning in the options of lists and watches.
 func (s *store) resourceVersion() string { return strconv.Itoa(len(s.changes) + 1) }

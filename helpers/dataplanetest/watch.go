@@ -18,7 +18,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// selector returns a function that reports whether options select an object. It selects no nil.
+// selector returns a function that reports whether options select an object. nil isn't selected.
 func (s *store) selector(namespace string, options metav1.ListOptions) (func(*unstructured.Unstructured) bool, error) {
 	byLabel, byField, err := parseSelectors(options)
 	if err != nil {
@@ -100,7 +100,8 @@ func (s *store) reactToWatch(action clienttesting.Action) (handled bool, _ watch
 	return true, watcher, nil
 }
 
-// send sends events, and then those of all changes after those that are seen, until stop.
+// send sends the pending events, and then the events of all changes after the first seen ones,
+// until stop is closed.
 func (s *store) send(events chan<- watch.Event, stop <-chan struct{}, pending []watch.Event, seen int, selects func(*unstructured.Unstructured) bool) {
 	defer close(events)
 	for {

@@ -21,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// complete fills in what the server decides of a new object.
+// complete fills in the fields that the server sets in a new object.
 func complete(raw *unstructured.Unstructured) {
 	raw.SetUID(uuid.NewUUID())
 	raw.SetGeneration(1)
@@ -41,18 +41,19 @@ func (s *store) validateNew(raw *unstructured.Unstructured) error {
 	return nil
 }
 
-// replace stores what becomes of an object when a client sends another in its place, or in that
-// of its status.
+// replace stores sent in the place of the live object, or only its status in the place of the live
+// status.
 func (s *store) replace(live, sent *unstructured.Unstructured, r writeRequest) (*unstructured.Unstructured, error) {
 	after := s.reset(live, sent, r.subresource)
 	withoutDuplicateOwners(after)
 	if after = s.manage(live, after, r.subresource, r.manager); !s.fits(sent) {
-		after.SetManagedFields(nil) // API servers note managers before they look at what may change
+		after.SetManagedFields(nil) // API servers record managers before they check which part may change
 	}
 	return s.finish(live, sent, after, r)
 }
 
-// reset returns an object that clients send with the part that they may not change as it is.
+// reset returns sent with the part that the request may not change, the status or all else, taken
+// from live.
 func (s *store) reset(live, sent *unstructured.Unstructured, subresource string) *unstructured.Unstructured {
 	changed, kept := sent, live
 	if subresource == status {
@@ -67,7 +68,7 @@ func (s *store) reset(live, sent *unstructured.Unstructured, subresource string)
 	return after
 }
 
-// finish checks an object that is made of one that clients sent, completes and stores it.
+// finish checks an object that was made from sent, completes and stores it.
 func (s *store) finish(live, sent, after *unstructured.Unstructured, r writeRequest) (*unstructured.Unstructured, error) {
 	switch version, err := parseVersion(sent.GetResourceVersion()); {
 	case err != nil:
@@ -104,8 +105,8 @@ func (s *store) finish(live, sent, after *unstructured.Unstructured, r writeRequ
 	return s.write(live, after, r.dryRun), nil
 }
 
-// validate checks what any kind of objects must have, and the types of values. It doesn't know what
-// the definition of a kind requires beyond that.
+// validate checks the kind, the apiVersion and the types of values. It doesn't know the other rules
+// of a CRD.
 func (s *store) validate(raw *unstructured.Unstructured) (errs field.ErrorList) {
 	if raw.GetKind() != s.Kind {
 		errs = append(errs, field.Invalid(field.NewPath("kind"), raw.GetKind(), "must be "+s.Kind))
@@ -126,8 +127,8 @@ func (s *store) validate(raw *unstructured.Unstructured) (errs field.ErrorList) 
 	return errs
 }
 
-// nullIn returns the path of a field outside of the metadata that is null. Apply leaves one when
-// it removes all that a field holds.
+// nullIn returns the path of a null field outside the metadata. Apply leaves one when it removes all
+// that a field holds.
 func nullIn(fields map[string]any, path *field.Path) *field.Path {
 	for name, value := range fields {
 		child, _ := value.(map[string]any)
@@ -180,8 +181,8 @@ func (s *store) remove(live *unstructured.Unstructured, options metav1.DeleteOpt
 	s.write(live, after, options.DryRun)
 }
 
-// finalizersToDelete returns the finalizers of an object that is deleted with options: those of
-// the garbage collector follow from the options, or stay if the options don't say.
+// finalizersToDelete returns the finalizers of an object that is deleted with options. The options
+// decide about the garbage collector's finalizers; without a policy, they stay.
 func finalizersToDelete(finalizers []string, options metav1.DeleteOptions) []string {
 	var collector string
 	switch orphan, policy := options.OrphanDependents, options.PropagationPolicy; { //nolint:staticcheck // API servers still take it
