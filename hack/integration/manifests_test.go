@@ -191,11 +191,9 @@ func TestTheCommandsOfTheDocumentsCopyTheGatewaysFiles(t *testing.T) {
 			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: data}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	var script string
-	for _, block := range blocksOf(t, "../../docs/connecting.md", "sh") {
-		script += block
-	}
-	copying, forwarding, found := strings.Cut(script, "kubectl -n "+openchoreoNamespace+" port-forward ")
+	script := blocksOf(t, "../../docs/connecting.md", "sh")
+	require.Len(t, script, 1)
+	copying, forwarding, found := strings.Cut(script[0], "kubectl -n "+openchoreoNamespace+" port-forward ")
 	require.True(t, found)
 	assert.True(t, strings.HasPrefix(forwarding, "service/cluster-gateway 8444"), forwarding)
 
@@ -203,7 +201,8 @@ func TestTheCommandsOfTheDocumentsCopyTheGatewaysFiles(t *testing.T) {
 	require.NoError(t, err)
 	sh := exec.CommandContext(t.Context(), "sh", "-eu", "-c", copying)
 	sh.Dir = t.TempDir()
-	sh.Env = append(kubectl.Env, "PATH="+filepath.Dir(kubectl.Path)+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	sh.Env = kubectl.Env
+	sh.Env = append(sh.Env, "PATH="+filepath.Dir(kubectl.Path)+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	out, err := sh.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	got := map[string]string{}
@@ -219,6 +218,6 @@ func TestTheCommandsOfTheDocumentsCopyTheGatewaysFiles(t *testing.T) {
 	}
 	assert.Equal(t, want, got)
 	for name := range want {
-		assert.True(t, strings.Contains(strings.Join(blocksOf(t, "../../docs/connecting.md", "go"), ""), `"`+name+`"`), name)
+		assert.Contains(t, strings.Join(blocksOf(t, "../../docs/connecting.md", "go"), ""), `"`+name+`"`)
 	}
 }

@@ -55,7 +55,7 @@ var entryPoints = map[string]map[string]func(t *testing.T, c *caller) error{
 	"dataplanes-watch": {
 		"dataplanes": func(t *testing.T, c *caller) error {
 			dataPlanes := c.factory().OpenChoreo().V1alpha1().DataPlanes()
-			clusters := remote.NewCache(remote.FromLister(dataPlanes.Lister()), theCluster, gatewayOptions)
+			clusters := remote.NewCache(remote.FromListers(dataPlanes.Lister(), nil), theCluster, gatewayOptions)
 			t.Cleanup(clusters.Close)
 			return watchAndConnect(t, dataPlanes.Informer(), clusters, types.NamespacedName{Namespace: c.namespace, Name: "prod"}, func(ctx context.Context) error {
 				_, err := c.typed.Patch(ctx, "prod", types.MergePatchType, labelled, metav1.PatchOptions{})
