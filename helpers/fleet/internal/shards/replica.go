@@ -121,7 +121,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	cause := context.Cause(running)
 	r.mu.Lock()
 	r.err = fmt.Errorf("this replica has ended: %w", cause)
-	r.share(running)
+	r.takeShare(running)
 	r.mu.Unlock()
 	r.work.Wait()
 	if ctx.Err() != nil {
@@ -177,7 +177,7 @@ func (r *Replica) round(ctx context.Context) {
 	if listed && r.joined {
 		r.wants = Assign(r.holders(), r.replicas())[r.identity]
 	}
-	r.share(ctx)
+	r.takeShare(ctx)
 }
 
 // list reads all Leases, and deletes the Leases of replicas that are gone.
@@ -273,7 +273,7 @@ func (r *Replica) holdMembership(ctx, member context.Context) {
 	r.mu.Lock()
 	r.leaveMembership()
 	r.publishedAt, r.joined = time.Time{}, false
-	r.share(ctx)
+	r.takeShare(ctx)
 	r.mu.Unlock()
 	_ = r.leases.Delete(context.WithoutCancel(ctx), r.member, metav1.DeleteOptions{}) // if it fails, others delete it later
 	r.mu.Lock()
@@ -282,9 +282,9 @@ func (r *Replica) holdMembership(ctx, member context.Context) {
 	r.wakeUp()
 }
 
-// share yields the shards outside this replica's share, and stands for the shards of its share
+// takeShare yields the shards outside this replica's share, and stands for the shards of its share
 // that nobody holds. The caller holds r.mu.
-func (r *Replica) share(ctx context.Context) {
+func (r *Replica) takeShare(ctx context.Context) {
 	cause := ErrLost
 	switch {
 	case ctx.Err() != nil:
