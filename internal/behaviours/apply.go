@@ -22,13 +22,13 @@ func testApply(t *testing.T, s *space) {
 	requireInvalid(t, err, "fieldManager")
 
 	applied, err := s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
-	require.NoError(t, err, "apply creates what is not there")
+	require.NoError(t, err, "apply creates an absent object")
 	assert.Equal(t, s.New("prod").Spec, applied.Spec)
 	AssertSame(t, applied, s.get(t, "prod"))
 
 	again, err := s.dataPlanes.Apply(t.Context(), s.applySpec("prod"), ApplyAs("one"))
 	require.NoError(t, err)
-	AssertSame(t, applied, again, "the same again changes nothing")
+	AssertSame(t, applied, again, "the same configuration again changes nothing")
 
 	patch := fmt.Sprintf(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": %q,
 		"metadata": {"name": "prod", "managedFields": [], "finalizers": ["example.com/a", "example.com/a"]}}`, s.Name)
@@ -36,7 +36,7 @@ func testApply(t *testing.T, s *space) {
 	require.True(t, apierrors.IsBadRequest(err), "managedFields are refused before anything else: %v", err)
 
 	_, err = s.dataPlanes.ApplyStatus(t.Context(), s.applyConditions("absent"), ApplyAs("one"))
-	require.True(t, apierrors.IsNotFound(err), "only the status of what is there can be applied: %v", err)
+	require.True(t, apierrors.IsNotFound(err), "only an existing object's status can be applied: %v", err)
 }
 
 func testApplyConflict(t *testing.T, s *space) {
@@ -92,7 +92,7 @@ func testApplyRemoves(t *testing.T, s *space) {
 	require.NoError(t, err)
 	patch := fmt.Sprintf(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": %q, "status": {"observedGeneration": 9}}`, s.Name)
 	_, err = s.patch(t.Context(), "prod", types.ApplyPatchType, patch)
-	require.True(t, apierrors.IsBadRequest(err), "without metadata, it removes the name, too: %v", err)
+	require.True(t, apierrors.IsBadRequest(err), "without metadata, it removes even the name: %v", err)
 }
 
 func testApplyTime(t *testing.T, s *space) {
@@ -105,13 +105,13 @@ func testApplyTime(t *testing.T, s *space) {
 	for i := range dp.ManagedFields {
 		dp.ManagedFields[i].Time = &old
 	}
-	dp.Labels = map[string]string{"tier": "gold"} // API servers write no change of times alone
+	dp.Labels = map[string]string{"tier": "gold"} // API servers don't write an object if only times change
 	dp, err = s.dataPlanes.Update(t.Context(), dp, metav1.UpdateOptions{FieldManager: "three"})
 	require.NoError(t, err)
 
 	again, err := s.dataPlanes.Apply(t.Context(), spec, ApplyAs("one"))
 	require.NoError(t, err)
-	AssertSame(t, dp, again, "the same again changes no time")
+	AssertSame(t, dp, again, "the same configuration again changes no time")
 
 	managers := func(dp *v1alpha1.DataPlane) (names []string) {
 		for _, entry := range dp.ManagedFields {
@@ -122,7 +122,7 @@ func testApplyTime(t *testing.T, s *space) {
 	spec.WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(9))
 	again, err = s.dataPlanes.Apply(t.Context(), spec, ApplyAs("one"))
 	require.NoError(t, err)
-	assert.Equal(t, []string{"two", "one", "three"}, managers(again), "those who apply are in the order of their times")
+	assert.Equal(t, []string{"two", "one", "three"}, managers(again), "managers that apply are sorted by their times")
 	assert.NotEqual(t, dp.ResourceVersion, again.ResourceVersion)
 	assert.Equal(t, dp.Status, again.Status)
 }
@@ -164,7 +164,7 @@ func testExtract(t *testing.T, s *space) {
 
 	nothing, err := s.Extract(applied, "two")
 	require.NoError(t, err)
-	assert.Equal(t, s.Configuration(s.namespace, "prod"), nothing, "an update is no apply")
+	assert.Equal(t, s.Configuration(s.namespace, "prod"), nothing, "fields of an update aren't extracted")
 }
 
 func testExtractStatus(t *testing.T, s *space) {
@@ -177,7 +177,7 @@ func testExtractStatus(t *testing.T, s *space) {
 	extracted, err := s.ExtractStatus(dp, "one")
 	require.NoError(t, err)
 	AssertSameConfiguration(t, status, extracted)
-	require.Len(t, extracted.Status.Conditions, 2, "applying this takes conditions away")
+	require.Len(t, extracted.Status.Conditions, 2, "to apply this removes the other conditions")
 
 	extracted.Status.Conditions[0].WithStatus(metav1.ConditionFalse)
 	dp, err = s.dataPlanes.ApplyStatus(t.Context(), extracted, ApplyAs("one"))
@@ -203,7 +203,7 @@ func testOneManagerOfBoth(t *testing.T, s *space) {
 	require.NoError(t, err)
 	assert.Equal(t, status, extractedStatus)
 
-	// Applying the one doesn't take away the other.
+	// To apply one doesn't remove the other.
 	dp, err = s.dataPlanes.Apply(t.Context(), With(extracted, s.Required, "other"), ApplyAs("one"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, dp.Status.ObservedGeneration)
@@ -215,7 +215,7 @@ func testOneManagerOfBoth(t *testing.T, s *space) {
 
 func testMergedConditions(t *testing.T, s *space) {
 	if s.AtomicConditions {
-		t.Skip("they are one value")
+		t.Skip("the list is atomic")
 	}
 	s.create(t, s.New("prod"))
 	ready := ApplyCondition(v1alpha1.DataPlaneConditionReady, metav1.ConditionTrue)
@@ -241,5 +241,5 @@ func testMergedConditions(t *testing.T, s *space) {
 	for _, condition := range dp.Status.Conditions {
 		types = append(types, condition.Type)
 	}
-	assert.Equal(t, []string{"Ready", "Connected"}, types, "a manager takes away its own conditions, and no others")
+	assert.Equal(t, []string{"Ready", "Connected"}, types, "a manager removes only its own conditions")
 }

@@ -45,8 +45,8 @@ func TestExtractKeepsSubresourcesApart(t *testing.T) {
 		"the key of a list entry is included though the manager doesn't own it")
 }
 
-// Extract does what client-go's own does, except for the keys of lists whose items a manager
-// owns in part. An apply that names an item twice is refused.
+// Extract does the same as client-go's, except for the keys of list items that a manager owns in
+// part. An apply that names an item twice is refused.
 func TestExtractTakesMetadataAsClientGoDoes(t *testing.T) {
 	const key = `"k:{\"uid\":\"1\"}"`
 	for name, fields := range map[string]string{
@@ -54,7 +54,7 @@ func TestExtractTakesMetadataAsClientGoDoes(t *testing.T) {
 		"two owner references": `{"f:metadata":{"f:ownerReferences":{` + key + `:{},"k:{\"uid\":\"2\"}":{}}}}`,
 		"finalizers":           `{"f:metadata":{"f:finalizers":{".":{},"v:\"example.com/one\"":{},"v:\"example.com/two\"":{}}}}`,
 		"labels":               `{"f:metadata":{"f:labels":{"f:app":{}},"f:annotations":{".":{},"f:note":{}}}}`,
-		"what is gone":         `{"f:metadata":{"f:labels":{"f:gone":{}},"f:ownerReferences":{"k:{\"uid\":\"3\"}":{}}}}`,
+		"removed fields":       `{"f:metadata":{"f:labels":{"f:gone":{}},"f:ownerReferences":{"k:{\"uid\":\"3\"}":{}}}}`,
 		"all": `{"f:metadata":{"f:finalizers":{"v:\"example.com/one\"":{}},"f:labels":{"f:app":{}},
 			"f:ownerReferences":{".":{},` + key + `:{}}}}`,
 	} {
@@ -118,8 +118,8 @@ func managed(manager, subresource string, operation metav1.ManagedFieldsOperatio
 
 func ptr[T any](v T) *T { return &v }
 
-// controller-runtime and apimachinery 0.34 need these methods, which only generators from
-// 0.34 on write.
+// controller-runtime and apimachinery 0.34 need these methods, which generators write only from
+// 0.34 on.
 func TestApplyConfigurationHasTheMethodsOfLaterGenerators(t *testing.T) {
 	var _ interface{ IsApplyConfiguration() } = openchoreoapply.DataPlane("", "")
 	prod := openchoreoapply.DataPlane("prod", "default")

@@ -1,9 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package behaviours is a table of how API servers treat DataPlanes and ClusterDataPlanes. It runs
-// against real ones and against the fake of helpers/dataplanetest, so that the two can't drift apart.
-// Only tests import it.
+// Package behaviours is a table of tests for how API servers treat DataPlanes and ClusterDataPlanes.
+// The tests run against real API servers and against the fake of helpers/dataplanetest, so that the
+// two can't drift apart. Only tests import it.
 package behaviours
 
 import (
@@ -24,95 +24,95 @@ import (
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 )
 
-// Server is what is tested.
+// Server is the server under test.
 type Server struct {
 	Kind
-	// Client is for a server that has no objects of the kind, if the kind has no namespaces.
+	// Client is the server's client. If the kind is cluster-scoped, the server has no objects of it.
 	Client openchoreoclient.Interface
-	// NewNamespace makes an empty namespace and returns its name. A kind without namespaces needs none.
+	// NewNamespace creates a namespace and returns its name. A cluster-scoped kind doesn't need it.
 	NewNamespace func(testing.TB) string
-	// AtomicConditions means that the definition has the conditions as one value, as OpenChoreo's
-	// of DataPlane, instead of a list that is merged by type.
+	// AtomicConditions means that the CRD has the conditions as an atomic list, as OpenChoreo's of
+	// DataPlane does, instead of a list that is merged by type.
 	AtomicConditions bool
 }
 
-// Run tests each behaviour without objects of another.
+// Run tests each behaviour in a new space.
 func Run(t *testing.T, server Server) {
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, *space)
 	}{
 		{"create, get and list return what is stored", testCreateGetList},
-		{"create replaces what the server decides", testCreateReplaces},
-		{"create gives a name", testGenerateName},
-		{"what is absent is not found, what exists is not created again", testAbsentAndExisting},
-		{"a request without a name that can be in a path is not sent", testInvalidName},
-		{"a namespace is needed for all but list and watch", testNoNamespace},
+		{"create replaces fields that the server sets", testCreateReplaces},
+		{"create generates a name", testGenerateName},
+		{"an absent object is not found, an existing object is not created again", testAbsentAndExisting},
+		{"a request with a name that can't be in a path is not sent", testInvalidName},
+		{"all requests except list and watch need a namespace", testNoNamespace},
 		{"update replaces spec and metadata", testUpdate},
 		{"update of a stale object conflicts", testStaleUpdate},
 		{"update of a replaced object conflicts", testUpdateReplaced},
-		{"update can't change what the server decides", testUpdateKeeps},
-		{"merge patch changes what it names", testMergePatch},
+		{"update can't change fields that the server sets", testUpdateKeeps},
+		{"merge patch changes the fields that it names", testMergePatch},
 		{"JSON patch changes what it names if its tests hold", testJSONPatch},
 		{"strategic merge patch is not supported", testStrategicMergePatch},
 		{"a dry run changes nothing", testDryRun},
 		{"delete removes the object if its preconditions hold", testDelete},
 		{"delete waits for finalizers", testFinalizers},
-		{"delete collection removes what is selected", testDeleteCollection},
+		{"delete collection removes the selected objects", testDeleteCollection},
 		{"delete collection leaves other namespaces alone", testDeleteCollectionOfNamespace},
 		{"list selects by label and name", testSelectors},
 		{"list selects a namespace", testNamespaceSelector},
-		{"a namespace is dropped where there are none", testWithoutNamespaces},
+		{"a cluster-scoped kind drops a namespace", testWithoutNamespaces},
 
 		{"objects are stored as JSON", testStoredAsJSON},
 		{"JSON patch changes what is stored", testJSONPatchOfStored},
 		{"unknown fields are dropped", testUnknownFields},
 		{"unknown fields that are stored are dropped by the next write", testStoredUnknownFields},
-		{"a value of another type is refused, but where it is left alone", testWrongTypes},
-		{"a made name has at most 63 characters", testGenerateNameIsCut},
+		{"a value of another type is refused, except in the part that a write doesn't change", testWrongTypes},
+		{"a generated name has at most 63 characters", testGenerateNameIsCut},
 		{"apply takes YAML", testApplyYAML},
 		{"foreground and orphan deletions wait for the garbage collector", testPropagation},
 		{"delete of a stale object conflicts", testDeletePreconditions},
 		{"a request for an object of another name is refused", testOtherName},
 		{"a request for an object of another namespace is refused", testOtherNamespace},
-		{"a patch can't make another object of an object", testOtherIdentity},
-		{"options that make no sense are refused", testRefusedOptions},
+		{"a patch can't change the identity of an object", testOtherIdentity},
+		{"invalid options are refused", testRefusedOptions},
 
 		{"create drops the status", testCreateDropsStatus},
-		{"update leaves the status alone", testUpdateLeavesStatus},
-		{"status update leaves all but the status alone", testUpdateStatusLeavesRest},
-		{"status patch leaves all but the status alone", testPatchStatus},
+		{"update doesn't change the status", testUpdateLeavesStatus},
+		{"status update changes only the status", testUpdateStatusLeavesRest},
+		{"status patch changes only the status", testPatchStatus},
 		{"stale status update conflicts", testStaleStatusUpdate},
-		{"apply leaves the status alone", testApplyLeavesStatus},
-		{"status apply leaves all but the status alone", testApplyStatusLeavesRest},
+		{"apply doesn't change the status", testApplyLeavesStatus},
+		{"status apply changes only the status", testApplyStatusLeavesRest},
 		{"generation counts changes of the spec", testGeneration},
 
 		{"apply creates and changes", testApply},
 		{"apply of another's field conflicts unless forced", testApplyConflict},
 		{"apply of a stale object conflicts", testApplyStale},
-		{"apply removes what it no longer names", testApplyRemoves},
-		{"apply notes when it last made a difference, even one that is left alone", testApplyTime},
+		{"apply removes fields that it no longer names", testApplyRemoves},
+		{"apply records the time of its last change, even of a part that it doesn't write", testApplyTime},
 		{"an update takes fields from those who applied them", testUpdateTakesFields},
-		{"extract gives what a manager applied", testExtract},
-		{"extract gives the status that a manager applied", testExtractStatus},
+		{"extract returns the fields that a manager applied", testExtract},
+		{"extract returns the status that a manager applied", testExtractStatus},
 		{"a manager of spec and status keeps them apart", testOneManagerOfBoth},
 		{"conditions of several managers merge by type", testMergedConditions},
 
-		{"watch sends what happened after its resource version, in order", testWatchFromResourceVersion},
-		{"watch without a resource version begins with what is there", testWatchFromNow},
-		{"watch sends only what is selected", testWatchSelects},
+		{"watch sends the changes after its resource version, in order", testWatchFromResourceVersion},
+		{"watch without a resource version begins with the existing objects", testWatchFromNow},
+		{"watch sends only selected objects", testWatchSelects},
 		{"watch sends initial events and a bookmark", testWatchInitialEvents},
 		{"watch ends with its context", testWatchEndsWithContext},
-		{"watch sends no bookmark that nobody asked for", testNoBookmark},
-		{"watch tells of each step of a deletion", testWatchDeletion},
+		{"watch sends no bookmark unless asked", testNoBookmark},
+		{"watch sends each step of a deletion", testWatchDeletion},
 		{"informer follows", testInformer},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, server.space(t)) })
 	}
 }
 
-// space is an empty namespace and a client for the objects in it, or all objects of a kind without
-// namespaces.
+// space is an empty namespace with a client for its objects or, for a cluster-scoped kind, a client
+// for all objects.
 type space struct {
 	Server
 	namespace  string
@@ -159,7 +159,7 @@ func (s *space) applySpec(name string) *openchoreoapply.DataPlaneApplyConfigurat
 	return s.apply(name, Path{"spec"}, s.Spec)
 }
 
-// apply returns an apply configuration of a field alone.
+// apply returns an apply configuration of one field only.
 func (s *space) apply(name string, field Path, value any) *openchoreoapply.DataPlaneApplyConfiguration {
 	return With(s.Configuration(s.namespace, name), field, value)
 }
@@ -182,7 +182,7 @@ func (s *space) get(t *testing.T, name string) *v1alpha1.DataPlane {
 	return dp
 }
 
-// setStatus writes what edit makes of the status of an object.
+// setStatus edits the status of an object, writes it, and returns the object.
 func (s *space) setStatus(t *testing.T, name string, edit func(*v1alpha1.DataPlaneStatus)) *v1alpha1.DataPlane {
 	t.Helper()
 	dp := s.get(t, name)
@@ -216,12 +216,12 @@ func receive[T any](t *testing.T, from <-chan T) (value T) {
 		require.True(t, open, "the channel is closed")
 		return value
 	case <-time.After(time.Minute):
-		require.FailNow(t, "nothing came")
+		require.FailNow(t, "nothing was received")
 		return value
 	}
 }
 
-// requireInvalid asserts that err names a field that is invalid.
+// requireInvalid requires that err is Invalid and names a field.
 func requireInvalid(t *testing.T, err error, field string) {
 	t.Helper()
 	require.True(t, apierrors.IsInvalid(err), "%v", err)

@@ -15,8 +15,8 @@ import (
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 )
 
-// AsDataPlane returns a DataPlane as it is, and a ClusterDataPlane as a DataPlane, with the kind
-// DataPlane if it has a kind.
+// AsDataPlane returns a DataPlane unchanged, and a ClusterDataPlane as a DataPlane. If that has a
+// kind, it becomes DataPlane.
 func AsDataPlane(object any) *v1alpha1.DataPlane {
 	cluster, ok := object.(*v1alpha1.ClusterDataPlane)
 	if !ok {
@@ -27,11 +27,11 @@ func AsDataPlane(object any) *v1alpha1.DataPlane {
 	}
 	dp := cluster.AsDataPlane()
 	dp.TypeMeta = metav1.TypeMeta{APIVersion: cluster.APIVersion, Kind: strings.TrimPrefix(cluster.Kind, "Cluster")}
-	dp.Namespace = cluster.Namespace // there must be none, which tests check
+	dp.Namespace = cluster.Namespace // tests check that it is empty
 	return dp
 }
 
-// asClusterDataPlane leaves out the kind, which clients add.
+// asClusterDataPlane returns a ClusterDataPlane without the kind, which clients add.
 func asClusterDataPlane(dp *v1alpha1.DataPlane) *v1alpha1.ClusterDataPlane {
 	return &v1alpha1.ClusterDataPlane{ObjectMeta: dp.ObjectMeta, Spec: convert[v1alpha1.ClusterDataPlaneSpec](dp.Spec), Status: dp.Status}
 }

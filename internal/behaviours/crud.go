@@ -71,10 +71,10 @@ func testCreateReplaces(t *testing.T, s *space) {
 		Manager: "one", Operation: metav1.ManagedFieldsOperationApply, APIVersion: "other.example.com/v1",
 		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{"f:tier":{}}}}`)},
 	}}
-	assert.Empty(t, s.create(t, foreign).ManagedFields, "of another API version")
+	assert.Empty(t, s.create(t, foreign).ManagedFields, "entries of another API version are dropped")
 
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-	assert.NotEqual(t, created.UID, s.create(t, s.New("prod")).UID, "another object of the name")
+	assert.NotEqual(t, created.UID, s.create(t, s.New("prod")).UID, "another object with the same name")
 }
 
 func testGenerateName(t *testing.T, s *space) {
@@ -106,7 +106,7 @@ func testAbsentAndExisting(t *testing.T, s *space) {
 	assert.Equal(t, []string{"prod"}, Names(list.Items))
 }
 
-// callEach returns the errors of all requests that name an object, by what they do.
+// callEach sends each kind of request that names an object, and returns the errors.
 func (s *space) callEach(t *testing.T, name string) map[string]error {
 	t.Helper()
 	dp := s.New(name)
@@ -178,7 +178,7 @@ func testStaleUpdate(t *testing.T, s *space) {
 
 	stale.ResourceVersion = ""
 	_, err = s.dataPlanes.Update(t.Context(), stale, metav1.UpdateOptions{})
-	requireInvalid(t, err, "metadata.resourceVersion") // otherwise there'd be no telling
+	requireInvalid(t, err, "metadata.resourceVersion") // an old one can't be detected otherwise
 	assert.Equal(t, s.Plural, detailsOf(t, err).Kind)
 	_, err = s.dataPlanes.UpdateStatus(t.Context(), stale, metav1.UpdateOptions{})
 	requireInvalid(t, err, "metadata.resourceVersion")
@@ -220,7 +220,7 @@ func testMergePatch(t *testing.T, s *space) {
 
 	stale := Put(s.Required.In("other"), dp.ResourceVersion, "metadata", "resourceVersion")
 	_, err = s.patch(t.Context(), "prod", types.MergePatchType, stale)
-	require.True(t, apierrors.IsConflict(err), "a patch may ask for a resource version: %v", err)
+	require.True(t, apierrors.IsConflict(err), "a patch may have a resource version: %v", err)
 	AssertSame(t, patched, s.get(t, "prod"))
 }
 
@@ -240,12 +240,12 @@ func testJSONPatch(t *testing.T, s *space) {
 
 	_, err = s.patch(t.Context(), "prod", types.JSONPatchType, patch)
 	require.True(t, apierrors.IsInvalid(err), "the value is no longer what the patch tests for: %v", err)
-	assert.Empty(t, detailsOf(t, err).Name, "it's the request that is invalid, not the object")
+	assert.Empty(t, detailsOf(t, err).Name, "the request is invalid, not the object")
 
 	_, err = s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "test", "path": "/kind"}]`)
 	require.True(t, apierrors.IsInvalid(err), "%v", err)
 	_, err = s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "test", "path": "/metadata/labels"}]`)
-	require.NoError(t, err, "a test without a value is for what is absent")
+	require.NoError(t, err, "a test without a value is for an absent field")
 	AssertSame(t, patched, s.get(t, "prod"))
 }
 
@@ -267,7 +267,7 @@ func testDryRun(t *testing.T, s *space) {
 	s.Required.Set(changed, "other")
 	changed, err = s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{DryRun: dry})
 	require.NoError(t, err)
-	assert.Equal(t, "other", s.Required.Get(changed), "it returns what would be")
+	assert.Equal(t, "other", s.Required.Get(changed), "a dry run returns the result")
 	assert.EqualValues(t, 2, changed.Generation)
 	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"labels": {"tier": "gold"}}}`),
 		metav1.PatchOptions{DryRun: dry})
@@ -320,7 +320,7 @@ func testNamespaceSelector(t *testing.T, s *space) {
 
 func testWithoutNamespaces(t *testing.T, s *space) {
 	if s.Namespaced {
-		t.Skip("it has namespaces")
+		t.Skip("the kind has namespaces")
 	}
 	dp := s.New("prod")
 	dp.Namespace = "somewhere"

@@ -35,7 +35,7 @@ func testFinalizers(t *testing.T, s *space) {
 	deleting := s.get(t, "prod")
 	assert.False(t, deleting.DeletionTimestamp.IsZero())
 	assert.NotEqual(t, dp.ResourceVersion, deleting.ResourceVersion)
-	assert.EqualValues(t, 2, deleting.Generation, "a deletion is something to observe")
+	assert.EqualValues(t, 2, deleting.Generation, "a deletion increments the generation")
 
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 	AssertSame(t, deleting, s.get(t, "prod"), "the second deletion changes nothing")
@@ -54,7 +54,7 @@ func testFinalizers(t *testing.T, s *space) {
 	kept.Finalizers = []string{"example.com/hold"}
 	kept, err = s.dataPlanes.Update(t.Context(), kept, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, deleting.DeletionTimestamp, kept.DeletionTimestamp, "there is no way back")
+	assert.Equal(t, deleting.DeletionTimestamp, kept.DeletionTimestamp, "a deletion can't be undone")
 
 	last, err := s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"finalizers": null}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
@@ -98,7 +98,7 @@ func testPropagation(t *testing.T, s *space) {
 		assert.EqualValues(t, 2, deleting.Generation)
 
 		require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
-		AssertSame(t, deleting, s.get(t, "prod"), "a delete that names no policy leaves it")
+		AssertSame(t, deleting, s.get(t, "prod"), "a delete without a policy keeps the finalizer")
 
 		background := metav1.DeletePropagationBackground
 		require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{PropagationPolicy: &background}))

@@ -75,8 +75,8 @@ func TestFakeExtractReturnsTheFieldsOfAManager(t *testing.T) {
 	client := fake.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
 	_, err := client.Apply(t.Context(), registryPrefix("docker.io/myorg"), applyAs("one"))
 	require.NoError(t, err)
-	// The fake records ApplyStatus as an apply of the main resource: if one manager applies
-	// both, the second apply removes the first's fields. An API server keeps them apart.
+	// The fake records ApplyStatus as an apply of the main resource. If one manager applies both,
+	// the second apply removes the fields of the first. An API server keeps them apart.
 	dp, err := client.ApplyStatus(t.Context(), readyStatus(metav1.ConditionTrue), applyAs("one-status"))
 	require.NoError(t, err)
 

@@ -24,8 +24,8 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// From client-go 0.35 on, an informer never syncs on a fake that doesn't declare that it
-// can't stream lists.
+// From client-go 0.35 on, a fake must declare that it can't stream lists. Otherwise, its informers
+// never sync.
 func TestInformerOnFakeSyncsAndFollows(t *testing.T) {
 	for name, client := range map[string]*fake.Clientset{
 		"NewClientset":       fake.NewClientset(newDataPlane("prod")),
@@ -81,7 +81,7 @@ func TestInformerFactoryWithContext(t *testing.T) {
 		factory.Shutdown() // waits for the informers
 	})
 
-	t.Run("an error tells what hasn't synced and why", func(t *testing.T) {
+	t.Run("the error names the informer that hasn't synced and the cause", func(t *testing.T) {
 		client := fake.NewClientset()
 		client.PrependReactor("list", "dataplanes", func(clienttesting.Action) (bool, runtime.Object, error) {
 			return true, nil, errors.New("refused")

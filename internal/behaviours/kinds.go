@@ -15,22 +15,22 @@ import (
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 )
 
-// Kind is a kind of objects, in one shape. Tests handle all objects as DataPlanes, and change the
-// fields of the spec that the Kind names.
+// Kind is a kind of objects, in one shape. Tests handle all objects as DataPlanes, and change only
+// the fields of the spec that the Kind names.
 type Kind struct {
 	Title        string
 	Name, Plural string
 	Namespaced   bool
-	Spec         v1alpha1.DataPlaneSpec // without anything optional
-	// Required holds a text that Spec has. Optional holds a text that Spec lacks, in an object that
-	// Spec has.
+	Spec         v1alpha1.DataPlaneSpec // without optional fields
+	// Required is the path of a text in Spec. Optional is the path of a text that Spec lacks, in an
+	// object of Spec.
 	Required, Optional Path
-	// Part holds an object that Spec lacks, such as PartValue.
+	// Part is the path of an object that Spec lacks. PartValue is an example of it.
 	Part      Path
 	PartValue any
 }
 
-// v03 is the shape of OpenChoreo v0.3. API servers don't look into its credentials.
+// v03 is the shape of OpenChoreo v0.3. API servers don't validate its credentials.
 var v03 = Kind{
 	Title: "DataPlane of v0.3", Name: "DataPlane", Plural: "dataplanes", Namespaced: true,
 	Spec: v1alpha1.DataPlaneSpec{
@@ -72,19 +72,19 @@ var v1 = Kind{
 	PartValue: v1alpha1.SecretStoreRef{Name: "vault"},
 }
 
-// Kinds are all kinds in all shapes. The first is that of NewDataPlane.
+// Kinds are all kinds in all shapes. NewDataPlane uses the first.
 var Kinds = []Kind{v03, v1, func() Kind {
 	cluster := v1
 	cluster.Title, cluster.Name, cluster.Plural, cluster.Namespaced = "ClusterDataPlane", "ClusterDataPlane", "clusterdataplanes", false
 	return cluster
 }()}
 
-// New returns an object without anything optional.
+// New returns an object without optional fields.
 func (k Kind) New(name string) *v1alpha1.DataPlane {
 	return &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: *k.Spec.DeepCopy()}
 }
 
-// Client returns a client for the objects of a namespace, or for all if the kind has no namespaces.
+// Client returns a client for the objects of a namespace or, if the kind is cluster-scoped, for all.
 func (k Kind) Client(client openchoreoclient.Interface, namespace string) openchoreotyped.DataPlaneInterface {
 	if k.Namespaced {
 		return client.OpenChoreoV1alpha1().DataPlanes(namespace)
@@ -106,7 +106,7 @@ func (k Kind) Complete(dp *v1alpha1.DataPlane) bool {
 	return hasTexts(convert[any](k.Spec), convert[any](dp.Spec)) && (part == nil || hasTexts(convert[any](k.PartValue), part))
 }
 
-// hasTexts reports whether a value has a text, not empty, wherever an example has one.
+// hasTexts reports whether a value has a non-empty text wherever an example has one.
 func hasTexts(example, value any) bool {
 	fields, isObject := example.(map[string]any)
 	if !isObject {
@@ -121,16 +121,16 @@ func hasTexts(example, value any) bool {
 	return true
 }
 
-// Path is where a field is in an object.
+// Path is the path of a field in an object.
 type Path []string
 
-// String returns the path as errors have it.
+// String returns the path as in errors.
 func (p Path) String() string { return "." + strings.Join(p, ".") }
 
-// Pointer returns the path as JSON patches have it.
+// Pointer returns the path as a JSON Pointer, for JSON patches.
 func (p Path) Pointer() string { return "/" + strings.Join(p, "/") }
 
-// In returns an object that has nothing but the field.
+// In returns an object with only the field.
 func (p Path) In(value any) map[string]any { return Put(map[string]any{}, value, p...) }
 
 // Set sets a field of the spec.
@@ -138,7 +138,7 @@ func (p Path) Set(dp *v1alpha1.DataPlane, value any) {
 	dp.Spec = convert[specOnly](Put(convert[map[string]any](specOnly{dp.Spec}), value, p...)).Spec
 }
 
-// Get returns a field of the spec as JSON has it, or nil.
+// Get returns the JSON value of a field of the spec, or nil.
 func (p Path) Get(dp *v1alpha1.DataPlane) (value any) {
 	value = convert[any](specOnly{dp.Spec})
 	for _, name := range p {
@@ -167,12 +167,12 @@ func Put(doc map[string]any, value any, path ...string) map[string]any {
 	return doc
 }
 
-// With returns an apply configuration that sets a field, too.
+// With returns an apply configuration that additionally sets a field.
 func With(configuration *openchoreoapply.DataPlaneApplyConfiguration, field Path, value any) *openchoreoapply.DataPlaneApplyConfiguration {
 	return convert[*openchoreoapply.DataPlaneApplyConfiguration](Put(convert[map[string]any](configuration), value, field...))
 }
 
-// convert returns what a type makes of the JSON of a value.
+// convert converts a value to another type by way of JSON.
 func convert[T any](value any) (converted T) {
 	if err := json.Unmarshal(Encode(value), &converted); err != nil {
 		panic(err)

@@ -19,10 +19,10 @@ import (
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 )
 
-// NewDataPlane returns a DataPlane of v0.3 without anything optional.
+// NewDataPlane returns a DataPlane of v0.3 without optional fields.
 func NewDataPlane(name string) *v1alpha1.DataPlane { return v03.New(name) }
 
-// SetConditions makes a status with Ready and Connected.
+// SetConditions sets the conditions Ready and Connected.
 func SetConditions(status *v1alpha1.DataPlaneStatus) {
 	status.ObservedGeneration = 1
 	status.Conditions = []metav1.Condition{
@@ -31,7 +31,7 @@ func SetConditions(status *v1alpha1.DataPlaneStatus) {
 	}
 }
 
-// NewCondition returns a condition of fixed content.
+// NewCondition returns a condition with a fixed reason, message and time.
 func NewCondition(conditionType string, status metav1.ConditionStatus) metav1.Condition {
 	return metav1.Condition{
 		Type: conditionType, Status: status, Reason: "Tested", Message: "by hand",
@@ -39,23 +39,23 @@ func NewCondition(conditionType string, status metav1.ConditionStatus) metav1.Co
 	}
 }
 
-// ApplyCondition returns what NewCondition does, to apply.
+// ApplyCondition returns the apply configuration of NewCondition's condition.
 func ApplyCondition(conditionType string, status metav1.ConditionStatus) *applymetav1.ConditionApplyConfiguration {
 	return applymetav1.Condition().WithType(conditionType).WithStatus(status).
 		WithReason("Tested").WithMessage("by hand").WithLastTransitionTime(metav1.Unix(1_700_000_000, 0))
 }
 
-// ApplySpec returns an apply configuration of the spec that NewDataPlane has.
+// ApplySpec returns an apply configuration of NewDataPlane's spec.
 func ApplySpec(namespace, name string) *openchoreoapply.DataPlaneApplyConfiguration {
 	return With(v03.Configuration(namespace, name), Path{"spec"}, v03.Spec)
 }
 
-// ApplyPrefix returns an apply configuration of spec.registry.prefix alone.
+// ApplyPrefix returns an apply configuration of spec.registry.prefix only.
 func ApplyPrefix(namespace, name, prefix string) *openchoreoapply.DataPlaneApplyConfiguration {
 	return With(v03.Configuration(namespace, name), v03.Required, prefix)
 }
 
-// ApplyConditions returns an apply configuration of conditions alone.
+// ApplyConditions returns an apply configuration of conditions only.
 func ApplyConditions(namespace, name string, conditions ...*applymetav1.ConditionApplyConfiguration) *openchoreoapply.DataPlaneApplyConfiguration {
 	return openchoreoapply.DataPlane(name, namespace).
 		WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(conditions...))
@@ -64,7 +64,7 @@ func ApplyConditions(namespace, name string, conditions ...*applymetav1.Conditio
 // ApplyAs returns the options to apply as a field manager.
 func ApplyAs(manager string) metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: manager} }
 
-// ApplyByForce returns the options to apply as a field manager and to take fields of others over.
+// ApplyByForce returns the options to apply as a field manager and to take over fields of others.
 func ApplyByForce(manager string) metav1.ApplyOptions {
 	return metav1.ApplyOptions{FieldManager: manager, Force: true}
 }
@@ -81,15 +81,15 @@ func AssertSameCached(t *testing.T, want, got *v1alpha1.DataPlane, msgAndArgs ..
 	AssertSame(t, Listed(want), Listed(got), msgAndArgs...)
 }
 
-// Listed returns an object as the typed clients list it. They clear the kind of all objects but the
-// items of lists.
+// Listed returns an object as the typed clients list it: with its kind, which they clear in all
+// other answers.
 func Listed(dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
 	dp = dp.DeepCopy()
 	dp.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("DataPlane"))
 	return dp
 }
 
-// AssertSameConfiguration compares what two apply configurations send.
+// AssertSameConfiguration compares the JSON of two apply configurations.
 func AssertSameConfiguration(t *testing.T, want, got *openchoreoapply.DataPlaneApplyConfiguration) {
 	t.Helper()
 	wantJSON, err := json.Marshal(want)
@@ -99,8 +99,8 @@ func AssertSameConfiguration(t *testing.T, want, got *openchoreoapply.DataPlaneA
 	assert.JSONEq(t, string(wantJSON), string(gotJSON))
 }
 
-// RequireApplyConflict asserts that err names the manager and the field of one conflict,
-// for people and for programs.
+// RequireApplyConflict requires that err names the manager and the field of one conflict, in its
+// message and in its causes.
 func RequireApplyConflict(t *testing.T, err error, manager, field string) {
 	t.Helper()
 	require.True(t, apierrors.IsConflict(err), "%v", err)
@@ -110,11 +110,11 @@ func RequireApplyConflict(t *testing.T, err error, manager, field string) {
 	require.Equal(t, []string{field}, CauseFields(err))
 }
 
-// NoField is the field of a cause which says that rules of a definition weren't checked, since the
-// object is invalid anyway. The fake knows no rules.
+// NoField is the field of the cause by which an API server reports that it didn't check a CRD's
+// rules, because the object is invalid anyway. The fake has no rules.
 const NoField = "<nil>"
 
-// CauseFields returns the field paths that an error of the API server names.
+// CauseFields returns the field paths in the causes of an API server's error.
 func CauseFields(err error) (fields []string) {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) && status.Status().Details != nil {

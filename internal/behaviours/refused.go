@@ -20,7 +20,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// requireCode asserts the code of HTTP with which a server refuses a request.
+// requireCode requires the HTTP status code of a refused request.
 func requireCode(t *testing.T, code int, err error, msgAndArgs ...any) {
 	t.Helper()
 	var status *apierrors.StatusError
@@ -36,7 +36,8 @@ func detailsOf(t *testing.T, err error) *metav1.StatusDetails {
 	return status.Status().Details
 }
 
-// patch sends a patch, a text or what is encoded, of an object or, with "status", of its status.
+// patch sends a patch of an object or, with "status", of its status. A patch that isn't a string is
+// encoded as JSON.
 func (s *space) patch(ctx context.Context, name string, kind types.PatchType, patch any, subresources ...string) (*v1alpha1.DataPlane, error) {
 	text, ok := patch.(string)
 	if !ok {
@@ -85,7 +86,7 @@ func testOtherNamespace(t *testing.T, s *space) {
 	AssertSame(t, dp, s.get(t, "prod"))
 }
 
-// requireOtherKey requires that patches of "prod" are refused which name another object.
+// requireOtherKey requires that patches of "prod" with the key of another object are refused.
 func (s *space) requireOtherKey(t *testing.T, meta string, subresources ...string) {
 	t.Helper()
 	_, err := s.patch(t.Context(), "prod", types.MergePatchType, fmt.Sprintf(`{"metadata": {%s}}`, meta), subresources...)
@@ -104,7 +105,7 @@ func testOtherIdentity(t *testing.T, s *space) {
 	_, err = s.dataPlanes.Apply(t.Context(), withUID, ApplyByForce("one"))
 	requireCode(t, http.StatusUnprocessableEntity, err, "apply")
 	for _, patch := range []string{
-		`{"metadata": {"uid": "wrong"}}`, // no conflict, which clients would try again
+		`{"metadata": {"uid": "wrong"}}`, // not a conflict, which clients would retry
 		`{"metadata": {"deletionTimestamp": "2020-01-01T00:00:00Z"}}`,
 		`{"kind": null}`,
 		`{"kind": "Other"}`,
@@ -169,29 +170,29 @@ func testRefusedOptions(t *testing.T, s *space) {
 		code int
 		err  error
 	}{
-		"force in a merge patch":            {invalid, merge(metav1.PatchOptions{Force: &yes})},
-		"unknown dry run of a patch":        {invalid, merge(metav1.PatchOptions{DryRun: some})},
-		"unknown field validation":          {invalid, merge(metav1.PatchOptions{FieldValidation: "Other"})},
-		"unknown dry run of a create":       {invalid, create(metav1.CreateOptions{DryRun: some})},
-		"long field manager":                {invalid, create(metav1.CreateOptions{FieldManager: long})},
-		"unknown dry run of an update":      {invalid, update(metav1.UpdateOptions{DryRun: some})},
-		"unknown dry run of a delete":       {invalid, deletes(metav1.DeleteOptions{DryRun: some})},
-		"unknown propagation":               {invalid, deletes(metav1.DeleteOptions{PropagationPolicy: &wrongPolicy})},
-		"two propagations":                  {invalid, deletes(metav1.DeleteOptions{PropagationPolicy: &orphan, OrphanDependents: &yes})}, //nolint:staticcheck // API servers still take it
-		"list with initial events":          {invalid, list(metav1.ListOptions{SendInitialEvents: &yes})},
-		"list with a match, but no version": {invalid, list(metav1.ListOptions{ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})},
-		"list of nonsense":                  {bad, list(metav1.ListOptions{ResourceVersion: "nonsense"})},
-		"get of nonsense":                   {http.StatusInternalServerError, get("prod", "nonsense")},
-		"get of nonsense that is absent":    {http.StatusInternalServerError, get("absent", "nonsense")},
-		"list by a malformed selector":      {bad, list(malformed)},
-		"list by a malformed field":         {bad, list(malformedField)},
-		"watch by a malformed selector":     {bad, watches(malformed)},
-		"watch by a malformed field":        {bad, watches(malformedField)},
-		"delete by a malformed selector":    {bad, deletesAll(malformed)},
-		"delete by a malformed field":       {bad, deletesAll(malformedField)},
-		"initial events without a match":    {invalid, watches(metav1.ListOptions{SendInitialEvents: &yes})},
-		"match without initial events":      {invalid, watches(metav1.ListOptions{ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})},
-		"watch from nonsense":               {http.StatusInternalServerError, watches(metav1.ListOptions{ResourceVersion: "nonsense"})},
+		"force in a merge patch":              {invalid, merge(metav1.PatchOptions{Force: &yes})},
+		"unknown dry run of a patch":          {invalid, merge(metav1.PatchOptions{DryRun: some})},
+		"unknown field validation":            {invalid, merge(metav1.PatchOptions{FieldValidation: "Other"})},
+		"unknown dry run of a create":         {invalid, create(metav1.CreateOptions{DryRun: some})},
+		"long field manager":                  {invalid, create(metav1.CreateOptions{FieldManager: long})},
+		"unknown dry run of an update":        {invalid, update(metav1.UpdateOptions{DryRun: some})},
+		"unknown dry run of a delete":         {invalid, deletes(metav1.DeleteOptions{DryRun: some})},
+		"unknown propagation":                 {invalid, deletes(metav1.DeleteOptions{PropagationPolicy: &wrongPolicy})},
+		"two propagations":                    {invalid, deletes(metav1.DeleteOptions{PropagationPolicy: &orphan, OrphanDependents: &yes})}, //nolint:staticcheck // API servers still take it
+		"list with initial events":            {invalid, list(metav1.ListOptions{SendInitialEvents: &yes})},
+		"list with a match, but no version":   {invalid, list(metav1.ListOptions{ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})},
+		"list of nonsense":                    {bad, list(metav1.ListOptions{ResourceVersion: "nonsense"})},
+		"get of nonsense":                     {http.StatusInternalServerError, get("prod", "nonsense")},
+		"get of nonsense of an absent object": {http.StatusInternalServerError, get("absent", "nonsense")},
+		"list by a malformed selector":        {bad, list(malformed)},
+		"list by a malformed field":           {bad, list(malformedField)},
+		"watch by a malformed selector":       {bad, watches(malformed)},
+		"watch by a malformed field":          {bad, watches(malformedField)},
+		"delete by a malformed selector":      {bad, deletesAll(malformed)},
+		"delete by a malformed field":         {bad, deletesAll(malformedField)},
+		"initial events without a match":      {invalid, watches(metav1.ListOptions{SendInitialEvents: &yes})},
+		"match without initial events":        {invalid, watches(metav1.ListOptions{ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})},
+		"watch from nonsense":                 {http.StatusInternalServerError, watches(metav1.ListOptions{ResourceVersion: "nonsense"})},
 	} {
 		requireCode(t, test.code, test.err, name)
 	}
@@ -209,6 +210,6 @@ func testNoBookmark(t *testing.T, s *space) {
 	AssertSame(t, first, dp)
 	second := s.create(t, s.New("b"))
 	event, dp = next(t, watcher)
-	assert.Equal(t, watch.Added, event, "no bookmark comes before")
+	assert.Equal(t, watch.Added, event, "no bookmark precedes it")
 	AssertSame(t, second, dp)
 }

@@ -79,7 +79,7 @@ func testApplyLeavesStatus(t *testing.T, s *space) {
 	assert.Equal(t, want, applied.Status)
 	owned, err := s.Extract(applied, "one")
 	require.NoError(t, err)
-	assert.Equal(t, s.apply("prod", s.Required, "other"), owned, "it doesn't own the status either")
+	assert.Equal(t, s.apply("prod", s.Required, "other"), owned, "the manager doesn't own the status either")
 }
 
 func testApplyStatusLeavesRest(t *testing.T, s *space) {
@@ -95,7 +95,7 @@ func testApplyStatusLeavesRest(t *testing.T, s *space) {
 	owned, err := s.ExtractStatus(applied, "one")
 	require.NoError(t, err)
 	assert.Equal(t, s.Configuration(s.namespace, "prod").
-		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1)), owned, "it doesn't own the spec either")
+		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1)), owned, "the manager doesn't own the spec either")
 }
 
 func testGeneration(t *testing.T, s *space) {

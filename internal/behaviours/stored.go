@@ -27,13 +27,13 @@ func testStoredAsJSON(t *testing.T, s *space) {
 	assert.Nil(t, created.Labels)
 	assert.Nil(t, created.Annotations)
 	assert.Nil(t, created.Finalizers)
-	assert.Len(t, created.OwnerReferences, 1, "what is there twice is stored once")
+	assert.Len(t, created.OwnerReferences, 1, "a duplicate is stored once")
 
 	changed := created.DeepCopy()
 	changed.Labels = map[string]string{}
 	same, err := s.dataPlanes.Update(t.Context(), changed, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	AssertSame(t, created, same, "to add what is empty changes nothing")
+	AssertSame(t, created, same, "to add empty values changes nothing")
 
 	at := time.Unix(1_700_000_000, 123_456_789)
 	reported := s.setStatus(t, "prod", func(status *v1alpha1.DataPlaneStatus) {
@@ -56,14 +56,14 @@ func testJSONPatchOfStored(t *testing.T, s *space) {
 		requireCode(t, http.StatusUnprocessableEntity, err, "a new object has nothing at %s", path)
 	}
 	_, err := s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "test", "path": "`+s.Optional.Pointer()+`", "value": ""}]`)
-	requireCode(t, http.StatusUnprocessableEntity, err, "what is absent isn't empty")
+	requireCode(t, http.StatusUnprocessableEntity, err, "an absent field isn't empty")
 
 	patched, err := s.patch(t.Context(), "prod", types.JSONPatchType, `[{"op": "add", "path": "/status", "value": {"conditions": []}}]`, "status")
 	require.NoError(t, err)
 	assert.NotEqual(t, dp.ResourceVersion, patched.ResourceVersion)
 	patched, err = s.patch(t.Context(), "prod", types.MergePatchType, s.Optional.In(""))
 	require.NoError(t, err)
-	assert.EqualValues(t, 2, patched.Generation, "what is empty isn't absent")
+	assert.EqualValues(t, 2, patched.Generation, "an empty field isn't absent")
 }
 
 func testUnknownFields(t *testing.T, s *space) {
@@ -71,14 +71,14 @@ func testUnknownFields(t *testing.T, s *space) {
 	const patch = `{"spec": {"gateway": {"unknown": 1}}, "metadata": {"unknown": 1}, "unknown": {}}`
 	patched, err := s.patch(t.Context(), "prod", types.MergePatchType, patch)
 	require.NoError(t, err)
-	AssertSame(t, dp, patched, "fields that the definition doesn't have are dropped")
+	AssertSame(t, dp, patched, "fields that the CRD doesn't have are dropped")
 	_, err = s.dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldValidation: metav1.FieldValidationStrict})
 	requireCode(t, http.StatusUnprocessableEntity, err)
 	_, err = s.patch(t.Context(), "prod", types.MergePatchType, s.Required.In(5))
-	requireCode(t, http.StatusUnprocessableEntity, err, "a number is no text")
+	requireCode(t, http.StatusUnprocessableEntity, err, "a number is not a string")
 	_, err = s.patch(t.Context(), "prod", types.ApplyPatchType,
 		fmt.Sprintf(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": %q, "metadata": {"name": "prod"}, "spec": {"unknown": 1}}`, s.Name))
-	requireCode(t, http.StatusInternalServerError, err, "apply takes no unknown fields")
+	requireCode(t, http.StatusInternalServerError, err, "apply refuses unknown fields")
 }
 
 func testWrongTypes(t *testing.T, s *space) {
@@ -99,11 +99,11 @@ func testWrongTypes(t *testing.T, s *space) {
 		require.NoError(t, err, "%v leaves it alone", test.subresources)
 		assert.Equal(t, dp.Spec, patched.Spec)
 		assert.Equal(t, dp.Status, patched.Status)
-		assert.Empty(t, patched.ManagedFields, "who manages it is forgotten")
+		assert.Empty(t, patched.ManagedFields, "its managers are forgotten")
 	}
 	s.create(t, s.New("other"))
 	patched, err := s.patch(t.Context(), "other", types.MergePatchType, `{"kind": "Other", "status": {"observedGeneration": 1}}`, "status")
-	require.NoError(t, err, "a patch of the status leaves the kind alone")
+	require.NoError(t, err, "a patch of the status doesn't change the kind")
 	assert.EqualValues(t, 1, patched.Status.ObservedGeneration)
 	assert.Empty(t, patched.ManagedFields)
 }
@@ -113,12 +113,12 @@ func testStoredUnknownFields(t *testing.T, s *space) {
 	dp.Finalizers = []string{"example.com/hold"}
 	s.create(t, dp)
 	_, err := s.patch(t.Context(), "prod", types.MergePatchType, `{"kind": "Other", "status": {"unknown": 1}}`, "status")
-	require.NoError(t, err, "it is stored, since it isn't known what fields another kind has")
+	require.NoError(t, err, "the field is stored, because the fields of another kind are unknown")
 	require.NoError(t, s.dataPlanes.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 	deleting := s.get(t, "prod")
 	same, err := s.dataPlanes.UpdateStatus(t.Context(), deleting, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	AssertSame(t, deleting, same, "the deletion has dropped it")
+	AssertSame(t, deleting, same, "the deletion has dropped the field")
 	_, err = s.patch(t.Context(), "prod", types.MergePatchType, `{"metadata": {"finalizers": null}}`)
 	require.NoError(t, err)
 }

@@ -49,8 +49,8 @@ func testWatchFromResourceVersion(t *testing.T, s *space) {
 	event, last := next(t, watcher)
 	assert.Equal(t, watch.Deleted, event)
 	assert.Equal(t, changed.UID, last.UID)
-	assert.Equal(t, changed.Spec, last.Spec, "with the last state")
-	assert.NotEqual(t, changed.ResourceVersion, last.ResourceVersion, "at the resource version of the deletion")
+	assert.Equal(t, changed.Spec, last.Spec, "the last state")
+	assert.NotEqual(t, changed.ResourceVersion, last.ResourceVersion, "the resource version of the deletion")
 }
 
 func testWatchSelects(t *testing.T, s *space) {
@@ -76,7 +76,7 @@ func testWatchSelects(t *testing.T, s *space) {
 	assert.Equal(t, watch.Modified, event)
 	AssertSame(t, dp, got)
 	event, got = next(t, byLabel)
-	assert.Equal(t, watch.Deleted, event, "it's no longer selected")
+	assert.Equal(t, watch.Deleted, event, "the object is no longer selected")
 	assert.Equal(t, "prod", got.Name)
 }
 
@@ -96,7 +96,7 @@ func testWatchInitialEvents(t *testing.T, s *space) {
 	assert.Equal(t, "true", bookmark.Annotations[metav1.InitialEventsAnnotationKey])
 	assert.NotEmpty(t, bookmark.ResourceVersion)
 
-	// A bookmark is where another watch can go on.
+	// Another watch can continue from a bookmark.
 	third := s.create(t, s.New("c"))
 	event, dp := next(t, s.watch(t, metav1.ListOptions{ResourceVersion: bookmark.ResourceVersion}))
 	assert.Equal(t, watch.Added, event)
@@ -155,7 +155,7 @@ func testWatchDeletion(t *testing.T, s *space) {
 	require.NoError(t, err)
 	event, last := next(t, watcher)
 	assert.Equal(t, watch.Deleted, event)
-	assert.Equal(t, deleting.Finalizers, last.Finalizers, "with the last state that was stored")
+	assert.Equal(t, deleting.Finalizers, last.Finalizers, "the last stored state")
 	assert.NotEqual(t, deleting.ResourceVersion, last.ResourceVersion)
 }
 

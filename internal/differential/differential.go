@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package differential compares the fake of helpers/dataplanetest with a real API server by
-// random requests: both get the same ones, and what they answer and what their watches send must
-// be equal. Only tests import it.
+// random requests: both get the same requests, and must give the same answers and watch events.
+// Only tests import it.
 //
-// A seed makes the same requests each time, so the seed that found a difference shows it again.
+// A seed makes the same requests each time, so a seed that found a difference finds it again.
 package differential
 
 import (
@@ -24,27 +24,27 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// patience is how long to wait for an event that must come.
+// patience is how long to wait for an expected event.
 const patience = time.Minute
 
-// Server is one of the two, with two namespaces that are empty or, if the kind has no namespaces,
-// without any objects.
+// Server is one of the two servers. Its two namespaces are empty. If the kind is cluster-scoped, it
+// has no objects of the kind.
 type Server struct {
 	Name       string
 	Client     openchoreoclient.Interface
 	Namespaces [2]string
 }
 
-// step is a request, the same for both servers.
+// step is a request that both servers get.
 type step struct {
 	name   string
 	dryRun bool
-	// One of them: read returns what is compared, and write an object, which is compared.
+	// One of them is set. The outcome of read, or the object that write returns, is compared.
 	read  func(context.Context, *side) outcome
 	write func(ctx context.Context, s *side, dryRun []string) (*v1alpha1.DataPlane, error)
 }
 
-// outcome is what a server answers.
+// outcome is the answer of a server. Only compared counts; message is for people.
 type outcome struct{ compared, message string }
 
 func (s step) send(ctx context.Context, side *side) (result outcome) {
@@ -63,22 +63,23 @@ func (s step) send(ctx context.Context, side *side) (result outcome) {
 	return side.answer(dp, err)
 }
 
-// difference is where two servers first differ, and how. Nothing follows if they don't.
+// difference is the first difference between the two servers. text is empty if there is none.
 type difference struct {
 	place, text string
-	// apart means that the servers may have got a write in different seconds before.
+	// apart means that the servers may have received an earlier write in different seconds.
 	apart bool
 }
 
-// Run sends random requests for objects of a kind, made of a seed, to both servers. It returns the
+// Run sends random requests for objects of a kind, made from a seed, to both servers. It returns the
 // first difference, or "" if there is none.
 //
-// The fake doesn't validate objects. So a request whose result would be invalid, as a dry run
-// shows, is sent to neither.
+// The fake doesn't validate objects. If a dry run shows that the result of a request would be
+// invalid, neither server gets the request.
 //
-// Managers are in the order of their times, in whole seconds, so the servers may rightly differ
-// after a write that they got in different seconds. Such a difference is tried again on new servers.
-// It counts if it is in the same place each time; if it never is, the test is skipped.
+// The managers of an object are sorted by their times, in whole seconds. After a write that the
+// servers received in different seconds, a difference may be no fault, so Run tries again with new
+// servers. The difference counts if it is in the same place each time; otherwise, the test is
+// skipped.
 func Run(t *testing.T, kind behaviours.Kind, seed uint64, steps int, newServers func() (fake, server Server)) string {
 	t.Helper()
 	const attempts = 4
@@ -103,7 +104,8 @@ func Run(t *testing.T, kind behaviours.Kind, seed uint64, steps int, newServers 
 	return text
 }
 
-// compare sends each request when so much of a second is left.
+// compare sends the steps to both sides, each when at least left remains of a second, and compares
+// the outcomes and then the events.
 func compare(t *testing.T, left time.Duration, sides [2]*side, g *generator, steps int) difference {
 	t.Helper()
 	defer sides[0].stop()
@@ -138,7 +140,7 @@ func compare(t *testing.T, left time.Duration, sides [2]*side, g *generator, ste
 	return difference{}
 }
 
-// waitForSecond waits until so much of a second is left, and returns the second.
+// waitForSecond waits until at least enough remains of a second, and returns the second.
 func waitForSecond(enough time.Duration) int64 {
 	for {
 		now := time.Now()
@@ -160,8 +162,8 @@ func show(sides [2]*side, one, other outcome) string {
 		sides[0].Name, one.message, sides[1].Name, other.message, sides[0].Name, only(one, other), sides[1].Name, only(other, one))
 }
 
-// leavesValid reports whether the result of a step on the fake has all that the definition of its
-// kind requires. No step makes a required field empty, so an empty one is absent.
+// leavesValid reports whether the result of a step on the fake has all fields that the kind's CRD
+// requires. No step makes a required field empty, so an empty one is absent.
 func leavesValid(ctx context.Context, step step, fake *side) (valid bool) {
 	defer func() {
 		if recover() != nil {

@@ -92,7 +92,7 @@ func (g *generator) edit(create bool) edit {
 	}
 }
 
-// serversEdit changes what the server decides.
+// serversEdit returns an edit of a field that the server sets.
 func (g *generator) serversEdit(on func(string, func(*v1alpha1.DataPlane)) edit) edit {
 	long, seconds := metav1.Unix(1_000_000_000, 0), int64(7)
 	switch g.IntN(7) {
@@ -148,8 +148,8 @@ func (g *generator) status() *v1alpha1.DataPlaneStatus {
 		status.Conditions = []metav1.Condition{}
 	}
 	if g.kind.Spec.ClusterAgent != nil && g.oneIn(3) {
-		// Always the same values: if managers had different fields of it, one could be left without the
-		// other, which the definition refuses.
+		// Always the same values: if managers owned different fields of it, one field could be left
+		// without the other, which the CRD refuses.
 		status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1}
 	}
 	return status

@@ -15,7 +15,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// document makes JSON, for one side, of values that are its own, such as its resource versions.
+// document returns JSON for one side, with values of that side, such as its resource versions.
 type document func(*side) any
 
 // patchOf returns a step that sends a patch.
@@ -51,7 +51,7 @@ func (g *generator) mergePatch() step {
 	doc := g.mergeDocument()
 	malformed := usually(g, 20, "", "{", "[]", "null", "5", `""`, `{"metadata": 5}`, `{"spec": null, "spec": {}}`)
 	if malformed != "" {
-		options.FieldValidation = "" // how API servers decode it depends on this
+		options.FieldValidation = "" // otherwise, it changes how API servers decode the patch
 	}
 	return g.patchOf(g.name(), subresource, types.MergePatchType, func(s *side) []byte {
 		if malformed != "" {
@@ -193,7 +193,7 @@ func (g *generator) apply() step {
 	}, options)
 }
 
-// configuration returns what an apply sends.
+// configuration returns the apply configuration that a step sends.
 func (g *generator) configuration() func(s *side, name string) map[string]any {
 	whole, optional, required := !g.oneIn(4), g.oneIn(3), pick(g, "one", "two")
 	conditions, status := g.oneIn(2), g.status()

@@ -51,7 +51,7 @@ func (g *generator) list() step {
 	return step{
 		name: fmt.Sprintf("list %+v, everywhere %t", options, everywhere),
 		read: func(ctx context.Context, s *side) outcome {
-			if everywhere { // the real server has other namespaces, too
+			if everywhere { // the real server has other namespaces
 				options := options
 				options.FieldSelector = "metadata.namespace=" + s.Namespaces[namespace]
 				return s.list(s.everywhere().List(ctx, options))
@@ -84,7 +84,7 @@ func (g *generator) watch() step {
 	}
 	from, index, everywhere := usually(g, 20, pick(g, "", "object"), "text", "-1"), g.Int(), g.oneIn(6)
 	if options.SendInitialEvents != nil && *options.SendInitialEvents && from == "object" {
-		from = "" // API servers begin with any state that isn't older
+		from = "" // an API server may begin with any state that isn't older
 	}
 	name := fmt.Sprintf("watch from %s %+v, everywhere %t", from, options, everywhere)
 	return step{
@@ -98,7 +98,8 @@ func (g *generator) watch() step {
 				client = s.everywhere()
 				options.FieldSelector = "metadata.namespace=" + s.Namespaces[0]
 			}
-			// API servers list what is stored, and then know it; else, a watch from now may begin with an older state.
+			// A list makes the API server's cache current. Otherwise, a watch from now may begin with
+			// an older state.
 			if _, err := s.client(0).List(ctx, metav1.ListOptions{}); err != nil {
 				return failure(err)
 			}
@@ -112,7 +113,7 @@ func (g *generator) watch() step {
 	}
 }
 
-// refused makes a request that no server answers with an object.
+// refused returns a step that each server refuses.
 func (g *generator) refused() step {
 	name := g.name()
 	patch := func(kind types.PatchType, subresources ...string) func(context.Context, *side) error {

@@ -24,20 +24,20 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// side is one server, and what it has answered so far. Steps refer to its answers by their index,
-// since each server has names, UIDs and resource versions of its own.
+// side is one server and its answers so far. Steps refer to answers by index, because each server
+// has different UIDs and resource versions.
 type side struct {
 	Server
 	kind     behaviours.Kind
 	objects  []*v1alpha1.DataPlane // as writes returned them
-	versions map[string]int        // what stands for a resource version or UID in what is compared
+	versions map[string]int        // numbers that replace resource versions and UIDs in comparisons
 	watches  []openWatch
 }
 
 type openWatch struct {
 	watch.Interface
 	name string
-	last string // name of the object whose marked state ends the comparison
+	last string // the name of the object whose event with endMark ends the comparison
 }
 
 func newSide(kind behaviours.Kind, server Server) *side {
@@ -57,7 +57,7 @@ func (s *side) client(namespace int) openchoreotyped.DataPlaneInterface {
 // everywhere returns a client for the objects of all namespaces.
 func (s *side) everywhere() openchoreotyped.DataPlaneInterface { return s.kind.Client(s.Client, "") }
 
-// object returns one of the objects that the server has answered, or an empty one.
+// object returns a copy of one of the objects from earlier writes, or an empty object.
 func (s *side) object(i int) *v1alpha1.DataPlane {
 	if len(s.objects) == 0 {
 		return &v1alpha1.DataPlane{}
@@ -65,7 +65,7 @@ func (s *side) object(i int) *v1alpha1.DataPlane {
 	return s.objects[i%len(s.objects)].DeepCopy()
 }
 
-// answer returns what is compared of the answer to a request for an object.
+// answer returns the outcome of a request that returns an object.
 func (s *side) answer(dp *v1alpha1.DataPlane, err error) outcome {
 	if err != nil {
 		return failure(err)
@@ -87,10 +87,10 @@ func (s *side) list(list *v1alpha1.DataPlaneList, err error) outcome {
 // index matches the index of a list item in the path of a field.
 var index = regexp.MustCompile(`\[\d+\]`)
 
-// failure returns what is compared of an error: its code, its reason, its kind, and the fields of the
-// metadata and options that it names. The fake doesn't validate others. Messages may differ, and
-// so may the kind of fault and the index of an item: the fake validates with the apimachinery of
-// the module, which is of another minor than the API server.
+// failure returns the outcome of an error: its code, its reason, its kind, and the fields of metadata
+// and options in its causes. The fake doesn't validate other fields. Messages, the types of causes
+// and the indexes of items may differ, because the fake's apimachinery and the API server are of
+// different minors.
 func failure(err error) outcome {
 	if err == nil {
 		return outcome{compared: "ok"}
@@ -114,8 +114,8 @@ func failure(err error) outcome {
 	return outcome{compared: fmt.Sprint(status.Status().Code, status.Status().Reason, " ", kind, slices.Compact(causes)), message: err.Error()}
 }
 
-// normal returns what is compared of an object: all but its times, and the values, not the
-// identity, of resource versions and UIDs.
+// normal returns an object for comparison: without its times, and with numbers in the place of
+// resource versions and UIDs.
 func (s *side) normal(dp *v1alpha1.DataPlane) string {
 	dp = dp.DeepCopy()
 	dp.ResourceVersion = s.standIn(dp.ResourceVersion)
@@ -148,7 +148,7 @@ func (s *side) normal(dp *v1alpha1.DataPlane) string {
 	return string(data)
 }
 
-// standIn returns the number of a resource version or UID in the order in which they were seen.
+// standIn returns the number of a resource version or UID, in the order of their first appearance.
 func (s *side) standIn(value string) string {
 	if value == "" {
 		return ""
@@ -187,9 +187,9 @@ func (s *side) nextEvent(t *testing.T, i int) (_ outcome, end bool) {
 			case mark != "":
 				return outcome{compared: fmt.Sprint(event.Type, " ", dp.ResourceVersion != "", " ", mark)}, false
 			}
-			// API servers send other bookmarks at times of their choice.
+			// Other bookmarks are ignored: API servers send them at any time.
 		case <-time.After(patience):
-			return outcome{compared: "no event came"}, true
+			return outcome{compared: "no event was received"}, true
 		}
 	}
 }

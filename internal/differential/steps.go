@@ -21,7 +21,7 @@ const endMark = "example.com/end"
 
 var names = []string{"a", "b", "c", "d"}
 
-// generator makes steps. All that is random in a step is drawn when the step is made.
+// generator makes steps. All random values of a step are drawn when the step is made.
 type generator struct {
 	*rand.Rand
 	kind behaviours.Kind
@@ -29,7 +29,7 @@ type generator struct {
 
 func pick[T any](g *generator, values ...T) T { return values[g.IntN(len(values))] }
 
-// oneIn reports true once in n times.
+// oneIn returns true once in n times.
 func (g *generator) oneIn(n int) bool { return g.IntN(n) == 0 }
 
 // usually returns the first value, and once in n times one of the others.
@@ -85,7 +85,7 @@ func (g *generator) fieldValidation() string {
 	return usually(g, 6, "", metav1.FieldValidationStrict, metav1.FieldValidationWarn, metav1.FieldValidationIgnore, "Other")
 }
 
-// either returns the dry run of a step, or that of the check before the step.
+// either returns the dry run of a step or, if that is none, of the check before the step.
 func either(dryRun, check []string) []string {
 	if check != nil && len(dryRun) == 0 {
 		return check
@@ -98,7 +98,7 @@ func (g *generator) create() step {
 	options := metav1.CreateOptions{DryRun: g.dryRun(), FieldManager: g.manager(), FieldValidation: g.fieldValidation()}
 	prefix := usually(g, 12, "", "made-", strings.Repeat("long-", 20))
 	if prefix != "" {
-		name, options.DryRun = "", []string{metav1.DryRunAll} // the two servers would make different names
+		name, options.DryRun = "", []string{metav1.DryRunAll} // the two servers would generate different names
 	}
 	return step{
 		dryRun: len(options.DryRun) > 0,

@@ -28,7 +28,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-// What is broken, for the errors of docs/troubleshooting.md.
+// Broken data planes and servers that cause the errors of docs/troubleshooting.md.
 
 func newServer(t *testing.T) *dataplanetest.Server {
 	server := dataplanetest.NewServer(nil)
@@ -80,8 +80,8 @@ func rotated(t *testing.T) error {
 	return <-probed
 }
 
-// throughGateway returns the error of a Probe through a gateway after edits of it and of the
-// configuration for it.
+// throughGateway returns the error of a Probe through a gateway. edit changes the gateway and the
+// config for it; edits change its server.
 func throughGateway(t *testing.T, agent http.Handler, edit func(*dataplanetest.Gateway, *rest.Config), edits ...func(*httptest.Server)) error {
 	cluster := behindGateway(t, agent, edit, edits...)
 	return cluster.Probe(t.Context())
@@ -112,7 +112,7 @@ func through(t *testing.T, path string) error {
 	return client.RESTClient().Get().RequestURI(base.Path + path).Do(t.Context()).Error()
 }
 
-// waited returns the error of a wait for a data plane of the fake clientset.
+// waited returns the error of a wait for a data plane in the fake clientset.
 func waited(t *testing.T, until await.Until, edits ...func(*v1alpha1.DataPlane)) error {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
@@ -121,7 +121,7 @@ func waited(t *testing.T, until await.Until, edits ...func(*v1alpha1.DataPlane))
 	return err
 }
 
-// newFleet returns a Fleet of one data plane.
+// newFleet returns a Fleet with one data plane.
 func newFleet(t *testing.T, options fleet.Options, run func(context.Context, *remote.Cluster) error) *fleet.Fleet {
 	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", newServer(t).As("user")))
 	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
@@ -135,7 +135,7 @@ func newFleet(t *testing.T, options fleet.Options, run func(context.Context, *re
 	return f
 }
 
-// otherShards are the Leases of a program one of whose replicas has 8 shards.
+// otherShards has the Leases of a program with a replica that has 8 shards.
 type otherShards struct {
 	coordinationv1client.LeaseInterface
 }

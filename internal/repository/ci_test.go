@@ -17,7 +17,7 @@ var (
 	partNames = regexp.MustCompile(`(?m)^part_(\w+)\(\)`)
 )
 
-// The jobs of CI list the parts and versions, to run side by side.
+// The CI workflow names each part of hack/test.sh and each client-go version, to run them in parallel.
 func TestCIRunsAllParts(t *testing.T) {
 	inRoot(t)
 	workflow := readFile(t, ".github/workflows/ci.yml")

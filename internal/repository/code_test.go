@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The compiler checks examples, so it checks all documents as well: the README's main.go is the
-// root's example, and all other Go code is part of another example, or of a test in
-// hack/integration, which applies the YAML of the documents, too.
+// All Go code of the documents is compiled: the README's main.go is the root package's example, and
+// other code is part of another example, or of a test in hack/integration. That also applies the
+// YAML of the documents.
 func TestREADMEAndDocsShowTheExamples(t *testing.T) {
 	inRoot(t)
 	_, program, found := strings.Cut(readFile(t, "example_test.go"), "\n\n") // after the header

@@ -77,7 +77,7 @@ func markdown(t *testing.T) (files []string) {
 	return files
 }
 
-// anchors returns those that GitHub gives to the headings of a document.
+// anchors returns the anchors that GitHub gives to the headings of a document.
 func anchors(t *testing.T, document string) (anchors []string) {
 	t.Helper()
 	text := fences.ReplaceAllString(readFile(t, document), "")

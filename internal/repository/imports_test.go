@@ -20,7 +20,7 @@ import (
 const module = "github.com/openchoreo/dataplane-sdk-go/"
 
 // mayImport lists the packages of this module that each hand-written package may import.
-// Generated packages may import one another and those below apis and internal.
+// Generated packages may import one another and the packages below apis and internal.
 var mayImport = map[string][]string{
 	"apis/openchoreo/crds":     {},
 	"apis/openchoreo/v1alpha1": {"internal/redact"},
@@ -139,10 +139,10 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// A requirement of this module is one of everybody who imports it.
+// Everybody who imports this module gets its requirements.
 func TestGoModRequiresLittle(t *testing.T) {
 	inRoot(t)
-	readFile(t, "go.mod") // so that go test knows that the result depends on it
+	readFile(t, "go.mod") // go test learns in this way that the result depends on it
 	var mod struct {
 		Go, Toolchain string
 		Require       []struct {
@@ -184,8 +184,8 @@ type goPackage struct {
 	Imports         []string
 }
 
-// listPackages returns the packages of this module and all their dependencies, without
-// those of tests.
+// listPackages returns the packages of this module and all their dependencies, except
+// dependencies of tests only.
 func listPackages(t *testing.T) packageGraph {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(
@@ -200,15 +200,14 @@ func listPackages(t *testing.T) packageGraph {
 		require.NoError(t, err)
 		packages[p.ImportPath] = p
 		if strings.HasPrefix(p.ImportPath, module) {
-			_, err := os.ReadDir(p.Dir) // so that go test knows that the result depends on it
+			_, err := os.ReadDir(p.Dir) // go test learns in this way that the result depends on it
 			require.NoError(t, err)
 		}
 	}
 }
 
-// walk calls visit for each dependency outside of the standard library, once, with the
-// chain of imports that leads there. It follows the imports of those for which visit
-// returns true.
+// walk calls visit once for each dependency outside the standard library, with the chain of
+// imports that leads to it. If visit returns true, walk follows the dependency's imports.
 func (g packageGraph) walk(from string, visit func(path string, chain []string) (goOn bool)) {
 	seen := map[string]bool{from: true}
 	for queue := [][]string{{from}}; len(queue) > 0; queue = queue[1:] {

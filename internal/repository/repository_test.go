@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inRoot runs a test in the root of the repository. go test learns of it, unlike of a TestMain that
-// changes the directory, and so knows on which files a result depends.
+// inRoot runs a test in the root of the repository. By t.Chdir, unlike by a TestMain that changes
+// the directory, go test learns on which files the result depends.
 func inRoot(t *testing.T) {
 	t.Helper()
 	t.Chdir("../..")

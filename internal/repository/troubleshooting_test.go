@@ -33,8 +33,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-// TestTroubleshootingQuotesWhatIsPrinted makes each error that docs/troubleshooting.md has as a
-// heading.
+// TestTroubleshootingQuotesWhatIsPrinted causes each error that is a heading in
+// docs/troubleshooting.md.
 func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 	inRoot(t)
 	page := readFile(t, "docs/troubleshooting.md")
@@ -244,7 +244,7 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 					return
 				}
 			}
-			t.Error("no case makes this error")
+			t.Error("no case causes this error")
 		})
 	}
 	for key := range cases {
@@ -252,7 +252,7 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 	}
 }
 
-// The queries of the page find what they say.
+// The page's query returns the client certificate of each data plane.
 func TestTroubleshootingQueries(t *testing.T) {
 	inRoot(t)
 	query := regexp.MustCompile(`(?s)jsonpath='(.+?)'`).FindStringSubmatch(readFile(t, "docs/troubleshooting.md"))
