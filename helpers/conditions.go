@@ -13,20 +13,20 @@ import (
 )
 
 // IsReady reports whether dp may accept workloads: its Ready condition is True and not
-// stale, and dp is not being deleted. It returns false for nil. A condition without an
-// observed generation counts as it is, unless [RequireObserved] is passed; the same holds
-// for IsConnected and IsGatewayProvisioned.
+// stale, and dp is not being deleted. It returns false for nil. Like IsConnected and
+// IsGatewayProvisioned, it accepts a condition without an observed generation, unless
+// [RequireObserved] is passed.
 //
-// The controller that writes Ready weighs the other conditions; IsReady does not. No
-// release of OpenChoreo, up to v1.2.3, writes Ready, Connected or GatewayProvisioned: use
-// [Stock], or a controller of your own that writes them.
+// The controller that writes Ready weighs the other conditions; IsReady does not. OpenChoreo
+// itself never writes Ready, Connected or GatewayProvisioned: pass [Stock], or write them in
+// your own controller.
 func IsReady(dp *v1alpha1.DataPlane, opts ...EvaluateOption) bool {
 	return isTrue(dp, v1alpha1.DataPlaneConditionReady, opts)
 }
 
 // IsConnected reports whether the target cluster of dp answers: its Connected condition
-// is True and not stale, or there is none, and OpenChoreo v1 reports a connected agent, as
-// of [HeartbeatWithin]. It returns false for nil.
+// is True and not stale. If no such condition is reported, a connected agent in the status
+// (OpenChoreo v1) counts instead; see [HeartbeatWithin]. It returns false for nil.
 func IsConnected(dp *v1alpha1.DataPlane, opts ...EvaluateOption) bool {
 	return isTrue(dp, v1alpha1.DataPlaneConditionConnected, opts)
 }
@@ -44,90 +44,92 @@ func isTrue(dp *v1alpha1.DataPlane, conditionType string, opts []EvaluateOption)
 // Code says why a [Verdict] has its status.
 type Code string
 
-// The codes of a Verdict, in the order in which they are tried. An observed generation of
-// 0 means not reported.
+// The codes of a Verdict, in order of precedence. An observed generation of 0 means not
+// reported.
 const (
 	// CodeNoObject means that the DataPlane is nil. Unknown.
 	CodeNoObject Code = "NoObject"
-	// CodeTerminating means that the object is being deleted. Only Ready gets this code,
-	// and is False.
+	// CodeTerminating means that the object is being deleted. Only Ready gets this code.
+	// False.
 	CodeTerminating Code = "Terminating"
 	// CodeNotReported means that there is no condition of the type. Unknown.
 	CodeNotReported Code = "NotReported"
 	// CodeInvalidStatus means that the condition's status is not True, False or Unknown.
-	// API servers refuse that, fakes store it. Unknown.
+	// API servers reject such a status, fakes store it. Unknown.
 	CodeInvalidStatus Code = "InvalidStatus"
-	// CodeStale means that the condition or status.observedGeneration is of an earlier
-	// generation, or that the heartbeat of an agent is too old for [HeartbeatWithin].
-	// Unknown, even if the condition says False.
+	// CodeStale means that the observed generation of the condition or of the status is
+	// lower than the object's, or that the agent's heartbeat is too old for
+	// [HeartbeatWithin]. Unknown, even if the condition is False.
 	CodeStale Code = "Stale"
-	// CodeGenerationAhead means that one of them is of a later generation than the object,
-	// as after a restore from a backup. Unknown.
+	// CodeGenerationAhead means that one of these observed generations is higher than the
+	// object's, as after a restore from a backup. Unknown.
 	CodeGenerationAhead Code = "GenerationAhead"
-	// CodeUnsettled means that the condition has not been True for as long as [StableFor]
-	// asks. Unknown.
+	// CodeUnsettled means that the condition has been True for less time than [StableFor]
+	// requires. Unknown.
 	CodeUnsettled Code = "Unsettled"
 	// CodeUnverified means that no observed generation is reported, or that the object has
-	// no generation. The condition counts as it is, or is Unknown with [RequireObserved].
+	// no generation. The reported status, or Unknown with [RequireObserved].
 	CodeUnverified Code = "Unverified"
-	// CodeCurrent means that the present generation was observed, or that Connected comes
-	// from status.agentConnection, which has no generation. It counts as it is.
+	// CodeCurrent means that the current generation was observed, or that Connected comes
+	// from status.agentConnection, which has no generation. The reported status.
 	CodeCurrent Code = "Current"
 )
 
-// FromAgentConnection is the From of a [Verdict] on Connected that was read from the state
-// of the agent's connection, which OpenChoreo v1 keeps in place of a condition.
+// FromAgentConnection is the From of a [Verdict] on Connected that comes from the state of
+// the agent's connection, which OpenChoreo v1 reports instead of a condition.
 const FromAgentConnection = "status.agentConnection"
 
-// Verdict is what the status of a DataPlane says about one condition type.
+// Verdict is the judgment on one condition type of a DataPlane.
 type Verdict struct {
 	// Type is the condition type.
 	Type string `json:"type"`
-	// Status is the answer.
+	// Status is the verdict: True, False or Unknown.
 	Status metav1.ConditionStatus `json:"status"`
 	// Code says why Status is what it is.
 	Code Code `json:"code"`
-	// From is where the rest was read from, if there is no condition of the type: for Ready,
+	// From is the source of the verdict if no condition of the type is reported: for Ready,
 	// the type that [Stock] or [ReadyFrom] chose; for Connected, [FromAgentConnection].
 	// Empty otherwise.
 	From string `json:"from,omitempty"`
-	// Reported is the status as the condition has it; empty if there is no condition.
+	// Reported is the status as reported; empty if not reported.
 	Reported metav1.ConditionStatus `json:"reported,omitempty"`
-	// Reason and Message are the condition's. They are for people; don't decide by them.
+	// Reason and Message are the condition's, for people; programs should not depend on
+	// them.
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
-	// ObservedGeneration is the condition's; 0 if it reports none, or if
-	// [StatusGenerationOnly] ignores it.
+	// ObservedGeneration is the condition's; 0 if not reported, or ignored by
+	// [StatusGenerationOnly] or [Stock].
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// LastTransitionTime is the condition's, or when the agent connected or disconnected.
 	LastTransitionTime metav1.Time `json:"lastTransitionTime,omitzero"`
-	// LastHeartbeatTime is that of status.agentConnection, if the rest comes from there.
+	// LastHeartbeatTime is the agent's last heartbeat, if the verdict comes from
+	// status.agentConnection.
 	LastHeartbeatTime metav1.Time `json:"lastHeartbeatTime,omitzero"`
 	// Duplicated means that there are several conditions of the type.
 	Duplicated bool `json:"duplicated,omitempty"`
 }
 
-// Report is what the conditions of a DataPlane say.
+// Report holds the verdicts on the condition types of a DataPlane.
 type Report struct {
-	// Namespace and Name are those of the DataPlane; empty for nil.
+	// Namespace and Name are the DataPlane's; empty for nil.
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
 	// Generation is metadata.generation. Fakes such as client-go's leave it at 0.
 	Generation int64 `json:"generation,omitempty"`
 	// ObservedGeneration is status.observedGeneration; 0 if not reported.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// The four types that the API defines are always there, reported or not.
+	// The verdicts on the four types that the API defines are always set, reported or not.
 	Ready              Verdict `json:"ready"`
 	Connected          Verdict `json:"connected"`
 	GatewayProvisioned Verdict `json:"gatewayProvisioned"`
 	Created            Verdict `json:"created"`
-	// Others are all other reported types, by name.
+	// Others are the verdicts on all other reported types, sorted by type.
 	Others []Verdict `json:"others,omitempty"`
 }
 
-// Evaluate reads all conditions of dp. For nil, every verdict is Unknown with
-// [CodeNoObject]. No type decides the verdict on another, except for [Stock] and
-// [ReadyFrom].
+// Evaluate judges all conditions of dp. For nil, every verdict is Unknown with
+// [CodeNoObject]. A verdict depends on conditions of its type only, except for Ready with
+// [Stock] or [ReadyFrom].
 func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) (report Report) {
 	o := newEvaluateOptions(opts)
 	report.Ready.reset(dp, v1alpha1.DataPlaneConditionReady)
@@ -211,11 +213,11 @@ func (r *Report) defined(conditionType string) *Verdict {
 	return nil
 }
 
-// EvaluateCondition reads the conditions of one type of dp, which may be nil. The codes
-// of a [Verdict] are its rules, and the first that applies decides.
+// EvaluateCondition judges one condition type of dp, which may be nil. The first [Code]
+// that applies decides.
 //
-// Of several conditions of the type, which a CRD with an atomic list allows, the one with
-// the worst verdict counts: False before Unknown before True.
+// A CRD with an atomic list allows several conditions of the type. The one with the worst
+// verdict counts: False before Unknown before True.
 func EvaluateCondition(dp *v1alpha1.DataPlane, conditionType string, opts ...EvaluateOption) (v Verdict) {
 	o := newEvaluateOptions(opts)
 	o.read(&v, dp, conditionType)
@@ -225,7 +227,7 @@ func EvaluateCondition(dp *v1alpha1.DataPlane, conditionType string, opts ...Eva
 	return v
 }
 
-// read sets v to what the conditions of a type say.
+// read sets v to the verdict on the conditions of a type.
 func (o *evaluateOptions) read(v *Verdict, dp *v1alpha1.DataPlane, conditionType string) {
 	v.reset(dp, conditionType)
 	if dp == nil {
@@ -238,8 +240,8 @@ func (o *evaluateOptions) read(v *Verdict, dp *v1alpha1.DataPlane, conditionType
 	}
 }
 
-// reset sets v to the verdict on a type that is not reported. It sets fields, since a
-// literal would be built elsewhere and copied, which takes most of the time of Evaluate.
+// reset sets v to the verdict on a type that is not reported. It assigns fields, since
+// copying a literal would take most of Evaluate's time.
 func (v *Verdict) reset(dp *v1alpha1.DataPlane, conditionType string) {
 	*v = Verdict{}
 	v.Type, v.Status, v.Code = conditionType, metav1.ConditionUnknown, CodeNotReported
@@ -248,7 +250,7 @@ func (v *Verdict) reset(dp *v1alpha1.DataPlane, conditionType string) {
 	}
 }
 
-// add judges a condition, and leaves in v the worst of its type, the first if they are alike.
+// add judges a condition, and keeps the worst verdict of the type in v, the first of equals.
 func (o *evaluateOptions) add(v *Verdict, dp *v1alpha1.DataPlane, c *metav1.Condition) {
 	status, code := o.judge(dp, c)
 	v.Duplicated = v.Code != CodeNotReported

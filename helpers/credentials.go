@@ -36,7 +36,7 @@ const (
 	fieldClientCAValue = fieldClientCA + ".value"
 )
 
-// material is what credentials hold: URL, certificates and key.
+// material is decoded credentials.
 type material struct {
 	server        string
 	ca, cert, key *decoded
@@ -68,7 +68,7 @@ func (m material) pairFaults() (certErr, keyErr error) {
 	return certErr, keyErr
 }
 
-// requireCredentials returns an error if dp has nothing to decode.
+// requireCredentials returns an error if dp has no credentials, or redacted ones.
 func requireCredentials(dp *v1alpha1.DataPlane) error {
 	switch {
 	case dp == nil:
@@ -86,7 +86,7 @@ func requireCredentials(dp *v1alpha1.DataPlane) error {
 
 type fieldValue struct{ path, value string }
 
-// credentialFields returns the URL, and then what may be secret.
+// credentialFields returns the URL, and then the fields that may hold a secret.
 func credentialFields(dp *v1alpha1.DataPlane) []fieldValue {
 	creds := &dp.Spec.KubernetesCluster.Credentials
 	return []fieldValue{
@@ -98,9 +98,9 @@ func hasCredentials(dp *v1alpha1.DataPlane) bool {
 	return dp != nil && dp.Spec.KubernetesCluster.Credentials != v1alpha1.APIServerCredentials{}
 }
 
-// Fingerprint returns a SHA-256 in hexadecimal of the API server's URL and the
+// Fingerprint returns a SHA-256 hash, in hexadecimal, of the API server's URL and the
 // credentials of dp. Two DataPlanes have the same fingerprint if and only if these four values
-// are the same. It doesn't reveal them, so it may be logged. It is "" if dp has no
+// are the same. The hash doesn't reveal them, so it may be logged. It is "" if dp has no
 // credentials.
 func Fingerprint(dp *v1alpha1.DataPlane) string {
 	if !hasCredentials(dp) {
@@ -151,7 +151,7 @@ func checkCA(ca *decoded) error {
 	return checkPool(ca)
 }
 
-// checkPool accepts what crypto/x509 makes a pool of.
+// checkPool accepts PEM that crypto/x509 can read at least one certificate from.
 func checkPool(ca *decoded) error {
 	usable := func(c certificate) bool { return c.parsed != nil }
 	switch {
@@ -163,7 +163,7 @@ func checkPool(ca *decoded) error {
 	return nil
 }
 
-// checkCert returns what is wrong with a client certificate on its own.
+// checkCert checks a client certificate alone, without its key.
 func checkCert(cert *decoded) error {
 	switch {
 	case len(cert.certificates) == 0 && slices.ContainsFunc(cert.blocks, isPrivateKey):
@@ -176,14 +176,14 @@ func checkCert(cert *decoded) error {
 	return nil
 }
 
-// checkKey returns what is wrong with a private key on its own.
+// checkKey checks a private key alone, without its certificate.
 func checkKey(key *decoded) error {
 	switch i := slices.IndexFunc(key.blocks, isPrivateKey); {
 	case i < 0 && len(key.certificates) > 0:
 		return invalidPEM(fieldKey, "contains a certificate and no private key: are certificate and key swapped?")
 	case i < 0:
 		return invalidPEM(fieldKey, "contains no PEM block PRIVATE KEY"+key.hint())
-	// PKCS #8 says so in the type, RFC 1421 in a header.
+	// PKCS #8 marks encryption in the block's type, RFC 1421 in a header.
 	case strings.HasPrefix(key.blocks[i].Type, "ENCRYPTED"), strings.Contains(key.blocks[i].Headers["Proc-Type"], "ENCRYPTED"):
 		return fault(fieldKey, CredentialsReasonEncryptedKey, "is protected by a passphrase; store the key without one")
 	case slices.ContainsFunc(key.blocks, isLongKey):
@@ -194,8 +194,8 @@ func checkKey(key *decoded) error {
 	return nil
 }
 
-// isLongKey reports a private key longer than any that TLS takes, which is about 5 KiB. To
-// parse an RSA key takes quadratic time: a minute for 192 KiB.
+// isLongKey reports whether a private key is longer than any that TLS accepts (about 5 KiB).
+// Parsing an RSA key takes quadratic time: a minute for 192 KiB.
 func isLongKey(block *pem.Block) bool { return isPrivateKey(block) && len(block.Bytes) > 8<<10 }
 
 // parseKey returns nil unless crypto/tls accepts the key.
@@ -213,11 +213,11 @@ func parseKey(der []byte) crypto.Signer {
 	return nil
 }
 
-// Go's TLS, in which API servers are written too, takes RSA keys of these sizes.
+// crypto/tls accepts RSA keys of these sizes, in clients and in API servers.
 const minRSABits, maxRSABits = 1024, 8192
 
-// checkPair returns what fails only in a TLS handshake: this side can't sign with the key, or
-// the API server refuses what it is sent.
+// checkPair returns faults that otherwise only a TLS handshake would show: the client can't sign
+// with the key, or the API server refuses the certificates.
 func checkPair(cert *decoded) (certErr, keyErr error) {
 	leaf := true
 	for i, c := range cert.certificates {
@@ -252,7 +252,7 @@ func rsaBits(key crypto.PublicKey) int {
 	return 0
 }
 
-// mismatch returns what is wrong with a certificate and a key that are good, but not a pair.
+// mismatch returns the fault of a certificate and a key that are valid, but not a pair.
 func mismatch(m material) (certErr, keyErr error) {
 	key := m.key.blocks[slices.IndexFunc(m.key.blocks, isPrivateKey)]
 	public := parseKey(key.Bytes).Public()

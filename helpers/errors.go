@@ -17,16 +17,16 @@ var (
 	// ErrSecretsDropped reports that a DataPlane can't be written or connected to, because
 	// its secrets were replaced by the marker REDACTED.
 	ErrSecretsDropped = errors.New("the secrets of the data plane were dropped")
-	// ErrNoCredentials reports a DataPlane with all four values empty in
-	// spec.kubernetesCluster.credentials. Later OpenChoreo releases keep no credentials
-	// there; [GatewayConfigFor] connects to such a data plane.
+	// ErrNoCredentials reports a DataPlane whose four values in
+	// spec.kubernetesCluster.credentials are empty. Releases of OpenChoreo after v0.3 keep no
+	// credentials there; from v0.9 on, [GatewayConfigFor] connects to the data plane.
 	ErrNoCredentials = errors.New("data plane has no credentials in spec.kubernetesCluster.credentials " +
-		"(those of OpenChoreo v0.9 and later have none: use helpers.GatewayConfigFor)")
+		"(DataPlanes of OpenChoreo v0.9 and later have none: use helpers.GatewayConfigFor)")
 	// ErrInvalidCredentials reports that at least one value in
 	// spec.kubernetesCluster.credentials, or spec.clusterAgent.clientCA, is invalid. errors.As
 	// finds the first [CredentialsError].
 	ErrInvalidCredentials = errors.New("invalid data plane credentials")
-	// ErrClientCAInSecret reports that [CertificateExpiry] can't know the answer, because
+	// ErrClientCAInSecret reports that [CertificateExpiry] can't see the certificates, because
 	// spec.clusterAgent.clientCA names a Secret.
 	ErrClientCAInSecret = errors.New("the certificates are in a Secret, so the data plane doesn't show when they expire")
 )
@@ -73,7 +73,7 @@ const (
 	CredentialsReasonInvalidPEM CredentialsReason = "InvalidPEM"
 	// CredentialsReasonKeyMismatch means that clientKey is not the key of the first
 	// certificate in clientCert. The field at fault is clientCert if the key's certificate
-	// is elsewhere.
+	// is later in clientCert, or in caCert.
 	CredentialsReasonKeyMismatch CredentialsReason = "KeyMismatch"
 	// CredentialsReasonEncryptedKey means that clientKey is protected by a passphrase.
 	CredentialsReasonEncryptedKey CredentialsReason = "EncryptedKey"

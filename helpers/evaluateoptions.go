@@ -5,7 +5,7 @@ package helpers
 
 import "time"
 
-// EvaluateOption changes how conditions are read. The options are [Stock], [ReadyFrom],
+// EvaluateOption changes how conditions are judged. The options are [Stock], [ReadyFrom],
 // [HeartbeatWithin], [RequireObserved], [StatusGenerationOnly] and [StableFor].
 type EvaluateOption func(evaluateOptions) evaluateOptions
 
@@ -28,16 +28,16 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 	return o
 }
 
-// Stock judges readiness by what OpenChoreo itself leaves in a status, which is no Ready.
-// It serves every release and both kinds, so one program can read a mixed fleet:
-//   - a Ready condition that another controller reports counts as always;
-//   - else Ready is what Connected says, if that is reported or there is a
-//     status.agentConnection (v1). Combine it with [HeartbeatWithin];
-//   - else Ready is what Created says (v0.3), which means that OpenChoreo has accepted the
-//     DataPlane, not that its cluster answers; remote.Cluster.Probe asks that.
+// Stock judges readiness by what OpenChoreo itself reports, since it never reports Ready. It
+// serves every release and both kinds, so one program can read a mixed fleet:
+//   - a Ready condition of another controller counts as without Stock;
+//   - else Ready follows Connected, if that is reported or there is a status.agentConnection
+//     (v1); combine Stock with [HeartbeatWithin];
+//   - else Ready follows Created (v0.3), which means that OpenChoreo has accepted the
+//     DataPlane, not that its cluster answers; remote.Cluster.Probe asks the cluster.
 //
-// The observed generation of Created is ignored; that of the status counts. Stock replaces a
-// [ReadyFrom] before it.
+// Stock ignores the observed generation of Created, but not the status's. It replaces an
+// earlier [ReadyFrom].
 //
 // What OpenChoreo writes: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 func Stock() EvaluateOption {
@@ -47,11 +47,11 @@ func Stock() EvaluateOption {
 	}
 }
 
-// HeartbeatWithin makes Connected Unknown, with [CodeStale], if it comes from a
-// status.agentConnection that says connected with a last heartbeat older than d, or with
-// none: OpenChoreo may have stopped updating it. A nil clock is time.Now; a heartbeat in the
-// future counts as now. OpenChoreo writes the status about once a minute, so use a few
-// minutes. A d of 0 or less has no effect.
+// HeartbeatWithin makes Connected Unknown, with [CodeStale], if it comes from
+// status.agentConnection and the last heartbeat of a connected agent is older than d or
+// missing: OpenChoreo may have stopped updating the status. OpenChoreo updates it about once a
+// minute, so use a few minutes. A nil clock is time.Now. A heartbeat in the future counts as
+// now. A d of 0 or less has no effect.
 func HeartbeatWithin(d time.Duration, clock func() time.Time) EvaluateOption {
 	if clock == nil {
 		clock = time.Now
@@ -62,11 +62,10 @@ func HeartbeatWithin(d time.Duration, clock func() time.Time) EvaluateOption {
 	}
 }
 
-// ReadyFrom derives Ready from other condition types while no Ready condition is
-// reported. Ready is then as the worst of them, False before Unknown before True; a type
-// that is not reported is Unknown. [Verdict].From names the type that decided. Use it for
-// conditions of your own controllers, and [Stock] for those of OpenChoreo, which it
-// replaces.
+// ReadyFrom derives Ready from other condition types while no Ready condition is reported.
+// The worst of them decides, False before Unknown before True; a type that is not reported is
+// Unknown. [Verdict].From names the type that decided. Use ReadyFrom for conditions of your
+// own controllers, and [Stock] for OpenChoreo's. ReadyFrom replaces an earlier Stock.
 func ReadyFrom(conditionTypes ...string) EvaluateOption {
 	return func(o evaluateOptions) evaluateOptions {
 		o.stock, o.readyFrom = false, conditionTypes

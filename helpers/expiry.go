@@ -12,24 +12,23 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
-// CertificateExpiry returns when the certificates by which dp is reached expire. It doesn't
-// compare that with the clock.
+// CertificateExpiry returns when the certificates for connections to dp expire. It doesn't
+// look at the clock.
 //
-// With credentials, that is the earliest NotAfter of the client certificate and its
+// With credentials, the result is the earliest NotAfter of the client certificate and its
 // intermediates. The error is [ErrSecretsDropped] or a [CredentialsError] for clientCert; other
 // fields don't matter.
 //
-// With a clusterAgent, as in OpenChoreo v1, that is the latest NotAfter of the certificates in
-// spec.clusterAgent.clientCA.value. Each of them alone makes the cluster gateway accept an
-// agent, and dp doesn't show which one issued the agent's certificate. So the earliest NotAfter
-// would be a false alarm while a new authority stands beside an old one, and the latest is
-// certain: after it, the gateway refuses every agent that connects. It can refuse an agent
-// earlier: if the agent's own certificate or its authority expires before the others, or if
-// clientCA is no authority but the agent's own certificate, and that is renewed. For a clientCA
-// in a Secret the error is [ErrClientCAInSecret], for one that can't be used a
-// [CredentialsError].
+// With a clusterAgent, as in OpenChoreo v1, the result is the latest NotAfter of the
+// certificates in spec.clusterAgent.clientCA.value. After it, the cluster gateway refuses every
+// agent that connects. The earliest NotAfter would be a false alarm while a new CA stands beside
+// an old one: each certificate alone makes the gateway accept an agent, and dp doesn't show
+// which one issued the agent's certificate. The gateway can refuse an agent earlier: if the
+// agent's own certificate or its CA expires before the others, or if clientCA holds the agent's
+// own certificate instead of a CA's, and the agent's certificate is renewed. For a clientCA in a
+// Secret the error is [ErrClientCAInSecret], for an unusable clientCA a [CredentialsError].
 //
-// Without either, the error is [ErrNoCredentials].
+// With neither, the error is [ErrNoCredentials].
 func CertificateExpiry(dp *v1alpha1.DataPlane) (time.Time, error) {
 	switch {
 	case dp == nil:
@@ -69,8 +68,7 @@ func missingClientCA() error {
 	return fault(fieldClientCA, CredentialsReasonRequired, "needs value or secretKeyRef; without it, the cluster gateway refuses every agent")
 }
 
-// latestExpiry returns when the last of the certificates that can be used expires, or the
-// zero time without one.
+// latestExpiry returns the latest NotAfter of the usable certificates, or the zero time.
 func latestExpiry(ca *decoded) (latest time.Time) {
 	for _, c := range ca.certificates {
 		if c.parsed != nil && c.parsed.NotAfter.After(latest) {

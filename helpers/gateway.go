@@ -25,25 +25,25 @@ const clusterNamespace = "_cluster"
 // OpenChoreo's cluster gateway. DataPlanes and ClusterDataPlanes of OpenChoreo v0.9 and
 // later hold no credentials: an agent in the data plane connects to the gateway instead.
 //
-// The result is a copy of gateway with another Host:
+// The result is a copy of gatewayConfig with another Host:
 // {gateway}/api/proxy/dataplane/{planeID}/{namespace}/{name}/k8s. The plane ID is
-// spec.planeID, or the name of dp if that is "". The namespace is _cluster if dp has none,
-// as [v1alpha1.ClusterDataPlane.AsDataPlane] returns it. A path in gateway.Host is kept. QPS is
-// 50 and Burst 100 where gateway has none. All other settings, TLS among them, are those of
-// gateway, which is not modified.
+// spec.planeID, or the name of dp if spec.planeID is empty. The namespace is _cluster if dp has
+// none, as from [v1alpha1.ClusterDataPlane.AsDataPlane]. A path in gatewayConfig.Host is kept.
+// QPS defaults to 50 and Burst to 100. All other settings, including TLS, are the same.
+// GatewayConfigFor doesn't modify gatewayConfig.
 //
-// Since OpenChoreo v1.2 the gateway demands a client certificate. See
+// Since OpenChoreo v1.2, the gateway requires a client certificate. See
 // https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/connecting.md for its
 // address and certificates.
 //
-// The gateway serves requests of up to 30 s, with bodies of up to 10 MB. Informers work:
-// each watch becomes a request of 5 s, so a change is seen up to 6 s late. The gateway
+// The gateway serves requests of up to 30 s, with request bodies of up to 10 MB. Informers
+// work: each watch becomes a request of 5 s, so changes arrive up to 6 s late. The gateway
 // answers 501 to log --follow, exec, attach and port-forward.
 //
-// An answer of the gateway itself is an error with a cause of the type ClusterGateway, or
-// ClusterGatewayNoAgent if no agent may act for dp; remote.Classify reads it. It never
-// satisfies IsNotFound, and IsForbidden only for the few paths that the gateway blocks. When an
-// agent did not answer in time, a write may have been carried out.
+// An error of the gateway itself has a cause of the type ClusterGateway, or
+// ClusterGatewayNoAgent if no agent may act for dp; remote.Classify reads the cause. Such an
+// error never satisfies IsNotFound, and IsForbidden only for the few paths that the gateway
+// blocks. If an agent doesn't answer in time, a write may still have been carried out.
 //
 // GatewayConfigFor makes no request and reads no credentials of dp. The error names the
 // field that is missing or can't be part of the URL. A gateway without TLS is refused.
@@ -77,13 +77,13 @@ func GatewayConfigFor(dp *v1alpha1.DataPlane, gatewayConfig *rest.Config) (*rest
 		if segment.value == "" {
 			return nil, fmt.Errorf("%s: must be set", segment.field)
 		}
-		// client-go undoes the escaping of a slash.
+		// client-go sends an escaped slash as a slash.
 		if invalid := rest.IsValidPathSegmentName(segment.value); len(invalid) > 0 {
 			return nil, fmt.Errorf("%s: %s", segment.field, strings.Join(invalid, ", "))
 		}
 	}
 	target := server.JoinPath("api/proxy/dataplane", url.PathEscape(planeID), url.PathEscape(namespace), url.PathEscape(dp.Name), "k8s")
-	path := "/" + strings.TrimPrefix(target.Path, "/") // which JoinPath leaves out
+	path := "/" + strings.TrimPrefix(target.Path, "/") // JoinPath may leave out the first slash
 	config := rest.CopyConfig(gatewayConfig)
 	config.Host = target.String()
 	if config.QPS == 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// conclude applies the rules beyond the conditions of the type.
+// conclude applies the rules that read more than the conditions of the type.
 func (o *evaluateOptions) conclude(v *Verdict, dp *v1alpha1.DataPlane) {
 	switch v.Type {
 	case v1alpha1.DataPlaneConditionConnected:
@@ -37,7 +37,7 @@ func (o *evaluateOptions) conclude(v *Verdict, dp *v1alpha1.DataPlane) {
 	}
 }
 
-// deriveReady sets v to the verdict on Ready that another type gives.
+// deriveReady sets v to the verdict on Ready that follows from another type.
 func (o *evaluateOptions) deriveReady(v *Verdict, dp *v1alpha1.DataPlane, from string) {
 	o.read(v, dp, from)
 	if from == v1alpha1.DataPlaneConditionConnected {
@@ -48,7 +48,7 @@ func (o *evaluateOptions) deriveReady(v *Verdict, dp *v1alpha1.DataPlane, from s
 
 // judgeAgent sets the verdict on Connected if no condition reports it and agent isn't nil.
 // It compares no generations: the connection doesn't depend on the spec, and OpenChoreo
-// leaves the observed generations of a ClusterDataPlane at the first.
+// never updates the observed generations of a ClusterDataPlane.
 func (o *evaluateOptions) judgeAgent(v *Verdict, agent *v1alpha1.AgentConnectionStatus) {
 	if v.Code != CodeNotReported || agent == nil {
 		return
@@ -107,7 +107,7 @@ func worse(a, b metav1.ConditionStatus) bool {
 	return a != b && (a == metav1.ConditionFalse || b == metav1.ConditionTrue)
 }
 
-// age is 0 if the time is not known or in the future.
+// age returns 0 for an unknown time or one in the future.
 func age(since metav1.Time, now time.Time) time.Duration {
 	if since.IsZero() {
 		return 0

@@ -14,7 +14,7 @@ import (
 // data planes can be merged. Certificates and key are inline: a file written with
 // clientcmd.WriteToFile contains the client key.
 //
-// The caller owns the result. Errors are those of [RESTConfigFor].
+// The caller owns the result. The errors are the same as in [RESTConfigFor].
 func KubeconfigFor(dp *v1alpha1.DataPlane) (*clientcmdapi.Config, error) {
 	config, err := RESTConfigFor(dp)
 	if err != nil {

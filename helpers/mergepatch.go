@@ -18,15 +18,15 @@ import (
 )
 
 // MergePatch returns the JSON merge patch (RFC 7386) that turns before, as it was read,
-// into after. Unlike an Update, it keeps fields that this module doesn't know. It holds the
-// resourceVersion of before, so the API server answers with a conflict if the object has
-// changed since.
+// into after. Unlike an Update, the patch keeps fields that this module doesn't know. It
+// holds the resourceVersion of before, so the API server answers with a conflict if the
+// object has changed since.
 //
-// Send it as types.MergePatchType, to the object for metadata and spec or to its status
-// subresource for status; the API server ignores the rest. It holds secrets if those
-// differ, and never kind, apiVersion and managed fields. MergePatch returns an error if
-// before has no resourceVersion or the two are not the same object, and
-// [ErrSecretsDropped] with the field's name if a secret was removed from one.
+// Send the patch as types.MergePatchType, to the object for metadata and spec or to its
+// status subresource for status; the API server ignores the rest. It holds secrets that
+// differ, and never kind, apiVersion or managed fields. MergePatch returns an error if
+// before has no resourceVersion, if before and after are different objects, or, with
+// [ErrSecretsDropped] and the field's name, if a secret was removed from one of them.
 func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 	switch {
 	case before == nil || after == nil:
@@ -46,7 +46,7 @@ func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 	for _, dp := range []*v1alpha1.DataPlane{original, modified} {
 		dp.TypeMeta, dp.ManagedFields = metav1.TypeMeta{}, nil
 	}
-	original.ResourceVersion, modified.ResourceVersion = "", before.ResourceVersion // a change, so the patch holds it
+	original.ResourceVersion, modified.ResourceVersion = "", before.ResourceVersion // differ, so the patch holds it
 	from, err := json.Marshal(original)
 	if err != nil {
 		return nil, err

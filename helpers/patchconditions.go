@@ -22,8 +22,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
-// Object is either kind of data plane. Functions that take one infer its kind, and return what
-// they were given.
+// Object is a DataPlane or a ClusterDataPlane. Functions with this type parameter return objects
+// of the kind that their arguments have.
 type Object interface {
 	*v1alpha1.DataPlane | *v1alpha1.ClusterDataPlane
 	AsDataPlane() *v1alpha1.DataPlane
@@ -40,12 +40,12 @@ type StatusClient[T Object] interface {
 
 // PatchConditionsOptions are the options of [PatchConditions].
 type PatchConditionsOptions struct {
-	// FieldManager owns what is written; empty leaves the name to the API server.
+	// FieldManager owns the fields in the patch. If it is empty, the API server chooses a name.
 	FieldManager string
 	// DryRun makes the API server check the patch and return the result without storing it.
 	DryRun bool
-	// ObserveGeneration also sets status.observedGeneration to the generation of the
-	// DataPlane that was passed in. Use it in the controller that owns the whole status.
+	// ObserveGeneration also sets status.observedGeneration to the generation of the object
+	// that was passed in. Use it in the controller that owns the whole status.
 	ObserveGeneration bool
 }
 
@@ -54,19 +54,19 @@ type PatchConditionsOptions struct {
 // [PatchConditionsOptions].ObserveGeneration, and keeps conditions of other types, whether the CRD
 // merges the list or replaces it. It doesn't modify object, which may come from a cache.
 //
-// A condition without an observed generation gets the generation of object. A stored condition
-// that observed a later generation of the object is kept; so is a later
-// status.observedGeneration. Where that field is set and behind the generation, the
-// conditions count as stale until its owner, or ObserveGeneration, updates it.
+// A condition without an observed generation gets the generation of object. PatchConditions
+// keeps a stored condition or status.observedGeneration with a higher generation. While
+// status.observedGeneration is set and lower than the object's, the conditions count as stale:
+// its owner, or ObserveGeneration, must update it.
 //
 // Each patch holds a resourceVersion. After a conflict, PatchConditions gets the object and
-// tries again until ctx ends. If object already has the conditions, it gets it, since a
-// cache can lag, and sends a patch only if the one on the API server lacks them: calls
-// that change nothing cost one get.
+// tries again until ctx ends. If object already has the conditions, PatchConditions gets the
+// stored object, since a cache can lag, and patches it only if it lacks them: a call that
+// changes nothing costs one get.
 //
-// PatchConditions fails if SetCondition would, or if two conditions have one type. Other
-// errors are those of the API server, [ErrReplaced] if the object was recreated, and the
-// error of ctx with its cause. An error after a conflict holds the conflict too.
+// PatchConditions fails if SetCondition would, or if two conditions have the same type. Other
+// errors are the API server's, [ErrReplaced] if the object was recreated, or the error of ctx
+// with its cause. An error after a conflict wraps the conflict too.
 func PatchConditions[T Object](ctx context.Context, client StatusClient[T], object T, conditions []metav1.Condition,
 	opts PatchConditionsOptions,
 ) (T, error) {
@@ -115,8 +115,8 @@ func prepareConditions(conditions []metav1.Condition, generation int64) ([]metav
 	return conditions, nil
 }
 
-// patchStatus sends patches until one meets no conflict, and returns the stored object. It first
-// relies on dp, then on what the API server has. conflict is the last one.
+// patchStatus sends patches until one meets no conflict, and returns the stored object. The first
+// patch is computed from dp, later ones from the stored object. conflict is the last conflict.
 func patchStatus[T Object](ctx context.Context, client StatusClient[T], dp *v1alpha1.DataPlane, wanted wantedStatus,
 	options metav1.PatchOptions,
 ) (result T, conflict, err error) {
@@ -151,7 +151,7 @@ func patchStatus[T Object](ctx context.Context, client StatusClient[T], dp *v1al
 	return result, conflict, err
 }
 
-// wantedStatus is what PatchConditions sets.
+// wantedStatus holds the fields that PatchConditions sets.
 type wantedStatus struct {
 	conditions         []metav1.Condition // prepared
 	observedGeneration int64              // 0 leaves it alone

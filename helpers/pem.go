@@ -21,7 +21,7 @@ const (
 	blockCertificate = "CERTIFICATE"
 )
 
-// decoded is the PEM of a field.
+// decoded is the decoded value of a field.
 type decoded struct {
 	field        string
 	err          error // if the value isn't base64
@@ -97,8 +97,8 @@ func decodeField(field, value string) ([]byte, error) {
 	return nil, fault(field, CredentialsReasonInvalidBase64, explanation)
 }
 
-// pemBlocks returns a block for each BEGIN in data, in order. Its Bytes are nil if
-// encoding/pem, and so crypto/tls and crypto/x509, skips it as damaged.
+// pemBlocks returns a block for each BEGIN in data, in order. A block's Bytes are nil if
+// encoding/pem, and therefore crypto/tls and crypto/x509, skip it as damaged.
 func pemBlocks(data []byte) []*pem.Block {
 	var blocks []*pem.Block
 	for {
@@ -130,17 +130,18 @@ func skippedBlocks(data []byte) []*pem.Block {
 	return blocks
 }
 
-// isPrivateKey accepts the types that crypto/tls does, and ENCRYPTED PRIVATE KEY.
+// isPrivateKey accepts the types that crypto/tls accepts, and ENCRYPTED PRIVATE KEY.
 func isPrivateKey(block *pem.Block) bool { return strings.HasSuffix(" "+block.Type, " PRIVATE KEY") }
 
-// isUnusual reports a certificate as some OpenSSL commands write it: TRUSTED CERTIFICATE,
-// X509 CERTIFICATE, or with headers. crypto/x509 skips it; crypto/tls accepts the headers.
+// isUnusual reports whether block is a certificate in a format of some OpenSSL commands: TRUSTED
+// CERTIFICATE, X509 CERTIFICATE, or with headers. crypto/x509 skips these; crypto/tls accepts
+// headers.
 func isUnusual(block *pem.Block) bool {
 	return strings.HasSuffix(block.Type, blockCertificate) && (block.Type != blockCertificate || len(block.Headers) > 0)
 }
 
 type certificate struct {
-	skipped bool              // by crypto/x509 for an authority, by crypto/tls for a client
+	skipped bool              // by crypto/x509 for a CA, by crypto/tls for a client
 	parsed  *x509.Certificate // nil if Go can't use it
 }
 

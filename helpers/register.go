@@ -14,11 +14,11 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// CredentialsFor returns the credentials of config as a DataPlane's spec holds them. It
-// is the inverse of [RESTConfigFor] and serves to register a cluster, for example from a
-// kubeconfig or from envtest. It reads CAFile, CertFile and KeyFile if the data isn't
-// inline, makes no request and doesn't modify config. If a file holds both certificate and
-// key, as kubeadm's do, each field gets only its part.
+// CredentialsFor returns the credentials of config in the form of a DataPlane's spec. Use it
+// to register a cluster, for example from a kubeconfig or from envtest. It is the inverse of
+// [RESTConfigFor]. It reads CAFile, CertFile and KeyFile if the data isn't inline, makes no
+// request and doesn't modify config. If a file holds both certificate and key, as kubeadm's
+// do, each field gets only its part.
 //
 // [RESTConfigFor] accepts every result. The error joins one error for each rest.Config
 // field that is missing, invalid, or can't be stored in a DataPlane: tokens, passwords,
@@ -73,14 +73,14 @@ func CredentialsFor(config *rest.Config) (v1alpha1.APIServerCredentials, error) 
 	}
 	creds.ClientCert = encode(onlyPEM(loaded.CertData, func(block *pem.Block) bool { return block.Type == blockCertificate }))
 	creds.ClientKey = encode(onlyPEM(loaded.KeyData, isPrivateKey))
-	if errs = configErrors(creds); len(errs) > 0 { // too long, now that lines are broken
+	if errs = configErrors(creds); len(errs) > 0 { // too long, since onlyPEM broke long lines
 		return none, errors.Join(errs...)
 	}
 	return creds, nil
 }
 
-// configErrors returns the faults of credentials as errors of the configuration that they
-// come from.
+// configErrors returns the faults of credentials, with the names of the rest.Config fields
+// that they come from.
 func configErrors(creds v1alpha1.APIServerCredentials) (errs []error) {
 	names := []string{"Host", "TLSClientConfig.CAData", "TLSClientConfig.CertData", "TLSClientConfig.KeyData"}
 	for i, err := range decodeCredentials(creds).faults() {

@@ -23,9 +23,9 @@ func (r Report) String() string {
 	return strings.TrimSpace("data plane "+dataplane.Name(r.Namespace, r.Name)) + ": " + r.Summary(time.Time{})
 }
 
-// Summary returns what String does, without the name, and with the age of each condition
-// at now. A zero now shows no ages. The types that are reported come first; of those that
-// the API doesn't define, it shows at most ten.
+// Summary returns the report in one line, like String, without the name, and with the age of
+// each condition at now. A zero now shows no ages. Reported types come first; Summary shows at
+// most ten types that the API doesn't define.
 func (r Report) Summary(now time.Time) string {
 	if r.Ready.Code == CodeNoObject {
 		return "no object"
@@ -53,15 +53,15 @@ func (r Report) Summary(now time.Time) string {
 	return strings.Join(parts, "; ")
 }
 
-// describe begins with the verdict. If that differs from the condition, it says why, and
-// what the condition says.
+// describe begins with the verdict. If the verdict differs from the condition, the explanation
+// and the reported status follow.
 func (r Report) describe(v *Verdict, now time.Time) string {
 	text := oneLine(v.Type) + "=" + string(v.Status)
 	if v.From != "" {
 		text += " by " + oneLine(v.From)
 	}
 	if v.From != "" && v.From != FromAgentConnection {
-		return text // the type has a text of its own
+		return text // the summary describes that type too
 	}
 	if why := r.whyNot(v, now); why != "" {
 		text += ", " + why
@@ -85,7 +85,7 @@ func (r Report) describe(v *Verdict, now time.Time) string {
 	return text
 }
 
-// whyNot says why a condition doesn't count as it is reported; empty if it does.
+// whyNot returns why the verdict differs from the reported status, or "".
 func (r Report) whyNot(v *Verdict, now time.Time) string {
 	observed := v.ObservedGeneration
 	switch v.Code {
@@ -121,8 +121,8 @@ const (
 	maxOthers = 10  // types that the API doesn't define
 )
 
-// oneLine makes the text of another program safe to print in a line of a terminal: no
-// control characters, no right-to-left overrides, not too long.
+// oneLine makes another program's text safe to print in one line of a terminal: no control
+// characters, no right-to-left overrides, not too long.
 func oneLine(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	text = strings.Map(func(r rune) rune {
@@ -140,7 +140,7 @@ func oneLine(text string) string {
 // plainReport has no methods, so that loggers show its fields.
 type plainReport Report
 
-// MarshalLog implements logr.Marshaler. It returns the fields as they are in JSON.
+// MarshalLog implements logr.Marshaler. It returns the fields of the report.
 func (r Report) MarshalLog() any { return plainReport(r) }
 
 // LogValue implements slog.LogValuer. It returns a group with the object's name and

@@ -17,7 +17,7 @@ import (
 // certificate in the spec. It makes no request and reads no file.
 //
 // The caller owns the result and may change it: set UserAgent, QPS, Proxy, ServerName,
-// Impersonate or WrapTransport like on any other rest.Config. QPS is 50 and Burst 100.
+// Impersonate or WrapTransport as on any other rest.Config. QPS is 50 and Burst 100.
 // Timeout is 0, because client-go applies it to watches too; give each request a context
 // with a deadline instead.
 //
@@ -45,14 +45,13 @@ func RESTConfigFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	}, nil
 }
 
-// ConfigFor returns a function that makes the client configuration of any DataPlane: from
-// its credentials by [RESTConfigFor] if it holds any, else through the cluster gateway by
-// [GatewayConfigFor] if it has a clusterAgent. For others the error is [ErrNoCredentials].
-// It serves fleets of OpenChoreo v0.3 and v1 as ConfigFor in the options of package remote.
+// ConfigFor returns a function that makes the client configuration of any DataPlane: by
+// [RESTConfigFor] if the DataPlane holds credentials, else by [GatewayConfigFor] if it has a
+// clusterAgent. For others, the function returns [ErrNoCredentials]. Pass it as ConfigFor in
+// the options of package remote, for fleets of OpenChoreo v0.3 and v1.
 //
-// The gateway's configuration is copied. It may be nil, and then a DataPlane that needs it
-// is an error. Certificates that are named by file, as CertFile, are read by whoever uses the
-// result, so renewed files are picked up.
+// gateway is copied. If it is nil, a DataPlane that needs it is an error. Files such as
+// CertFile are read by whoever uses the result, so renewed files are picked up.
 func ConfigFor(gateway *rest.Config) func(*v1alpha1.DataPlane) (*rest.Config, error) {
 	if gateway != nil {
 		gateway = rest.CopyConfig(gateway)
@@ -65,19 +64,19 @@ func ConfigFor(gateway *rest.Config) func(*v1alpha1.DataPlane) (*rest.Config, er
 	}
 }
 
-// What a client of a data plane may send per second, and at once.
+// Default rate limits of clients.
 const (
 	defaultQPS   = 50
 	defaultBurst = 100
 )
 
-// hostURL returns config.Host as a URL. To client-go it may be a host and a port alone.
+// hostURL returns config.Host as a URL. client-go accepts host:port, too.
 func hostURL(config *rest.Config) (string, error) {
 	if config.Host == "" || strings.Contains(config.Host, "://") {
 		return config.Host, nil
 	}
 	server, _, err := rest.DefaultServerUrlFor(config)
-	if err != nil { // which shows the host
+	if err != nil { // err shows the host
 		return "", errors.New("must be a URL or host:port")
 	}
 	return server.String(), nil

@@ -21,14 +21,13 @@ import (
 // SetCondition sets a condition in the status of dp, in memory, and reports whether the
 // conditions have changed. It modifies dp: pass a copy, never an object of a cache.
 //
-// LastTransitionTime changes only with the status: to that of c, or else to now, in whole
-// seconds as the API server stores it. ObservedGeneration is that of c, or else
-// metadata.generation. A message that is too long is cut. Duplicates of the type are
-// removed, and a condition without a transition time, which the API server refuses, gets
-// one.
+// LastTransitionTime changes only with the status: to the time in c, or to now if c has none,
+// in whole seconds as the API server stores it. ObservedGeneration defaults to
+// metadata.generation. A message that is too long is cut. SetCondition removes duplicates of
+// the type, and gives conditions without a transition time, which the API server rejects, one.
 //
 // If type, status, reason or observed generation of c are invalid, SetCondition returns an
-// error that names the field and leaves dp alone.
+// error that names the field, and doesn't change dp.
 func SetCondition(dp *v1alpha1.DataPlane, c metav1.Condition) (changed bool, err error) {
 	if dp == nil {
 		return false, dataplane.ErrNil
@@ -43,7 +42,7 @@ func SetCondition(dp *v1alpha1.DataPlane, c metav1.Condition) (changed bool, err
 
 var conditionsField = field.NewPath("status", "conditions")
 
-// prepareCondition checks a condition and makes it one that the API server stores as it is.
+// prepareCondition checks a condition and returns it as the API server will store it.
 func prepareCondition(c metav1.Condition, generation int64, now time.Time) (metav1.Condition, error) {
 	if c.Type == "" {
 		return c, field.Required(conditionsField.Child("type"), "")
@@ -62,10 +61,11 @@ func prepareCondition(c metav1.Condition, generation int64, now time.Time) (meta
 	return c, errs.ToAggregate()
 }
 
-// setConditions returns a new list in which prepared conditions, of different types, are set.
+// setConditions returns a copy of conditions with set applied: prepared conditions of different
+// types.
 func setConditions(conditions, set []metav1.Condition) []metav1.Condition {
 	result := make([]metav1.Condition, 0, len(conditions)+len(set))
-	places := make(map[string]int, len(set)) // of the types to set, in result; -1 while there is none
+	places := make(map[string]int, len(set)) // indices in result of the types to set; -1 until found
 	for _, c := range set {
 		places[c.Type] = -1
 	}

@@ -17,30 +17,30 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
-// Validate returns everything that is wrong with dp. It serves webhooks and tools that
-// check a DataPlane before they store it.
+// Validate returns all faults of dp, for webhooks and tools that check a DataPlane before they
+// store it.
 //
 // Each error names one field, says what to do, and never contains a value. There are errors
-// if and only if no client can connect by [ConfigFor], or an API server refuses what a typed
+// if and only if no client can connect with [ConfigFor], or an API server rejects what a typed
 // client writes:
-//   - Without a clusterAgent, that is if [RESTConfigFor] fails. A DataPlane without
-//     credentials and clusterAgent has one error.
-//   - With a clusterAgent, as in OpenChoreo v1, that is if the cluster gateway can't read
-//     spec.clusterAgent.clientCA and so refuses every agent, or if a name, planeID, port or
-//     observabilityPlaneRef breaks a rule of the CustomResourceDefinition. A DataPlane without
-//     a namespace has the rules of a ClusterDataPlane, as
-//     [v1alpha1.ClusterDataPlane.AsDataPlane] returns it.
-//   - With both, if either has a fault.
+//   - Without a clusterAgent: [RESTConfigFor] fails. A DataPlane with neither credentials nor
+//     clusterAgent has one error.
+//   - With a clusterAgent, as in OpenChoreo v1: the cluster gateway can't read
+//     spec.clusterAgent.clientCA and so refuses every agent, or a name, planeID, port or
+//     observabilityPlaneRef breaks a rule of the CustomResourceDefinition. For a DataPlane
+//     without a namespace, as from [v1alpha1.ClusterDataPlane.AsDataPlane], the rules are those
+//     of ClusterDataPlane.
+//   - With both: either has a fault.
 //
 // Validate doesn't read the Secret of a secretKeyRef, and doesn't look at the status.
 //
-// Warnings depend on the clock or concern something that works in part: a client
-// certificate that is expired or not valid yet, CAs that are all expired, a certificate
-// that is ignored beside a good one, a private key in clientCert or clientCA, or an observer
-// URL that isn't https. In OpenChoreo v1 they include a clientCA of which no certificate is
-// valid now, an empty name or host, and fields of v0.3. For each field, Validate names the
-// first three certificates with a fault and counts the others. Of spec.registry.prefix, it
-// checks only that it is set and has no scheme.
+// Warnings depend on the clock or concern something that works in part: a client certificate
+// that is expired or not yet valid, CA certificates that are all expired, a certificate that is
+// ignored beside a good one, a private key in clientCert or clientCA, or an observer URL that
+// isn't https. In OpenChoreo v1 they include a clientCA without a certificate that is valid now,
+// an empty name or host, and fields of v0.3. For each field, Validate names the first three
+// certificates with a fault and counts the others. It checks only that spec.registry.prefix is
+// set and has no scheme.
 func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) {
 	f := &findings{now: time.Now()}
 	if dp == nil {
@@ -80,7 +80,7 @@ func (f *findings) warnIf(wrong bool, path, text string) {
 
 func (f *findings) warnUnlessSet(path, value string) { f.warnIf(value == "", path, "must be set") }
 
-// refuse adds errors without the value, which field.Invalid would show.
+// refuse adds errors without the value; field.Invalid would show it.
 func (f *findings) refuse(kind field.ErrorType, path string, details ...string) {
 	for _, detail := range details {
 		f.errs = append(f.errs, &field.Error{Type: kind, Field: path, Detail: detail, BadValue: field.OmitValueType{}})
@@ -93,7 +93,7 @@ func (f *findings) refuseUnlessSet(path, value string) {
 	}
 }
 
-// refuseFaults adds each error that is a CredentialsError.
+// refuseFaults adds an error for each CredentialsError.
 func (f *findings) refuseFaults(faults ...error) {
 	for _, err := range faults {
 		var fault *CredentialsError
@@ -130,7 +130,7 @@ func (f *findings) warnOfCertificates(d *decoded, fault func(certificate) string
 	}
 }
 
-// warnOfIgnored is warnOfCertificates for authorities, of which the unusable ones are ignored.
+// warnOfIgnored warns of CA certificates that clients ignore because they can't use them.
 func (f *findings) warnOfIgnored(ca *decoded) {
 	hint := ca.hint()
 	f.warnOfCertificates(ca, func(c certificate) string {

@@ -13,10 +13,10 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// These checks are for a DataPlane with a clusterAgent. A typed client writes an empty string
-// where the CustomResourceDefinition requires the field alone, so that is a warning.
+// These checks are for a DataPlane with a clusterAgent. Where the CustomResourceDefinition only
+// requires a field to be present, an empty string is a warning: a typed client can write it.
 
-// checkIdentity judges what GatewayConfigFor makes a path of.
+// checkIdentity checks the fields that GatewayConfigFor puts into a path.
 func (f *findings) checkIdentity(dp *v1alpha1.DataPlane) {
 	f.refuseUnlessSet("metadata.name", dp.Name)
 	if dp.Name != "" {
@@ -33,7 +33,8 @@ func (f *findings) checkIdentity(dp *v1alpha1.DataPlane) {
 	}
 }
 
-// checkClientCA judges what the cluster gateway can use. The definition accepts anything.
+// checkClientCA checks that the cluster gateway can use clientCA. The CustomResourceDefinition
+// accepts any value.
 func (f *findings) checkClientCA(dp *v1alpha1.DataPlane) {
 	const ref = fieldClientCA + ".secretKeyRef"
 	from := dp.Spec.ClusterAgent.ClientCA
@@ -53,13 +54,13 @@ func (f *findings) checkClientCA(dp *v1alpha1.DataPlane) {
 	}
 	ca := parsePEM(fieldClientCAValue, []byte(from.Value))
 	f.refuseFaults(checkPool(ca))
-	f.warnOfIgnored(ca) // not of what is no authority: stock OpenChoreo pins the agent's own certificate
+	f.warnOfIgnored(ca) // but not of a certificate that isn't a CA's: stock OpenChoreo pins the agent's own
 	text := notValid(ca, f.now)
 	f.warnIf(text != "", fieldClientCAValue, text+": the cluster gateway refuses every agent that connects, while all Pods say Running")
 	f.warnIf(slices.ContainsFunc(ca.blocks, isPrivateKey), fieldClientCAValue, keyDisclosed)
 }
 
-// notValid says why none of the certificates is valid now, or is "".
+// notValid returns why none of the certificates is valid now, or "".
 func notValid(ca *decoded, now time.Time) string {
 	var soonest time.Time
 	for _, c := range ca.certificates {
