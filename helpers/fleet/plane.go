@@ -12,6 +12,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 // plane is a data plane of a Fleet, from its first run until it is gone. Its loop makes one run
@@ -164,3 +165,11 @@ func (p *plane) isRemoved() bool {
 
 // fail keeps an error for Status. The caller holds Fleet.mu.
 func (p *plane) fail(text string) { p.lastError, p.failedAt = text, time.Now() }
+
+// cluster returns the Cluster of the current run, or nil. The caller holds Fleet.mu.
+func (p *plane) cluster() *remote.Cluster {
+	if p.run == nil {
+		return nil
+	}
+	return p.run.cluster
+}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 // Status is what a [Fleet] does at one moment.
@@ -76,6 +78,8 @@ type PlaneStatus struct {
 	// LastErrorTime its time.
 	LastError     string    `json:"lastError,omitempty"`
 	LastErrorTime time.Time `json:"lastErrorTime,omitzero"`
+	// Connection is what the requests of the current run have shown; nil without a run.
+	Connection *remote.ConnectionStatus `json:"connection,omitempty"`
 	// NextRetry is when the next run begins; zero unless State is StateRetrying.
 	NextRetry time.Time `json:"nextRetry,omitzero"`
 	// Overdue counts the runs that were abandoned and still haven't returned.
@@ -116,8 +120,10 @@ func (f *Fleet) Status() Status {
 	}
 	f.mu.Lock()
 	status.Planes = make([]PlaneStatus, 0, len(f.planes))
+	var clusters []*remote.Cluster // of the planes, nil without a run
 	for _, p := range f.planes {
 		status.Planes = append(status.Planes, p.status())
+		clusters = append(clusters, p.cluster())
 	}
 	for key, n := range f.overdue {
 		if f.planes[key] == nil {
@@ -125,6 +131,12 @@ func (f *Fleet) Status() Status {
 		}
 	}
 	f.mu.Unlock()
+	for i, cluster := range clusters {
+		if cluster != nil {
+			connection := cluster.Status()
+			status.Planes[i].Connection = &connection
+		}
+	}
 	slices.SortFunc(status.Planes, func(a, b PlaneStatus) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})

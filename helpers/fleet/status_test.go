@@ -21,7 +21,8 @@ import (
 func TestFleetStatusInJSON(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0).UTC()
 	status := fleet.Status{Informers: []fleet.InformerStatus{{Kind: "DataPlane", Synced: true}, {Error: "no", ErrorTime: now}}, Planes: []fleet.PlaneStatus{
-		{Namespace: "default", Name: "a", UID: "uid-1", State: fleet.StateRunning, RunningSince: now.Add(-90 * time.Second)},
+		{Namespace: "default", Name: "a", UID: "uid-1", State: fleet.StateRunning, RunningSince: now.Add(-90 * time.Second),
+			Connection: &remote.ConnectionStatus{Reachability: remote.ReachabilityReachable, LastSuccess: now}},
 		{
 			Namespace: "default", Name: "b", State: fleet.StateRetrying, Restarts: 3, LastError: "dial tcp:\nrefused",
 			LastErrorTime: now.Add(-5 * time.Second), NextRetry: now.Add(8 * time.Second), Overdue: 1,
@@ -31,11 +32,27 @@ func TestFleetStatusInJSON(t *testing.T) {
 	data, err := json.Marshal(status)
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"informers": [{"kind": "DataPlane", "synced": true}, {"synced": false, "error": "no", "errorTime": "2023-11-14T22:13:20Z"}], "planes": [
-		{"namespace": "default", "name": "a", "uid": "uid-1", "state": "Running", "runningSince": "2023-11-14T22:11:50Z", "restarts": 0},
+		{"namespace": "default", "name": "a", "uid": "uid-1", "state": "Running", "runningSince": "2023-11-14T22:11:50Z", "restarts": 0,
+			"connection": {"reachability": "Reachable", "lastSuccess": "2023-11-14T22:13:20Z"}},
 		{"namespace": "default", "name": "b", "state": "Retrying", "restarts": 3, "lastError": "dial tcp:\nrefused",
 			"lastErrorTime": "2023-11-14T22:13:15Z", "nextRetry": "2023-11-14T22:13:28Z", "overdue": 1},
 		{"name": "c", "state": "Done", "restarts": 0}
 	]}`, string(data))
+}
+
+func TestFleetStatusShowsTheConnectionOfARun(t *testing.T) {
+	f := newFleetTest(t, true, fleet.Options{})
+	f.add("a")
+	r := f.next()
+	connection := f.status("a").Connection
+	require.NotNil(t, connection)
+	assert.Empty(t, connection.Reachability, "before the first request")
+	_, err := get(t.Context(), r.cluster, "/")
+	require.NoError(t, err)
+	assert.Equal(t, remote.ReachabilityReachable, f.status("a").Connection.Reachability)
+	r.end <- nil
+	f.requireState("a", fleet.StateDone)
+	assert.Nil(t, f.status("a").Connection)
 }
 
 func TestFleetCallsUserFunctionsWithoutItsLock(t *testing.T) {

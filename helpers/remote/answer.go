@@ -83,27 +83,36 @@ func (s *session) explainUnauthorized(req *http.Request, resp *http.Response, as
 // certificateFault says why the client certificate, or an intermediate, is not valid now. It
 // is "" if they are, or if there are none.
 func (s *session) certificateFault() string {
-	config := s.transport.TLSClientConfig
-	if config == nil || config.GetClientCertificate == nil {
-		return ""
-	}
-	certificate, err := config.GetClientCertificate(nil)
-	if err != nil {
-		return ""
-	}
 	now, name := time.Now(), "client certificate"
-	for _, der := range certificate.Certificate {
-		parsed, err := x509.ParseCertificate(der)
+	for _, certificate := range s.clientCertificates() {
 		switch {
-		case err != nil:
-		case now.After(parsed.NotAfter):
-			return name + " expired at " + parsed.NotAfter.UTC().Format(time.RFC3339)
-		case now.Before(parsed.NotBefore):
-			return name + " is not valid before " + parsed.NotBefore.UTC().Format(time.RFC3339)
+		case now.After(certificate.NotAfter):
+			return name + " expired at " + certificate.NotAfter.UTC().Format(time.RFC3339)
+		case now.Before(certificate.NotBefore):
+			return name + " is not valid before " + certificate.NotBefore.UTC().Format(time.RFC3339)
 		}
 		name = "intermediate of the client certificate"
 	}
 	return ""
+}
+
+// clientCertificates returns the client certificate and its intermediates, if there are any.
+func (s *session) clientCertificates() []*x509.Certificate {
+	config := s.transport.TLSClientConfig
+	if config == nil || config.GetClientCertificate == nil {
+		return nil
+	}
+	certificate, err := config.GetClientCertificate(nil)
+	if err != nil {
+		return nil
+	}
+	var parsed []*x509.Certificate
+	for _, der := range certificate.Certificate {
+		if certificate, err := x509.ParseCertificate(der); err == nil {
+			parsed = append(parsed, certificate)
+		}
+	}
+	return parsed
 }
 
 // maxRetryAfter is the longest wait, in seconds, that API priority and fairness asks for.

@@ -40,8 +40,9 @@ type entry[T any] struct {
 	cluster         *Cluster // nil when there is none
 	client          T
 	uid             types.UID
-	resourceVersion string // of the DataPlane that the client is for; empty to look again
-	changed         bool   // an event came while updating was held; guarded by Cache.mu alone
+	resourceVersion string   // of the DataPlane that the client is for; empty to look again
+	failure         *failure // of building a client, if there is none
+	changed         bool     // an event came while updating was held; guarded by Cache.mu alone
 }
 
 // NewCache returns an empty cache.
@@ -213,14 +214,17 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 	if cluster == nil && mayBuild {
 		cluster, client, err = c.newClient(dp)
 	}
-	version := dp.ResourceVersion
+	version, failed := dp.ResourceVersion, (*failure)(nil)
+	if cluster == nil && err != nil {
+		failed = (&target{key: key}).failureOf(err)
+	}
 	if err != nil || cluster == nil {
 		version = "" // and keep a client, which works again when the credentials can be used
 	}
 	c.mu.Lock()
 	closed := c.closed
 	if !closed {
-		e.cluster, e.client, e.uid, e.resourceVersion = cluster, client, dp.UID, version
+		e.cluster, e.client, e.uid, e.resourceVersion, e.failure = cluster, client, dp.UID, version, failed
 	}
 	c.mu.Unlock()
 	if closed {

@@ -46,13 +46,14 @@ type Cluster struct {
 	refusedAt  time.Time           // when a refused request last asked ConfigFor
 	refusedErr error               // what ConfigFor said then
 
-	mu       sync.RWMutex
-	askedAt  time.Time             // when a request last asked ConfigFor without a refusal
-	config   *rest.Config          // the newest that could be used
-	current  *session              // nil if there is a reason
-	reason   error                 // why no request is accepted
-	sessions map[*session]struct{} // the current one, and those with requests under way
-	open     sync.WaitGroup        // counts sessions
+	mu        sync.RWMutex
+	askedAt   time.Time             // when a request last asked ConfigFor without a refusal
+	config    *rest.Config          // the newest that could be used
+	current   *session              // nil if there is a reason
+	reason    error                 // why no request is accepted
+	rotatedAt time.Time             // zero if the first session is the current one
+	sessions  map[*session]struct{} // the current one, and those with requests under way
+	open      sync.WaitGroup        // counts sessions
 }
 
 var (
@@ -126,19 +127,20 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 	c.dp = dp
 	config, err := c.accept(dp)
 	if err == nil {
-		rotated, err = c.rotate(config)
+		rotated, err = c.rotateTo(config)
 	}
 	if err != nil {
 		err = c.wrap(err)
 		c.replace(nil, err)
+		c.fail(err)
 		return false, err
 	}
 	return rotated, nil
 }
 
-// rotate puts a configuration in the place of the current one, unless it is the same. The
+// rotateTo puts a configuration in the place of the current one, unless it is the same. The
 // caller holds updating.
-func (c *Cluster) rotate(config *rest.Config) (rotated bool, err error) {
+func (c *Cluster) rotateTo(config *rest.Config) (rotated bool, err error) {
 	c.mu.RLock()
 	same := c.current != nil && sameConfig(c.config, config, c.server)
 	c.mu.RUnlock()
@@ -151,6 +153,9 @@ func (c *Cluster) rotate(config *rest.Config) (rotated bool, err error) {
 	}
 	c.replace(next, nil)
 	c.refusedErr = nil
+	c.mu.Lock()
+	c.rotatedAt = time.Now()
+	c.mu.Unlock()
 	return true, nil
 }
 

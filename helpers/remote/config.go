@@ -5,7 +5,6 @@ package remote
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -152,12 +151,4 @@ func chooseProxy(config *rest.Config) func(*http.Request) (*url.URL, error) {
 func proxyOf(config *rest.Config, server *url.URL) (string, error) {
 	proxy, err := chooseProxy(config)(&http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}})
 	return fmt.Sprint(proxy, err), err
-}
-
-// checkProxyResponse keeps the status of a proxy's refusal; net/http keeps its text only.
-func checkProxyResponse(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
-	if resp.StatusCode == http.StatusOK {
-		return nil
-	}
-	return &reachabilityError{ReachabilityProxyRefused, errors.New("the proxy does not connect: " + resp.Status)}
 }

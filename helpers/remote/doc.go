@@ -25,11 +25,15 @@
 // and their watches resume where they were, without a new list.
 //
 // [Cluster.Probe] asks the API server whether it is ready, and [Classify] says what the
-// error of any request tells about the connection.
+// error of any request tells about the connection. [Cache.Status] shows what the last requests
+// to each data plane have met, and when its certificate expires.
+//
+// A data plane that doesn't answer costs little: after an attempt to connect that took a second or
+// more and failed, requests don't wait for the next one. See the page below.
 //
 // The package starts no background goroutine, and makes no request except in Probe.
 //
-// Rotation, time limits, proxies and threat model: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/connecting.md
+// Rotation, time limits, servers that don't answer, proxies and threat model: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/connecting.md
 package remote
 
 // The words of this package:
@@ -40,10 +44,14 @@ package remote
 //	            was shut down, since the Cluster is closed or has no credentials to use
 //	unary       a request with one answer; a watch can be resumed, a stream lasts and can't
 //	unsent      says that a request waits for a connection
+//	silent      says that the last attempt to connect took a second or more and failed: a few requests
+//	            still try to connect, and the others fail at once
 //	cut         says that this side ended a request
 //	ask         call ConfigFor again for the same DataPlane
 //	transport   the http.Transport of a session
+//	outcome     what a request has shown of the data plane, for Status
 //
 // A request goes through limiter.go, roundtrip.go, the wrappers of its session and the gate. From
 // then on, request.go follows it until its response has ended, with limits.go, initialevents.go,
 // answer.go, and stream.go for connections that leave HTTP. rotation.go ends it with its session.
+// silence.go decides whether it may make a connection, and status.go keeps its outcome.

@@ -207,6 +207,30 @@ func ExampleNewCache_informers() {
 	// Output: apps
 }
 
+// A page for operators: which data planes are connected, and if not, why.
+func ExampleCache_Status() {
+	server := dataplanetest.NewServer(dataplanetest.Status(http.StatusServiceUnavailable))
+	defer server.Close()
+	dataPlane := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+	get := func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, error) { return dataPlane, nil }
+	clusters := remote.NewCache(get, func(cluster *remote.Cluster) (*remote.Cluster, error) { return cluster, nil }, remote.Options{})
+	defer clusters.Close()
+
+	cluster, err := clusters.Get(types.NamespacedName{Namespace: "default", Name: "prod"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, _ = cluster.HTTPClient().Get(cluster.Config().Host + "/version")
+	for _, plane := range clusters.Status().Planes {
+		fmt.Println(plane.Name, plane.Reachability)
+		fmt.Println(plane.LastError)
+	}
+	// Output:
+	// prod NotReady
+	// data plane default/prod: the API server answers 503 Service Unavailable
+}
+
 // With its handler, a cache closes the client of a DataPlane as soon as that is deleted.
 func ExampleCache_Handler() {
 	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod"))

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// WorstFirst has each Reachability once.
+var WorstFirst = worstFirst
+
 // WithTimes sets what users have no need to change.
 func (o Options) WithTimes(ping, handshake time.Duration) Options {
 	o.pingAfter, o.pingTimeout, o.handshakeTimeout = ping, ping, handshake

@@ -49,7 +49,9 @@ type Options struct {
 	// than this. After them, and after initial events, there is no limit. The default is 40 s.
 	HeaderTimeout time.Duration
 	// DialTimeout limits how long a TCP connection may take. The addresses of a name share it.
-	// The default is 10 s.
+	// The default is 10 s. After an attempt to connect that took a second or more and failed,
+	// requests fail at once with its error, and one in 10 s tries again, for half a second. A
+	// Probe and a watch always try.
 	DialTimeout time.Duration
 	// Grace is how long requests under way may go on after Close or a rotation. After a rotation,
 	// a watch may first send all its initial events, for a minute at most. The default is 5 s.

@@ -33,10 +33,11 @@ const (
 //
 // Probe waits at most for Options.DialTimeout, within which all addresses of a name are tried, and
 // 5 s more. With a shorter context, it may not come to the second address. Probe ignores the rate
-// limiter. If its connection was used before and is cut, it tries again once on a new one.
+// limiter, and connects even if the last attempt to connect took long and failed. If its connection
+// was used before and is cut, it tries again once on a new one.
 func (c *Cluster) Probe(ctx context.Context) error {
 	// The sum of these may be too long for a Duration.
-	ctx, cancel := context.WithDeadline(ctx, time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
+	ctx, cancel := context.WithDeadline(context.WithValue(ctx, probeKey{}, true), time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
 	defer cancel()
 	answer, err := c.get(ctx, "/readyz")
 	if err == nil && answer.status == http.StatusNotFound {
@@ -59,8 +60,15 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	default:
 		err = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the API server answers %d: %s", status, body)}
 	}
-	return c.wrap(c.blameCertificate(err))
+	err = c.wrap(c.blameCertificate(err))
+	c.fail(err)
+	return err
 }
+
+// probeKey is a key in the context of the requests of a Probe.
+type probeKey struct{}
+
+func isProbe(ctx context.Context) bool { return ctx.Value(probeKey{}) != nil }
 
 type answer struct {
 	status    int

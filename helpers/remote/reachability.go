@@ -151,7 +151,7 @@ func groupErrors(err error) map[schema.GroupVersion]error {
 	return nil
 }
 
-// worstFirst begins with what is furthest from an answer of the API server.
+// worstFirst has each Reachability, and begins with what is furthest from an answer of the API server.
 var worstFirst = []Reachability{
 	ReachabilityClosed, ReachabilityInvalidCredentials, ReachabilityDNSFailure, ReachabilityRefused, ReachabilityProxyRefused,
 	ReachabilityTimeout, ReachabilityTLSFailure, ReachabilityCertificateExpired, ReachabilityRedirected, ReachabilityUnauthorized,
@@ -159,11 +159,16 @@ var worstFirst = []Reachability{
 }
 
 func worst(groups map[schema.GroupVersion]error) Reachability {
-	rank := len(worstFirst) - 1
+	found := map[Reachability]bool{}
 	for _, err := range groups {
-		rank = min(rank, slices.Index(worstFirst, Classify(err)))
+		found[Classify(err)] = true
 	}
-	return worstFirst[rank]
+	for _, reachability := range worstFirst {
+		if found[reachability] {
+			return reachability
+		}
+	}
+	return ReachabilityUnknown
 }
 
 func classifyConnection(err error) Reachability {

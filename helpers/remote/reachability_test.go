@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"testing"
 	"time"
@@ -211,6 +212,18 @@ func TestDiscoveryThatFailsInPartIsClassifiedByItsWorstGroup(t *testing.T) {
 			assertClassified(t, test.want, err)
 		})
 	}
+}
+
+// A Reachability without a rank would be Unknown in discovery that failed in part.
+func TestEachReachabilityHasARank(t *testing.T) {
+	source, err := os.ReadFile("reachability.go")
+	require.NoError(t, err)
+	var declared []remote.Reachability
+	for _, constant := range regexp.MustCompile(`(?m)^\tReachability\w+ +Reachability = "(\w+)"$`).FindAllSubmatch(source, -1) {
+		declared = append(declared, remote.Reachability(constant[1]))
+	}
+	require.Contains(t, declared, remote.ReachabilityUnknown)
+	assert.ElementsMatch(t, declared, remote.WorstFirst)
 }
 
 // Whatever a request meets, Probe says the same, so that it is never nil where others fail.

@@ -19,18 +19,21 @@ import (
 
 // request is a request under way until its response has ended, and the body of that response.
 type request struct {
-	session   *session
-	caller    context.Context
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
-	limit     *time.Timer // nil for none
-	finished  sync.Once
-	lifetime  requestinfo.Lifetime
-	body      io.ReadCloser
-	unlimited bool           // the body may take any time
-	events    *initialEvents // of the body; nil if there are none, and after their end
+	session        *session
+	caller         context.Context
+	ctx            context.Context
+	cancel         context.CancelCauseFunc
+	limit          *time.Timer // nil for none
+	finished       sync.Once
+	lifetime       requestinfo.Lifetime
+	alwaysConnects bool // even to a silent server
+	body           io.ReadCloser
+	lasts          bool           // it is a watch or a stream, which the server has accepted
+	unlimited      bool           // the body may take any time
+	events         *initialEvents // of the body; nil if there are none, and after their end
 
 	answered atomic.Bool // there are response headers
+	closing  atomic.Bool // the caller closes the body
 	// Guarded by the session's lock.
 	unsent  bool      // it waits for a connection, and has sent nothing
 	initial bool      // it is a watch whose initial events have not ended, and whose end can be seen
@@ -52,12 +55,12 @@ func (r *request) track(resp *http.Response) bool {
 	if resp.Body == nil { // as in a response that a wrapper makes up
 		resp.Body = http.NoBody
 	}
-	lasts := r.lifetime != requestinfo.Unary && resp.StatusCode < 300
-	if lasts && r.initial {
+	r.lasts = r.lifetime != requestinfo.Unary && resp.StatusCode < 300
+	if r.lasts && r.initial {
 		r.events = newInitialEvents(resp.Header.Get("Content-Type"))
 	}
 	r.initial = r.events != nil
-	r.unlimited = lasts && !r.initial
+	r.unlimited = r.lasts && !r.initial
 	r.body = resp.Body
 	resp.Body = r
 	if stream, ok := r.body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
@@ -111,6 +114,9 @@ func (r *request) Read(p []byte) (int, error) {
 		defer r.limit.Stop()
 	}
 	n, err := r.body.Read(p)
+	if n > 0 && r.lasts {
+		r.session.outcomes.succeed()
+	}
 	if r.events != nil && r.events.endIn(p[:n]) {
 		r.endInitialEvents()
 	}
@@ -119,6 +125,7 @@ func (r *request) Read(p []byte) (int, error) {
 		r.finish()
 	case err != nil:
 		err = r.explain(err)
+		r.keepOutcome(err)
 		r.finish()
 	}
 	return n, err
@@ -126,6 +133,7 @@ func (r *request) Read(p []byte) (int, error) {
 
 // Close closes the body of the response.
 func (r *request) Close() error {
+	r.closing.Store(true)
 	err := r.body.Close()
 	r.finish()
 	return err
@@ -147,8 +155,13 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx, cancel := context.WithCancel(req.Context())
 	context.AfterFunc(r.ctx, cancel) // every request ends
-	return g.Transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	resp, err := g.Transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { r.markUnsent() }, // even when net/http tries again, if that is safe
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+			if err != nil {
+				r.session.failedHandshake(err)
+			}
+		},
 		GotConn: func(info httptrace.GotConnInfo) {
 			if r.markSent() {
 				return
@@ -160,6 +173,10 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		},
 	})))
+	if err == nil {
+		r.session.hasAnswered()
+	}
+	return resp, err
 }
 
 // WrappedRoundTripper lets wrappers find the transport.

@@ -17,9 +17,9 @@ import (
 // them.
 var ErrRotated = errors.New("credentials of data plane were rotated")
 
-// minWatch is how long a watch stays open at least after its start or its initial events. Reflectors
+// shortestWatch is how long a watch stays open at least after its start or its initial events. Reflectors
 // list again if one ends within a second and without an event.
-const minWatch = 1500 * time.Millisecond
+const shortestWatch = 1500 * time.Millisecond
 
 // errAgain says that a request may be sent again with the next credentials: that nothing
 // of it was sent, or that it is a watch without response headers.
@@ -88,7 +88,7 @@ func (r *request) causeOfCut() error {
 // resumed at once. The caller holds the session's lock.
 func (r *request) cutWatchSoon() {
 	s, grace := r.session, r.session.options.Grace
-	earliest := max(0, minWatch-time.Since(r.beganAt))
+	earliest := max(0, shortestWatch-time.Since(r.beganAt))
 	spread := rand.N(max(1, grace-earliest, grace/4)) //nolint:gosec // spreads load, hides nothing
 	time.AfterFunc(earliest+spread, func() {
 		s.cut(func(other *request) bool { return other == r })

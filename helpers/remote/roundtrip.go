@@ -23,6 +23,12 @@ type roundTripper Cluster
 // by then, a read is sent once more. A write isn't, since it may have been carried out.
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := (*Cluster)(t)
+	resp, err := c.sendOrAsk(req)
+	c.keepOutcome(req, resp, err)
+	return resp, err
+}
+
+func (c *Cluster) sendOrAsk(req *http.Request) (*http.Response, error) {
 	c.askNowAndThen()
 	before, _ := c.use()
 	resp, err := c.send(req)
@@ -86,6 +92,7 @@ func (s *session) try(req *http.Request, body io.ReadCloser) (*http.Response, er
 	r := &request{session: s, beganAt: time.Now(), caller: req.Context()}
 	info := requestinfo.Of(req, s.server.Path)
 	r.lifetime, r.initial = info.Lifetime, info.InitialEvents && info.Bookmarks
+	r.alwaysConnects = r.lifetime == requestinfo.Watch || isProbe(r.caller)
 	r.ctx, r.cancel = context.WithCancelCause(r.caller)
 	r.startLimit()
 	if !s.add(r) {

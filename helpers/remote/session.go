@@ -26,11 +26,13 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
-// target is where all sessions of a Cluster connect to, and how. It never changes.
+// target is where all sessions of a Cluster connect to, and how, which never changes, and what came
+// of it.
 type target struct {
-	key     types.NamespacedName
-	server  *url.URL // canonical
-	options Options  // with defaults
+	key      types.NamespacedName
+	server   *url.URL // canonical
+	options  Options  // with defaults
+	outcomes outcomes
 }
 
 func (t *target) wrap(err error) error { return &clusterError{t.key, err} }
@@ -69,6 +71,7 @@ type session struct {
 	signing  sync.RWMutex // held while the client's key signs, and while reason is set
 	mu       sync.Mutex
 	requests map[*request]struct{}
+	silence  silence
 	reason   error // why the session is retired; nil while it isn't
 	timers   []*time.Timer
 	closed   bool
@@ -96,8 +99,8 @@ func newSession(t *target, config *rest.Config, onClose func(*session)) (*sessio
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.transport = &http.Transport{
 		Proxy:                  chooseProxy(config),
-		OnProxyConnectResponse: checkProxyResponse,
-		DialContext:            s.dial,
+		OnProxyConnectResponse: s.checkProxyResponse,
+		DialContext:            s.connect,
 		TLSClientConfig:        s.guardKey(tlsConfig),
 		DisableCompression:     config.DisableCompression,
 		TLSHandshakeTimeout:    t.options.handshakeTimeout,

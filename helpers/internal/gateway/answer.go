@@ -26,13 +26,17 @@ const (
 	// CauseNoAgent takes its place if no agent can act for the data plane.
 	CauseNoAgent metav1.CauseType = "ClusterGatewayNoAgent"
 
-	// Header marks an answer that is the gateway's or its agent's, not an API server's.
+	// Header marks an answer that is no API server's. Its value is the type of the cause if the answer
+	// is the gateway's or its agent's, or NotSent.
 	Header = "Cluster-Gateway-Answered"
+	// NotSent is the Header of an answer to a request that was not sent.
+	NotSent = "NotSent"
+
+	// NoAgent is how the text of an answer with CauseNoAgent begins.
+	NoAgent = "the cluster gateway has no agent that may act for this data plane"
 
 	// maxText is how much of an answer an error shows.
 	maxText = 2 << 10
-
-	noAgent = "the cluster gateway has no agent that may act for this data plane"
 )
 
 // IsNoAgent reports whether an error says that the gateway has no agent for the data plane.
@@ -44,7 +48,7 @@ func IsNoAgent(status metav1.Status) bool {
 }
 
 // IsNoAgentText is IsNoAgent for the text of an answer.
-func IsNoAgentText(text string) bool { return strings.HasPrefix(text, noAgent) }
+func IsNoAgentText(text string) bool { return strings.HasPrefix(text, NoAgent) }
 
 // translate replaces an answer of the gateway by one that names the gateway, and leaves an
 // API server's as it is. An API server marks each answer with an Audit-Id, and tells errors as
@@ -67,7 +71,7 @@ func (t *transport) translate(req *http.Request, resp *http.Response) *http.Resp
 	} else {
 		setBody(&changed, "text/plain; charset=utf-8", []byte(status.Message))
 	}
-	changed.Header.Set(Header, "true")
+	changed.Header.Set(Header, string(status.Details.Causes[0].Type))
 	return &changed
 }
 
@@ -88,7 +92,7 @@ func statusOf(code int, text string) metav1.Status {
 	switch {
 	case code == http.StatusBadGateway && strings.Contains(text, "no agents found"),
 		code == http.StatusForbidden && strings.Contains(text, "not authorized"):
-		cause, message = CauseNoAgent, noAgent+": "+text
+		cause, message = CauseNoAgent, NoAgent+": "+text
 	case code == http.StatusBadGateway && strings.Contains(text, "timeout"):
 		status.Code, status.Reason = http.StatusGatewayTimeout, metav1.StatusReasonTimeout
 		message = "the agent of the data plane did not answer in time; a write may have been carried out"
@@ -142,6 +146,7 @@ func refuseInitialEvents(req *http.Request) *http.Response {
 		Status: metav1.StatusFailure, Code: code, Reason: metav1.StatusReasonInvalid,
 		Message: "sendInitialEvents is not supported through the cluster gateway",
 	})
+	resp.Header.Set(Header, NotSent)
 	return resp
 }
 

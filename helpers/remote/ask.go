@@ -45,7 +45,7 @@ func (c *Cluster) askNowAndThen() {
 	}
 	c.mu.Unlock()
 	if due {
-		_ = c.refresh(c.ask)
+		_ = c.lockAndAsk(c.ask)
 	}
 }
 
@@ -53,7 +53,7 @@ func (c *Cluster) askNowAndThen() {
 // are others by now, and returns its error, or that of the last refusal if it was a moment ago. A
 // request that is refused while another one asks waits for the answer.
 func (c *Cluster) askAfterRefusal(used *session) error {
-	return c.refresh(func() (rotated bool, err error) {
+	return c.lockAndAsk(func() (rotated bool, err error) {
 		if current, _ := c.use(); current == nil || current != used {
 			return false, nil
 		}
@@ -65,8 +65,8 @@ func (c *Cluster) askAfterRefusal(used *session) error {
 	})
 }
 
-// refresh calls ask with updating held, and OnRotate without.
-func (c *Cluster) refresh(ask func() (rotated bool, err error)) error {
+// lockAndAsk calls ask with updating held, and OnRotate without.
+func (c *Cluster) lockAndAsk(ask func() (rotated bool, err error)) error {
 	return c.report(func() (bool, error) {
 		c.updating.Lock()
 		defer c.updating.Unlock()
@@ -84,5 +84,5 @@ func (c *Cluster) ask() (rotated bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return c.rotate(config)
+	return c.rotateTo(config)
 }

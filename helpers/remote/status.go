@@ -1,0 +1,201 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
+)
+
+// Status is what a [Cache] knows at one moment. It holds no credentials.
+type Status struct {
+	// Planes are the data planes that have a client, or whose client could not be built by the last
+	// Get. They are sorted by namespace and name.
+	Planes []PlaneStatus `json:"planes"`
+}
+
+// PlaneStatus is what a [Cache] knows of the connection to one data plane.
+type PlaneStatus struct {
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	ConnectionStatus
+}
+
+// ConnectionStatus is what the requests of a [Cluster] have shown. It holds no credentials.
+type ConnectionStatus struct {
+	// Reachability is ReachabilityReachable if the last success is newer than the last error, else
+	// LastErrorReachability. It is empty before the first request. Nothing renews it: a data plane
+	// without requests keeps its last value.
+	Reachability Reachability `json:"reachability,omitempty"`
+	// LastSuccess is when the API server last answered, or sent a part of an answer, such as an
+	// event of a watch. Answers that refuse one request, such as Forbidden, NotFound or Conflict,
+	// are successes.
+	LastSuccess time.Time `json:"lastSuccess,omitzero"`
+	// LastError is the last error of a request, of a Probe, or of credentials that can't be used,
+	// LastErrorTime when it occurred, and LastErrorReachability what [Classify] returns for it. The
+	// end of a request by its caller's cancellation, a rotation or Close is no error here.
+	LastError             string       `json:"lastError,omitempty"`
+	LastErrorTime         time.Time    `json:"lastErrorTime,omitzero"`
+	LastErrorReachability Reachability `json:"lastErrorReachability,omitempty"`
+	// LastRotation is when the credentials were last rotated; zero if they weren't.
+	LastRotation time.Time `json:"lastRotation,omitzero"`
+	// CertificateExpiry is when the client certificate in use, or an intermediate, expires, whichever
+	// is first; zero without a client certificate. Through OpenChoreo's cluster gateway, the client
+	// certificate is your program's.
+	CertificateExpiry time.Time `json:"certificateExpiry,omitzero"`
+}
+
+// outcomes are the last results of requests.
+type outcomes struct {
+	succeededAt atomic.Int64 // in Unix nanoseconds; 0 for never
+	failure     atomic.Pointer[failure]
+}
+
+type failure struct {
+	at           time.Time
+	text         string
+	reachability Reachability
+}
+
+func (o *outcomes) succeed() { o.succeededAt.Store(time.Now().UnixNano()) }
+
+// fail keeps an error, unless it says nothing about the data plane.
+func (t *target) fail(err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrRotated) || errors.Is(err, ErrClosed) {
+		return
+	}
+	t.outcomes.failure.Store(t.failureOf(err))
+}
+
+func (t *target) failureOf(err error) *failure {
+	return &failure{time.Now(), t.wrap(err).Error(), Classify(err)}
+}
+
+// status returns what the outcomes show.
+func (o *outcomes) status() ConnectionStatus {
+	var s ConnectionStatus
+	if at := o.succeededAt.Load(); at != 0 {
+		s.LastSuccess, s.Reachability = time.Unix(0, at).UTC(), ReachabilityReachable
+	}
+	if f := o.failure.Load(); f != nil {
+		s.LastError, s.LastErrorTime, s.LastErrorReachability = f.text, f.at.UTC(), f.reachability
+		if !s.LastSuccess.After(f.at) {
+			s.Reachability = f.reachability
+		}
+	}
+	return s
+}
+
+// keepOutcome keeps the outcome of a request when its response headers have come, or can't come.
+func (c *Cluster) keepOutcome(req *http.Request, resp *http.Response, err error) {
+	if err == nil && resp.Header.Get(gateway.Header) == gateway.NotSent {
+		return
+	}
+	if err == nil {
+		err = c.answeredError(req, resp)
+	}
+	if err == nil {
+		c.outcomes.succeed()
+	} else {
+		c.fail(c.blameCertificate(err))
+	}
+}
+
+// keepOutcome keeps the error that cut the body of a response. It is no error of the data plane if
+// the caller ends a request that lasts, or if a stream ends, such as by the end of its container.
+func (r *request) keepOutcome(err error) {
+	switch {
+	case err == io.EOF, r.closing.Load(), r.lifetime == requestinfo.Stream, r.lasts && r.caller.Err() != nil: //nolint:errorlint // of a rotation
+	default:
+		r.session.fail(err)
+	}
+}
+
+// answeredError returns an error for an answer that is one to every request. What a proxied service
+// answers is no error.
+func (c *Cluster) answeredError(req *http.Request, resp *http.Response) error {
+	if resp.StatusCode < http.StatusBadRequest {
+		return nil
+	}
+	reachability := classifyStatus(metav1.Status{Code: int32(resp.StatusCode)}) //nolint:gosec // a code has three digits
+	text := fmt.Sprintf("the API server answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	if answered := resp.Header.Get(gateway.Header); answered != "" {
+		text = fmt.Sprintf("the cluster gateway answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+		if answered == string(gateway.CauseNoAgent) {
+			reachability, text = ReachabilityNoAgent, gateway.NoAgent
+		}
+	}
+	switch {
+	case reachability == ReachabilityReachable, reachability == ReachabilityForbidden,
+		requestinfo.Of(req, c.server.Path).Lifetime == requestinfo.Stream:
+		return nil
+	}
+	return &reachabilityError{reachability, errors.New(text)}
+}
+
+// Status returns what requests have shown so far. It makes none.
+func (c *Cluster) Status() ConnectionStatus {
+	status := c.outcomes.status()
+	c.mu.RLock()
+	current := c.current
+	status.LastRotation = c.rotatedAt
+	c.mu.RUnlock()
+	if current == nil {
+		return status
+	}
+	for _, certificate := range current.clientCertificates() {
+		if expiry := &status.CertificateExpiry; expiry.IsZero() || certificate.NotAfter.Before(*expiry) {
+			*expiry = certificate.NotAfter.UTC()
+		}
+	}
+	return status
+}
+
+// Status returns what the requests of all clients have shown so far. It makes none. A DataPlane
+// that is gone leaves it with its client: at once with the Handler, else by the next Get.
+func (c *Cache[T]) Status() Status {
+	type plane struct {
+		key     types.NamespacedName
+		cluster *Cluster
+		failure *failure
+	}
+	var planes []plane
+	c.mu.Lock()
+	for key, e := range c.entries {
+		planes = append(planes, plane{key, e.cluster, e.failure})
+	}
+	c.mu.Unlock()
+	status := Status{Planes: []PlaneStatus{}}
+	for _, p := range planes {
+		s := PlaneStatus{Namespace: p.key.Namespace, Name: p.key.Name}
+		switch {
+		case p.cluster != nil:
+			s.ConnectionStatus = p.cluster.Status()
+		case p.failure != nil:
+			var built outcomes
+			built.failure.Store(p.failure)
+			s.ConnectionStatus = built.status()
+		default: // it is being built, or waits for the next Get
+			continue
+		}
+		status.Planes = append(status.Planes, s)
+	}
+	slices.SortFunc(status.Planes, func(a, b PlaneStatus) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return status
+}
