@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -18,10 +19,10 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 )
 
-var templates = []string{"apply", "connect", "list", "register", "wait"}
+var templates = []string{"apply", "connect", "list", "register", "sharded-fleet", "wait", "watch-workloads"}
 
 func TestMain(m *testing.M) {
-	demotest.Main(m, "./apply", "./connect", "./list", "./register", "./wait")
+	demotest.Main(m, "./apply", "./connect", "./list", "./register", "./sharded-fleet", "./wait", "./watch-workloads")
 }
 
 // Without --kubeconfig, a template starts a cluster and removes it.
@@ -34,10 +35,11 @@ func TestTemplatesOnTheirOwnCluster(t *testing.T) {
 		"list": {nil, `^NAMESPACE +NAME +READY +CODE +FROM +REASON +CERTIFICATE EXPIRES\n` +
 			`default +production +true +Unverified +Created +DataPlaneCreated +20\d\d-\S+Z\n` +
 			`<none> +clusterdataplane/default +true +Current +Connected +<none> +20\d\d-\S+Z\n$`},
-		"apply":    {[]string{"--secret-ref=registry-credentials"}, `^DataPlane production: secretRef is "registry-credentials", managed by \[apply-example\]\n$`},
-		"register": {append(registration, "--name=staging"), `^created DataPlane default/staging for https://\S+\n$`},
-		"wait":     {nil, "^waiting for DataPlane default/production\nproduction is ready at generation 1\n$"},
-		"connect":  {nil, `clusterdataplane/default: new credentials\n`},
+		"apply":           {[]string{"--secret-ref=registry-credentials"}, `^DataPlane production: secretRef is "registry-credentials", managed by \[apply-example\]\n$`},
+		"register":        {append(registration, "--name=staging"), `^created DataPlane default/staging for https://\S+\n$`},
+		"wait":            {nil, "^waiting for DataPlane default/production\nproduction is ready at generation 1\n$"},
+		"connect":         {nil, `clusterdataplane/default: new credentials\n`},
+		"watch-workloads": {nil, `(?s)default/production: watching, 0 Deployments\n.*default/production: Deployment default/shop deleted\n`},
 	} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
@@ -45,7 +47,13 @@ func TestTemplatesOnTheirOwnCluster(t *testing.T) {
 				t.Skip("it starts a control plane of its own")
 			}
 			p := demotest.Start(t, program, test.args...)
-			if program == "connect" {
+			switch program {
+			case "watch-workloads":
+				p.WaitFor("default/production: not watched, next attempt in ")
+				p.WaitFor("default/production: Deployment default/shop deleted\n")
+				p.WaitFor("clusterdataplane/default: Deployment default/shop deleted\n")
+				p.Signal(syscall.SIGTERM)
+			case "connect":
 				p.WaitFor("default/production: 4 namespaces\n")
 				p.WaitFor("clusterdataplane/default: 4 namespaces\n")
 				p.Type("\n")
@@ -70,6 +78,8 @@ func TestTemplatesRefuseBadArguments(t *testing.T) {
 		{"list production --kubeconfig=other", `unexpected argument "production"`},
 		{"wait production --kubeconfig=other", `unexpected argument "production"`},
 		{"register production --kubeconfig=other", `unexpected argument "production"`},
+		{"sharded-fleet production --kubeconfig=other", `unexpected argument "production"`},
+		{"watch-workloads production --kubeconfig=other", `unexpected argument "production"`},
 		{"register", "--name is required"},
 		{"wait --name=pod/default", `kind "pod": want dataplane or clusterdataplane`},
 		{"connect --gateway=https://gateway.example.com --gateway-ca=missing", "no such file"},

@@ -113,8 +113,14 @@ type Process struct {
 // Start starts a program that Main has built.
 func Start(t testing.TB, program string, args ...string) *Process {
 	t.Helper()
+	return StartWith(t, nil, program, args...)
+}
+
+// StartWith is Start with more environment variables, such as "POD_NAME=pod".
+func StartWith(t testing.TB, env []string, program string, args ...string) *Process {
+	t.Helper()
 	p := &Process{t: t, cmd: exec.Command(filepath.Join(programs, program), args...), temp: t.TempDir(), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.temp)
+	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+p.temp), env...)
 	var err error
 	p.in, err = p.cmd.StdinPipe()
 	require.NoError(t, err)

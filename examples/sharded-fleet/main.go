@@ -1,0 +1,104 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command sharded-fleet is a template for programs that work in all data planes with several replicas. Each data plane
+// belongs to one replica. When a replica ends in order, others take over at once; when it is killed, after 15 s.
+//
+// To deploy it, put your work into the function work, build an image with any tool that builds Go, such as ko, put the
+// name of the image into manifest.yaml, and run
+//
+//	kubectl apply -f examples/sharded-fleet/manifest.yaml
+//
+// To see what moves when replicas are killed, suspended and added:
+//
+//	go -C examples run ./fleet --replicas 3
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+)
+
+func main() {
+	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores data planes (default: the cluster of the Pod)")
+	var gateway rest.Config
+	flag.StringVar(&gateway.Host, "gateway", "", "`URL` of the cluster gateway, for data planes of OpenChoreo v1")
+	flag.StringVar(&gateway.CAFile, "gateway-ca", "", "`file` with the CA certificates of the gateway")
+	flag.StringVar(&gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
+	flag.StringVar(&gateway.KeyFile, "gateway-key", "", "`file` with its key")
+	leaseNamespace := flag.String("lease-namespace", "sharded-fleet", "`name` of the namespace of the Leases")
+	flag.Parse()
+	if flag.NArg() > 0 { // flags behind it would be ignored
+		fmt.Fprintf(os.Stderr, "sharded-fleet: unexpected argument %q\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if err := run(ctx, *kubeconfig, *leaseNamespace, &gateway); err != nil {
+		log.Fatal(err)
+	}
+	stop()
+}
+
+func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.Config) error {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return err
+	}
+	client, err := openchoreoclient.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	unlimited := rest.CopyConfig(config)
+	unlimited.QPS = -1 // no other request delays the renewal of a Lease
+	leases, err := coordinationv1client.NewForConfig(unlimited)
+	if err != nil {
+		return err
+	}
+	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+	openchoreo := factory.OpenChoreo().V1alpha1()
+	f := fleet.New(work, fleet.Options{
+		Remote: remote.Options{ConfigFor: helpers.ConfigFor(gateway)},
+		Sharding: &fleet.Sharding{
+			Leases: leases, Namespace: leaseNamespace, Name: "sharded-fleet",
+			Shards:   16, // the same in all replicas, and several for each
+			Identity: os.Getenv("POD_NAME"),
+		},
+		Hooks: fleet.Hooks{
+			OnShardGained: func(shard int) { log.Printf("shard %d: gained", shard) },
+			OnShardLost:   func(shard int, err error) { log.Printf("shard %d: %v", shard, err) },
+			OnEnd: func(key types.NamespacedName, err error, _, retry time.Duration) {
+				log.Printf("data plane %s: ended, next attempt in %s: %v", cache.ObjectName(key), retry, err) // 0s: none
+			},
+		},
+	}, openchoreo.DataPlanes().Informer(), openchoreo.ClusterDataPlanes().Informer())
+	factory.StartWithContext(ctx)
+	return f.Run(ctx)
+}
+
+// work is called for each data plane of this replica. It must return when ctx ends. If it returns an error before, it is
+// called again, after a while. See examples/watch-workloads for work with informers.
+func work(ctx context.Context, cluster *remote.Cluster) error {
+	log.Printf("%s: working", cluster)
+	return wait.PollUntilContextCancel(ctx, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		return false, cluster.Probe(ctx)
+	})
+}

@@ -1,0 +1,142 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command watch-workloads watches the Deployments of all data planes, and prints a line for each change:
+//
+//	go -C examples run ./watch-workloads
+//
+// It connects with the credentials of OpenChoreo v0.3 or, for DataPlanes and ClusterDataPlanes of v1, through the
+// cluster gateway. It needs the rights to list and watch both kinds and, in the data planes, Deployments.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+
+	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+)
+
+// probePeriod is how soon the program says that a data plane is away.
+const probePeriod = 10 * time.Second
+
+func main() {
+	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores data planes (default: that of kubectl)")
+	var gateway args.Gateway
+	gateway.Register(flag.CommandLine)
+	args.Parse(flag.CommandLine, gateway.Check)
+	demo.ProvideCluster(demo.ChangesDeployments) // delete this line in a program of your own
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if err := run(ctx, *kubeconfig, gateway.Config()); err != nil {
+		log.Fatal(err)
+	}
+	stop()
+}
+
+func run(ctx context.Context, kubeconfig string, gateway *rest.Config) error {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules.ExplicitPath = kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if err != nil {
+		return err
+	}
+	client, err := openchoreoclient.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
+	openchoreo := factory.OpenChoreo().V1alpha1()
+	f := fleet.New(watchDeployments, fleet.Options{
+		Remote:     remote.Options{ConfigFor: helpers.ConfigFor(gateway)},
+		StartLimit: 50, // data planes that list at the same time
+		Hooks: fleet.Hooks{
+			OnEnd: func(key types.NamespacedName, err error, _, retry time.Duration) {
+				if retry > 0 {
+					log.Printf("%s: not watched, next attempt in %s: %v", nameOf(key), retry.Round(time.Second), err)
+				}
+			},
+			OnRemove: func(key types.NamespacedName) { log.Printf("%s: deleted", nameOf(key)) },
+		},
+	}, openchoreo.DataPlanes().Informer(), openchoreo.ClusterDataPlanes().Informer())
+	// client-go logs why one of these informers can't list, such as a kind that isn't installed.
+	factory.StartWithContext(ctx)
+	return f.Run(ctx)
+}
+
+// watchDeployments is the run of one data plane. It goes on through rotations of the credentials. If it returns an error, the
+// Fleet calls OnEnd, waits longer each time, and calls watchDeployments again.
+func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
+	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+	if err != nil {
+		return err
+	}
+	factory := informers.NewSharedInformerFactory(client, 0)
+	defer factory.Shutdown()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+
+	deployments := factory.Apps().V1().Deployments().Informer()
+	// By itself, an informer that can't list tries again for ever, and only its log says so.
+	if err := deployments.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+		end(fmt.Errorf("watching Deployments: %w", err))
+	}); err != nil {
+		return err
+	}
+	report := func(change string, obj any) {
+		deployment, _ := cache.DeletionHandlingObjectToName(obj)
+		fmt.Printf("%s: Deployment %s %s\n", nameOf(cluster.Key()), deployment, change)
+	}
+	registration, err := deployments.AddEventHandler(cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(obj any, initial bool) {
+			if !initial {
+				report("created", obj)
+			}
+		},
+		UpdateFunc: func(_, obj any) { report("updated", obj) },
+		DeleteFunc: func(obj any) { report("deleted", obj) },
+	})
+	if err != nil {
+		return err
+	}
+	factory.Start(ctx.Done())
+	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+		fleet.MarkStarted(ctx)
+		fmt.Printf("%s: watching, %d Deployments\n", nameOf(cluster.Key()), len(deployments.GetStore().ListKeys()))
+	}
+
+	// An informer reports no refused connection: it takes that for a restart of the API server.
+	err = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
+		return false, cluster.Probe(ctx)
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func nameOf(key types.NamespacedName) string {
+	if key.Namespace == "" {
+		return "clusterdataplane/" + key.Name
+	}
+	return key.String()
+}
