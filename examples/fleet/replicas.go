@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -23,7 +24,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
 // replicas are processes that share the data planes.
@@ -44,15 +44,15 @@ func replicaStory(ctx context.Context, clusters *demo.Clusters, o *options) erro
 	if err != nil {
 		return err
 	}
-	if err := createDeployment(ctx, s.Targets[1], "mail"); err != nil {
+	fmt.Println("in each step, another Deployment is created in target-1")
+	if err := demo.CreateDeployment(ctx, s.Targets[1].Core, "mail"); err != nil {
 		return err
 	}
 	shards, lease := cmp.Or(o.sharding.Shards, 4*o.replicas), cmp.Or(o.sharding.LeaseDuration, 3*time.Second)
 	ctx, lost := context.WithCancelCause(ctx)
 	r := &replicas{
 		stage: s, shards: shards, lost: lost, alive: map[string]*process{},
-		args: append(clusters.Args(), fmt.Sprintf("--shards=%d", shards), fmt.Sprintf("--lease-duration=%s", lease),
-			"--metrics="+o.metrics, fmt.Sprintf("-v=%t", o.verbose)),
+		args: append(clusters.Args(), fmt.Sprintf("--shards=%d", shards), fmt.Sprintf("--lease-duration=%s", lease)),
 	}
 	defer func() {
 		lost(nil)
@@ -69,49 +69,50 @@ func replicaStory(ctx context.Context, clusters *demo.Clusters, o *options) erro
 		step(fmt.Sprintf("%d replicas share %d shards; a Lease lasts %s", o.replicas, shards, lease), func(context.Context) error {
 			return r.add(ctx, o.replicas)
 		}),
-		step("the replica with most runs is killed (SIGKILL)", func(ctx context.Context) error {
+		step("the replica with most data planes is killed", func(ctx context.Context) error {
 			return r.end(ctx, syscall.SIGKILL, r.busiest())
 		}),
-		step("the replica with most runs is suspended (SIGSTOP)", func(context.Context) error {
+		step("the replica with most data planes is suspended", func(context.Context) error {
 			suspended = r.busiest()
-			r.change(func() { r.suspended = suspended })
-			r.forget(suspended)
-			return r.alive[suspended].cmd.Process.Signal(syscall.SIGSTOP)
+			return r.suspend(suspended)
 		}),
-		step("it goes on (SIGCONT)", func(context.Context) error {
-			r.change(func() { r.suspended = "" })
-			return r.alive[suspended].cmd.Process.Signal(syscall.SIGCONT)
+		step("it is resumed, and learns that the others have taken over", func(context.Context) error {
+			return r.resume(suspended)
 		}),
 		step("another replica is added", func(context.Context) error { return r.add(ctx, 1) }),
-		step("the replica with most runs ends in order (SIGTERM)", func(ctx context.Context) error {
+		step("the replica with most data planes ends in order", func(ctx context.Context) error {
 			return r.end(ctx, syscall.SIGTERM, r.busiest())
 		}),
-		{Title: fmt.Sprintf("the others delete the member Lease of the killed one, 10 times %s after its last renewal", lease), Do: func(ctx context.Context) error {
-			return r.waitForLeases(ctx, 0, len(r.alive))
-		}},
-		{Title: "all replicas end in order (SIGTERM)", Do: func(ctx context.Context) error {
-			if err := r.end(ctx, syscall.SIGTERM, slices.Collect(maps.Keys(r.alive))...); err != nil {
+		{Title: "all replicas end in order", Do: func(ctx context.Context) error {
+			if err := r.end(ctx, syscall.SIGTERM, slices.Sorted(maps.Keys(r.alive))...); err != nil {
 				return err
 			}
-			return r.waitForLeases(ctx, shards, 0)
+			if err := r.waitForLeases(ctx, shards, 0); err != nil {
+				return err
+			}
+			fmt.Printf("\n    the %d Leases of shards are free, and no Lease of a replica is left\n", shards)
+			return nil
 		}},
 	})
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx) // such as a replica that has ended
 	}
+	if err == nil {
+		fmt.Println("\nNext: copy examples/sharded-fleet, a short program that shares data planes in this way, with its manifest.")
+	}
 	return err
 }
 
-// step does something to the replicas, and creates a Deployment. It waits until the replicas
-// share all shards evenly, each data plane has one run, and all Deployments are counted. Then
-// it prints how long that took and what has moved.
+// step does something to the replicas, and creates a Deployment. It waits until the replicas share all shards evenly, each data
+// plane has one run, all Deployments are counted, and each replica has a Lease. Then it prints how long that took and what
+// has moved.
 func (r *replicas) step(ctx context.Context, do func(ctx context.Context) error) error {
 	since := time.Now()
 	if err := do(ctx); err != nil {
 		return err
 	}
 	r.created++
-	if err := createDeployment(ctx, r.Targets[0], fmt.Sprintf("shop-%d", r.created)); err != nil {
+	if err := demo.CreateDeployment(ctx, r.Targets[0].Core, fmt.Sprintf("shop-%d", r.created)); err != nil {
 		return err
 	}
 	var owners map[string]string
@@ -121,7 +122,12 @@ func (r *replicas) step(ctx context.Context, do func(ctx context.Context) error)
 	}); err != nil {
 		return err
 	}
-	fmt.Printf("\n  %.1f s later, all data planes are counted, each by one replica. Moved:\n", time.Since(since).Seconds())
+	took := time.Since(since)
+	members := len(r.active())
+	if err := r.waitForLeases(ctx, 0, members); err != nil {
+		return err
+	}
+	fmt.Printf("\n    %.1f s later, one replica counts in each data plane; %d Leases of shards are held, and %d of replicas\n", took.Seconds(), r.shards, members)
 	moved := map[string][]string{}
 	for _, subject := range slices.Sorted(maps.Keys(owners)) {
 		if from, to := r.owners[subject], owners[subject]; from != to {
@@ -130,38 +136,45 @@ func (r *replicas) step(ctx context.Context, do func(ctx context.Context) error)
 		}
 	}
 	for _, way := range slices.Sorted(maps.Keys(moved)) {
-		fmt.Printf("  %s: %s\n", way, strings.Join(moved[way], ", "))
+		fmt.Printf("    moved %s: %s\n", way, strings.Join(moved[way], ", "))
 	}
 	r.owners = owners
-	r.table()
 	return nil
 }
 
-// shared returns the replica of each shard and data plane, or nil until step may go on. The
-// caller holds the lock.
+// shared returns the replica of each shard and data plane, or nil until step may go on. The caller holds the lock.
 func (r *replicas) shared() map[string]string {
 	owners, led := map[string]string{}, map[string]int{}
-	for name := range r.alive {
-		if name != r.suspended {
-			led[name] = 0
-		}
+	for _, name := range r.active() {
+		led[name] = 0
 	}
-	for k, event := range r.latest {
-		if owners[k.subject] != "" || event.DataPlane != "" && event.State != fleet.StateRunning {
+	for subject, by := range r.latest {
+		if len(by) != 1 {
 			return nil
 		}
-		owners[k.subject] = k.replica
-		if event.Shard != nil {
-			led[k.replica]++
+		for replica := range by {
+			owners[subject] = replica
+			if isShard(subject) {
+				led[replica]++
+			}
 		}
 	}
 	shares := slices.Sorted(maps.Values(led))
-	const planes = targets * planesPerTarget
 	if len(owners) != r.shards+planes || shares[len(shares)-1] > shares[0]+1 ||
 		r.sum() != (sum{planesPerTarget * (r.created + 1), planes, planes}) {
 		return nil
 	}
 	return owners
+}
+
+// active returns the replicas that are neither dead nor suspended.
+func (r *replicas) active() (names []string) {
+	for name := range r.alive {
+		if name != r.suspended {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // add starts replicas, which run until ctx ends at the latest.
@@ -174,7 +187,7 @@ func (r *replicas) add(ctx context.Context, n int) error {
 			return err
 		}
 		r.alive[name] = p
-		fmt.Printf("%s is process %d\n", name, p.cmd.Process.Pid)
+		fmt.Printf("    %s is process %d\n", name, p.cmd.Process.Pid)
 	}
 	return nil
 }
@@ -182,9 +195,8 @@ func (r *replicas) add(ctx context.Context, n int) error {
 // end ends replicas by a signal, and returns when they have ended.
 func (r *replicas) end(ctx context.Context, signal syscall.Signal, names ...string) error {
 	for _, name := range names {
-		fmt.Printf("%s gets %s\n", name, signal)
 		r.alive[name].expected.Store(true)
-		if err := r.alive[name].cmd.Process.Signal(signal); err != nil {
+		if err := r.send(signal, name); err != nil {
 			return err
 		}
 	}
@@ -199,20 +211,40 @@ func (r *replicas) end(ctx context.Context, signal syscall.Signal, names ...stri
 	return nil
 }
 
-// busiest returns the replica that has most runs.
-func (r *replicas) busiest() string {
-	runs := map[string]int{}
-	for subject, replica := range r.owners {
-		if strings.Contains(subject, "/") {
-			runs[replica]++
-		}
-	}
-	return slices.MaxFunc(slices.Sorted(maps.Keys(r.alive)), func(a, b string) int { return cmp.Compare(runs[a], runs[b]) })
+func (r *replicas) suspend(name string) error {
+	err := r.send(syscall.SIGSTOP, name)
+	r.change(func() { r.suspended = name }) // drops what it has written before
+	r.forget(name, "is suspended")
+	return err
 }
 
-// waitForLeases waits until so many Leases of shards are free, and there are so many members.
+func (r *replicas) resume(name string) error {
+	r.change(func() { r.suspended = "" })
+	return r.send(syscall.SIGCONT, name)
+}
+
+var signals = map[syscall.Signal]string{syscall.SIGKILL: "KILL", syscall.SIGTERM: "TERM", syscall.SIGSTOP: "STOP", syscall.SIGCONT: "CONT"}
+
+func (r *replicas) send(signal syscall.Signal, name string) error {
+	p := r.alive[name].cmd.Process
+	fmt.Printf("    kill -%s %d, which is %s\n", signals[signal], p.Pid, name)
+	return p.Signal(signal)
+}
+
+// busiest returns the replica that counts in most data planes.
+func (r *replicas) busiest() string {
+	counts := map[string]int{}
+	for subject, replica := range r.owners {
+		if !isShard(subject) {
+			counts[replica]++
+		}
+	}
+	return slices.MaxFunc(slices.Sorted(maps.Keys(r.alive)), func(a, b string) int { return cmp.Compare(counts[a], counts[b]) })
+}
+
+// waitForLeases waits until so many Leases of shards are free, and there are so many of replicas.
 func (r *replicas) waitForLeases(ctx context.Context, free, members int) error {
-	if err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+	return wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		leases, err := r.Core.CoordinationV1().Leases(r.Namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return false, err
@@ -227,11 +259,7 @@ func (r *replicas) waitForLeases(ctx context.Context, free, members int) error {
 			}
 		}
 		return gotFree == free && gotMembers == members, nil
-	}); err != nil {
-		return err
-	}
-	fmt.Printf("there are %d free Leases of shards, and %d member Leases\n", free, members)
-	return nil
+	})
 }
 
 // stopTimeout limits how long a replica may take to end.
@@ -244,17 +272,18 @@ type process struct {
 	ended    chan struct{} // closed when it has ended and its output is read
 }
 
-// startProcess runs this program as a replica, until ctx ends at the latest. The replica also
-// ends when this process is killed, because that closes its standard input. Its events go to
-// the board. lost is called with the error if the replica ends unexpectedly.
+// startProcess runs this program as a replica, until ctx ends at the latest. The replica also ends when this process is
+// killed, because that closes its standard input. Its events go to the board. lost is called with the error if the replica
+// ends unexpectedly.
 func startProcess(ctx context.Context, name string, args []string, b *board, lost func(error)) (*process, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	p := &process{ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, program, append(args, "--replica="+name, "--until-eof", "-o=json")...)
-	p.cmd.Stderr = os.Stderr
+	p.cmd = exec.CommandContext(ctx, program, append(args, "--child="+name)...)
+	var stderr bytes.Buffer
+	p.cmd.Stderr = &stderr
 	p.cmd.WaitDelay = stopTimeout
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {
@@ -280,9 +309,9 @@ func startProcess(ctx context.Context, name string, args []string, b *board, los
 			}
 		}
 		err := p.cmd.Wait()
-		b.forget(name)
+		b.forget(name, "has ended")
 		if !p.expected.Load() {
-			lost(fmt.Errorf("%s has ended: %w", name, cmp.Or(err, errors.New("no error"))))
+			lost(fmt.Errorf("%s has ended: %w: %s", name, cmp.Or(err, errors.New("no error")), stderr.String()))
 		}
 	}()
 	return p, nil
