@@ -39,7 +39,7 @@ func TestTemplatesOnTheirOwnCluster(t *testing.T) {
 		"register":        {append(registration, "--name=staging"), `^created DataPlane default/staging for https://\S+\n$`},
 		"wait":            {nil, "^waiting for DataPlane default/production\nproduction is ready at generation 1\n$"},
 		"connect":         {nil, `clusterdataplane/default: new credentials\n`},
-		"watch-workloads": {nil, `(?s)default/production: watching, 0 Deployments\n.*default/production: Deployment default/shop deleted\n`},
+		"watch-workloads": {nil, `(?s)default/production: watching, \d Deployments\n.*default/production: Deployment default/shop deleted\n`},
 	} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
