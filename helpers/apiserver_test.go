@@ -16,7 +16,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// apiServer holds one DataPlane and takes status patches as an API server does.
+// apiServer stores one DataPlane and applies status patches like an API server.
 type apiServer struct {
 	stored        *v1alpha1.DataPlane
 	gets, patches int
@@ -79,7 +79,7 @@ func (s *apiServer) Patch(ctx context.Context, name string, patchType types.Patc
 	return patched, nil
 }
 
-// failsAfterConflict answers the get that follows a conflict with an error.
+// failsAfterConflict returns err from the get that follows a conflict.
 type failsAfterConflict struct {
 	*apiServer
 	err error

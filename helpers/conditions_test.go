@@ -43,7 +43,7 @@ func withConditions(generation int64, conditions ...metav1.Condition) *v1alpha1.
 	}
 }
 
-// allTrue returns a DataPlane on which the defined conditions are True, after others.
+// allTrue returns a DataPlane whose conditions are all True: others first, then the defined types.
 func allTrue(others ...string) *v1alpha1.DataPlane {
 	dp := withConditions(1)
 	for _, conditionType := range append(others, connected, gateway, ready) {
@@ -116,7 +116,7 @@ func TestEvaluateCondition(t *testing.T) {
 			generation: 5, conditions: conditions{condition(ready, yes, 0)}, opts: options{helpers.RequireObserved()},
 			want: unknown, code: helpers.CodeUnverified,
 		},
-		"RequireObserved of what is observed": {
+		"RequireObserved of an observed generation": {
 			generation: 5, conditions: conditions{condition(ready, yes, 5)}, opts: options{helpers.RequireObserved()},
 			want: yes, code: helpers.CodeCurrent,
 		},
@@ -128,7 +128,7 @@ func TestEvaluateCondition(t *testing.T) {
 			generation: 3, observed: 2, conditions: conditions{condition(ready, yes, 3)}, opts: options{helpers.StatusGenerationOnly()},
 			want: unknown, code: helpers.CodeStale,
 		},
-		"StatusGenerationOnly without that of the status": {
+		"StatusGenerationOnly without a generation of the status": {
 			generation: 3, conditions: conditions{condition(ready, yes, 1)}, opts: options{helpers.StatusGenerationOnly(), helpers.RequireObserved()},
 			want: unknown, code: helpers.CodeUnverified,
 		},
@@ -149,7 +149,7 @@ func TestEvaluateCondition(t *testing.T) {
 			generation: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
 			want: unknown, code: helpers.CodeStale, duplicated: true,
 		},
-		"duplicates: StatusGenerationOnly knows no earlier one": {
+		"duplicates: StatusGenerationOnly ignores their generations": {
 			generation: 2, observed: 2, conditions: conditions{condition(ready, yes, 2), condition(ready, no, 1)},
 			opts: options{helpers.StatusGenerationOnly()}, want: no, code: helpers.CodeCurrent, duplicated: true,
 		},
@@ -162,7 +162,7 @@ func TestEvaluateCondition(t *testing.T) {
 			conditions: conditions{condition(ready, yes, 0)}, opts: options{helpers.StableFor(time.Minute+1, now)},
 			want: unknown, code: helpers.CodeUnsettled,
 		},
-		"StableFor: by the clock of the machine": {
+		"StableFor: by the real clock": {
 			conditions: conditions{condition(ready, yes, 0)}, opts: options{helpers.StableFor(time.Minute, nil)},
 			want: yes, code: helpers.CodeUnverified,
 		},
@@ -179,7 +179,7 @@ func TestEvaluateCondition(t *testing.T) {
 			conditions: conditions{condition(ready, no, 0)}, opts: options{helpers.StableFor(time.Hour, now)},
 			want: no, code: helpers.CodeUnverified,
 		},
-		"StableFor: less than nothing": {
+		"StableFor: a negative duration": {
 			conditions: conditions{{Type: ready, Status: yes}}, opts: options{helpers.StableFor(-time.Hour, now)},
 			want: yes, code: helpers.CodeUnverified,
 		},

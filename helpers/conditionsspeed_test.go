@@ -18,7 +18,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// Whoever may write a status must not stall its readers: one call with 16 times as many
+// A writer of a status must not be able to stall its readers: one call with 16 times as many
 // types must not take much longer than 16 calls. Other programs can slow an attempt.
 func TestManyTypesTakeLinearTime(t *testing.T) {
 	const times, attempts = 16, 5
@@ -95,8 +95,8 @@ func TestReadersDoNotAllocate(t *testing.T) {
 	assert.EqualValues(t, 1, testing.AllocsPerRun(100, func() { helpers.Evaluate(others) }), "the list of the others")
 }
 
-// The floors do the least by hand: find the three conditions, or what stock OpenChoreo
-// writes, and read the status.
+// The floors do the minimum by hand: they find the three conditions, or the fields that stock
+// OpenChoreo writes, and read the status.
 func BenchmarkConditions(b *testing.B) {
 	type read = func(*v1alpha1.DataPlane) bool
 	stock := helpers.Stock()

@@ -32,14 +32,14 @@ const (
 
 const bom = "\ufeff"
 
-// glue leaves out the line break between two blocks of PEM.
+// glue joins two PEM blocks without the line break between them.
 func glue(one, other []byte) []byte { return append(bytes.TrimSpace(one), other...) }
 
 func indent(block []byte) []byte {
 	return append([]byte("  "), bytes.ReplaceAll(bytes.TrimSpace(block), []byte("\n"), []byte("\n  "))...)
 }
 
-// corrupt spoils the base64 of a block of PEM.
+// corrupt makes the base64 of a PEM block invalid.
 func corrupt(block []byte) []byte {
 	return bytes.Replace(block, []byte("-----\n"), []byte("-----\n?"), 1)
 }
@@ -110,11 +110,11 @@ func TestRESTConfigForCredentials(t *testing.T) {
 			edit:  func(c *creds) { c.CACert = pki.Encode([]byte("hunter2")) },
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no PEM block CERTIFICATE",
 		},
-		"a block that is no certificate": {
+		"a block without a certificate": {
 			edit:  func(c *creds) { c.ClientCert = pki.Encode(pki.Block("CERTIFICATE", []byte("hunter2"))) },
 			field: fieldCert, reason: helpers.CredentialsReasonInvalidPEM, says: "can't be used",
 		},
-		"a CA block that is no certificate": {
+		"a CA block without a certificate": {
 			edit:  func(c *creds) { c.CACert = pki.Encode(pki.Block("CERTIFICATE", []byte("hunter2"))) },
 			field: fieldCA, reason: helpers.CredentialsReasonInvalidPEM, says: "no certificate that can be used",
 		},
@@ -157,7 +157,7 @@ func TestRESTConfigForCredentials(t *testing.T) {
 			},
 			field: fieldKey, reason: helpers.CredentialsReasonEncryptedKey, says: "passphrase",
 		},
-		"a key of a kind that TLS has no use for": {
+		"a key of a kind that TLS doesn't use": {
 			edit:  func(c *creds) { c.ClientKey = pki.Encode(x25519(t)) },
 			field: fieldKey, reason: helpers.CredentialsReasonInvalidPEM, says: "no RSA, ECDSA or Ed25519 private key",
 		},
@@ -229,7 +229,7 @@ func TestRESTConfigForCredentials(t *testing.T) {
 			},
 			field: fieldCert, reason: helpers.CredentialsReasonKeyMismatch, says: "must begin with the certificate of clientKey, which is number 2 in it",
 		},
-		"the client certificate in the place of the CA": {
+		"the client certificate instead of the CA": {
 			edit: func(c *creds) {
 				c.CACert, c.ClientCert = pki.Encode(othersCert), c.CACert
 				c.ClientKey = pki.Encode(pki.PKCS8(other))
@@ -280,7 +280,7 @@ func TestRESTConfigForTakesEveryKindOfKey(t *testing.T) {
 	}
 }
 
-// requireFault requires exactly this fault of helpers.RESTConfigFor, or success for "".
+// requireFault requires that helpers.RESTConfigFor returns exactly this fault, or none for reason "".
 func requireFault(t *testing.T, dp *v1alpha1.DataPlane, field string, reason helpers.CredentialsReason, secret string, says ...string) {
 	t.Helper()
 	before := dp.DeepCopy()
@@ -289,7 +289,7 @@ func requireFault(t *testing.T, dp *v1alpha1.DataPlane, field string, reason hel
 	if reason == "" {
 		require.NoError(t, err)
 		_, err = rest.HTTPClientFor(config)
-		require.NoError(t, err, "client-go must be able to use what was accepted")
+		require.NoError(t, err, "client-go must be able to use accepted credentials")
 		return
 	}
 	require.Error(t, err)
@@ -330,7 +330,7 @@ func TestFingerprint(t *testing.T) {
 		func(c *v1alpha1.APIServerCredentials) { c.CACert += "\n" },
 		func(c *v1alpha1.APIServerCredentials) { c.ClientCert += "\n" },
 		func(c *v1alpha1.APIServerCredentials) { c.ClientKey += "\n" },
-		// A character that moves from one value to the next.
+		// One character moves from one value to the next.
 		func(c *v1alpha1.APIServerCredentials) {
 			c.CACert, c.ClientCert = c.CACert[:len(c.CACert)-1], c.CACert[len(c.CACert)-1:]+c.ClientCert
 		},

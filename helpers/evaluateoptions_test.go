@@ -34,15 +34,15 @@ func TestReadyFrom(t *testing.T) {
 			conditions: conditions{condition(created, no, 2), condition(connected, no, 2)}, from: []string{connected, created},
 			want: no, code: helpers.CodeCurrent, wantFrom: connected,
 		},
-		"what is missing is Unknown": {
+		"a missing type is Unknown": {
 			conditions: conditions{condition(created, yes, 2)}, from: []string{created, connected},
 			want: unknown, code: helpers.CodeNotReported, wantFrom: connected,
 		},
-		"what is stale is Unknown": {
+		"a stale type is Unknown": {
 			conditions: conditions{condition(created, yes, 1)}, from: []string{created},
 			want: unknown, code: helpers.CodeStale, wantFrom: created,
 		},
-		"a Ready that is reported counts": {
+		"a reported Ready counts": {
 			conditions: conditions{condition(created, yes, 2), condition(ready, no, 2)}, from: []string{created},
 			want: no, code: helpers.CodeCurrent,
 		},

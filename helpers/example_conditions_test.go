@@ -41,7 +41,7 @@ func ExampleIsReady() {
 	// Output: true false
 }
 
-// OpenChoreo itself writes no Ready. One option reads what every release writes.
+// OpenChoreo itself writes no Ready. Stock reads what each release writes instead.
 func ExampleStock() {
 	v03 := dataplanetest.DataPlane("default", "old", dataplanetest.Condition("Created", metav1.ConditionTrue))
 	v1 := dataplanetest.DataPlane("default", "new", dataplanetest.V1)
@@ -54,7 +54,7 @@ func ExampleStock() {
 	// false True by Connected
 }
 
-// The state of an agent's connection can be old, if nothing updates it any more.
+// The state of an agent's connection is old if OpenChoreo has stopped updating it.
 func ExampleHeartbeatWithin() {
 	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
 	heartbeat := dataPlane.Status.AgentConnection.LastHeartbeatTime.Time
@@ -67,7 +67,7 @@ func ExampleHeartbeatWithin() {
 	// 1h0m0s false
 }
 
-// Ready follows conditions of other controllers while nobody writes it.
+// Ready follows other conditions while no controller writes it.
 func ExampleReadyFrom() {
 	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition("Connected", metav1.ConditionTrue))
 	readyFrom := helpers.ReadyFrom("Connected", "GatewayProvisioned")
@@ -98,7 +98,7 @@ func ExamplePatchConditions() {
 	// Output: true <nil>
 }
 
-// One condition, and why it isn't as it was written.
+// The verdict on one condition, and why it differs from the reported status.
 func ExampleEvaluateCondition() {
 	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale)
 	ready := helpers.EvaluateCondition(dataPlane, v1alpha1.DataPlaneConditionReady)
@@ -112,7 +112,7 @@ func ExampleReport_String() {
 	// Output: data plane default/prod: Ready=Unknown, stale (observed generation 1 of 2): reported True (Tested); Connected=True (Tested); not reported: GatewayProvisioned, Created
 }
 
-// Workloads wait until the data plane has been ready for five minutes.
+// A data plane gets workloads once it has been ready for five minutes.
 func ExampleStableFor() {
 	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready)
 	since := dataPlane.Status.Conditions[0].LastTransitionTime.Time
@@ -125,8 +125,7 @@ func ExampleStableFor() {
 	// 10m0s true
 }
 
-// A condition that doesn't say which generation it describes counts, unless this option
-// is passed.
+// A condition without an observed generation counts, unless RequireObserved is passed.
 func ExampleRequireObserved() {
 	dataPlane := &v1alpha1.DataPlane{Status: v1alpha1.DataPlaneStatus{
 		Conditions: []metav1.Condition{{Type: "Ready", Status: "True", Reason: "AllGood"}},
@@ -135,7 +134,7 @@ func ExampleRequireObserved() {
 	// Output: true false
 }
 
-// A controller that updates status.observedGeneration alone.
+// The controller updates only status.observedGeneration.
 func ExampleStatusGenerationOnly() {
 	dataPlane := &v1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Generation: 2},

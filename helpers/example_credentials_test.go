@@ -40,7 +40,7 @@ func ExampleRESTConfigFor() {
 	// Output: v1.33.1 <nil>
 }
 
-// Every fault is reported, with its field and without its value.
+// Each fault names its field, and doesn't show its value.
 func ExampleRESTConfigFor_faults() {
 	dataPlane := &v1alpha1.DataPlane{}
 	dataPlane.Spec.KubernetesCluster.Credentials = v1alpha1.APIServerCredentials{
@@ -63,8 +63,8 @@ func ExampleRESTConfigFor_faults() {
 	// first: InsecureURL
 }
 
-// The data planes of OpenChoreo v1 hold no credentials. They are reached through the
-// cluster gateway, here from a Pod that mounts a client certificate.
+// Data planes of OpenChoreo v1 hold no credentials. Connect through the cluster gateway, here
+// from a Pod that mounts a client certificate.
 func ExampleGatewayConfigFor() {
 	gateway := &rest.Config{
 		Host: "https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444",
@@ -83,8 +83,8 @@ func ExampleGatewayConfigFor() {
 	// Output: https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444/api/proxy/dataplane/default/_cluster/default/k8s
 }
 
-// A laptop reaches the gateway by kubectl port-forward. The gateway's certificate doesn't name the
-// laptop.
+// A laptop reaches the gateway through kubectl port-forward. ServerName is a name in the gateway's
+// certificate, which doesn't name the laptop.
 func ExampleGatewayConfigFor_portForward() {
 	gateway := &rest.Config{
 		Host: "https://127.0.0.1:8444",
@@ -104,7 +104,7 @@ func ExampleGatewayConfigFor_portForward() {
 	// Output: https://127.0.0.1:8444/api/proxy/dataplane/default/_cluster/default/k8s cluster-gateway.openchoreo-control-plane.svc
 }
 
-// A cluster becomes a DataPlane.
+// Register a cluster as a DataPlane.
 func ExampleCredentialsFor() {
 	// Usually the config comes from clientcmd or envtest.
 	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "other"))
@@ -123,7 +123,7 @@ func ExampleCredentialsFor() {
 	// Output: prod https://k8s-api.example.com:6443
 }
 
-// A DataPlane holds a client certificate, but no token.
+// A DataPlane can store a client certificate, but no token.
 func ExampleCredentialsFor_faults() {
 	config := &rest.Config{
 		Host:            "https://k8s-api.example.com:6443",
@@ -169,7 +169,7 @@ func ExampleValidate() {
 	// warning: spec.observer.url: must use https: credentials are sent only over TLS
 }
 
-// A program that keeps clients of its own sees when the credentials change.
+// A program with its own clients detects a change of credentials.
 func ExampleFingerprint() {
 	server := dataplanetest.NewServer(nil)
 	defer server.Close()

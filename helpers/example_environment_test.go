@@ -14,8 +14,8 @@ import (
 	listers "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
-// keyFor returns the key of the data plane of an Environment, by its namespace and its
-// spec.dataPlaneRef, whose kind and name are empty if there is no such reference.
+// keyFor returns the key of an Environment's data plane. namespace is the Environment's; kind and
+// name are those of its spec.dataPlaneRef, and empty without a reference.
 func keyFor(namespace, kind, name string, dataPlanes listers.DataPlaneLister) (types.NamespacedName, error) {
 	if name == "" {
 		_, err := dataPlanes.DataPlanes(namespace).Get("default")
@@ -30,7 +30,7 @@ func keyFor(namespace, kind, name string, dataPlanes listers.DataPlaneLister) (t
 	return types.NamespacedName{Namespace: namespace, Name: name}, nil
 }
 
-// An Environment of OpenChoreo v1 names its data plane, or uses a default.
+// Find the data plane of an Environment of OpenChoreo v1, which names it or uses a default.
 func Example_environment() {
 	indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{}) // or an informer's
 	if err := indexer.Add(dataplanetest.DataPlane("tenant", "default", dataplanetest.V1)); err != nil {

@@ -18,9 +18,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// rotate writes another client certificate and key to a DataPlane of OpenChoreo v0.3.
+// rotate stores a new client certificate and key in a DataPlane of OpenChoreo v0.3.
 func rotate(ctx context.Context, client openchoreoclient.Interface, key types.NamespacedName, config *rest.Config) error {
-	credentials, err := helpers.CredentialsFor(config) // of a kubeconfig, or with CertFile and KeyFile
+	credentials, err := helpers.CredentialsFor(config) // config from a kubeconfig, or with CertFile and KeyFile
 	if err != nil {
 		return err // names the fields at fault, never their values
 	}
@@ -33,7 +33,7 @@ func rotate(ctx context.Context, client openchoreoclient.Interface, key types.Na
 	return err
 }
 
-// A cluster has stopped accepting a certificate. Another one is written, and the connection goes on.
+// A cluster stops accepting a client certificate. After rotate, the connection works again.
 func ExampleCredentialsFor_rotation() {
 	ctx := context.Background()
 	server := dataplanetest.NewServer(nil)
@@ -63,7 +63,7 @@ func ExampleCredentialsFor_rotation() {
 		fmt.Println(err)
 		return
 	}
-	if err := cluster.Update(rotated); err != nil { // a Cache and a Fleet do so
+	if err := cluster.Update(rotated); err != nil { // a Cache or a Fleet does this for you
 		fmt.Println(err)
 		return
 	}

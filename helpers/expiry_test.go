@@ -25,7 +25,7 @@ func TestCertificateExpiryIsTheEarliestOfTheChain(t *testing.T) {
 	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	creds := &dp.Spec.KubernetesCluster.Credentials
 	creds.ClientCert = pki.Encode(pki.Certificates(leaf, intermediate))
-	creds.ClientKey = "" // does not matter
+	creds.ClientKey = "" // not read
 	expiry, err := helpers.CertificateExpiry(dp)
 	require.NoError(t, err)
 	assert.Equal(t, intermediate.NotAfter, expiry)
@@ -42,14 +42,14 @@ func TestCertificateExpiryIsTheEarliestOfTheChain(t *testing.T) {
 	require.ErrorIs(t, err, helpers.ErrNoCredentials)
 }
 
-// agentOptions returns how the cluster gateway verifies an agent's certificate.
+// agentOptions returns the options with which the cluster gateway verifies an agent's certificate.
 func agentOptions(clientCA []byte, at time.Time) x509.VerifyOptions {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(clientCA)
 	return x509.VerifyOptions{Roots: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 }
 
-func TestCertificateExpiryOfV1IsWhenTheLastAuthorityExpires(t *testing.T) {
+func TestCertificateExpiryOfV1IsTheLatestOfTheAuthorities(t *testing.T) {
 	authority := pki.New() // valid for 23 hours
 	agent := authority.Issue("agent", pki.ECDSAKey(), func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour*1000)
@@ -63,8 +63,8 @@ func TestCertificateExpiryOfV1IsWhenTheLastAuthorityExpires(t *testing.T) {
 	require.Error(t, err, "and none after it")
 }
 
-// OpenChoreo's installer pins the certificate of the agent, which signed itself.
-func TestCertificateThatIsNoAuthorityIsGoodForItselfAlone(t *testing.T) {
+// OpenChoreo's installer stores the agent's self-signed certificate as clientCA.
+func TestPinnedAgentCertificateAcceptsOnlyItself(t *testing.T) {
 	key := pki.ECDSAKey()
 	selfSigned := func() *x509.Certificate {
 		now := time.Now()
@@ -87,10 +87,10 @@ func TestCertificateThatIsNoAuthorityIsGoodForItselfAlone(t *testing.T) {
 
 	warnings, errs := helpers.Validate(v1DataPlane(caValue(ca)))
 	assert.Empty(t, errs)
-	assert.Empty(t, warnings, "stock OpenChoreo does so")
+	assert.Empty(t, warnings, "as stock OpenChoreo stores it")
 }
 
-func TestCertificateExpiryOfV1ThatIsNotKnown(t *testing.T) {
+func TestCertificateExpiryOfV1Errors(t *testing.T) {
 	_, err := helpers.CertificateExpiry(v1DataPlane(caSecret(v1alpha1.SecretKeyReference{Name: "hunter2", Key: "ca.crt"})))
 	require.ErrorIs(t, err, helpers.ErrClientCAInSecret)
 	require.EqualError(t, err, "spec.clusterAgent.clientCA.secretKeyRef: the certificates are in a Secret, so the data plane doesn't show when they expire")
@@ -117,5 +117,5 @@ func TestCertificateExpiryOfV1ThatIsNotKnown(t *testing.T) {
 	_, err = helpers.CertificateExpiry(dataplanetest.DataPlane("acme", "prod", func(dp *v1alpha1.DataPlane) {
 		dp.Spec.ClusterAgent = &v1alpha1.ClusterAgentConfig{}
 	}))
-	require.NoError(t, err, "credentials come first, as they do for ConfigFor")
+	require.NoError(t, err, "credentials come first, as in ConfigFor")
 }

@@ -52,7 +52,7 @@ func clientThrough(t *testing.T, gateway *rest.Config, dp *v1alpha1.DataPlane) *
 	return client
 }
 
-// oneConfigMap is an API server that has one ConfigMap.
+// oneConfigMap serves one ConfigMap like an API server.
 func oneConfigMap(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	switch {
@@ -74,9 +74,9 @@ func TestGatewayConfigForServesAClientset(t *testing.T) {
 		planeID string
 		path    string
 	}{
-		"a data plane whose plane has its name": {agentDataPlane(), "prod", "/prod/acme/prod"},
-		"a data plane with a plane ID":          {agentDataPlane(planeID("shared")), "shared", "/shared/acme/prod"},
-		"a cluster data plane":                  {agentDataPlane(noNamespace, planeID("shared")), "shared", "/shared/_cluster/prod"},
+		"a data plane without a plane ID": {agentDataPlane(), "prod", "/prod/acme/prod"},
+		"a data plane with a plane ID":    {agentDataPlane(planeID("shared")), "shared", "/shared/acme/prod"},
+		"a cluster data plane":            {agentDataPlane(noNamespace, planeID("shared")), "shared", "/shared/_cluster/prod"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := newGateway(t)

@@ -20,8 +20,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// A gateway counts as a stream what says so in so many letters. What it takes for a stream
-// it refuses; what it doesn't, though it is one, hangs in the agent.
+// The gateway recognizes a watch by its text, and refuses it. An unbounded watch in another
+// spelling hangs in the agent.
 func TestWatchesThroughTheGatewayAreBounded(t *testing.T) {
 	const path = "/api/v1/namespaces/apps/configmaps"
 	for name, test := range map[string]struct{ request, want string }{
@@ -31,16 +31,16 @@ func TestWatchesThroughTheGatewayAreBounded(t *testing.T) {
 		"no value":                          {path + "?watch", path + "?timeoutSeconds=5&watch=1"},
 		"any other value":                   {path + "?watch=yes", path + "?timeoutSeconds=5&watch=1"},
 		"a longer time":                     {path + "?timeoutSeconds=423&watch=true", path + "?timeoutSeconds=5&watch=1"},
-		"a time of 0, which is none":        {path + "?timeoutSeconds=0&watch=true", path + "?timeoutSeconds=5&watch=1"},
+		"a time of 0 means no time":         {path + "?timeoutSeconds=0&watch=true", path + "?timeoutSeconds=5&watch=1"},
 		"a shorter time stays":              {path + "?timeoutSeconds=2&watch=true", path + "?timeoutSeconds=2&watch=1"},
-		"a time that is refused stays":      {path + "?timeoutSeconds=x&watch=true", path + "?timeoutSeconds=x&watch=1"},
+		"an invalid time stays":             {path + "?timeoutSeconds=x&watch=true", path + "?timeoutSeconds=x&watch=1"},
 		"other parameters stay":             {path + "?watch=true&labelSelector=watch%3Dtrue", path + "?labelSelector=watch%3Dtrue&timeoutSeconds=5&watch=1"},
 		"an old path":                       {"/api/v1/watch/namespaces/apps/configmaps", "/api/v1/watch/namespaces/apps/configmaps?timeoutSeconds=5"},
 		"a group":                           {"/apis/apps/v1/deployments?watch=true", "/apis/apps/v1/deployments?timeoutSeconds=5&watch=1"},
 		"no initial events":                 {path + "?sendInitialEvents=false&watch=true", path + "?sendInitialEvents=false&timeoutSeconds=5&watch=1"},
 		"a list stays":                      {path + "?watch=false", path + "?watch=false"},
 		"zero is false":                     {path + "?watch=0", path + "?watch=0"},
-		"a list of a time":                  {path + "?timeoutSeconds=60", path + "?timeoutSeconds=60"},
+		"a list with a time":                {path + "?timeoutSeconds=60", path + "?timeoutSeconds=60"},
 		"a parameter of a proxied service":  {"/api/v1/namespaces/apps/services/web/proxy/?watch=1", "/api/v1/namespaces/apps/services/web/proxy/?watch=1"},
 		"a parameter of no resource's path": {"/readyz?watch=1", "/readyz?watch=1"},
 	} {
@@ -176,7 +176,7 @@ func TestAnswersOfTheGatewayAreNotTakenForAnAPIServers(t *testing.T) {
 			}
 			if strings.HasPrefix(string(test.cause), "ClusterGateway") {
 				assert.False(t, apierrors.IsNotFound(err))
-				// What client-go reads as text keeps the text.
+				// client-go reads the answer to /version as text.
 				if !strings.HasPrefix(name, "a path") {
 					_, err = client.Discovery().ServerVersion()
 					status = statusOf(t, err)
@@ -188,8 +188,8 @@ func TestAnswersOfTheGatewayAreNotTakenForAnAPIServers(t *testing.T) {
 	}
 }
 
-// A wrapper in the gateway's configuration, such as a circuit breaker, may answer by itself.
-func TestAnswersThatAWrapperMakesUpAreTheGateways(t *testing.T) {
+// A wrapper in the gateway's configuration, such as a circuit breaker, may answer a request itself.
+func TestAnswersOfAWrapperCountAsTheGateways(t *testing.T) {
 	config := newGateway(t).Config()
 	config.Wrap(func(http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(*http.Request) (*http.Response, error) {

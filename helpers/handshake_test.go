@@ -29,7 +29,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-// rsaKey makes a key of two primes, of sizes that rsa.GenerateKey refuses or takes minutes for.
+// rsaKey makes a key from two primes. rsa.GenerateKey refuses some sizes, and needs minutes for others.
 func rsaKey(t testing.TB, p, q *big.Int) *rsa.PrivateKey {
 	t.Helper()
 	one := big.NewInt(1)
@@ -64,7 +64,7 @@ func ecdsaKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	return key
 }
 
-// Each row is tried in a TLS handshake with a server that is written in Go, as API servers are.
+// Each row runs a TLS handshake with a server written in Go, like API servers.
 func TestRESTConfigForTakesWhatTLSTakes(t *testing.T) {
 	a := pki.New()
 	server := serveClientsOf(t, a)
@@ -105,19 +105,19 @@ func TestRESTConfigForTakesWhatTLSTakes(t *testing.T) {
 		"an intermediate":           {make: chain(pki.Certificates(a.Cert))},
 		"an intermediate of P-224":  {make: chain(pki.Certificates(a.Issue("ca", ecdsaKey(t, elliptic.P224()))))},
 		"an intermediate too large": {chain(pki.Certificates(a.Issue("ca", tooLarge))), fieldCert, "more than 8192 bits"},
-		"a second block that is no certificate": {
+		"a second block without a certificate": {
 			chain(pki.Block("CERTIFICATE", []byte("hunter2"))), fieldCert, "certificate 2 can't be parsed",
 		},
 		"a second block that TLS skips":        {make: chain(corrupt(pki.Certificates(a.Cert)))},
 		"a second block of OpenSSL's own type": {make: chain(pki.Block("TRUSTED CERTIFICATE", []byte("junk")))},
-		"a third block that is no certificate, after one that TLS skips": {
+		"a third block without a certificate, after one that TLS skips": {
 			chain(corrupt(pki.Certificates(a.Cert)), pki.Block("CERTIFICATE", []byte("hunter2"))), fieldCert, "certificate 3 can't be parsed",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cert, key := test.make()
 			err := request(t.Context(), server, cert, key)
-			assert.Equal(t, test.field == "", err == nil, "the row must say what TLS says: %v", err)
+			assert.Equal(t, test.field == "", err == nil, "the row must agree with TLS: %v", err)
 
 			dp := dataplanetest.DataPlane("default", "production-dataplane")
 			creds := &dp.Spec.KubernetesCluster.Credentials
@@ -131,14 +131,14 @@ func TestRESTConfigForTakesWhatTLSTakes(t *testing.T) {
 	}
 }
 
-// serveClientsOf starts a server that takes client certificates of an authority.
+// serveClientsOf starts a server that accepts client certificates of an authority.
 func serveClientsOf(t *testing.T, a *pki.Authority) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	clients := x509.NewCertPool()
 	clients.AddCert(a.Cert)
 	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients}
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that fail
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // hides failed handshakes
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	return server

@@ -37,7 +37,7 @@ func TestMergePatchHoldsTheDifference(t *testing.T) {
 	assert.JSONEq(t, `{"metadata": {"resourceVersion": "7"}}`, string(patch))
 }
 
-// Objects from a list have no kind, and objects from a get have none or have one.
+// Objects from a list have no kind; objects from a get may have one.
 func TestMergePatchHoldsNoKindAndNoManagedFields(t *testing.T) {
 	bare := dataplanetest.DataPlane("default", "production-dataplane")
 	bare.ResourceVersion = "7"
@@ -57,7 +57,7 @@ func TestMergePatchHoldsNoKindAndNoManagedFields(t *testing.T) {
 	}
 }
 
-// The patch holds no required field of v0.3, which is empty in objects of v1.
+// The patch holds no required field of v0.3: these are empty in objects of v1.
 func TestMergePatchOfTheShapeOfV1(t *testing.T) {
 	before := &v1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "default", ResourceVersion: "7"}}
 	before.Spec.PlaneID = "prod"
@@ -114,7 +114,7 @@ func TestMergePatchRefusesDifferentObjects(t *testing.T) {
 	}
 }
 
-// Each field holds something to redact, alone, so that nothing else gives it away.
+// Each case has a secret in one field only, so no other field reveals the redaction.
 func TestMergePatchRefusesRedactedObjects(t *testing.T) {
 	observer := func(edit func(*v1alpha1.ObserverAPI)) func(*v1alpha1.DataPlane) {
 		return func(dp *v1alpha1.DataPlane) {

@@ -22,7 +22,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// edited counts up the resource version.
+// edited increments the resource version.
 func edited(dp *v1alpha1.DataPlane) {
 	version, _ := strconv.Atoi(dp.ResourceVersion)
 	dp.ResourceVersion = strconv.Itoa(version + 1)
@@ -37,7 +37,7 @@ func TestPatchConditions(t *testing.T) {
 	for name, test := range map[string]struct {
 		before    *dataPlane // on the server
 		read      func(cached *dataPlane)
-		meanwhile func(stored *dataPlane) // what others do after it was read
+		meanwhile func(stored *dataPlane) // edits of other writers, after the read
 		set       []metav1.Condition
 		opts      helpers.PatchConditionsOptions
 		gets      int
@@ -60,7 +60,7 @@ func TestPatchConditions(t *testing.T) {
 				assert.True(t, helpers.IsReady(result) && helpers.IsConnected(result))
 			},
 		},
-		"sends nothing that is there": {
+		"sends no patch if nothing changes": {
 			before: withConditions(1, condition(ready, yes, 1)), set: []metav1.Condition{condition(ready, yes, 0)}, gets: 1,
 		},
 		"gets the object if a cache that may lag shows the condition": {
@@ -80,7 +80,7 @@ func TestPatchConditions(t *testing.T) {
 				assert.True(t, helpers.IsReady(result) && helpers.IsConnected(result))
 			},
 		},
-		"claims no later generation than it observed": {
+		"reports the observed generation, not a later one": {
 			before: withConditions(4), set: setReady(yes), gets: 1, patches: 2,
 			meanwhile: func(stored *dataPlane) { stored.Generation = 5 },
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
@@ -114,25 +114,25 @@ func TestPatchConditions(t *testing.T) {
 			read:  func(dp *dataPlane) { dp.Status.ObservedGeneration = 2 },
 			check: func(t *testing.T, s *apiServer, _ *dataPlane) { assert.Zero(t, s.stored.Status.ObservedGeneration) },
 		},
-		"ObserveGeneration makes one ready whose status lags": {
+		"ObserveGeneration makes a DataPlane ready whose status lags": {
 			before: &dataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: v1alpha1.DataPlaneStatus{ObservedGeneration: 2}},
 			set:    setReady(yes), opts: helpers.PatchConditionsOptions{ObserveGeneration: true}, patches: 1,
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
 		},
-		"ObserveGeneration goes without a condition": {
+		"ObserveGeneration needs no condition": {
 			before: withConditions(3), opts: helpers.PatchConditionsOptions{ObserveGeneration: true}, patches: 1,
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
 				assert.EqualValues(t, 3, result.Status.ObservedGeneration)
 			},
 		},
-		"ObserveGeneration keeps a later one": {
+		"ObserveGeneration keeps a later generation": {
 			before: withConditions(4), set: setReady(yes), opts: helpers.PatchConditionsOptions{ObserveGeneration: true}, gets: 1, patches: 2,
 			meanwhile: func(stored *dataPlane) { stored.Generation, stored.Status.ObservedGeneration = 5, 5 },
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) {
 				assert.EqualValues(t, 5, result.Status.ObservedGeneration)
 			},
 		},
-		"ObserveGeneration replaces one left over from before a restore": {
+		"ObserveGeneration replaces a generation left over from before a restore": {
 			before: &dataPlane{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: v1alpha1.DataPlaneStatus{ObservedGeneration: 9}},
 			set:    setReady(yes), opts: helpers.PatchConditionsOptions{ObserveGeneration: true}, patches: 1,
 			check: func(t *testing.T, _ *apiServer, result *dataPlane) { assert.True(t, helpers.IsReady(result)) },
@@ -191,7 +191,7 @@ func TestPatchConditionsRefuses(t *testing.T) {
 	require.ErrorIs(t, err, helpers.ErrReplaced)
 	require.ErrorContains(t, err, "data plane default/prod: ")
 	assert.Empty(t, s.stored.Status.Conditions)
-	assert.True(t, apierrors.IsConflict(err), "the conflict that came before")
+	assert.True(t, apierrors.IsConflict(err), "the earlier conflict")
 
 	unreachable := errors.New("connection refused")
 	_, err = helpers.PatchConditions(t.Context(), failsAfterConflict{s, unreachable}, old, setReady(yes), helpers.PatchConditionsOptions{})
@@ -234,7 +234,7 @@ func TestPatchConditionsTriesUntilTheContextEnds(t *testing.T) {
 	}
 }
 
-// The HTTP transport of Go returns the cause of a context, and not its error.
+// Go's HTTP transport returns the cause of a context, not its error.
 func TestPatchConditionsFindsTheErrorOfTheContext(t *testing.T) {
 	errShutdown := errors.New("shutting down")
 	ctx, cancel := context.WithCancelCause(t.Context())

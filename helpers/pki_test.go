@@ -18,7 +18,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-// privateKey is a private key and one of the forms that tools write it in.
+// privateKey is a private key and its PEM, in one of the forms that tools write.
 type privateKey struct {
 	Signer crypto.Signer
 	PEM    []byte
@@ -47,7 +47,7 @@ func privateKeys(t testing.TB) map[string]privateKey {
 	}
 }
 
-// x25519 returns PEM of a private key that signs nothing.
+// x25519 returns PEM of a private key that can't sign.
 func x25519(t testing.TB) []byte {
 	t.Helper()
 	key, err := ecdh.X25519().GenerateKey(rand.Reader)

@@ -47,7 +47,7 @@ func TestCredentialsForIsTheInverseOfRESTConfigFor(t *testing.T) {
 	}
 }
 
-// kubeadm writes files that hold the certificate and the key.
+// kubeadm writes certificate and key to the same file.
 func TestCredentialsForKeepsThePrivateKeyOutOfTheCertificate(t *testing.T) {
 	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	config, err := helpers.RESTConfigFor(dp)
@@ -173,7 +173,7 @@ func TestCredentialsForRefusesWhatADataPlaneCannotHold(t *testing.T) {
 	require.EqualError(t, err, "nil rest.Config")
 }
 
-// onOneLine returns PEM of a certificate, repeated up to a size, in lines as long as a certificate.
+// onOneLine returns PEM of a certificate with its base64 on one line, repeated up to a size.
 func onOneLine(t *testing.T, certificate []byte, size int) []byte {
 	t.Helper()
 	block, _ := pem.Decode(certificate)

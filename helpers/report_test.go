@@ -41,7 +41,7 @@ func TestReportInOneLine(t *testing.T) {
 	assert.Equal(t, "data plane: no object", helpers.Evaluate(nil).String())
 }
 
-// The texts that people read, by situation. The object is at generation 4.
+// The object is at generation 4.
 func TestReportText(t *testing.T) {
 	type conditions = []metav1.Condition
 	type options = []helpers.EvaluateOption
@@ -179,7 +179,7 @@ func TestReportShowsSomeOfManyTypes(t *testing.T) {
 	assert.Len(t, helpers.Evaluate(dp).Others, 13)
 }
 
-// Text of other programs must not reach a terminal as commands.
+// Other programs' text must not reach a terminal as control sequences.
 func TestReportIsSafeToPrint(t *testing.T) {
 	dp := allTrue()
 	dp.Status.Conditions[2].Message = "\x1b[2J\x1b]0;title\a hi\u202e\xff" + strings.Repeat("x", 40_000)

@@ -41,11 +41,11 @@ func TestRESTConfigForHoldsWhatTheSpecSays(t *testing.T) {
 	assert.Equal(t, 100, config.Burst)
 
 	config.KeyData[0] ^= 1
-	assert.Equal(t, before, dp, "the caller owns the configuration; the object stays as it is")
+	assert.Equal(t, before, dp, "the caller owns the configuration, and its changes don't reach the object")
 }
 
-// The configuration is used here, not only looked at: the server must be verified
-// against the CA in the spec, and must see the client certificate of the spec.
+// The test makes a real connection: the client must verify the server against the CA in the
+// spec, and the server must see the client certificate of the spec.
 func TestRESTConfigForConnectsWithMutualTLS(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	dp := server.DataPlane("prod", "alice")
@@ -191,7 +191,7 @@ func TestRESTConfigForReportsAllFaultsAtOnce(t *testing.T) {
 	assert.Regexp(t, `(?s)apiServerURL: InsecureURL.*caCert: Required.*clientCert: InvalidPEM.*swapped\?.*clientKey: InvalidPEM.*swapped\?`, err.Error())
 }
 
-// BenchmarkRESTConfigFor against decoding and parsing the same material.
+// BenchmarkRESTConfigFor compares RESTConfigFor with decoding and parsing the same material.
 func BenchmarkRESTConfigFor(b *testing.B) {
 	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	b.Run("floor", func(b *testing.B) {

@@ -137,7 +137,7 @@ func TestSetConditionCutsAMessageAtACharacter(t *testing.T) {
 	}
 }
 
-// JSON replaces bytes that are not UTF-8; what is stored must not differ from what is set.
+// JSON replaces bytes that are not UTF-8. The stored message must equal the one in memory.
 func TestSetConditionOfAMessageThatIsNotUTF8(t *testing.T) {
 	dp, c := &v1alpha1.DataPlane{}, condition(ready, yes, 1)
 	c.Message = "\xff\xfebad"

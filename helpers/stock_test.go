@@ -16,7 +16,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// agent returns the state of a connection as OpenChoreo v1 writes it, with a heartbeat at longAgo.
+// agent returns an agent's connection as OpenChoreo v1 reports it, with a heartbeat at longAgo.
 func agent(isConnected bool) *v1alpha1.AgentConnectionStatus {
 	connectedAt, disconnectedAt, heartbeat := metav1.NewTime(longAgo.Add(-time.Hour)), metav1.NewTime(longAgo.Add(-time.Minute)), longAgo
 	return &v1alpha1.AgentConnectionStatus{
@@ -25,18 +25,18 @@ func agent(isConnected bool) *v1alpha1.AgentConnectionStatus {
 	}
 }
 
-// stockV03 returns a DataPlane as OpenChoreo v0.3 leaves it.
+// stockV03 returns a DataPlane with the status that OpenChoreo v0.3 writes.
 func stockV03() *v1alpha1.DataPlane { return withConditions(2, condition(created, yes, 2)) }
 
-// stockV1 returns a DataPlane as OpenChoreo v1 leaves it while an agent is connected.
+// stockV1 returns a DataPlane with the status that OpenChoreo v1 writes while an agent is connected.
 func stockV1() *v1alpha1.DataPlane {
 	dp := withConditions(2, condition(created, yes, 1))
 	dp.Status.ObservedGeneration, dp.Status.AgentConnection = 2, agent(true)
 	return dp
 }
 
-// What each release of OpenChoreo leaves in a status, of both kinds. The spec of each object
-// was changed once, so it is at generation 2.
+// Statuses that releases of OpenChoreo write, for both kinds. The spec of each object changed once,
+// so it is at generation 2.
 func TestStock(t *testing.T) {
 	type conditions = []metav1.Condition
 	for name, test := range map[string]struct {
@@ -56,10 +56,10 @@ func TestStock(t *testing.T) {
 			conditions: conditions{condition(created, no, 2)}, want: no, code: helpers.CodeUnverified, from: created,
 		},
 		"v0.3, nothing written": {want: unknown, code: helpers.CodeNotReported, from: created},
-		"v0.12, with a status that isn't updated and no agent": {
+		"v0.12, no agent, status not updated": {
 			conditions: conditions{condition(created, yes, 1)}, observed: 1, want: unknown, code: helpers.CodeStale, from: created,
 		},
-		"v0.14, with a status that is updated and no agent": {
+		"v0.14, no agent, status updated": {
 			conditions: conditions{condition(created, yes, 1)}, observed: 2, want: yes, code: helpers.CodeCurrent, from: created,
 		},
 		"v1 DataPlane, connected": {
@@ -78,7 +78,7 @@ func TestStock(t *testing.T) {
 			conditions: conditions{condition(created, yes, 1), condition("Finalizing", yes, 2)}, observed: 2, agent: agent(true), deleted: true,
 			want: no, code: helpers.CodeTerminating,
 		},
-		"v1, a heartbeat that is too old": {
+		"v1, the heartbeat is too old": {
 			agent: agent(true), opts: []helpers.EvaluateOption{heartbeatWithin(time.Minute, time.Hour)},
 			want: unknown, code: helpers.CodeStale, from: connected,
 		},
@@ -94,7 +94,7 @@ func TestStock(t *testing.T) {
 		"another controller reports Connected on v1": {
 			conditions: conditions{condition(connected, no, 2)}, agent: agent(true), want: no, code: helpers.CodeCurrent, from: connected,
 		},
-		"ReadyFrom after it": {
+		"ReadyFrom after Stock": {
 			conditions: conditions{condition(gateway, no, 2)}, agent: agent(true), opts: []helpers.EvaluateOption{helpers.ReadyFrom(gateway)},
 			want: no, code: helpers.CodeCurrent, from: gateway,
 		},
@@ -129,7 +129,7 @@ func TestStock(t *testing.T) {
 	assert.Equal(t, helpers.CodeNoObject, helpers.EvaluateCondition(nil, ready, helpers.Stock()).Code)
 }
 
-// heartbeatWithin reads a heartbeat, which is at longAgo, at an age.
+// heartbeatWithin limits the age of the heartbeat at longAgo, by a clock that shows age.
 func heartbeatWithin(d, age time.Duration) helpers.EvaluateOption {
 	return helpers.HeartbeatWithin(d, func() time.Time { return longAgo.Add(age) })
 }
@@ -152,18 +152,18 @@ func TestConnectedFromTheAgentConnection(t *testing.T) {
 			agent: agent(false), want: no, code: helpers.CodeCurrent,
 			text: "Connected=False by status.agentConnection (as the gateway says) for 61m",
 		},
-		"nothing but the state": {
+		"only the state": {
 			agent: &v1alpha1.AgentConnectionStatus{Connected: true}, want: yes, code: helpers.CodeCurrent, text: "Connected=True by status.agentConnection",
 		},
-		"a heartbeat that is just recent enough": {
+		"the heartbeat is just recent enough": {
 			agent: agent(true), opts: []helpers.EvaluateOption{heartbeatWithin(time.Minute, time.Minute)}, want: yes, code: helpers.CodeCurrent,
 			text: "Connected=True by status.agentConnection (as the gateway says) for 120m",
 		},
-		"a heartbeat that is too old": {
+		"the heartbeat is too old": {
 			agent: agent(true), opts: []helpers.EvaluateOption{heartbeatWithin(time.Minute, time.Minute+1)}, want: unknown, code: helpers.CodeStale,
 			text: "Connected=Unknown by status.agentConnection, stale (last heartbeat 60m ago): reported True (as the gateway says) for 120m",
 		},
-		"a heartbeat that is too old by the clock of the machine": {
+		"the heartbeat is too old by the real clock": {
 			agent: agent(true), opts: []helpers.EvaluateOption{helpers.HeartbeatWithin(time.Hour, nil)}, want: unknown, code: helpers.CodeStale,
 			text: "Connected=Unknown by status.agentConnection, stale (last heartbeat 60m ago): reported True (as the gateway says) for 120m",
 		},
@@ -188,7 +188,7 @@ func TestConnectedFromTheAgentConnection(t *testing.T) {
 			want: unknown, code: helpers.CodeUnsettled,
 			text: "Connected=Unknown by status.agentConnection, not for long enough: reported True (as the gateway says) for 120m",
 		},
-		"RequireObserved asks for no generation of it": {
+		"RequireObserved requires no generation of it": {
 			agent: agent(true), opts: []helpers.EvaluateOption{helpers.RequireObserved()}, want: yes, code: helpers.CodeCurrent,
 			text: "Connected=True by status.agentConnection (as the gateway says) for 120m",
 		},

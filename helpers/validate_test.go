@@ -132,7 +132,7 @@ func TestValidateWarns(t *testing.T) {
 	}
 }
 
-// encoding/pem, and so client-go, silently skips blocks that it can't read.
+// encoding/pem, and therefore client-go, silently skips blocks that it can't read.
 func TestValidateWarnsOfEachCertificateThatIsIgnored(t *testing.T) {
 	ca := func() []byte { return pki.Certificates(pki.New().Cert) }
 	one, two, three := ca(), ca(), ca()
@@ -141,7 +141,7 @@ func TestValidateWarnsOfEachCertificateThatIsIgnored(t *testing.T) {
 	for name, test := range map[string]struct {
 		bundle  []byte
 		ignored []int  // counted from 1
-		kept    []byte // what is left
+		kept    []byte // without the ignored certificates
 		hint    string
 	}{
 		"all sound":                       {bundle: slices.Concat(one, two, three), kept: slices.Concat(one, two, three)},
@@ -170,7 +170,7 @@ func TestValidateWarnsOfEachCertificateThatIsIgnored(t *testing.T) {
 			used, kept := x509.NewCertPool(), x509.NewCertPool()
 			used.AppendCertsFromPEM(test.bundle)
 			kept.AppendCertsFromPEM(test.kept)
-			assert.True(t, kept.Equal(used), "crypto/x509 must ignore the same ones")
+			assert.True(t, kept.Equal(used), "crypto/x509 must ignore the same certificates")
 		})
 	}
 }

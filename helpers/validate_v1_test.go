@@ -30,7 +30,7 @@ const (
 	fieldCAValue  = fieldClientCA + ".value"
 )
 
-// v1DataPlane returns a sound DataPlane of OpenChoreo v1, and edits it.
+// v1DataPlane returns a valid DataPlane of OpenChoreo v1, changed by edits.
 func v1DataPlane(edits ...func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
 	return dataplanetest.DataPlane("acme", "prod", append([]func(*v1alpha1.DataPlane){dataplanetest.V1}, edits...)...)
 }
@@ -43,7 +43,7 @@ func caSecret(ref v1alpha1.SecretKeyReference) func(*v1alpha1.DataPlane) {
 	return func(dp *v1alpha1.DataPlane) { dp.Spec.ClusterAgent.ClientCA = v1alpha1.ValueFrom{SecretKeyRef: &ref} }
 }
 
-// certificate returns one of an authority, valid for a time from now.
+// certificate returns a CA certificate; its validity is relative to now.
 func certificate(from, until time.Duration) *x509.Certificate {
 	return pki.New().Issue("authority", pki.ECDSAKey(), func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(from), time.Now().Add(until)
@@ -172,7 +172,7 @@ func TestValidateV1Warns(t *testing.T) {
 			},
 			[]string{fieldClientCA + ".secretKeyRef: is ignored beside value"},
 		},
-		"strings that may not be absent": {
+		"empty strings that must not be absent": {
 			func(dp *v1alpha1.DataPlane) {
 				dp.Spec.Gateway.Ingress = &v1alpha1.GatewayNetworkSpec{External: &v1alpha1.GatewayEndpointSpec{HTTP: &v1alpha1.GatewayListenerSpec{Port: 80}}}
 				dp.Spec.SecretStoreRef = &v1alpha1.SecretStoreRef{}
@@ -225,7 +225,7 @@ func TestValidateOfBothShapesReportsTheFaultsOfBoth(t *testing.T) {
 	assert.Equal(t, fieldCA, errs[1].Field)
 }
 
-// hack/integration holds the same objects against a real API server.
+// hack/integration writes the same objects to a real API server.
 func TestValidateAgreesWithTheDefinitions(t *testing.T) {
 	for file, read := range map[string]func([]byte) (*v1alpha1.DataPlane, error){
 		"dataplane_v1.yaml": func(data []byte) (*v1alpha1.DataPlane, error) {
@@ -265,9 +265,9 @@ func TestValidateAgreesWithTheDefinitions(t *testing.T) {
 				switch {
 				case test.Refused == "", strings.HasPrefix(test.Refused, "status."):
 					assert.Empty(t, errs)
-				case dp.Spec.ClusterAgent == nil: // v0.3's shape, which is judged as such
+				case dp.Spec.ClusterAgent == nil: // judged as the shape of v0.3
 					assert.NotEmpty(t, errs)
-				case test.Name == "an empty planeID" && dp.Namespace != "": // which Go doesn't write
+				case test.Name == "an empty planeID" && dp.Namespace != "": // Go leaves out the empty field
 					assert.Empty(t, errs)
 				case len(errs) > 0:
 					assert.True(t, strings.HasPrefix(errs[0].Field+".", test.Refused+"."), errs[0])

@@ -16,7 +16,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-// faulty returns text by which one writer could keep a webhook busy.
+// faulty returns texts with which one writer could keep a webhook busy.
 func faulty() map[string][]byte {
 	return map[string][]byte{
 		"BEGIN alone":                    []byte("-----BEGIN CERTIFICATE-----\n"),
@@ -51,7 +51,7 @@ func TestValidateOfManyFaultsSaysFewThings(t *testing.T) {
 	assert.Contains(t, warnings, fieldCert+": 1752 more certificates have such a fault")
 }
 
-// Allocations stand for the work, since they don't depend on the machine.
+// Counts allocations, which don't depend on the speed of the machine.
 func TestValidateDoesTwiceTheWorkForInputTwiceAsLong(t *testing.T) {
 	allocations := func(dp *v1alpha1.DataPlane) float64 {
 		return testing.AllocsPerRun(1, func() { helpers.Validate(dp) })
@@ -64,7 +64,7 @@ func TestValidateDoesTwiceTheWorkForInputTwiceAsLong(t *testing.T) {
 	}
 }
 
-// BenchmarkValidate shows that the time grows as the input does.
+// BenchmarkValidate shows that the time is proportional to the input.
 func BenchmarkValidate(b *testing.B) {
 	for name, text := range faulty() {
 		for _, size := range []int{96 << 10, 192 << 10, 384 << 10} {
