@@ -2,20 +2,20 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Measures the SDK beside what its users would otherwise use, in one run, on a real API server. It
-# prints a table for each row in Markdown; progress goes to stderr:
+# Measures the SDK and its alternatives, in one run, on a real API server. It prints a table for each
+# row in Markdown; progress goes to stderr:
 #
 #   ./hack/bench.sh --quick                  two rounds, without the slowest rows unless --rows names them
 #   ./hack/bench.sh                          all rows
 #   ./hack/bench.sh --rows 'status|wait'     the rows that match
-#   ./hack/bench.sh --list                   what rows there are, and what they compare
+#   ./hack/bench.sh --list                   lists the rows, and the subjects of each
 #   ./hack/bench.sh --docs                   all rows, and writes hack/bench/results.json,
 #                                            docs/bench.svg and the tables of docs/benchmarks.md
 #
-# --objects N changes how many DataPlanes the row informer has. --from FILE measures nothing and
-# takes the results from a results.json.
+# --objects N sets the number of DataPlanes of the row informer. --from FILE measures nothing and
+# reads the results from a results.json.
 #
-# Needs Go. The machine should have nothing else to do; --docs refuses a busy one.
+# Needs Go and an idle machine; --docs refuses a busy one.
 
 set -o errexit -o nounset -o pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -7,8 +7,8 @@
 #   ./hack/fuzz.sh       5 minutes each
 #   ./hack/fuzz.sh 30s   as long as go test -fuzztime takes it
 #
-# What fails is kept in the testdata folder of its package, as a test from then on. New targets
-# belong in helpers/internal/fuzz; see there.
+# Go keeps a failing input in the testdata folder of its package, where it is a test from then on.
+# helpers/internal/fuzz describes where new targets belong.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,6 +17,6 @@ export GOWORK=off
 duration=${1:-5m}
 targets=$(grep --extended-regexp --only-matching '^func Fuzz[A-Za-z0-9_]*' --recursive --include='*_test.go' helpers apis)
 while IFS=: read -r file function; do
-  # Without a bound, minimizing what is merely interesting takes most of the time.
+  # Without a limit, minimizing interesting inputs takes most of the time.
   go test "./$(dirname "$file")" -run='^$' -fuzz="^${function#func }\$" -fuzztime="$duration" -fuzzminimizetime=100x
 done <<<"$targets"

@@ -4,12 +4,13 @@
 
 # Tags the last commit as a release:
 #
-#   ./hack/release.sh v0.1.0             all checks, then the tag, which it doesn't push
-#   ./hack/release.sh v0.1.0 --dry-run   all checks
+#   ./hack/release.sh v0.1.0             runs all checks, then writes the tag; doesn't push it
+#   ./hack/release.sh v0.1.0 --dry-run   runs all checks
 #
-# The version must be later than the last release, and the topmost one of CHANGELOG.md. The last
-# commit must be the one that origin's main has, nothing may be uncommitted, README.md must name the client-go and Go of go.mod, and .ci/run must
-# pass with all its parts checked. CONTRIBUTING.md tells how to prepare a release.
+# The version must be later than the last release, and the topmost in CHANGELOG.md. The last commit
+# must be origin's main, without uncommitted changes. README.md must name the client-go and Go of
+# go.mod. .ci/run must pass with all its parts checked. CONTRIBUTING.md describes how to prepare a
+# release.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -55,8 +56,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 .ci/run | tee "$log"
 unchecked=$(awk '/^=== summary/ { summary = 1 } summary && / not checked / { print $1 }' "$log")
-# What was checked is what is tagged.
-[[ $(git rev-parse HEAD) == "$commit" && -z $(git status --porcelain) ]] || { problem "something was changed meanwhile"; exit 1; }
+# Only the commit that was checked is tagged.
+[[ $(git rev-parse HEAD) == "$commit" && -z $(git status --porcelain) ]] || { problem "files or the commit changed during the checks"; exit 1; }
 
 if [[ -n $dry_run ]]; then
   echo "Ready to be tagged as $version${unchecked:+, once this is checked too: $unchecked}."

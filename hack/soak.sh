@@ -2,11 +2,11 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Lets a Fleet of 200 data planes on three API servers, half of them behind a cluster gateway, run
-# through renewals of credentials, silent and killed API servers, and agents that come and go:
+# Runs a Fleet of 200 data planes on three API servers, half of them behind a cluster gateway, while
+# credentials are renewed, API servers hang and are killed, and agents come and go:
 #
-#   ./hack/soak.sh       an hour
-#   ./hack/soak.sh 15m   as long as a Go duration says; from 10m on, growth is a failure
+#   ./hack/soak.sh       for an hour
+#   ./hack/soak.sh 15m   for a Go duration; from 10m on, growth is a failure
 #
 # It prints heap, goroutines and sockets sixty times. hack/test.sh integration runs it for 20 seconds with
 # fewer data planes. Needs Go.

@@ -2,26 +2,27 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs checks of this repository, and ends with a summary of what ran, what didn't, and how
-# long it took:
+# Runs checks of this repository, and ends with a summary of the parts that ran, their times, and the
+# parts that didn't run:
 #
-#   ./hack/test.sh                    what a change needs while it is made
-#   ./hack/test.sh all                all parts, as CI does
+#   ./hack/test.sh                    the parts for a change while you make it
+#   ./hack/test.sh all                all parts, as in CI
 #   ./hack/test.sh unit integration   these parts
-#   ./hack/test.sh --list             what parts there are; * marks those of the first
+#   ./hack/test.sh --list             lists the parts; * marks the parts of a run without arguments
 #
-# A part does the same in every run; a variant has a name, and "all" runs the one that includes
-# the other. Needs Go, git, bash and, on Linux, a C compiler for the race detector, which it installs
-# with apt-get if it can. It builds everything else. It fails when a part fails or did not
-# run. All parts run, also after one that fails. A part that needs what is out of reach says
-# "not checked", and fails nothing. Two parts run at a time, if possible one that waits for
-# API servers and one that computes; the output is in order.
+# All chosen parts run, even after one that fails. The run fails if a part fails or didn't run. A
+# part that can't reach what it needs is "not checked", which is no failure. "all" leaves out the
+# short variants of parts. Two parts run at a time, if possible one that waits for API servers and one
+# that computes; their output is printed in order.
+#
+# Needs Go, git, bash and, on Linux, a C compiler for the race detector, which it installs with
+# apt-get if it can. It builds everything else.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export GOWORK=off
-# go test doesn't vet, since it would read all dependencies once more; the parts vet and lint do.
+# go test doesn't vet, because vet reads all dependencies once more; the parts vet and lint do it.
 GOFLAGS="$(go env GOFLAGS) -vet=off"
 export GOFLAGS
 # Nested modules, which users never import; the root module is the SDK itself.
@@ -29,13 +30,13 @@ nested=(examples hack/bench hack/codegen hack/controlplane hack/integration hack
 
 # Every part is a function of its name below.
 parts=(format tidy vet codegen api vuln compat lint unit bench controlplane integration templates quickstart demos release)
-variants=(integration-short templates-short) # of a part that includes it
-# First unit, which compiles for the race detector: vet would compile what integration-short, which
-# runs beside it, is compiling.
+variants=(integration-short templates-short) # short forms of other parts
+# unit comes first, because it compiles for the race detector: vet would compile the same packages
+# at the same time as integration-short, which runs beside it.
 quick=(format unit vet codegen integration-short templates-short quickstart)
-waiting=(controlplane integration integration-short templates templates-short quickstart demos release) # for API servers, more than they compute
+waiting=(controlplane integration integration-short templates templates-short quickstart demos release) # wait for API servers more than they compute
 
-readonly not_checked=77 # what a part returns then
+readonly not_checked=77 # the status of a part that is "not checked"
 
 part_format() { # gofmt changes nothing, and scripts parse
   local go_files scripts unformatted
@@ -46,7 +47,7 @@ part_format() { # gofmt changes nothing, and scripts parse
   xargs -n 1 bash -n <<<"$scripts"
 }
 
-# tracked PATTERN...: the files that git knows or would take; there must be some.
+# tracked PATTERN...: prints the files that git knows or would add; fails if there are none.
 tracked() {
   local file files=()
   while IFS= read -r file; do
@@ -56,11 +57,11 @@ tracked() {
   printf '%s\n' "${files[@]}"
 }
 
-part_tidy() { # go.mod and go.sum are what go mod tidy makes
+part_tidy() { # go mod tidy changes nothing
   each_module . "${nested[@]}" hack/lint -- go mod tidy -diff
 }
 
-part_vet() { # go vet of the modules with generated code, which lint leaves out
+part_vet() { # go vet of the modules with generated code, which lint skips
   each_module . hack/codegen -- go vet ./...
 }
 
@@ -70,16 +71,16 @@ part_lint() { # golangci-lint of every module, with one configuration
     go tool -modfile="$PWD/hack/lint/go.mod" golangci-lint run --allow-parallel-runners --config "$PWD/.golangci.yml" ./...
 }
 
-part_codegen() { # what is generated is current
+part_codegen() { # generated code is current
   hack/verify-codegen.sh
 }
 
-part_api() { # the exported API and the CRD break nobody
+part_api() { # the exported API and the CRD are compatible
   go -C hack/tools test ./...
   hack/verify-api.sh
 }
 
-part_vuln() { # no known vulnerability in what the SDK calls
+part_vuln() { # the SDK calls no code with a known vulnerability
   local output status=0
   output=$(go tool -modfile="$PWD/hack/tools/go.mod" govulncheck ./... 2>&1) || status=$?
   echo "$output"
@@ -102,7 +103,7 @@ part_integration() { # tests of the SDK on a real API server, under the race det
   integration -race
 }
 
-part_integration-short() { # integration without tests that end API servers, nor the race detector
+part_integration-short() { # integration without the race detector and the tests that end API servers
   integration -short
 }
 
@@ -110,7 +111,7 @@ integration() {
   go -C hack/integration test "$@" -count=1 -parallel=4 -timeout=40m . -fleet.duration=25s
 }
 
-part_templates() { # the templates, and what examples share, on real control planes
+part_templates() { # the templates and the packages that examples share, on real control planes
   templates
 }
 
@@ -134,7 +135,7 @@ part_bench() { # the benchmarks' own tests; hack/bench.sh runs the benchmarks
   go -C hack/bench test -count=1 ./...
 }
 
-part_release() { # the README's program with the last commit, got by go get; release.sh and verify-api.sh
+part_release() { # the README's program with the last commit, by go get; release.sh and verify-api.sh
   go -C hack/release test -count=1 -timeout=40m -v ./...
 }
 
@@ -142,7 +143,7 @@ part_compat() { # every client-go that a release supports
   hack/verify-compat.sh
 }
 
-# each_module DIR... -- COMMAND...: runs it in each and fails if it failed in one.
+# each_module DIR... -- COMMAND...: runs COMMAND in each DIR, and fails if it fails in one.
 each_module() {
   local dirs=() status=0
   while [[ $1 != -- ]]; do dirs+=("$1"); shift; done
@@ -153,8 +154,8 @@ each_module() {
   return $status
 }
 
-# The race detector is linked with C on Linux. A machine without a compiler gets one
-# where that takes no questions; elsewhere the parts that use the race detector fail.
+# The race detector is linked with C on Linux. Root on a system with apt-get gets a compiler;
+# elsewhere, the parts that use the race detector fail without one.
 need_c_compiler() {
   [[ $(go env GOOS) == linux ]] || return 0
   local compiler
@@ -200,10 +201,10 @@ case ${1-} in
 esac
 
 tmp=$(mktemp -d)
-# Background jobs get a process group each, so that a signal reaches all that they run. They ignore
-# SIGINT if this script was started in the background of another one, so they get SIGTERM.
+# Each background job gets a process group, so that a signal reaches all its processes. They ignore
+# SIGINT if this script was started in the background of another script, so they get SIGTERM.
 set -o monitor
-# end ends all jobs, after ten seconds by force.
+# end ends all jobs, and kills them after ten seconds.
 end() {
   local groups group running
   groups=$(jobs -p)
@@ -224,15 +225,15 @@ trap end EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# run PART...: one after the other, each into PART.log, then its status and time into PART.
-# It leaves out what another run has begun.
+# run PART...: runs parts one after the other. The output goes to PART.log, then the status and the
+# time to PART. It skips parts that another run has begun.
 run() {
   local part before result
   for part; do
     mkdir "$tmp/$part.begun" 2>/dev/null || continue
     before=$SECONDS
-    # Neither in a condition nor with errexit out here: a failing line must end the part,
-    # and a failing part must not end the run.
+    # Not in a condition, where bash ignores errexit: a failing line must end the part. Without
+    # errexit out here: a failing part must not end the run.
     set +o errexit
     (set -o errexit; "part_$part") >"$tmp/$part.log" 2>&1
     result=$?
@@ -252,11 +253,11 @@ for part in "${chosen[@]}"; do
   if [[ " ${waiting[*]} " == *" $part "* ]]; then beside+=("$part"); else computing+=("$part"); fi
 done
 started=$SECONDS
-# One that is through with its own parts goes on with those that the other has not begun.
+# When a run has no parts left, it takes parts that the other hasn't begun.
 run ${computing[@]+"${computing[@]}"} ${beside[@]+"${beside[@]}"} </dev/null &
 run ${beside[@]+"${beside[@]}"} ${computing[@]+"${computing[@]}"} </dev/null &
 
-# follow PART: prints what it writes until it has ended.
+# follow PART: prints the output of a part until the part has ended.
 follow() {
   until [[ -e $tmp/$1 || -z $(jobs -r) ]]; do cat; sleep 0.5; done
   cat

@@ -2,8 +2,8 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Writes hack/tools/api.txt, the listing of all that the module exports. Its diff shows a
-# reviewer which names a change adds, alters or removes.
+# Writes hack/tools/api.txt, the list of all exported names of the module. Its diff shows a reviewer
+# which names a change adds, changes or removes.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

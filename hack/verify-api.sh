@@ -2,13 +2,13 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Fails when a change could break users without anyone noticing:
+# Fails when a change could break users unnoticed:
 #
-#   - what the module exports is not what hack/tools/api.txt lists;
+#   - the exported names of the module differ from hack/tools/api.txt;
 #   - the CRD removes something, or rejects objects that hack/tools/stored.crd.yaml or the
 #     last release's CRD accepts;
-#   - something of the API is incompatible with the last release's, and no section "### Breaking" of
-#     CHANGELOG.md since then names it, as `remote.Cluster.Rotate`.
+#   - a name of the API is incompatible with the last release, and no later section "### Breaking" of
+#     CHANGELOG.md has the name, such as `remote.Cluster.Rotate`.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,7 +24,7 @@ go -C hack/tools build -o "$tmp/" ./crdcompat ./exported golang.org/x/exp/cmd/ap
 status=0
 "$tmp/exported" >"$tmp/api.txt"
 if ! diff -u hack/tools/api.txt "$tmp/api.txt"; then
-  echo "The exported API is not the one listed: run hack/update-api.sh and commit its diff." >&2
+  echo "The exported API differs from hack/tools/api.txt: run hack/update-api.sh and commit its diff." >&2
   status=1
 fi
 "$tmp/crdcompat" hack/tools/stored.crd.yaml $crds/openchoreo.dev_dataplanes.yaml || status=1

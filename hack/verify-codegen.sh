@@ -2,9 +2,8 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Fails when what is generated is not what hack/update-codegen.sh makes: a file
-# that differs, one that is missing, or one that is no longer generated. Works in
-# a copy and never touches this tree.
+# Fails when generated code differs from the output of hack/update-codegen.sh: a file differs, is
+# missing, or is no longer generated. Works in a copy and never changes this tree.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,8 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# The files as they are here, committed or not; ignored ones are left out. Git copies them by
-# an index and objects of their own.
+# The files of this tree, committed or not, without ignored files. Git copies them by a separate
+# index and object store.
 mkdir "$tmp/objects"
 (
   export GIT_INDEX_FILE=$tmp/index GIT_OBJECT_DIRECTORY=$tmp/objects
@@ -27,7 +26,7 @@ cp -Rp "$tmp/here" "$tmp/anew"
 cd "$tmp"
 if ! git --no-pager diff --no-index --no-ext-diff --stat --patch here anew; then
   echo >&2
-  echo "Generated code is out of date (- is here, + is generated anew): run hack/update-codegen.sh" >&2
+  echo "Generated code is out of date (- here, + newly generated): run hack/update-codegen.sh" >&2
   exit 1
 fi
 echo "Generated code is current."

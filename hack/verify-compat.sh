@@ -2,34 +2,34 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Builds every public package with each client-go that a release supports, tests it as a user's
-# module, prints a table, and compares it with the README's. Arguments name minors ("0.36"), or
-# "next", the minor after those; all by default. The next one is tried once it can be fetched, a
-# beta too, with the Go that it asks for, and fails nothing unless it is named.
+# Builds every public package with each supported client-go, tests it in a user's module, prints a
+# table, and compares the table with the README's. Arguments are minors ("0.36"), or "next", the
+# minor after the supported ones; all by default. next uses the newest version that can be fetched,
+# even a beta, with the Go that it requires, and is no failure unless it is an argument.
 #
 #   build       this module with its requirements raised
-#   consumer    another module that requires this one and a client-go of its own
-#   controller  examples/controller-runtime with the controller-runtime that was made for
-#               that client-go, and the tests of its controller, on real API servers
+#   consumer    another module that requires this one and that client-go
+#   controller  examples/controller-runtime with the controller-runtime for that client-go, and the
+#               tests of its controller, on real API servers
 #
 # With the latest minor and the next, and with --tests before the arguments, all unit tests run in
 # place of the build; hack/test.sh unit runs them with the earliest. With the latest, the tests of
-# hack/integration run, too; hack/test.sh integration runs them with the earliest. CI runs --tests
+# hack/integration run too; hack/test.sh integration runs them with the earliest. CI runs --tests
 # with each minor, the latest with GOFLAGS=-race.
 #
-# Needs the Go that client-go asks for; the next one gets a later Go by GOTOOLCHAIN.
+# Needs the Go that client-go requires; next gets a later Go by GOTOOLCHAIN.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# The latest patch of each minor, by hand, so that a run is repeatable.
+# The latest patch of each minor, updated by hand, so that a run is repeatable.
 supported=(v0.33.13 v0.34.13 v0.35.10 v0.36.6 v0.37.2)
-controller_runtimes=(v0.21.0 v0.22.5 v0.23.3 v0.24.1 v0.25.2) # for each of those
+controller_runtimes=(v0.21.0 v0.22.5 v0.23.3 v0.24.1 v0.25.2) # one for each client-go, in the same order
 latest=${supported[${#supported[@]} - 1]}
 
 module=github.com/openchoreo/dataplane-sdk-go
 root=$PWD
-GOFLAGS="$(go env GOFLAGS) -mod=mod -vet=off" # vet would read all of each client-go
+GOFLAGS="$(go env GOFLAGS) -mod=mod -vet=off" # vet would read each client-go completely
 export GOWORK=off GOFLAGS
 
 next=no tests=""
@@ -51,7 +51,7 @@ fi
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# as_this_module VERSION: this module as it is built when the user asks for VERSION.
+# as_this_module VERSION: builds or tests this module with VERSION of client-go.
 as_this_module() {
   local mod=$tmp/$1/this.mod
   cp go.mod "$mod" && cp go.sum "${mod%.mod}.sum" || return
@@ -73,7 +73,7 @@ on_real_api_servers() {
     go test -modfile="$mod" -count=1 -parallel=4 -timeout=40m . -fleet.duration=25s
 }
 
-# as_consumer VERSION: another module, which requires this one and VERSION.
+# as_consumer VERSION: tests another module, which requires this one and VERSION of client-go.
 as_consumer() {
   local dir=$tmp/$1/consumer
   mkdir -p "$dir" && cp hack/compat/consumer_test.go.txt "$dir/consumer_test.go" && cd "$dir" || return
@@ -84,17 +84,17 @@ as_consumer() {
   go list -m all | wc -l | tr -d ' ' >"$tmp/$1/modules"
 }
 
-# as_controller VERSION: the example with the controller-runtime that goes with VERSION.
+# as_controller VERSION: tests the example with the controller-runtime for VERSION of client-go.
 as_controller() {
   local mod=$tmp/$1/controller.mod controller_runtime tags=
   controller_runtime=$(controller_runtime_for "$1")
   case $controller_runtime in
     v0.21.*) tags=controller_runtime_v0.21 ;; # its clients can patch, but not Apply
   esac
-  # Indirect requirements belong to the versions that examples/go.mod asks for, which can
-  # be later ones.
+  # Indirect requirements belong to the direct requirements of examples/go.mod, which may be later
+  # versions.
   cd examples && sed '/\/\/ indirect$/d' go.mod >"$mod" && cp go.sum "${mod%.mod}.sum" || return
-  # In the environment, since the tests build the program themselves.
+  # In the environment, because the tests build the program themselves.
   export GOFLAGS="$GOFLAGS '-modfile=$mod' -tags=$tags" # quoted: a path may have a space
   go get "sigs.k8s.io/controller-runtime@$controller_runtime" \
     "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" $(raised "$1") &&
@@ -102,9 +102,9 @@ as_controller() {
     go test -count=1 -run='^TestController$' ./controller-runtime
 }
 
-# raised VERSION: what controller-runtime requires in a later version than client-go VERSION does.
-# build and consumer use it, too, so that client-go is compiled once; what client-go itself requires
-# isn't tested then.
+# raised VERSION: prints modules of which controller-runtime requires a later version than VERSION of
+# client-go. build and consumer use them too, so that client-go is compiled once. The version that
+# client-go requires isn't tested then.
 raised() {
   case $1 in
     v0.35.*) echo sigs.k8s.io/structured-merge-diff/v6@v6.3.2-0.20260122202528-d9cc6641c482 ;;
@@ -118,7 +118,7 @@ controller_runtime_for() { # VERSION of client-go
   done
 }
 
-# check_version MODULE VERSION [FLAG...]: what is tested must be what the table says.
+# check_version MODULE VERSION [FLAG...]: fails unless the build uses VERSION, which the table shows.
 check_version() {
   local module=$1 want=$2 got
   shift 2
@@ -126,7 +126,7 @@ check_version() {
   [[ $got == "$want" ]] || { echo "built with $module $got, want $want" >&2; return 1; }
 }
 
-baseline() { # modules of client-go alone
+baseline() { # VERSION: counts the modules of a program with client-go only
   mkdir -p "$tmp/$1/baseline" && cd "$tmp/$1/baseline" &&
     go mod init example.com/baseline && go mod edit -require="k8s.io/client-go@$1" &&
     printf 'package baseline\n\nimport _ "k8s.io/client-go/kubernetes"\n' >baseline.go &&
@@ -135,7 +135,7 @@ baseline() { # modules of client-go alone
 }
 
 status=0
-step() { # step VERSION NAME COMMAND...: prints what failed, keeps what passed quiet
+step() { # VERSION NAME COMMAND...: prints ok or FAILED, and the output of a COMMAND that fails
   local log=$tmp/$1/$2.log
   if ("${@:3}") >"$log" 2>&1; then
     echo ok
@@ -145,7 +145,7 @@ step() { # step VERSION NAME COMMAND...: prints what failed, keeps what passed q
   fi
 }
 
-# try_next says how the minor after the supported ones does, or which module is missing.
+# try_next tries the minor after the supported ones, and prints the results or the missing modules.
 try_next() {
   local minor=${latest#v0.} next version output missing build consumer
   next=v0.$((${minor%%.*} + 1))
@@ -153,17 +153,17 @@ try_next() {
   mkdir "$tmp/next" && cd "$tmp/next" || return
   version=$(go list -m -versions -f '{{join .Versions "\n"}}' k8s.io/client-go@latest | grep "^$next\." | tail -n 1) # a beta only without a release
   if [[ -z $version ]]; then
-    echo "client-go $next is not tried: no version of k8s.io/client-go is listed"
+    echo "client-go $next is not tried: k8s.io/client-go has no such version"
     return
   fi
   printf 'package next\n\nimport _ "k8s.io/client-go/kubernetes"\n' >next.go
   if ! output=$( (go mod init example.com/next && go get "k8s.io/client-go@$version" && go mod tidy) 2>&1); then
-    # A line for each module that is missing, without the imports that lead to it.
+    # A line for each missing module, without the imports that lead to it.
     missing=$(sed -n 's/^.*: \([^ :]*@v[^ :]*: .*\)/  \1/p' <<<"$output" | sort -u)
-    printf 'client-go %s is not tried, since this is missing:\n%s\n' "$version" "${missing:-$output}"
+    printf 'client-go %s is not tried, because these modules are missing:\n%s\n' "$version" "${missing:-$output}"
     return
   fi
-  GOTOOLCHAIN=$(go env GOVERSION) || return # a -modfile asks for none
+  GOTOOLCHAIN=$(go env GOVERSION) || return # the go line of a -modfile selects no toolchain
   cd "$root" && mkdir "$tmp/$version" || return
   build=$(step "$version" build as_this_module "$version")
   consumer=$(step "$version" consumer as_consumer "$version")

@@ -2,8 +2,8 @@
 # Copyright The OpenChoreo Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Pins the control plane to another Kubernetes release, by writing controlplane.mod and
-# controlplane.sum anew. Needs bash and Go; builds nothing.
+# Pins the control plane to another Kubernetes release: writes new controlplane.mod and
+# controlplane.sum. Needs bash and Go; builds nothing.
 #
 #   hack/controlplane/update.sh v1.36.3
 
@@ -24,8 +24,8 @@ export GOWORK=off GOFLAGS=-mod=mod
 go mod download -json "k8s.io/kubernetes@${version}" >download.json
 upstream="$(sed -n 's/^[[:space:]]*"GoMod": "\(.*\)",\{0,1\}$/\1/p' download.json)"
 
-# The go.mod of Kubernetes says which Go and which etcd it is made for. It replaces the modules
-# of its own repository with folders, which only that repository has: those are pinned by version.
+# The go.mod of Kubernetes has its versions of Go and etcd. It replaces the modules of its repository
+# by folders, which only that repository has; here, they are pinned by version.
 etcd="$(sed -n 's/^[[:space:]]*go\.etcd\.io\/etcd\/client\/v3 \(v[^ ]*\).*/\1/p' "${upstream}")"
 {
   echo "// Written by update.sh, don't edit. What the control plane's binaries are built from."
@@ -47,7 +47,7 @@ etcd="$(sed -n 's/^[[:space:]]*go\.etcd\.io\/etcd\/client\/v3 \(v[^ ]*\).*/\1/p'
 } >go.mod
 go mod tidy
 
-# What tidy has raised wouldn't be the release that was asked for.
+# go mod tidy must not have raised the versions.
 for want in "k8s.io/kubernetes ${version}" "go.etcd.io/etcd/server/v3 ${etcd}"; do
   if ! grep -qF "${want}" go.mod; then
     echo "go mod tidy did not keep ${want}" >&2
