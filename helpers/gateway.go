@@ -52,7 +52,7 @@ func GatewayConfigFor(dp *v1alpha1.DataPlane, gatewayConfig *rest.Config) (*rest
 	case dp == nil:
 		return nil, dataplane.ErrNil
 	case gatewayConfig == nil:
-		return nil, errors.New("nil gateway configuration")
+		return nil, errors.New("gateway: must be set: the data plane is reached through OpenChoreo's cluster gateway")
 	}
 	host, err := hostURL(gatewayConfig)
 	if err != nil {

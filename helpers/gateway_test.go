@@ -140,7 +140,7 @@ func TestGatewayConfigForNamesTheFieldAtFault(t *testing.T) {
 		want    string
 	}{
 		"no data plane":           {nil, gateway, "nil data plane"},
-		"no gateway":              {agentDataPlane(), nil, "nil gateway configuration"},
+		"no gateway":              {agentDataPlane(), nil, "gateway: must be set: the data plane is reached through OpenChoreo's cluster gateway"},
 		"no host":                 {agentDataPlane(), &rest.Config{}, "gateway.Host: must be set, to a URL such as https://host:6443"},
 		"a host that is no URL":   {agentDataPlane(), &rest.Config{Host: "https://user:hunter2@[::1"}, "gateway.Host: can't be parsed; want a URL such as https://host:6443"},
 		"an address with a path":  {agentDataPlane(), &rest.Config{Host: "10.0.0.1:80/hunter2"}, "gateway.Host: must be a URL or host:port"},

@@ -176,7 +176,7 @@ func TestConfigForServesBothGenerations(t *testing.T) {
 	_, err = configFor(nil)
 	require.EqualError(t, err, "nil data plane")
 	_, err = helpers.ConfigFor(nil)(agentDataPlane())
-	require.EqualError(t, err, "nil gateway configuration")
+	require.EqualError(t, err, "gateway: must be set: the data plane is reached through OpenChoreo's cluster gateway")
 }
 
 func TestRESTConfigForReportsAllFaultsAtOnce(t *testing.T) {

@@ -120,6 +120,10 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 		},
 		"credentials of data plane were rotated": rotated,
 
+		"gateway: must be set": func(*testing.T) error {
+			_, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", dataplanetest.V1), remote.Options{ConfigFor: helpers.ConfigFor(nil)})
+			return err
+		},
 		"no agents found": func(t *testing.T) error {
 			return throughGateway(t, nil, func(gateway *dataplanetest.Gateway, _ *rest.Config) { gateway.Disconnect("prod") })
 		},
