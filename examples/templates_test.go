@@ -93,6 +93,19 @@ func TestTemplatesRefuseBadArguments(t *testing.T) {
 	}
 }
 
+// The tests of the demos run each with a surplus argument. None may forget the check.
+func TestEveryProgramChecksForSurplusArguments(t *testing.T) {
+	t.Parallel()
+	programs, err := filepath.Glob("*/main.go")
+	require.NoError(t, err)
+	require.NotEmpty(t, programs)
+	for _, program := range programs {
+		data, err := os.ReadFile(program)
+		require.NoError(t, err)
+		assert.Regexp(t, `\b(args|demo)\.Parse\(|\bflag\.NArg\(\) > 0`, string(data), program)
+	}
+}
+
 // The only lines of a template that don't belong into a program of its own name the package demo.
 func TestTemplatesCanBeCopied(t *testing.T) {
 	t.Parallel()
@@ -118,8 +131,8 @@ func TestTemplatesCanBeCopied(t *testing.T) {
 	for _, program := range templates {
 		copyTo(program+"/main.go", withoutDemo)
 	}
-	build := exec.Command("go", "build", "./...")
-	build.Dir = dir
-	output, err := build.CombinedOutput()
+	compile := exec.Command("go", "list", "-export", "./...") // go build would link them, too
+	compile.Dir = dir
+	output, err := compile.CombinedOutput()
 	require.NoError(t, err, string(output))
 }

@@ -4,6 +4,7 @@
 package args
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -26,7 +27,7 @@ func (o *Object) Set(text string) error {
 		kind, name = "dataplane", text
 	}
 	if name == "" {
-		return fmt.Errorf("no name")
+		return errors.New("no name")
 	}
 	switch strings.TrimSuffix(strings.ToLower(kind), ".openchoreo.dev") { // of kubectl get -o name
 	case "dataplane", "dataplanes", "dp", "dps":

@@ -74,16 +74,16 @@ func ProvideCluster(act ...Act) {
 		return err
 	})
 	if code = max(code, failed); code == 0 {
-		fmt.Fprintln(os.Stderr, "next: "+next[program]+"run it on a cluster of yours, with --kubeconfig=FILE")
+		fmt.Fprintln(os.Stderr, "next: "+before[program]+"run it on a cluster of yours, with --kubeconfig=FILE"+after[program])
 	}
 	os.Exit(code)
 }
 
-// next is what else to try with a program.
-var next = map[string]string{
-	"connect": "read its main.go and docs/connecting.md, and ",
-	"wait":    "see the error of --timeout=1s, wait for --name=clusterdataplane/" + clusterWide + ", and ",
-}
+// What else to try with a program.
+var (
+	before = map[string]string{"wait": "see the error of --timeout=1s, wait for --name=clusterdataplane/" + clusterWide + ", or "}
+	after  = map[string]string{"connect": " and, for OpenChoreo v1, --gateway=URL (docs/connecting.md)"}
+)
 
 func (p *Provided) createDataPlanes(ctx context.Context) error {
 	if err := p.Plane.InstallCRDs(ctx, crds.ClusterDataPlane()); err != nil {
