@@ -18,7 +18,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 )
 
-// Event is a change of a DataPlane. It holds no secrets.
+// Event is a change of a DataPlane or ClusterDataPlane. It holds no secrets.
 type Event struct {
 	// Time is when this program saw it.
 	Time time.Time `json:"time"`
@@ -27,6 +27,7 @@ type Event struct {
 	// Initial reports whether an ADDED DataPlane existed when the watch began.
 	Initial bool `json:"initial,omitempty"`
 
+	// Namespace is empty for a ClusterDataPlane.
 	Namespace string    `json:"namespace"`
 	Name      string    `json:"name"`
 	UID       types.UID `json:"uid"`
@@ -34,16 +35,16 @@ type Event struct {
 	// last known state of a DELETED one.
 	ResourceVersion string `json:"resourceVersion"`
 	Generation      int64  `json:"generation"`
-	// Cluster is the name of the target cluster.
+	// Cluster is the name of the target cluster or, in OpenChoreo v1, the plane ID of its agent.
 	Cluster string `json:"cluster"`
-	// Conditions holds Ready, Connected and GatewayProvisioned, reported or not, and then
-	// all other reported types.
+	// Conditions holds Ready, Connected and GatewayProvisioned, judged as helpers.Stock says, and
+	// then all other reported types.
 	Conditions []helpers.Verdict `json:"conditions"`
 
 	// Transitions are the conditions whose verdict has changed.
 	Transitions []Transition `json:"transitions,omitempty"`
-	// Changes are the fields that differ, by path, without metadata.generation. For an
-	// ADDED DataPlane, it is the whole spec.
+	// Changes are the fields that differ, by path, without metadata.generation and the heartbeat
+	// of an agent. For an ADDED DataPlane, it is the whole spec.
 	Changes []Change `json:"changes,omitempty"`
 }
 
@@ -100,9 +101,13 @@ func newEvent(eventType watch.EventType, dp *openchoreov1alpha1.DataPlane) Event
 		UID:             dp.UID,
 		ResourceVersion: dp.ResourceVersion,
 		Generation:      dp.Generation,
-		Cluster:         dp.Spec.KubernetesCluster.Name,
-		Conditions:      helpers.Evaluate(dp).Verdicts(),
+		Cluster:         cmp.Or(dp.Spec.KubernetesCluster.Name, dp.Spec.PlaneID, dp.Name),
+		Conditions:      evaluate(dp).Verdicts(),
 	}
+}
+
+func evaluate(dp *openchoreov1alpha1.DataPlane) helpers.Report {
+	return helpers.Evaluate(dp, helpers.Stock())
 }
 
 func added(dp *openchoreov1alpha1.DataPlane, initial bool) (Event, error) {
@@ -116,7 +121,7 @@ func added(dp *openchoreov1alpha1.DataPlane, initial bool) (Event, error) {
 
 func modified(before, after *openchoreov1alpha1.DataPlane) (event Event, err error) {
 	event = newEvent(watch.Modified, after)
-	event.Transitions = transitions(helpers.Evaluate(before), helpers.Evaluate(after))
+	event.Transitions = transitions(evaluate(before), evaluate(after))
 	event.Changes, err = changes(before, after)
 	return event, err
 }
@@ -149,8 +154,10 @@ func changes(before, after *openchoreov1alpha1.DataPlane) ([]Change, error) {
 		paths      []string
 	}{{Added, fields.Added}, {Modified, fields.Modified}, {Removed, fields.Removed}} {
 		for _, path := range group.paths {
-			if path == ".metadata.generation" {
-				continue // it only counts changes of the spec, which are listed
+			switch path {
+			case ".metadata.generation", // which only counts changes of the spec, and these are listed
+				".status.agentConnection.lastHeartbeatTime": // which OpenChoreo writes every minute
+				continue
 			}
 			change := Change{Path: path, Type: group.changeType}
 			if change.Type == Removed {

@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command watch prints each change of DataPlanes, like kubectl get dataplanes --watch, and
-// which conditions and fields have changed, and by which field manager.
+// Command watch prints each change of DataPlanes and ClusterDataPlanes, like kubectl get --watch,
+// and which conditions and fields have changed, and by which field manager.
 //
 //	go -C examples run ./watch
 //
@@ -13,9 +13,10 @@
 //	go -C examples run ./watch --kubeconfig ~/.kube/config -A
 //
 // With -o json, each line of standard output is one [Event]; messages go to standard error.
-// The user needs the rights to list and watch DataPlanes.
+// The user needs the rights to list and watch DataPlanes. Without those for ClusterDataPlanes, or
+// where these are not installed, it says so, and watches DataPlanes only.
 //
-// Updates that change no field, and resyncs, are not printed. It prints the paths of fields
+// Updates that change no field but the heartbeat of an agent, and resyncs, are not printed. It prints the paths of fields
 // and never their values: you see that a client key was rotated, but no key. It keeps no key
 // in memory either, see [hideSecrets].
 package main
@@ -29,6 +30,7 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 )
 
@@ -61,6 +63,9 @@ func main() {
 				<-ctx.Done()
 				return ctx.Err()
 			})
+		}
+		if err := clusters.Plane.InstallCRDs(ctx, crds.ClusterDataPlane()); err != nil {
+			return err
 		}
 		s := &story{Clusters: clusters, handled: make(chan struct{})}
 		w.handled = s.handled

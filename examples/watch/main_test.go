@@ -37,13 +37,18 @@ func TestStory(t *testing.T) {
 		"modified .spec.kubernetesCluster.credentials.clientKey by rotator\n",
 		"GatewayProvisioned: Unknown (Stale) → False\n",
 		"removed .spec.registry.secretRef by platform-team\n",
+		`added .status.conditions[type="Ready"].{lastTransitionTime, message, observedGeneration, reason, status, type} by readiness-controller` + "\n",
 		"  DELETED   default/production-dataplane  ",
+		"  ADDED     clusterdataplane/default ",
+		"Connected: Unknown (NotReported) → True\n          added .status.agentConnection.connected by openchoreo\n",
+		"Ready: True → False\n",
 	} {
 		assert.Contains(t, p.Stdout(), want)
 	}
 	assert.Equal(t, 1, strings.Count(p.Stdout(), "READY"), "a header, once")
-	assert.Equal(t, 10, strings.Count(p.Stdout(), "  MODIFIED  "), "none for what audit did: %s", p.Stdout())
+	assert.Equal(t, 12, strings.Count(p.Stdout(), "  MODIFIED  "), "none for what audit did, and for a heartbeat: %s", p.Stdout())
 	assert.NotContains(t, p.Stdout(), "audit")
+	assert.NotContains(t, p.Stdout(), "Heartbeat")
 	p.LeavesNothing()
 }
 
@@ -55,6 +60,7 @@ func TestExistingCluster(t *testing.T) {
 	require.NoError(t, err)
 	p := demotest.Start(t, "watch", "--kubeconfig", readerOf(t, c), "-A", "-o", "json")
 	p.WaitFor(`"first"`)
+	assert.Contains(t, p.String(), "watch: no ClusterDataPlanes: clusterdataplanes.openchoreo.dev is forbidden")
 
 	const secretRef, displayName = ".spec.registry.secretRef", ".metadata.annotations.openchoreo.dev/display-name"
 	dp, err := c.DataPlanes.Apply(t.Context(), openchoreoapply.DataPlane("first", c.Namespace).

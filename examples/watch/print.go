@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -32,7 +33,7 @@ func textPrinter(out io.Writer, wide bool) func(Event) error {
 	header := row(columns)
 	return func(event Event) error {
 		columns := []string{
-			event.Time.Format("15:04:05"), string(event.Type), event.Namespace + "/" + event.Name,
+			event.Time.Format("15:04:05"), string(event.Type), nameOf(event),
 			state(event, openchoreov1alpha1.DataPlaneConditionReady),
 			state(event, openchoreov1alpha1.DataPlaneConditionConnected),
 			state(event, openchoreov1alpha1.DataPlaneConditionGatewayProvisioned),
@@ -50,7 +51,7 @@ func textPrinter(out io.Writer, wide bool) func(Event) error {
 			}
 			text.WriteString("\n")
 		}
-		for _, change := range event.Changes {
+		for _, change := range grouped(event.Changes) {
 			fmt.Fprintf(&text, "%10s%s %s", "", change.Type, change.Path)
 			if len(change.Managers) > 0 {
 				text.WriteString(" by " + strings.Join(change.Managers, ", "))
@@ -60,6 +61,36 @@ func textPrinter(out io.Writer, wide bool) func(Event) error {
 		_, err := io.WriteString(out, text.String())
 		return err
 	}
+}
+
+// grouped makes one change of more than three fields that a manager has changed in one place, such as all of a condition.
+func grouped(changes []Change) (groups []Change) {
+	for len(changes) > 0 {
+		first, n := changes[0], 1
+		dot := strings.LastIndex(first.Path, ".") + 1
+		names := []string{first.Path[dot:]}
+		for ; n < len(changes) && changes[n].Type == first.Type && slices.Equal(changes[n].Managers, first.Managers); n++ {
+			name, found := strings.CutPrefix(changes[n].Path, first.Path[:dot])
+			if !found || strings.Contains(name, ".") {
+				break
+			}
+			names = append(names, name)
+		}
+		if n > 3 {
+			first.Path = first.Path[:dot] + "{" + strings.Join(names, ", ") + "}"
+			groups, changes = append(groups, first), changes[n:]
+		} else {
+			groups, changes = append(groups, first), changes[1:]
+		}
+	}
+	return groups
+}
+
+func nameOf(event Event) string {
+	if event.Namespace == "" {
+		return "clusterdataplane/" + event.Name
+	}
+	return event.Namespace + "/" + event.Name
 }
 
 // row pads columns to their usual width, since later rows are not known yet.

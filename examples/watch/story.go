@@ -14,6 +14,7 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
 const dataPlaneName = "production-dataplane"
@@ -33,9 +34,13 @@ func (s *story) play(ctx context.Context) error {
 		{Title: "the controllers observe the new generation", Do: s.observe},
 		{Title: "rotator replaces the client certificate and its key", Do: s.rotate},
 		{Title: "the gateway fails", Do: s.report("gateway-controller", openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionFalse, "NoAddress")},
-		{Title: "audit gives up the pull secret, which stays: no line follows", Do: s.apply("audit", "")},
+		{Title: "audit gives up the pull secret, which platform-team still sets: no line follows", Do: s.apply("audit", "")},
 		{Title: "platform-team gives it up too, which removes it", Do: s.apply("platform-team", "")},
 		{Title: "operator deletes the DataPlane", Do: s.delete},
+		{Title: "operator creates a ClusterDataPlane, which holds no credentials", Do: s.createClusterDataPlane},
+		{Title: "OpenChoreo reports the agent, from which Connected and Ready follow", Do: s.reportAgent(true)},
+		{Title: "OpenChoreo reports a heartbeat: no line follows", Do: s.reportAgent(true)},
+		{Title: "the agent is gone", Do: s.reportAgent(false)},
 	}
 	if err := demo.Play(ctx, os.Stderr, steps); err != nil {
 		return err
@@ -74,9 +79,9 @@ func (s *story) create(ctx context.Context) error {
 
 func (s *story) observe(ctx context.Context) error {
 	for _, report := range []func(context.Context) error{
+		s.report("readiness-controller", openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue, "AllIsWell"),
 		s.report("connectivity-controller", openchoreov1alpha1.DataPlaneConditionConnected, metav1.ConditionTrue, "Answers"),
 		s.report("gateway-controller", openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionTrue, "Configured"),
-		s.report("readiness-controller", openchoreov1alpha1.DataPlaneConditionReady, metav1.ConditionTrue, "AllIsWell"),
 	} {
 		if err := report(ctx); err != nil {
 			return err
@@ -118,4 +123,30 @@ func (s *story) rotate(ctx context.Context) error {
 
 func (s *story) delete(ctx context.Context) error {
 	return s.changed(ctx, s.DataPlanes.Delete(ctx, dataPlaneName, metav1.DeleteOptions{}))
+}
+
+const clusterDataPlaneName = "default"
+
+func (s *story) createClusterDataPlane(ctx context.Context) error {
+	_, err := s.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Create(ctx, dataplanetest.ClusterDataPlane(clusterDataPlaneName),
+		metav1.CreateOptions{FieldManager: "operator"})
+	return s.changed(ctx, err)
+}
+
+// reportAgent writes into the status what OpenChoreo v1 does, each minute.
+func (s *story) reportAgent(connected bool) func(context.Context) error {
+	return func(ctx context.Context) error {
+		clusterDataPlanes := s.Client.OpenChoreoV1alpha1().ClusterDataPlanes()
+		stored, err := clusterDataPlanes.Get(ctx, clusterDataPlaneName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		now := metav1.Now()
+		stored.Status.AgentConnection = &openchoreov1alpha1.AgentConnectionStatus{Connected: connected, LastHeartbeatTime: &now}
+		if connected {
+			stored.Status.AgentConnection.ConnectedAgents = 1
+		}
+		_, err = clusterDataPlanes.UpdateStatus(ctx, stored, metav1.UpdateOptions{FieldManager: "openchoreo"})
+		return s.changed(ctx, err)
+	}
 }

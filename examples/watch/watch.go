@@ -16,6 +16,7 @@ import (
 	"os"
 	"sync/atomic"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -26,7 +27,7 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// watcher prints the changes of the DataPlanes of one namespace or of all.
+// watcher prints the changes of ClusterDataPlanes, and of the DataPlanes of one namespace or of all.
 type watcher struct {
 	config    *rest.Config
 	namespace string
@@ -39,7 +40,11 @@ type watcher struct {
 func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	fmt.Fprintf(os.Stderr, "watching DataPlanes in %s of %s\n", cmp.Or(w.namespace, "all namespaces"), w.config.Host)
+	fmt.Fprintf(os.Stderr, "watching DataPlanes in %s of %s, and ClusterDataPlanes\n", cmp.Or(w.namespace, "all namespaces"), w.config.Host)
+	missing := w.clusterDataPlanesMissing(ctx)
+	if missing != nil {
+		fmt.Fprintf(os.Stderr, "watch: no ClusterDataPlanes: %v\n", missing)
+	}
 	config := rest.CopyConfig(w.config)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &connection{next: next} })
 	client, err := openchoreoclient.NewForConfig(config)
@@ -52,17 +57,24 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	}
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0,
 		openchoreoinformers.WithNamespace(w.namespace), openchoreoinformers.WithTransform(transform))
-	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
-	registration, err := dataPlanes.AddEventHandler(w.handler(ctx, fail))
-	if err != nil {
-		return err
+	informers := []cache.SharedIndexInformer{factory.OpenChoreo().V1alpha1().DataPlanes().Informer()}
+	if missing == nil {
+		informers = append(informers, factory.OpenChoreo().V1alpha1().ClusterDataPlanes().Informer())
+	}
+	var synced []cache.InformerSynced
+	for _, informer := range informers {
+		registration, err := informer.AddEventHandler(w.handler(ctx, fail))
+		if err != nil {
+			return err
+		}
+		synced = append(synced, registration.HasSynced)
 	}
 	factory.StartWithContext(ctx)
 	defer func() {
 		fail(nil)
 		factory.Shutdown()
 	}()
-	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+	if cache.WaitForCacheSync(ctx.Done(), synced...) {
 		err = meanwhile(ctx)
 	}
 	if ctx.Err() != nil {
@@ -71,7 +83,18 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	return err
 }
 
-// handler is called for one change after the other.
+// clusterDataPlanesMissing returns why an informer could not list ClusterDataPlanes: they aren't installed, or the user has no
+// right to list them.
+func (w *watcher) clusterDataPlanesMissing(ctx context.Context) error {
+	client, err := openchoreoclient.NewForConfig(w.config)
+	if err != nil {
+		return err
+	}
+	_, err = client.OpenChoreoV1alpha1().ClusterDataPlanes().List(ctx, metav1.ListOptions{Limit: 1})
+	return err
+}
+
+// handler is called for the changes of one kind, one after the other.
 func (w *watcher) handler(ctx context.Context, fail func(error)) cache.ResourceEventHandler {
 	done := func(err error) {
 		if err != nil {
