@@ -50,24 +50,24 @@ type Client[T helpers.Object] interface {
 	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
 }
 
-// For waits until an object is as until says, and returns it. It never returns an object
+// For waits until an object meets until, and returns the object. It never returns an object
 // that is being deleted. Only ctx limits the wait.
 //
-// For gets the object first, so it returns at once if there is nothing to wait for. Then
-// it watches the object, or gets it every two seconds if watching is forbidden. It retries
-// after errors that may pass, such as those of an API server that restarts. It starts no
-// goroutine.
+// For gets the object first, so it returns at once if the object meets until. Then it watches
+// the object, or gets it every two seconds if watching is forbidden. It retries after temporary
+// errors, for example while an API server restarts. It starts no goroutine.
 //
 // The wait fails, with an [*Error], when
 //   - ctx ends;
 //   - the object doesn't exist; see [AllowMissing];
 //   - the name or the client's namespace is empty or invalid, or a condition type is empty;
-//   - the API server first answers Forbidden or Unauthorized, or doesn't serve the kind.
-//     Later answers of this kind are retried, since an API server that starts refuses users
-//     whose roles it hasn't read;
+//   - the API server first answers Forbidden or Unauthorized, or doesn't serve the kind. For
+//     retries after such an answer later on, since a starting API server refuses users whose
+//     roles it hasn't read;
 //   - the object is deleted or being deleted ([helpers.ErrDeleted]), or another object has
 //     taken its name ([helpers.ErrReplaced]); see [FollowReplacement];
-//   - [FailOn] says so. A condition that is False may become True and ends no wait.
+//   - the function of [FailOn] returns an error. A False condition ends no wait, since it may
+//     become True.
 func For[T helpers.Object](ctx context.Context, client Client[T], name string, until Until, opts ...Option) (T, error) {
 	until.want = cmp.Or(until.want, "existence")
 	return newWaiter(client, name, until, opts).run(ctx)
@@ -77,8 +77,8 @@ func For[T helpers.Object](ctx context.Context, client Client[T], name string, u
 // name. It returns at once if the object doesn't exist. Pass [UID] if the object may have
 // been deleted and created again before the wait begins.
 //
-// Requests, retries and errors are those of [For]: it fails if the kind isn't installed.
-// MinGeneration, AllowMissing and FollowReplacement have no effect.
+// ForDeletion sends requests, retries and fails like [For], for example if the kind isn't
+// installed. MinGeneration, AllowMissing and FollowReplacement have no effect.
 func ForDeletion[T helpers.Object](ctx context.Context, client Client[T], name string, opts ...Option) error {
 	w := newWaiter(client, name, Until{want: "deletion"}, opts)
 	w.forDeletion, w.minGeneration, w.allowMissing = true, 0, false
@@ -91,7 +91,7 @@ type Until struct {
 	want  string
 	met   func(helpers.Report) bool
 	types []string // the condition types of True
-	err   error    // why it can't be waited for
+	err   error    // not nil if the state is invalid
 }
 
 // True waits until all conditions of these types are True at the same time, by the rules
@@ -116,8 +116,8 @@ func True(types ...string) Until {
 	return until
 }
 
-// Match waits until f returns true; errors say that want was waited for. f gets the report
-// of every state that the wait sees, which may skip short-lived ones. It must not block.
+// Match waits until f returns true. Errors describe the state with want. f gets the report of
+// every state that the wait sees; the wait may miss short-lived states. f must not block.
 func Match(want string, f func(helpers.Report) bool) Until { return Until{want: want, met: f} }
 
 // Option changes how a wait works.
@@ -132,10 +132,10 @@ type options struct {
 	evaluate          []helpers.EvaluateOption
 }
 
-// MinGeneration ignores the conditions of earlier generations. Pass the generation that
+// MinGeneration ignores the object while its generation is lower. Pass the generation that
 // Update or Patch returned: a watch may still show the object before that change, with
-// conditions that were true then. MinGeneration applies to the first object only, since a
-// replacement starts again at generation 1.
+// conditions that were True then. MinGeneration applies to the first object only, since a
+// replacement starts at generation 1.
 func MinGeneration(generation int64) Option {
 	return func(o *options) { o.minGeneration = generation }
 }
@@ -145,20 +145,20 @@ func MinGeneration(generation int64) Option {
 // even with AllowMissing, and [ForDeletion] returns nil.
 func UID(uid types.UID) Option { return func(o *options) { o.uid = uid } }
 
-// AllowMissing waits for the object to be created if it doesn't exist at first, and for
-// DataPlanes to be installed.
+// AllowMissing waits for the object to be created if it doesn't exist at first, and for its
+// kind to be installed.
 func AllowMissing() Option { return func(o *options) { o.allowMissing = true } }
 
 // FollowReplacement waits for the next object of the name if the object is deleted, instead
 // of failing with ErrDeleted or ErrReplaced.
 func FollowReplacement() Option { return func(o *options) { o.followReplacement = true } }
 
-// FailOn ends the wait with the error that f returns for a state that isn't the one waited
-// for. If f returns nil, the wait goes on. f must not block.
+// FailOn ends the wait with the error of f, which is called for each state that doesn't meet the
+// Until. If f returns nil, the wait continues. f must not block.
 func FailOn(f func(helpers.Report) error) Option { return func(o *options) { o.failOn = f } }
 
 // JudgeBy passes options to [helpers.Evaluate]. With [helpers.StableFor] or
-// [helpers.HeartbeatWithin], the wait sees even what changes with time alone.
+// [helpers.HeartbeatWithin], the wait sees even verdicts that change with time alone.
 func JudgeBy(opts ...helpers.EvaluateOption) Option {
 	return func(o *options) { o.evaluate = append(o.evaluate, opts...) }
 }

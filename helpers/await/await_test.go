@@ -55,7 +55,7 @@ func TestUntil(t *testing.T) {
 	}
 }
 
-func TestObjectBeingDeletedIsNotWhatIsWaitedFor(t *testing.T) {
+func TestObjectBeingDeletedMeetsNoUntil(t *testing.T) {
 	t.Parallel()
 	connected := func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[0].Type = "Connected" }
 	deleting := seen("b", "20", "True", connected, terminating)
@@ -104,12 +104,12 @@ func TestFailOnEndsAWaitForDeletion(t *testing.T) {
 			return hopeless
 		}
 		return nil
-	}), await.MinGeneration(5)) // which has no effect
+	}), await.MinGeneration(5)) // has no effect
 	require.ErrorIs(t, err, hopeless)
 	require.NotContains(t, err.Error(), "generation")
 }
 
-// An object that is created again starts at generation 1.
+// A recreated object starts at generation 1.
 func TestMinGenerationAppliesToTheFirstObject(t *testing.T) {
 	t.Parallel()
 	former, next := seen("a", "20", "True"), seen("b", "30", "True", firstGeneration)
@@ -148,12 +148,12 @@ func TestUID(t *testing.T) {
 		err      error // of For
 		deletion error // of ForDeletion
 	}{
-		"the object is there": {get: answer{dp: seen("a", "20", "True")}, deletion: errOver},
-		"it was replaced":     {get: answer{dp: seen("b", "20", "True")}, err: helpers.ErrReplaced},
-		"it was replaced, and replacements are followed": {get: answer{dp: seen("b", "20", "True")}, opts: []await.Option{await.FollowReplacement()}},
-		"it was deleted": {get: answer{err: notFound}, err: helpers.ErrDeleted},
+		"the object is there":                           {get: answer{dp: seen("a", "20", "True")}, deletion: errOver},
+		"it was replaced":                               {get: answer{dp: seen("b", "20", "True")}, err: helpers.ErrReplaced},
+		"it was replaced, and FollowReplacement is set": {get: answer{dp: seen("b", "20", "True")}, opts: []await.Option{await.FollowReplacement()}},
+		"it was deleted":                                {get: answer{err: notFound}, err: helpers.ErrDeleted},
 		"it was deleted, and AllowMissing is set":       {get: answer{err: notFound}, opts: []await.Option{await.AllowMissing()}, err: helpers.ErrDeleted},
-		"it was deleted, and replacements are followed": {get: answer{err: notFound}, opts: []await.Option{await.FollowReplacement()}, err: errOver},
+		"it was deleted, and FollowReplacement is set":  {get: answer{err: notFound}, opts: []await.Option{await.FollowReplacement()}, err: errOver},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -179,7 +179,7 @@ func TestForTakesClusterDataPlanes(t *testing.T) {
 	t.Parallel()
 	client := fake.NewClientset(&v1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "default", UID: "1"}}).
 		OpenChoreoV1alpha1().ClusterDataPlanes()
-	events := make(chan struct{}, 10) // more than there are watches
+	events := make(chan struct{}, 10) // more than the number of watches
 	result := make(chan error, 1)
 	go func() {
 		cluster, err := await.For(t.Context(), watchTeller[*v1alpha1.ClusterDataPlane]{client, events}, "default", ready)

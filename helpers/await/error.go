@@ -18,21 +18,20 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
-// Error says why a wait failed and what the object was like.
+// Error says why a wait failed, and describes the last state of the object.
 //
-// errors.Is and errors.As look into the reason why the wait ended and into LastErr. They
-// leave out a LastErr that is a timeout or a cancellation itself, so that
-// context.DeadlineExceeded and context.Canceled always refer to the context of the wait.
-// They find the error of that context and its cause.
+// errors.Is and errors.As find the reason why the wait ended, including the error and the cause
+// of its context, and LastErr. They skip a LastErr that is a timeout or a cancellation itself, so
+// that context.DeadlineExceeded and context.Canceled always refer to the context of the wait.
 type Error struct {
-	// Key names the object. The namespace is that of a generated client; for another
-	// client, it is that of the object, and empty if no object was seen.
+	// Key names the object. The namespace is the generated client's. With another client, it
+	// is the object's, or empty if no object was seen.
 	Key types.NamespacedName
-	// UID is that of the object waited for; empty if it isn't known.
+	// UID is the object's; empty if it isn't known.
 	UID types.UID
-	// Want says what was waited for, such as "Ready=True" or "deletion".
+	// Want describes the state waited for, such as "Ready=True" or "deletion".
 	Want string
-	// Last is the last report of the object, by the options of [JudgeBy]; the zero Report
+	// Last is the last report of the object, with the options of [JudgeBy]; the zero Report
 	// if there is no object.
 	Last helpers.Report
 	// LastErr is the last error of a request; nil if there was none. It may not be why the
@@ -78,8 +77,8 @@ func (e *Error) Error() string {
 	return text
 }
 
-// unknownTypes describes the condition types waited for that neither the API defines nor
-// the object reports, which are misspelt or never come. Summary shows the reported types.
+// unknownTypes describes the condition types waited for that the API doesn't define and the object
+// doesn't report. They may be misspelled. Summary shows the reported types.
 func (e *Error) unknownTypes() (texts []string) {
 	verdicts := e.Last.Verdicts()
 	for _, conditionType := range e.types {

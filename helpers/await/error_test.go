@@ -95,7 +95,7 @@ func TestErrorText(t *testing.T) {
 			script: was(seen("b", "20", "False")),
 			want:   `Ready=False (Tested: as tested)` + nothingElse + `: context canceled: script is over`,
 		},
-		"the conditions as the options have it": {
+		"the conditions as judged by the options": {
 			script: was(seen("b", "20", "True", unobserved)),
 			opts:   []await.Option{await.JudgeBy(helpers.RequireObserved())},
 			want:   `Ready=Unknown, observed generation not reported: reported True (Tested: as tested)` + nothingElse + `: context canceled: script is over`,
@@ -129,7 +129,7 @@ func TestErrorText(t *testing.T) {
 			script: &script{gets: []answer{{err: notFound}}},
 			want:   `dataplanes.openchoreo.dev "prod" not found`,
 		},
-		"a missing object that may come": {
+		"a missing object, with AllowMissing": {
 			script: &script{gets: []answer{{err: notFound}}, watches: silent},
 			opts:   []await.Option{await.AllowMissing()},
 			want:   `last error: dataplanes.openchoreo.dev "prod" not found: context canceled: script is over`,
@@ -147,7 +147,7 @@ func TestErrorText(t *testing.T) {
 			opts: []await.Option{await.FollowReplacement()},
 			want: `last error: data plane was deleted: context canceled: script is over`,
 		},
-		"another type says that it is ready": {
+		"another type decides Ready": {
 			script: was(seen("b", "20", "True", ofType("Created"))),
 			want:   created + nothing + `; to judge by what OpenChoreo reports, see helpers.Stock: context canceled: script is over`,
 		},

@@ -24,7 +24,7 @@ func ExampleFor() {
 	prod := dataplanetest.DataPlane("default", "prod")
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 
-	go func() { // as a controller does
+	go func() { // a controller
 		_, _ = helpers.PatchConditions(ctx, dataPlanes, prod, []metav1.Condition{
 			{Type: v1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Reconciled"},
 		}, helpers.PatchConditionsOptions{})
@@ -39,7 +39,7 @@ func ExampleFor() {
 	// Output: prod is ready
 }
 
-// A program changes a DataPlane and waits until its controller has dealt with that.
+// A program changes a DataPlane and waits until its controller has handled the change.
 func ExampleMinGeneration() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -52,7 +52,7 @@ func ExampleMinGeneration() {
 		fmt.Println(err)
 		return
 	}
-	go func() { // as its controller does
+	go func() { // the controller
 		_, _ = helpers.PatchConditions(ctx, dataPlanes, patched, []metav1.Condition{
 			{Type: v1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Reconciled"},
 		}, helpers.PatchConditionsOptions{ObserveGeneration: true})
@@ -68,7 +68,7 @@ func ExampleMinGeneration() {
 	// Output: ready with ghcr.io/myorg
 }
 
-// The error says what the conditions were, so a program needs no code for that.
+// The error describes the conditions, so a program needn't.
 func ExampleError() {
 	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale, func(dp *v1alpha1.DataPlane) {
 		_, _ = helpers.SetCondition(dp, metav1.Condition{
@@ -77,7 +77,7 @@ func ExampleError() {
 		})
 		dp.Status.ObservedGeneration = 2
 		for i := range dp.Status.Conditions {
-			dp.Status.Conditions[i].LastTransitionTime = metav1.Time{} // otherwise the error also says for how long
+			dp.Status.Conditions[i].LastTransitionTime = metav1.Time{} // otherwise the error shows the age, too
 		}
 	})
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
@@ -120,7 +120,7 @@ func ExampleMatch() {
 	// Output: <nil>
 }
 
-// Stock OpenChoreo reports no Ready, so a wait for it reads what OpenChoreo does report.
+// Stock OpenChoreo never reports Ready, so JudgeBy derives it from what OpenChoreo reports.
 func ExampleJudgeBy() {
 	ctx := context.Background()
 	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition("Created", metav1.ConditionTrue))
@@ -129,7 +129,7 @@ func ExampleJudgeBy() {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	dp, err := await.For(ctx, dataPlanes, "prod", await.True("Ready"),
-		await.JudgeBy(helpers.Stock())) // reads what OpenChoreo writes; a reported Ready counts first
+		await.JudgeBy(helpers.Stock())) // a reported Ready still comes first
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -138,7 +138,7 @@ func ExampleJudgeBy() {
 	// Output: prod
 }
 
-// A data plane that can't be reached won't become ready.
+// The wait ends once the data plane is known to be unreachable.
 func ExampleFailOn() {
 	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Condition(v1alpha1.DataPlaneConditionConnected, metav1.ConditionFalse))
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
@@ -160,7 +160,7 @@ func ExampleAllowMissing() {
 	defer cancel()
 	dataPlanes := dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
 
-	go func() { // as another program does
+	go func() { // another program
 		_, _ = dataPlanes.Create(ctx, dataplanetest.DataPlane("default", "prod"), metav1.CreateOptions{})
 	}()
 
@@ -173,20 +173,20 @@ func ExampleAllowMissing() {
 	// Output: prod exists
 }
 
-// A DataPlane is deleted and created anew under its name.
+// A DataPlane is deleted and recreated with the same name.
 func ExampleFollowReplacement() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Deleted)
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 
-	go func() { // as other programs do
+	go func() { // other programs
 		noFinalizers := []byte(`{"metadata":{"finalizers":null}}`)
 		_, _ = dataPlanes.Patch(ctx, "prod", types.MergePatchType, noFinalizers, metav1.PatchOptions{})
 		_, _ = dataPlanes.Create(ctx, dataplanetest.DataPlane("default", "prod"), metav1.CreateOptions{})
 	}()
 
-	// The old object may be gone already, and the new one not be there yet.
+	// AllowMissing: the old object may already be gone, and the new one not yet created.
 	replacement, err := await.For(ctx, dataPlanes, "prod", await.True(), await.FollowReplacement(), await.AllowMissing())
 	if err != nil {
 		fmt.Println(err)
@@ -202,7 +202,7 @@ func ExampleForDeletion() {
 	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.Deleted)
 	dataPlanes := dataplanetest.NewClientset(prod).OpenChoreoV1alpha1().DataPlanes("default")
 
-	go func() { // as the controller does that has cleaned up
+	go func() { // a controller, after its cleanup
 		noFinalizers := []byte(`{"metadata":{"finalizers":null}}`)
 		_, _ = dataPlanes.Patch(ctx, "prod", types.MergePatchType, noFinalizers, metav1.PatchOptions{})
 	}()
@@ -211,7 +211,7 @@ func ExampleForDeletion() {
 	// Output: <nil>
 }
 
-// The DataPlane that was deleted is gone, whatever has its name now.
+// The deleted DataPlane is gone, even if another now has its name.
 func ExampleUID() {
 	deleted := dataplanetest.DataPlane("default", "prod")
 	next := dataplanetest.DataPlane("default", "prod", func(dp *v1alpha1.DataPlane) { dp.UID = "another" })

@@ -19,11 +19,11 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 )
 
-// hack/integration waits on real API servers. The scripts here give answers that those
-// give rarely: those of a lagging watch cache, a server that starts, or other servers.
+// hack/integration waits on real API servers. The scripts here give answers that are rare there:
+// from a lagging watch cache, a starting server, or other servers.
 
-// script is an API server that gives prepared answers, the last one again and again. It
-// ends the wait's context with errOver when all events of the last watch are received.
+// script is a client with prepared answers. It repeats the last answer, and ends the wait's context
+// with errOver when all events of the last watch are received.
 type script struct {
 	gets    []answer
 	watches []stream
@@ -38,7 +38,7 @@ type answer struct {
 	err error
 }
 
-// stream is a watch that sends events, or fails. It ends after its life, if it has one.
+// stream is a watch that sends events, or fails. It ends after its life, if life isn't 0.
 type stream struct {
 	events []watch.Event
 	err    error
@@ -131,12 +131,12 @@ var (
 	silent       = []stream{{}}
 )
 
-// forAllNamespaces is a client whose namespace can't be asked for.
+// forAllNamespaces is a client that doesn't show its namespace.
 type forAllNamespaces struct {
 	await.Client[*v1alpha1.DataPlane]
 }
 
-// watchTeller tells of watches that have begun.
+// watchTeller sends on a channel when a watch has begun.
 type watchTeller[T helpers.Object] struct {
 	await.Client[T]
 	watching chan<- struct{}

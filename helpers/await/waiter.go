@@ -28,11 +28,11 @@ import (
 const (
 	pollInterval = 2 * time.Second // between gets where watching is forbidden
 	maxBackoff   = 5 * time.Second // between attempts that fail; grows from 50 ms
-	// minWatch to twice as long is the life of a watch, as in client-go's reflector, so
-	// that API servers share the load after one has restarted.
+	// A watch lasts from minWatch to twice minWatch, as in client-go's reflector, so that API
+	// servers share the load again after one has restarted.
 	minWatch = 5 * time.Minute
-	// settleInterval is how often an object is evaluated again while its report may change
-	// by itself. That makes no request.
+	// settleInterval is the time between evaluations of an object whose report may change
+	// with time. An evaluation makes no request.
 	settleInterval = 100 * time.Millisecond
 )
 
@@ -43,18 +43,18 @@ type waiter[T helpers.Object] struct {
 	options
 	client      Client[T]
 	until       Until
-	forDeletion bool // and not for until
+	forDeletion bool // instead of until
 
 	namespaced bool // whether objects of this kind have a namespace
 	key        types.NamespacedName
-	isKnown    bool           // key.Namespace is that of the client
-	pinned     bool           // uid, of options, is that of the object waited for
+	isKnown    bool           // whether key.Namespace comes from the client
+	pinned     bool           // whether options.uid is the UID of the object waited for
 	object     T              // nil while there is none
 	last       helpers.Report // of object
-	version    string         // the newest resource version known; empty if there is none
+	version    string         // the newest known resource version; empty if unknown
 	lastErr    error
 
-	answered bool // the API server has said whether the object exists
+	answered bool // whether the API server has reported that the object exists or doesn't
 	started  time.Time
 	backoff  wait.Backoff
 }
@@ -105,7 +105,7 @@ func (w *waiter[T]) run(ctx context.Context) (T, error) {
 	}
 }
 
-// check returns an error if there can be no such object, or no such state of it.
+// check returns an error if no object can have this key, or no object can be in this state.
 func (w *waiter[T]) check() error {
 	metadata := field.NewPath("metadata")
 	if w.namespaced && w.isKnown {
@@ -125,7 +125,7 @@ func (w *waiter[T]) check() error {
 	return w.until.err
 }
 
-// contextError returns an error that is both ctx.Err() and the cause of ctx.
+// contextError returns an error that wraps ctx.Err() and the cause of ctx.
 func contextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
@@ -134,12 +134,12 @@ func contextError(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", err, cause)
 }
 
-// round gets the object and watches it. It returns the error that ends the wait, or how
-// long to pause before the next round.
+// round gets the object and watches it. It returns the error that ends the wait, or the pause
+// before the next round.
 //
-// A watch from the object's resource version would often be refused, since API servers
-// forget changes within minutes. This watch begins with what the watch cache holds, which
-// may be old, and a second get shows what happened before the watch began.
+// An API server would often refuse a watch from the object's resource version, since it forgets
+// changes within minutes. This watch begins with the content of the watch cache, which may be
+// old, and a second get shows changes from before the watch.
 func (w *waiter[T]) round(ctx context.Context) (pause time.Duration, err error) {
 	if answered, err := w.get(ctx); !answered || err != nil {
 		return w.backoff.Step(), err
@@ -168,7 +168,8 @@ func (w *waiter[T]) round(ctx context.Context) (pause time.Duration, err error) 
 	return w.backoff.Step(), err
 }
 
-// get takes in the object as it is now. answered is false if the API server doesn't say.
+// get reads the object, and records it or its absence. answered is false if the API server
+// reports neither.
 func (w *waiter[T]) get(ctx context.Context) (answered bool, err error) {
 	object, err := w.client.Get(ctx, w.key.Name, metav1.GetOptions{})
 	switch {
@@ -198,8 +199,8 @@ func (w *waiter[T]) get(ctx context.Context) (answered bool, err error) {
 	return false, nil
 }
 
-// isNotServed reports whether the API server doesn't know the path of a request: there is no
-// definition of the kind, or no namespace in the path. It then answers without a Status.
+// isNotServed reports whether the API server doesn't know the path of a request: the kind isn't
+// installed, or the path has no namespace. It then answers without a Status.
 func isNotServed(err error) bool {
 	return apierrors.IsNotFound(err) && apierrors.IsUnexpectedServerError(err)
 }
@@ -211,7 +212,7 @@ func (w *waiter[T]) remember(ctx context.Context, err error) {
 	}
 }
 
-// follow takes in events until the watch ends.
+// follow handles events until the watch ends.
 func (w *waiter[T]) follow(ctx context.Context, watcher watch.Interface) error {
 	for {
 		var settle <-chan time.Time
@@ -239,15 +240,15 @@ func (w *waiter[T]) follow(ctx context.Context, watcher watch.Interface) error {
 	}
 }
 
-// changesWithTime reports whether a verdict may become another without a change of the object:
-// by helpers.StableFor or helpers.HeartbeatWithin.
+// changesWithTime reports whether a verdict may change while the object doesn't, because of
+// helpers.StableFor or helpers.HeartbeatWithin.
 func changesWithTime(v helpers.Verdict) bool {
 	return v.Code == helpers.CodeUnsettled || v.Status == metav1.ConditionTrue && !v.LastHeartbeatTime.IsZero()
 }
 
-// take takes in an event. It ignores events older than what is known, and gets the object
-// where the resource version doesn't say: fakes keep the one that a test gives. goOn is
-// false if the watch is of no more use.
+// take handles an event. It ignores events older than the known resource version, and gets the
+// object if the versions don't show which is newer: fakes keep the version that a test sets. goOn
+// is false if the watch is broken.
 func (w *waiter[T]) take(ctx context.Context, event watch.Event) (goOn bool, err error) {
 	if event.Type == watch.Error {
 		w.remember(ctx, apierrors.FromObject(event.Object))
@@ -279,7 +280,7 @@ func (w *waiter[T]) take(ctx context.Context, event watch.Event) (goOn bool, err
 	return true, w.look(object)
 }
 
-// look takes in the object as it is, and returns errMet or another error that ends the wait.
+// look records the object, and returns errMet or another error if the wait ends.
 func (w *waiter[T]) look(object T) error {
 	dp := object.AsDataPlane()
 	w.key.Namespace = dp.Namespace
@@ -313,7 +314,7 @@ func (w *waiter[T]) look(object T) error {
 	return nil
 }
 
-// gone records that the object doesn't exist. err says how that is known.
+// gone records that the object doesn't exist. err is the evidence, such as NotFound.
 func (w *waiter[T]) gone(err error) error {
 	w.lastErr = err
 	switch {

@@ -168,7 +168,7 @@ func TestForbidden(t *testing.T) {
 	})
 }
 
-func TestWhatCannotComeIsNotWaitedFor(t *testing.T) {
+func TestInvalidWaitFailsWithoutARequest(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -202,7 +202,7 @@ func TestWhatCannotComeIsNotWaitedFor(t *testing.T) {
 	assert.Empty(t, clientset.Actions(), "no request")
 }
 
-// API servers begin a watch with the object as it was got.
+// API servers begin a watch with the object that the get returned.
 func TestKnownStateIsNotLookedUpAgain(t *testing.T) {
 	t.Parallel()
 	s := &script{gets: []answer{{dp: seen("b", "20", "False")}}, watches: []stream{{events: []watch.Event{
@@ -249,11 +249,11 @@ func TestHeartbeatBecomesTooOldWithoutAnEvent(t *testing.T) {
 			return nil
 		}))
 	require.ErrorIs(t, err, lost)
-	assert.Equal(t, 3, calls, "one for each get, and one when the report changes")
+	assert.Equal(t, 3, calls, "once for each get, and once when the report changes")
 }
 
-// The generated fake sets neither UID nor generation, and keeps the resource version that
-// a test gives.
+// The generated fake sets neither UID nor generation, and keeps the resource version that a test
+// sets.
 func TestFakeClientset(t *testing.T) {
 	t.Parallel()
 	for name, version := range map[string]string{"no version": "", "a version": "5", "a version that is no number": "x"} {

@@ -16,7 +16,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
 )
 
-// A load balancer may end watches every few seconds. No news must wait for a backoff then.
+// A load balancer may end watches every few seconds. A backoff must not delay events then.
 func TestWatchesThatEndAreNoFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failing, long := stream{err: errRefused}, stream{life: 5100 * time.Millisecond}
@@ -35,6 +35,6 @@ func TestWatchesThatEndAreNoFailures(t *testing.T) {
 		require.ErrorIs(t, err, errOver)
 		require.Len(t, s.watchedAt, len(s.watches))
 		assert.Greater(t, s.watchedAt[4].Sub(s.watchedAt[3]), 400*time.Millisecond, "the backoff after failures")
-		assert.Less(t, s.watchedAt[5].Sub(s.watchedAt[4]), long.life+400*time.Millisecond, "none after a watch that worked")
+		assert.Less(t, s.watchedAt[5].Sub(s.watchedAt[4]), long.life+400*time.Millisecond, "no backoff after a working watch")
 	})
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 )
 
-// A rotation of credentials and a move of the registry, in one line of a log.
+// Log a rotation of credentials and a move of the registry in one line.
 func ExampleChanged() {
 	before := dataplanetest.DataPlane("default", "prod")
 	after := before.DeepCopy()
@@ -26,7 +26,7 @@ func ExampleChanged() {
 	// Output: [.spec.kubernetesCluster.credentials.clientKey .spec.registry.prefix] <nil>
 }
 
-// An apply conflicts with a field of another manager.
+// Find the manager of a field that an apply conflicts with.
 func ExampleManagers() {
 	ctx := context.Background()
 	dataPlanes := dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")

@@ -1,8 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fieldset tells which fields of a DataPlane differ, and who manages them. It takes a
-// ClusterDataPlane by [v1alpha1.ClusterDataPlane.AsDataPlane], whose fields have the same paths.
+// Package fieldset finds the fields in which DataPlanes differ, and the managers of a field. For a
+// ClusterDataPlane, pass its [v1alpha1.ClusterDataPlane.AsDataPlane]: the fields have the same
+// paths.
 //
 //	changes, err := fieldset.Changed(before, after)
 //	if err != nil {
@@ -32,8 +33,8 @@ import (
 )
 
 // Changes are the sorted paths of the fields that differ, such as ".spec.registry.prefix"
-// and `.status.conditions[type="Ready"].status`. The only values in them are the keys of
-// lists and maps.
+// and `.status.conditions[type="Ready"].status`. They contain no values, except for the keys
+// of lists and maps.
 type Changes struct {
 	Added    []string `json:"added,omitempty"`
 	Modified []string `json:"modified,omitempty"`
@@ -44,8 +45,8 @@ type Changes struct {
 func (c Changes) Empty() bool { return len(c.Added)+len(c.Modified)+len(c.Removed) == 0 }
 
 // Changed returns the fields in which two states of a DataPlane differ. It matches
-// conditions by type, whatever their order. A nil DataPlane has no fields. Managed fields
-// and the resource version, which change with every write, are left out.
+// conditions by type, in any order. A nil DataPlane has no fields. Changed ignores managed
+// fields and the resource version, which change with every write.
 func Changed(before, after *v1alpha1.DataPlane) (Changes, error) {
 	from, err := typedValue(before)
 	if err != nil {
@@ -87,8 +88,8 @@ func paths(set *fieldpath.Set) []string {
 
 // Managers returns the sorted names of the managers that own a field of dp, or a field
 // below it, according to its managed fields. It explains the conflict of a server-side
-// apply. The path is one as in [Changes] or in the error of the conflict, such as
-// ".spec.registry.prefix". A manager of a whole list owns all that is in it.
+// apply. The path has the form of those in [Changes] and in the error of the conflict, such as
+// ".spec.registry.prefix". A manager of a whole list owns everything in it.
 //
 // The result is empty if no manager owns the field, or if the object comes from an
 // informer that strips managed fields.
@@ -126,15 +127,15 @@ func Managers(dp *v1alpha1.DataPlane, path string) ([]string, error) {
 // isPath matches names of fields, each of which may be followed by keys, values or indices.
 var isPath = regexp.MustCompile(`^(\.[^\[\]]+(\[("(\\.|[^"\\])*"|[^"\[\]])+\])*)+$`)
 
-// owns reports whether the owner of a leaf owns the field at path or something below it.
+// owns reports whether the owner of a leaf owns the field at path or a field below it.
 func owns(leaf fieldpath.Path, path string) bool {
 	for i := range leaf {
 		if leaf[:i+1].String() == path {
 			return true
 		}
 	}
-	// The owner of a whole list, or of a whole item, owns the fields in it. Other leaves
-	// can't be told from siblings by text: labels "app" and "app.kubernetes.io/name".
+	// The owner of a whole list, or of a whole item, owns the fields in it. For other leaves,
+	// text doesn't distinguish children from siblings: labels "app" and "app.kubernetes.io/name".
 	below, ok := strings.CutPrefix(path, leaf.String())
 	isItem := len(leaf) > 0 && leaf[len(leaf)-1].FieldName == nil
 	return ok && (strings.HasPrefix(below, "[") || isItem && strings.HasPrefix(below, "."))

@@ -35,7 +35,7 @@ func TestChanged(t *testing.T) {
 	after.Spec.Registry.SecretRef = "registry-credentials"
 	after.Spec.Observer = &v1alpha1.ObserverAPI{}
 	after.Spec.Observer.Authentication.BasicAuth.Password = "hunter2"
-	after.Status.Conditions = []metav1.Condition{ // another order is no change
+	after.Status.Conditions = []metav1.Condition{ // order doesn't matter
 		condition("Connected", metav1.ConditionTrue), condition("Ready", metav1.ConditionFalse),
 	}
 	unchanged := after.DeepCopy()
@@ -64,7 +64,7 @@ func TestChanged(t *testing.T) {
 	assert.Contains(t, changes.Removed, ".spec.registry.secretRef")
 }
 
-// A ClusterDataPlane is compared by AsDataPlane.
+// Compare ClusterDataPlanes with AsDataPlane.
 func TestChangedKnowsTheFieldsOfV1(t *testing.T) {
 	before := &v1alpha1.ClusterDataPlane{}
 	before.Spec.PlaneID = "prod"

@@ -49,7 +49,7 @@ func ExampleHandler() {
 	// prod isn't ready
 }
 
-// A program that connects to no data plane keeps no credentials in memory.
+// A program that doesn't connect to data planes keeps no credentials in memory.
 func ExampleDropSecrets() {
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(
 		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", dataplanetest.Ready)), 0,
@@ -76,7 +76,7 @@ func ExampleDropSecrets() {
 	// can't connect: true
 }
 
-// A program that connects to data planes saves memory all the same.
+// A program that connects to data planes can save memory, too.
 func ExampleStripManagedFields() {
 	prod := dataplanetest.DataPlane("default", "prod", func(dp *v1alpha1.DataPlane) {
 		dp.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}

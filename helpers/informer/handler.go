@@ -29,33 +29,34 @@ type Funcs struct {
 	OnAdd func(dp *v1alpha1.DataPlane, initial bool)
 	// OnUpdate is called for every change. On a resync, before and after are the same.
 	OnUpdate func(before, after *v1alpha1.DataPlane)
-	// OnDelete is called with the last state that the informer has seen, which may not be
-	// the last one there was.
+	// OnDelete is called with the last state that the informer has seen, which may be older
+	// than the deletion.
 	OnDelete func(last *v1alpha1.DataPlane)
 
 	// OnReady is called after OnAdd or OnUpdate if a DataPlane has become ready, or is ready
 	// when the informer first sees it.
 	OnReady func(dp *v1alpha1.DataPlane)
-	// OnNotReady is called after OnUpdate if a DataPlane has stopped being ready, and after
+	// OnNotReady is called after OnUpdate if a DataPlane is no longer ready, and after
 	// OnDelete, with the last known state, if it was ready.
 	OnNotReady func(dp *v1alpha1.DataPlane)
 }
 
-// Handler returns an event handler for one informer, of DataPlanes or of ClusterDataPlanes. It
-// hands on a ClusterDataPlane as [v1alpha1.ClusterDataPlane.AsDataPlane] returns it. It calls typed
-// functions, even for an object that was deleted while the watch was interrupted, and
-// reports changes of readiness, which [helpers.IsReady] decides with the given options. Add
-// it once: it isn't safe for concurrent use, and an informer calls it from one goroutine.
+// Handler returns an event handler for one informer of DataPlanes or ClusterDataPlanes. It passes
+// a ClusterDataPlane as [v1alpha1.ClusterDataPlane.AsDataPlane] returns it. It calls OnDelete even
+// for an object that was deleted while the watch was interrupted, and reports changes of
+// readiness, which [helpers.IsReady] decides with opts. Add it once: it isn't safe for concurrent
+// use, and an informer calls it from one goroutine.
 //
-// Calls of OnReady and OnNotReady alternate for each object. Handler keeps the last state
-// of each DataPlane, since the tombstone of an unseen deletion may hold the key alone.
+// Calls of OnReady and OnNotReady alternate for each object. Handler keeps the last state of each
+// DataPlane, since the tombstone of an unseen deletion may hold only the key.
 //
 // Readiness is evaluated at each event. An option that depends on time, such as
 // [helpers.StableFor], therefore needs an informer with a resync period: OnReady is called
 // at the first event or resync after that time.
 //
-// A DataPlane that was deleted and recreated while the watch was interrupted comes as one
-// update; if it was ready, OnNotReady is called in between. Handler ignores other objects.
+// A DataPlane that was deleted and recreated while the watch was interrupted comes as one update.
+// OnNotReady is then called for the old object if it was ready, before any OnReady for the new
+// one. Handler ignores objects of other kinds.
 func Handler(funcs Funcs, opts ...helpers.EvaluateOption) cache.ResourceEventHandler {
 	return &handler{funcs: funcs, opts: opts, known: map[cache.ObjectName]state{}}
 }
@@ -67,7 +68,7 @@ type handler struct {
 	known map[cache.ObjectName]state
 }
 
-// state is a DataPlane as the last event had it.
+// state is the last state of a DataPlane.
 type state struct {
 	dp    *v1alpha1.DataPlane
 	ready bool
@@ -134,7 +135,7 @@ func (h *handler) OnDelete(obj any) {
 	delete(h.known, name)
 }
 
-// see takes in a state of an object that exists, which may have replaced another.
+// see records the state of an object that exists, and may have replaced another.
 func (h *handler) see(dp *v1alpha1.DataPlane) {
 	if last := h.known[cache.MetaObjectToName(dp)].dp; last != nil && last.UID != dp.UID {
 		h.setReady(last, false)
@@ -142,7 +143,7 @@ func (h *handler) see(dp *v1alpha1.DataPlane) {
 	h.setReady(dp, helpers.IsReady(dp, h.opts...))
 }
 
-// setReady remembers dp, and calls OnReady or OnNotReady if its readiness is new.
+// setReady records dp, and calls OnReady or OnNotReady if its readiness has changed.
 func (h *handler) setReady(dp *v1alpha1.DataPlane, ready bool) {
 	name := cache.MetaObjectToName(dp)
 	was := h.known[name].ready

@@ -25,7 +25,7 @@ func state(uid types.UID, ready metav1.ConditionStatus) *v1alpha1.DataPlane {
 	}
 }
 
-// record returns functions that note their calls.
+// record returns functions that append their calls to events.
 func record(events *[]string) informer.Funcs {
 	note := func(format string, args ...any) { *events = append(*events, fmt.Sprintf(format, args...)) }
 	return informer.Funcs{

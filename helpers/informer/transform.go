@@ -21,7 +21,7 @@ var (
 )
 
 // StripManagedFields is a [cache.TransformFunc] that removes the managed fields of an
-// object of any kind. They are often the larger part of an object. Without them, neither
+// object of any kind, often the larger part of the object. Without managed fields, neither
 // fieldset.Managers nor Extract of an apply configuration finds anything. It modifies the
 // object in place and never fails.
 func StripManagedFields(obj any) (any, error) {
@@ -35,18 +35,18 @@ func StripManagedFields(obj any) (any, error) {
 }
 
 // DropSecrets is a [cache.TransformFunc] for programs that watch DataPlanes but don't
-// connect to them. It removes the managed fields, and all that is or may be secret:
+// connect to them. It removes the managed fields, and everything that is or may be secret:
 //
 //   - [v1alpha1.Redacted] replaces the client key, the observer's password, user information
 //     in URLs, and the annotations in which kubectl apply, kapp and Rancher keep a copy of the
 //     object. It also replaces the certificates, which are of no use without the key and take
 //     most of the space.
-//   - From dynamic objects, spec.kubernetesCluster.auth is removed, in which OpenChoreo v0.4
-//     to v0.8 keeps credentials. A value of another type than the schema's is replaced.
+//   - From dynamic objects, it removes spec.kubernetesCluster.auth, where OpenChoreo v0.4 to
+//     v0.8 keeps credentials. It replaces values whose type differs from the schema.
 //
-// It works with typed, dynamic and metadata informers. It takes all objects of a metadata
-// informer for DataPlanes, since those don't always tell their kind. From other kinds, it
-// removes only the managed fields. It modifies the object in place and never fails.
+// It works with typed, dynamic and metadata informers. It treats all objects of a metadata
+// informer as DataPlanes, since their kind isn't always set. From other kinds, it removes only
+// the managed fields. It modifies the object in place and never fails.
 //
 // [helpers.RESTConfigFor] and [helpers.MergePatch] refuse a DataPlane without its secrets,
 // with [helpers.ErrSecretsDropped]. Never send one in an Update: that would destroy the
@@ -72,8 +72,8 @@ func DropSecrets(obj any) (any, error) {
 	return obj, err
 }
 
-// dropUnstructured replaces what is in the place of a secret, or of an object that holds one,
-// whatever its type.
+// dropUnstructured replaces the secrets, and any value of another type where a secret, or an
+// object that holds one, belongs.
 func dropUnstructured(object map[string]any) {
 	at := func(path ...string) map[string]any {
 		fields := object

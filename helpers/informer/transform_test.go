@@ -22,7 +22,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
-// secretive returns a DataPlane that holds a secret in every place that there is.
+// secretive returns a DataPlane with a secret in every field that can hold one.
 func secretive(t *testing.T) *v1alpha1.DataPlane {
 	t.Helper()
 	dp := dataplanetest.DataPlane("default", "production-dataplane")
@@ -47,7 +47,7 @@ func redactedAnnotations() map[string]string {
 	return annotations
 }
 
-// withoutSecrets returns what DropSecrets must leave of it.
+// withoutSecrets returns dp as DropSecrets must leave it.
 func withoutSecrets(dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
 	dp = dp.DeepCopy()
 	dp.Annotations = redactedAnnotations()
@@ -131,7 +131,7 @@ func TestDropSecretsReplacesUntypedValuesOfAnyType(t *testing.T) {
 	}, object)
 }
 
-func TestDropSecretsReplacesWhatStandsInThePlaceOfAnObject(t *testing.T) {
+func TestDropSecretsReplacesOtherValuesWhereObjectsBelong(t *testing.T) {
 	paths := [][]string{
 		{"spec"},
 		{"spec", "kubernetesCluster"},
@@ -186,9 +186,9 @@ func TestDataPlaneWithoutSecretsIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, helpers.ErrSecretsDropped)
 }
 
-// Such a patch would remove the annotation, and kubectl apply would no longer remove fields.
+// Such a patch would overwrite the annotation, and kubectl apply would no longer remove fields.
 func TestDataPlaneWithoutItsLastAppliedAnnotationIsRefused(t *testing.T) {
-	dp := &v1alpha1.DataPlane{} // of a later release, without credentials
+	dp := &v1alpha1.DataPlane{} // without credentials, as of later releases
 	dp.ResourceVersion = "1"
 	dp.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: "{}"}
 	dropped, err := informer.DropSecrets(dp.DeepCopy())
@@ -229,14 +229,14 @@ func TestStripManagedFields(t *testing.T) {
 	want.ManagedFields = nil
 	group := v1alpha1.SchemeGroupVersion.String()
 	for name, test := range map[string]struct{ in, want any }{
-		"a DataPlane":            {dp, want},
-		"an untyped object":      {toUnstructured(t, dp, group, "Other"), toUnstructured(t, want, group, "Other")},
-		"an object of any type":  {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x", ManagedFields: managed}}, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x"}}},
-		"metadata":               {&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed}}, &metav1.PartialObjectMetadata{}},
-		"nothing":                {nil, nil},
-		"a nil DataPlane":        {(*v1alpha1.DataPlane)(nil), (*v1alpha1.DataPlane)(nil)},
-		"a nil object":           {(*corev1.Pod)(nil), (*corev1.Pod)(nil)},
-		"something without them": {"x", "x"},
+		"a DataPlane":           {dp, want},
+		"an untyped object":     {toUnstructured(t, dp, group, "Other"), toUnstructured(t, want, group, "Other")},
+		"an object of any type": {&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x", ManagedFields: managed}}, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x"}}},
+		"metadata":              {&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed}}, &metav1.PartialObjectMetadata{}},
+		"nothing":               {nil, nil},
+		"a nil DataPlane":       {(*v1alpha1.DataPlane)(nil), (*v1alpha1.DataPlane)(nil)},
+		"a nil object":          {(*corev1.Pod)(nil), (*corev1.Pod)(nil)},
+		"another type":          {"x", "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := informer.StripManagedFields(test.in)

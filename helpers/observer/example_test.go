@@ -26,7 +26,7 @@ func ExampleClientFor() {
 	dp.Spec.Observer = &v1alpha1.ObserverAPI{URL: server.URL}
 	dp.Spec.Observer.Authentication.BasicAuth = v1alpha1.BasicAuthCredentials{Username: "reader", Password: "hunter2"}
 
-	roots := x509.NewCertPool() // of an authority that the system doesn't know
+	roots := x509.NewCertPool() // with a CA that the system doesn't trust
 	roots.AddCert(server.Certificate())
 	client, base, err := observer.ClientFor(dp, observer.Options{TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}})
 	if err != nil {

@@ -59,10 +59,10 @@ type Options struct {
 // callers add paths with [url.URL.JoinPath]. The client sends the user name and password
 // of dp, by basic authentication, to the scheme, host and port of that URL only. It returns
 // redirects and doesn't follow them. It has no timeout: limit requests by their context. It
-// shares no connections with other clients; http.Client.CloseIdleConnections closes them.
+// shares no connections with other clients; http.Client.CloseIdleConnections closes its own.
 //
-// The error is [ErrNoObserver], [helpers.ErrSecretsDropped], or names the field of
-// spec.observer that is invalid and shows no part of it. ClientFor makes no request.
+// The error is [ErrNoObserver], [helpers.ErrSecretsDropped], or names the invalid field of
+// spec.observer, without its value. ClientFor makes no request.
 func ClientFor(dp *v1alpha1.DataPlane, opts Options) (*http.Client, *url.URL, error) {
 	if dp == nil {
 		return nil, nil, dataplane.ErrNil
@@ -117,7 +117,7 @@ func (o Options) transport(scheme string) *http.Transport {
 		TLSClientConfig:     o.TLS.Clone(),
 		TLSHandshakeTimeout: 10 * time.Second,
 		IdleConnTimeout:     90 * time.Second,
-		ForceAttemptHTTP2:   true, // A dialer or a TLS configuration turns it off.
+		ForceAttemptHTTP2:   true, // A dialer or a TLS configuration disables HTTP/2 otherwise.
 		// A dead connection is detected within 45 s, and not used again.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
@@ -141,10 +141,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (t *transport) isOrigin(u *url.URL) bool { return originOf(u) == t.origin }
 
-// originOf returns the scheme, host and port of a URL in their one spelling.
+// originOf returns the scheme, host and port of a URL in canonical form.
 func originOf(u *url.URL) url.URL {
 	return *serverurl.Canonical(&url.URL{Scheme: u.Scheme, Host: u.Host})
 }
 
-// CloseIdleConnections is what http.Client.CloseIdleConnections calls.
+// CloseIdleConnections is called by http.Client.CloseIdleConnections.
 func (t *transport) CloseIdleConnections() { t.next.CloseIdleConnections() }

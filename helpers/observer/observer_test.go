@@ -37,7 +37,7 @@ func observedBy(url string) *v1alpha1.DataPlane {
 	return dp
 }
 
-// direct is for servers on loopback whose certificate is httptest's.
+// direct returns options that trust the certificates of httptest servers.
 func direct(servers ...*httptest.Server) observer.Options {
 	pool := x509.NewCertPool()
 	for _, server := range servers {
@@ -46,7 +46,7 @@ func direct(servers ...*httptest.Server) observer.Options {
 	return observer.Options{TLS: &tls.Config{RootCAs: pool}}
 }
 
-// serveLogs answers those who know the password with their protocol.
+// serveLogs answers with the protocol of the request, if the password is right.
 func serveLogs(w http.ResponseWriter, r *http.Request) {
 	if username, password, _ := r.BasicAuth(); username != "admin" || password != "hunter2" {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -175,7 +175,7 @@ func TestFormattingAClientShowsNoPassword(t *testing.T) {
 	}
 }
 
-// proxy is a proxy that refuses, and counts the requests and what they give away.
+// proxy starts a proxy that refuses requests, and counts them and the passwords in them.
 func proxy(t *testing.T) (proxyOf func(*http.Request) (*url.URL, error), requests, leaks *atomic.Int32) {
 	t.Helper()
 	requests, leaks = &atomic.Int32{}, &atomic.Int32{}
@@ -245,7 +245,7 @@ func TestClientDials(t *testing.T) {
 	}
 }
 
-func TestClientHasConnectionsOfItsOwn(t *testing.T) {
+func TestClientSharesNoConnections(t *testing.T) {
 	server := testserver.New(t, serveLogs)
 	config, err := helpers.RESTConfigFor(server.DataPlane("prod", "alice"))
 	require.NoError(t, err)
@@ -316,7 +316,7 @@ func TestClientForRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "spec.observer.authentication.basicAuth.password: ")
 }
 
-// validateWarns reports whether helpers.Validate finds fault with the observer.
+// validateWarns reports whether helpers.Validate warns of the observer.
 func validateWarns(dp *v1alpha1.DataPlane) bool {
 	warnings, _ := helpers.Validate(dp)
 	return slices.ContainsFunc(warnings, func(w string) bool { return strings.HasPrefix(w, "spec.observer.") })

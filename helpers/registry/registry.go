@@ -33,8 +33,8 @@ import (
 // a slash, and image. The image may have a tag, a digest, or both. Slashes at the end of
 // the prefix make no difference.
 //
-// It fails if image names a registry itself, or if the prefix or the image isn't valid in
-// an image reference, as container engines parse it.
+// It fails if image names a registry itself, or if the prefix or the image isn't valid in an
+// image reference, by the rules of container engines.
 func ImageFor(dp *v1alpha1.DataPlane, image string) (string, error) {
 	if dp == nil {
 		return "", dataplane.ErrNil

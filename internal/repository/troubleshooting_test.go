@@ -139,7 +139,7 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 		"can't reach its API server": func(t *testing.T) error {
 			return throughGateway(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }), func(*dataplanetest.Gateway, *rest.Config) {})
 		},
-		"another port, 8444": func(t *testing.T) error {
+		"its API is on port 8444": func(t *testing.T) error {
 			return throughGateway(t, nil, func(_ *dataplanetest.Gateway, config *rest.Config) {
 				port := httptest.NewUnstartedServer(http.NotFoundHandler()) // the port of the agents
 				port.StartTLS()

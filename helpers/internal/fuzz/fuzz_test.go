@@ -33,9 +33,10 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-// FuzzCredentials feeds the parser. What it accepts, client-go must be able to send to a
-// server that asks for a client certificate, and helpers.Validate must accept too; what it
-// refuses must not be echoed. What helpers.CredentialsFor returns, it must accept.
+// FuzzCredentials feeds the parser of credentials. client-go must be able to send accepted
+// credentials to a server that asks for a client certificate, and helpers.Validate must accept
+// them. Errors must not contain refused values. The parser must accept every result of
+// helpers.CredentialsFor.
 func FuzzCredentials(f *testing.F) {
 	authority, signer := pki.New(), pki.ECDSAKey()
 	server, ca := "https://k8s-api.example.com:6443", pki.Encode(pki.Certificates(authority.Cert))
@@ -86,21 +87,21 @@ func FuzzCredentials(f *testing.F) {
 		assert.Nil(t, config)
 		said := fmt.Sprintf("%v %v %v", err, errs, warnings)
 		for _, value := range []string{server, ca, cert, key, string(decode(key))} {
-			if len(value) > 60 { // shorter ones can be in a message by chance
+			if len(value) > 60 { // a shorter value can be in a message by chance
 				assert.NotContains(t, said, value)
 			}
 		}
 	})
 }
 
-// decode returns the bytes of a text as far as it is base64.
+// decode decodes a text up to the first byte that isn't base64.
 func decode(text string) []byte {
 	data, _ := base64.StdEncoding.DecodeString(text)
 	return data
 }
 
-// requester returns a function that sends a request with a configuration to a server of its
-// own, whatever host the configuration names.
+// requester returns a function that sends a request with a configuration to a test server,
+// whatever host the configuration names.
 func requester(f *testing.F) func(*rest.Config) error {
 	f.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -126,8 +127,8 @@ func requester(f *testing.F) func(*rest.Config) error {
 	}
 }
 
-// FuzzImageFor checks that an image is pulled from the registry that the prefix names,
-// below the path that it names.
+// FuzzImageFor checks that an image is pulled from the registry in the prefix, below the path in
+// the prefix.
 func FuzzImageFor(f *testing.F) {
 	f.Add("docker.io/myorg", "team/app:1.2")
 	f.Add("localhost:5000/", "../x@sha256:00")

@@ -21,21 +21,21 @@ import (
 )
 
 const (
-	// CauseGateway is the type of the cause in an error that the gateway gave.
+	// CauseGateway is the type of the cause in errors of the gateway itself.
 	CauseGateway metav1.CauseType = "ClusterGateway"
-	// CauseNoAgent takes its place if no agent can act for the data plane.
+	// CauseNoAgent replaces it if no agent may act for the data plane.
 	CauseNoAgent metav1.CauseType = "ClusterGatewayNoAgent"
 
-	// Header marks an answer that is no API server's. Its value is the type of the cause if the answer
-	// is the gateway's or its agent's, or NotSent.
+	// Header marks an answer that doesn't come from an API server. Its value is the type of the cause
+	// for an answer of the gateway or its agent, else NotSent.
 	Header = "Cluster-Gateway-Answered"
-	// NotSent is the Header of an answer to a request that was not sent.
+	// NotSent is the value of Header if the request was not sent.
 	NotSent = "NotSent"
 
-	// NoAgent is how the text of an answer with CauseNoAgent begins.
+	// NoAgent begins the text of every answer with CauseNoAgent.
 	NoAgent = "the cluster gateway has no agent that may act for this data plane"
 
-	// maxText is how much of an answer an error shows.
+	// maxText limits the bytes of an answer that an error shows.
 	maxText = 2 << 10
 )
 
@@ -50,15 +50,15 @@ func IsNoAgent(status metav1.Status) bool {
 // IsNoAgentText is IsNoAgent for the text of an answer.
 func IsNoAgentText(text string) bool { return strings.HasPrefix(text, NoAgent) }
 
-// translate replaces an answer of the gateway by one that names the gateway, and leaves an
-// API server's as it is. An API server marks each answer with an Audit-Id, and tells errors as
-// Status objects; the gateway does neither.
+// translate replaces an error of the gateway by one that names the gateway, and returns an API
+// server's answer unchanged. An API server marks each answer with an Audit-Id, and reports errors
+// as Status objects; the gateway does neither.
 func (t *transport) translate(req *http.Request, resp *http.Response) *http.Response {
 	if resp.StatusCode < http.StatusBadRequest || resp.Header.Get("Audit-Id") != "" || !isText(resp.Header.Get("Content-Type")) {
 		return resp
 	}
 	var text []byte
-	if resp.Body != nil { // a wrapper may make up a response without
+	if resp.Body != nil { // a wrapper's own response may have none
 		text, _ = io.ReadAll(io.LimitReader(resp.Body, maxText))
 	}
 	status := statusOf(resp.StatusCode, strings.TrimSpace(string(text)))
@@ -79,9 +79,9 @@ func isText(contentType string) bool {
 	return contentType == "" || strings.HasPrefix(contentType, "text/")
 }
 
-// statusOf says what an answer of the gateway means. None is NotFound, from which callers
-// would conclude that an object is gone, and only a path that the gateway blocks is
-// Forbidden, from which callers would conclude that the API server knows them.
+// statusOf translates an answer of the gateway. No answer becomes NotFound: callers would
+// conclude that an object is gone. Only a path that the gateway blocks becomes Forbidden: callers
+// conclude that the API server knows them.
 func statusOf(code int, text string) metav1.Status {
 	status := metav1.Status{
 		Status: metav1.StatusFailure,
@@ -102,7 +102,7 @@ func statusOf(code int, text string) metav1.Status {
 		status.Code, status.Reason = http.StatusForbidden, metav1.StatusReasonForbidden
 	case code == http.StatusNotFound:
 		status.Code = http.StatusServiceUnavailable
-		message += "; its API has another port, 8444, than its agents, 8443"
+		message += "; its API is on port 8444; port 8443 is for agents"
 	case code == http.StatusUnauthorized:
 		status.Code, status.Reason = http.StatusUnauthorized, metav1.StatusReasonUnauthorized
 	case code != http.StatusForbidden:
@@ -113,11 +113,11 @@ func statusOf(code int, text string) metav1.Status {
 	return status
 }
 
-// SetStatus replaces the body of resp by status, as an API server writes it, and leaves the code
-// as it is. It closes the old body.
+// SetStatus replaces the body of resp by status, encoded as an API server does, and closes the old
+// body. It doesn't change the code of resp.
 func SetStatus(resp *http.Response, status metav1.Status) {
 	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-	body, _ := json.Marshal(status) // which has only strings and numbers
+	body, _ := json.Marshal(status) // can't fail: only strings and numbers
 	setBody(resp, "application/json", body)
 }
 
@@ -125,7 +125,7 @@ func setBody(resp *http.Response, contentType string, body []byte) {
 	if resp.Body != nil {
 		_ = resp.Body.Close()
 	}
-	header := http.Header{} // that of a response that a wrapper makes up can be nil
+	header := http.Header{} // resp.Header of a wrapper's own response can be nil
 	maps.Copy(header, resp.Header)
 	header.Set("Content-Type", contentType)
 	header.Del("Content-Length")
@@ -135,8 +135,9 @@ func setBody(resp *http.Response, contentType string, body []byte) {
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 }
 
-// refuseInitialEvents answers a watch that begins with all objects as an API server without
-// them does, so that reflectors list first: the objects may take longer than a watch lasts.
+// refuseInitialEvents answers a watch with sendInitialEvents like an API server that doesn't
+// support them, so that reflectors list first: the initial events may take longer than a watch
+// lasts.
 func refuseInitialEvents(req *http.Request) *http.Response {
 	const code = http.StatusUnprocessableEntity
 	resp := &http.Response{
@@ -150,8 +151,7 @@ func refuseInitialEvents(req *http.Request) *http.Response {
 	return resp
 }
 
-// explain says what to do about errors that come from the settings of the gateway's
-// configuration.
+// explain adds advice to errors that the settings of the gateway's configuration cause.
 func explain(err error) error {
 	var (
 		alert     *net.OpError
@@ -162,7 +162,7 @@ func explain(err error) error {
 	switch {
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		advice = "the cluster gateway does not accept the client certificate; " + setCertificate
-	case wasCut(err): // net/http often loses the alert, when it was writing as the server closed
+	case wasCut(err): // net/http often loses the alert if it is writing when the server closes
 		advice = "a cluster gateway that does not accept the client certificate looks like this; " + setCertificate
 	case errors.As(err, &authority):
 		advice = "set CAFile to ca.crt of Secret cluster-gateway-ca"

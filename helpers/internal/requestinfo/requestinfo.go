@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package requestinfo reads from a request to an API server how long its answer lasts. It
-// knows the paths and parameters that API servers know, see
+// Package requestinfo determines how long the answer to a request lasts, by the paths and
+// parameters of the Kubernetes API, see
 // https://kubernetes.io/docs/reference/using-api/api-concepts/.
 //
 //	info := requestinfo.Of(req, "/base/path")
@@ -33,10 +33,10 @@ const (
 // Info describes a request.
 type Info struct {
 	Lifetime Lifetime
-	// InitialEvents says that the request is a watch which begins with all objects.
+	// InitialEvents is true for a watch that begins with all objects.
 	InitialEvents bool
-	// Bookmarks says that the request is a watch which may get bookmarks. Without them, nothing
-	// marks the end of its initial events.
+	// Bookmarks is true for a watch that allows bookmarks. Without them, nothing marks the end of
+	// its initial events.
 	Bookmarks bool
 }
 

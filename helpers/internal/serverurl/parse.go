@@ -23,8 +23,8 @@ var (
 	ErrInsecure = errors.New("must use https: credentials are sent only over TLS")
 )
 
-// Parse returns an http or https URL. It refuses what HTTP clients ignore (a fragment), what
-// callers lose when they add a path (a query), and what is sent as credentials (a user name).
+// Parse parses an http or https URL. It refuses a fragment, which HTTP clients ignore, a query,
+// which callers lose when they add a path, and a user name, which clients send as credentials.
 func Parse(text string) (*url.URL, error) {
 	unprintable := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
 	switch {
@@ -39,7 +39,7 @@ func Parse(text string) (*url.URL, error) {
 	}
 	u, err := url.Parse(text)
 	switch {
-	case err != nil: // which shows the text
+	case err != nil: // err shows the text
 		return nil, errors.New("can't be parsed; want a URL such as https://host:6443")
 	case u.User != nil:
 		return nil, errors.New("must not contain a user name or password")
@@ -47,12 +47,12 @@ func Parse(text string) (*url.URL, error) {
 		return nil, errors.New("must not contain a query or fragment")
 	case u.Hostname() == "":
 		return nil, errors.New("must name a host")
-	case !isHostPort(u): // which url.Parse lets through before Go 1.26
+	case !isHostPort(u): // url.Parse accepts such hosts before Go 1.26
 		return nil, errors.New("must name one host and port, with an IPv6 address in brackets")
 	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }):
 		// net/http and its HTTP/2 spell some such names differently, and then dial without end.
 		return nil, errors.New("must have a host in ASCII; a name with other letters begins with xn--")
-	case strings.ContainsAny(u.Host, `<>"`): // which url.Parse lets through, and HTTP/2 doesn't
+	case strings.ContainsAny(u.Host, `<>"`): // url.Parse accepts these characters, HTTP/2 doesn't
 		return nil, errors.New(`must not contain <, > or " in its host`)
 	}
 	if port, err := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16); err != nil || port == 0 {

@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package testserver is a dataplanetest.Server that counts its connections, and what else
-// the tests of several packages under helpers wait for. Only tests import it.
+// Package testserver has a dataplanetest.Server that counts its connections, and other helpers
+// for the tests of several packages under helpers. Only tests import it.
 package testserver
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// Server knows what connections are open.
+// Server counts its connections.
 type Server struct {
 	*dataplanetest.Server
 	t testing.TB
@@ -30,7 +30,7 @@ type Server struct {
 	total int
 }
 
-// New starts a server, which ends with the test. Edits come before it starts.
+// New starts a server that closes at the end of the test. Edits change it before it starts.
 func New(t testing.TB, handler http.HandlerFunc, edits ...func(*httptest.Server)) *Server {
 	t.Helper()
 	s := &Server{t: t, conns: map[net.Conn]struct{}{}}
@@ -53,32 +53,32 @@ func (s *Server) count(server *httptest.Server) {
 	}
 }
 
-// DataPlane returns one with a new certificate of a user of the server.
+// DataPlane returns a DataPlane with a new client certificate for user.
 func (s *Server) DataPlane(name, user string) *v1alpha1.DataPlane {
 	return dataplanetest.DataPlane("default", name, s.As(user))
 }
 
-// Open counts the connections that are open.
+// Open returns the number of open connections.
 func (s *Server) Open() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
 }
 
-// Accepted counts the connections that there ever were.
+// Accepted returns the number of connections so far, including closed ones.
 func (s *Server) Accepted() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.total
 }
 
-// RequireNoConnections waits until none is open.
+// RequireNoConnections waits until no connection is open.
 func (s *Server) RequireNoConnections() {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool { return s.Open() == 0 }, 10*time.Second, time.Millisecond, "connections are left open")
 }
 
-// WhoAmI is ready, and answers everything else with the name in the client certificate.
+// WhoAmI answers /readyz with ok, and other requests with the name in the client certificate.
 func WhoAmI(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/readyz" {
 		_, _ = w.Write([]byte("ok"))
@@ -87,8 +87,8 @@ func WhoAmI(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(r.TLS.PeerCertificates[0].Subject.CommonName))
 }
 
-// RequireGoroutines waits until there are no more goroutines than before. What ends
-// asynchronously in net/http gets the time that it takes.
+// RequireGoroutines waits until there are no more goroutines than before: some of net/http's end
+// asynchronously.
 func RequireGoroutines(t testing.TB, before int) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
@@ -101,7 +101,7 @@ func RequireGoroutines(t testing.TB, before int) {
 	}
 }
 
-// Receive returns what comes from a channel, and fails when nothing does.
+// Receive returns the next value from a channel, and fails if none comes.
 func Receive[T any](t testing.TB, from <-chan T) T {
 	t.Helper()
 	select {
