@@ -23,27 +23,26 @@ import (
 )
 
 const (
-	// AssetsEnv names the environment variable with a folder of ready-made binaries. It's the one
-	// that envtest, kubebuilder and setup-envtest use.
+	// AssetsEnv is the environment variable for a folder of ready-made binaries, the same as for
+	// envtest, kubebuilder and setup-envtest.
 	AssetsEnv = "KUBEBUILDER_ASSETS"
 
-	// CacheEnv names the environment variable that moves the build cache out of the user's cache
-	// folder. A relative value is relative to the working directory.
+	// CacheEnv is the environment variable for the folder of the build cache. A relative path is
+	// relative to the working directory. The default is below the user's cache folder.
 	CacheEnv = "DATAPLANE_CONTROLPLANE_CACHE"
 )
 
-// ErrMissingBinaries says that the folder in AssetsEnv lacks a binary. Nothing is built then: who
-// names a folder wants what is in it.
+// ErrMissingBinaries reports that the folder in AssetsEnv lacks a binary. Binaries never builds
+// into that folder.
 var ErrMissingBinaries = errors.New("missing control plane binaries")
 
-// serverBinaries are what every control plane runs.
+// serverBinaries are the binaries of every control plane.
 var serverBinaries = []string{"etcd", "kube-apiserver"}
 
-// oldestStored is the oldest Kubernetes release that is taken from envtest's store without having
-// been asked for.
+// oldestStored is the oldest Kubernetes release that Binaries takes from envtest's store.
 const oldestStored = "v1.36.0"
 
-// The pins are a go.mod and a go.sum under other names, since go:embed leaves out any folder
+// The pins are a go.mod and a go.sum under other names, because go:embed leaves out any folder
 // with a go.mod. update.sh writes them.
 var (
 	//go:embed controlplane.mod
@@ -52,24 +51,23 @@ var (
 	pinnedSum []byte
 )
 
-// Binaries returns the absolute path of a folder that holds etcd and kube-apiserver, and the other
-// binaries that are named, of which there is "kubectl". It is, in this order:
+// Binaries returns the absolute path of a folder with etcd and kube-apiserver, and with more, which
+// may be "kubectl". It is the first of:
 //
-//   - the folder that KUBEBUILDER_ASSETS names, if that is set. If a binary is missing there,
-//     the error is ErrMissingBinaries.
-//   - the newest Kubernetes release that "setup-envtest use" has downloaded, if there is one from
-//     1.36 on.
-//   - the build cache: a folder per Kubernetes release and platform, below the user's cache folder
-//     or DATAPLANE_CONTROLPLANE_CACHE. The go command builds what is missing there from the Go
-//     module proxy. That takes some minutes the first time, and shows its progress.
+//   - the folder in KUBEBUILDER_ASSETS. If a binary is missing there, the error is
+//     ErrMissingBinaries.
+//   - the newest Kubernetes release that "setup-envtest use" has downloaded, from 1.36 on.
+//   - the build cache: a folder for each Kubernetes release and platform, below the user's cache
+//     folder or DATAPLANE_CONTROLPLANE_CACHE. The go command builds missing binaries there from
+//     modules of the Go module proxy. The first build takes some minutes.
 //
-// A build that ends early, by ctx, by a signal or by a full disk, leaves nothing that a later call
-// takes for a binary. Several callers at once, in this process or others, build once: the others
-// wait, and say so on progress.
+// A build that ends early, by ctx, by a signal or by a full disk, leaves no files that a later call
+// takes for binaries. Of several callers at once, in this process or others, one builds, and the
+// others wait.
 //
-// The caller may run what is in the folder and must not change it: other processes use it too.
-// Nothing is written to progress, which may be nil, unless there is something to build. The error of a
-// build ends with what the go command wrote.
+// The caller must not change the folder: other processes use it too. progress, which may be nil,
+// receives lines only while Binaries builds or waits. The error of a build ends with the go
+// command's output.
 func Binaries(ctx context.Context, progress io.Writer, more ...string) (string, error) {
 	f, err := findFolder(progress)
 	if err != nil {
@@ -108,7 +106,7 @@ func findFolder(w io.Writer) (folder, error) {
 	return folder{path: b.dir, builder: b}, err
 }
 
-// require returns once the folder has these binaries, or an error.
+// require returns when the folder has these binaries, or with an error.
 func (f folder) require(ctx context.Context, names ...string) error {
 	missing := missingBinaries(f.path, names)
 	switch {
@@ -121,8 +119,8 @@ func (f folder) require(ctx context.Context, names ...string) error {
 		ErrMissingBinaries, f.path, strings.Join(missing, ", "), AssetsEnv)
 }
 
-// newestStored returns the folder of the newest release in the store of setup-envtest that can
-// run here, or "". What can't be read isn't there: nobody has asked for it.
+// newestStored returns the folder of the newest release for this platform in the store of
+// setup-envtest, or "". It ignores errors, because the user hasn't asked for the store.
 func newestStored() string {
 	store := os.Getenv("XDG_DATA_HOME")
 	home := os.Getenv("HOME")
@@ -150,7 +148,7 @@ func newestStored() string {
 	return path
 }
 
-// missingBinaries returns the names of those that dir doesn't hold as executable files.
+// missingBinaries returns the names that aren't executable files in dir.
 func missingBinaries(dir string, names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		_, err := exec.LookPath(filepath.Join(dir, name))
@@ -158,7 +156,7 @@ func missingBinaries(dir string, names []string) []string {
 	})
 }
 
-// mainPackages has the package of each binary. They are the tools of controlplane.mod.
+// mainPackages has the package of each binary. All are tools of controlplane.mod.
 var mainPackages = map[string]string{
 	"etcd":           "go.etcd.io/etcd/server/v3",
 	"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -168,8 +166,8 @@ var mainPackages = map[string]string{
 // kubernetesVersion is the release that controlplane.mod pins, such as "v1.36.3".
 var kubernetesVersion = string(regexp.MustCompile(`\sk8s\.io/kubernetes (v\S+)`).FindSubmatch(pinnedMod)[1])
 
-// buildFlags are the flags that go build and go list share. Without the versions, the server and
-// kubectl would say that they are v0.0.0-master.
+// buildFlags returns the flags that go build and go list share. Without the versions, the server and
+// kubectl would report v0.0.0-master.
 func buildFlags() []string {
 	return []string{
 		"-mod=readonly", "-buildvcs=false",
@@ -179,7 +177,7 @@ func buildFlags() []string {
 	}
 }
 
-// buildKey names the folder of one build: whatever changes a binary changes the name.
+// buildKey returns the name of a build's folder: whatever changes a binary changes the name.
 func buildKey(mod, sum []byte) string {
 	hash := sha256.New()
 	for _, part := range [][]byte{mod, sum, []byte(strings.Join(buildFlags(), "\x00"))} {

@@ -53,7 +53,7 @@ func TestBinariesTakesTheNewestOfEnvtestsStore(t *testing.T) {
 	add("1.39.0" + platform) // incomplete
 	dir, err := Binaries(t.Context(), nil)
 	require.NoError(t, err)
-	assert.Equal(t, f.want, dir, "what is in the store can't be used")
+	assert.Equal(t, f.want, dir, "the store has no release that can be used")
 
 	writeBinaries(t, add("1.36.9"+platform))
 	newest := add("1.36.10" + platform)
@@ -62,7 +62,7 @@ func TestBinariesTakesTheNewestOfEnvtestsStore(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, newest, dir)
 	_, err = Binaries(t.Context(), nil, "kubectl")
-	require.ErrorIs(t, err, ErrMissingBinaries, "nothing is built into a folder of others")
+	require.ErrorIs(t, err, ErrMissingBinaries, "nothing is built into a folder that the user names")
 
 	t.Setenv(AssetsEnv, add("1.36.9"+platform))
 	dir, err = Binaries(t.Context(), nil)

@@ -35,8 +35,8 @@ type builder struct {
 	progress  *progress
 }
 
-// require returns once dir has the binaries, which it builds unless they are there. Until it
-// returns, or this process ends in any way, a lock keeps other builders out of base.
+// require builds the missing binaries, and returns when dir has all of them. Until it returns, or
+// this process ends in any way, a lock keeps other builders out of base.
 func (b *builder) require(ctx context.Context, names []string) error {
 	if err := os.MkdirAll(b.base, 0o755); err != nil {
 		return fmt.Errorf("make the cache folder: %w", err)
@@ -45,7 +45,7 @@ func (b *builder) require(ctx context.Context, names []string) error {
 	defer func() { _ = lock.Close() }()
 	locked, err := lock.TryLock()
 	if err == nil && !locked {
-		// The other process says how far it is.
+		// The other process shows the progress.
 		b.progress.linef("waiting for another process that builds in %s", b.base)
 		_, err = lock.TryLockContext(ctx, lockRetry)
 	}
@@ -60,15 +60,15 @@ func (b *builder) require(ctx context.Context, names []string) error {
 	return b.build(ctx, missing)
 }
 
-// build compiles into a temporary folder and moves each binary to dir in one step. The caller has
+// build compiles into a temporary folder and moves each binary to dir in one step. The caller holds
 // the lock.
 func (b *builder) build(ctx context.Context, names []string) (err error) {
 	began := time.Now()
-	// Only a builder that was killed leaves its folder behind.
+	// Only a killed builder leaves its folder.
 	leftovers, _ := filepath.Glob(filepath.Join(b.base, tempPattern)) // fails for a bad pattern only
 	for _, leftover := range leftovers {
 		if err := os.RemoveAll(leftover); err != nil {
-			return fmt.Errorf("remove what an earlier build left: %w", err)
+			return fmt.Errorf("remove the folder of an earlier build: %w", err)
 		}
 	}
 
@@ -76,7 +76,7 @@ func (b *builder) build(ctx context.Context, names []string) (err error) {
 		"this takes 5 to 15 minutes on two cores, unless %s is set or setup-envtest has downloaded 1.36 or later",
 		strings.Join(names, " and "), kubernetesVersion, AssetsEnv)
 
-	// All that the go command writes outside its own caches is in this folder.
+	// Outside its own caches, the go command writes into this folder only.
 	work, err := os.MkdirTemp(b.base, tempPattern)
 	if err != nil {
 		return fmt.Errorf("make a build folder: %w", err)
@@ -104,7 +104,7 @@ func (b *builder) build(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	for i, name := range names {
-		// The go command names a binary after the last folder of its import path that isn't a version.
+		// The go command names a binary after the last element of its import path that isn't a version.
 		built := path.Base(strings.TrimSuffix(packages[i], "/v3"))
 		if err := os.Rename(filepath.Join(bin, built), filepath.Join(b.dir, name)); err != nil {
 			return err
@@ -114,8 +114,8 @@ func (b *builder) build(ctx context.Context, names []string) (err error) {
 	return nil
 }
 
-// download makes the go command fetch the modules that the binaries are made of. It returns how
-// many of their packages aren't in the go command's build cache.
+// download makes the go command download the binaries' modules. It returns how many of their packages
+// aren't in the go command's build cache.
 func (b *builder) download(ctx context.Context, work string, packages []string) (stale int, err error) {
 	var modules atomic.Int64
 	defer b.progress.phase(func() string {
@@ -146,16 +146,16 @@ func (b *builder) compile(ctx context.Context, work string, stale int, args []st
 	return err
 }
 
-// runGo runs the go command in a folder, gives each line of its stderr to onLine, and returns
-// its stdout. An error ends with the last lines of stderr. When ctx ends, every process that the go
-// command has started ends too.
+// runGo runs the go command in a folder, calls onLine with each line of its stderr, and returns
+// its stdout. An error ends with the last lines of stderr. When ctx ends, the go command and all its
+// child processes are killed.
 func runGo(ctx context.Context, dir string, onLine func(string), args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(),
-		// What a build must not depend on. An empty value would let the file that "go env -w" writes decide.
-		"GO111MODULE=on", "GOFLAGS=-mod=readonly", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOWORK=off",
+// download makes the go command download the modules of the binaries. It returns how many of their
+// packages aren't in the go command's build cache.
 		"CGO_ENABLED=0", "GOTMPDIR="+dir)
 	cmd.Stdout = &stdout
 	pipe, err := cmd.StderrPipe()

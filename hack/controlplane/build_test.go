@@ -27,7 +27,7 @@ const (
 	tick       = 10 * time.Millisecond
 )
 
-// childEnv makes the test binary do what a program of its own would, see TestMain.
+// childEnv makes the test binary act as another program; see TestMain.
 const childEnv = "CONTROLPLANE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -51,8 +51,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// fakeGo answers like the go command, in one of several moods. It notes each build in a log, and
-// "builds" empty scripts.
+// fakeGo is a fake go command with several moods. It records each build in a log, and its binaries
+// are empty scripts.
 const fakeGo = `#!/bin/sh
 if [ "$1" = list ]; then
   if [ "$FAKE_MOOD" = offline ]; then echo 'go: k8s.io/api@v0.36.3: no such host' >&2; exit 1; fi
@@ -75,10 +75,10 @@ case "$*" in *kube-apiserver*) binary kube-apiserver ;; esac
 case "$*" in *kubectl*) binary kubectl ;; esac
 `
 
-// fake is a fresh cache and a go command that only pretends.
+// fake is an empty cache and a fake go command.
 type fake struct {
 	t    *testing.T
-	dir  string // what the go command writes down
+	dir  string // the files of the go command, such as its log
 	base string
 	want string // the folder that Binaries returns
 }
@@ -91,7 +91,7 @@ func newFake(t *testing.T, mood string) *fake {
 	require.NoError(t, os.WriteFile(filepath.Join(bin, "go"), []byte(fakeGo), 0o755))
 	for name, value := range map[string]string{
 		"PATH":   bin + string(os.PathListSeparator) + os.Getenv("PATH"),
-		"HOME":   t.TempDir(), // whose store of setup-envtest is empty
+		"HOME":   t.TempDir(), // without a store of setup-envtest
 		CacheEnv: f.base, AssetsEnv: "", "XDG_DATA_HOME": "", "FAKE_DIR": f.dir, "FAKE_MOOD": mood,
 	} {
 		t.Setenv(name, value)
@@ -104,7 +104,7 @@ func (f *fake) builds() int {
 	return strings.Count(string(log), "build\n")
 }
 
-// requireNothingBuilt checks that the cache has no folder that looks like binaries, whole or not.
+// requireNothingBuilt requires that the cache has no folder of binaries, complete or not.
 func (f *fake) requireNothingBuilt() {
 	f.t.Helper()
 	entries, err := os.ReadDir(f.base)
@@ -113,7 +113,7 @@ func (f *fake) requireNothingBuilt() {
 	require.Equal(f.t, lockFile, entries[0].Name())
 }
 
-// hanging waits until a build hangs, and returns the process that keeps it so.
+// hanging waits until a build hangs, and returns the ID of the child process for which it waits.
 func (f *fake) hanging() int {
 	f.t.Helper()
 	var pid int
@@ -125,7 +125,7 @@ func (f *fake) hanging() int {
 	return pid
 }
 
-// gone says whether a process has ended, also if nobody has waited for it yet.
+// gone returns whether a process has ended, even if its parent hasn't waited for it yet.
 func gone(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return true
@@ -134,7 +134,7 @@ func gone(pid int) bool {
 	return err == nil && strings.Contains(string(stat), ") Z ")
 }
 
-// child returns a command that runs one case of TestMain in another process.
+// child returns a command that runs a case of TestMain in another process.
 func child(what string, output *syncBuffer) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+what)
@@ -142,7 +142,7 @@ func child(what string, output *syncBuffer) *exec.Cmd {
 	return cmd
 }
 
-// syncBuffer can be read while a process still writes.
+// syncBuffer is a buffer that can be read while a process writes to it.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -167,7 +167,7 @@ func TestBinariesBuildsOnce(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, f.want, dir)
 	assert.Empty(t, missingBinaries(dir, serverBinaries))
-	assert.NoFileExists(t, filepath.Join(dir, "kubectl"), "nobody has asked for it")
+	assert.NoFileExists(t, filepath.Join(dir, "kubectl"), "kubectl wasn't requested")
 	lines := strings.Split(strings.TrimSpace(progress.String()), "\n")
 	require.Len(t, lines, 2)
 	assert.Contains(t, lines[0], "building etcd and kube-apiserver of Kubernetes v1.")
@@ -178,7 +178,7 @@ func TestBinariesBuildsOnce(t *testing.T) {
 	progress = syncBuffer{}
 	_, err = Binaries(t.Context(), &progress)
 	require.NoError(t, err)
-	assert.Empty(t, progress.String(), "a full cache has nothing to tell")
+	assert.Empty(t, progress.String(), "with a full cache, there is no progress")
 	assert.Equal(t, 1, f.builds())
 
 	for range 2 {
@@ -188,7 +188,7 @@ func TestBinariesBuildsOnce(t *testing.T) {
 	assert.FileExists(t, filepath.Join(dir, "kubectl"))
 	after, err := os.Stat(filepath.Join(dir, "etcd"))
 	require.NoError(t, err)
-	assert.True(t, os.SameFile(before, after), "what is there stays: somebody may run it")
+	assert.True(t, os.SameFile(before, after), "existing binaries stay: somebody may run them")
 	assert.Equal(t, 2, f.builds())
 	entries, err := os.ReadDir(f.base)
 	require.NoError(t, err)
@@ -210,7 +210,7 @@ func TestBinariesScrubsTheEnvironment(t *testing.T) {
 	assert.NotContains(t, string(env), "GO111MODULE=off")
 	assert.Contains(t, string(env), "GOWORK=off\n")
 	assert.Contains(t, string(env), "GOPRIVATE=stays.example\n")
-	assert.Contains(t, string(env), "GOTMPDIR="+f.base, "or an interrupted build would leave files elsewhere")
+	assert.Contains(t, string(env), "GOTMPDIR="+f.base, "otherwise, an interrupted build would leave files elsewhere")
 }
 
 func TestAFailedBuildShowsTheOutputAndLeavesNothing(t *testing.T) {
@@ -238,7 +238,7 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	err := <-result
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorContains(t, err, "interrupt signal received")
-	require.Eventually(t, func() bool { return gone(pid) }, eventually, tick, "a child of the go command goes on")
+	require.Eventually(t, func() bool { return gone(pid) }, eventually, tick, "a child of the go command is still running")
 	f.requireNothingBuilt()
 }
 
@@ -257,7 +257,7 @@ func TestProcessesBuildOnce(t *testing.T) {
 	for _, run := range runs {
 		require.NoError(t, run.Wait(), output.String())
 	}
-	assert.Equal(t, len(runs), strings.Count(output.String(), f.want+"\n")-1, "and the line that says where they are kept")
+	assert.Equal(t, len(runs), strings.Count(output.String(), f.want+"\n")-1, "each process prints the folder, and one prints it in the progress")
 	assert.Equal(t, 1, f.builds())
 }
 

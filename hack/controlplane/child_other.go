@@ -8,8 +8,8 @@ package controlplane
 import "syscall"
 
 // childAttr puts a child into its own process group, which Ctrl-C in a terminal doesn't reach, so
-// that children end when and in the order this package ends them. A child outlives this process
-// if that is killed: only Linux can tie the two together.
+// that only this package ends children, in its order. If this process is killed, the child
+// continues: only on Linux can the kernel end it.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package controlplane runs real Kubernetes control planes on this machine: kube-apiserver and
-// etcd as separate processes, and kubectl to talk to them. It's for integration tests, runnable
-// examples and benchmarks, never for clusters that somebody needs.
+// etcd as separate processes, and kubectl. It is for integration tests, runnable examples and
+// benchmarks, never for clusters that somebody needs.
 //
 //	cp, err := controlplane.Start(ctx)
 //	if err != nil {
@@ -12,17 +12,17 @@
 //	defer cp.Stop()
 //	client, err := kubernetes.NewForConfig(cp.Config())
 //
-// There are no nodes, no scheduler and no controllers: Pods stay pending and nothing is garbage
-// collected, but what the API server itself does is real, which is authentication, RBAC,
-// admission, validation, server-side apply, watches and custom resources.
+// The API server is real, with authentication, RBAC, admission, validation, server-side apply,
+// watches and custom resources. There are no nodes, no scheduler and no controllers: Pods stay
+// pending, and nothing is garbage collected.
 //
-// controller-runtime's envtest runs the same processes. This package exists beside it because a
-// test here must be able to cancel a start, to kill one process and start it again with its port,
-// its users and its data, and to leave nothing behind when it's killed itself. It also asks for
-// no more than an old client-go, so that a module that uses it can choose its own.
+// controller-runtime's envtest runs the same processes. In addition, a test with this package can
+// cancel a start, can kill one process and start it again with its port, users and data, and leaves
+// no process when it is killed. The package requires only an old client-go, so that a module that
+// uses it can choose a version.
 //
-// It works on Linux and macOS. On macOS, processes outlive a program that is killed with SIGKILL;
-// Linux ends them. On both, a program that is killed leaves its temporary folder.
+// It works on Linux and macOS. If a program is killed with SIGKILL, Linux ends the processes; on
+// macOS, they continue. On both, a killed program leaves its temporary folder.
 package controlplane
 
 import (
@@ -43,11 +43,11 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// ControlPlane is a running API server with its etcd. It listens on 127.0.0.1 only, and all its
-// files are below one temporary folder. Start makes one; its owner must call Stop. Its methods can
-// be called from several goroutines.
+// ControlPlane is an API server with its etcd. It listens on 127.0.0.1 only, and all its files are
+// below one temporary folder. Start makes one; its owner must call Stop. Its methods can be called
+// from several goroutines.
 type ControlPlane struct {
-	// Etcd and APIServer are its two processes, both running after Start.
+	// Etcd and APIServer are the two processes, both running after Start.
 	Etcd, APIServer *Member
 
 	options  options
@@ -59,7 +59,7 @@ type ControlPlane struct {
 	admin                   *User
 	probe                   *http.Client // as admin, for both processes
 
-	mu sync.Mutex // held by whoever starts or ends a process
+	mu sync.Mutex // held while a process is started or ended
 }
 
 // Option changes what Start does.
@@ -71,37 +71,37 @@ type options struct {
 	flags    []string
 }
 
-// WithName gives the control plane a name for errors and logs, where several run at once.
+// WithName sets the control plane's name in errors, for programs that run several.
 func WithName(name string) Option {
 	return func(o *options) { o.name = name }
 }
 
-// WithProgress says where to tell how a build of the binaries goes, see Binaries. The default is
-// os.Stderr, where nothing appears unless there's something to build; nil means nowhere.
+// WithProgress sets the writer for the progress of a build; see Binaries. The default is os.Stderr;
+// nil shows no progress.
 func WithProgress(w io.Writer) Option {
 	return func(o *options) { o.progress = w }
 }
 
-// WithAPIServerFlags adds flags such as "--v=4" to the API server's own. The API server takes the
-// last of two values of a flag, so this can also change one.
+// WithAPIServerFlags adds flags such as "--v=4" to the API server's. It can replace a flag too: of two
+// values, the API server takes the last.
 func WithAPIServerFlags(flags ...string) Option {
 	return func(o *options) { o.flags = append(o.flags, flags...) }
 }
 
 const (
-	// portAttempts is how often Start tries other ports after somebody else took its own.
+	// portAttempts is how often Start tries, with other ports after another program took one.
 	portAttempts = 3
 	pollInterval = 50 * time.Millisecond
 	probeTimeout = 5 * time.Second
 )
 
-// Start builds the binaries if need be, see Binaries, and runs a control plane. It returns when
-// the API server is ready and has its system namespaces and RBAC roles. ctx bounds the start only:
+// Start starts a control plane, and first builds missing binaries; see Binaries. It returns when
+// the API server is ready and has its system namespaces and RBAC roles. ctx limits the start only:
 // once Start has returned, the control plane runs until Stop.
 //
-// If ctx ends early or a process fails, Start ends what it has started, removes its files and
-// returns an error with the last lines of that process's output. errors.Is finds ctx.Err() in
-// it if ctx has ended, and tells the errors of Binaries apart; the others are for people to read.
+// If ctx ends early or a process fails, Start ends the processes, removes their files and returns
+// an error with the last lines of the process's output. errors.Is finds ctx.Err() in the error if
+// ctx has ended, and the errors of Binaries.
 func Start(ctx context.Context, opts ...Option) (*ControlPlane, error) {
 	o := options{name: "control plane", progress: os.Stderr}
 	for _, opt := range opts {
@@ -175,8 +175,8 @@ func (cp *ControlPlane) URL() string {
 	return "https://" + hostPort(cp.apiServerPort)
 }
 
-// Config returns a new rest.Config of a user who may do anything. It has no limit on requests per
-// second, unlike client-go's default.
+// Config returns a new rest.Config of a user who may do anything. Unlike client-go's default, it has
+// no rate limit.
 func (cp *ControlPlane) Config() *rest.Config {
 	return cp.admin.Config()
 }
@@ -186,18 +186,18 @@ func (cp *ControlPlane) Kubeconfig() ([]byte, error) {
 	return cp.admin.Kubeconfig()
 }
 
-// newProbe returns a client that trusts this control plane's processes only, so that a process of
-// somebody else that took over a port is never mistaken for one of ours.
+// newProbe returns a client that trusts this control plane's processes only: another program that
+// took over a port fails the probe.
 func (cp *ControlPlane) newProbe() (*http.Client, error) {
 	tlsConfig, err := rest.TLSConfigFor(cp.Config())
 	return &http.Client{
 		Timeout: probeTimeout,
-		// A restarted process must not be asked over an old connection.
+		// A restarted process needs a new connection.
 		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: tlsConfig},
 	}, err
 }
 
-// get returns nil if url answers with 200.
+// get returns nil if url answers 200.
 func (cp *ControlPlane) get(ctx context.Context, url string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -215,15 +215,15 @@ func (cp *ControlPlane) get(ctx context.Context, url string) error {
 	return nil
 }
 
-// Ports are taken from below the ranges that Linux and macOS give to outgoing connections:
-// otherwise a client that keeps dialing a stopped API server can be given that very port, connect
-// to itself, and so keep the API server from coming back.
+// Ports are below the ranges that Linux and macOS use for outgoing connections. Otherwise, a client
+// that keeps dialing a stopped API server could get the same port, connect to itself, and keep the
+// API server from starting again.
 const (
 	firstPort = 20000
 	lastPort  = 29999
 )
 
-// freePort returns a port of 127.0.0.1 that nobody listens on at the moment.
+// freePort returns a port of 127.0.0.1 on which nobody listens at the moment.
 func freePort(ctx context.Context) (int, error) {
 	var err error
 	for range 100 {

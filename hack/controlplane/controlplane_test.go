@@ -74,7 +74,7 @@ func TestTwoControlPlanesAtOnce(t *testing.T) {
 	foreign := planes[0].Config()
 	foreign.Host = planes[1].URL()
 	_, err := clientFor(t, foreign).Discovery().ServerVersion()
-	require.ErrorContains(t, err, "certificate", "each has authorities of its own")
+	require.ErrorContains(t, err, "certificate", "each has different authorities")
 }
 
 func TestAUserWithoutAGroupMayDoNothing(t *testing.T) {
@@ -109,7 +109,7 @@ func TestInstallCRDs(t *testing.T) {
 func TestKubectl(t *testing.T) {
 	cp := startTest(t)
 	t.Setenv("KUBECONFIG", "/nowhere/of/the/user")
-	// The first call may build kubectl, with Go's caches in the home.
+	// The first call may build kubectl, with Go's caches in the home folder.
 	_, err := cp.KubectlCommand(t.Context())
 	require.NoError(t, err)
 	home := t.TempDir()
@@ -143,7 +143,7 @@ func TestRestartsKeepUsersPortAndData(t *testing.T) {
 	client := clientFor(t, user.Config()).CoreV1().ConfigMaps("default")
 	_, err = client.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "kept"}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	// An open watch is what makes an API server slow to end.
+	// An open watch delays the end of an API server.
 	watch, err := client.Watch(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	defer watch.Stop()
@@ -248,7 +248,7 @@ func TestProcessesEndWithAKilledProgram(t *testing.T) {
 	require.Eventually(t, func() bool { return len(processesOf(temp)) == 0 }, eventually, tick)
 }
 
-// requireNothingLeft checks that dir is empty and that no process works in it.
+// requireNothingLeft requires that dir is empty and that no process uses it.
 func requireNothingLeft(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -257,14 +257,14 @@ func requireNothingLeft(t *testing.T, dir string) {
 	require.Empty(t, processesOf(dir))
 }
 
-// processesOf returns the command lines of the processes that were given a path below dir. It
-// knows how to find them on Linux only.
+// processesOf returns the command lines of processes with a path below dir as an argument. It finds
+// them on Linux only.
 func processesOf(dir string) []string {
 	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline") // fails for a bad pattern only
 	var found []string
 	for _, path := range paths {
 		line, err := os.ReadFile(path)
-		if err == nil && strings.Contains(string(line), "="+dir) { // it may have ended since
+		if err == nil && strings.Contains(string(line), "="+dir) { // err is set if the process has just ended
 			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
 		}
 	}

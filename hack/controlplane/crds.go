@@ -20,11 +20,11 @@ var crdResource = schema.GroupVersionResource{
 	Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
 }
 
-// crdTimeout bounds the wait for definitions that the API server has accepted.
+// crdTimeout limits InstallCRDs, which waits until the API server serves the CRDs.
 const crdTimeout = 2 * time.Minute
 
-// InstallCRDs creates CustomResourceDefinitions, each one YAML or JSON document, or brings them up to
-// date. It returns when the API server serves every version of each.
+// InstallCRDs creates or updates CustomResourceDefinitions, each a YAML or JSON document. It returns
+// when the API server serves every version of each.
 func (cp *ControlPlane) InstallCRDs(ctx context.Context, crds ...[]byte) error {
 	client, err := dynamic.NewForConfig(cp.Config())
 	if err != nil {

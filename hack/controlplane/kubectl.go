@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// Kubectl runs the real kubectl as a user who may do anything, and returns what it wrote. An exit
-// status other than 0 is an *exec.ExitError, wrapped with what kubectl wrote to stderr.
+// Kubectl runs the real kubectl as a user who may do anything, and returns its output. An exit
+// status other than 0 is an *exec.ExitError, wrapped with kubectl's stderr.
 func (cp *ControlPlane) Kubectl(ctx context.Context, args ...string) (stdout, stderr string, err error) {
 	var out, errOut bytes.Buffer
 	cmd, err := cp.KubectlCommand(ctx, args...)
@@ -32,11 +32,11 @@ func (cp *ControlPlane) Kubectl(ctx context.Context, args ...string) (stdout, st
 	return out.String(), errOut.String(), err
 }
 
-// KubectlCommand returns a kubectl command that hasn't been started, for callers that give it a
-// stdin, a terminal or other credentials (--kubeconfig). Its environment is the caller's, except
-// that it knows of no cluster but this one, and keeps its files in the control plane's folder, not
-// in ~/.kube. ctx kills the command; Stop doesn't. The first call builds kubectl if need be, and
-// returns the errors of Binaries.
+// KubectlCommand returns a kubectl command that isn't started, for callers that set its stdin, a
+// terminal or other credentials (--kubeconfig). It has the caller's environment, except that it
+// knows only this cluster, and keeps its files in the control plane's folder instead of ~/.kube.
+// The end of ctx kills the command; Stop doesn't. The first call builds kubectl if it is missing,
+// and returns the errors of Binaries.
 func (cp *ControlPlane) KubectlCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	if err := cp.binaries.require(ctx, "kubectl"); err != nil {
 		return nil, err

@@ -16,51 +16,48 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// How long processes may take to end by themselves before they're killed. Stop throws all data
-// away, so there's little to wait for.
 const (
-	stopGrace    = 2 * time.Second
-	restartGrace = 15 * time.Second
-	startTimeout = 3 * time.Minute // seconds are enough, unless the machine is very busy
+	stopGrace    = 2 * time.Second  // until a process is killed by ControlPlane.Stop, which removes all data
+	restartGrace = 15 * time.Second // until a process is killed by Member.Stop
+	startTimeout = 3 * time.Minute  // long enough for a very busy machine
 )
 
 // Stop ends both processes, waits for them, and removes all files. It may be called more than once
-// and from several goroutines. A start that is under way in another one ends first, with its context
-// at the latest.
+// and from several goroutines. It waits until a start in another goroutine has ended.
 func (cp *ControlPlane) Stop() error {
 	cp.mu.Lock()
 	defer cp.mu.Unlock()
-	// The API server first: without its etcd, it would only wait.
+	// The API server first, because it waits for a stopped etcd.
 	return errors.Join(cp.APIServer.process.stop(stopGrace), cp.Etcd.process.stop(stopGrace), os.RemoveAll(cp.dir))
 }
 
-// Member is one of the two processes of a control plane. It keeps its port, certificates and data
-// from one start to the next, so clients and users stay valid.
+// Member is one of the two processes of a control plane. Each start has the same port, certificates
+// and data, so clients and users stay valid.
 type Member struct {
 	cp      *ControlPlane
-	name    string // of the binary
+	name    string // the name of the binary
 	flags   func() []string
 	ready   func(context.Context) error
 	process *process // nil, or one that may have ended; guarded by cp.mu
 }
 
-// Start starts the process if it doesn't run, and waits until it's ready. After a start of etcd, the
-// API server may need some seconds to notice. After the control plane's Stop, it returns an error.
+// Start starts the process if it doesn't run, and waits until it is ready. After a start of etcd, the
+// API server may need some seconds to notice. After the control plane's Stop, Start returns an error.
 func (m *Member) Start(ctx context.Context) error {
 	m.cp.mu.Lock()
 	defer m.cp.mu.Unlock()
 	return m.start(ctx)
 }
 
-// Stop ends the process with SIGTERM, as a node that shuts down would, and waits for it. After 15
-// seconds it's killed.
+// Stop ends the process with SIGTERM, as a node's shutdown does, and waits for it. After 15 s, it kills
+// the process.
 func (m *Member) Stop() error {
 	m.cp.mu.Lock()
 	defer m.cp.mu.Unlock()
 	return m.process.stop(restartGrace)
 }
 
-// Restart is Stop and Start.
+// Restart calls Stop and Start.
 func (m *Member) Restart(ctx context.Context) error {
 	if err := m.Stop(); err != nil {
 		return err
@@ -68,8 +65,8 @@ func (m *Member) Restart(ctx context.Context) error {
 	return m.Start(ctx)
 }
 
-// Kill ends the process with SIGKILL, as a crash would, and waits for it. etcd loses nothing that it
-// has acknowledged.
+// Kill ends the process with SIGKILL, like a crash, and waits for it. etcd loses no acknowledged
+// write.
 func (m *Member) Kill() error {
 	m.cp.mu.Lock()
 	defer m.cp.mu.Unlock()
@@ -82,16 +79,16 @@ func (cp *ControlPlane) etcdFlags() []string {
 		"--data-dir=" + filepath.Join(cp.dir, "etcd"),
 		"--listen-client-urls=" + url,
 		"--advertise-client-urls=" + url,
-		// It has no peers, but can't be told not to listen for them.
+		// etcd has no peers here, but must listen for them.
 		"--listen-peer-urls=http://127.0.0.1:0",
-		// No other user of this machine gets at the data, and no other etcd is taken for this one.
+		// Other users of this machine have no access, and another etcd isn't taken for this one.
 		"--client-cert-auth",
 		"--trusted-ca-file=" + cp.authorities.path(clientCAFile),
 		"--cert-file=" + cp.authorities.path(servingCertFile),
 		"--key-file=" + cp.authorities.path(servingKeyFile),
-		// It would connect to etcd with the serving certificate, which isn't for clients.
+		// The gateway would connect to etcd with the serving certificate, which isn't for clients.
 		"--enable-grpc-gateway=false",
-		// Data needs to survive this process, not this machine.
+		// The data must survive the process, not the machine.
 		"--unsafe-no-fsync",
 	}
 }
@@ -118,7 +115,7 @@ func (cp *ControlPlane) apiServerFlags() []string {
 		"--service-account-signing-key-file=" + cp.authorities.path(accountKeyFile),
 		"--service-cluster-ip-range=10.0.0.0/24",
 		"--allow-privileged",
-		// No controller makes the default service account that this plugin asks Pods for.
+		// The plugin requires the default service account, which only a controller creates.
 		"--disable-admission-plugins=ServiceAccount",
 		// The Service "kubernetes" can't have an endpoint on loopback, and a machine may have no
 		// other address.
@@ -129,16 +126,16 @@ func (cp *ControlPlane) apiServerFlags() []string {
 	}, cp.options.flags...)
 }
 
-// ready returns nil if the API server answers as it would in a cluster that has been up for long.
+// ready returns nil if the API server is ready and has created the default namespace.
 func (cp *ControlPlane) ready(ctx context.Context) error {
 	if err := cp.get(ctx, cp.URL()+"/readyz"); err != nil {
 		return err
 	}
-	// The API server makes this namespace in the background, and tests count on it.
+	// The API server creates this namespace in the background, and tests need it.
 	return cp.get(ctx, cp.URL()+"/api/v1/namespaces/default")
 }
 
-// poll calls check until it returns nil or ctx ends. The error then holds the last one of check.
+// poll calls check until it returns nil or ctx ends. Its error then wraps the last error of check.
 func poll(ctx context.Context, check func(context.Context) error) error {
 	var last error
 	err := wait.PollUntilContextCancel(ctx, pollInterval, true, func(ctx context.Context) (bool, error) {
@@ -157,8 +154,8 @@ func poll(ctx context.Context, check func(context.Context) error) error {
 	return fmt.Errorf("%w, after: %w", ended(ctx), last)
 }
 
-// ended returns why ctx has ended. errors.Is finds ctx.Err() in it, which the cause alone, such as
-// the signal that signal.NotifyContext gives, need not hold.
+// ended returns the cause of ctx's end. errors.Is finds ctx.Err() in it, which isn't true of every
+// cause, such as signal.NotifyContext's.
 func ended(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
@@ -167,7 +164,7 @@ func ended(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", err, cause)
 }
 
-// start runs the process until ready returns nil, or ends it again.
+// start starts the process and waits until ready returns nil. On error, it ends the process.
 func (m *Member) start(ctx context.Context) error {
 	if m.process.running() {
 		return nil
@@ -195,7 +192,7 @@ func (m *Member) start(ctx context.Context) error {
 	switch {
 	case err != nil:
 	case bytes.Contains(output, []byte("address already in use")):
-		err = fmt.Errorf("%w: %w", syscall.EADDRINUSE, p.err) // which other ports would avoid
+		err = fmt.Errorf("%w: %w", syscall.EADDRINUSE, p.err) // Start then tries other ports
 	default:
 		err = fmt.Errorf("ended before it was ready: %w", p.err)
 	}

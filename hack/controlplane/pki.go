@@ -24,15 +24,15 @@ const (
 	accountPublicKeyFile = "service-account.pub"
 )
 
-// authorities are the two of a control plane. They differ, as they may in a real cluster, so that a
-// client that confuses them fails here, too.
+// authorities are the two certificate authorities of a control plane. They differ, as they may in a
+// real cluster, so that a client that confuses them fails.
 type authorities struct {
 	dir     string
-	serving *pki.Authority // signs what the processes show
-	client  *pki.Authority // signs what users show
+	serving *pki.Authority // signs the certificates of the processes
+	client  *pki.Authority // signs the certificates of users
 }
 
-// newAuthorities writes what the processes read to dir, which it makes.
+// newAuthorities creates dir and writes the files that the processes read.
 func newAuthorities(dir string) (*authorities, error) {
 	a := &authorities{dir: dir, serving: pki.New(), client: pki.New()}
 	servingKey, etcdKey, accountKey := pki.ECDSAKey(), pki.ECDSAKey(), pki.ECDSAKey()

@@ -13,16 +13,15 @@ import (
 	"time"
 )
 
-// process is one run of a binary. stop and kill work on nil and on a process that has ended, and
-// then do nothing.
+// process is one run of a binary. On nil and after the process has ended, stop and kill do nothing.
 type process struct {
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended and err is set
-	err    error         // never nil then
+	err    error         // never nil after exited is closed
 }
 
-// startProcess returns once the process runs. It never waits for it to be ready. The process writes to
-// the file log.
+// startProcess starts a process, which writes to the file log. It doesn't wait until the process is
+// ready.
 func startProcess(path string, args []string, dir, log string) (*process, error) {
 	output, err := os.Create(log)
 	if err != nil {
@@ -30,7 +29,7 @@ func startProcess(path string, args []string, dir, log string) (*process, error)
 	}
 	defer func() { _ = output.Close() }()
 	p := &process{
-		cmd:    exec.Command(path, args...), // no context: it ends by stop or kill
+		cmd:    exec.Command(path, args...), // no context: stop or kill ends it
 		exited: make(chan struct{}),
 	}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = dir, output, output, childAttr()
@@ -69,7 +68,7 @@ func (p *process) stop(grace time.Duration) error {
 	if !p.running() {
 		return nil
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only if it has ended just now
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only if the process has just ended
 	select {
 	case <-p.exited:
 		return nil
@@ -89,7 +88,7 @@ func (p *process) kill() error {
 	return nil
 }
 
-// lastLines returns as much of a process's output as an error holds.
+// lastLines returns the last lines of a process's output, for an error.
 func lastLines(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	return strings.Join(lines[max(0, len(lines)-20):], "\n\t")

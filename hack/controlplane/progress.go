@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// progress says how a build goes, in lines.
+// progress writes lines about a build.
 type progress struct {
-	w        io.Writer     // nil means nowhere
+	w        io.Writer     // may be nil
 	interval time.Duration // between lines of one phase
 }
 
-// linef ignores errors: a build goes on if nobody can be told about it.
+// linef writes a line. It ignores errors, because a build continues without its output.
 func (p *progress) linef(format string, args ...any) {
 	if p.w != nil {
 		fmt.Fprintf(p.w, "control plane: "+format+"\n", args...)
 	}
 }
 
-// phase writes status again and again until end is called. Phases don't nest, and end before the
-// next line.
+// phase writes the status in each interval until end is called. Phases don't nest, and end before
+// the next line.
 func (p *progress) phase(status func() string) (end func()) {
 	began, stop, done := time.Now(), make(chan struct{}), make(chan struct{})
 	go func() {

@@ -16,12 +16,11 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-// User is someone the API server knows by a client certificate. Its fields are what a client needs
-// to be that user; they belong to the caller.
+// User is a user of the API server, with a client certificate. Its fields belong to the caller.
 type User struct {
-	// Name is who the API server takes the user for.
+	// Name is the name by which the API server knows the user.
 	Name string
-	// Server is the API server's address, without a slash at its end.
+	// Server is the API server's address, without a trailing slash.
 	Server string
 	// CA is the PEM of the authority that signed the API server's certificate.
 	CA []byte
@@ -30,10 +29,10 @@ type User struct {
 	Key         []byte
 }
 
-// AddUser makes a user with a client certificate that is valid for 23 hours, even while the API
-// server doesn't run and after a restart. Groups such as "system:masters" mean what they
-// mean in any cluster; without any, the user may do nothing until RBAC objects allow it. Adding
-// the same name again gives the same user another certificate.
+// AddUser returns a user with a client certificate that is valid for 23 hours, even after a restart
+// of the API server. It needs no running API server. Groups such as "system:masters" have their usual
+// meaning; without groups, the user may do nothing until RBAC objects allow it. A second call with the
+// same name returns another certificate of the same user.
 func (cp *ControlPlane) AddUser(name string, groups ...string) (*User, error) {
 	if name == "" {
 		return nil, errors.New("user has no name")
@@ -49,8 +48,7 @@ func (cp *ControlPlane) AddUser(name string, groups ...string) (*User, error) {
 	}, nil
 }
 
-// Config returns a new rest.Config of the user. It has no limit on requests per second, unlike
-// client-go's default.
+// Config returns a new rest.Config of the user. Unlike client-go's default, it has no rate limit.
 func (u *User) Config() *rest.Config {
 	return &rest.Config{
 		Host: u.Server,

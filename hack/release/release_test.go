@@ -34,12 +34,12 @@ import (
 const (
 	root    = "../.."
 	sdk     = "github.com/openchoreo/dataplane-sdk-go"
-	maxZip  = 700_000 // bytes, and
-	maxFile = 100_000 // of one file before compression
+	maxZip  = 700_000 // bytes of the module's zip
+	maxFile = 100_000 // bytes of one file before compression
 )
 
 func TestMain(m *testing.M) {
-	// In a hook, these name the repository that git works on, also in other folders.
+	// In a git hook, these variables select the repository, even in other folders.
 	names, err := exec.Command("git", "rev-parse", "--local-env-vars").Output()
 	if err != nil {
 		log.Fatal(err)
@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A user's module follows the README: it gets the SDK, without replace, and runs the program.
+// A user's module follows the README: it gets the SDK by go get, without replace, and runs the program.
 func TestREADME(t *testing.T) {
 	proxy := t.TempDir()
 	release := publish(t, proxy)
@@ -82,7 +82,7 @@ func TestREADME(t *testing.T) {
 	}
 }
 
-// publish puts the last commit into proxy, as the latest version of the module.
+// publish writes the last commit to proxy, as the latest version of the module.
 func publish(t *testing.T, proxy string) module.Version {
 	t.Helper()
 	revision, date, _ := strings.Cut(run(t, root, "git", "show", "--no-patch", "--format=%H %cI", "HEAD"), " ")
@@ -95,7 +95,7 @@ func publish(t *testing.T, proxy string) module.Version {
 	require.NoError(t, os.MkdirAll(versions, 0o755))
 	file, err := os.Create(filepath.Join(versions, release.Version+".zip"))
 	require.NoError(t, err)
-	clone := t.TempDir() // CreateFromVCS takes no linked worktree
+	clone := t.TempDir() // CreateFromVCS refuses a linked worktree
 	run(t, root, "git", "clone", "--quiet", ".", clone)
 	require.NoError(t, modzip.CreateFromVCS(file, release, clone, revision, ""))
 	require.NoError(t, file.Close())
@@ -180,7 +180,7 @@ func supported(t *testing.T) (floor, latest string) {
 	return versions[0], versions[len(versions)-1]
 }
 
-// run returns what a command prints, without the last newline.
+// run returns the stdout of a command, without the last newline.
 func run(t *testing.T, dir string, name string, args ...string) string {
 	t.Helper()
 	var stderr strings.Builder

@@ -15,14 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hack/release.sh tags only what is prepared, committed, and checked in all its parts.
+// hack/release.sh tags a commit only if it is prepared, complete, and checked in all parts.
 func TestRelease(t *testing.T) {
 	floor, _ := supported(t)
 	tests := map[string]struct {
 		args    string    // of release.sh; v0.2.0 if empty
-		vuln    string    // what part_vuln does, which is the only part of .ci/run here
-		changes string    // CHANGELOG.md; that of v0.2.0 if empty
-		readme  [2]string // what is replaced in README.md, and with what
+		vuln    string    // the commands of part_vuln, the only part of .ci/run here
+		changes string    // the content of CHANGELOG.md; a heading of v0.2.0 if empty
+		readme  [2]string // a text in README.md, and its replacement
 		last    string    // an earlier tag
 		behind  bool      // origin's main lacks the last commit
 		newFile bool      // adds a file that isn't committed
@@ -55,7 +55,7 @@ func TestRelease(t *testing.T) {
 			dir, origin := clone(t), t.TempDir()
 			run(t, origin, "git", "init", "--quiet", "--bare")
 			run(t, dir, "git", "remote", "add", "origin", origin)
-			if test.last != "" { // which only origin has
+			if test.last != "" { // only origin has the tag
 				run(t, dir, "git", "push", "--quiet", "origin", "HEAD:refs/tags/"+test.last)
 			}
 			write(t, dir, "CHANGELOG.md", cmp.Or(test.changes, "## v0.2.0\n"))
@@ -77,15 +77,15 @@ func TestRelease(t *testing.T) {
 			assert.Equal(t, test.fails, err != nil, output)
 			var tagged string
 			if strings.HasPrefix(test.says, "Tagged") {
-				tagged = "tag refs/tags/v0.2.0" // an annotated one
+				tagged = "tag refs/tags/v0.2.0" // an annotated tag
 			}
 			assert.Equal(t, tagged, run(t, dir, "git", "for-each-ref", "--contains="+commit, "--format=%(objecttype) %(refname)", "refs/tags"))
 		})
 	}
 }
 
-// hack/verify-api.sh fails when the listing isn't current, and when the CRD or what the module
-// exports lacks something of the last tag that CHANGELOG.md doesn't name.
+// hack/verify-api.sh fails when api.txt isn't current, when the CRD lacks a field of the last tag, and
+// when the module lacks a name of the last tag that CHANGELOG.md doesn't list as breaking.
 func TestVerifyAPI(t *testing.T) {
 	const crd = "apis/openchoreo/crds/openchoreo.dev_dataplanes.yaml"
 	dir := clone(t)
@@ -122,15 +122,15 @@ func TestVerifyAPI(t *testing.T) {
 	require.Error(t, err)
 	assert.Contains(t, output, "(*Cluster).Removed: removed")
 	assert.NotContains(t, output, "Name `remote.Cluster.Removed`")
-	assert.Contains(t, output, "Name `helpers.Removed` in a section", "none since v0.1.0 that is called Breaking names it")
+	assert.Contains(t, output, "Name `helpers.Removed` in a section", "no section Breaking since v0.1.0 names it")
 
 	write(t, dir, "CHANGELOG.md", named)
 	output, err = try(t, dir, "hack/verify-api.sh")
 	assert.NoError(t, err, output)
 }
 
-// clone returns a copy of the last commit, without tags, to commit and tag in. The user's
-// configuration of git has no effect on what is done there.
+// clone returns a repository with the last commit, without tags, to commit and tag in. The user's git
+// configuration has no effect there.
 func clone(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -141,7 +141,7 @@ func clone(t *testing.T) string {
 	for _, name := range []string{"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"} {
 		t.Setenv(name, "test")
 	}
-	run(t, dir, "git", "remote", "remove", "origin") // nothing can be pushed
+	run(t, dir, "git", "remote", "remove", "origin") // so that nothing can be pushed
 	run(t, dir, "git", "reset", "--quiet", "--hard")
 	return dir
 }
@@ -158,7 +158,7 @@ func replace(t *testing.T, dir, name, old, replacement string) {
 	write(t, dir, name, strings.Replace(content, old, replacement, 1))
 }
 
-// try runs a script of dir and returns all that it prints.
+// try runs a script of dir and returns its output.
 func try(t *testing.T, dir, script string, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, script), args...)

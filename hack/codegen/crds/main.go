@@ -1,10 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command crds makes the definitions of DataPlane that two generations of OpenChoreo have from
-// the one of the Go types, which have the fields of both: it leaves out what a generation
-// doesn't know. Its arguments are the file with all fields, and those to write for OpenChoreo
-// v0.3 and for v1.
+// Command crds splits the CRD of the Go type DataPlane, which has the fields of two generations of
+// OpenChoreo, into one CRD for each: it leaves out the fields of the other generation. Its arguments
+// are the file with all fields, and the files to write for OpenChoreo v0.3 and for v1.
 //
 // A field or a column that the tables below don't list is an error.
 package main
@@ -25,7 +24,7 @@ const (
 	v1
 )
 
-// fields has the generations of all fields of the objects in it.
+// fields has the generations of each field, by the path of its object.
 var fields = map[string]map[string]generation{
 	"spec": {
 		"kubernetesCluster":     v03,
@@ -50,7 +49,7 @@ var fields = map[string]map[string]generation{
 	},
 }
 
-// columns are those that kubectl get prints.
+// columns has the generations of each column of kubectl get.
 var columns = map[string]generation{
 	"Cluster":   v03,
 	"Ready":     v03,
@@ -101,7 +100,7 @@ func filter(crd object, g generation) (err error) {
 	keep := func(of map[string]generation, name string) bool {
 		generations, known := of[name]
 		if !known {
-			err = errors.Join(err, fmt.Errorf("which generations have %q?", name))
+			err = errors.Join(err, fmt.Errorf("no generation is known for %q: add it to the tables", name))
 		}
 		return generations&g != 0
 	}
@@ -127,8 +126,8 @@ func filter(crd object, g generation) (err error) {
 		}
 	}
 	if g == v1 {
-		spec["required"] = []any{"clusterAgent"} // and no gateway
-		// Merged by type in the Go types and in v0.3's definition.
+		spec["required"] = []any{"clusterAgent"} // the gateway is optional
+		// v1's list of conditions is atomic; the Go types and v0.3's CRD merge it by type.
 		conditions := property(status, "conditions")
 		delete(conditions, "x-kubernetes-list-type")
 		delete(conditions, "x-kubernetes-list-map-keys")

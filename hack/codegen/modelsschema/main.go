@@ -4,9 +4,8 @@
 // Command modelsschema prints the OpenAPI v2 definitions of DataPlane and ClusterDataPlane,
 // and of the types that they reach, as JSON without descriptions.
 //
-// Two things are made from its output: applyconfiguration-gen turns it into the
-// field paths that Extract understands, and the apply configurations embed it so
-// that the fake clientset can track field managers.
+// Its output has two uses: applyconfiguration-gen makes the schema for Extract from it, and the
+// apply configurations embed it, so that the fake clientset can track field managers.
 package main
 
 import (
@@ -57,8 +56,8 @@ func run() error {
 	if err := json.Unmarshal(data, &document); err != nil {
 		return err
 	}
-	// Definitions first: below "definitions" and "properties", a key is a name
-	// that somebody chose and not a keyword of OpenAPI.
+	// Below "definitions" and "properties", a key is a name, perhaps "description", and not a keyword
+	// of OpenAPI.
 	definitions, ok := document["definitions"].(map[string]any)
 	if !ok {
 		return fmt.Errorf("no definitions for %s", roots)
@@ -71,8 +70,8 @@ func run() error {
 	return encoder.Encode(document)
 }
 
-// definitionName names a Go type in the definitions. The group, version and kind
-// beside a root type are what field management looks types up by.
+// definitionName returns the name of a Go type in the definitions. A root type has its group, version
+// and kind too, by which field management finds it.
 func definitionName(name string) (string, spec.Extensions) {
 	friendly := util.ToRESTFriendlyName(name)
 	kind := strings.TrimPrefix(name, api)

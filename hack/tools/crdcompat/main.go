@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command crdcompat tells how a new CustomResourceDefinition could break what uses the old
-// one: by what it removes, and by what it accepts no longer. Its arguments are two files.
+// Command crdcompat prints how a new CustomResourceDefinition could break users of the old one: the
+// fields that it removes, and the values that it no longer accepts. Its arguments are the two files.
 package main
 
 import (
@@ -80,7 +80,7 @@ func (c *comparison) same(path string, older, newer any) {
 	}
 }
 
-// schema compares keyword by keyword. Those that it doesn't know must stay as they are.
+// schema compares two schemas by keywords. A keyword that it doesn't know must not change.
 func (c *comparison) schema(path string, older, newer object) {
 	keywords := maps.Clone(older)
 	maps.Copy(keywords, newer)

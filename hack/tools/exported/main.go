@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command exported prints the exported API of the module in the current directory, one
-// line for each name, field and method. Comments and what is internal are left out.
+// Command exported prints the exported API of the module in the current directory, one line for each
+// name, field and method, without comments and internal packages.
 package main
 
 import (
@@ -42,7 +42,7 @@ func list(out io.Writer) error {
 	return nil
 }
 
-// api lists what p exports, sorted. It leaves prefix away from import paths.
+// api returns the exported names of p, sorted. It removes prefix from import paths.
 func api(p *types.Package, prefix string) (lines []string) {
 	qualify := func(other *types.Package) string {
 		if other == p {

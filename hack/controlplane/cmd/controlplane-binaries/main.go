@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command controlplane-binaries prints the folder that holds kube-apiserver, etcd and kubectl,
-// after building them if need be. Progress goes to stderr, so that a script can write:
+// Command controlplane-binaries prints the folder of kube-apiserver, etcd and kubectl, and first
+// builds missing ones. Progress goes to stderr, so that a script can write:
 //
 //	KUBEBUILDER_ASSETS=$(go -C hack/controlplane run ./cmd/controlplane-binaries)
 package main
