@@ -154,8 +154,8 @@ func runGo(ctx context.Context, dir string, onLine func(string), args ...string)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(),
-// download makes the go command download the modules of the binaries. It returns how many of their
-// packages aren't in the go command's build cache.
+		// The build must not depend on these. An empty value would let the file of "go env -w" decide.
+		"GO111MODULE=on", "GOFLAGS=-mod=readonly", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOWORK=off",
 		"CGO_ENABLED=0", "GOTMPDIR="+dir)
 	cmd.Stdout = &stdout
 	pipe, err := cmd.StderrPipe()
