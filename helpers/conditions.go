@@ -85,7 +85,7 @@ type Verdict struct {
 	Type string `json:"type"`
 	// Status is the verdict: True, False or Unknown.
 	Status metav1.ConditionStatus `json:"status"`
-	// Code says why Status is what it is.
+	// Code explains Status.
 	Code Code `json:"code"`
 	// From is the source of the verdict if no condition of the type is reported: for Ready,
 	// the type that [Stock] or [ReadyFrom] chose; for Connected, [FromAgentConnection].

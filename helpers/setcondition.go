@@ -24,7 +24,8 @@ import (
 // LastTransitionTime changes only with the status: to the time in c, or to now if c has none,
 // in whole seconds as the API server stores it. ObservedGeneration defaults to
 // metadata.generation. A message that is too long is cut. SetCondition removes duplicates of
-// the type, and gives conditions without a transition time, which the API server rejects, one.
+// the type. It adds missing transition times to other conditions, too: the API server rejects
+// conditions without one.
 //
 // If type, status, reason or observed generation of c are invalid, SetCondition returns an
 // error that names the field, and doesn't change dp.
@@ -61,8 +62,7 @@ func prepareCondition(c metav1.Condition, generation int64, now time.Time) (meta
 	return c, errs.ToAggregate()
 }
 
-// setConditions returns a copy of conditions with set applied: prepared conditions of different
-// types.
+// setConditions sets prepared conditions, of different types, in a copy of conditions.
 func setConditions(conditions, set []metav1.Condition) []metav1.Condition {
 	result := make([]metav1.Condition, 0, len(conditions)+len(set))
 	places := make(map[string]int, len(set)) // indices in result of the types to set; -1 until found
