@@ -128,7 +128,7 @@ type Report struct {
 }
 
 // Evaluate judges all conditions of dp. For nil, every verdict is Unknown with
-// [CodeNoObject]. A verdict depends on conditions of its type only, except for Ready with
+// [CodeNoObject]. No verdict depends on conditions of another type, except for Ready with
 // [Stock] or [ReadyFrom].
 func Evaluate(dp *v1alpha1.DataPlane, opts ...EvaluateOption) (report Report) {
 	o := newEvaluateOptions(opts)

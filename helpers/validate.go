@@ -39,8 +39,8 @@ import (
 // ignored beside a good one, a private key in clientCert or clientCA, or an observer URL that
 // isn't https. In OpenChoreo v1 they include a clientCA without a certificate that is valid now,
 // an empty name or host, and fields of v0.3. For each field, Validate names the first three
-// certificates with a fault and counts the others. It checks only that spec.registry.prefix is
-// set and has no scheme.
+// certificates with a fault and counts the others. The only checks of spec.registry.prefix are
+// that it is set and has no scheme.
 func Validate(dp *v1alpha1.DataPlane) (warnings []string, errs field.ErrorList) {
 	f := &findings{now: time.Now()}
 	if dp == nil {

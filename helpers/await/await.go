@@ -61,9 +61,9 @@ type Client[T helpers.Object] interface {
 //   - ctx ends;
 //   - the object doesn't exist; see [AllowMissing];
 //   - the name or the client's namespace is empty or invalid, or a condition type is empty;
-//   - the API server first answers Forbidden or Unauthorized, or doesn't serve the kind. For
-//     retries after such an answer later on, since a starting API server refuses users whose
-//     roles it hasn't read;
+//   - the API server first answers Forbidden or Unauthorized, or doesn't serve the kind. Later
+//     answers like these are retried, since a starting API server refuses users whose roles it
+//     hasn't read;
 //   - the object is deleted or being deleted ([helpers.ErrDeleted]), or another object has
 //     taken its name ([helpers.ErrReplaced]); see [FollowReplacement];
 //   - the function of [FailOn] returns an error. A False condition ends no wait, since it may
