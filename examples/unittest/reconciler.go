@@ -65,7 +65,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	// It patches only what has changed, and fails if ctx has ended during the probe.
 	_, err = helpers.PatchConditions(ctx, r.client.OpenChoreoV1alpha1().DataPlanes(dp.Namespace), dp,
 		[]metav1.Condition{condition}, helpers.PatchConditionsOptions{FieldManager: "probe-example"})
-	return reconcile.Result{RequeueAfter: time.Minute}, client.IgnoreNotFound(err)
+	if err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	return reconcile.Result{RequeueAfter: time.Minute}, nil
 }
 
 func (r *Reconciler) probe(ctx context.Context, dp types.NamespacedName) error {

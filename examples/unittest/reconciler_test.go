@@ -119,6 +119,7 @@ func TestAFailedWriteIsRetried(t *testing.T) {
 	client.PrependReactor("patch", "dataplanes/status", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewInternalError(errors.New("etcd is gone"))
 	})
-	_, err := r.Reconcile(t.Context(), request)
+	result, err := r.Reconcile(t.Context(), request)
 	assert.ErrorContains(t, err, "etcd is gone")
+	assert.Zero(t, result, "controller-runtime logs a warning of a result beside an error")
 }
