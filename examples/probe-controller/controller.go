@@ -16,7 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/cache"
@@ -28,8 +28,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
-	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions/openchoreo/v1alpha1"
-	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
 const (
@@ -41,28 +39,33 @@ const (
 	maxNote = 1024
 )
 
-// controller probes data planes and writes their condition Connected.
+// controller probes data planes and reports the results.
 type controller struct {
-	dataPlanes openchoreolisters.DataPlaneLister
-	client     openchoreotyped.DataPlanesGetter
-	clusters   *remote.Cache[*remote.Cluster]
-	recorder   events.EventRecorder
-	metrics    *metrics
-	queue      workqueue.TypedRateLimitingInterface[cache.ObjectName]
-	interval   time.Duration
-	leading    atomic.Bool
+	planes   *planes
+	client   openchoreotyped.DataPlanesGetter
+	clusters *remote.Cache[*remote.Cluster]
+	recorder events.EventRecorder
+	metrics  *metrics
+	queue    workqueue.TypedRateLimitingInterface[cache.ObjectName]
+	interval time.Duration
+	leading  atomic.Bool
+	results  sync.Map // of cache.ObjectName to metav1.Condition: what the last probe found
 }
 
-func newController(dataPlanes openchoreoinformers.DataPlaneInformer, client openchoreotyped.DataPlanesGetter,
+func newController(planes *planes, client openchoreotyped.DataPlanesGetter,
 	clusters *remote.Cache[*remote.Cluster], recorder events.EventRecorder, metrics *metrics, o options,
 ) (*controller, error) {
 	c := &controller{
-		dataPlanes: dataPlanes.Lister(), client: client, clusters: clusters, recorder: recorder, metrics: metrics, interval: o.interval,
+		planes: planes, client: client, clusters: clusters, recorder: recorder, metrics: metrics, interval: o.interval,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[cache.ObjectName](o.minBackoff, o.maxBackoff),
 			workqueue.TypedRateLimitingQueueConfig[cache.ObjectName]{Name: "dataplanes"}),
 	}
-	_, err := dataPlanes.Informer().AddEventHandler(informer.Handler(informer.Funcs{
+	return c, errors.Join(planes.addHandlers(clusters.Handler), planes.addHandlers(c.handler))
+}
+
+func (c *controller) handler() cache.ResourceEventHandler {
+	return informer.Handler(informer.Funcs{
 		OnAdd: func(dp *openchoreov1alpha1.DataPlane, _ bool) { c.enqueue(dp) },
 		OnUpdate: func(before, after *openchoreov1alpha1.DataPlane) {
 			// Changes of the status, such as those of this controller, need no probe.
@@ -70,8 +73,7 @@ func newController(dataPlanes openchoreoinformers.DataPlaneInformer, client open
 				c.enqueue(after)
 			}
 		},
-	}))
-	return c, err
+	})
 }
 
 // enqueue adds a data plane to be probed by the next free worker. A replica that doesn't lead has
@@ -90,8 +92,7 @@ func (c *controller) run(ctx context.Context, workers int) {
 	c.leading.Store(true)
 	defer c.leading.Store(false)
 	slog.Info("leading", "workers", workers)
-	dataPlanes, _ := c.dataPlanes.List(labels.Everything()) // a lister returns no error
-	for _, dp := range dataPlanes {
+	for _, dp := range c.planes.list() {
 		c.enqueue(dp)
 	}
 	var wg sync.WaitGroup
@@ -116,9 +117,10 @@ func (c *controller) work(ctx context.Context) {
 
 // process probes one data plane, reports the result and schedules the next probe.
 func (c *controller) process(ctx context.Context, key cache.ObjectName) {
-	dp, err := c.dataPlanes.DataPlanes(key.Namespace).Get(key.Name)
+	dp, err := c.planes.get(types.NamespacedName(key))
 	if err != nil { // a lister returns no other error than NotFound
 		c.queue.Forget(key)
+		c.results.Delete(key)
 		return
 	}
 	connected, err := c.probe(ctx, dp)
@@ -138,37 +140,56 @@ func (c *controller) process(ctx context.Context, key cache.ObjectName) {
 	}
 }
 
-// report writes the condition if its status, reason or generation is new, and records an Event
-// if its status or reason is. It ignores messages, since they name ports and times and so
-// differ from probe to probe.
+// report records an Event if the status or the reason of the condition is new, and writes the
+// condition if one of them or the generation is. It ignores messages, since they name ports and
+// times and so differ from probe to probe.
+//
+// A data plane of OpenChoreo v1, which has a clusterAgent, gets no condition: it would hide
+// status.agentConnection, from which readers know Connected, and which OpenChoreo writes every
+// minute, even when this controller is gone.
 func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlane, connected metav1.Condition) error {
+	isV1 := dp.Spec.ClusterAgent != nil
 	before := meta.FindStatusCondition(dp.Status.Conditions, connected.Type)
+	last, _ := c.results.Swap(cache.MetaObjectToName(dp), connected)
+	if isV1 {
+		condition, _ := last.(metav1.Condition) // empty before the first probe
+		before = &condition
+	}
 	changed := before == nil || before.Status != connected.Status || before.Reason != connected.Reason
-	if !changed && before.ObservedGeneration == dp.Generation {
-		return nil
+	if !isV1 && (changed || before.ObservedGeneration != dp.Generation) {
+		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+		defer cancel()
+		_, err := helpers.PatchConditions(ctx, c.client.DataPlanes(dp.Namespace), dp, []metav1.Condition{connected},
+			helpers.PatchConditionsOptions{FieldManager: name})
+		if apierrors.IsNotFound(err) || errors.Is(err, helpers.ErrReplaced) {
+			return nil // deleted meanwhile; the informer will report it
+		}
+		if err != nil {
+			return err
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	_, err := helpers.PatchConditions(ctx, c.client.DataPlanes(dp.Namespace), dp, []metav1.Condition{connected},
-		helpers.PatchConditionsOptions{FieldManager: name})
-	if apierrors.IsNotFound(err) || errors.Is(err, helpers.ErrReplaced) {
-		return nil // deleted meanwhile; the informer will report it
+	if changed {
+		c.record(dp, connected)
 	}
-	if err != nil || !changed {
-		return err
-	}
+	return nil
+}
+
+// record logs a result and records an Event.
+func (c *controller) record(dp *openchoreov1alpha1.DataPlane, connected metav1.Condition) {
 	slog.Info("probed", "dataPlane", cache.MetaObjectToName(dp), "connected", connected.Status,
 		"reason", connected.Reason, "message", connected.Message)
-	eventType := corev1.EventTypeNormal
+	eventType, note := corev1.EventTypeNormal, connected.Message
 	if connected.Status == metav1.ConditionFalse {
 		eventType = corev1.EventTypeWarning
 	}
-	note := connected.Message
 	if len(note) > maxNote {
 		note = strings.ToValidUTF8(note[:maxNote], "")
 	}
-	c.recorder.Eventf(dp, nil, eventType, connected.Reason, "Probe", "%s", note)
-	return nil
+	var regarding runtime.Object = dp
+	if dp.Namespace == "" {
+		regarding = &openchoreov1alpha1.ClusterDataPlane{ObjectMeta: dp.ObjectMeta}
+	}
+	c.recorder.Eventf(regarding, nil, eventType, connected.Reason, "Probe", "%s", note)
 }
 
 // reasonNoCredentials is a reason of the condition Connected. All others are values of
@@ -190,7 +211,7 @@ func (c *controller) probe(ctx context.Context, dp *openchoreov1alpha1.DataPlane
 	cluster, err := c.clusters.Get(types.NamespacedName{Namespace: dp.Namespace, Name: dp.Name})
 	switch {
 	case errors.Is(err, helpers.ErrNoCredentials):
-		// Later OpenChoreo releases keep no credentials in the spec.
+		// Later OpenChoreo releases keep no credentials in the spec, and there is no --gateway.
 		connected.Status, connected.Reason, connected.Message = metav1.ConditionUnknown, reasonNoCredentials, err.Error()
 		return connected, nil
 	case remote.Classify(err) == remote.ReachabilityInvalidCredentials:

@@ -2,20 +2,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command probe-controller is a template for controllers. It probes the cluster of every
-// DataPlane, writes the result to the condition Connected, and records an Event when the
-// result changes:
+// DataPlane and ClusterDataPlane, and records an Event when the result changes. It writes the
+// result of a DataPlane with credentials to the condition Connected:
 //
 //	go -C examples run ./probe-controller
 //
 // shows that on control planes that it starts on this machine and removes at the end. With
 // --kubeconfig or --context, or in a Pod, it works on that cluster until it gets a signal.
-// To deploy it, build an image with any tool that builds Go, such as ko, put the name of the
-// image into manifest.yaml, and run
+// With --gateway, it reaches data planes of OpenChoreo v1 through the cluster gateway.
 //
-//	kubectl apply -f examples/probe-controller/manifest.yaml
+// To make it yours, copy this folder without story.go and the test. To deploy it, build an
+// image with any tool that builds Go, such as ko, put the name of the image into
+// manifest.yaml, and run
 //
-// Of several replicas, only the leader probes; the others are ready to take over. Each
-// serves /metrics, /healthz and /readyz.
+//	kubectl apply --server-side -f examples/probe-controller/manifest.yaml
+//
+// For OpenChoreo v1, gateway.yaml says what to add. Of several replicas, only the leader
+// probes; the others are ready to take over. Each serves /metrics, /healthz and /readyz.
 package main
 
 import (
@@ -43,29 +46,37 @@ import (
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	openchoreoscheme "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/scheme"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
-	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
 // name is the name of the controller in Events, metrics and requests, and of its Lease.
 const name = "probe-controller"
 
-// options are the flags that don't depend on the cluster.
+// options are the flags.
 type options struct {
+	kubeconfig, context    string
 	namespace              string
+	gateway                rest.Config
 	workers                int
 	interval               time.Duration
 	minBackoff, maxBackoff time.Duration
 	listen                 string
 }
 
+// demonstrate shows the controller on control planes of its own, and returns the exit code. It
+// is nil in a copy without story.go.
+var demonstrate func(options) int
+
 func main() {
 	var o options
-	var kubeconfig, kubeContext string
-	flag.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the DataPlanes (default: the cluster of the Pod, or else a demonstration)")
-	flag.StringVar(&kubeContext, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
-	flag.StringVar(&o.namespace, "namespace", "", "probe the DataPlanes of one `namespace` (default: of all)")
+	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demonstration)")
+	flag.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
+	flag.StringVar(&o.namespace, "namespace", "", "probe the DataPlanes of one `namespace`, and no ClusterDataPlanes (default: all)")
+	flag.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
+	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
+	flag.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
+	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
+	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: that of the URL)")
 	flag.IntVar(&o.workers, "workers", 16, "how many probes may run at once; a cluster that doesn't answer holds one for up to 15 s")
 	flag.DurationVar(&o.interval, "interval", 30*time.Second, "time between probes of a cluster that answers")
 	flag.DurationVar(&o.minBackoff, "min-backoff", 10*time.Second, "time between probes of a cluster that doesn't answer; doubles with each failure")
@@ -73,31 +84,55 @@ func main() {
 	flag.StringVar(&o.listen, "listen", ":8080", "`address` to serve /metrics, /healthz and /readyz on")
 	flag.Parse()
 	_, err := rest.InClusterConfig()
-	demonstration := kubeconfig == "" && kubeContext == "" && errors.Is(err, rest.ErrNotInCluster)
-	if flag.NArg() > 0 || o.workers < 1 || o.interval <= 0 || o.minBackoff <= 0 || o.maxBackoff < o.minBackoff || demonstration && flag.NFlag() > 0 {
-		fmt.Fprintf(os.Stderr, "%s: unexpected argument, a flag that is out of range, or other flags without --kubeconfig or --context\n", name)
-		os.Exit(1)
+	demonstration := demonstrate != nil && o.kubeconfig == "" && o.context == "" && errors.Is(err, rest.ErrNotInCluster)
+	err = o.check()
+	if demonstration && flag.NFlag() > 0 {
+		err = errors.Join(err, errors.New("flags: want --kubeconfig or --context too"))
 	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v; -h lists the flags\n", name, err)
+		os.Exit(2)
+	}
+	if demonstration {
+		os.Exit(demonstrate(o))
+	}
+
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	klog.SetSlogLogger(slog.Default()) // client-go's log
-
-	if demonstration {
-		demonstrate(o) // delete these lines, and story.go, in a controller of your own
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	if err := runOn(ctx, kubeconfig, kubeContext, o); err != nil {
+	if err := runOn(ctx, o); err != nil {
 		slog.Error("ended", "err", err)
-		os.Exit(1)
+		if ctx.Err() == nil { // no signal has asked for the end
+			os.Exit(1)
+		}
 	}
+}
+
+// check returns an error that names the flag which can't be used.
+func (o *options) check() error {
+	switch {
+	case flag.NArg() > 0: // package flag ignores all flags behind it
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case o.workers < 1:
+		return errors.New("--workers: want at least 1")
+	case o.interval <= 0 || o.minBackoff <= 0 || o.maxBackoff < o.minBackoff:
+		return errors.New("--interval, --min-backoff, --max-backoff: want times above 0, and the last not below the second")
+	case o.gateway.Host == "" && o.gateway.CAFile+o.gateway.CertFile+o.gateway.KeyFile+o.gateway.ServerName != "":
+		return errors.New("--gateway-ca, --gateway-cert, --gateway-key, --gateway-server-name: want --gateway too")
+	}
+	if _, err := rest.TLSConfigFor(&o.gateway); err != nil { // reads the files
+		return fmt.Errorf("--gateway: %w", err)
+	}
+	return nil
 }
 
 // runOn runs the controller on the cluster that kubectl would use with the same flags, or on
 // the cluster of the Pod. The Lease is in the namespace of the context or of the Pod.
-func runOn(ctx context.Context, kubeconfig, kubeContext string, o options) error {
+func runOn(ctx context.Context, o options) error {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: kubeContext})
+	rules.ExplicitPath = o.kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.context})
 	config, err := loader.ClientConfig()
 	if err != nil {
 		return err
@@ -110,14 +145,19 @@ func runOn(ctx context.Context, kubeconfig, kubeContext string, o options) error
 	return run(ctx, rest.AddUserAgent(config, name), namespace, o)
 }
 
-// configFor returns the configuration of the connection to a data plane.
-func configFor(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
-	config, err := helpers.RESTConfigFor(dp)
-	if err != nil {
-		return nil, err
+// configFor returns what makes the configuration of the connection to a data plane.
+func (o *options) configFor() func(*openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+	connect := helpers.RESTConfigFor
+	if o.gateway.Host != "" {
+		connect = helpers.ConfigFor(&o.gateway)
 	}
-	config.UserAgent = name
-	return config, nil
+	return func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+		config, err := connect(dp)
+		if err == nil {
+			config.UserAgent = name
+		}
+		return config, err
+	}
 }
 
 // run runs the controller until ctx ends, which is no error, or until another replica
@@ -133,20 +173,15 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 	if err != nil {
 		return err
 	}
-
-	// The probes need the secrets of DataPlanes; nothing needs their managed fields.
-	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0,
-		openchoreoinformers.WithNamespace(o.namespace), openchoreoinformers.WithTransform(informer.StripManagedFields))
-	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
-
-	// A controller that does more builds its clients here, such as a kubernetes.Clientset.
-	clusters := remote.NewCache(remote.FromListers(dataPlanes.Lister(), nil),
-		func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil },
-		remote.Options{ConfigFor: configFor})
-	defer clusters.Close()
-	if _, err := dataPlanes.Informer().AddEventHandler(clusters.Handler()); err != nil {
+	planes, err := newPlanes(ctx, client, o.namespace)
+	if err != nil {
 		return err
 	}
+
+	// A controller that does more builds its clients here, such as a kubernetes.Clientset.
+	clusters := remote.NewCache(planes.get, func(c *remote.Cluster) (*remote.Cluster, error) { return c, nil },
+		remote.Options{ConfigFor: o.configFor()})
+	defer clusters.Close()
 
 	// Workers may still record Events after ctx has ended.
 	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
@@ -158,12 +193,12 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 	}
 
 	metrics := newMetrics()
-	c, err := newController(dataPlanes, client.OpenChoreoV1alpha1(), clusters,
+	c, err := newController(planes, client.OpenChoreoV1alpha1(), clusters,
 		broadcaster.NewRecorder(openchoreoscheme.Scheme, name), metrics, o)
 	if err != nil {
 		return err
 	}
-	metrics.registry.MustRegister(&dataPlaneCollector{dataPlanes: dataPlanes.Lister(), leading: c.leading.Load})
+	metrics.registry.MustRegister(collector{c})
 
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
@@ -171,7 +206,7 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 	}
 	slog.Info("listening", "address", listener.Addr().String())
 	election := leaderelection.NewLeaderHealthzAdaptor(leaseTolerance)
-	server := newServer(metrics.all(), election.Check, dataPlanes.Informer().HasSynced)
+	server := newServer(metrics.all(), election.Check, planes.synced)
 	served := make(chan error, 1)
 	go func() {
 		defer stop()
@@ -179,12 +214,12 @@ func run(ctx context.Context, config *rest.Config, leaseNamespace string, o opti
 	}()
 	defer func() { err = errors.Join(err, closeServer(server, served)) }()
 
-	factory.StartWithContext(ctx)
+	planes.StartWithContext(ctx)
 	defer func() {
 		stop()
-		factory.Shutdown()
+		planes.Shutdown()
 	}()
-	if factory.WaitForCacheSyncWithContext(ctx).Err != nil {
+	if planes.WaitForCacheSyncWithContext(ctx).Err != nil {
 		return nil
 	}
 	return lead(ctx, config, leaseNamespace, election, func(ctx context.Context) { c.run(ctx, o.workers) })

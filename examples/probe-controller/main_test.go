@@ -11,7 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -20,13 +23,16 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
 func TestMain(m *testing.M) { demotest.Main(m, ".") }
@@ -41,8 +47,9 @@ func TestStory(t *testing.T) {
 		`mixed-up +False +TLSFailure`,
 		`cut-short +False +InvalidCredentials .*credentials\.clientKey`,
 		`staging +True +Reachable`,
-		`Warning +Refused +staging`,
-		`Normal +Reachable +staging`,
+		`Warning +NoAgent +ClusterDataPlane default: `,
+		`(?s)The Events of all.*Warning +Refused +DataPlane staging: .*Normal +Reachable +DataPlane staging: .*Normal +Reachable +ClusterDataPlane default: `,
+		`\nNext: `,
 	} {
 		assert.Regexp(t, want, p.Stdout())
 	}
@@ -51,27 +58,33 @@ func TestStory(t *testing.T) {
 
 func TestRefusesBadFlags(t *testing.T) {
 	t.Parallel()
-	for _, args := range []string{"surplus", "--kubeconfig=x --workers=0", "--kubeconfig=x --min-backoff=2s --max-backoff=1s", "--namespace=team", "--kubeconfig=x"} {
+	for args, code := range map[string]int{
+		"surplus --kubeconfig=x": 2, "--kubeconfig=x surplus": 2, "--kubeconfig=x --workers=0": 2, "--namespace=team": 2,
+		"--kubeconfig=x --min-backoff=2s --max-backoff=1s": 2, "--kubeconfig=x --gateway-ca=x": 2, "--kubeconfig=x --gateway=https://x --gateway-ca=x": 2,
+		"--kubeconfig=x": 1,
+	} {
 		p := demotest.Start(t, name, strings.Fields(args)...)
-		assert.Equal(t, 1, p.Wait(), args)
+		assert.Equal(t, code, p.Wait(), args)
 		assert.NotContains(t, strings.TrimSpace(p.String()), "\n", "one line")
 	}
 }
 
-// TestReplicas runs two replicas with the rights of the manifest's ServiceAccount.
+// TestReplicas runs two replicas of a copy of the program, with the rights of the manifest's
+// ServiceAccount.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
+	demotest.BuildCopy(t, copied, "main.go", "controller.go", "metrics.go", "planes.go")
 	c := cluster{demotest.Clusters(t, 1)}
-	_, stderr, err := c.Plane.Kubectl(t.Context(), "apply", "-f", "manifest.yaml")
-	require.NoError(t, err)
-	require.Empty(t, stderr)
-	kubeconfig := demotest.Kubeconfig(t, c.Clusters, "probe-controller",
-		"system:serviceaccount:probe-controller:probe-controller", "system:serviceaccounts", "system:serviceaccounts:probe-controller")
+	require.NoError(t, c.Plane.InstallCRDs(t.Context(), crds.ClusterDataPlane()))
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect("default", dataplanetest.Agent(c.Targets[0].Config()))
+	kubeconfig, args := c.deploy(t, gateway)
 
 	reasons := c.createDataPlanes(t)
-	leader := startReplica(t, kubeconfig)
+	leader := startReplica(t, kubeconfig, args)
 	leader.WaitFor("msg=leading")
-	follower := startReplica(t, kubeconfig)
+	follower := startReplica(t, kubeconfig, args)
 	follower.WaitFor("msg=following")
 
 	t.Run("results become conditions and Events", func(t *testing.T) {
@@ -98,16 +111,15 @@ func TestReplicas(t *testing.T) {
 	})
 
 	t.Run("the leader serves metrics of data planes", func(t *testing.T) {
-		const connected = `dataplane_connected{name="%s",namespace="default"} `
-		assert.Equal(t, "1", leader.metric(t, connected, "healthy"))
-		assert.Equal(t, "0", leader.metric(t, connected, "silent"))
-		assert.Empty(t, leader.metric(t, connected, "later"))
-		assert.NotEmpty(t, leader.metric(t, `dataplane_client_certificate_expiry_seconds{name="healthy",namespace="default"} `))
+		assert.Equal(t, "1", leader.metric(t, connected, "healthy", "default"))
+		assert.Equal(t, "0", leader.metric(t, connected, "silent", "default"))
+		assert.Empty(t, leader.metric(t, connected, "later", "default"))
+		assert.NotEmpty(t, leader.metric(t, `dataplane_certificate_expiry_seconds{name="healthy",namespace="default"} `))
 		assert.NotEmpty(t, leader.metric(t, `dataplane_probe_duration_seconds_count{result="Timeout"} `))
 		assert.Equal(t, "1", leader.metric(t, `leader_election_master_status{name="probe-controller"} `))
 
 		require.NoError(t, c.DataPlanes.Delete(t.Context(), "silent", metav1.DeleteOptions{}))
-		require.Eventually(t, func() bool { return leader.metric(t, connected, "silent") == "" }, demotest.Patience, tick)
+		require.Eventually(t, func() bool { return leader.metric(t, connected, "silent", "default") == "" }, demotest.Patience, tick)
 	})
 
 	t.Run("a follower is healthy and ready, and has no work", func(t *testing.T) {
@@ -117,6 +129,16 @@ func TestReplicas(t *testing.T) {
 		assert.Equal(t, "0", follower.metric(t, `leader_election_master_status{name="probe-controller"} `))
 		assert.Equal(t, "0", follower.metric(t, `workqueue_depth{name="dataplanes"} `))
 		assert.NotContains(t, follower.fetch(t, "/metrics"), "\ndataplane_")
+	})
+
+	t.Run("a ClusterDataPlane of OpenChoreo v1 gets Events, and no condition", func(t *testing.T) {
+		gateway.Disconnect("default")
+		c.waitForEvent(t, "ClusterDataPlane", "NoAgent")
+		gateway.Connect("default", dataplanetest.Agent(c.Targets[0].Config()))
+		require.Eventually(t, func() bool { return leader.metric(t, connected, "default", "") == "1" }, demotest.Patience, tick)
+		plane, err := c.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Get(t.Context(), "default", metav1.GetOptions{})
+		require.NoError(t, err)
+		assert.Empty(t, plane.Status.Conditions)
 	})
 
 	t.Run("the follower takes over from a leader that was killed", func(t *testing.T) {
@@ -131,7 +153,7 @@ func TestReplicas(t *testing.T) {
 	})
 
 	t.Run("replicas end after SIGTERM and release the Lease", func(t *testing.T) {
-		second := startReplica(t, kubeconfig)
+		second := startReplica(t, kubeconfig, args)
 		second.WaitFor("msg=following")
 		for _, replica := range []*replica{second, follower} {
 			assert.NotEmpty(t, c.leaseHolder(t))
@@ -142,10 +164,38 @@ func TestReplicas(t *testing.T) {
 	})
 }
 
-const tick = 50 * time.Millisecond
+const (
+	tick      = 50 * time.Millisecond
+	copied    = "copied-controller"
+	connected = `dataplane_connected{name="%s",namespace="%s"} `
+)
 
 // cluster is a management cluster and one for data planes.
 type cluster struct{ *demo.Clusters }
+
+// deploy applies the manifest, with the patch for a gateway, and returns a kubeconfig file of the
+// ServiceAccount and the arguments of the container.
+func (c cluster) deploy(t *testing.T, gateway *dataplanetest.Gateway) (kubeconfig string, args []string) {
+	manifest := demotest.ReadFile(t, "manifest.yaml")
+	_, err := c.InNamespace(t.Context(), "openchoreo-control-plane")
+	require.NoError(t, err)
+	demotest.Apply(t, c.Clusters, strings.ReplaceAll(manifest, "namespace: "+name, "namespace: openchoreo-control-plane"))
+	demotest.Apply(t, c.Clusters, manifest)
+	_, _, err = c.Plane.Kubectl(t.Context(), "patch", "-n", name, "deployment", name, "--patch-file=gateway.yaml")
+	require.NoError(t, err)
+
+	config, dir := gateway.Config(), t.TempDir()
+	for file, data := range map[string][]byte{"ca.crt": config.CAData, "tls.crt": config.CertData, "tls.key": config.KeyData} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, file), data, 0o600))
+	}
+	for _, arg := range demotest.DeploymentArgs(t, c.Clusters, name, name) {
+		args = append(args, strings.NewReplacer("https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444", config.Host,
+			"/etc/cluster-gateway", dir, "/etc/gateway-client", dir).Replace(arg))
+	}
+	return demotest.ServiceAccount(t, c.Clusters, name, name, authorizationv1.ResourceAttributes{
+		Group: openchoreov1alpha1.SchemeGroupVersion.Group, Resource: "clusterdataplanes", Verb: "list",
+	}), args
+}
 
 // createDataPlanes returns the expected reason for each.
 func (c cluster) createDataPlanes(t *testing.T) map[string]string {
@@ -177,6 +227,8 @@ func (c cluster) createDataPlanes(t *testing.T) map[string]string {
 		})
 		require.NoError(t, err)
 	}
+	_, err = c.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Create(t.Context(), dataplanetest.ClusterDataPlane("default"), metav1.CreateOptions{})
+	require.NoError(t, err)
 	return map[string]string{"healthy": "Reachable", "unready": "NotReady", "silent": "Timeout", "later": reasonNoCredentials}
 }
 
@@ -204,6 +256,18 @@ func (c cluster) events(t *testing.T) (events []eventsv1.Event) {
 		}
 	}
 	return events
+}
+
+// waitForEvent waits for an Event about a data plane of a kind.
+func (c cluster) waitForEvent(t *testing.T, kind, reason string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		list, err := c.Core.EventsV1().Events(c.Namespace).List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		return slices.ContainsFunc(list.Items, func(event eventsv1.Event) bool {
+			return event.Regarding.Kind == kind && event.Reason == reason
+		})
+	}, demotest.Patience, tick)
 }
 
 func (c cluster) waitForEvents(t *testing.T, n int) {
@@ -236,8 +300,8 @@ type replica struct {
 	address string
 }
 
-func startReplica(t *testing.T, kubeconfig string) *replica {
-	p := demotest.Start(t, name, "--kubeconfig="+kubeconfig, "--listen=127.0.0.1:0", "--interval=200ms", "--min-backoff=100ms", "--max-backoff=400ms")
+func startReplica(t *testing.T, kubeconfig string, args []string) *replica {
+	p := demotest.Start(t, copied, append(args, "--kubeconfig="+kubeconfig, "--listen=127.0.0.1:0", "--interval=200ms", "--min-backoff=100ms", "--max-backoff=400ms")...)
 	p.WaitFor("msg=listening")
 	p.WaitFor("\n")
 	return &replica{p, regexp.MustCompile(`msg=listening address=(\S+)`).FindStringSubmatch(p.String())[1]}

@@ -13,14 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/component-base/metrics/legacyregistry"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo/leaderelection" // leader_election_master_status
 	_ "k8s.io/component-base/metrics/prometheus/workqueue"               // workqueue_depth and others
 
-	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
 // metrics are the metrics of the controller. Labels are reasons of conditions and names of
@@ -53,42 +51,40 @@ func (m *metrics) all() prometheus.Gatherer {
 	return prometheus.Gatherers{m.registry, legacyregistry.DefaultGatherer}
 }
 
-// dataPlaneCollector reads the informer's cache at each scrape, so that deleted data planes
-// have no metrics. Only the leader reports data planes; otherwise sums over replicas would be
-// wrong.
-type dataPlaneCollector struct {
-	dataPlanes openchoreolisters.DataPlaneLister
-	leading    func() bool
-}
+// collector reads the informers' caches at each scrape, so that deleted data planes have no
+// metrics. Only the leader reports data planes; otherwise sums over replicas would be wrong.
+type collector struct{ *controller }
 
+// The namespace of a ClusterDataPlane is empty.
 var (
 	connectedDesc = prometheus.NewDesc("dataplane_connected",
-		"1 if the condition Connected is True, 0 if it is False; absent while it is unknown.", []string{"namespace", "name"}, nil)
-	expiryDesc = prometheus.NewDesc("dataplane_client_certificate_expiry_seconds",
-		"When the client certificate of the data plane expires, in Unix time.", []string{"namespace", "name"}, nil)
+		"1 if the last probe succeeded, 0 if it failed; absent while it is unknown.", []string{"namespace", "name"}, nil)
+	expiryDesc = prometheus.NewDesc("dataplane_certificate_expiry_seconds",
+		"When the certificate in the spec expires, of the client or, from OpenChoreo v1 on, of the agent, in Unix time.", []string{"namespace", "name"}, nil)
 )
 
 // Describe implements prometheus.Collector.
-func (c *dataPlaneCollector) Describe(descs chan<- *prometheus.Desc) {
+func (c collector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- connectedDesc
 	descs <- expiryDesc
 }
 
 // Collect implements prometheus.Collector.
-func (c *dataPlaneCollector) Collect(out chan<- prometheus.Metric) {
-	if !c.leading() {
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	if !c.leading.Load() {
 		return
 	}
-	dataPlanes, _ := c.dataPlanes.List(labels.Everything()) // a lister returns no error
-	for _, dp := range dataPlanes {
+	for _, dp := range c.planes.list() {
 		gauge := func(desc *prometheus.Desc, value float64) {
 			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, dp.Namespace, dp.Name)
 		}
-		switch helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionConnected).Status {
-		case metav1.ConditionTrue:
-			gauge(connectedDesc, 1)
-		case metav1.ConditionFalse:
-			gauge(connectedDesc, 0)
+		if last, known := c.results.Load(cache.MetaObjectToName(dp)); known {
+			switch last.(metav1.Condition).Status {
+			case metav1.ConditionTrue:
+				gauge(connectedDesc, 1)
+			case metav1.ConditionFalse:
+				gauge(connectedDesc, 0)
+			}
 		}
 		if expiry, err := helpers.CertificateExpiry(dp); err == nil {
 			gauge(expiryDesc, float64(expiry.Unix()))
@@ -111,7 +107,7 @@ func newServer(metrics prometheus.Gatherer, alive func(*http.Request) error, rea
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !ready() {
-			http.Error(w, "the cache of DataPlanes is not filled yet", http.StatusServiceUnavailable)
+			http.Error(w, "the cache of data planes is not filled yet", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")

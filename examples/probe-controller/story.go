@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"time"
@@ -14,21 +15,31 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// demonstrate shows the controller on control planes of its own, and exits. Leave this file out
-// when you copy the controller.
-func demonstrate(o options) {
-	// Shorter times than a fleet needs, so that the story goes on.
+// A copy of the controller needs no demonstration.
+func init() { demonstrate = play }
+
+// play shows the controller on control planes of its own, and returns the exit code.
+func play(o options) int {
+	// Shorter times than a fleet needs, so that the story moves on.
 	o.interval, o.minBackoff, o.maxBackoff, o.listen = 2*time.Second, time.Second, 2*time.Second, "127.0.0.1:0"
-	os.Exit(demo.Run(name, &demo.Flags{}, 2, func(ctx context.Context, clusters *demo.Clusters) error {
-		s := &story{clusters}
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	klog.SetSlogLogger(slog.Default())
+	return demo.Run(name, &demo.Flags{}, 2, func(ctx context.Context, clusters *demo.Clusters) error {
+		gateway := dataplanetest.NewGateway()
+		defer gateway.Close()
+		o.gateway = *gateway.Config()
+		s := &story{clusters, gateway}
 		if err := s.create(ctx); err != nil {
 			return err
 		}
@@ -39,25 +50,33 @@ func demonstrate(o options) {
 			ended <- run(ctx, clusters.Management, clusters.Namespace, o)
 		}()
 		err := demo.Play(ctx, os.Stdout, []demo.Step{
-			{Title: "The first probes of four data planes: one works", Do: s.showFirst},
-			{Title: "The API server of staging starts", Do: s.startStaging},
-			{Title: "Events", Do: s.showEvents},
+			{Title: "The controller probes four DataPlanes, and writes what it finds to their condition Connected", Do: s.showFirst},
+			{Title: "The API server of staging starts: the next probe finds it", Do: s.startStaging},
+			{Title: "A ClusterDataPlane of OpenChoreo v1, probed through the cluster gateway, loses its agent: it gets Events only", Do: s.loseAgent},
+			{Title: "The Events of all data planes", Do: s.showEvents},
 		})
 		cancel()
 		if runErr := <-ended; runErr != nil {
 			return runErr
 		}
 		if err == nil {
-			fmt.Println("\nNext: go -C examples run ./probe-controller --kubeconfig FILE, or manifest.yaml to deploy it.")
+			fmt.Println("\nDone: each change of a result became an Event, and a condition where OpenChoreo doesn't report one itself.")
+			fmt.Println("Next: go -C examples run ./probe-controller --kubeconfig FILE, or copy the folder and deploy it with manifest.yaml.")
 		}
 		return err
-	}))
+	})
 }
 
-type story struct{ *demo.Clusters }
+type story struct {
+	*demo.Clusters
+	gateway *dataplanetest.Gateway // a stand-in for OpenChoreo's
+}
 
-// create creates one data plane that works, and three that don't.
+// create creates one DataPlane that works, and three that don't.
 func (s *story) create(ctx context.Context) error {
+	if err := s.Plane.InstallCRDs(ctx, crds.ClusterDataPlane()); err != nil {
+		return err
+	}
 	first, second := s.Targets[0], s.Targets[1]
 	_, production := s.Create(ctx, first, "production", nil)
 	_, staging := s.Create(ctx, second, "staging", nil)
@@ -72,6 +91,7 @@ func (s *story) create(ctx context.Context) error {
 }
 
 func (s *story) showFirst(ctx context.Context) (err error) {
+	fmt.Printf("    %-10s  %-9s  %-18s  %s\n", "DATAPLANE", "CONNECTED", "REASON", "MESSAGE")
 	for _, name := range []string{"production", "staging", "mixed-up", "cut-short"} {
 		err = errors.Join(err, s.show(ctx, name, func(v helpers.Verdict) bool { return v.Code == helpers.CodeCurrent }))
 	}
@@ -94,27 +114,56 @@ func (s *story) show(ctx context.Context, name string, wanted func(helpers.Verdi
 		return err
 	}
 	verdict := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionConnected)
-	fmt.Printf("    %-10s  %-5s  %-18s  %s\n", dp.Name, verdict.Status, verdict.Reason, verdict.Message)
+	fmt.Printf("    %-10s  %-9s  %-18s  %s\n", dp.Name, verdict.Status, verdict.Reason, verdict.Message)
 	return nil
 }
 
-// showEvents prints the Events of all data planes. It waits for the one that staging is reachable,
-// because Events come a moment after conditions.
-func (s *story) showEvents(ctx context.Context) error {
-	var list *eventsv1.EventList
-	if err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (_ bool, err error) {
-		if list, err = s.Core.EventsV1().Events(s.Namespace).List(ctx, metav1.ListOptions{}); err != nil {
+// loseAgent shows Events of a data plane that gets no condition.
+func (s *story) loseAgent(ctx context.Context) error {
+	const plane = "default" // as OpenChoreo's installer calls it
+	s.gateway.Connect(plane, dataplanetest.Agent(s.Targets[0].Config()))
+	if _, err := s.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Create(ctx, dataplanetest.ClusterDataPlane(plane), metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	if err := s.showEvent(ctx, plane, remote.ReachabilityReachable); err != nil {
+		return err
+	}
+	s.gateway.Disconnect(plane)
+	return s.showEvent(ctx, plane, remote.ReachabilityNoAgent)
+}
+
+// showEvent waits for an Event and prints it.
+func (s *story) showEvent(ctx context.Context, plane string, reason remote.Reachability) error {
+	return wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		list, err := s.Core.EventsV1().Events(s.Namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
 			return false, err
 		}
-		return slices.ContainsFunc(list.Items, func(event eventsv1.Event) bool {
-			return event.Regarding.Name == "staging" && event.Reason == string(remote.ReachabilityReachable)
-		}), nil
-	}); err != nil {
+		for _, event := range list.Items {
+			if event.Regarding.Name == plane && event.Reason == string(reason) {
+				printEvent(event)
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+}
+
+// showEvents prints the Events of all data planes.
+func (s *story) showEvents(ctx context.Context) error {
+	list, err := s.Core.EventsV1().Events(s.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
 		return err
 	}
 	slices.SortFunc(list.Items, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
 	for _, event := range list.Items {
-		fmt.Printf("    %-7s  %-18s  %-10s  %s\n", event.Type, event.Reason, event.Regarding.Name, event.Note)
+		if event.ReportingController == name {
+			printEvent(event)
+		}
 	}
 	return nil
+}
+
+func printEvent(event eventsv1.Event) {
+	fmt.Printf("    %-7s  %-18s  %s %s: %s\n", event.Type, event.Reason, event.Regarding.Kind, event.Regarding.Name, event.Note)
 }
