@@ -4,17 +4,23 @@
 // Command controller-runtime is a controller on sigs.k8s.io/controller-runtime, v0.21 or
 // later, that uses the DataPlane SDK: its types in the manager's scheme and cache, its apply
 // configurations with the manager's client, its typed client for conditions, and a
-// remote.Cache of clients for the clusters of the DataPlanes.
+// remote.Cache of clients for the clusters of DataPlanes and ClusterDataPlanes:
 //
 //	go -C examples run ./controller-runtime
 //
-// For each DataPlane, the controller keeps a config map with its virtual hosts in the target
-// cluster, for a gateway to read, and writes the result to the condition GatewayProvisioned.
+// For each data plane, the controller keeps a config map with the hosts of its gateway in the
+// target cluster, watches the config map there, and writes the result to the condition
+// GatewayProvisioned.
 //
-// The program starts a management and a target cluster on this machine, changes a DataPlane
-// from its creation to its deletion, and removes the clusters. With --kubeconfig or --context,
-// it runs the controller for the DataPlanes of one namespace of an existing cluster, until
-// Ctrl-C; then it removes everything that it has written, there and in the target clusters.
+// The program starts a management and a target cluster on this machine, changes data planes
+// from their creation to their deletion, and removes the clusters. With --kubeconfig or
+// --context, or in a Pod, it works on that cluster until it gets a signal. With --gateway, it
+// reaches data planes of OpenChoreo v1 through the cluster gateway.
+//
+// To make it yours, copy this folder without story.go and the test, and delete the file that is
+// not for your controller-runtime, apply.go or apply_v0.21.go. To deploy it, put the name of its
+// image into manifest.yaml, or into namespaced.yaml for the DataPlanes of one namespace. It puts a
+// finalizer on data planes: before you remove it, run it with --release.
 package main
 
 import (
@@ -24,134 +30,117 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
-	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
+
+// name is the name of the controller in requests and logs, and of its Lease.
+const name = "gateway-example"
+
+// options are the flags.
+type options struct {
+	kubeconfig, context string
+	namespace           string
+	gateway             rest.Config
+	leaderElect         bool
+	metrics, probes     string
+	release             bool
+}
+
+// demonstrate shows the controller on control planes of its own, and returns the exit code. It
+// is nil in a copy without story.go.
+var demonstrate func(options) int
 
 func main() {
 	// controller-runtime has a --kubeconfig of its own in flag.CommandLine.
 	fs := flag.NewFlagSet("controller-runtime", flag.ExitOnError)
-	var flags demo.Flags
-	flags.Register(fs)
-	flags.RegisterNamespace(fs)
-	demo.Parse(fs)
-	targets := 1
-	if flags.Existing() {
-		targets = 0
+	var o options
+	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demonstration)")
+	fs.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
+	fs.StringVar(&o.namespace, "namespace", "", "serve the DataPlanes of one `namespace`, and no ClusterDataPlanes (default: all)")
+	fs.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
+	fs.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
+	fs.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
+	fs.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
+	fs.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: that of the URL)")
+	fs.BoolVar(&o.leaderElect, "leader-elect", false, "work only while this replica holds the Lease")
+	fs.StringVar(&o.metrics, "metrics-bind-address", "0", "`address` to serve /metrics on; 0 for none")
+	fs.StringVar(&o.probes, "health-probe-bind-address", "0", "`address` to serve /healthz and /readyz on; 0 for none")
+	fs.BoolVar(&o.release, "release", false, "remove everything that the controller has written, and end")
+	_ = fs.Parse(os.Args[1:]) // which exits on errors
+	_, err := rest.InClusterConfig()
+	demonstration := demonstrate != nil && o.kubeconfig == "" && o.context == "" && errors.Is(err, rest.ErrNotInCluster)
+	err = o.check(fs.Args())
+	if demonstration && fs.NFlag() > 0 {
+		err = errors.Join(err, errors.New("flags: want --kubeconfig or --context too"))
 	}
-	os.Exit(demo.Run(fs.Name(), &flags, targets, run))
-}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v; -h lists the flags\n", fs.Name(), err)
+		os.Exit(2)
+	}
+	if demonstration {
+		os.Exit(demonstrate(o))
+	}
 
-func run(ctx context.Context, clusters *demo.Clusters) error {
 	logger := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
 	ctrl.SetLogger(logger)
+	klog.SetLogger(logger) // client-go's log
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	if err := runOn(ctx, o, logger); err != nil {
+		logger.Error(err, "ended")
+		if ctx.Err() == nil { // no signal has asked for the end
+			os.Exit(1)
+		}
+	}
+}
+
+// check returns an error that names the flag which can't be used.
+func (o *options) check(args []string) error {
+	switch {
+	case len(args) > 0: // package flag ignores all flags behind it
+		return fmt.Errorf("unexpected argument %q", args[0])
+	case o.gateway.Host == "" && o.gateway.CAFile+o.gateway.CertFile+o.gateway.KeyFile+o.gateway.ServerName != "":
+		return errors.New("--gateway-ca, --gateway-cert, --gateway-key, --gateway-server-name: want --gateway too")
+	}
+	if _, err := rest.TLSConfigFor(&o.gateway); err != nil { // reads the files
+		return fmt.Errorf("--gateway: %w", err)
+	}
+	return nil
+}
+
+// runOn works on the cluster that kubectl would use with the same flags, or on the cluster of the
+// Pod. The Lease is in the namespace of the context or of the Pod.
+func runOn(ctx context.Context, o options, logger logr.Logger) error {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.context})
+	config, err := loader.ClientConfig()
+	if err != nil {
+		return err
+	}
+	leases, _, err := loader.Namespace()
+	if err != nil {
+		return err
+	}
+	config = rest.AddUserAgent(config, name)
+	if o.release {
+		return releaseAll(ctx, config, o)
+	}
+	return run(ctx, config, leases, o, logger)
+}
+
+func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), openchoreov1alpha1.AddToScheme(scheme)); err != nil {
-		return err
-	}
-
-	mgr, err := newManager(clusters.Management, clusters.Namespace, scheme, logger)
-	if err != nil {
-		return err
-	}
-	targets := newTargets(mgr.GetClient(), scheme)
-	defer targets.Close()
-	// The manager's informer tells the cache of new credentials and of deletions.
-	dataPlanes, err := mgr.GetCache().GetInformer(ctx, &openchoreov1alpha1.DataPlane{})
-	if err != nil {
-		return err
-	}
-	if _, err := dataPlanes.AddEventHandler(targets.Handler()); err != nil {
-		return err
-	}
-	// The typed client shares the connections of the manager's client.
-	typed, err := openchoreoclient.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
-	if err != nil {
-		return err
-	}
-	gateways := &gatewayReconciler{client: mgr.GetClient(), dataPlanes: typed.OpenChoreoV1alpha1(), targets: targets}
-	if err := gateways.setUp(mgr, logger); err != nil {
-		return err
-	}
-
-	if clusters.Plane == nil { // an existing cluster
-		fmt.Printf("watching DataPlanes in namespace %s; Ctrl-C ends it\n", clusters.Namespace)
-		err := mgr.Start(ctx)
-		// An example leaves nothing behind. Your controller returns here, and continues when it
-		// starts again.
-		return errors.Join(err, gateways.releaseAll(context.WithoutCancel(ctx), clusters.Namespace))
-	}
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s := &story{Clusters: clusters}
-	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
-		defer cancel()
-		return s.play(ctx)
-	})); err != nil {
-		return err
-	}
-	return mgr.Start(ctx)
-}
-
-// newTargets returns a cache of clients for the clusters of DataPlanes, which reader reads.
-func newTargets(reader client.Reader, scheme *runtime.Scheme) *remote.Cache[client.Client] {
-	get := func(key types.NamespacedName) (*openchoreov1alpha1.DataPlane, error) {
-		dp := &openchoreov1alpha1.DataPlane{}
-		return dp, reader.Get(context.Background(), key, dp) // from memory
-	}
-	build := func(cluster *remote.Cluster) (client.Client, error) {
-		return client.New(cluster.Config(), client.Options{HTTPClient: cluster.HTTPClient(), Scheme: scheme})
-	}
-	return remote.NewCache(get, build, remote.Options{})
-}
-
-func newManager(config *rest.Config, namespace string, scheme *runtime.Scheme, logger logr.Logger) (manager.Manager, error) {
-	config = rest.CopyConfig(config)
-	config.UserAgent = userAgent
-	return ctrl.NewManager(config, manager.Options{
-		Scheme: scheme,
-		Logger: logger.V(1), // for debugging; errors are logged anyway
-		Cache: cache.Options{
-			DefaultTransform: informer.StripManagedFields,
-			ByObject: map[client.Object]cache.ByObject{
-				// A controller that makes no connections would set Transform: informer.DropSecrets.
-				&openchoreov1alpha1.DataPlane{}: {Namespaces: map[string]cache.Config{namespace: {}}},
-			},
-		},
-		Metrics: metricsserver.Options{BindAddress: "0"}, // no server
-	})
-}
-
-func (r *gatewayReconciler) setUp(mgr manager.Manager, logger logr.Logger) error {
-	return ctrl.NewControllerManagedBy(mgr).
-		Named("gateway").
-		For(&openchoreov1alpha1.DataPlane{}, builder.WithPredicates(unseen)).
-		// A cluster that doesn't answer holds a worker until the timeout.
-		WithOptions(controller.Options{MaxConcurrentReconciles: 10}).
-		WithLogConstructor(func(req *reconcile.Request) logr.Logger {
-			if req == nil {
-				return logger.V(1)
-			}
-			return logger.WithValues("dataPlane", req.NamespacedName)
-		}).
-		Complete(r)
+	return scheme, errors.Join(clientgoscheme.AddToScheme(scheme), openchoreov1alpha1.AddToScheme(scheme))
 }

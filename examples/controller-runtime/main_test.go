@@ -5,21 +5,28 @@ package main
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 )
 
@@ -37,6 +44,9 @@ func TestStory(t *testing.T) {
 		"GatewayProvisioned is True (Configured) for generation 4",
 		"DataPlane production is gone",
 		"target-1 has no config map default/gateway.default.production",
+		"config map default/clustergateway.default holds the hosts",
+		"external: apps.example.com",
+		"target-1 has config map default/clustergateway.default again after ",
 		"Done: ",
 	} {
 		assert.Contains(t, p.Stdout(), want)
@@ -44,22 +54,33 @@ func TestStory(t *testing.T) {
 	p.LeavesNothing()
 }
 
+// TestController runs the controller with the rights and arguments of the manifest.
 func TestController(t *testing.T) {
 	t.Parallel()
-	e := environment{demotest.Clusters(t, 2)}
+	e := newEnvironment(t)
 	p := e.startController(t)
 	e.create(t, e.Targets[0], "production")
 	e.create(t, e.Targets[1], "other")
+	e.createCluster(t, "default")
 
 	t.Run("configures the gateway of each data plane in its cluster", func(t *testing.T) {
 		for i, name := range []string{"production", "other"} {
 			dp := e.waitUntil(t, name, metav1.ConditionTrue, "Configured")
 			assert.Equal(t, map[string]string{
 				"publicVirtualHost": "api.example.com", "organizationVirtualHost": "internal.example.com",
-			}, e.configMap(t, i, name))
+			}, e.configMap(t, i, "gateway.default."+name))
 			owners, err := fieldset.Managers(dp, ".metadata.finalizers")
 			require.NoError(t, err)
 			assert.Equal(t, []string{"gateway-example"}, owners)
+		}
+		e.waitUntilCluster(t, "default")
+		assert.Equal(t, map[string]string{"external": "apps.example.com"}, e.configMap(t, 0, "clustergateway.default"))
+	})
+
+	t.Run("watches its config maps, with credentials and through the gateway", func(t *testing.T) {
+		for _, name := range []string{"gateway.default.production", "clustergateway.default"} {
+			e.deleteConfigMap(t, name)
+			e.waitForConfigMap(t, name)
 		}
 	})
 
@@ -79,21 +100,22 @@ func TestController(t *testing.T) {
 		dp := e.waitUntil(t, "production", metav1.ConditionTrue, "Configured")
 		assert.Equal(t, map[string]string{
 			"publicVirtualHost": "www.example.com", "organizationVirtualHost": "internal.example.com", "theirs": "stays",
-		}, e.configMap(t, 0, "production"))
+		}, e.configMap(t, 0, "gateway.default.production"))
 		assert.Equal(t, "Theirs", helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionConnected).Reason)
 	})
 
-	p.Kill()
-	require.NoError(t, e.Targets[0].Core.CoreV1().ConfigMaps(targetNamespace).Delete(t.Context(), "gateway.default.production", metav1.DeleteOptions{}))
-	p = e.startController(t)
-	t.Run("corrects changes that happened while it did not run", func(t *testing.T) {
-		require.Eventually(t, func() bool { return e.configMap(t, 0, "production") != nil }, demotest.Patience, 20*time.Millisecond)
+	follower := e.startController(t)
+	t.Run("a follower takes over from a leader that ends", func(t *testing.T) {
+		p.Signal(syscall.SIGTERM)
+		assert.Zero(t, p.Wait(), p)
+		e.deleteConfigMap(t, "gateway.default.production")
+		e.waitForConfigMap(t, "gateway.default.production")
 	})
 
 	t.Run("cleans up before a data plane is gone", func(t *testing.T) {
 		e.remove(t, "production")
-		assert.Nil(t, e.configMap(t, 0, "production"))
-		assert.NotNil(t, e.configMap(t, 1, "other"))
+		assert.Nil(t, e.configMap(t, 0, "gateway.default.production"))
+		assert.NotNil(t, e.configMap(t, 1, "gateway.default.other"))
 	})
 
 	t.Run("doesn't delay a deletion if the cluster can't be reached any more", func(t *testing.T) {
@@ -102,48 +124,114 @@ func TestController(t *testing.T) {
 		e.change(t, "lost", func(spec *openchoreov1alpha1.DataPlaneSpec) { spec.KubernetesCluster.Credentials.ClientKey = "%%%" })
 		e.waitUntil(t, "lost", metav1.ConditionFalse, "InvalidCredentials")
 		e.remove(t, "lost")
-		assert.NotNil(t, e.configMap(t, 0, "lost"))
+		assert.NotNil(t, e.configMap(t, 0, "gateway.default.lost"))
 	})
 
-	t.Run("removes everything that it has written when it ends", func(t *testing.T) {
-		p.Signal(syscall.SIGTERM)
+	t.Run("ends after SIGTERM, and leaves what it has written until --release", func(t *testing.T) {
+		follower.Signal(syscall.SIGTERM)
+		assert.Zero(t, follower.Wait(), follower)
+		assert.NotNil(t, e.configMap(t, 1, "gateway.default.other"))
+
+		p := demotest.Start(t, "controller-runtime", append(e.args, "--release")...)
 		assert.Zero(t, p.Wait(), p)
 		dp := e.waitUntil(t, "other", metav1.ConditionFalse, "Removed")
 		assert.Empty(t, dp.Finalizers)
-		assert.Nil(t, e.configMap(t, 1, "other"))
+		assert.Nil(t, e.configMap(t, 1, "gateway.default.other"))
+		assert.Nil(t, e.configMap(t, 0, "clustergateway.default"))
 	})
+
+	t.Run("needs no right outside of the namespace that it serves", func(t *testing.T) {
+		team, err := e.InNamespace(t.Context(), "team-a")
+		require.NoError(t, err)
+		demotest.Apply(t, e.Clusters, demotest.ReadFile(t, "namespaced.yaml"))
+		e.deployed(t, "team-a")
+		p := e.startController(t)
+		e.create(t, e.Targets[1], "elsewhere")
+		e.Clusters = team
+		e.create(t, e.Targets[0], "mine")
+		e.waitUntil(t, "mine", metav1.ConditionTrue, "Configured")
+		assert.NotNil(t, e.configMap(t, 0, "gateway.team-a.mine"))
+		assert.Nil(t, e.configMap(t, 1, "gateway.default.elsewhere"))
+		p.Signal(syscall.SIGTERM)
+		assert.Zero(t, p.Wait(), p)
+	})
+}
+
+// The program needs nothing of the other examples.
+func TestCopyBuilds(t *testing.T) {
+	t.Parallel()
+	demotest.BuildCopy(t, "copied-controller", "main.go", "manager.go", "reconciler.go", "targets.go", "apply.go")
 }
 
 func TestRefusesBadFlags(t *testing.T) {
 	t.Parallel()
-	demotest.RefusesBadFlags(t, "controller-runtime")
+	for args, code := range map[string]int{
+		"surplus --kubeconfig=x": 2, "--kubeconfig=x surplus": 2, "--namespace=team": 2,
+		"--kubeconfig=x --gateway-ca=x": 2, "--kubeconfig=x --gateway=https://x --gateway-ca=x": 2,
+		"--kubeconfig=x": 1,
+	} {
+		p := demotest.Start(t, "controller-runtime", strings.Fields(args)...)
+		assert.Equal(t, code, p.Wait(), args)
+		assert.NotContains(t, strings.TrimSpace(p.String()), "\n", "one line")
+	}
 }
 
 // environment is a set of clusters for the controller.
-type environment struct{ *demo.Clusters }
+type environment struct {
+	*demo.Clusters
+	gateway []string // flags
+	args    []string // of the controller
+}
 
-func (e environment) startController(t *testing.T) *demotest.Process {
+func newEnvironment(t *testing.T) *environment {
 	t.Helper()
-	p := demotest.Start(t, "controller-runtime", e.Args()...)
-	p.WaitFor("watching DataPlanes in namespace default")
-	return p
+	e := &environment{Clusters: demotest.Clusters(t, 2)}
+	require.NoError(t, e.Plane.InstallCRDs(t.Context(), crds.ClusterDataPlane()))
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect("default", dataplanetest.Agent(e.Targets[0].Config()))
+	config, dir := gateway.Config(), t.TempDir()
+	e.gateway = []string{"--gateway=" + config.Host}
+	for name, data := range map[string][]byte{"ca": config.CAData, "cert": config.CertData, "key": config.KeyData} {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, data, 0o600))
+		e.gateway = append(e.gateway, "--gateway-"+name+"="+file)
+	}
+	demotest.Apply(t, e.Clusters, demotest.ReadFile(t, "manifest.yaml"))
+	e.deployed(t, name)
+	return e
+}
+
+// deployed makes the next controller one of the Deployment in a namespace.
+func (e *environment) deployed(t *testing.T, namespace string) {
+	t.Helper()
+	kubeconfig := demotest.ServiceAccount(t, e.Clusters, namespace, name, authorizationv1.ResourceAttributes{
+		Namespace: namespace, Group: openchoreov1alpha1.SchemeGroupVersion.Group, Resource: "dataplanes", Verb: "list",
+	})
+	e.args = slices.Concat(demotest.DeploymentArgs(t, e.Clusters, namespace, name), e.gateway,
+		[]string{"--kubeconfig=" + kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0"})
+}
+
+func (e *environment) startController(t *testing.T) *demotest.Process {
+	t.Helper()
+	return demotest.Start(t, "controller-runtime", e.args...)
 }
 
 // create creates a DataPlane whose user may write config maps.
-func (e environment) create(t *testing.T, target *demo.Target, name string) {
+func (e *environment) create(t *testing.T, target *demo.Target, name string) {
 	t.Helper()
 	_, err := e.Create(t.Context(), target, name, []rbacv1.PolicyRule{mayWrite})
 	require.NoError(t, err)
 }
 
-func (e environment) change(t *testing.T, name string, edit func(*openchoreov1alpha1.DataPlaneSpec)) {
+func (e *environment) change(t *testing.T, name string, edit func(*openchoreov1alpha1.DataPlaneSpec)) {
 	t.Helper()
 	_, err := changeSpec(t.Context(), e.DataPlanes, name, edit)
 	require.NoError(t, err)
 }
 
 // waitUntil returns the DataPlane once the controller has reported on its generation.
-func (e environment) waitUntil(t *testing.T, name string, status metav1.ConditionStatus, reason string) *openchoreov1alpha1.DataPlane {
+func (e *environment) waitUntil(t *testing.T, name string, status metav1.ConditionStatus, reason string) *openchoreov1alpha1.DataPlane {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), demotest.Patience)
 	defer cancel()
@@ -156,7 +244,7 @@ func (e environment) waitUntil(t *testing.T, name string, status metav1.Conditio
 }
 
 // remove deletes the DataPlane, and waits until the controller has removed its finalizer.
-func (e environment) remove(t *testing.T, name string) {
+func (e *environment) remove(t *testing.T, name string) {
 	t.Helper()
 	require.NoError(t, e.DataPlanes.Delete(t.Context(), name, metav1.DeleteOptions{}))
 	ctx, cancel := context.WithTimeout(t.Context(), demotest.Patience)
@@ -164,13 +252,39 @@ func (e environment) remove(t *testing.T, name string) {
 	require.NoError(t, await.ForDeletion(ctx, e.DataPlanes, name))
 }
 
-// configMap returns what the controller has written to a target, or nil if there is nothing.
-func (e environment) configMap(t *testing.T, target int, name string) map[string]string {
+// createCluster creates a ClusterDataPlane, behind the gateway.
+func (e *environment) createCluster(t *testing.T, name string) {
 	t.Helper()
-	configMap, err := e.Targets[target].Core.CoreV1().ConfigMaps(targetNamespace).Get(t.Context(), "gateway.default."+name, metav1.GetOptions{})
+	_, err := e.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Create(t.Context(), newClusterDataPlane(name), metav1.CreateOptions{})
+	require.NoError(t, err)
+}
+
+func (e *environment) waitUntilCluster(t *testing.T, name string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), demotest.Patience)
+	defer cancel()
+	_, err := await.For(ctx, e.Client.OpenChoreoV1alpha1().ClusterDataPlanes(), name, await.True(gatewayProvisioned))
+	require.NoError(t, err)
+}
+
+// configMap returns what the controller has written to a target, or nil if there is nothing.
+func (e *environment) configMap(t *testing.T, target int, name string) map[string]string {
+	t.Helper()
+	configMap, err := e.Targets[target].Core.CoreV1().ConfigMaps(targetNamespace).Get(t.Context(), name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	require.NoError(t, err)
 	return configMap.Data
+}
+
+// deleteConfigMap deletes a config map in the first target.
+func (e *environment) deleteConfigMap(t *testing.T, name string) {
+	t.Helper()
+	require.NoError(t, e.Targets[0].Core.CoreV1().ConfigMaps(targetNamespace).Delete(t.Context(), name, metav1.DeleteOptions{}))
+}
+
+func (e *environment) waitForConfigMap(t *testing.T, name string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return e.configMap(t, 0, name) != nil }, demotest.Patience, 20*time.Millisecond)
 }

@@ -5,47 +5,95 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/go-logr/logr"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/await"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
 const gatewayProvisioned = openchoreov1alpha1.DataPlaneConditionGatewayProvisioned
 
 // mayWrite are the rights that the user of a DataPlane needs in the target cluster.
 var mayWrite = rbacv1.PolicyRule{
-	APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create", "patch", "delete"},
+	APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create", "patch", "delete", "list", "watch"},
 }
 
-// story changes a DataPlane, as administrators do, and shows how the controller reacts.
+// A copy of the controller needs no demonstration.
+func init() { demonstrate = demonstration }
+
+// demonstration shows the controller on control planes of its own, and returns the exit code.
+func demonstration(o options) int {
+	ctrl.SetLogger(logr.Discard())
+	klog.SetLogger(logr.Discard())
+	return demo.Run("controller-runtime", &demo.Flags{}, 1, func(ctx context.Context, clusters *demo.Clusters) error {
+		gateway := dataplanetest.NewGateway() // a stand-in for OpenChoreo's
+		defer gateway.Close()
+		gateway.Connect(clusterDataPlane, dataplanetest.Agent(clusters.Targets[0].Config()))
+		o.gateway = *gateway.Config()
+		if err := clusters.Plane.InstallCRDs(ctx, crds.ClusterDataPlane()); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() {
+			defer cancel() // nothing else will happen
+			ended <- run(ctx, clusters.Management, clusters.Namespace, o, logr.Discard())
+		}()
+		err := (&story{Clusters: clusters, gateway: gateway}).play(ctx)
+		cancel()
+		if runErr := <-ended; runErr != nil {
+			return runErr
+		}
+		return err
+	})
+}
+
+// story changes data planes, as administrators do, and shows how the controller reacts.
 type story struct {
 	*demo.Clusters
+	gateway   *dataplanetest.Gateway
 	dataPlane *openchoreov1alpha1.DataPlane
 }
 
 func (s *story) play(ctx context.Context) error {
 	if err := demo.Play(ctx, os.Stdout, []demo.Step{
-		{Title: "A DataPlane is created: the controller configures the gateway in its cluster", Do: s.create},
+		{Title: "A DataPlane is created: the controller writes the hosts of its gateway into its cluster", Do: s.create},
 		{Title: "The public virtual host changes: the config map follows", Do: s.changeHost},
+		{Title: "Somebody deletes the config map: the controller, which watches it, writes it again", Do: s.deleteConfigMap},
 		{Title: "The credentials are replaced by those of a user without rights", Do: s.rotateTo("nobody", metav1.ConditionFalse)},
 		{Title: "The credentials are replaced by those of a user who may write config maps", Do: s.rotateTo("successor", metav1.ConditionTrue, mayWrite)},
 		{Title: "The DataPlane is deleted: first, the controller removes the config map", Do: s.remove},
+		{Title: "A ClusterDataPlane of OpenChoreo v1 is created: the way to its cluster is the cluster gateway", Do: s.createCluster},
+		{Title: "Somebody deletes the config map there: through the gateway, the controller sees it within 6 s", Do: func(ctx context.Context) error {
+			return errors.Join(s.waitForWatch(ctx), s.deleteConfigMap(ctx))
+		}},
 	}); err != nil {
 		return err
 	}
-	fmt.Println("\nDone: the controller followed a DataPlane from its creation to its deletion.")
-	fmt.Println("Next: go -C examples run ./controller-runtime --kubeconfig FILE --namespace NAME, which writes to the clusters of its DataPlanes.")
+	fmt.Println("\nDone: the controller followed a DataPlane from its creation to its deletion, and a ClusterDataPlane behind the gateway.")
+	fmt.Println("Next: go -C examples run ./controller-runtime --kubeconfig FILE --namespace NAME, which writes to the clusters of its DataPlanes,")
+	fmt.Println("      and then the same with --release, which removes everything again; or manifest.yaml to deploy it.")
 	return nil
 }
 
@@ -55,6 +103,60 @@ func (s *story) create(ctx context.Context) (err error) {
 		return err
 	}
 	return s.show(ctx, metav1.ConditionTrue)
+}
+
+// clusterDataPlane is the name that OpenChoreo's installer gives.
+const clusterDataPlane = "default"
+
+func (s *story) createCluster(ctx context.Context) error {
+	created, err := s.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Create(ctx, newClusterDataPlane(clusterDataPlane), metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	s.dataPlane = created.AsDataPlane()
+	stored, err := await.For(ctx, s.Client.OpenChoreoV1alpha1().ClusterDataPlanes(), clusterDataPlane, await.True(gatewayProvisioned))
+	if err != nil {
+		return err
+	}
+	return s.print(ctx, stored.AsDataPlane())
+}
+
+// newClusterDataPlane returns a ClusterDataPlane whose gateway has a host.
+func newClusterDataPlane(name string) *openchoreov1alpha1.ClusterDataPlane {
+	return dataplanetest.ClusterDataPlane(name, func(c *openchoreov1alpha1.ClusterDataPlane) {
+		c.Spec.Gateway = &openchoreov1alpha1.ClusterDataPlaneGateway{Ingress: &openchoreov1alpha1.GatewayNetworkSpec{External: &openchoreov1alpha1.GatewayEndpointSpec{
+			Name: "gateway-default", Namespace: "openchoreo-data-plane", HTTPS: &openchoreov1alpha1.GatewayListenerSpec{Host: "apps.example.com", Port: 443},
+		}}}
+	})
+}
+
+// waitForWatch waits until the controller does nothing behind the gateway but watch, for a second.
+func (s *story) waitForWatch(ctx context.Context) error {
+	requests, since := 0, time.Now()
+	return wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(context.Context) (bool, error) {
+		all := s.gateway.Requests()
+		if len(all) != requests || !strings.Contains(all[len(all)-1].URI, "watch=1") {
+			requests, since = len(all), time.Now()
+		}
+		return time.Since(since) > time.Second, nil
+	})
+}
+
+// deleteConfigMap deletes the config map of the data plane, and waits until there is another.
+func (s *story) deleteConfigMap(ctx context.Context) error {
+	configMaps, name := s.Targets[0].Core.CoreV1().ConfigMaps(targetNamespace), configMapName(client.ObjectKeyFromObject(s.dataPlane))
+	if err := configMaps.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+		return err
+	}
+	deleted := time.Now()
+	if err := wait.PollUntilContextCancel(ctx, 5*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		_, err := configMaps.Get(ctx, name, metav1.GetOptions{})
+		return err == nil, client.IgnoreNotFound(err)
+	}); err != nil {
+		return err
+	}
+	line("%s has config map %s/%s again after %s", s.Targets[0].Name, targetNamespace, name, time.Since(deleted).Round(time.Millisecond))
+	return nil
 }
 
 func (s *story) changeHost(ctx context.Context) error {
@@ -116,6 +218,11 @@ func (s *story) show(ctx context.Context, want metav1.ConditionStatus) error {
 		return err
 	}
 	s.dataPlane = dp
+	return s.print(ctx, dp)
+}
+
+// print prints the condition of a data plane, and the config map.
+func (s *story) print(ctx context.Context, dp *openchoreov1alpha1.DataPlane) error {
 	verdict := helpers.EvaluateCondition(dp, gatewayProvisioned)
 	line("%s is %s (%s) for generation %d: %s",
 		gatewayProvisioned, verdict.Status, verdict.Reason, verdict.ObservedGeneration, verdict.Message)
@@ -123,7 +230,7 @@ func (s *story) show(ctx context.Context, want metav1.ConditionStatus) error {
 }
 
 func (s *story) showConfigMap(ctx context.Context) error {
-	name := configMapName(s.dataPlane)
+	name := configMapName(client.ObjectKeyFromObject(s.dataPlane))
 	configMap, err := s.Targets[0].Core.CoreV1().ConfigMaps(targetNamespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		line("%s has no config map %s/%s", s.Targets[0].Name, targetNamespace, name)
@@ -137,8 +244,9 @@ func (s *story) showConfigMap(ctx context.Context) error {
 		owners[i] = entry.Manager + " by " + string(entry.Operation)
 	}
 	line("%s has config map %s/%s, written by %s", s.Targets[0].Name, targetNamespace, name, strings.Join(owners, ", "))
-	line("  publicVirtualHost: %s", configMap.Data["publicVirtualHost"])
-	line("  organizationVirtualHost: %s", configMap.Data["organizationVirtualHost"])
+	for _, key := range slices.Sorted(maps.Keys(configMap.Data)) {
+		line("  %s: %s", key, configMap.Data[key])
+	}
 	return nil
 }
 

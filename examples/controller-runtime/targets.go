@@ -1,0 +1,82 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+// newTargets returns a cache of clients for the clusters of data planes. While a client is open,
+// changed is called when the config map in its cluster has changed; it may be nil.
+func newTargets(get func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, error), gateway *rest.Config,
+	scheme *runtime.Scheme, changed func(types.NamespacedName),
+) *remote.Cache[client.Client] {
+	connect := helpers.RESTConfigFor
+	if gateway.Host != "" {
+		connect = helpers.ConfigFor(gateway)
+	}
+	configFor := func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+		config, err := connect(dp)
+		if err == nil {
+			config.UserAgent = name
+		}
+		return config, err
+	}
+	build := func(cluster *remote.Cluster) (client.Client, error) {
+		if changed != nil {
+			if err := watch(cluster, scheme, func() { changed(cluster.Key()) }); err != nil {
+				return nil, err
+			}
+		}
+		return client.New(cluster.Config(), client.Options{HTTPClient: cluster.HTTPClient(), Scheme: scheme})
+	}
+	return remote.NewCache(get, build, remote.Options{ConfigFor: configFor})
+}
+
+// watch calls changed when the config map in a cluster has changed, until the connection is closed. It
+// goes on through rotations, and through the cluster gateway. It waits for no answer, as Cache.Get
+// waits for it, so it says where config maps are rather than let a RESTMapper ask.
+func watch(cluster *remote.Cluster, scheme *runtime.Scheme, changed func()) error {
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
+	configMaps, err := cache.New(cluster.Config(), cache.Options{
+		HTTPClient: cluster.HTTPClient(),
+		Scheme:     scheme,
+		Mapper:     mapper,
+		ByObject: map[client.Object]cache.ByObject{&corev1.ConfigMap{}: {
+			Namespaces: map[string]cache.Config{targetNamespace: {}},
+			Field:      fields.OneTermEqualSelector("metadata.name", configMapName(cluster.Key())),
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	ctx := wait.ContextForChannel(cluster.Done())
+	configMap, err := configMaps.GetInformer(ctx, &corev1.ConfigMap{})
+	if err != nil {
+		return err
+	}
+	if _, err := configMap.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { changed() },
+		UpdateFunc: func(any, any) { changed() },
+		DeleteFunc: func(any) { changed() },
+	}); err != nil {
+		return err
+	}
+	go func() { _ = configMaps.Start(ctx) }() // which returns no other error than that of ctx
+	return nil
+}
