@@ -7,7 +7,8 @@
 //
 // A management cluster stores a DataPlane, which describes a target cluster. The program
 // reads the DataPlane, connects to the target cluster, deploys a workload there, keeps its
-// connection while the credentials are rotated, and writes the conditions of the DataPlane.
+// connection while the credentials are rotated, watches it through a cluster gateway as
+// OpenChoreo v1 has one, and writes the conditions of the DataPlane.
 //
 // Both clusters are control planes that it starts on this machine and removes at the end.
 // With --kubeconfig or --context, an existing cluster that serves DataPlanes is the management
@@ -26,9 +27,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/klog/v2"
 
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 )
@@ -37,6 +40,7 @@ func main() {
 	var flags demo.Flags
 	flags.Register(flag.CommandLine)
 	demo.Parse(flag.CommandLine)
+	klog.SetLogger(logr.Discard()) // client-go's, which logs the watch that the end of an informer cuts
 	os.Exit(demo.Run("quickstart", &flags, 1, run))
 }
 
@@ -56,12 +60,13 @@ func run(ctx context.Context, clusters *demo.Clusters) (err error) {
 		{Title: "Connect to the target cluster of the DataPlane, and deploy", Do: q.deploy},
 		{Title: "Try what the user of the DataPlane is not allowed to do", Do: q.tryForbidden},
 		{Title: "Rotate the credentials while an informer watches the target cluster", Do: q.rotate},
+		{Title: "Watch through OpenChoreo v1's cluster gateway, with a ClusterDataPlane", Do: q.useGateway},
 		{Title: "Write conditions to the status, and evaluate them", Do: q.reportConditions},
 		{Title: "Change the spec: the conditions become stale", Do: q.outdateConditions},
 	}); err != nil {
 		return err
 	}
-	fmt.Println("\nDone: the DataPlane was created, watched, changed, used, rotated and evaluated.")
+	fmt.Println("\nDone: data planes were created, watched, changed, used with credentials and through the gateway, rotated and evaluated.")
 	fmt.Println("Next: go -C examples run ./connect, which you can rotate, or ./fleet; examples/README.md lists all.")
 	return nil
 }
@@ -74,7 +79,12 @@ func (q *quickstart) cleanUp(clusters *demo.Clusters, namespace string) error {
 	q.stopWatching()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	var clusterWide error
+	if q.clusterWide {
+		clusterWide = clusters.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Delete(ctx, namespace, metav1.DeleteOptions{})
+	}
 	for _, err := range []error{
+		clusterWide,
 		clusters.Client.OpenChoreoV1alpha1().DataPlanes(namespace).Delete(ctx, dataPlaneName, metav1.DeleteOptions{}),
 		clusters.Core.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{}),
 	} {

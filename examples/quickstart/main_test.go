@@ -31,7 +31,10 @@ func TestQuickstartTakesEveryStep(t *testing.T) {
 		"Ready               Unknown  Stale",
 		"GatewayProvisioned  Unknown  NotReported",
 		`the same client is user "openchoreo-successor" now`,
-		"has seen ConfigMap default/farewell",
+		"the same informer, which listed once, has seen ConfigMap default/farewell",
+		"created ClusterDataPlane dataplane-quickstart-",
+		`the target cluster sees the agent, "openchoreo-agent"`,
+		"the informer has seen ConfigMap default/news, ",
 		"Done: ",
 	} {
 		assert.Contains(t, p.String(), want)
@@ -56,6 +59,7 @@ func TestQuickstartOnAnExistingCluster(t *testing.T) {
 	existing := demotest.Clusters(t, 0)
 	p := demotest.Start(t, "quickstart", "--kubeconfig", existing.Plane.KubeconfigFile(), "--context", "controlplane")
 	require.Zero(t, p.Wait(), p)
+	assert.Contains(t, p.String(), "left out, since your cluster serves no ClusterDataPlanes")
 	p.LeavesNothing()
 	list, err := existing.Client.OpenChoreoV1alpha1().DataPlanes("").List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)

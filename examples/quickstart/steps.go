@@ -13,7 +13,6 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,9 +20,7 @@ import (
 	applyappsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
@@ -50,6 +47,7 @@ type quickstart struct {
 	stopWatching func()
 	lister       openchoreolisters.DataPlaneNamespaceLister
 	credentials  openchoreov1alpha1.APIServerCredentials // of the first user of the DataPlane
+	clusterWide  bool                                    // there is a ClusterDataPlane with the name of the namespace
 	cluster      *remote.Cluster                         // the connection of the DataPlane
 	target       kubernetes.Interface                    // a client on that connection
 }
@@ -159,7 +157,7 @@ func (q *quickstart) deploy(ctx context.Context) error {
 	if q.target, err = kubernetes.NewForConfigAndClient(config, q.cluster.HTTPClient()); err != nil {
 		return err
 	}
-	user, err := q.currentUser(ctx)
+	user, err := userOf(ctx, q.target)
 	if err != nil {
 		return err
 	}
@@ -180,9 +178,9 @@ func (q *quickstart) deploy(ctx context.Context) error {
 	return nil
 }
 
-// currentUser asks the target cluster which user it sees.
-func (q *quickstart) currentUser(ctx context.Context) (string, error) {
-	review, err := q.target.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+// userOf asks the target cluster which user it sees.
+func userOf(ctx context.Context, target kubernetes.Interface) (string, error) {
+	review, err := target.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {
 		return "", err
 	}
@@ -204,78 +202,8 @@ func (q *quickstart) tryForbidden(ctx context.Context) error {
 	if !apierrors.IsForbidden(err) {
 		return fmt.Errorf("want the target cluster to forbid it, got %w", cmp.Or(err, errors.New("no error")))
 	}
-	line("%v", err)
+	line("refused: %v", err)
 	return nil
-}
-
-// rotate replaces the credentials of the DataPlane while an informer watches the target cluster.
-func (q *quickstart) rotate(ctx context.Context) error {
-	factory := informers.NewSharedInformerFactoryWithOptions(q.target, 0, informers.WithNamespace(workloads))
-	configMaps := factory.Core().V1().ConfigMaps()
-	arrived := make(chan string, 10) // more than there are
-	if _, err := configMaps.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(obj any) { arrived <- obj.(*corev1.ConfigMap).Name },
-	}); err != nil {
-		return err
-	}
-	watching, stop := context.WithCancel(ctx)
-	factory.Start(watching.Done())
-	defer factory.Shutdown()
-	defer stop()
-	if err := waitFor(ctx, arrived, "greeting"); err != nil {
-		return err
-	}
-
-	const successor = "openchoreo-successor"
-	credentials, err := q.Targets[0].Credentials(ctx, successor, mayDeploy()...)
-	if err != nil {
-		return err
-	}
-	if _, err := q.Rotate(ctx, dataPlaneName, credentials); err != nil {
-		return err
-	}
-	dp, err := q.waitForCache(ctx, func(dp *openchoreov1alpha1.DataPlane) bool {
-		return dp.Spec.KubernetesCluster.Credentials == credentials
-	})
-	if err != nil {
-		return err
-	}
-	// A remote.Cache calls this by itself when the informer sees new credentials.
-	if err := q.cluster.Update(dp); err != nil {
-		return err
-	}
-
-	user, err := q.currentUser(ctx)
-	if err != nil {
-		return err
-	}
-	if user != successor {
-		return fmt.Errorf("the target cluster sees user %q after the rotation, not %q", user, successor)
-	}
-	line("the same client is user %q now", user)
-	if _, err := q.target.CoreV1().ConfigMaps(workloads).Apply(ctx,
-		applycorev1.ConfigMap("farewell", workloads), metav1.ApplyOptions{FieldManager: fieldManager}); err != nil {
-		return err
-	}
-	if err := waitFor(ctx, arrived, "farewell"); err != nil {
-		return err
-	}
-	line("the informer goes on, and has seen ConfigMap %s/farewell", workloads)
-	return nil
-}
-
-// waitFor waits until a name arrives.
-func waitFor(ctx context.Context, arrived <-chan string, name string) error {
-	for {
-		select {
-		case got := <-arrived:
-			if got == name {
-				return nil
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the informer to see %s: %w", name, ctx.Err())
-		}
-	}
 }
 
 func (q *quickstart) reportConditions(ctx context.Context) error {
