@@ -62,30 +62,29 @@ type options struct {
 var demonstrate func(options) int
 
 func main() {
-	// controller-runtime has a --kubeconfig of its own in flag.CommandLine.
-	fs := flag.NewFlagSet("controller-runtime", flag.ExitOnError)
+	flag.CommandLine = flag.NewFlagSet("controller-runtime", flag.ExitOnError) // without the --kubeconfig of the library
 	var o options
-	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demonstration)")
-	fs.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
-	fs.StringVar(&o.namespace, "namespace", "", "serve the DataPlanes of one `namespace`, and no ClusterDataPlanes (default: all)")
-	fs.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
-	fs.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
-	fs.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
-	fs.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
-	fs.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: that of the URL)")
-	fs.BoolVar(&o.leaderElect, "leader-elect", false, "work only while this replica holds the Lease")
-	fs.StringVar(&o.metrics, "metrics-bind-address", "0", "`address` to serve /metrics on; 0 for none")
-	fs.StringVar(&o.probes, "health-probe-bind-address", "0", "`address` to serve /healthz and /readyz on; 0 for none")
-	fs.BoolVar(&o.release, "release", false, "remove everything that the controller has written, and end")
-	_ = fs.Parse(os.Args[1:]) // which exits on errors
+	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demonstration)")
+	flag.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
+	flag.StringVar(&o.namespace, "namespace", "", "serve the DataPlanes of one `namespace`, and no ClusterDataPlanes (default: all)")
+	flag.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
+	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
+	flag.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
+	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
+	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: that of the URL)")
+	flag.BoolVar(&o.leaderElect, "leader-elect", false, "work only while this replica holds the Lease")
+	flag.StringVar(&o.metrics, "metrics-bind-address", "0", "`address` to serve /metrics on; 0 for none")
+	flag.StringVar(&o.probes, "health-probe-bind-address", "0", "`address` to serve /healthz and /readyz on; 0 for none")
+	flag.BoolVar(&o.release, "release", false, "remove everything that the controller has written, and end")
+	flag.Parse()
 	_, err := rest.InClusterConfig()
 	demonstration := demonstrate != nil && o.kubeconfig == "" && o.context == "" && errors.Is(err, rest.ErrNotInCluster)
-	err = o.check(fs.Args())
-	if demonstration && fs.NFlag() > 0 {
+	err = o.check()
+	if demonstration && flag.NFlag() > 0 {
 		err = errors.Join(err, errors.New("flags: want --kubeconfig or --context too"))
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v; -h lists the flags\n", fs.Name(), err)
+		fmt.Fprintf(os.Stderr, "%s: %v; -h lists the flags\n", flag.CommandLine.Name(), err)
 		os.Exit(2)
 	}
 	if demonstration {
@@ -106,10 +105,10 @@ func main() {
 }
 
 // check returns an error that names the flag which can't be used.
-func (o *options) check(args []string) error {
+func (o *options) check() error {
 	switch {
-	case len(args) > 0: // package flag ignores all flags behind it
-		return fmt.Errorf("unexpected argument %q", args[0])
+	case flag.NArg() > 0: // package flag ignores all flags behind it
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case o.gateway.Host == "" && o.gateway.CAFile+o.gateway.CertFile+o.gateway.KeyFile+o.gateway.ServerName != "":
 		return errors.New("--gateway-ca, --gateway-cert, --gateway-key, --gateway-server-name: want --gateway too")
 	}

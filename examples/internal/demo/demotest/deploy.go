@@ -25,9 +25,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 )
 
-// BuildCopy builds a program from a copy of these files of the present folder, in a module of its own,
-// as a program that uses the SDK is built. Start starts it by name.
-func BuildCopy(t testing.TB, name string, files ...string) {
+// Copy copies these files of the present folder to a module of its own, which uses the SDK as other
+// programs do. It returns the folder of the module.
+func Copy(t testing.TB, files ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, file := range append(files, "../go.mod", "../go.sum") {
@@ -38,15 +38,23 @@ func BuildCopy(t testing.TB, name string, files ...string) {
 	sdk, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	const module = "github.com/openchoreo/dataplane-sdk-go"
-	for _, args := range [][]string{
-		{"mod", "edit", "-module=example.com/" + name, "-replace=" + module + "=" + sdk, "-replace=" + module + "/hack/controlplane=" + sdk + "/hack/controlplane"},
-		{"build", "-mod=mod", "-ldflags=-s -w", "-o", filepath.Join(programs, name), "."},
-	} {
-		cmd := exec.Command("go", args...)
-		cmd.Dir = dir
-		output, err := cmd.CombinedOutput()
-		require.NoError(t, err, "go %s: %s", strings.Join(args, " "), output)
-	}
+	Go(t, dir, "mod", "edit", "-module=example.com/copy", "-replace="+module+"="+sdk, "-replace="+module+"/hack/controlplane="+sdk+"/hack/controlplane")
+	return dir
+}
+
+// BuildCopy is Copy, and builds the program for Start.
+func BuildCopy(t testing.TB, name string, files ...string) {
+	t.Helper()
+	Go(t, Copy(t, files...), "build", "-ldflags=-s -w", "-o", filepath.Join(programs, name), ".")
+}
+
+// Go runs the command go in a folder.
+func Go(t testing.TB, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	output, err := cmd.CombinedOutput()
+	require.NoError(t, err, "go %s: %s", strings.Join(args, " "), output)
 }
 
 // Apply applies manifests as a user does, and requires that the API server warns of nothing.
