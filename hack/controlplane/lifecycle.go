@@ -73,6 +73,22 @@ func (m *Member) Kill() error {
 	return m.process.kill()
 }
 
+// Freeze stops the process by SIGSTOP: the kernel accepts its connections, and nothing answers on them.
+// Only Thaw and Kill end that.
+func (m *Member) Freeze() error { return m.signal(syscall.SIGSTOP) }
+
+// Thaw ends Freeze.
+func (m *Member) Thaw() error { return m.signal(syscall.SIGCONT) }
+
+func (m *Member) signal(sig syscall.Signal) error {
+	m.cp.mu.Lock()
+	defer m.cp.mu.Unlock()
+	if !m.process.running() {
+		return errors.New(m.name + " does not run")
+	}
+	return m.process.cmd.Process.Signal(sig)
+}
+
 func (cp *ControlPlane) etcdFlags() []string {
 	url := "https://" + hostPort(cp.etcdPort)
 	return []string{

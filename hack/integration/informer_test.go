@@ -99,6 +99,8 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 
 	t.Run("a wait watches an object from before the restart", func(t *testing.T) { testWaitForWatchesAnOldObject(t, p) })
 	t.Run("waits go on after a crash", func(t *testing.T) { testWaitForOutlastsTheAPIServer(t, p) })
+	t.Run("requests follow the API server", func(t *testing.T) { testRequestsFollowTheAPIServer(t, p) })
+	t.Run("a frozen API server costs little", func(t *testing.T) { testAFrozenAPIServerCostsLittle(t, p) })
 	// The last one: it ends etcd.
 	t.Run("probes tell what the API server does", func(t *testing.T) { testProbeFollowsTheAPIServer(t, p) })
 }

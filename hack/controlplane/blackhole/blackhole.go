@@ -69,6 +69,15 @@ func (p *Proxy) Swallow() error {
 	return errors.New("the kernel accepts connections beyond the queue")
 }
 
+// Cut closes the connections that exist.
+func (p *Proxy) Cut() {
+	p.set(func() {
+		for conn := range p.conns {
+			_ = conn.Close()
+		}
+	})
+}
+
 // Forward ends Swallow. What was swallowed arrives, as after TCP has sent it again.
 func (p *Proxy) Forward() error {
 	p.closeFillers()
@@ -82,11 +91,7 @@ func (p *Proxy) Close() error {
 	p.set(func() { p.closed = true })
 	p.closeFillers()
 	err := p.listener.Close()
-	p.set(func() {
-		for conn := range p.conns {
-			_ = conn.Close()
-		}
-	})
+	p.Cut()
 	p.running.Wait()
 	return err
 }
