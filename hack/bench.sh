@@ -5,7 +5,7 @@
 # Measures the SDK and its alternatives, in one run, on a real API server. It prints a table for each
 # row in Markdown; progress goes to stderr:
 #
-#   ./hack/bench.sh --quick                  two rounds, without the slowest rows unless --rows names them
+#   ./hack/bench.sh --quick                  two rounds; one of the slowest rows, only if --rows names them
 #   ./hack/bench.sh                          all rows
 #   ./hack/bench.sh --rows 'status|wait'     the rows that match
 #   ./hack/bench.sh --list                   lists the rows, and the subjects of each

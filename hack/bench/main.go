@@ -46,7 +46,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	c := &config{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&c.quick, "quick", false, "2 rounds of each row, without the slowest unless --rows names them")
+	flags.BoolVar(&c.quick, "quick", false, "2 rounds of each row; of the slowest 1, and only if --rows names them")
 	flags.BoolVar(&c.list, "list", false, "show the rows and what they compare, and end")
 	flags.BoolVar(&c.docs, "docs", false, "write hack/bench/results.json, docs/bench.svg and the tables of docs/benchmarks.md")
 	pattern := flags.String("rows", "", "run the rows whose names match the `regexp`")

@@ -72,7 +72,7 @@ type input struct {
 
 // rows are in the order of a run. The row informer is last, since it fills the control plane.
 func rows(objects int) []row {
-	return slices.Concat(clientRows(), remoteRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), gatewayRows(), informerRows(objects))
+	return slices.Concat(clientRows(), remoteRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), gatewayRows(), silenceRows(), informerRows(objects))
 }
 
 // run measures the row. The subjects take turns, in another order each round, so that what
@@ -91,7 +91,10 @@ func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) (*result,
 		}
 	}
 	rounds := r.rounds
-	if f.quick {
+	switch {
+	case f.quick && r.slow:
+		rounds = 1
+	case f.quick:
 		rounds = min(rounds, 2)
 	}
 	result := &result{Name: r.name, Title: r.title, Metrics: r.metrics}

@@ -1,0 +1,209 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane/blackhole"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
+)
+
+const (
+	visitWorkers = 5
+	visitPlanes  = 100
+	visitDead    = 10
+	visitEvery   = 10 * time.Second
+	// visitBefore is longer than the SDK needs to find that a data plane is dead.
+	visitBefore = 11 * time.Second
+)
+
+func silenceRows() []row {
+	return []row{{
+		name: "dead-clusters",
+		title: fmt.Sprintf("a controller with %d workers visits each of %d data planes every %s, of which %d answer no connection; "+
+			"waiting is how many workers wait for those, late is how long after its time the visit of another one ends",
+			visitWorkers, visitPlanes, visitEvery, visitDead),
+		metrics: []metric{{Name: "waiting"}, {Name: "most waiting"}, {Name: "late p50", Unit: "s"}, {Name: "late p99", Unit: "s"}},
+		slow:    true, rounds: 3,
+		subjects: []subject{
+			{"sdk", "remote.Cache", visitAll(sdkSource, visitDead)},
+			{"clientset each", "kubernetes.NewForConfig once for each data plane; it dials for 30 s", visitAll(clientsetSource, visitDead)},
+			{"sdk, none dead", "as sdk, and all answer", visitAll(sdkSource, 0)},
+		},
+	}}
+}
+
+// clientsetSource keeps a clientset for each data plane.
+func clientsetSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
+	makeClient, handler := bareSource(lister)
+	var clients sync.Map
+	return func(key types.NamespacedName) (kubernetes.Interface, error) {
+		if client, ok := clients.Load(key); ok {
+			return client.(kubernetes.Interface), nil
+		}
+		client, err := makeClient(key)
+		clients.Store(key, client)
+		return client, err
+	}, handler
+}
+
+// visits are a controller at work.
+type visits struct {
+	clients *source
+	dead    map[types.NamespacedName]bool
+	queue   workqueue.TypedDelayingInterface[types.NamespacedName]
+	waiting atomic.Int64
+
+	mu   sync.Mutex
+	due  map[types.NamespacedName]time.Time
+	late []float64 // of data planes that live
+}
+
+func visitAll(newSource newSource, dead int) measureFunc {
+	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+		settle, window := 10*time.Second, time.Minute
+		if in.Quick {
+			settle, window = 3*time.Second, 6*time.Second
+		}
+		server := dataplanetest.NewServer(nil)
+		defer server.Close()
+		hole, err := blackhole.New("127.0.0.1:1")
+		if err != nil {
+			return nil, err
+		}
+		defer hole.Close()
+		if err := hole.Swallow(); err != nil {
+			return nil, err
+		}
+		v := &visits{
+			clients: newSource.start(), dead: map[types.NamespacedName]bool{}, due: map[types.NamespacedName]time.Time{},
+			queue: workqueue.NewTypedDelayingQueue[types.NamespacedName](),
+		}
+		var keys []types.NamespacedName
+		for i := range visitPlanes {
+			dp := dataplanetest.DataPlane("default", fmt.Sprintf("dp-%04d", i), server.As(fmt.Sprintf("user-%d", i)))
+			dp.ResourceVersion = "1"
+			key := ctrlclient.ObjectKeyFromObject(dp)
+			if i%(visitPlanes/visitDead) == 0 && len(v.dead) < dead {
+				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + hole.Addr()
+				v.dead[key] = true
+			}
+			if _, err := v.clients.add(dp); err != nil {
+				return nil, err
+			}
+			keys = append(keys, key)
+		}
+		v.die(ctx)
+		ctx, stop := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		for i, key := range keys {
+			v.addAfter(key, visitEvery*time.Duration(i)/visitPlanes)
+		}
+		for range visitWorkers {
+			running.Go(func() { v.work(ctx) })
+		}
+		time.Sleep(settle)
+		v.mu.Lock()
+		v.late = nil
+		v.mu.Unlock()
+		mean, most := v.sample(window)
+		late := v.lateness()
+		stop()
+		v.queue.ShutDown()
+		running.Wait()
+		slices.Sort(late)
+		if len(late) == 0 {
+			return nil, errors.New("no visit was due")
+		}
+		p99 := late[int(math.Ceil(0.99*float64(len(late))))-1]
+		return values{"waiting": mean, "most waiting": most, "late p50": median(late), "late p99": p99}, nil
+	}
+}
+
+// die visits the dead data planes once, all at the same time, as if they had died some time ago.
+func (v *visits) die(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, visitBefore)
+	defer cancel()
+	var all sync.WaitGroup
+	for key := range v.dead {
+		all.Go(func() { _ = v.visit(ctx, key) })
+	}
+	all.Wait()
+}
+
+func (v *visits) visit(ctx context.Context, key types.NamespacedName) error {
+	client, err := v.clients.get(key)
+	if err != nil {
+		return err
+	}
+	return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+}
+
+func (v *visits) addAfter(key types.NamespacedName, after time.Duration) {
+	v.mu.Lock()
+	v.due[key] = time.Now().Add(after)
+	v.mu.Unlock()
+	v.queue.AddAfter(key, after)
+}
+
+func (v *visits) work(ctx context.Context) {
+	for {
+		key, shutdown := v.queue.Get()
+		if shutdown {
+			return
+		}
+		if v.dead[key] {
+			v.waiting.Add(1)
+		}
+		err := v.visit(ctx, key)
+		if v.dead[key] {
+			v.waiting.Add(-1)
+		} else if err == nil {
+			v.mu.Lock()
+			v.late = append(v.late, time.Since(v.due[key]).Seconds())
+			v.mu.Unlock()
+		}
+		v.queue.Done(key)
+		v.addAfter(key, visitEvery)
+	}
+}
+
+// sample returns how many workers wait on average and at most.
+func (v *visits) sample(window time.Duration) (mean, most float64) {
+	var total, n float64
+	for ticks, ends := time.Tick(2*time.Millisecond), time.Now().Add(window); time.Now().Before(ends); {
+		<-ticks
+		waiting := float64(v.waiting.Load())
+		total, n, most = total+waiting, n+1, max(most, waiting)
+	}
+	return total / n, most
+}
+
+// lateness returns how late visits were, and how late those are by now that have not ended.
+func (v *visits) lateness() []float64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	late := slices.Clone(v.late)
+	for key, due := range v.due {
+		if overdue := time.Since(due).Seconds(); overdue > 0 && !v.dead[key] {
+			late = append(late, overdue)
+		}
+	}
+	return late
+}
