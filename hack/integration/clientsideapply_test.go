@@ -83,10 +83,13 @@ func TestLeavingClientSideApplyRemovesTheKeyFromTheAnnotation(t *testing.T) {
 			dp.Labels = map[string]string{"region": "eu"}
 			dp.Spec.KubernetesCluster.Credentials = credentialsOf(addUser(t, shared, "agent"))
 			dp.SetGroupVersionKind(openchoreov1alpha1.SchemeGroupVersion.WithKind("DataPlane"))
-			data, err := json.Marshal(dp)
-			require.NoError(t, err)
 			manifest := filepath.Join(t.TempDir(), "dataplane.yaml")
-			require.NoError(t, os.WriteFile(manifest, data, 0o600))
+			write := func() {
+				data, err := json.Marshal(dp)
+				require.NoError(t, err)
+				require.NoError(t, os.WriteFile(manifest, data, 0o600))
+			}
+			write()
 			s.kubectl(t, "apply", "--filename="+manifest)
 			before := s.get(t, "prod")
 			key := dp.Spec.KubernetesCluster.Credentials.ClientKey
@@ -98,7 +101,11 @@ func TestLeavingClientSideApplyRemovesTheKeyFromTheAnnotation(t *testing.T) {
 			assert.Equal(t, before.Spec, after.Spec)
 			assert.Equal(t, before.Labels, after.Labels)
 			if test.stays {
-				assert.Contains(t, after.Annotations[corev1.LastAppliedConfigAnnotation], key)
+				dp.Spec.KubernetesCluster.Credentials = credentialsOf(addUser(t, shared, "agent"))
+				write()
+				test.leave(t, s, manifest)
+				assert.Contains(t, s.get(t, "prod").Annotations[corev1.LastAppliedConfigAnnotation],
+					dp.Spec.KubernetesCluster.Credentials.ClientKey, "even a new key gets there")
 				return
 			}
 			assert.NotContains(t, after.Annotations, corev1.LastAppliedConfigAnnotation)
@@ -111,9 +118,7 @@ func TestLeavingClientSideApplyRemovesTheKeyFromTheAnnotation(t *testing.T) {
 
 			// The manager owns the fields: what its manifest no longer names goes.
 			dp.Labels = nil
-			data, err = json.Marshal(dp)
-			require.NoError(t, err)
-			require.NoError(t, os.WriteFile(manifest, data, 0o600))
+			write()
 			s.kubectl(t, "apply", "--server-side", "--field-manager=my-team", "--filename="+manifest)
 			assert.NotContains(t, s.get(t, "prod").Labels, "region")
 		})
