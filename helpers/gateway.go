@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
+	gatewaytransport "github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
@@ -25,12 +25,12 @@ const clusterNamespace = "_cluster"
 // OpenChoreo's cluster gateway. DataPlanes and ClusterDataPlanes of OpenChoreo v0.9 and
 // later hold no credentials: an agent in the data plane connects to the gateway instead.
 //
-// The result is a copy of gatewayConfig with another Host:
+// The result is a copy of gateway with another Host:
 // {gateway}/api/proxy/dataplane/{planeID}/{namespace}/{name}/k8s. The plane ID is
 // spec.planeID, or the name of dp if spec.planeID is empty. The namespace is _cluster if dp has
-// none, as from [v1alpha1.ClusterDataPlane.AsDataPlane]. A path in gatewayConfig.Host is kept.
+// none, as from [v1alpha1.ClusterDataPlane.AsDataPlane]. A path in gateway.Host is kept.
 // QPS defaults to 50 and Burst to 100. All other settings, including TLS, are the same.
-// GatewayConfigFor doesn't modify gatewayConfig.
+// GatewayConfigFor doesn't modify gateway.
 //
 // Since OpenChoreo v1.2, the gateway requires a client certificate. See
 // https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/connecting.md for its
@@ -47,14 +47,14 @@ const clusterNamespace = "_cluster"
 //
 // GatewayConfigFor makes no request and reads no credentials of dp. The error names the
 // field that is missing or can't be part of the URL. A gateway without TLS is refused.
-func GatewayConfigFor(dp *v1alpha1.DataPlane, gatewayConfig *rest.Config) (*rest.Config, error) {
+func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Config, error) {
 	switch {
 	case dp == nil:
 		return nil, dataplane.ErrNil
-	case gatewayConfig == nil:
+	case gateway == nil:
 		return nil, errors.New("gateway: must be set: the data plane is reached through OpenChoreo's cluster gateway")
 	}
-	host, err := hostURL(gatewayConfig)
+	host, err := hostURL(gateway)
 	if err != nil {
 		return nil, fmt.Errorf("gateway.Host: %w", err)
 	}
@@ -84,7 +84,7 @@ func GatewayConfigFor(dp *v1alpha1.DataPlane, gatewayConfig *rest.Config) (*rest
 	}
 	target := server.JoinPath("api/proxy/dataplane", url.PathEscape(planeID), url.PathEscape(namespace), url.PathEscape(dp.Name), "k8s")
 	path := "/" + strings.TrimPrefix(target.Path, "/") // JoinPath may leave out the first slash
-	config := rest.CopyConfig(gatewayConfig)
+	config := rest.CopyConfig(gateway)
 	config.Host = target.String()
 	if config.QPS == 0 {
 		config.QPS = defaultQPS
@@ -92,6 +92,6 @@ func GatewayConfigFor(dp *v1alpha1.DataPlane, gatewayConfig *rest.Config) (*rest
 	if config.Burst == 0 {
 		config.Burst = defaultBurst
 	}
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return gateway.NewTransport(path, next) })
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return gatewaytransport.NewTransport(path, next) })
 	return config, nil
 }

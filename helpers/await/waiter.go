@@ -45,14 +45,14 @@ type waiter[T helpers.Object] struct {
 	until       Until
 	forDeletion bool // instead of until
 
-	namespaced bool // whether objects of this kind have a namespace
-	key        types.NamespacedName
-	isKnown    bool           // whether key.Namespace comes from the client
-	pinned     bool           // whether options.uid is the UID of the object waited for
-	object     T              // nil while there is none
-	last       helpers.Report // of object
-	version    string         // the newest known resource version; empty if unknown
-	lastErr    error
+	namespaced     bool // whether objects of this kind have a namespace
+	key            types.NamespacedName
+	namespaceKnown bool           // whether key.Namespace comes from the client
+	hasUID         bool           // whether options.uid is the UID of the object waited for
+	object         T              // nil while there is none
+	last           helpers.Report // of object
+	version        string         // the newest known resource version; empty if unknown
+	lastErr        error
 
 	answered bool // whether the API server has reported that the object exists or doesn't
 	started  time.Time
@@ -64,16 +64,16 @@ func newWaiter[T helpers.Object](client Client[T], name string, until Until, opt
 	_, w.namespaced = any(w.object).(*v1alpha1.DataPlane)
 	switch c := client.(type) {
 	case interface{ GetNamespace() string }: // the generated client
-		w.key.Namespace, w.isKnown = c.GetNamespace(), true
+		w.key.Namespace, w.namespaceKnown = c.GetNamespace(), true
 	case interface{ Namespace() string }: // the generated fake
-		w.key.Namespace, w.isKnown = c.Namespace(), true
+		w.key.Namespace, w.namespaceKnown = c.Namespace(), true
 	}
 	for _, opt := range opts {
 		if opt != nil {
 			opt(&w.options)
 		}
 	}
-	w.pinned = w.uid != ""
+	w.hasUID = w.uid != ""
 	w.resetBackoff()
 	return w
 }
@@ -108,7 +108,7 @@ func (w *waiter[T]) run(ctx context.Context) (T, error) {
 // check returns an error if no object can have this key, or no object can be in this state.
 func (w *waiter[T]) check() error {
 	metadata := field.NewPath("metadata")
-	if w.namespaced && w.isKnown {
+	if w.namespaced && w.namespaceKnown {
 		if w.key.Namespace == "" {
 			return field.Required(metadata.Child("namespace"), "the client is for all namespaces")
 		}
@@ -175,10 +175,10 @@ func (w *waiter[T]) get(ctx context.Context) (answered bool, err error) {
 	switch {
 	case err == nil:
 		w.answered = true
-		return true, w.look(object)
+		return true, w.recordObject(object)
 	case apierrors.IsNotFound(err) && !isNotServed(err):
 		w.answered, w.version = true, ""
-		return true, w.gone(err)
+		return true, w.recordAbsence(err)
 	}
 	refused := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
 	if isNotServed(err) {
@@ -187,7 +187,7 @@ func (w *waiter[T]) get(ctx context.Context) (answered bool, err error) {
 		switch {
 		case !w.namespaced:
 			kind = "ClusterDataPlanes"
-		case !w.isKnown:
+		case !w.namespaceKnown:
 			reason = "is their definition installed, and does the client have a namespace?"
 		}
 		err = fmt.Errorf("the API server doesn't serve %s (%s): %w", kind, reason, err)
@@ -224,14 +224,14 @@ func (w *waiter[T]) follow(ctx context.Context, watcher watch.Interface) error {
 			if !open {
 				return nil
 			}
-			if goOn, err := w.take(ctx, event); !goOn || err != nil {
+			if open, err := w.handleEvent(ctx, event); !open || err != nil {
 				return err
 			}
 		case <-settle:
 			if reflect.DeepEqual(helpers.Evaluate(w.object.AsDataPlane(), w.evaluate...), w.last) {
 				continue
 			}
-			if err := w.look(w.object); err != nil {
+			if err := w.recordObject(w.object); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -246,10 +246,10 @@ func changesWithTime(v helpers.Verdict) bool {
 	return v.Code == helpers.CodeUnsettled || v.Status == metav1.ConditionTrue && !v.LastHeartbeatTime.IsZero()
 }
 
-// take handles an event. It ignores events older than the known resource version, and gets the
-// object if the versions don't show which is newer: fakes keep the version that a test sets. goOn
+// handleEvent handles an event. It ignores events older than the known resource version, and gets the
+// object if the versions don't show which is newer: fakes keep the version that a test sets. open
 // is false if the watch is broken.
-func (w *waiter[T]) take(ctx context.Context, event watch.Event) (goOn bool, err error) {
+func (w *waiter[T]) handleEvent(ctx context.Context, event watch.Event) (open bool, err error) {
 	if event.Type == watch.Error {
 		w.remember(ctx, apierrors.FromObject(event.Object))
 		return false, nil
@@ -275,16 +275,16 @@ func (w *waiter[T]) take(ctx context.Context, event watch.Event) (goOn bool, err
 	w.resetBackoff()
 	if event.Type == watch.Deleted {
 		w.version = dp.ResourceVersion
-		return true, w.gone(helpers.ErrDeleted)
+		return true, w.recordAbsence(helpers.ErrDeleted)
 	}
-	return true, w.look(object)
+	return true, w.recordObject(object)
 }
 
-// look records the object, and returns errMet or another error if the wait ends.
-func (w *waiter[T]) look(object T) error {
+// recordObject records the object, and returns errMet or another error if the wait ends.
+func (w *waiter[T]) recordObject(object T) error {
 	dp := object.AsDataPlane()
 	w.key.Namespace = dp.Namespace
-	if w.pinned && dp.UID != w.uid {
+	if w.hasUID && dp.UID != w.uid {
 		switch {
 		case w.forDeletion:
 			return errMet
@@ -296,7 +296,7 @@ func (w *waiter[T]) look(object T) error {
 	if apierrors.IsNotFound(w.lastErr) || errors.Is(w.lastErr, helpers.ErrDeleted) {
 		w.lastErr = nil
 	}
-	w.pinned, w.uid, w.version = true, dp.UID, dp.ResourceVersion
+	w.hasUID, w.uid, w.version = true, dp.UID, dp.ResourceVersion
 	w.object, w.last = object, helpers.Evaluate(dp, w.evaluate...)
 
 	switch {
@@ -314,15 +314,15 @@ func (w *waiter[T]) look(object T) error {
 	return nil
 }
 
-// gone records that the object doesn't exist. err is the evidence, such as NotFound.
-func (w *waiter[T]) gone(err error) error {
+// recordAbsence records that the object doesn't exist. err is the evidence, such as NotFound.
+func (w *waiter[T]) recordAbsence(err error) error {
 	w.lastErr = err
 	switch {
 	case w.forDeletion:
 		return errMet
-	case w.pinned && !w.followReplacement:
+	case w.hasUID && !w.followReplacement:
 		return helpers.ErrDeleted
-	case !w.pinned && !w.allowMissing:
+	case !w.hasUID && !w.allowMissing:
 		return err
 	}
 	w.object, w.last = nil, helpers.Report{}
