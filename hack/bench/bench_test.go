@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestMain makes the test binary measure a subject, too, as the program does.
+// TestMain makes the test binary measure a subject as a child, as the program does.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == childCommand {
 		if err := runChild(context.Background(), os.Args[2:]); err != nil {
@@ -35,7 +35,7 @@ func TestARowIsMeasuredInProcessesAndPrinted(t *testing.T) {
 	}
 }
 
-// TestDocsAreWrittenFromTheResults fails after an edit of results.json, the tables or the chart alone.
+// TestDocsAreWrittenFromTheResults fails if results.json, the tables and the chart don't agree.
 func TestDocsAreWrittenFromTheResults(t *testing.T) {
 	r, err := readResults("results.json")
 	if err != nil {

@@ -37,7 +37,7 @@ import (
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
-// clientRows take no API server.
+// clientRows need no API server.
 func clientRows() []row {
 	return []row{
 		{
@@ -97,7 +97,7 @@ func clientGetRow(callers int) row {
 	}
 }
 
-// remoteRows have a thousand users of the control plane, which stand for a thousand clusters.
+// remoteRows use a thousand users of one control plane in place of a thousand clusters.
 func remoteRows() []row {
 	return []row{{
 		name:  "remotes-up-down",
@@ -153,12 +153,12 @@ func upAndDown(newSource newSource) measureFunc {
 func whoAmI(ctx context.Context, client kubernetes.Interface, want string) error {
 	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err == nil && review.Status.UserInfo.Username != want {
-		err = fmt.Errorf("%s is asked as %s", want, review.Status.UserInfo.Username)
+		err = fmt.Errorf("a request as %s arrived as %s", want, review.Status.UserInfo.Username)
 	}
 	return err
 }
 
-// source is how a program gets the clients of data planes. set and remove stand for its informer.
+// source gives a program the clients of data planes. add and remove act as its informer.
 type source struct {
 	get     getClient
 	planes  cache.Indexer
@@ -167,7 +167,7 @@ type source struct {
 
 type getClient func(key types.NamespacedName) (kubernetes.Interface, error)
 
-// newSource makes the parts of a source that subjects differ in.
+// newSource makes the parts of a source that differ between subjects.
 type newSource func(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler)
 
 func (n newSource) start() *source {
@@ -204,7 +204,7 @@ func newClusterClient(c *remote.Cluster) (kubernetes.Interface, error) {
 	return kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 }
 
-// verifiedConfig has no limit on requests per second, like decodedConfig.
+// verifiedConfig is helpers.RESTConfigFor without a rate limit, like decodedConfig.
 func verifiedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	config, err := helpers.RESTConfigFor(dp)
 	if err == nil {
@@ -213,9 +213,9 @@ func verifiedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	return config, err
 }
 
-// mapSource keeps by hand what remote.Cache keeps: a client for each data plane, with verified
-// credentials and its own connections, which close when the DataPlane changes or goes. No get
-// returns a client for an older DataPlane. A build sends no request, so all may wait for it.
+// mapSource does by hand what remote.Cache does: it keeps a client for each data plane, with verified
+// credentials and its own connections, which it closes when the DataPlane changes or is deleted. No
+// get returns a client for an older DataPlane. A build sends no request, so all callers wait for it.
 func mapSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
 	type entry struct {
 		client          kubernetes.Interface
@@ -299,7 +299,7 @@ func checkedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	}
 	block, _ := pem.Decode(config.CAData)
 	if block == nil {
-		return nil, errors.New("the CA is no PEM")
+		return nil, errors.New("the CA isn't PEM")
 	}
 	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// fixture is what all rows of a run share. The control plane starts when a row needs it.
+// fixture is shared by all rows of a run. The control plane starts when a row first needs it.
 type fixture struct {
 	quick     bool
 	objects   int
@@ -45,7 +45,7 @@ type server struct {
 	KubectlEnv []string
 }
 
-// config has no limit on requests per second.
+// config returns a config without a rate limit.
 func (s *server) config() *rest.Config {
 	return &rest.Config{Host: s.Host, TLSClientConfig: s.TLS, QPS: -1}
 }
@@ -120,7 +120,7 @@ func (f *fixture) createConfigMaps(ctx context.Context, namespace string, n int,
 	})
 }
 
-// spread calls f for 0 to n-1 in the time given, each at random in its own part.
+// spread calls f for 0 to n-1 over the given time, each call at a random moment of its part.
 func spread(over time.Duration, n int, f func(i int) error) error {
 	for i, started := 0, time.Now(); i < n; i++ {
 		at := (float64(i) + rand.Float64()) / float64(n)
@@ -132,8 +132,7 @@ func spread(over time.Duration, n int, f func(i int) error) error {
 	return nil
 }
 
-// create creates an object as clusters have them: the spec by one field manager and the status by
-// another.
+// create creates a realistic object: one field manager writes the spec, another the status.
 func (f *fixture) create(ctx context.Context, namespace, name string) error {
 	dp := dataplanetest.DataPlane(namespace, name)
 	credentials := &dp.Spec.KubernetesCluster.Credentials
@@ -158,7 +157,7 @@ func material() string {
 	return base64.StdEncoding.EncodeToString(data)
 }
 
-// parallel calls f for 0 to n-1, so many at once, until the first error.
+// parallel calls f for 0 to n-1, by the given number of workers, until the first error.
 func parallel(ctx context.Context, workers, n int, f func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -170,10 +169,11 @@ func parallel(ctx context.Context, workers, n int, f func(ctx context.Context, i
 	return context.Cause(ctx)
 }
 
-// users is how many data planes the rows of connections have: users of the one control plane.
+// users is the number of data planes in rows about connections: users of the one control plane.
 const users = 1000
 
-// addUsers gives each data plane a certificate of its own. A second call gives the same users others.
+// addUsers returns data planes, each with a different user's certificate. A second call returns the
+// same users with other certificates.
 func addUsers(f *fixture, groups ...string) ([]*openchoreov1alpha1.DataPlane, error) {
 	var all []*openchoreov1alpha1.DataPlane
 	for i := range users {

@@ -32,16 +32,16 @@ import (
 const (
 	// fleetAsking is how many data planes are asked at once: a thousand TLS handshakes time out.
 	fleetAsking = 50
-	// takeovers happen at the same time, each of a pair of replicas with Leases of their own.
+	// takeovers is how many pairs of replicas, each with other Leases, are measured at the same time.
 	takeovers      = 8
 	takeoverPlanes = 20
-	// takeoverSettle is longer than a second replica needs to join the first and lead its part.
+	// takeoverSettle is longer than a second replica needs to join the first and lead its share.
 	takeoverSettle = 8 * time.Second
-	// client-go's usual times. A Fleet takes the first, and derives the others.
+	// client-go's defaults. A Fleet derives the last two from the first.
 	leaseDuration, renewDeadline, retryPeriod = 15 * time.Second, 10 * time.Second, 2 * time.Second
 )
 
-// work is done in each data plane until ctx ends.
+// work runs for each data plane until ctx ends.
 type work func(ctx context.Context, name string, client kubernetes.Interface) error
 
 // runPlanes calls work for each DataPlane of a synced informer. It returns when ctx has ended and
@@ -98,7 +98,7 @@ func runShards(leases kubernetes.Interface, name, identity string) runPlanes {
 	})
 }
 
-// runByHand runs what the informer holds when it begins.
+// runByHand runs work for the objects that the informer holds at the start.
 func runByHand(ctx context.Context, informer cache.SharedIndexInformer, work work) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -119,7 +119,7 @@ func runByHand(ctx context.Context, informer cache.SharedIndexInformer, work wor
 	return nil
 }
 
-// runLeader runs all data planes in the replica that leads.
+// runLeader runs work for all data planes in the replica that leads.
 func runLeader(leases kubernetes.Interface, name, identity string) runPlanes {
 	return func(ctx context.Context, informer cache.SharedIndexInformer, work work) error {
 		leaderelection.RunOrDie(ctx, leaderelection.LeaderElectionConfig{
@@ -138,7 +138,7 @@ func runLeader(leases kubernetes.Interface, name, identity string) runPlanes {
 	}
 }
 
-// startInformer returns a synced informer without an API server. It ends with ctx.
+// startInformer returns a synced informer on a fake clientset. It ends with ctx.
 func startInformer(ctx context.Context, all []*openchoreov1alpha1.DataPlane) (cache.SharedIndexInformer, error) {
 	objects := make([]runtime.Object, 0, len(all))
 	for _, dp := range all {
@@ -218,7 +218,7 @@ func measureTakeovers(newReplica newReplica) measureFunc {
 // replica is killed by setting dead, which fails all its requests.
 type replica struct {
 	dead atomic.Bool
-	runs atomic.Int64 // data planes
+	runs atomic.Int64 // how many data planes have work now
 }
 
 func (r *replica) work(ctx context.Context, _ string, _ kubernetes.Interface) error {
@@ -228,7 +228,7 @@ func (r *replica) work(ctx context.Context, _ string, _ kubernetes.Interface) er
 	return ctx.Err()
 }
 
-// takeOver returns how many seconds it takes.
+// takeOver kills one of two replicas, and returns the seconds until the other has all data planes.
 func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer, name string, newReplica newReplica) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

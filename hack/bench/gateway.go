@@ -33,11 +33,11 @@ const (
 	gatewayTime      = time.Minute // the changes are spread over it
 )
 
-// connectFunc connects to the data plane, by a configuration that edit has changed.
+// connectFunc connects to the data plane, with a config that edit has changed.
 type connectFunc func(ctx context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error)
 
-// follower calls seen for each object that it gets to know of, until ctx ends. It returns
-// when it knows all objects for the first time.
+// follower calls seen for each object and each change that it receives, until ctx ends. It returns
+// when it has all objects for the first time.
 type follower func(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) error
 
 func gatewayRows() []row {
@@ -72,7 +72,7 @@ func prepareGateway(ctx context.Context, f *fixture, in *input) error {
 	return nil
 }
 
-// changeObjects writes into each change when it was sent.
+// changeObjects writes the time of the request into each object that it changes.
 func changeObjects(ctx context.Context, f *fixture) error {
 	ended := time.Now().Add(gatewayTime)
 	err := spread(gatewayTime, gatewayChanges, func(i int) error {
@@ -195,7 +195,7 @@ func followByLists(interval time.Duration) follower {
 		}
 		go func() {
 			_ = wait.PollUntilContextCancel(ctx, interval, false, func(ctx context.Context) (bool, error) {
-				_ = list(ctx) // the next one finds what this one misses
+				_ = list(ctx) // after an error, the next list has the changes
 				return false, nil
 			})
 		}()

@@ -19,7 +19,7 @@ import (
 
 var perCallMetrics = []metric{{Name: "time", Unit: "s"}, {Name: "allocs"}, {Name: "allocated", Unit: "B"}}
 
-// perCall returns the cost of one call of f, with so many callers at once.
+// perCall returns the cost of one call of f, with the given number of callers at once.
 func perCall(callers int, f func() error) (values, error) {
 	var once sync.Once
 	var failed error
@@ -48,7 +48,7 @@ func perCall(callers int, f func() error) (values, error) {
 	return values{"time": r.T.Seconds() / float64(r.N), "allocs": float64(r.AllocsPerOp()), "allocated": float64(r.AllocedBytesPerOp())}, nil
 }
 
-// liveHeap returns what the heap holds after collections. The second one frees pools.
+// liveHeap returns the size of the heap after garbage collections. The second one frees pools.
 func liveHeap() float64 {
 	var stats runtime.MemStats
 	for range 3 {
@@ -58,7 +58,7 @@ func liveHeap() float64 {
 	return float64(stats.HeapAlloc)
 }
 
-// watchHeap samples the heap, garbage included. stop returns its highest value.
+// watchHeap samples the size of the heap, garbage included. stop returns the highest value.
 func watchHeap() (stop func() float64) {
 	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	var peak uint64
@@ -94,7 +94,7 @@ func cpuTime() float64 {
 	return total.Seconds()
 }
 
-// stock is what a process holds.
+// stock is the heap, sockets and goroutines of a process.
 type stock struct{ heap, sockets, goroutines float64 }
 
 func takeStock() stock {
@@ -107,8 +107,8 @@ func stockMetrics(suffix string) []metric {
 	return []metric{{Name: "heap" + suffix, Unit: "B"}, {Name: "sockets" + suffix}, {Name: "goroutines" + suffix}}
 }
 
-// addStock adds what the process holds beyond before, once the goroutines of closed connections
-// have had a second to end.
+// addStock waits a second, so that the goroutines of closed connections can end, and adds the
+// process's stock beyond before.
 func (v values) addStock(suffix string, before stock) {
 	time.Sleep(time.Second)
 	now := takeStock()

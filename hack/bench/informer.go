@@ -83,7 +83,7 @@ func measureSync(start startCache) measureFunc {
 		if err != nil {
 			return nil, err
 		}
-		// cache.WaitForCacheSync looks every 100 ms only.
+		// cache.WaitForCacheSync checks every 100 ms only.
 		if err := wait.PollUntilContextTimeout(ctx, time.Millisecond, 10*time.Minute, true, func(context.Context) (bool, error) {
 			return hasSynced(), nil
 		}); err != nil {

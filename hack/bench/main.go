@@ -1,9 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures the SDK beside what its users would otherwise use: controller-runtime,
-// client-go by itself, kubectl, and code written by hand. Some rows have a floor, the least that
-// the work takes. Start it with hack/bench.sh.
+// Command bench measures the SDK and its alternatives: controller-runtime, client-go only, kubectl,
+// and hand-written code. Some rows have a floor, the least code that does the work. Start it with
+// hack/bench.sh.
 package main
 
 import (
@@ -47,11 +47,11 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.BoolVar(&c.quick, "quick", false, "2 rounds of each row; of the slowest 1, and only if --rows names them")
-	flags.BoolVar(&c.list, "list", false, "show the rows and what they compare, and end")
+	flags.BoolVar(&c.list, "list", false, "list the rows and their subjects, and end")
 	flags.BoolVar(&c.docs, "docs", false, "write hack/bench/results.json, docs/bench.svg and the tables of docs/benchmarks.md")
 	pattern := flags.String("rows", "", "run the rows whose names match the `regexp`")
-	flags.IntVar(&c.objects, "objects", 10_000, "how many DataPlanes the row informer has")
-	flags.StringVar(&c.from, "from", "", "measure nothing, and take the results from a `file` that --docs has written")
+	flags.IntVar(&c.objects, "objects", 10_000, "the number of DataPlanes of the row informer")
+	flags.StringVar(&c.from, "from", "", "measure nothing, and read the results from a `file` that --docs has written")
 	flags.StringVar(&c.root, "root", filepath.Join("..", ".."), "`folder` of the SDK")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -73,12 +73,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// --quick leaves out the slow ones, unless --rows names them.
+	// --quick leaves out slow rows, unless --rows names them.
 	selected := slices.DeleteFunc(rows(c.objects), func(r row) bool {
 		return !c.rows.MatchString(r.name) || c.quick && r.slow && c.rows.String() == ""
 	})
 	if len(selected) == 0 {
-		return errors.New("no row has such a name; --list shows them")
+		return errors.New("no row matches --rows; --list lists them")
 	}
 	if c.list {
 		for _, r := range selected {
@@ -109,7 +109,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return errors.Join(failed, err)
 }
 
-// measure returns the rows that it has measured, even with an error, which names all others.
+// measure returns the results of rows. On error, it still returns the measured rows; the error names
+// the rows that failed.
 func measure(ctx context.Context, c *config, selected []row, progress io.Writer) (*results, error) {
 	r := &results{Environment: newEnvironment()}
 	if busy := r.Environment.busy(); busy != nil {

@@ -35,7 +35,8 @@ func programRows() []row {
 
 const sdkModule = "github.com/openchoreo/dataplane-sdk-go"
 
-// build makes a module of a program that requires client-go and the modules as this program is built of them.
+// build measures a program in a module that requires client-go and modules, in the versions of this
+// program.
 func build(program string, modules ...string) measureFunc {
 	return func(ctx context.Context, in *input, _ func() error) (values, error) {
 		dir, err := os.MkdirTemp(in.Dir, "program-*")
@@ -82,7 +83,7 @@ func build(program string, modules ...string) measureFunc {
 	}
 }
 
-// copyTypes does what a user without the SDK would: it copies the types, and no redaction.
+// copyTypes copies the types without the redaction, as a user without the SDK would.
 func copyTypes(dir, root string) error {
 	err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "apis", "openchoreo", "v1alpha1")))
 	tests, _ := filepath.Glob(filepath.Join(dir, "*_test.go")) // fails for a bad pattern only
@@ -92,7 +93,7 @@ func copyTypes(dir, root string) error {
 	return err
 }
 
-// version returns the version of a module that this program is built of.
+// version returns the version of a module in this program's build.
 func version(module string) string {
 	info, _ := debug.ReadBuildInfo()
 	for _, dep := range info.Deps {

@@ -22,7 +22,7 @@ import (
 	"golang.org/x/perf/benchunit"
 )
 
-// results are what one run has measured.
+// results are the figures of one run.
 type results struct {
 	Environment environment
 	Rows        []*result
@@ -41,12 +41,12 @@ type subjectResult struct {
 	Rounds map[string][]float64 `json:"rounds"` // by metric, in the order of the rounds
 }
 
-// environment is what figures depend on, besides the code.
+// environment is the versions and the machine, on which figures depend.
 type environment struct {
 	Modules    string  `json:"modules"`
 	Kubernetes string  `json:"kubernetes,omitempty"`
 	Machine    string  `json:"machine"`
-	Load       float64 `json:"load"` // how many tasks ran or waited on average in the minute before; 0 if unknown
+	Load       float64 `json:"load"` // the load average of the last minute before the run; 0 if unknown
 }
 
 func newEnvironment() environment {
@@ -65,7 +65,7 @@ func newEnvironment() environment {
 	return e
 }
 
-// busy returns an error if others use the machine.
+// busy returns an error if other programs use the machine.
 func (e *environment) busy() error {
 	if cores := runtime.GOMAXPROCS(0); e.Load > float64(cores)/2 {
 		return fmt.Errorf("the machine is busy, with a load of %.1f on %d cores", e.Load, cores)
@@ -81,7 +81,7 @@ func (e *environment) String() string {
 	return modules + "; " + e.Machine
 }
 
-// lines returns a line for the environment and one for each row, as readResults reads them.
+// lines returns a line of JSON for the environment and for each row, in the format of readResults.
 func (r *results) lines() (string, error) {
 	var out strings.Builder
 	encoder := json.NewEncoder(&out)
@@ -118,7 +118,7 @@ func (s *subjectResult) sample(m metric) *benchmath.Sample {
 	if len(rounds) == 0 {
 		return nil
 	}
-	// Three rounds that differ without overlap have p = 0.1.
+	// Two samples of three rounds without overlap have p = 0.1.
 	return benchmath.NewSample(slices.Clone(rounds), &benchmath.Thresholds{CompareAlpha: 0.101})
 }
 
@@ -127,8 +127,8 @@ func median(data []float64) float64 {
 	return benchmath.AssumeNothing.Summary(sample, 0.95).Center
 }
 
-// tables returns a Markdown table for each row: medians with the least and the most of the rounds,
-// and the ratio to the SDK's median.
+// tables returns a Markdown table for each row: medians, the least and the most of the rounds, and the
+// ratios to the SDK's median.
 func (r *results) tables() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Measured with %s. A figure is the median of the rounds (least–most), then its ratio to the SDK's; `~` marks a difference "+
@@ -156,7 +156,7 @@ func (r *results) tables() string {
 	return b.String()
 }
 
-// figure is one cell of a table.
+// figure returns one cell of a table.
 func (r *result) figure(m metric, i int) string {
 	sample := r.Subjects[i].sample(m)
 	if sample == nil {
@@ -179,7 +179,7 @@ func (r *result) figure(m metric, i int) string {
 	return text
 }
 
-// format writes a value with its unit, and the least and the most of its rounds if they are given.
+// format returns a value with its unit, and with spread the least and the most of its rounds.
 func format(m metric, v float64, spread ...float64) string {
 	if m.Unit == "" && len(spread) == 0 {
 		return fmt.Sprintf("%g", v)
@@ -196,7 +196,7 @@ func format(m metric, v float64, spread ...float64) string {
 // The tables of docs/benchmarks.md are between these marks.
 const pageBegin, pageEnd = "<!-- Written by hack/bench.sh --docs from here: -->\n\n", "<!-- to here. -->\n"
 
-// docs returns the files that the repository keeps of a run, by their paths.
+// docs returns the content of the files that the repository keeps from a run, by their paths.
 func (r *results) docs(root string) (map[string]string, error) {
 	page := filepath.Join(root, "docs", "benchmarks.md")
 	old, err := os.ReadFile(page)
@@ -233,7 +233,7 @@ var charted = []struct {
 	{"takeover", metric{Name: "worst", Unit: "s"}, "Replica is killed", "worst time until its data planes run elsewhere"},
 }
 
-// bars are the SDK's median and the best of the others; the longer bar has barWidth.
+// bars are a pair of bars: the SDK's median and the best of the others. The longer bar has barWidth.
 type bars struct {
 	Y                   int
 	Label, Detail, Peer string
@@ -247,7 +247,8 @@ type bar struct {
 
 const barWidth, chartTop, chartHeight = 240, 56, 50
 
-// chart draws pairs of bars, each pair to its own scale. It leaves out what was not measured.
+// chart returns an SVG with pairs of bars, each pair to its own scale. It leaves out rows that weren't
+// measured.
 func (r *results) chart() (string, error) {
 	chart := struct {
 		Height, Bottom int

@@ -64,11 +64,11 @@ type rotatedPlane struct {
 	first, next *openchoreov1alpha1.DataPlane
 	client      atomic.Pointer[kubernetes.Clientset]
 	synced      atomic.Pointer[cache.InformerSynced]
-	watches     atomic.Pointer[openchoreov1alpha1.DataPlane] // whose credentials the last watch has
+	watches     atomic.Pointer[openchoreov1alpha1.DataPlane] // the DataPlane of the last watch's credentials
 }
 
-// startFunc connects with the credentials of p.first and starts an informer. rotate changes to
-// those of p.next.
+// startFunc connects with the credentials of p.first and starts an informer. rotate changes to the
+// credentials of p.next.
 type startFunc func(ctx context.Context, p *rotatedPlane) (rotate func() error, err error)
 
 func rotateAll(connect startFunc) measureFunc {
@@ -176,14 +176,14 @@ func (p *rotatedPlane) startInformer(ctx context.Context, client *kubernetes.Cli
 	factory.Start(ctx.Done())
 }
 
-// metered counts the connections and lists of a configuration.
+// metered makes a config count received bytes and lists, and record its watches.
 func (p *rotatedPlane) metered(dp *openchoreov1alpha1.DataPlane, config *rest.Config) *rest.Config {
 	config.Dial = p.meter.dial
 	config.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {
 			query := req.URL.Query()
 			watch := query.Get("watch") == "true"
-			// A watch that begins with all objects is a list, too.
+			// A watch that begins with all objects counts as a list.
 			if strings.HasSuffix(req.URL.Path, "/configmaps") && (!watch || query.Get("sendInitialEvents") == "true") {
 				p.lists.Add(1)
 			}

@@ -21,25 +21,25 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// row compares the SDK with what else does the same work.
+// row compares the SDK with other ways to do the same work.
 type row struct {
 	name, title string
 	metrics     []metric
-	rounds      int       // of a full run
+	rounds      int       // in a full run
 	slow        bool      // --quick leaves the row out, unless --rows names it
 	plane       bool      // the row needs a control plane
 	subjects    []subject // the SDK is the first
 
 	// prepare runs once before the row, in the parent. It may be nil.
 	prepare prepareFunc
-	// drive runs in the parent while a subject is measured, whenever that asks for it, so that its
-	// cost isn't measured. It may be nil.
+	// drive runs in the parent whenever the subject's measureFunc calls it, so that its cost isn't
+	// measured. It may be nil.
 	drive func(ctx context.Context, f *fixture) error
 }
 
 type prepareFunc func(ctx context.Context, f *fixture, in *input) error
 
-// metric is what a row measures. Less is better, unless more is.
+// metric is a figure that a row measures. Less is better, unless More is set.
 type metric struct {
 	Name string `json:"name"`
 	Unit string `json:"unit,omitempty"` // s, B, /s, or none
@@ -52,10 +52,10 @@ type subject struct {
 	measure   measureFunc
 }
 
-// measureFunc makes one measurement, in a process of its own. Calling drive runs the row's drive.
+// measureFunc makes one measurement, in a separate process. drive runs the row's drive in the parent.
 type measureFunc func(ctx context.Context, in *input, drive func() error) (values, error)
 
-// values are by the name of their metric, in seconds and bytes.
+// values are figures by the names of their metrics, in seconds and bytes.
 type values map[string]float64
 
 // input is what the process of a subject receives.
@@ -70,13 +70,14 @@ type input struct {
 	Rotated    []*openchoreov1alpha1.DataPlane `json:"rotated,omitempty"` // the same users with other credentials
 }
 
-// rows are in the order of a run. The row informer is last, since it fills the control plane.
+// rows returns all rows, in the order of a run. The row informer is last, because it fills the control
+// plane.
 func rows(objects int) []row {
 	return slices.Concat(clientRows(), remoteRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), gatewayRows(), silenceRows(), informerRows(objects))
 }
 
-// run measures the row. The subjects take turns, in another order each round, so that what
-// changes on the machine concerns all of them.
+// run measures the row. The subjects take turns, in another order each round, so that changes of the
+// machine affect all of them.
 func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) (*result, error) {
 	in := &input{Quick: f.quick, Objects: f.objects, Root: f.root, Dir: f.dir}
 	if r.plane {
@@ -117,27 +118,27 @@ func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) (*result,
 	return result, nil
 }
 
-// rounded keeps four digits.
+// rounded rounds to four digits.
 func rounded(v float64) float64 {
 	v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 4, 64), 64) // can't fail
 	return v
 }
 
-// Each measurement has a process of its own, which is this program again, so that heaps, garbage
-// and cached connections of one subject cost another nothing. Parent and child exchange lines of
-// JSON on stdin and stdout.
+// Each measurement has a separate process of this program, so that the heap, garbage and cached
+// connections of one subject don't affect another. Parent and child exchange lines of JSON on stdin
+// and stdout.
 
-// childCommand is the argument that makes a child of this program.
+// childCommand is the argument that makes this program a child.
 const childCommand = "measure"
 
-// message is what a child writes: that the parent should drive, or its result.
+// message is a line of the child: a request to drive, or the result.
 type message struct {
 	Drive  bool   `json:"drive,omitempty"`
 	Values values `json:"values,omitempty"`
 	Error  string `json:"error,omitempty"`
 }
 
-// runChild is main of a child.
+// runChild is the main function of a child.
 func runChild(ctx context.Context, args []string) error {
 	s, err := findSubject(args)
 	if err != nil {

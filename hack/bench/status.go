@@ -25,13 +25,13 @@ import (
 
 const (
 	statusNamespace = "statuses"
-	statusCallers   = 8 // patch at once, each an object of its own
+	statusCallers   = 8 // each patches a different object, at the same time
 )
 
-// patchFunc sets a condition of the object that it belongs to.
+// patchFunc sets a condition of one object.
 type patchFunc func(ctx context.Context, c metav1.Condition) error
 
-// newPatchFunc reads the object of that name first.
+// newPatchFunc reads an object and returns its patchFunc.
 type newPatchFunc func(ctx context.Context, in *input, name string) (patchFunc, error)
 
 func statusRows() []row {
@@ -55,7 +55,7 @@ func patchStatuses(newPatch newPatchFunc) measureFunc {
 			duration = time.Second
 		}
 		var n atomic.Int64
-		// condition is always True, so that its transition time stays; no message was there before.
+		// The status is always True, so that the transition time stays; each message is new.
 		condition := func() metav1.Condition {
 			return metav1.Condition{
 				Type: openchoreov1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Reconciled",

@@ -33,13 +33,14 @@ import (
 const (
 	waitNamespace = "waits"
 	waitCount     = 10
-	// waitSpread is the time in which the objects become ready, anywhere between two polls.
+	// waitSpread is the time over which the objects become ready, at any time between two polls.
 	waitSpread = 2 * time.Second
 	// waitPoll is the interval in the examples of wait.PollUntilContextTimeout.
 	waitPoll = time.Second
 )
 
-// waiter returns when an object is ready. It calls waiting once it can't miss that. c is connected.
+// waiter returns when an object is ready. It calls waiting once it can't miss the change. c is already
+// connected.
 type waiter func(ctx context.Context, c *waitClients, name string, waiting func()) error
 
 type waitClients struct {
@@ -132,7 +133,7 @@ func makeReady(ctx context.Context, f *fixture) error {
 	})
 }
 
-// patchReady writes into the message when it was sent.
+// patchReady writes Ready, with the time of the request as the message.
 func patchReady(ctx context.Context, objects openchoreotyped.DataPlaneInterface, i int, status metav1.ConditionStatus) error {
 	patch := fmt.Appendf(nil, `{"status":{"conditions":[{"type":"Ready","status":%q,"reason":"Reconciled","message":"%d",`+
 		`"observedGeneration":1,"lastTransitionTime":"2023-11-14T22:13:20Z"}]}}`, status, time.Now().UnixNano())
@@ -188,7 +189,7 @@ func waitPolling(ctx context.Context, c *waitClients, name string, waiting func(
 	})
 }
 
-// waitKubectl reads in kubectl's log that its watch is open.
+// waitKubectl calls waiting when kubectl's log shows that its watch is open.
 func waitKubectl(ctx context.Context, c *waitClients, name string, waiting func()) error {
 	cmd := exec.CommandContext(ctx, c.server.Kubectl, "wait", "--for=condition=Ready", "--timeout=60s", "--namespace="+waitNamespace, "--v=6", "dataplane/"+name)
 	cmd.Env = c.server.KubectlEnv
