@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -97,8 +96,12 @@ func hooks(tell func(Event)) fleet.Hooks {
 	}
 }
 
-// name leaves out the namespace of a ClusterDataPlane, which has none.
-func name(key types.NamespacedName) string { return cache.ObjectName(key).String() }
+func name(key types.NamespacedName) string {
+	if key.Namespace == "" {
+		return "clusterdataplane/" + key.Name
+	}
+	return key.String()
+}
 
 func text(err error) string {
 	if err == nil {

@@ -9,6 +9,10 @@
 //
 //	kubectl apply -f examples/sharded-fleet/manifest.yaml
 //
+// To try it without an image, run it several times with your kubeconfig, and make the Leases in any namespace:
+//
+//	POD_NAME=one go -C examples run ./sharded-fleet --kubeconfig ~/.kube/config --lease-namespace default
+//
 // To see what moves when replicas are killed, suspended and added:
 //
 //	go -C examples run ./fleet --replicas 3

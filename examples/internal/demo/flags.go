@@ -5,7 +5,6 @@ package demo
 
 import (
 	"cmp"
-	"errors"
 	"flag"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,8 +22,6 @@ func Parse(fs *flag.FlagSet, checks ...func() error) { args.Parse(fs, checks...)
 type Flags struct {
 	// All is -A, for all namespaces. A demo that has it registers it.
 	All bool
-	// InPod makes the cluster of the Pod, if the program runs in one, an existing cluster.
-	InPod bool
 
 	kubeconfig, context, namespace string
 }
@@ -41,13 +38,7 @@ func (f *Flags) RegisterNamespace(fs *flag.FlagSet) {
 }
 
 // Existing reports whether the management cluster is an existing one.
-func (f *Flags) Existing() bool {
-	if f.kubeconfig != "" || f.context != "" {
-		return true
-	}
-	_, err := rest.InClusterConfig()
-	return f.InPod && !errors.Is(err, rest.ErrNotInCluster)
-}
+func (f *Flags) Existing() bool { return f.kubeconfig != "" || f.context != "" }
 
 // load returns the configuration and the namespace that kubectl would use with the same flags.
 func (f *Flags) load() (*rest.Config, string, error) {

@@ -82,8 +82,10 @@ func ProvideCluster(act ...Act) {
 // What else to try with a program.
 var (
 	before = map[string]string{"wait": "see the error of --timeout=1s, wait for --name=clusterdataplane/" + clusterWide + ", or "}
-	after  = map[string]string{"connect": " and, for OpenChoreo v1, --gateway=URL (docs/connecting.md)"}
+	after  = map[string]string{"connect": throughGateway, "watch-workloads": throughGateway}
 )
+
+const throughGateway = " and, for OpenChoreo v1, --gateway=URL (docs/connecting.md)"
 
 func (p *Provided) createDataPlanes(ctx context.Context) error {
 	if err := p.Plane.InstallCRDs(ctx, crds.ClusterDataPlane()); err != nil {
