@@ -63,7 +63,7 @@ func main() {
 	flag.DurationVar(&o.sharding.LeaseDuration, "lease-duration", 0, "how long after its last renewal a replica counts as dead (default 15s, with --replicas 3s)")
 	flag.IntVar(&o.replicas, "replicas", 0, "start clusters, run `n` replicas as processes, and kill one")
 	flag.StringVar(&o.child, "child", "", "`name` of a replica that --replicas starts: it prints events as JSON, and ends with its standard input")
-	demo.Parse(flag.CommandLine, o.gateway.Check, o.check)
+	args.Parse(flag.CommandLine, o.gateway.Check, o.check)
 	if !o.Existing() || o.child != "" {
 		klog.SetLogger(logr.Discard()) // the demo prints what happens
 	}

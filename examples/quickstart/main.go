@@ -33,13 +33,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/klog/v2"
 
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 )
 
 func main() {
 	var flags demo.Flags
 	flags.Register(flag.CommandLine)
-	demo.Parse(flag.CommandLine)
+	args.Parse(flag.CommandLine)
 	klog.SetLogger(logr.Discard()) // client-go's, which logs the watch that the end of an informer cuts
 	os.Exit(demo.Run("quickstart", &flags, 1, run))
 }

@@ -31,6 +31,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
+	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 )
 
@@ -53,7 +54,7 @@ func main() {
 		}
 		return nil
 	})
-	demo.Parse(flag.CommandLine)
+	args.Parse(flag.CommandLine)
 
 	klog.SetLogger(logr.Discard()) // the program itself reports errors of the watch
 	os.Exit(demo.Run("watch", &flags, 0, func(ctx context.Context, clusters *demo.Clusters) error {

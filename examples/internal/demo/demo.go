@@ -7,7 +7,7 @@
 //	func main() {
 //		var flags demo.Flags
 //		flags.Register(flag.CommandLine)
-//		demo.Parse(flag.CommandLine)
+//		args.Parse(flag.CommandLine)
 //		os.Exit(demo.Run("example", &flags, 1, func(ctx context.Context, clusters *demo.Clusters) error {
 //			...
 //		}))

@@ -10,12 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-
-	"github.com/openchoreo/dataplane-sdk-go/examples/internal/args"
 )
-
-// Parse is args.Parse.
-func Parse(fs *flag.FlagSet, checks ...func() error) { args.Parse(fs, checks...) }
 
 // Flags are the flags of the demos. They mean the same as in kubectl, except that without
 // --kubeconfig and --context a demo touches no cluster of the user.
