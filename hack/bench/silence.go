@@ -63,7 +63,7 @@ func clientsetSource(lister openchoreolisters.DataPlaneLister) (getClient, cache
 	}, handler
 }
 
-// visits are a controller at work.
+// visits is a controller that visits all data planes again and again.
 type visits struct {
 	clients *source
 	dead    map[types.NamespacedName]bool
@@ -72,7 +72,7 @@ type visits struct {
 
 	mu   sync.Mutex
 	due  map[types.NamespacedName]time.Time
-	late []float64 // of data planes that live
+	late []float64 // how late visits of live data planes ended, in seconds
 }
 
 func visitAll(newSource newSource, dead int) measureFunc {
@@ -136,7 +136,7 @@ func visitAll(newSource newSource, dead int) measureFunc {
 	}
 }
 
-// die visits the dead data planes once, all at the same time, as if they had died some time ago.
+// die visits the dead data planes once, all at the same time, so that the clients know that they are dead.
 func (v *visits) die(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, visitBefore)
 	defer cancel()
@@ -184,7 +184,7 @@ func (v *visits) work(ctx context.Context) {
 	}
 }
 
-// sample returns how many workers wait on average and at most.
+// sample returns how many workers wait for dead data planes, on average and at most.
 func (v *visits) sample(window time.Duration) (mean, most float64) {
 	var total, n float64
 	for ticks, ends := time.Tick(2*time.Millisecond), time.Now().Add(window); time.Now().Before(ends); {
@@ -195,7 +195,7 @@ func (v *visits) sample(window time.Duration) (mean, most float64) {
 	return total / n, most
 }
 
-// lateness returns how late visits were, and how late those are by now that have not ended.
+// lateness returns how late the visits of live data planes ended, and how late unfinished visits are.
 func (v *visits) lateness() []float64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()

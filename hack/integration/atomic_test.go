@@ -17,8 +17,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// OpenChoreo v0.3 serves the conditions as an atomic list: one value with one owner, in
-// which a type may occur twice.
+// In OpenChoreo v0.3, the conditions are an atomic list: it has one owner, and a type may occur twice.
 func TestAtomicConditions(t *testing.T) {
 	t.Parallel()
 	p := ownPlane(t, variant(t, func(schema map[string]any) {
@@ -82,8 +81,8 @@ func testSecondManagerOfAtomicConditions(t *testing.T, s *space) {
 	require.NoError(t, err)
 	behaviours.AssertSameConfiguration(t, behaviours.ApplyConditions(s.namespace, "prod", connected), extracted)
 
-	// What keeps the other's condition is an update of the whole list, which conflicts
-	// when the list has changed since it was read.
+	// An update of the whole list keeps the other's condition: it conflicts if the list has changed
+	// since it was read.
 	stale := dp.DeepCopy()
 	s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
 		status.Conditions = append(status.Conditions, behaviours.NewCondition("Ready", metav1.ConditionTrue))

@@ -52,7 +52,7 @@ func TestLeavingClientSideApplyRemovesTheKeyFromTheAnnotation(t *testing.T) {
 	for name, test := range map[string]struct {
 		leave   func(t *testing.T, s *space, manifest string)
 		manager string
-		stays   bool // the annotation
+		stays   bool // the annotation stays
 	}{
 		"by a program": {
 			leave: func(t *testing.T, s *space, _ string) {
@@ -116,7 +116,7 @@ func TestLeavingClientSideApplyRemovesTheKeyFromTheAnnotation(t *testing.T) {
 			assert.Equal(t, test.manager, after.ManagedFields[0].Manager)
 			assert.Equal(t, metav1.ManagedFieldsOperationApply, after.ManagedFields[0].Operation)
 
-			// The manager owns the fields: what its manifest no longer names goes.
+			// The manager owns the fields: a field that its manifest no longer names is removed.
 			dp.Labels = nil
 			write()
 			s.kubectl(t, "apply", "--server-side", "--field-manager=my-team", "--filename="+manifest)

@@ -15,7 +15,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-func TestEvaluateTellsWhetherTheConditionIsOfThisGeneration(t *testing.T) {
+func TestEvaluateReportsWhetherTheConditionIsOfThisGeneration(t *testing.T) {
 	s := shared.space(t)
 	dp := s.create(t, behaviours.NewDataPlane("prod"))
 	requireReady(t, dp, metav1.ConditionUnknown, helpers.CodeNotReported)
@@ -46,7 +46,7 @@ func TestEvaluateTellsWhetherTheConditionIsOfThisGeneration(t *testing.T) {
 	requireReady(t, s.get(t, "prod"), metav1.ConditionTrue, helpers.CodeCurrent)
 }
 
-func TestEvaluateSaysThatADeletedDataPlaneIsNotReady(t *testing.T) {
+func TestEvaluateReportsADeletedDataPlaneAsNotReady(t *testing.T) {
 	s := shared.space(t)
 	dp := behaviours.NewDataPlane("prod")
 	dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}

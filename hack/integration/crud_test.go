@@ -34,7 +34,7 @@ func testPages(t *testing.T, s *space) {
 			version = page.ResourceVersion
 			require.NotNil(t, page.RemainingItemCount)
 			assert.EqualValues(t, 15, *page.RemainingItemCount)
-			// The pages to come are of the time of the first.
+			// Later pages show the state at the time of the first.
 			s.create(t, behaviours.NewDataPlane("dp-24-late"))
 			require.NoError(t, s.typed.Delete(t.Context(), "dp-24", metav1.DeleteOptions{}))
 		}

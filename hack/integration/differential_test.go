@@ -24,13 +24,13 @@ var (
 	differentialSteps = flag.Int("differential.steps", 300, "random requests per seed")
 )
 
-// The fake answers random requests as the API server does. The seed chooses the kind, too. To see a
-// difference again:
+// The fake answers random requests as the API server does. The seed chooses the requests and the kind.
+// To repeat a difference:
 //
 //	go test . -run TestFakeAnswersAsTheAPIServer -differential.seed=SEED -differential.seeds=1
 func TestFakeAnswersAsTheAPIServer(t *testing.T) {
 	t.Parallel()
-	// Its definition of DataPlane has conditions that merge by type, as those of the fake do.
+	// Its CRD of DataPlane merges conditions by type, as the fake does.
 	v1 := ownPlane(t, variantOf(t, crds.DataPlaneV1(), func(schema map[string]any) {
 		conditions := at(schema, "properties", "status", "properties", "conditions")
 		conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"] = "map", []any{"type"}
@@ -46,7 +46,7 @@ func TestFakeAnswersAsTheAPIServer(t *testing.T) {
 				t.Parallel()
 			}
 			config := rest.CopyConfig(p.Config())
-			config.WarningHandler = rest.NoWarnings{} // many requests are odd
+			config.WarningHandler = rest.NoWarnings{} // many requests cause warnings
 			client, err := openchoreoclient.NewForConfig(config)
 			require.NoError(t, err)
 			difference := differential.Run(t, kind, seed, *differentialSteps, func() (fake, server differential.Server) {

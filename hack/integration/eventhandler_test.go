@@ -22,7 +22,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-func TestHandlerTellsWhenReadinessChanges(t *testing.T) {
+func TestHandlerReportsChangesOfReadiness(t *testing.T) {
 	t.Parallel()
 	s := shared.space(t)
 	s.create(t, behaviours.NewDataPlane("prod"))
@@ -53,7 +53,7 @@ func TestHandlerTellsWhenReadinessChanges(t *testing.T) {
 	r.awaitResyncs(t, "present", 3)
 
 	edit(func(dp *openchoreov1alpha1.DataPlane) { dp.Spec.Registry.Prefix = "docker.io/other" })
-	r.await(t, "prod", "update", "not ready") // what was observed is of another generation
+	r.await(t, "prod", "update", "not ready") // the observed generation is another
 	label("bronze")
 	r.await(t, "prod", "update")
 	r.awaitResyncs(t, "prod", 2)
@@ -79,7 +79,7 @@ func TestHandlerTellsWhenReadinessChanges(t *testing.T) {
 	r.requireNothingElse(t)
 }
 
-func TestHandlerWithStableForTellsOnAResync(t *testing.T) {
+func TestHandlerWithStableForReportsOnAResync(t *testing.T) {
 	t.Parallel()
 	s := shared.space(t)
 	s.create(t, behaviours.NewDataPlane("prod"))
@@ -91,7 +91,7 @@ func TestHandlerWithStableForTellsOnAResync(t *testing.T) {
 	r.await(t, "prod", "update", "not ready")
 }
 
-// testEventHandlerCutOff runs on a control plane whose API server may be restarted.
+// testEventHandlerCutOff needs a control plane whose API server it may restart.
 func testEventHandlerCutOff(t *testing.T, s *space) {
 	ready := func(name string) {
 		t.Helper()
@@ -124,7 +124,7 @@ func testEventHandlerCutOff(t *testing.T, s *space) {
 	replace("replaced-by-ready")
 	s.setCondition(t, "replaced-by-ready", "Ready", metav1.ConditionTrue)
 	ready("created")
-	require.NoError(t, s.APIServer.Restart(t.Context())) // it remembers none of this
+	require.NoError(t, s.APIServer.Restart(t.Context())) // afterwards, it has no events from before
 	r.requireNothingElse(t)
 	l.mend()
 
@@ -144,7 +144,7 @@ func (s *space) setCondition(t *testing.T, name, conditionType string, status me
 	require.NoError(t, err)
 }
 
-// recorder notes what an informer.Handler is told, by the names of DataPlanes.
+// recorder records the events of an informer.Handler, by the names of DataPlanes.
 type recorder struct {
 	cache.ResourceEventHandler
 
@@ -183,7 +183,8 @@ func (s *space) record(t *testing.T, client openchoreoclient.Interface, resync t
 		},
 		OnNotReady: func(dp *openchoreov1alpha1.DataPlane) { r.note(dp.Name, "not ready") },
 	}, opts...)
-	// An informer may list from a cache of the API server that lacks the last writes. This waits for them.
+	// An informer may list from the API server's watch cache, which may lack the last writes. This waits
+	// for them.
 	current, err := s.typed.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	_, err = s.typed.List(t.Context(), metav1.ListOptions{
@@ -201,7 +202,7 @@ func (s *space) record(t *testing.T, client openchoreoclient.Interface, resync t
 	return r
 }
 
-// OnDelete notes a deletion that no watch has told of.
+// OnDelete records a deletion, and whether the watch has missed it.
 func (r *recorder) OnDelete(obj any) {
 	if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 		r.note(last.Obj.(*openchoreov1alpha1.DataPlane).Name, "unseen")
@@ -215,7 +216,7 @@ func (r *recorder) note(name, event string) {
 	r.events[name] = append(r.events[name], event)
 }
 
-// await requires that these events are what comes next for a DataPlane.
+// await requires that the next events for a DataPlane are these.
 func (r *recorder) await(t *testing.T, name string, want ...string) {
 	t.Helper()
 	assert.Eventually(t, func() bool {
@@ -229,8 +230,7 @@ func (r *recorder) await(t *testing.T, name string, want ...string) {
 	delete(r.events, name)
 }
 
-// awaitResyncs requires that a DataPlane is resynced so many times, and nothing else told
-// of it.
+// awaitResyncs requires that a DataPlane is resynced the given number of times, without other events.
 func (r *recorder) awaitResyncs(t *testing.T, name string, count int) {
 	t.Helper()
 	resyncs := func() int {

@@ -24,16 +24,16 @@ func TestFieldsWithConditionsMergedByType(t *testing.T) {
 	testFields(t, shared, readyStatus)
 }
 
-// testFields runs on both kinds of condition list. conflict is the field that the API
-// server names when managers want another status of Ready.
+// testFields runs with both kinds of condition list. conflict is the field that the API server names
+// when managers apply different statuses of Ready.
 func testFields(t *testing.T, p *plane, conflict string) {
-	t.Run("changed fields are those that writers changed", func(t *testing.T) { testChangedFields(t, p.space(t)) })
-	t.Run("field managers are those that the API server names", func(t *testing.T) {
+	t.Run("changed fields are the fields that writers changed", func(t *testing.T) { testChangedFields(t, p.space(t)) })
+	t.Run("field managers are the managers that the API server names", func(t *testing.T) {
 		testFieldManagers(t, p.space(t), conflict)
 	})
 }
 
-// writeAsSeveral makes a DataPlane that several managers have written.
+// writeAsSeveral creates a DataPlane that several managers have written.
 func writeAsSeveral(t *testing.T, s *space) *openchoreov1alpha1.DataPlane {
 	t.Helper()
 	_, err := s.typed.Apply(t.Context(), behaviours.ApplySpec(s.namespace, "prod").WithLabels(map[string]string{"tier": "silver"}), behaviours.ApplyAs("operator"))
@@ -122,7 +122,7 @@ func testFieldManagers(t *testing.T, s *space, conflict string) {
 		assert.Equal(t, want, got, path)
 	}
 
-	// Conflicts with all three at once, of which one wrote by the subresource.
+	// Conflicts with all three at once; one of them wrote by the subresource.
 	contested := behaviours.ApplyPrefix(s.namespace, "prod", "docker.io/other").WithLabels(map[string]string{"tier": "gold"})
 	contested.Spec.WithGateway(openchoreoapply.GatewaySpec().WithPublicVirtualHost("other.example.com"))
 	_, err := s.typed.Apply(t.Context(), contested, behaviours.ApplyAs("rival"))
@@ -135,7 +135,7 @@ func testFieldManagers(t *testing.T, s *space, conflict string) {
 		behaviours.ApplyConditions(s.namespace, "prod", behaviours.ApplyCondition("Ready", metav1.ConditionTrue)), behaviours.ApplyAs("rival"))
 	requireExplained(t, dp, err, map[string]string{conflict: "controller"})
 
-	// Another that wants the same value is among the owners.
+	// A second manager with the same value is an owner too.
 	_, err = s.typed.Apply(t.Context(), behaviours.ApplyPrefix(s.namespace, "prod", "docker.io/myorg"), behaviours.ApplyAs("second"))
 	require.NoError(t, err)
 	managers, err := fieldset.Managers(s.get(t, "prod"), ".spec.registry.prefix")
@@ -143,8 +143,8 @@ func testFieldManagers(t *testing.T, s *space, conflict string) {
 	assert.Equal(t, []string{"operator", "second"}, managers)
 }
 
-// requireExplained requires that err is a conflict of these fields, and that Managers gives for
-// each the manager that the API server names.
+// requireExplained requires that err is a conflict of these fields, and that Managers returns for each
+// the manager that the API server names.
 func requireExplained(t *testing.T, dp *openchoreov1alpha1.DataPlane, err error, want map[string]string) {
 	t.Helper()
 	require.True(t, apierrors.IsConflict(err), "%v", err)
@@ -162,7 +162,7 @@ func requireExplained(t *testing.T, dp *openchoreov1alpha1.DataPlane, err error,
 	require.Equal(t, want, explained)
 }
 
-// Keys of labels have dots, which are no steps of a path.
+// Keys of labels have dots, which don't separate elements of a path.
 func TestFieldManagersOfLabels(t *testing.T) {
 	s := shared.space(t)
 	_, err := s.typed.Apply(t.Context(), behaviours.ApplySpec(s.namespace, "prod").WithLabels(map[string]string{"app": "x"}), behaviours.ApplyAs("one"))

@@ -42,9 +42,9 @@ import (
 var fleetDuration = flag.Duration("fleet.duration", 10*time.Second, "how long everything changes in TestFleetUnderChaos")
 
 // Data planes come, go, move and are rotated at random, and their API servers and etcds are
-// killed, while a Fleet watches and asks in each. Runs last through rotations, and use the
-// newest credentials. When all is quiet again, each data plane has one run, which works. The
-// Fleet leaves nothing.
+// killed, while a Fleet watches and sends requests in each. Runs continue through rotations, and use
+// the newest credentials. When the chaos ends, each data plane has one run, which works. The Fleet
+// leaves no sockets and no goroutines.
 func TestFleetUnderChaos(t *testing.T) {
 	t.Parallel()
 	skipIfShort(t)
@@ -55,7 +55,7 @@ func TestFleetUnderChaos(t *testing.T) {
 	require.NotEmpty(t, c.goroutines())
 	require.NotZero(t, c.sockets.open())
 
-	require.NoError(t, stop(), "no run was given up")
+	require.NoError(t, stop(), "no run was abandoned")
 	for _, plane := range c.fleet.Status().Planes {
 		assert.Equal(t, fleet.StateStopped, plane.State, "%s", plane.Name)
 	}
@@ -69,15 +69,14 @@ func TestFleetUnderChaos(t *testing.T) {
 const (
 	chaosTargets = 3
 	chaosPlanes  = 15
-	// soon is more than anything takes that happens at once, on any machine.
+	// soon is longer than any immediate reaction takes, on any machine.
 	soon = 5 * time.Second
 
-	userAnnotation  = "example.com/user"  // who the credentials are for; "" if they can't be used
+	userAnnotation  = "example.com/user"  // the user of the credentials; "" if they can't be used
 	tokenAnnotation = "example.com/token" // takes the place of the client certificate
 )
 
-// chaos is a Fleet, and what happens to it. What follows planes belongs to the test's
-// goroutine.
+// chaos is a Fleet, and the changes around it. The fields after planes belong to the test's goroutine.
 type chaos struct {
 	t         *testing.T
 	space     *space
@@ -86,15 +85,15 @@ type chaos struct {
 	fleet     *fleet.Fleet
 	sockets   sockets
 	raging    atomic.Bool
-	rotations atomic.Int64 // that the Fleet tells of
-	ends      atomic.Int64 // of processes of targets
+	rotations atomic.Int64 // that the Fleet has reported
+	ends      atomic.Int64 // of the targets' processes
 
 	mu      sync.Mutex
 	runs    []*chaosRun
 	objects map[types.UID]*chaosObject
 
 	planes map[string]*openchoreov1alpha1.DataPlane // as they are stored
-	names  [chaosPlanes]string                      // of those that there are, and of some that were deleted
+	names  [chaosPlanes]string                      // of existing data planes, and of some deleted ones
 	users  int
 	events map[string]int
 }
@@ -106,11 +105,11 @@ type chaosRun struct {
 	cluster      *remote.Cluster
 	began, ended time.Time
 	cause        error                // of the end
-	answered     map[string]time.Time // when the last request began that a user got an answer to
-	proven       bool                 // its watch has told of the proof
+	answered     map[string]time.Time // by user: when the last answered request began
+	proven       bool                 // its watch has seen the proof
 }
 
-// chaosObject is what was stored of a DataPlane.
+// chaosObject is the history of a stored DataPlane.
 type chaosObject struct {
 	users []chaosUser // in this order
 	gone  time.Time
@@ -170,7 +169,7 @@ func newChaos(t *testing.T) *chaos {
 	return c
 }
 
-// configFor takes the token of an annotation.
+// configFor uses the token of an annotation.
 func configFor(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	config, err := helpers.RESTConfigFor(dp)
 	if token := dp.Annotations[tokenAnnotation]; err == nil && token != "" {
@@ -179,8 +178,7 @@ func configFor(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	return config, err
 }
 
-// informer returns one of the DataPlanes of the namespace, which has synced and runs until
-// the test ends.
+// informer returns a synced informer of the namespace's DataPlanes, which runs until the test ends.
 func (s *space) informer(t *testing.T) cache.SharedIndexInformer {
 	t.Helper()
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(s.openchoreo, 0,
@@ -192,7 +190,7 @@ func (s *space) informer(t *testing.T) cache.SharedIndexInformer {
 	return informer
 }
 
-// see takes in what was stored.
+// see records a stored DataPlane.
 func (c *chaos) see(dp *openchoreov1alpha1.DataPlane) {
 	c.planes[dp.Name] = dp
 	c.mu.Lock()
@@ -230,7 +228,7 @@ func (c *chaos) start() (stop func() error) {
 	return stop
 }
 
-// goroutines returns a profile, if one of the Fleet's goroutines is in it.
+// goroutines returns a profile of all goroutines if the Fleet has any, or "".
 func (c *chaos) goroutines() string {
 	var profile strings.Builder
 	require.NoError(c.t, pprof.Lookup("goroutine").WriteTo(&profile, 1))
@@ -240,7 +238,7 @@ func (c *chaos) goroutines() string {
 	return profile.String()
 }
 
-// sockets are those that a program has made.
+// sockets are the sockets that a program has opened.
 type sockets struct {
 	mu   sync.Mutex
 	made []syscall.RawConn
@@ -254,7 +252,7 @@ func (s *sockets) control(_ context.Context, _, _ string, conn syscall.RawConn) 
 	return nil
 }
 
-// open counts those that are not closed, which is what Control fails for.
+// open returns how many aren't closed: Control fails on a closed socket.
 func (s *sockets) open() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,8 +264,8 @@ func (s *sockets) open() (n int) {
 	return n
 }
 
-// run is the Fleet's function. It asks and watches until its context ends, and some runs don't
-// return then while everything changes.
+// run is the Fleet's function. It sends requests and watches until its context ends. During the chaos,
+// some runs don't return then.
 func (c *chaos) run(ctx context.Context, cluster *remote.Cluster) error {
 	run := c.begin(cluster)
 	defer func() {
@@ -316,7 +314,7 @@ func (c *chaos) begin(cluster *remote.Cluster) *chaosRun {
 	return run
 }
 
-// current returns the run that can reach a data plane, or nil. It needs the lock.
+// current returns the run that can reach a data plane, or nil. The caller holds the lock.
 func (c *chaos) current(key types.NamespacedName) *chaosRun {
 	for _, run := range c.runs {
 		if run.key == key && run.ended.IsZero() {
@@ -330,7 +328,7 @@ func (c *chaos) current(key types.NamespacedName) *chaosRun {
 	return nil
 }
 
-// proof is the name of a config map that is made to see whether watches work.
+// proof is the name of a ConfigMap that shows whether watches work.
 const proof = "proof"
 
 func (c *chaos) watch(ctx context.Context, client kubernetes.Interface, run *chaosRun) {
@@ -350,7 +348,7 @@ func (c *chaos) watch(ctx context.Context, client kubernetes.Interface, run *cha
 	}
 }
 
-// pause lasts for a random time.
+// pause sleeps for a random time.
 func pause(ctx context.Context, limit time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -358,7 +356,7 @@ func pause(ctx context.Context, limit time.Duration) {
 	}
 }
 
-// rage lets everything change for as long as the flag says. All targets run in the end.
+// rage changes everything for the time in the flag. In the end, all targets run.
 func (c *chaos) rage() {
 	ctx, stop := context.WithTimeout(c.t.Context(), *fleetDuration)
 	defer stop()
@@ -387,12 +385,12 @@ func (c *chaos) endTarget(ctx context.Context) {
 	c.ends.Add(1)
 }
 
-// change does something to a data plane.
+// change makes a random change of a data plane.
 func (c *chaos) change() {
 	name := &c.names[rand.IntN(chaosPlanes)]
 	before := c.planes[*name]
 	if before == nil {
-		*name = fmt.Sprint("dp-", c.events["added"]) // what is deleted stays so
+		*name = fmt.Sprint("dp-", c.events["added"]) // a deleted name isn't used again
 		dp := behaviours.NewDataPlane(*name)
 		c.renew(dp)
 		c.create("added", dp)
@@ -463,13 +461,13 @@ func (c *chaos) renew(dp *openchoreov1alpha1.DataPlane) {
 	if rand.IntN(3) > 0 {
 		return
 	}
-	if token, err := newToken(c.t.Context(), c.admins[i], name); err == nil { // or the API server doesn't run
+	if token, err := newToken(c.t.Context(), c.admins[i], name); err == nil { // fails while the API server doesn't run
 		dp.Annotations[userAnnotation] = "system:serviceaccount:default:" + name
 		dp.Annotations[tokenAnnotation] = token
 	}
 }
 
-// newToken makes a service account.
+// newToken creates a service account and returns a token of it.
 func newToken(ctx context.Context, admin kubernetes.Interface, name string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -484,7 +482,7 @@ func newToken(ctx context.Context, admin kubernetes.Interface, name string) (str
 	return request.Status.Token, nil
 }
 
-// spoil makes the credentials of a data plane such that they can't be used.
+// spoil makes the credentials of a data plane unusable.
 func (c *chaos) spoil(dp *openchoreov1alpha1.DataPlane) {
 	credentials := &dp.Spec.KubernetesCluster.Credentials
 	switch rand.IntN(3) {
@@ -498,8 +496,8 @@ func (c *chaos) spoil(dp *openchoreov1alpha1.DataPlane) {
 	dp.Annotations[userAnnotation] = ""
 }
 
-// requireCalm waits until each data plane that can have one has a run, which is answered as its
-// newest user and whose watch works, and until those that can't say why.
+// requireCalm waits until each data plane with usable credentials has a run with answers as its newest
+// user and a working watch, and until the Status of each other data plane has the error.
 func (c *chaos) requireCalm() {
 	c.t.Helper()
 	for _, admin := range c.admins {
@@ -536,7 +534,7 @@ func (c *chaos) requireCalm() {
 	}, eventually, tick)
 }
 
-// requireHistory checks how all runs have begun, asked and ended.
+// requireHistory checks the begin, the requests and the end of all runs.
 func (c *chaos) requireHistory() {
 	c.t.Helper()
 	c.mu.Lock()
@@ -546,7 +544,7 @@ func (c *chaos) requireHistory() {
 		assert.False(c.t, run.ended.IsZero(), "run %d has not ended", run.number)
 		object := c.objects[run.uid]
 		if !object.gone.IsZero() {
-			assert.Less(c.t, run.began.Sub(object.gone), soon, "run %d began for a data plane that was no more", run.number)
+			assert.Less(c.t, run.began.Sub(object.gone), soon, "run %d began for a deleted data plane", run.number)
 			assert.Less(c.t, run.ended.Sub(object.gone), 2*soon, "run %d outlasted its data plane", run.number)
 		}
 		names := map[string]bool{}

@@ -28,7 +28,7 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// Each change is seen when a watch ends, after up to 5 s.
+// Informers see each change when a watch ends, after up to 5 s.
 func TestInformersThroughTheGatewayResumeWithoutAList(t *testing.T) {
 	behindGateway(t, func(t *testing.T, s *space, dp *openchoreov1alpha1.DataPlane) {
 		for i := range 20 {
@@ -51,8 +51,8 @@ func TestInformersThroughTheGatewayResumeWithoutAList(t *testing.T) {
 	})
 }
 
-// While an agent is away, a watch ends with an error, after which a reflector lists. After a
-// refused connection it tries the watch again.
+// While an agent is away, a watch ends with an error, and the reflector lists again. After a refused
+// connection, the reflector tries the watch again.
 func TestInformersAreCompleteAfterAnOutage(t *testing.T) {
 	for name, test := range map[string]struct {
 		begin, end func(*view)
@@ -85,7 +85,7 @@ func TestInformersAreCompleteAfterAnOutage(t *testing.T) {
 					before[v] = v.requests()
 				}
 				requireProbes(t, views, test.want)
-				for name, v := range views { // a watch that has begun still ends well
+				for name, v := range views { // a watch that had begun ends without an error
 					require.Eventually(t, func() bool { return !test.reaches || v.requests() > before[v] }, eventually, tick, "%s", name)
 				}
 				s.createConfigMap(t, "created")
@@ -103,7 +103,7 @@ func TestInformersAreCompleteAfterAnOutage(t *testing.T) {
 	}
 }
 
-// requireProbes requires that Probe gives one answer for each Cluster.
+// requireProbes requires the same Reachability of each Cluster.
 func requireProbes(t *testing.T, views map[string]*view, want remote.Reachability) {
 	t.Helper()
 	for name, v := range views {
@@ -114,8 +114,8 @@ func requireProbes(t *testing.T, views map[string]*view, want remote.Reachabilit
 	}
 }
 
-// cert-manager renews the client certificate of the gateway while no DataPlane changes. The
-// gateway then cuts its connections, in the middle of watches and of an unary request.
+// cert-manager renews the client certificate for the gateway, while no DataPlane changes. The
+// gateway then cuts its connections, in the middle of watches and of a unary request.
 func TestRenewedGatewayCertificateEndsNothing(t *testing.T) {
 	behindGateway(t, func(t *testing.T, s *space, dp *openchoreov1alpha1.DataPlane) {
 		v := s.newView(t, dp)
@@ -160,7 +160,7 @@ func TestRenewedGatewayCertificateEndsNothing(t *testing.T) {
 	})
 }
 
-// A program in a management cluster with tenants follows both kinds.
+// A program in a management cluster with tenants has a Cache for both kinds.
 func TestCacheOfBothKindsThroughTheGateway(t *testing.T) {
 	t.Parallel()
 	s := v1Plane(t).space(t)
@@ -218,7 +218,7 @@ func TestCacheOfBothKindsThroughTheGateway(t *testing.T) {
 	assert.Equal(t, remote.ReachabilityReachable, reachability)
 	assert.Equal(t, "/api/proxy/dataplane/agents/_cluster/"+cluster.Name+"/k8s/readyz", path)
 
-	// Agents of another plane ID are another data plane.
+	// With another plane ID, it is another data plane.
 	cluster.Spec.PlaneID = "others"
 	client := s.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes()
 	_, err = client.Update(t.Context(), cluster, metav1.UpdateOptions{})

@@ -32,8 +32,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// behindGateway runs a test for each kind of data plane, stored on an API server with its
-// definition. The same API server is the data plane's, so that one serves for both.
+// behindGateway runs a test for each kind of data plane, stored on an API server with its CRD. The
+// same API server is the data plane's, so that one is enough.
 func behindGateway(t *testing.T, test func(*testing.T, *space, *openchoreov1alpha1.DataPlane)) {
 	t.Parallel()
 	for name, store := range map[string]func(*testing.T) (*space, *openchoreov1alpha1.DataPlane){
@@ -60,7 +60,7 @@ func behindGateway(t *testing.T, test func(*testing.T, *space, *openchoreov1alph
 	}
 }
 
-// createCluster creates a ClusterDataPlane that has the name of the namespace.
+// createCluster creates a ClusterDataPlane with the name of the namespace.
 func (s *space) createCluster(t *testing.T) *openchoreov1alpha1.ClusterDataPlane {
 	t.Helper()
 	created, err := s.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes().Create(t.Context(),
@@ -69,8 +69,8 @@ func (s *space) createCluster(t *testing.T) *openchoreov1alpha1.ClusterDataPlane
 	return created
 }
 
-// view is what an informer, or a cache, has of the ConfigMaps in a namespace. It has a gateway
-// of its own, whose agent counts lists.
+// view is the ConfigMaps of a namespace, as an informer or a cache has them. It has a separate gateway,
+// whose agent counts lists.
 type view struct {
 	gateway  *dataplanetest.Gateway
 	planeID  string
@@ -82,7 +82,8 @@ type view struct {
 	versions func() map[string]string // by name
 }
 
-// newView connects a gateway to the API server. The caller sets the rest.
+// newView returns a view whose gateway is connected to the API server. The caller sets the other
+// fields.
 func (s *space) newView(t *testing.T, dp *openchoreov1alpha1.DataPlane) *view {
 	t.Helper()
 	config := s.Config()
@@ -103,7 +104,7 @@ func (s *space) newView(t *testing.T, dp *openchoreov1alpha1.DataPlane) *view {
 	return v
 }
 
-// requests counts lists and watches that have reached the gateway.
+// requests returns how many lists and watches have reached the gateway.
 func (v *view) requests() (count int) {
 	for _, request := range v.gateway.Requests() {
 		if strings.Contains(request.URI, "/configmaps?") {
@@ -113,8 +114,8 @@ func (v *view) requests() (count int) {
 	return count
 }
 
-// connect makes a Cluster. What OpenChoreo v0.3 stores holds credentials, which ConfigFor would
-// use, not the gateway.
+// connect makes a Cluster. A DataPlane of OpenChoreo v0.3 has credentials, which ConfigFor would use
+// instead of the gateway.
 func (v *view) connect(t *testing.T, dp *openchoreov1alpha1.DataPlane, gateway *rest.Config) {
 	t.Helper()
 	configFor := helpers.ConfigFor(gateway)
@@ -130,7 +131,7 @@ func (v *view) connect(t *testing.T, dp *openchoreov1alpha1.DataPlane, gateway *
 	v.config, v.client = v.cluster.Config(), v.cluster.HTTPClient()
 }
 
-// connectBare makes what clients make of a rest.Config.
+// connectBare makes clients from a rest.Config, without a Cluster.
 func (v *view) connectBare(t *testing.T, dp *openchoreov1alpha1.DataPlane, gateway *rest.Config) {
 	t.Helper()
 	var err error
@@ -204,7 +205,7 @@ func versionsOf(configMaps []corev1.ConfigMap) map[string]string {
 	return versions
 }
 
-// views returns each of the caches, on a Cluster and on a bare rest.Config.
+// views returns a view for each of the caches, on a Cluster and on a bare rest.Config.
 func (s *space) views(t *testing.T, dp *openchoreov1alpha1.DataPlane) map[string]*view {
 	t.Helper()
 	views := map[string]*view{}
@@ -221,7 +222,7 @@ func (s *space) views(t *testing.T, dp *openchoreov1alpha1.DataPlane) map[string
 	return views
 }
 
-// requireSeen waits until each view has what the API server has.
+// requireSeen waits until each view equals the API server's ConfigMaps.
 func (s *space) requireSeen(t *testing.T, views map[string]*view) {
 	t.Helper()
 	list, err := s.kubernetes.CoreV1().ConfigMaps(s.namespace).List(t.Context(), metav1.ListOptions{})

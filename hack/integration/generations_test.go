@@ -88,7 +88,7 @@ func newGeneration(t *testing.T, p *plane, resource string) *generation {
 	return g
 }
 
-// warnings are those of an API server.
+// warnings are the warnings of an API server.
 type warnings struct {
 	mu    sync.Mutex
 	texts []string
@@ -100,7 +100,7 @@ func (w *warnings) HandleWarningHeader(_ int, _, text string) {
 	w.texts = append(w.texts, text)
 }
 
-// touch reads an object and writes it back, its status too.
+// touch reads an object and writes it back unchanged, including its status.
 func (g *generation) touch(ctx context.Context, name string) error {
 	if g.namespace == "" {
 		client := g.typed.OpenChoreoV1alpha1().ClusterDataPlanes()
@@ -125,7 +125,7 @@ func touch[T any](ctx context.Context, name string, get func(context.Context, st
 	return nil
 }
 
-// stored is an object in the bytes of the API server.
+// stored is an object in the JSON of the API server.
 type stored struct {
 	Metadata struct {
 		Generation      int64
@@ -143,7 +143,7 @@ func (g *generation) stored(t *testing.T, name string) stored {
 	return s
 }
 
-// create creates an object, with its status.
+// create creates an object and its status.
 func (g *generation) create(ctx context.Context, name string, spec, status any, validation string) error {
 	object := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
 	object.SetAPIVersion("openchoreo.dev/v1alpha1")
@@ -304,7 +304,7 @@ func testClusterInformer(t *testing.T, p *plane) {
 	require.NoError(t, <-deleted)
 }
 
-// OpenChoreo writes the same status, and keeps what others add.
+// OpenChoreo writes its status again, and keeps the conditions of others.
 func testClusterPatchConditions(t *testing.T, p *plane) {
 	client := p.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes()
 	cluster := &openchoreov1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "conditions"}}
@@ -317,7 +317,7 @@ func testClusterPatchConditions(t *testing.T, p *plane) {
 	reported, err = client.UpdateStatus(t.Context(), reported, metav1.UpdateOptions{})
 	require.NoError(t, err)
 
-	// By an object of before the update, so that the first try conflicts.
+	// With the object from before the update, so that the first try conflicts.
 	patched, err := helpers.PatchConditions(t.Context(), client, before,
 		[]metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"}}, helpers.PatchConditionsOptions{})
 	require.NoError(t, err)
@@ -336,8 +336,8 @@ func testClusterPatchConditions(t *testing.T, p *plane) {
 	assert.Nil(t, after.Spec.Gateway)
 }
 
-// structured-merge-diff's own way to add keys to what is extracted names an owner reference twice,
-// and the API server refuses to apply that.
+// structured-merge-diff's own function to add keys to extracted fields names an owner reference twice,
+// which the API server refuses to apply.
 func TestExtractedOwnerReferencesCanBeApplied(t *testing.T) {
 	s := shared.space(t)
 	owner := s.create(t, behaviours.NewDataPlane("owner"))

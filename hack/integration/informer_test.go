@@ -28,7 +28,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 	skipIfShort(t)
 	p := ownPlane(t, crds.DataPlane())
 
-	t.Run("clients and informers go on after a crash", func(t *testing.T) {
+	t.Run("clients and informers continue after a crash", func(t *testing.T) {
 		s := p.space(t)
 		s.create(t, behaviours.NewDataPlane("changed"))
 		s.create(t, behaviours.NewDataPlane("deleted"))
@@ -39,7 +39,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		_, err := s.typed.Get(t.Context(), "changed", metav1.GetOptions{})
 		require.Error(t, err)
 		_, err = f.lister.Get("changed")
-		require.NoError(t, err, "the cache is there without the API server")
+		require.NoError(t, err, "the cache needs no API server")
 		require.NoError(t, p.APIServer.Start(t.Context()))
 
 		dp := s.get(t, "changed")
@@ -51,7 +51,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		f.awaitAll(t,
 			awaited{updated, "changed", dp.ResourceVersion},
 			awaited{added, "created", created.ResourceVersion},
-			awaited{gone, "deleted", ""}, // the informer may have listed anew before or after the deletion
+			awaited{gone, "deleted", ""}, // the informer may have listed again before or after the deletion
 		)
 		f.requireCached(t, s)
 	})
@@ -66,8 +66,8 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		requireExpired(t, s, list.ResourceVersion)
 	})
 
-	// The informer learns of the deletion by its absence: no watch can tell of it.
-	t.Run("an informer notices what was deleted while it was cut off", func(t *testing.T) {
+	// The informer learns of the deletion from a list: no watch has it.
+	t.Run("an informer notices a deletion while it was cut off", func(t *testing.T) {
 		s := p.space(t)
 		s.create(t, behaviours.NewDataPlane("kept"))
 		s.create(t, behaviours.NewDataPlane("deleted"))
@@ -82,7 +82,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		created := s.create(t, behaviours.NewDataPlane("created"))
 		require.NoError(t, p.APIServer.Restart(t.Context()))
 		_, err := f.lister.Get("deleted")
-		require.NoError(t, err, "it can't know yet")
+		require.NoError(t, err, "the informer can't know yet")
 		line.mend()
 
 		f.awaitAll(t,
@@ -93,16 +93,16 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		f.requireCached(t, s)
 	})
 
-	t.Run("an event handler is told once of what happened while it was cut off", func(t *testing.T) {
+	t.Run("an event handler gets each change once that happened while it was cut off", func(t *testing.T) {
 		testEventHandlerCutOff(t, p.space(t))
 	})
 
 	t.Run("a wait watches an object from before the restart", func(t *testing.T) { testWaitForWatchesAnOldObject(t, p) })
-	t.Run("waits go on after a crash", func(t *testing.T) { testWaitForOutlastsTheAPIServer(t, p) })
+	t.Run("waits continue after a crash", func(t *testing.T) { testWaitForOutlastsTheAPIServer(t, p) })
 	t.Run("requests follow the API server", func(t *testing.T) { testRequestsFollowTheAPIServer(t, p) })
 	t.Run("a frozen API server costs little", func(t *testing.T) { testAFrozenAPIServerCostsLittle(t, p) })
-	// The last one: it ends etcd.
-	t.Run("probes tell what the API server does", func(t *testing.T) { testProbeFollowsTheAPIServer(t, p) })
+	// This comes last, because it ends etcd.
+	t.Run("probes follow the state of the API server", func(t *testing.T) { testProbeFollowsTheAPIServer(t, p) })
 }
 
 type eventKind string
@@ -112,7 +112,7 @@ const (
 	updated       eventKind = "updated"
 	deleted       eventKind = "deleted"
 	deletedUnseen eventKind = "deleted unseen" // as cache.DeletedFinalStateUnknown
-	gone          eventKind = "gone"           // one of the two; to wait for only
+	gone          eventKind = "gone"           // either of the two; only to wait for
 )
 
 type informerEvent struct {
@@ -120,7 +120,7 @@ type informerEvent struct {
 	object *openchoreov1alpha1.DataPlane
 }
 
-// follower is a running informer, and what its handler was told.
+// follower is a running informer, with the events of its handler.
 type follower struct {
 	lister openchoreolisters.DataPlaneNamespaceLister
 	events chan informerEvent
@@ -152,7 +152,7 @@ func (s *space) follow(t *testing.T, client openchoreoclient.Interface) *followe
 	return f
 }
 
-// await returns the object of the next event, which must be of that kind and name.
+// await returns the object of the next event, which must have that kind and name.
 func (f *follower) await(t *testing.T, kind eventKind, name string) *openchoreov1alpha1.DataPlane {
 	t.Helper()
 	got := f.next(t)
@@ -167,7 +167,7 @@ func (f *follower) next(t *testing.T) informerEvent {
 	case got := <-f.events:
 		return got
 	case <-time.After(eventually):
-		require.Fail(t, "the informer tells nothing")
+		require.Fail(t, "the informer sent no event")
 		return informerEvent{}
 	}
 }
@@ -178,8 +178,8 @@ type awaited struct {
 	resourceVersion string // "" is any
 }
 
-// awaitAll returns when all events have come, in any order. An informer that lists anew
-// also tells of what has not changed.
+// awaitAll returns when all these events have come, in any order. An informer that lists again sends
+// events for unchanged objects too.
 func (f *follower) awaitAll(t *testing.T, wants ...awaited) {
 	t.Helper()
 	left := map[awaited]bool{}
@@ -196,7 +196,7 @@ func (f *follower) awaitAll(t *testing.T, wants ...awaited) {
 	}
 }
 
-// requireCached asserts that the cache holds what the API server does.
+// requireCached requires that the cache equals the API server's objects.
 func (f *follower) requireCached(t *testing.T, s *space) {
 	t.Helper()
 	list, err := s.typed.List(t.Context(), metav1.ListOptions{})
@@ -211,7 +211,7 @@ func (f *follower) requireCached(t *testing.T, s *space) {
 	}
 }
 
-// line is a network that can be cut. Whoever dials meanwhile has to wait.
+// line is a network that can be cut. While it is cut, dials wait.
 type line struct {
 	mu          sync.Mutex
 	whole       chan struct{} // closed while the line is not cut
@@ -245,7 +245,7 @@ func (l *line) dial(ctx context.Context, network, address string) (net.Conn, err
 	}
 }
 
-// add reports false when the line was cut since whole was read.
+// add returns false if the line was cut after whole was read.
 func (l *line) add(connection net.Conn, whole chan struct{}) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

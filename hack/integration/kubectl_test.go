@@ -36,7 +36,7 @@ func (p *plane) kubectl(t *testing.T, args ...string) string {
 // applyManifest applies the manifest of OpenChoreo's documentation, until the test ends.
 func applyManifest(t *testing.T) *space {
 	t.Helper()
-	s := shared.in(metav1.NamespaceDefault) // which the manifest names
+	s := shared.in(metav1.NamespaceDefault) // the manifest's namespace
 	stdout, stderr, err := s.Kubectl(t.Context(), "apply", "--filename", manifest)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -69,7 +69,7 @@ func TestKubectlGetShowsTheStateAndNoSecret(t *testing.T) {
 	for _, test := range []struct {
 		args    []string
 		columns []string
-		values  []string // without the age, which is last
+		values  []string // without the last, the age
 	}{
 		{
 			args:    []string{"get", "dp"},
@@ -100,7 +100,7 @@ func TestKubectlGetShowsTheStateAndNoSecret(t *testing.T) {
 
 func TestKubectlExplainsCredentials(t *testing.T) {
 	const path = "dataplane.spec.kubernetesCluster.credentials"
-	// The API server publishes the schema some time after it serves the resource.
+	// The API server publishes the schema a little later than it serves the resource.
 	var output string
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		stdout, _, err := shared.Kubectl(t.Context(), "explain", path)
@@ -120,18 +120,18 @@ func TestKubectlExplainsCredentials(t *testing.T) {
 	assert.Contains(t, shared.kubectl(t, "explain", path+".clientKey"), "SECRET")
 }
 
-// agreement is a state of a DataPlane's Ready condition, what helpers make of it, and
-// what kubectl wait does.
+// agreement is a state of a DataPlane's Ready condition, with the results of helpers and of kubectl
+// wait.
 type agreement struct {
 	name               string
 	conditions         []metav1.Condition
 	observedGeneration int64 // of the status; the object is at generation 2
 	deleting           bool
-	ready              bool // what helpers say
-	waited             bool // that kubectl wait succeeds
+	ready              bool // helpers report Ready
+	waited             bool // kubectl wait succeeds
 }
 
-func TestHelpersSayReadyOnlyWhenKubectlWaitSucceeds(t *testing.T) {
+func TestHelpersReportReadyOnlyWhenKubectlWaitSucceeds(t *testing.T) {
 	ready := func(status metav1.ConditionStatus, observedGeneration int64) []metav1.Condition {
 		condition := behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionReady, status)
 		condition.ObservedGeneration = observedGeneration
@@ -191,7 +191,7 @@ func testAgreement(t *testing.T, s *space, agreements []agreement) {
 			require.EqualValues(t, 2, dp.Generation)
 			if test.deleting {
 				require.NoError(t, s.typed.Delete(t.Context(), name, metav1.DeleteOptions{}))
-				// Which counts as a change of the spec.
+				// A deletion increments the generation.
 				require.EqualValues(t, 3, s.get(t, name).Generation)
 				test.conditions[0].ObservedGeneration++
 			}
@@ -199,7 +199,7 @@ func testAgreement(t *testing.T, s *space, agreements []agreement) {
 				status.Conditions, status.ObservedGeneration = test.conditions, test.observedGeneration
 			})
 
-			// 0 is one look at the object, however long it takes.
+			// With 0, kubectl reads the object once.
 			_, _, err = s.Kubectl(t.Context(), "wait", "--for=condition=Ready", "--timeout=0", "--namespace", s.namespace, "dataplane/"+name)
 			if err != nil {
 				require.ErrorContains(t, err, "condition not met")
@@ -213,8 +213,8 @@ func testAgreement(t *testing.T, s *space, agreements []agreement) {
 	}
 }
 
-// For any conditions, generations and deletion, no verdict is True unless kubectl wait
-// would be satisfied as well.
+// For any conditions and generations, and with or without a deletion, no verdict is True unless kubectl
+// wait succeeds.
 func testNoVerdictIsTrueUnlessKubectlWaits(t *testing.T, s *space) {
 	const states = 300
 	random := rand.New(rand.NewPCG(1, 2))
@@ -245,7 +245,7 @@ func testNoVerdictIsTrueUnlessKubectlWaits(t *testing.T, s *space) {
 	}
 	require.Len(t, trues, 3)
 	for conditionType, names := range trues {
-		require.Greater(t, len(names), states/30, "enough to mean something")
+		require.Greater(t, len(names), states/30, "too few to be significant")
 		_, _, err := s.Kubectl(t.Context(), append([]string{
 			"wait", "--for=condition=" + conditionType, "--timeout=0", "--namespace", s.namespace,
 		}, names...)...)

@@ -21,7 +21,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// Later releases of OpenChoreo keep the API version and change the shape.
+// Later releases of OpenChoreo change the shape under the same API version.
 func TestLaterShapes(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../../apis/openchoreo/v1alpha1/testdata/later/*.yaml")
@@ -48,7 +48,7 @@ func TestLaterShapes(t *testing.T) {
 	}
 }
 
-// permit lets a schema take any field, and miss any.
+// permit makes a schema accept any field, and require none.
 func permit(schema map[string]any) {
 	delete(schema, "required")
 	properties, _ := schema["properties"].(map[string]any)
@@ -60,7 +60,7 @@ func permit(schema map[string]any) {
 	}
 }
 
-// store creates an object with its status, and returns what the API server makes of it.
+// store creates an object with its status, and returns it as stored.
 func (s *space) store(t *testing.T, object *unstructured.Unstructured) *unstructured.Unstructured {
 	t.Helper()
 	object = object.DeepCopy()
@@ -139,7 +139,7 @@ func testLaterApplyStatus(t *testing.T, s *space, object *unstructured.Unstructu
 	}
 }
 
-// What the Go types have no place for. That is why doc.go warns of Update.
+// An update erases fields that the Go types don't have, so doc.go warns of Update.
 func testLaterUpdate(t *testing.T, s *space, object *unstructured.Unstructured, unknown []string) {
 	before := at(s.store(t, object).Object, "spec")
 	_, err := s.typed.Update(t.Context(), s.get(t, "later"), metav1.UpdateOptions{})

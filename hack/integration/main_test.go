@@ -1,9 +1,9 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package integration tests the SDK against real API servers. Most tests share one
-// control plane, each in a namespace of its own. Tests that need another definition
-// of DataPlane, or that end the API server, have control planes of their own.
+// Package integration tests the SDK against real API servers. Most tests share one control plane,
+// each in its own namespace. Tests that need another CRD of DataPlane, or that end the API server,
+// start other control planes.
 package integration
 
 import (
@@ -41,16 +41,15 @@ import (
 )
 
 const (
-	// eventually is how long to wait for what must come. It is far more than any of it
-	// takes, for machines that do much else.
+	// eventually is how long to wait for an expected event. It is long, for busy machines.
 	eventually = 3 * time.Minute
 	tick       = 50 * time.Millisecond
 )
 
-// shared serves the definition of DataPlane that is OpenChoreo v0.3's.
+// shared serves OpenChoreo v0.3's CRD of DataPlane.
 var shared *plane
 
-// v1 serves the definitions of OpenChoreo v1. Tests get it by v1Plane.
+// v1 serves the CRDs of OpenChoreo v1. Tests get it by v1Plane.
 var v1 struct {
 	once  sync.Once
 	plane *plane
@@ -81,8 +80,8 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	ctrllog.SetLogger(logr.Discard()) // or controller-runtime logs that it doesn't log
-	// The binaries may have to be built first, which takes minutes.
+	ctrllog.SetLogger(logr.Discard()) // without a logger, controller-runtime prints a warning
+	// The binaries may have to be built first, for some minutes.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if _, err := controlplane.Binaries(ctx, os.Stderr, "kubectl"); err != nil {
@@ -108,8 +107,7 @@ func run(m *testing.M) int {
 	return code
 }
 
-// plane is a control plane that serves DataPlanes, and clients that may do anything
-// in it.
+// plane is a control plane that serves DataPlanes, with clients that may do anything.
 type plane struct {
 	*controlplane.ControlPlane
 	openchoreo openchoreoclient.Interface
@@ -126,7 +124,7 @@ func ownPlane(t *testing.T, crd []byte, opts ...controlplane.Option) *plane {
 	return p
 }
 
-// skipIfShort leaves out a test that ends API servers or etcd, and starts them again.
+// skipIfShort skips a test that ends API servers or etcd and starts them again.
 func skipIfShort(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -160,8 +158,8 @@ func startPlane(ctx context.Context, crd []byte, opts ...controlplane.Option) (_
 	return p, p.waitForDiscovery(ctx)
 }
 
-// waitForDiscovery returns when the API server also lists DataPlanes where kubectl
-// looks them up, which it does a little later than it serves them.
+// waitForDiscovery returns when kubectl can find DataPlanes by discovery, a little later than the API
+// server serves them.
 func (p *plane) waitForDiscovery(ctx context.Context) error {
 	listed := func(context.Context) (bool, error) {
 		_, lists, err := p.kubernetes.Discovery().ServerGroupsAndResources()
@@ -175,8 +173,7 @@ func (p *plane) waitForDiscovery(ctx context.Context) error {
 	return nil
 }
 
-// space is a namespace of its own in a control plane, and clients for the DataPlanes
-// in it.
+// space is a test's namespace in a control plane, with clients for the DataPlanes in it.
 type space struct {
 	*plane
 	namespace string
@@ -215,7 +212,7 @@ func (s *space) get(t *testing.T, name string) *openchoreov1alpha1.DataPlane {
 	return dp
 }
 
-// stored returns what the API server sends, without the Go types in between.
+// stored returns an object as the API server sends it, without the Go types.
 func (s *space) stored(t *testing.T, name string) map[string]any {
 	t.Helper()
 	object, err := s.raw.Get(t.Context(), name, metav1.GetOptions{})
@@ -223,7 +220,7 @@ func (s *space) stored(t *testing.T, name string) map[string]any {
 	return object.Object
 }
 
-// setStatus writes what edit makes of the status of an object.
+// setStatus edits the status of an object and writes it.
 func (s *space) setStatus(t *testing.T, name string, edit func(*openchoreov1alpha1.DataPlaneStatus)) *openchoreov1alpha1.DataPlane {
 	t.Helper()
 	dp := s.get(t, name)
@@ -237,8 +234,7 @@ func (s *space) patchConditions(t *testing.T, dp *openchoreov1alpha1.DataPlane, 
 	return helpers.PatchConditions(t.Context(), s.typed, dp, conditions, helpers.PatchConditionsOptions{})
 }
 
-// grant lets a user do something with a resource in the namespace. The API server takes
-// a moment to notice.
+// grant gives a user rights to a resource in the namespace. The API server needs a moment to notice.
 func (s *space) grant(t *testing.T, user, group, resource string, verbs ...string) {
 	t.Helper()
 	meta := metav1.ObjectMeta{Name: user}
@@ -263,12 +259,12 @@ func next(t *testing.T, watcher watch.Interface) watch.Event {
 		require.True(t, open, "the watch has ended")
 		return event
 	case <-time.After(eventually):
-		require.Fail(t, "no event came")
+		require.Fail(t, "no event was received")
 		return watch.Event{}
 	}
 }
 
-// parse reads YAML or JSON.
+// parse parses YAML or JSON.
 func parse(t *testing.T, data []byte) *unstructured.Unstructured {
 	t.Helper()
 	object := &unstructured.Unstructured{}
@@ -278,7 +274,7 @@ func parse(t *testing.T, data []byte) *unstructured.Unstructured {
 	return object
 }
 
-// variant returns the definition of OpenChoreo v0.3 with another schema.
+// variant returns OpenChoreo v0.3's CRD with another schema.
 func variant(t *testing.T, edit func(schema map[string]any)) []byte {
 	t.Helper()
 	return variantOf(t, crds.DataPlane(), edit)
@@ -295,7 +291,7 @@ func variantOf(t *testing.T, definition []byte, edit func(schema map[string]any)
 	return data
 }
 
-// at returns the map at a path of maps. It panics when there is none.
+// at returns the map at a path of maps. It panics if there is none.
 func at(object any, path ...string) map[string]any {
 	for _, key := range path {
 		object = object.(map[string]any)[key]

@@ -52,7 +52,7 @@ func blocksOf(t *testing.T, page, language string) (blocks []string) {
 	return blocks
 }
 
-// documented returns the one object of a kind that has this name in the documents.
+// documented returns the documents' only object of a kind with this name.
 func documented[T any](t *testing.T, kind, name string) *T {
 	t.Helper()
 	var found []*T
@@ -68,7 +68,7 @@ func documented[T any](t *testing.T, kind, name string) *T {
 }
 
 // applyManifests creates the objects as kubectl apply --server-side does, which refuses unknown
-// fields. cert-manager isn't there.
+// fields. It leaves out cert-manager's objects.
 func (p *plane) applyManifests(t *testing.T, objects []*unstructured.Unstructured) {
 	t.Helper()
 	resources, err := restmapper.GetAPIGroupResources(p.kubernetes.Discovery())
@@ -92,7 +92,7 @@ func (p *plane) applyManifests(t *testing.T, objects []*unstructured.Unstructure
 	}
 }
 
-// A reader who applies everything has a program that may watch data planes.
+// If a reader applies all manifests, the program may watch data planes.
 func TestManifestsOfTheDocumentsApply(t *testing.T) {
 	t.Parallel()
 	p := v1Plane(t)
@@ -153,7 +153,7 @@ func TestTheDeploymentOfTheDocumentsMountsTheFilesThatItsProgramReads(t *testing
 				continue
 			}
 			items := volume.Secret.Items
-			if items == nil { // all that cert-manager writes
+			if items == nil { // all keys that cert-manager writes
 				items = []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}, {Key: "tls.crt", Path: "tls.crt"}, {Key: "tls.key", Path: "tls.key"}}
 			}
 			for _, item := range items {

@@ -27,7 +27,7 @@ func TestPatchConditions(t *testing.T) {
 	testPatchConditions(t, shared)
 }
 
-// testPatchConditions runs on both kinds of condition list.
+// testPatchConditions runs with both kinds of condition list.
 func testPatchConditions(t *testing.T, p *plane) {
 	t.Run("writes conditions and nothing else", func(t *testing.T) {
 		s := p.space(t)
@@ -35,7 +35,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
 			status.Conditions = []metav1.Condition{behaviours.NewCondition("Created", metav1.ConditionTrue)}
 		})
-		edited := dp.DeepCopy() // of before Created, so that the first try conflicts
+		edited := dp.DeepCopy() // from before Created, so that the first try conflicts
 		edited.Spec.Registry.Prefix = "not to be written"
 		before := edited.DeepCopy()
 		patched, err := s.patchConditions(t, edited,
@@ -67,7 +67,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		require.NoError(t, err)
 		assert.Equal(t, helpers.CodeStale, helpers.EvaluateCondition(patched, "Ready").Code)
 	})
-	t.Run("does not write to another object of the name", func(t *testing.T) {
+	t.Run("does not write to another object with the name", func(t *testing.T) {
 		s := p.space(t)
 		old := s.create(t, behaviours.NewDataPlane("prod"))
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
@@ -103,7 +103,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		require.NoError(t, err)
 		assert.Equal(t, "Newer", helpers.EvaluateCondition(patched, "Ready").Reason)
 	})
-	t.Run("what a lagging cache has is not what is stored", func(t *testing.T) {
+	t.Run("an old object from a cache doesn't decide", func(t *testing.T) {
 		s := p.space(t)
 		ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"}
 		cached, err := s.patchConditions(t, s.create(t, behaviours.NewDataPlane("prod")), ready)
@@ -168,7 +168,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 					patched, err := s.patchConditions(t, dp, metav1.Condition{
 						Type: own, Status: metav1.ConditionTrue, Reason: "Tested", Message: fmt.Sprint("round ", round),
 					})
-					// What the other had written before must be there, or later.
+					// The other's last write, or a later one, must be there.
 					if !assert.NoError(t, err) || !assert.Equal(t, round, roundOf(patched, own)) ||
 						!assert.GreaterOrEqual(t, roundOf(patched, other), before) {
 						return
@@ -201,8 +201,8 @@ func TestMergePatch(t *testing.T) {
 	require.True(t, apierrors.IsConflict(err), "somebody has changed the object since: %v", err)
 }
 
-// Objects of a list have no kind; those that kubectl or a program made have one. A patch that
-// removes the kind is refused with a message that shows the whole object.
+// Some objects have a kind, others don't. The API server refuses a patch that removes the kind, with a
+// message that shows the whole object.
 func TestMergePatchOfObjectsFromListAndGet(t *testing.T) {
 	s := shared.space(t)
 	dp := behaviours.NewDataPlane("prod")
@@ -213,7 +213,7 @@ func TestMergePatchOfObjectsFromListAndGet(t *testing.T) {
 	full := bare.DeepCopy()
 	full.SetGroupVersionKind(openchoreov1alpha1.SchemeGroupVersion.WithKind("DataPlane"))
 	for name, test := range map[string]struct{ before, after *openchoreov1alpha1.DataPlane }{
-		"before alone has a kind": {full, bare}, "after alone has a kind": {bare, full},
+		"only before has a kind": {full, bare}, "only after has a kind": {bare, full},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before, after := test.before.DeepCopy(), test.after.DeepCopy()
@@ -233,7 +233,7 @@ func TestMergePatchOfObjectsFromListAndGet(t *testing.T) {
 	}
 }
 
-// testLaterMergePatch runs on objects with fields that the SDK doesn't know.
+// testLaterMergePatch runs with objects that have fields unknown to the SDK.
 func testLaterMergePatch(t *testing.T, s *space, object *unstructured.Unstructured) {
 	stored := s.store(t, object)
 	before := s.get(t, "later")

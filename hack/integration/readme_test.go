@@ -23,7 +23,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// The program of the README ends, whatever doesn't answer. hack/release runs it on a real API
+// The program of the README ends even if a server doesn't answer. hack/release runs it on a real API
 // server.
 func TestTheProgramOfTheREADMEEnds(t *testing.T) {
 	t.Parallel()
@@ -118,7 +118,7 @@ func TestTheProgramOfTheREADMEEnds(t *testing.T) {
 	}
 }
 
-// buildREADME builds the program of the README with the SDK as it is here.
+// buildREADME builds the program of the README with this tree's SDK.
 func buildREADME(t *testing.T) (path string) {
 	t.Helper()
 	dir := t.TempDir()

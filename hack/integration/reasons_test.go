@@ -24,8 +24,9 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// A replica whose Leases have no namespace says so, and joins when there is one.
-func TestShardingSaysThatItsNamespaceIsMissing(t *testing.T) {
+// While the namespace of the Leases doesn't exist, a replica's Status shows that. The replica joins
+// once it exists.
+func TestShardingReportsAMissingNamespace(t *testing.T) {
 	t.Parallel()
 	s, h := shared.space(t), &history{}
 	planes, leases := s.createPlanes(t, 2), shared.in("leases-of-"+s.namespace)
@@ -46,9 +47,9 @@ func TestShardingSaysThatItsNamespaceIsMissing(t *testing.T) {
 	require.Eventually(t, func() bool { return f.Status().Sharding.LastError == "" }, eventually, tick)
 }
 
-// What forbids a new Lease without a right that is missing doesn't end Run: a quota that is used
-// up, even by replicas that have their Leases, and a namespace that is terminated.
-func TestShardingSaysWhatForbidsANewLease(t *testing.T) {
+// Run continues if a new Lease is forbidden for another reason than a missing right: a quota that is
+// used up, even by replicas that have their Leases, or a terminating namespace.
+func TestShardingReportsWhyALeaseIsForbidden(t *testing.T) {
 	t.Parallel()
 	start := func(t *testing.T, s, leases *space, identity string) *fleet.Fleet {
 		t.Helper()
@@ -58,7 +59,7 @@ func TestShardingSaysWhatForbidsANewLease(t *testing.T) {
 		runFleet(t, f)
 		return f
 	}
-	// requireWaits requires that a replica waits for longer than a right may be missing.
+	// requireWaits requires that a replica waits longer than it would with a missing right.
 	requireWaits := func(t *testing.T, f *fleet.Fleet, reason string) {
 		t.Helper()
 		began := time.Now()
@@ -98,8 +99,8 @@ func TestShardingSaysWhatForbidsANewLease(t *testing.T) {
 	})
 }
 
-// A Fleet whose informer can't list says why, and goes on when it can.
-func TestFleetSaysWhyItsInformerCannotList(t *testing.T) {
+// While an informer can't list, Status shows why. Once it can, the Fleet continues.
+func TestFleetReportsWhyItsInformerCannotList(t *testing.T) {
 	t.Parallel()
 	start := func(t *testing.T, config *rest.Config, namespace string) *fleet.Fleet {
 		t.Helper()
@@ -134,7 +135,7 @@ func TestFleetSaysWhyItsInformerCannotList(t *testing.T) {
 		s.grant(t, user, openchoreov1alpha1.GroupName, "dataplanes", "list", "watch")
 		requireSynced(t, f)
 	})
-	t.Run("the definition is missing", func(t *testing.T) {
+	t.Run("the CRD is missing", func(t *testing.T) {
 		t.Parallel()
 		cp, err := controlplane.Start(t.Context(), controlplane.WithName(t.Name()))
 		require.NoError(t, err)

@@ -17,8 +17,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// The loggers of the field are not among the requirements of the SDK, so this is tested
-// here. No API server is involved.
+// This is tested here because the SDK doesn't require the common loggers. It needs no API server.
 func TestLoggersShowNoSecret(t *testing.T) {
 	dp := behaviours.NewDataPlane("prod")
 	dp.Spec.KubernetesCluster.Credentials.ClientKey = "hunter2"

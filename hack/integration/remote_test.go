@@ -39,7 +39,7 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// clusterOf connects to the control plane as a user, by a DataPlane in the namespace.
+// clusterOf connects to the control plane as a user, with a DataPlane in the namespace.
 func (s *space) clusterOf(t *testing.T, user *controlplane.User, options remote.Options) *remote.Cluster {
 	t.Helper()
 	c, err := remote.NewCluster(s.dataPlaneOf(t, user), options)
@@ -115,8 +115,8 @@ func testProbeFollowsTheAPIServer(t *testing.T, p *plane) {
 	}, eventually, tick, "without its etcd, the API server answers that it is not ready")
 }
 
-// The API server answers an ordinary 401, which a Cluster explains to clients of any content type.
-func TestA401ToACertificateThatIsNotValidNowSaysSo(t *testing.T) {
+// The API server answers with an ordinary 401. A Cluster explains it to clients of any content type.
+func TestA401ToAnInvalidCertificateNamesTheReason(t *testing.T) {
 	s := shared.space(t)
 	dp := s.dataPlaneOf(t, addUser(t, shared, "agent"))
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -173,8 +173,8 @@ func TestKubectlTakesTheKubeconfigOfADataPlane(t *testing.T) {
 	assert.Equal(t, "dataplane-agent", out)
 }
 
-// What runs a command in a container dials on its own, from Config. No node runs the pod
-// here, which only an API server can say that has taken the request for the admin's.
+// Code that runs a command in a container dials by itself, from Config. The error that no node runs the
+// pod shows that the API server accepted the admin's credentials.
 func TestExecReachesTheAPIServerThroughConfig(t *testing.T) {
 	s := shared.space(t)
 	pod, err := s.kubernetes.CoreV1().Pods(s.namespace).Create(t.Context(), &corev1.Pod{

@@ -33,8 +33,8 @@ import (
 const (
 	processShards, processPlanes = 8, 24
 	processLease                 = 4 * time.Second
-	// recovery is when everything must run again after a fault. The time beyond two lease
-	// durations is for a machine that does much else.
+	// recovery is how long after a fault everything must run again: two lease durations, and more for a
+	// busy machine.
 	recovery = 2*processLease + 5*time.Second
 )
 
@@ -96,11 +96,11 @@ func TestShardingUnderFaults(t *testing.T) {
 	s.requireReleased(t, "d")
 }
 
-// replicaEnv makes a program of this test binary that is a replica.
+// replicaEnv makes this test binary run as a replica.
 const replicaEnv = "FLEET_REPLICA"
 
-// replicaConfig is what such a program reads from its standard input. It ends in order when
-// that is closed. It writes events to its standard output.
+// replicaConfig is the input of a replica on stdin. The replica writes events to stdout, and shuts down
+// when stdin is closed.
 type replicaConfig struct {
 	Identity, Namespace string
 	User                *controlplane.User
@@ -145,20 +145,20 @@ func runReplica() error {
 	}, func(e event) {
 		writing.Lock()
 		defer writing.Unlock()
-		_ = out.Encode(e) // fails when nobody reads any more
+		_ = out.Encode(e) // fails when nobody reads
 	}).Run(ctx)
 }
 
-// process is a replica in a process of its own.
+// process is a replica in a separate process.
 type process struct {
 	t        *testing.T
 	identity string
 	history  *history
-	relay    *relay // its way to the API server
+	relay    *relay // its connection to the API server
 	cmd      *exec.Cmd
 	stdin    io.Closer
 	stderr   bytes.Buffer
-	read     chan struct{} // closed when it has written its last event
+	read     chan struct{} // closed when its last event was read
 }
 
 func (s *space) startProcess(t *testing.T, h *history, identity string) *process {
@@ -173,7 +173,7 @@ func (s *space) startProcess(t *testing.T, h *history, identity string) *process
 	user.Server = "https://" + p.relay.Addr().String()
 	p.cmd.Env = append(os.Environ(), replicaEnv+"=true")
 	p.cmd.Stderr = &p.stderr
-	// The kernel ends a stopped process of a group that has lost its parent.
+	// Otherwise, the kernel ends a stopped process whose process group is orphaned.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdin, err := p.cmd.StdinPipe()
 	require.NoError(t, err)
@@ -204,7 +204,7 @@ func (s *space) startProcess(t *testing.T, h *history, identity string) *process
 	return p
 }
 
-// end has the process end in order.
+// end shuts the process down.
 func (p *process) end() {
 	p.t.Helper()
 	require.NoError(p.t, p.stdin.Close())
@@ -220,7 +220,7 @@ func (p *process) kill() {
 	p.t.Helper()
 	assert.NoError(p.t, p.cmd.Process.Kill())
 	<-p.read
-	_ = p.cmd.Wait() // says that it was killed
+	_ = p.cmd.Wait() // returns the error of the kill
 	p.history.kill(p.identity)
 }
 
@@ -237,7 +237,7 @@ func (p *process) suspend() (resume func()) {
 	}
 }
 
-// relay listens for connections, and carries them on to an address.
+// relay listens for connections, and forwards them to an address.
 type relay struct {
 	net.Listener
 	hold sync.RWMutex // while it is locked, nothing gets through, and no connection ends

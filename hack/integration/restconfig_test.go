@@ -24,8 +24,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// dataPlaneOf stores a DataPlane with the credentials of a user, and returns what is
-// read back.
+// dataPlaneOf creates a DataPlane with the credentials of a user, and returns it as stored.
 func (s *space) dataPlaneOf(t *testing.T, user *controlplane.User) *openchoreov1alpha1.DataPlane {
 	t.Helper()
 	dp := behaviours.NewDataPlane("prod")
@@ -60,7 +59,7 @@ func TestRESTConfigForMayDoWhatItsUserMay(t *testing.T) {
 	target, err := kubernetes.NewForConfig(config)
 	require.NoError(t, err)
 	allowed := target.CoreV1().ConfigMaps(s.namespace)
-	// The API server takes some time to notice the binding.
+	// The API server needs some time to notice the binding.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		_, err := allowed.List(t.Context(), metav1.ListOptions{})
 		require.NoError(c, err)
@@ -88,14 +87,14 @@ func TestRESTConfigForVerifiesTheAPIServer(t *testing.T) {
 	dp := shared.space(t).dataPlaneOf(t, user)
 	byName := dp.DeepCopy()
 	byName.Spec.KubernetesCluster.Credentials.APIServerURL = "https://localhost:" + server.Port()
-	// The authority of clients isn't the one of servers here.
+	// Here, clients and servers have different authorities.
 	otherCA := dp.DeepCopy()
 	otherCA.Spec.KubernetesCluster.Credentials.CACert = dp.Spec.KubernetesCluster.Credentials.ClientCert
 
 	for _, test := range []struct {
 		title string
 		dp    *openchoreov1alpha1.DataPlane
-		name  string // of the server
+		name  string // the server name
 		want  string // "" is success
 	}{
 		{title: "by address", dp: dp},
@@ -118,7 +117,8 @@ func TestRESTConfigForVerifiesTheAPIServer(t *testing.T) {
 	}
 }
 
-// CredentialsFor makes a DataPlane of a kubeconfig, and RESTConfigFor is that user then.
+// CredentialsFor returns the credentials of a kubeconfig's user, and RESTConfigFor connects as this
+// user.
 func TestCredentialsForAKubeconfig(t *testing.T) {
 	s := shared.space(t)
 	kubeconfig, err := addUser(t, shared, "registered-agent").Kubeconfig()

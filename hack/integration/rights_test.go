@@ -40,7 +40,7 @@ type caller struct {
 	client openchoreoclient.Interface
 }
 
-// entryPoints are those of docs/connecting.md, by ClusterRole, each for both kinds.
+// entryPoints are the entry points of docs/connecting.md, by ClusterRole, each for both kinds.
 var entryPoints = map[string]map[string]func(t *testing.T, c *caller) error{
 	"dataplanes-list": {
 		"dataplanes": func(t *testing.T, c *caller) error {
@@ -141,10 +141,10 @@ var entryPoints = map[string]map[string]func(t *testing.T, c *caller) error{
 	},
 }
 
-// needed says whether an entry point fails without a right.
+// needed returns whether an entry point fails without a right.
 func needed(role, verb string) bool {
 	switch role + " " + verb {
-	case "dataplanes-await watch": // else it gets the object again and again
+	case "dataplanes-await watch": // without it, the wait polls the object
 		return false
 	case "dataplanes-watch list": // only where a watch doesn't begin with all objects
 		return !features.FeatureGates().Enabled(features.WatchListClient)
@@ -155,7 +155,7 @@ func needed(role, verb string) bool {
 
 var labelled = []byte(`{"metadata": {"labels": {"region": "eu"}}}`)
 
-// Each entry point works with the rights of the documents, and says which one is missing.
+// Each entry point works with the rights of the documents, and its error names a missing right.
 func TestRightsOfTheDocumentsAreEnoughAndAllNeeded(t *testing.T) {
 	t.Parallel()
 	for _, object := range documentedManifests(t) {
@@ -186,7 +186,7 @@ func TestRightsOfTheDocumentsAreEnoughAndAllNeeded(t *testing.T) {
 	}
 }
 
-// rightsTo lists each right to a kind, and to its status, on its own.
+// rightsTo returns each right to a kind and to its status, one by one.
 func rightsTo(rules []rbacv1.PolicyRule, kind string) (rights []authorizationv1.ResourceAttributes) {
 	for _, rule := range rules {
 		for _, resource := range rule.Resources {
@@ -204,8 +204,8 @@ func rightsTo(rules []rbacv1.PolicyRule, kind string) (rights []authorizationv1.
 	return rights
 }
 
-// newCaller makes objects of both kinds, and a new user who has these rights only, once the API
-// server knows them.
+// newCaller creates objects of both kinds, and a new user with only these rights. It returns when the
+// API server knows the rights.
 func newCaller(t *testing.T, rights []authorizationv1.ResourceAttributes) *caller {
 	t.Helper()
 	s := v1Plane(t).space(t)
@@ -294,7 +294,7 @@ func awaitReady[T helpers.Object](t *testing.T, client await.Client[T], admin he
 
 var readyCondition = []metav1.Condition{{Type: openchoreov1alpha1.DataPlaneConditionReady, Status: metav1.ConditionTrue, Reason: "Tested"}}
 
-// reportTwice writes a condition, and then finds that it is there.
+// reportTwice writes a condition twice; the second time, nothing changes.
 func reportTwice[T helpers.Object](t *testing.T, client, admin helpers.StatusClient[T], name string) error {
 	t.Helper()
 	object, err := admin.Get(t.Context(), name, metav1.GetOptions{})

@@ -60,8 +60,8 @@ type roundTripperFunc func(*http.Request) (*http.Response, error)
 
 func (f roundTripperFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// fakeKubelet makes a pod whose log and streams come from a server of the test, to which
-// the API server passes them on.
+// fakeKubelet creates a pod whose log and streams come from a server of the test. The API server
+// forwards requests to it.
 func (s *space) fakeKubelet(t *testing.T) {
 	t.Helper()
 	kubelet := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -101,7 +101,7 @@ func (s *space) fakeKubelet(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// worker makes a user that may read config maps, read logs and exec in the namespace.
+// worker returns a user who may read config maps, read logs and exec in the namespace.
 func (s *space) worker(t *testing.T, name string, more ...rbacv1.PolicyRule) *controlplane.User {
 	t.Helper()
 	user := addUser(t, s.plane, name+"-of-"+s.namespace)
@@ -129,7 +129,7 @@ func (s *space) worker(t *testing.T, name string, more ...rbacv1.PolicyRule) *co
 	return user
 }
 
-// On two API servers, one user becomes another with other rights, under an informer, a
+// On two API servers, a rotation changes one user into another with other rights, during an informer, a
 // loop of unary requests, a stream to a container, and a log that is followed.
 func TestRotationUnderEverythingThatRuns(t *testing.T) {
 	t.Parallel()
@@ -167,7 +167,7 @@ func testRotation(t *testing.T, s *space, nextProtos []string) {
 	target, err := newClient(c)
 	require.NoError(t, err)
 
-	// Config maps are written all the time, and each must come to the informer once.
+	// Config maps are created all the time, and the informer must see each exactly once.
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var added sync.Map
@@ -228,7 +228,7 @@ func testRotation(t *testing.T, s *space, nextProtos []string) {
 		work(func() { _, err := reader.ReadString('\n'); ends <- err })
 	}
 
-	// What the one may not do, the other may from the moment Update returns.
+	// As soon as Update returns, requests have the rights of the second user.
 	_, err = target.CoreV1().Secrets(s.namespace).List(t.Context(), metav1.ListOptions{})
 	require.True(t, apierrors.IsForbidden(err), "%v", err)
 	lists, watches := requests.lists.Load(), requests.watches.Load()
@@ -246,7 +246,7 @@ func testRotation(t *testing.T, s *space, nextProtos []string) {
 		select {
 		case err := <-ends:
 			require.ErrorIs(t, err, remote.ErrRotated)
-			assert.Greater(t, time.Since(began), grace-time.Second, "streams may go on for the grace")
+			assert.Greater(t, time.Since(began), grace-time.Second, "streams may last for the grace")
 		case <-time.After(eventually):
 			t.Fatal("a stream goes on by the old credentials")
 		}
@@ -259,7 +259,7 @@ func testRotation(t *testing.T, s *space, nextProtos []string) {
 	// Credentials that the API server does not know, and back.
 	unknown := dp.DeepCopy()
 	unknown.Spec.KubernetesCluster.Credentials.ClientCert, unknown.Spec.KubernetesCluster.Credentials.ClientKey = strangerCredentials(t)
-	stop() // of the loops, which would fail now
+	stop() // stops the loops, which would fail now
 	workers.Wait()
 	require.NoError(t, c.Update(unknown))
 	_, err = whoAmI(t.Context(), target)
@@ -271,7 +271,7 @@ func testRotation(t *testing.T, s *space, nextProtos []string) {
 	assert.Equal(t, before.Name, name)
 	require.NoError(t, c.Probe(t.Context()))
 
-	for i := range written.Load() - 20 { // the last ones may have come too late
+	for i := range written.Load() - 20 { // the last ones may have been too late
 		_, seen := added.Load(fmt.Sprintf("made-%d", i))
 		require.True(t, seen, "config map %d of %d was lost", i, written.Load())
 	}
@@ -301,12 +301,12 @@ func TestInformerOutlivesRefusedCredentials(t *testing.T) {
 	for name, bad := range map[string]*openchoreov1alpha1.DataPlane{"refused": refused, "unusable": unusable} {
 		err := c.Update(bad)
 		assert.Equal(t, name == "unusable", err != nil, "%v", err)
-		time.Sleep(2 * time.Second) // beyond the grace, and what a watch lasts at least
+		time.Sleep(2 * time.Second) // longer than the grace and the shortest watch
 		_, err = s.kubernetes.CoreV1().ConfigMaps(s.namespace).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		_, err = lister.Get(name)
-		require.True(t, apierrors.IsNotFound(err), "not by the old credentials")
+		require.True(t, apierrors.IsNotFound(err), "the old credentials aren't used")
 		require.NoError(t, c.Update(dp))
 		require.EventuallyWithT(t, func(collect *assert.CollectT) {
 			_, err := lister.Get(name)
@@ -330,8 +330,7 @@ func openExec(t *testing.T, c *remote.Cluster, namespace string) io.ReadWriteClo
 	return stream
 }
 
-// strangerCredentials returns a certificate and a key of an authority that no API server
-// knows.
+// strangerCredentials returns a certificate and a key of an authority that no API server trusts.
 func strangerCredentials(t *testing.T) (clientCert, clientKey string) {
 	t.Helper()
 	certificate, key, err := cert.GenerateSelfSignedCertKey("stranger", nil, nil)

@@ -247,7 +247,7 @@ func TestInvalidStatusIsRefused(t *testing.T) {
 	const first = "status.conditions[0]"
 	for _, test := range []struct {
 		name       string
-		field      string // "" is valid
+		field      string // the invalid field; "" if the status is valid
 		conditions any
 		generation any
 	}{
@@ -258,7 +258,7 @@ func TestInvalidStatusIsRefused(t *testing.T) {
 		{name: "empty reason", field: first + ".reason", conditions: []any{with("reason", "")}},
 		{name: "reason of several words", field: first + ".reason", conditions: []any{with("reason", "not one word")}},
 		{name: "type of several words", field: first + ".type", conditions: []any{with("type", "not one word")}},
-		{name: "time that is none", field: first + ".lastTransitionTime", conditions: []any{with("lastTransitionTime", "yesterday")}},
+		{name: "text that is no time", field: first + ".lastTransitionTime", conditions: []any{with("lastTransitionTime", "yesterday")}},
 		{name: "negative generation of a condition", field: first + ".observedGeneration", conditions: []any{with("observedGeneration", int64(-1))}},
 		{name: "string for the generation of a condition", field: first + ".observedGeneration", conditions: []any{with("observedGeneration", "1")}},
 		{name: "no lastTransitionTime", field: first + ".lastTransitionTime", conditions: []any{without("lastTransitionTime")}},
@@ -292,7 +292,7 @@ func TestInvalidStatusIsRefused(t *testing.T) {
 	}
 }
 
-// requireInvalid asserts that the API server refused an object for a field.
+// requireInvalid requires that the API server refused an object because of a field.
 func requireInvalid(t *testing.T, err error, field string) {
 	t.Helper()
 	require.True(t, apierrors.IsInvalid(err), "%v", err)

@@ -32,16 +32,16 @@ import (
 
 const shortLease = 3 * time.Second
 
-// event is the begin or the end of a run, or of a time in which a replica leads a shard.
+// event is the begin or the end of a run, or of a replica's lead of a shard.
 type event struct {
 	Time         time.Time
 	Replica, Key string // Key is a data plane or a shard
 	Ends         bool
-	Cause        string // of an end
+	Cause        string // the cause of an end
 }
 
-// newReplica returns a Fleet that tells record what begins and ends. Each run watches config
-// maps of its data plane, and those of stubborn ones until their connections are closed.
+// newReplica returns a Fleet that calls record at each begin and end. Each run watches config maps of
+// its data plane. Runs of stubborn replicas continue until their connections are closed.
 func newReplica(informer cache.SharedIndexInformer, sharding fleet.Sharding, record func(event)) *fleet.Fleet {
 	sharding.Name = "test"
 	begin := func(key string) { record(event{Time: time.Now(), Replica: sharding.Identity, Key: key}) }
@@ -69,7 +69,7 @@ func newReplica(informer cache.SharedIndexInformer, sharding fleet.Sharding, rec
 		}
 		return errors.New("the watch has ended")
 	}, fleet.Options{
-		StopGrace: time.Second, // more than there is when a Lease was lost
+		StopGrace: time.Second, // longer than the grace after a lost Lease
 		Sharding:  &sharding,
 		Hooks: fleet.Hooks{
 			OnShardGained: func(shard int) { begin(fmt.Sprint("shard ", shard)) },
@@ -78,17 +78,17 @@ func newReplica(informer cache.SharedIndexInformer, sharding fleet.Sharding, rec
 	}, informer)
 }
 
-// span is the time from the begin to the end of something; to is zero while it goes on.
+// span is the time from a begin to an end; to is zero before the end.
 type span struct {
 	replica, key, cause string
 	from, to            time.Time
 }
 
-// history is what replicas have done.
+// history has the runs, led shards and suspensions of replicas.
 type history struct {
 	mu        sync.Mutex
 	spans     []*span
-	suspended []*span // replicas, as processes
+	suspended []*span // suspensions of replicas' processes
 }
 
 func (h *history) record(e event) {
@@ -105,7 +105,7 @@ func (h *history) record(e event) {
 	}
 }
 
-// kill ends all that a replica does.
+// kill ends all spans of a replica.
 func (h *history) kill(replica string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -116,8 +116,8 @@ func (h *history) kill(replica string) {
 	}
 }
 
-// await waits until each shard and each of the data planes belongs to one of the replicas, and
-// these lead as many shards each as they should.
+// await waits until each shard and each data plane belongs to one of the replicas, and all replicas
+// have even shares of the shards.
 func (h *history) await(t *testing.T, limit time.Duration, shards int, planes []string, replicas ...string) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
@@ -142,11 +142,11 @@ func (h *history) await(t *testing.T, limit time.Duration, shards int, planes []
 	}, limit, tick)
 }
 
-// afterResume is how long what a suspended process did may go on after it was resumed, which no
+// afterResume is how long the runs of a suspended process may continue after it was resumed, which no
 // leader election can prevent: a fifth of LeaseDuration for stubborn runs, and a second to notice.
 const afterResume = processLease/5 + time.Second
 
-// requireExclusive requires that no two replicas ran a data plane, or led a shard, at once.
+// requireExclusive requires that no two replicas ran a data plane, or led a shard, at the same time.
 func (h *history) requireExclusive(t *testing.T) {
 	t.Helper()
 	h.mu.Lock()
@@ -179,7 +179,7 @@ func (h *history) requireExclusive(t *testing.T) {
 	t.Logf("%d runs and terms of shards; the longest went on for %s after its process was resumed", len(h.spans), longest)
 }
 
-// createPlanes makes data planes of the shared API server, and returns their names.
+// createPlanes creates data planes for the shared API server, and returns their names.
 func (s *space) createPlanes(t *testing.T, count int) (names []string) {
 	t.Helper()
 	credentials := credentialsOf(addUser(t, shared, "agent-of-"+s.namespace, "system:masters"))
@@ -191,13 +191,13 @@ func (s *space) createPlanes(t *testing.T, count int) (names []string) {
 	return names
 }
 
-// replica is one in this process.
+// replica is a replica in this process.
 type replica struct {
 	*fleet.Fleet
 	stop func()
 }
 
-// startReplica starts one that records to h. It may do with Leases what an admin may.
+// startReplica starts a replica that records to h, with an admin's rights to Leases.
 func (s *space) startReplica(t *testing.T, h *history, identity string, shards int) *replica {
 	t.Helper()
 	f := newReplica(s.informer(t), fleet.Sharding{
@@ -212,7 +212,7 @@ func (s *space) startReplica(t *testing.T, h *history, identity string, shards i
 		case err := <-result:
 			assert.NoError(t, err)
 		case <-time.After(eventually):
-			assert.Fail(t, "Run does not return")
+			assert.Fail(t, "Run did not return")
 		}
 	})}
 	t.Cleanup(r.stop)
@@ -223,8 +223,8 @@ func (s *space) leases() coordinationv1client.LeaseInterface {
 	return s.kubernetes.CoordinationV1().Leases(s.namespace)
 }
 
-// requireReleased requires that replicas have left nothing but Leases of shards that nobody
-// holds. One that was killed may have left its own.
+// requireReleased requires that replicas have left only Leases of shards, without a holder. A killed
+// replica may have left its member Lease.
 func (s *space) requireReleased(t *testing.T, killed string) {
 	t.Helper()
 	list, err := s.leases().List(t.Context(), metav1.ListOptions{})
@@ -243,7 +243,7 @@ func (s *space) requireReleased(t *testing.T, killed string) {
 func TestShardingNamesTheRightThatIsMissing(t *testing.T) {
 	t.Parallel()
 	rights := documented[rbacv1.Role](t, "Role", "dataplanes-shards").Rules[0].Verbs
-	// start lets a replica run with the rights of a user for as long as it may take to notice.
+	// start runs a replica with the rights of a user, for as long as it may need to notice.
 	start := func(t *testing.T, s *space, user string, rights ...string) (*fleet.Fleet, func() error) {
 		t.Helper()
 		const lease = 2 * time.Second
@@ -272,7 +272,7 @@ func TestShardingNamesTheRightThatIsMissing(t *testing.T) {
 			require.Empty(t, f.Status().Sharding.Leads)
 		})
 	}
-	t.Run("update is taken away later", func(t *testing.T) {
+	t.Run("update is removed later", func(t *testing.T) {
 		t.Parallel()
 		s := shared.space(t)
 		user := "agent-in-" + s.namespace
@@ -292,7 +292,7 @@ func TestShardingNamesTheRightThatIsMissing(t *testing.T) {
 	})
 }
 
-// leasesAs returns a client of a new user with rights to Leases, once the API server knows them.
+// leasesAs returns a client of a new user with rights to Leases, when the API server knows the rights.
 func (s *space) leasesAs(t *testing.T, name string, rights ...string) coordinationv1client.CoordinationV1Interface {
 	t.Helper()
 	s.grant(t, name, coordinationv1.GroupName, "leases", rights...)
@@ -310,7 +310,7 @@ func (s *space) leasesAs(t *testing.T, name string, rights ...string) coordinati
 	return client.CoordinationV1()
 }
 
-// The Lease of a shard may be held by another program, or be edited.
+// Another program may hold the Lease of a shard, or somebody may edit it.
 func TestShardWhoseLeaseSomebodyHolds(t *testing.T) {
 	t.Parallel()
 	s, h := shared.space(t), &history{}
@@ -347,7 +347,7 @@ func TestShardWhoseLeaseSomebodyHolds(t *testing.T) {
 
 	edited := time.Now()
 	patch("holderIdentity", "somebody")
-	requireWaits() // and renews the Lease for somebody
+	requireWaits() // renews the Lease for somebody
 	h.await(t, eventually, 2, planes, "a")
 	r.stop()
 	ended := 0
@@ -363,7 +363,7 @@ func TestShardWhoseLeaseSomebodyHolds(t *testing.T) {
 	s.requireReleased(t, "")
 }
 
-// Of replicas with different numbers of shards, those of one number work. The others wait.
+// Of replicas with different numbers of shards, the replicas with one number work. The others wait.
 func TestShardsOfAnotherNumberWait(t *testing.T) {
 	t.Parallel()
 	s, h := shared.space(t), &history{}

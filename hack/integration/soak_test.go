@@ -39,14 +39,14 @@ import (
 
 var soakDuration = flag.Duration("soak.duration", 0, "how long TestSoak lasts; 20 s with few data planes by default. hack/soak.sh sets it")
 
-// soakSize says what happens in a soak, and how often.
+// soakSize is the size of a soak, and how often its faults happen.
 type soakSize struct {
 	planes, dead             int
 	renew, turn, kill, pause time.Duration // credentials, who is dead, API servers; between requests
 }
 
-// soak is a Fleet in a process of its own, for data planes of which every second is behind a
-// gateway, and what happens to them.
+// soak runs a Fleet in a separate process, for data planes of which every second is behind a gateway,
+// and causes faults.
 type soak struct {
 	soakSize
 	t         *testing.T
@@ -55,7 +55,7 @@ type soak struct {
 	cluster   *plane   // where the ClusterDataPlanes are
 	gateway   *dataplanetest.Gateway
 	agents    []http.Handler // of each server
-	relays    map[int]*relay // the ways to those that aren't behind the gateway
+	relays    map[int]*relay // the connections to data planes that aren't behind the gateway
 	held      map[int]bool   // the relays that are silent
 	files     string         // of the gateway's certificates
 	namespace string
@@ -63,8 +63,8 @@ type soak struct {
 	reports   *json.Decoder
 }
 
-// Connections, memory and goroutines of a Fleet stay as many while credentials are renewed, agents
-// come and go, and API servers are silent or killed; in the end, its informers are complete.
+// Connections, memory and goroutines of a Fleet don't grow while credentials are renewed, agents come
+// and go, and API servers are silent or killed. In the end, its informers are complete.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	skipIfShort(t)
@@ -185,7 +185,7 @@ func (s *soak) createPlane(i int) {
 		_, err := s.cluster.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes().Create(s.t.Context(),
 			dataplanetest.ClusterDataPlane(s.name(i)), metav1.CreateOptions{})
 		require.NoError(s.t, err)
-		s.t.Cleanup(func() { // other tests list ClusterDataPlanes, too
+		s.t.Cleanup(func() { // other tests list ClusterDataPlanes
 			_ = s.cluster.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes().Delete(context.Background(), s.name(i), metav1.DeleteOptions{})
 		})
 		s.gateway.Connect(s.name(i), s.agent(i))
@@ -266,7 +266,7 @@ func (s *soak) awaitAll() (r soakReport) {
 	return r
 }
 
-// requireComplete requires that each informer holds what its API server does.
+// requireComplete requires that each informer equals its API server's objects.
 func (s *soak) requireComplete() {
 	s.t.Helper()
 	want := make([]map[string]string, len(s.servers))
@@ -286,7 +286,7 @@ func (s *soak) requireComplete() {
 	}, eventually, time.Second)
 }
 
-// renewCredentials gives each data plane, and the program at the gateway, new credentials.
+// renewCredentials renews the credentials of each data plane, and of the program at the gateway.
 func (s *soak) renewCredentials(ctx context.Context, generation int) {
 	s.gateway.RotateClients()
 	s.writeGatewayFiles()
@@ -309,7 +309,7 @@ func (s *soak) renewCredentials(ctx context.Context, generation int) {
 	}
 }
 
-// takeTurns lets other data planes be dead than before.
+// takeTurns revives the dead data planes, and makes others dead.
 func (s *soak) takeTurns(_ context.Context, _ int) { s.setDead(rand.Perm(s.soakSize.planes)[:s.dead]) }
 
 func (s *soak) setDead(dead []int) {
@@ -326,7 +326,7 @@ func (s *soak) setDead(dead []int) {
 	}
 }
 
-// hold makes a data plane silent, or ends that.
+// hold makes a data plane silent, or makes it answer again.
 func (s *soak) hold(i int, silent bool) {
 	if s.held[i] == silent {
 		return

@@ -35,15 +35,15 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// soakEnv makes this test binary the program of a soak: a Fleet in a process of its own, so that its
-// heap, goroutines and sockets are those of the SDK.
+// soakEnv makes this test binary the program of a soak: a Fleet in a separate process, so that the
+// heap, goroutines and sockets are the SDK's.
 const soakEnv = "FLEET_SOAK"
 
-// soakPlanes is how the names of the data planes of a soak begin.
+// soakPlanes is the prefix of the names of a soak's data planes.
 const soakPlanes = "soak-plane-"
 
 // soakConfig is the first line that the program reads. It answers each further line, which is empty
-// or "objects", with a soakReport, and ends in order when its input is closed.
+// or "objects", with a soakReport, and shuts down when its input is closed.
 type soakConfig struct {
 	DataPlanes, ClusterDataPlanes               *controlplane.User
 	Gateway, GatewayCA, GatewayCert, GatewayKey string        // a URL, and files
@@ -70,7 +70,7 @@ func (r soakReport) String() string {
 type soakPlane struct {
 	State     fleet.State
 	LastError string
-	Succeeded int               // requests
+	Succeeded int               // requests that succeeded
 	Outdated  int               // requests with older credentials than the Cluster had when they began
 	Objects   map[string]string // the resource versions of ConfigMaps; only if asked for
 }
@@ -140,7 +140,7 @@ func runSoak() error {
 	return <-ended
 }
 
-// run watches the ConfigMaps of a data plane, and sends a request now and then.
+// run watches the ConfigMaps of a data plane, and sends requests with pauses.
 func (p *soakProgram) run(ctx context.Context, cluster *remote.Cluster) error {
 	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 	if err != nil {
@@ -207,10 +207,10 @@ func (p *soakProgram) report(objects bool) soakReport {
 	return r
 }
 
-// soakUser is the name of a user whose credentials are the generation-th of a data plane.
+// soakUser returns the user name for a generation of a data plane's credentials.
 func soakUser(generation int) string { return fmt.Sprintf("soak-%d", generation) }
 
-// generationOf returns the generation of a user, and -1 if it has none, as an agent's.
+// generationOf returns the generation of a user, or -1 if it has none, such as an agent.
 func generationOf(user string) int {
 	var generation int
 	if _, err := fmt.Sscanf(user, "soak-%d", &generation); err != nil {
@@ -219,7 +219,7 @@ func generationOf(user string) int {
 	return generation
 }
 
-// soakGeneration returns the generation of the credentials in a configuration.
+// soakGeneration returns the generation of a config's credentials.
 func soakGeneration(config *rest.Config) int {
 	pair, err := tls.X509KeyPair(config.CertData, config.KeyData)
 	if err != nil {
@@ -232,7 +232,7 @@ func soakGeneration(config *rest.Config) int {
 	return generationOf(certificate.Subject.CommonName)
 }
 
-// openSockets returns how many sockets this process has, where /proc says so.
+// openSockets returns how many sockets this process has, by /proc.
 func openSockets() (n int) {
 	files, _ := os.ReadDir("/proc/self/fd")
 	for _, file := range files {

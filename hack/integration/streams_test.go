@@ -34,8 +34,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// newKubelet returns the port of a kubelet that runs no container: exec writes "hello", and a
-// forwarded port sends back what it gets.
+// newKubelet returns the port of a fake kubelet: exec writes "hello", and a forwarded port echoes.
 func newKubelet(t *testing.T) int32 {
 	t.Helper()
 	kubelet := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -86,7 +85,7 @@ func newKubelet(t *testing.T) int32 {
 	return int32(port)
 }
 
-// startPod makes a pod on a node of its own, whose kubelet is newKubelet's.
+// startPod creates a pod on a new node, whose kubelet is newKubelet's.
 func (s *space) startPod(t *testing.T) {
 	t.Helper()
 	node, err := s.kubernetes.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}, metav1.CreateOptions{})
@@ -141,7 +140,7 @@ func (s *space) exec(t *testing.T, c *remote.Cluster) (string, error) {
 	return out.String(), err
 }
 
-// forwardPort forwards a port until the connection ends. ready gets the local one.
+// forwardPort forwards a port until the connection ends. ready receives the local port.
 func (s *space) forwardPort(t *testing.T, c *remote.Cluster, ready func(port uint16)) error {
 	t.Helper()
 	transport, upgrader := newUpgrader(t, c)
@@ -200,7 +199,7 @@ func TestExecAndPortForwardGoThroughTheCluster(t *testing.T) {
 	assert.EqualValues(t, 2, dialed.Load())
 }
 
-func TestExecAndPortForwardHeedDialControl(t *testing.T) {
+func TestExecAndPortForwardObeyDialControl(t *testing.T) {
 	s := shared.space(t)
 	refused := errors.New("address is not allowed")
 	c := s.clusterOf(t, addUser(t, shared, "root", "system:masters"), remote.Options{

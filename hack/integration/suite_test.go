@@ -36,9 +36,9 @@ func runBehaviours(t *testing.T, p *plane, kind behaviours.Kind, atomicCondition
 	})
 }
 
-// testReadsAndWrites tests what holds with every definition of DataPlane that has the
-// shape of OpenChoreo v0.3: the table that the fake of helpers/dataplanetest passes, too, and
-// what only a real API server does.
+// testReadsAndWrites runs the tests for each CRD of DataPlane with the shape of OpenChoreo v0.3: the
+// table of behaviours, which the fake of helpers/dataplanetest passes too, and the behaviours that
+// only a real API server has.
 func testReadsAndWrites(t *testing.T, p *plane, atomicConditions bool) {
 	runBehaviours(t, p, behaviours.Kinds[0], atomicConditions)
 	for _, test := range []struct {

@@ -47,8 +47,7 @@ func (s *space) metadataInformer(t *testing.T) cache.SharedIndexInformer {
 		ForResource(openchoreov1alpha1.SchemeGroupVersion.WithResource("dataplanes")).Informer()
 }
 
-// cached returns what an informer holds of the DataPlane prod when that is of a resource
-// version.
+// cached returns the DataPlane prod of an informer, once it has a resource version.
 func (s *space) cached(t *testing.T, dataPlanes cache.SharedIndexInformer, resourceVersion string) metav1.Object {
 	t.Helper()
 	var object metav1.Object
@@ -92,7 +91,7 @@ func TestStripManagedFieldsInInformers(t *testing.T) {
 			want := s.stored(t, "prod")
 			delete(at(want, "metadata"), "managedFields")
 			for _, field := range []string{"metadata", "spec", "status"} {
-				assert.Equal(t, want[field], have[field], "all else is there")
+				assert.Equal(t, want[field], have[field], "all other fields are kept")
 			}
 		})
 	}
@@ -159,7 +158,7 @@ func TestDataPlaneWithoutSecrets(t *testing.T) {
 		want := stored.Redacted().Spec
 		creds := &want.KubernetesCluster.Credentials
 		creds.CACert, creds.ClientCert = openchoreov1alpha1.Redacted, openchoreov1alpha1.Redacted
-		assert.Equal(t, want, dp.Spec, "all else is there")
+		assert.Equal(t, want, dp.Spec, "all other fields are kept")
 		return dp
 	}
 	dropped := cached(stored.ResourceVersion)

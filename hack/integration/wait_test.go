@@ -27,7 +27,7 @@ import (
 
 var untilReady = await.True(openchoreov1alpha1.DataPlaneConditionReady)
 
-// waiting runs a wait beside the test.
+// waiting runs a wait in another goroutine.
 func (s *space) waiting(ctx context.Context, opts ...await.Option) <-chan error {
 	result := make(chan error, 1)
 	go func() {
@@ -51,7 +51,7 @@ func ended(t *testing.T, result <-chan error) error {
 	}
 }
 
-// goesOn requires that a wait has not ended; it can't know that it never will.
+// goesOn requires that a wait has not ended yet.
 func goesOn(t *testing.T, result <-chan error) {
 	t.Helper()
 	select {
@@ -71,13 +71,13 @@ func (s *space) setReady(t *testing.T, status metav1.ConditionStatus, observed i
 }
 
 func TestWaitFor(t *testing.T) {
-	t.Run("what is so already takes no waiting", func(t *testing.T) {
+	t.Run("it returns at once if the condition is already True", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, s.waiting(t.Context())))
 	})
-	t.Run("until it is so", func(t *testing.T) {
+	t.Run("it returns when the condition becomes True", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		result := s.waiting(t.Context())
@@ -86,7 +86,7 @@ func TestWaitFor(t *testing.T) {
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
-	t.Run("an earlier generation is not it", func(t *testing.T) {
+	t.Run("a condition of an earlier generation doesn't count", func(t *testing.T) {
 		s := shared.space(t)
 		dp := s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
@@ -100,7 +100,7 @@ func TestWaitFor(t *testing.T) {
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
-	t.Run("a deadline says what was missing, and is no cancel", func(t *testing.T) {
+	t.Run("the error of a deadline names what was missing, and is no cancellation", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
@@ -134,7 +134,7 @@ func TestWaitFor(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, slow)
 	})
-	t.Run("what isn't there ends it, unless it may come", func(t *testing.T) {
+	t.Run("an absent object ends it, unless that may be created later", func(t *testing.T) {
 		s := shared.space(t)
 		err := ended(t, s.waiting(t.Context()))
 		require.True(t, apierrors.IsNotFound(err), "%v", err)
@@ -144,7 +144,7 @@ func TestWaitFor(t *testing.T) {
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
-	t.Run("deletion ends it", func(t *testing.T) {
+	t.Run("a deletion ends it", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		result := s.waiting(t.Context())
@@ -152,7 +152,7 @@ func TestWaitFor(t *testing.T) {
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 		require.ErrorIs(t, ended(t, result), helpers.ErrDeleted)
 	})
-	t.Run("so does being about to be deleted", func(t *testing.T) {
+	t.Run("a deletion timestamp ends it", func(t *testing.T) {
 		s := shared.space(t)
 		dp := behaviours.NewDataPlane("prod")
 		dp.Finalizers = []string{"example.com/hold"}
@@ -162,7 +162,7 @@ func TestWaitFor(t *testing.T) {
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 		require.ErrorIs(t, ended(t, result), helpers.ErrDeleted)
 	})
-	t.Run("another of the name can be followed", func(t *testing.T) {
+	t.Run("it can follow another object with the name", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		result := s.waiting(t.Context(), await.FollowReplacement())
@@ -172,7 +172,7 @@ func TestWaitFor(t *testing.T) {
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
-	t.Run("another of the name starts at generation 1", func(t *testing.T) {
+	t.Run("another object with the name starts at generation 1", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
@@ -183,7 +183,7 @@ func TestWaitFor(t *testing.T) {
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
-	t.Run("the UID tells one from another that came before the wait", func(t *testing.T) {
+	t.Run("the UID identifies an object that was replaced before the wait", func(t *testing.T) {
 		s := shared.space(t)
 		uid := s.create(t, behaviours.NewDataPlane("prod")).UID
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
@@ -208,7 +208,7 @@ func TestWaitFor(t *testing.T) {
 		s.setReady(t, metav1.ConditionFalse, 0)
 		require.ErrorIs(t, ended(t, result), hopeless)
 	})
-	t.Run("for deletion", func(t *testing.T) {
+	t.Run("it waits for a deletion", func(t *testing.T) {
 		s := shared.space(t)
 		require.NoError(t, await.ForDeletion(t.Context(), s.typed, "prod"))
 		dp := behaviours.NewDataPlane("prod")
@@ -240,7 +240,7 @@ func TestWaitForAConditionToSettle(t *testing.T) {
 	result := s.waiting(t.Context(), await.JudgeBy(helpers.StableFor(d, nil)))
 	goesOn(t, result)
 	since := s.setReady(t, metav1.ConditionTrue, 0).Status.Conditions[0].LastTransitionTime
-	require.NoError(t, ended(t, result)) // though nothing changes any more
+	require.NoError(t, ended(t, result)) // without another change
 	assert.GreaterOrEqual(t, time.Since(since.Time), d)
 }
 
@@ -254,7 +254,7 @@ func (s *space) as(t *testing.T, verbs ...string) openchoreotyped.DataPlaneInter
 	client, err := openchoreoclient.NewForConfig(user.Config())
 	require.NoError(t, err)
 	typed := client.OpenChoreoV1alpha1().DataPlanes(s.namespace)
-	if len(verbs) > 0 { // the API server takes a moment to notice
+	if len(verbs) > 0 { // the API server needs a moment to notice
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
 			_, err := typed.Get(t.Context(), "prod", metav1.GetOptions{})
 			require.NoError(c, err)
@@ -285,8 +285,8 @@ func TestWaitForWithFewRights(t *testing.T) {
 	})
 }
 
-// Waits outlast an API server that is killed, and the loss of what it knew of resource
-// versions, also those of a user whom it refuses until it has read all roles.
+// Waits continue when an API server is killed and loses its watch cache, even the waits of a user whom
+// it refuses until it has read all roles.
 func testWaitForOutlastsTheAPIServer(t *testing.T, p *plane) {
 	s := p.space(t)
 	s.create(t, behaviours.NewDataPlane("prod"))
@@ -317,7 +317,7 @@ func testWaitForOutlastsTheAPIServer(t *testing.T, p *plane) {
 	all.Wait()
 }
 
-// flip makes Ready one after the other.
+// flip makes one object after the other Ready.
 func (s *space) flip(t *testing.T, name string, statuses ...metav1.ConditionStatus) {
 	t.Helper()
 	for _, status := range statuses {
@@ -357,7 +357,7 @@ func TestManyWaitsAtOnce(t *testing.T) {
 	requireNoMoreGoroutines(t, before)
 }
 
-// requireNoMoreGoroutines allows for those of a client's connection.
+// requireNoMoreGoroutines requires that no goroutines are left, except those of a client's connection.
 func requireNoMoreGoroutines(t *testing.T, before int) {
 	t.Helper()
 	for deadline := time.Now().Add(eventually); runtime.NumGoroutine() > before+5; time.Sleep(tick) {

@@ -30,9 +30,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// The wait's connection is cut until etcd has compacted away the resource version that
-// its next watch begins from, which the test chooses; by itself a wait begins from the
-// latest. No watch cache hides that.
+// The wait's connection is cut until etcd has compacted the resource version from which its next watch
+// begins. The test chooses that version; by itself, a wait begins from the latest. No watch cache hides
+// the compaction.
 func TestWaitForOutlastsACompaction(t *testing.T) {
 	t.Parallel()
 	p := ownPlane(t, crds.DataPlane(),
@@ -57,10 +57,10 @@ func TestWaitForOutlastsACompaction(t *testing.T) {
 	watches.from.Store(&resourceVersion)
 	l.mend()
 	require.Eventually(t, func() bool { return watches.expired.Load() > 0 }, eventually, tick)
-	// It watches again from a later change, one that is not what it waits for.
+	// It watches again from a later change, which doesn't end the wait.
 	told := watches.told.Load()
 	for observed := int64(2); watches.told.Load() == told; observed++ {
-		require.True(t, time.Now().Before(deadline), "it does not watch again")
+		require.True(t, time.Now().Before(deadline), "the wait has not watched again")
 		s.setReady(t, metav1.ConditionFalse, observed)
 		time.Sleep(tick)
 	}
@@ -70,7 +70,7 @@ func TestWaitForOutlastsACompaction(t *testing.T) {
 
 	transport := far.openchoreo.OpenChoreoV1alpha1().RESTClient().(*rest.RESTClient).Client.Transport
 	left := func() string {
-		utilnet.CloseIdleConnectionsFor(transport) // whose goroutines are none of the wait's
+		utilnet.CloseIdleConnectionsFor(transport) // their goroutines aren't the wait's
 		var goroutines bytes.Buffer
 		require.NoError(t, pprof.Lookup("goroutine").WriteTo(&goroutines, 1))
 		if !strings.Contains(goroutines.String(), s.namespace) {
@@ -83,8 +83,8 @@ func TestWaitForOutlastsACompaction(t *testing.T) {
 	}
 }
 
-// forgotten says whether a watch from a resource version is refused, after a change that
-// it would tell of otherwise.
+// forgotten returns whether a watch from a resource version is refused, after a change that it would
+// otherwise send.
 func (s *space) forgotten(t *testing.T, change, resourceVersion string) bool {
 	t.Helper()
 	s.setStatus(t, change, func(status *openchoreov1alpha1.DataPlaneStatus) { status.ObservedGeneration++ })
@@ -97,8 +97,8 @@ func (s *space) forgotten(t *testing.T, change, resourceVersion string) bool {
 	return true
 }
 
-// An object may be older than what the API server still knows of changes, as one that has
-// not changed since the server started. It is watched all the same.
+// An object may be older than all changes that the API server still has, such as an object that hasn't
+// changed since the server started. A wait watches it nevertheless.
 func testWaitForWatchesAnOldObject(t *testing.T, p *plane) {
 	s := p.space(t)
 	s.create(t, behaviours.NewDataPlane("prod"))
@@ -108,7 +108,7 @@ func testWaitForWatchesAnOldObject(t *testing.T, p *plane) {
 	require.Eventually(t, func() bool { return s.forgotten(t, "later", resourceVersion) }, eventually, tick)
 	far, watches := s.over(t, newLine())
 	result := far.waiting(t.Context())
-	require.Eventually(t, func() bool { return watches.told.Load() > 0 }, eventually, tick, "the watch tells nothing")
+	require.Eventually(t, func() bool { return watches.told.Load() > 0 }, eventually, tick, "the watch sent no event")
 	goesOn(t, result)
 	s.setReady(t, metav1.ConditionTrue, 0)
 	require.NoError(t, ended(t, result))
@@ -116,8 +116,8 @@ func testWaitForWatchesAnOldObject(t *testing.T, p *plane) {
 	assert.Zero(t, watches.expired.Load())
 }
 
-// What happens while a wait's connection is cut, no watch tells it.
-func TestWaitForNoticesWhatHappenedUnwatched(t *testing.T) {
+// While a wait's connection is cut, no watch sends it the changes.
+func TestWaitForNoticesChangesThatNoWatchHasSent(t *testing.T) {
 	remove := func(t *testing.T, s *space) {
 		t.Helper()
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
@@ -164,7 +164,7 @@ func TestWaitForNoticesWhatHappenedUnwatched(t *testing.T) {
 			if test.want != nil {
 				var waitErr *await.Error
 				require.ErrorAs(t, err, &waitErr)
-				assert.Equal(t, uid, waitErr.UID, "the one that was waited for")
+				assert.Equal(t, uid, waitErr.UID, "the object that was waited for")
 				assert.Equal(t, s.namespace, waitErr.Key.Namespace)
 			}
 			if test.wantDeleted != nil {
@@ -176,8 +176,7 @@ func TestWaitForNoticesWhatHappenedUnwatched(t *testing.T) {
 	}
 }
 
-// over returns the namespace as it is reached by a line, and the watches that its typed
-// client begins.
+// over returns the namespace with clients over a line, and the counter of its typed client's watches.
 func (s *space) over(t *testing.T, l *line) (*space, *watchCounter) {
 	t.Helper()
 	config := s.Config()
@@ -192,12 +191,12 @@ func (s *space) over(t *testing.T, l *line) (*space, *watchCounter) {
 	return far, watches
 }
 
-// watchCounter counts watches that begin, what they tell, and those that the API server
-// refuses since it has forgotten their resource version.
+// watchCounter counts watches, their events, and the watches that the API server refuses because their
+// resource version is too old.
 type watchCounter struct {
 	openchoreotyped.DataPlaneInterface
 	begun, told, expired atomic.Int64
-	from                 atomic.Pointer[string] // where the next watch is made to begin
+	from                 atomic.Pointer[string] // the resource version from which the next watch begins
 }
 
 func (c *watchCounter) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {

@@ -31,7 +31,7 @@ func nextDataPlane(t *testing.T, watcher watch.Interface) (watch.EventType, *ope
 	return event.Type, event.Object.(*openchoreov1alpha1.DataPlane)
 }
 
-// No API server remembers what was before the definition was installed.
+// No API server has changes from before the CRD was installed.
 func testWatchExpired(t *testing.T, s *space) {
 	requireExpired(t, s, "1")
 }
