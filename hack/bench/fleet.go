@@ -30,7 +30,7 @@ import (
 )
 
 const (
-	// fleetAsking is how many data planes are asked at once: a thousand TLS handshakes time out.
+	// fleetAsking limits simultaneous requests, because a thousand TLS handshakes at once time out.
 	fleetAsking = 50
 	// takeovers is how many pairs of replicas, each with other Leases, are measured at the same time.
 	takeovers      = 8

@@ -136,7 +136,7 @@ func visitAll(newSource newSource, dead int) measureFunc {
 	}
 }
 
-// die visits the dead data planes once, all at the same time, so that the clients know that they are dead.
+// die visits the dead data planes once, all at the same time, so that the clients know of them.
 func (v *visits) die(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, visitBefore)
 	defer cancel()

@@ -62,7 +62,7 @@ type ControlPlane struct {
 	mu sync.Mutex // held while a process is started or ended
 }
 
-// Option changes what Start does.
+// Option is an option of Start.
 type Option func(*options)
 
 type options struct {

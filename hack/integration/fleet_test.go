@@ -552,7 +552,7 @@ func (c *chaos) requireHistory() {
 			names[user.name] = true
 			if i > 0 {
 				last := run.answered[object.users[i-1].name]
-				assert.Less(c.t, last.Sub(user.since), soon, "run %d used credentials that were no longer those of its data plane", run.number)
+				assert.Less(c.t, last.Sub(user.since), soon, "run %d used credentials that its data plane no longer had", run.number)
 			}
 		}
 		for name := range run.answered {

@@ -248,7 +248,7 @@ func testRotation(t *testing.T, s *space, nextProtos []string) {
 			require.ErrorIs(t, err, remote.ErrRotated)
 			assert.Greater(t, time.Since(began), grace-time.Second, "streams may last for the grace")
 		case <-time.After(eventually):
-			t.Fatal("a stream goes on by the old credentials")
+			t.Fatal("a stream with the old credentials has not ended")
 		}
 	}
 	require.Eventually(t, func() bool { return requests.watches.Load() > watches }, eventually, tick)

@@ -239,7 +239,7 @@ func (s *space) requireReleased(t *testing.T, killed string) {
 	}
 }
 
-// The rights are those of docs/connecting.md.
+// docs/connecting.md lists the same rights.
 func TestShardingNamesTheRightThatIsMissing(t *testing.T) {
 	t.Parallel()
 	rights := documented[rbacv1.Role](t, "Role", "dataplanes-shards").Rules[0].Verbs

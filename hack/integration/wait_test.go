@@ -46,7 +46,7 @@ func ended(t *testing.T, result <-chan error) error {
 	case err := <-result:
 		return err
 	case <-time.After(eventually):
-		t.Fatal("the wait goes on")
+		t.Fatal("the wait has not ended")
 		return nil
 	}
 }

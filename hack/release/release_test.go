@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package release tests what a release of the SDK would be (the last commit, as Go's module
-// proxy would serve it) and the scripts that check and tag it. All is about the last commit.
+// Package release tests a release of the SDK, which is the last commit as Go's module proxy would
+// serve it, and the scripts that check and tag it.
 package release
 
 import (

@@ -123,8 +123,7 @@ func (l *listError) List(options metav1.ListOptions) (runtime.Object, error) {
 	return l.source.List(options)
 }
 
-// Status says why the informer can't list.
-func TestStatusSaysWhyTheInformerCannotList(t *testing.T) {
+func TestStatusShowsWhyTheInformerCannotList(t *testing.T) {
 	m := &listError{source: newSource(t), err: errors.New("no definition of DataPlane")}
 	informer := cache.NewSharedIndexInformer(m, &v1alpha1.DataPlane{}, 0, cache.Indexers{})
 	returns := func(context.Context, *remote.Cluster) error { return nil }
@@ -270,7 +269,7 @@ func TestRestartOnIsNotCalledAtAResync(t *testing.T) {
 	stop()
 }
 
-// resynced adds handlers with the shortest resync that there is.
+// resynced adds handlers with the shortest possible resync.
 type resynced struct{ cache.SharedIndexInformer }
 
 func (r resynced) AddEventHandler(handler cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {

@@ -46,7 +46,7 @@ func TestRunRefusesInvalidSharding(t *testing.T) {
 		{"Sharding.Shards: must be at least 1, is -3", func(s *fleet.Sharding) { s.Shards = -3 }},
 		{"Sharding.LeaseDuration: must be whole seconds, is 1.5s", func(s *fleet.Sharding) { s.LeaseDuration = 1500 * time.Millisecond }},
 		{"Sharding.LeaseDuration: must be whole seconds, is -1s", func(s *fleet.Sharding) { s.LeaseDuration = -time.Second }},
-		// Every 2 s: a renewal for each of 8 shards, a list, and a renewal of its own Lease. These
+		// Every 2 s: a renewal for each of 8 shards, a list, and a renewal of the member Lease. These
 		// are 5 requests a second; twice as many leaves room for retries.
 		{
 			"Sharding.Leases: renewals of 8 shards could be late with a QPS of 5; set QPS in the rest.Config to 10 or more, or to -1",

@@ -30,7 +30,7 @@ const (
 	moment = 4 * retryPeriod
 )
 
-// program is what its replicas share. It must be used in a synctest bubble.
+// program has the Leases and data planes of its replicas. It must be used in a synctest bubble.
 type program struct {
 	t      *testing.T
 	leases *testleases.Server

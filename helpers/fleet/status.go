@@ -13,7 +13,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// Status is what a [Fleet] does at one moment.
+// Status is the state of a [Fleet] at one moment.
 type Status struct {
 	// Informers are the informers, in the order of New's arguments. Until an informer has synced,
 	// some or all of its data planes have no run. With Sharding, this replica takes no shard until
@@ -26,7 +26,7 @@ type Status struct {
 	Sharding *ShardingStatus `json:"sharding,omitempty"`
 }
 
-// InformerStatus is what a [Fleet] knows of an informer.
+// InformerStatus is the state of an informer of a [Fleet].
 type InformerStatus struct {
 	// Kind is DataPlane or ClusterDataPlane, or empty until the informer has an object or an error.
 	Kind string `json:"kind,omitempty"`
@@ -38,7 +38,7 @@ type InformerStatus struct {
 	ErrorTime time.Time `json:"errorTime,omitzero"`
 }
 
-// ShardingStatus is how a replica takes part in a [Sharding].
+// ShardingStatus is the state of a replica in a [Sharding].
 type ShardingStatus struct {
 	// Identity is Sharding.Identity and a suffix that makes it unique to this process.
 	Identity string `json:"identity,omitempty"`
@@ -63,7 +63,7 @@ type ShardWait struct {
 	Holder string `json:"holder,omitempty"`
 }
 
-// PlaneStatus is what a [Fleet] does for one DataPlane.
+// PlaneStatus is the state of one data plane of a [Fleet].
 type PlaneStatus struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
@@ -86,7 +86,7 @@ type PlaneStatus struct {
 	Overdue int `json:"overdue,omitempty"`
 }
 
-// State is what a [Fleet] does for a DataPlane.
+// State summarizes a data plane's runs.
 type State string
 
 // The values of State.
@@ -94,12 +94,12 @@ const (
 	// StateStarting means that a run is due: its Cluster is being made, or it waits for other
 	// runs to start.
 	StateStarting State = "Starting"
-	// StateRunning means that there is a run.
+	// StateRunning means that a run has its Cluster and hasn't ended.
 	StateRunning State = "Running"
 	// StateStopping means that the context of a run has ended and the run hasn't returned.
 	StateStopping State = "Stopping"
-	// StateRetrying means that a run failed, or that no Cluster could be made for one, and
-	// that the next attempt is due at NextRetry.
+	// StateRetrying means that a run failed, or no Cluster could be made for it, and the next run
+	// begins at NextRetry.
 	StateRetrying State = "Retrying"
 	// StateDone means that a run returned nil.
 	StateDone State = "Done"

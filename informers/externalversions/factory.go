@@ -249,7 +249,7 @@ type SharedInformerFactory interface {
 	WaitForCacheSync(stopCh <-chan struct{}) map[reflect.Type]bool
 
 	// WaitForCacheSyncWithContext blocks until all started informers' caches were synced
-	// or the context ends. Its result names those that were, and has an error if some weren't.
+	// or the context ends. The result has the synced caches, and an error if any isn't synced.
 	WaitForCacheSyncWithContext(ctx context.Context) SyncResult
 
 	// ForResource gives generic access to a shared informer of the matching type.

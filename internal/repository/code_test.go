@@ -14,8 +14,8 @@ import (
 )
 
 // All Go code of the documents is compiled: the README's main.go is the root package's example, and
-// other code is part of another example, or of a test in hack/integration. That also applies the
-// YAML of the documents.
+// other code is part of another example, or of a test in hack/integration. A test there applies the
+// YAML of the documents too.
 func TestREADMEAndDocsShowTheExamples(t *testing.T) {
 	inRoot(t)
 	_, program, found := strings.Cut(readFile(t, "example_test.go"), "\n\n") // after the header

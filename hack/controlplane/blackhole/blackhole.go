@@ -1,12 +1,12 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package blackhole is a TCP proxy on loopback that can swallow packets, as a firewall does, or a
-// machine without power.
+// Package blackhole is a TCP proxy on loopback that can swallow packets, like a firewall or a machine
+// without power.
 //
 //	proxy, err := blackhole.New("127.0.0.1:6443")
-//	proxy.Swallow() // from now on, nothing is answered
-//	proxy.Forward() // and now again
+//	proxy.Swallow() // clients get no more answers
+//	proxy.Forward() // clients get answers again
 package blackhole
 
 import (
@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// Proxy forwards connections. While it swallows, the kernel completes no new connection, and on
-// those that exist nothing arrives.
+// Proxy forwards connections. While it swallows, the kernel completes no new connection, and no data
+// arrives on existing ones.
 type Proxy struct {
 	target   string
 	listener *net.TCPListener
@@ -48,8 +48,8 @@ func New(target string) (*Proxy, error) {
 // Addr returns the address of the proxy, host and port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Swallow swallows all packets from when it returns. It fails where the kernel doesn't drop
-// connections that find a full queue, as Linux does.
+// Swallow makes the proxy swallow all packets from when it returns. It needs a kernel that drops new
+// connections when a listener's queue is full, as Linux does, and fails on others.
 func (p *Proxy) Swallow() error {
 	p.set(func() { p.swallow = true })
 	if err := errors.Join(p.listener.SetDeadline(time.Unix(1, 0)), p.setQueue(0)); err != nil { // ends Accept
@@ -69,7 +69,7 @@ func (p *Proxy) Swallow() error {
 	return errors.New("the kernel accepts connections beyond the queue")
 }
 
-// Cut closes the connections that exist.
+// Cut closes the existing connections.
 func (p *Proxy) Cut() {
 	p.set(func() {
 		for conn := range p.conns {
@@ -78,7 +78,7 @@ func (p *Proxy) Cut() {
 	})
 }
 
-// Forward ends Swallow. What was swallowed arrives, as after TCP has sent it again.
+// Forward ends Swallow. Swallowed data arrives then, as if TCP had sent it again.
 func (p *Proxy) Forward() error {
 	p.closeFillers()
 	err := errors.Join(p.setQueue(128), p.listener.SetDeadline(time.Time{}))

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// program is what its replicas share. It must be used in a synctest bubble.
+// program has the Leases and runs of its replicas. It must be used in a synctest bubble.
 type program struct {
 	t      *testing.T
 	leases *testleases.Server
