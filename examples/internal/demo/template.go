@@ -161,7 +161,7 @@ func IsReadyLater(ctx context.Context, p *Provided) error {
 	fmt.Fprintf(os.Stderr, "in 3 seconds, DataPlane %s gets the condition Created, and ClusterDataPlane %s an agent, as from OpenChoreo\n", production, clusterWide)
 	select {
 	case <-time.After(3 * time.Second):
-		return p.becomeReady(ctx)
+		return p.becomeReady(context.WithoutCancel(ctx)) // the program may end before this is answered
 	case <-ctx.Done():
 		return nil
 	}
