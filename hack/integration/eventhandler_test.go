@@ -202,7 +202,7 @@ func (s *space) record(t *testing.T, client openchoreoclient.Interface, resync t
 	return r
 }
 
-// OnDelete records a deletion, and whether the watch has missed it.
+// OnDelete records "unseen" before a deletion that no watch has sent.
 func (r *recorder) OnDelete(obj any) {
 	if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 		r.note(last.Obj.(*openchoreov1alpha1.DataPlane).Name, "unseen")

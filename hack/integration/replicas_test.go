@@ -173,7 +173,7 @@ func (s *space) startProcess(t *testing.T, h *history, identity string) *process
 	user.Server = "https://" + p.relay.Addr().String()
 	p.cmd.Env = append(os.Environ(), replicaEnv+"=true")
 	p.cmd.Stderr = &p.stderr
-	// Otherwise, the kernel ends a stopped process whose process group is orphaned.
+	// If the test is killed, the process group is orphaned, and the kernel ends even a stopped process.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdin, err := p.cmd.StdinPipe()
 	require.NoError(t, err)

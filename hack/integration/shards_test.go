@@ -41,7 +41,7 @@ type event struct {
 }
 
 // newReplica returns a Fleet that calls record at each begin and end. Each run watches config maps of
-// its data plane. Runs of stubborn replicas continue until their connections are closed.
+// its data plane. For a data plane named stubborn, it watches until its connections are closed.
 func newReplica(informer cache.SharedIndexInformer, sharding fleet.Sharding, record func(event)) *fleet.Fleet {
 	sharding.Name = "test"
 	begin := func(key string) { record(event{Time: time.Now(), Replica: sharding.Identity, Key: key}) }

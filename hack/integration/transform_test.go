@@ -47,7 +47,7 @@ func (s *space) metadataInformer(t *testing.T) cache.SharedIndexInformer {
 		ForResource(openchoreov1alpha1.SchemeGroupVersion.WithResource("dataplanes")).Informer()
 }
 
-// cached returns the DataPlane prod of an informer, once it has a resource version.
+// cached waits until an informer has the DataPlane prod with a resource version, and returns it.
 func (s *space) cached(t *testing.T, dataPlanes cache.SharedIndexInformer, resourceVersion string) metav1.Object {
 	t.Helper()
 	var object metav1.Object

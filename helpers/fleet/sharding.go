@@ -21,8 +21,8 @@ import (
 // which shard a data plane belongs to. By client-go's leader election, one replica at a time
 // leads a shard, and holds the shard's Lease.
 //
-// Each replica has a Lease too, by which the others see it. The shards are divided evenly: no
-// replica leads two more than another. With the default LeaseDuration:
+// Each replica has a Lease too, by which the others see it. The shards are divided evenly: the
+// numbers of two replicas differ by at most one. With the default LeaseDuration:
 //
 //   - When a replica joins, the others end the runs of surplus shards, within StopGrace, and
 //     then release those shards.
@@ -67,7 +67,7 @@ type Sharding struct {
 	// Shards is the number of shards. Several times the number of replicas gives even shares.
 	Shards int
 	// LeaseDuration is how long the Lease of a shard is kept for a replica that is gone, in whole
-	// seconds. The default is 15 s. A Lease is renewed each 2/15 of LeaseDuration.
+	// seconds. The default is 15 s. Leases are renewed every 2/15 of LeaseDuration.
 	LeaseDuration time.Duration
 }
 
