@@ -8,8 +8,8 @@
 //
 //	go -C examples run ./controller-runtime
 //
-// For each data plane, the controller keeps a config map with the hosts of its gateway in the
-// target cluster, watches the config map there, and writes the result to the condition
+// For each data plane, the controller keeps a config map in its cluster with the hosts under which
+// workloads are reached, watches the config map there, and writes the result to the condition
 // GatewayProvisioned.
 //
 // The program starts a management and a target cluster on this machine, changes data planes
@@ -34,6 +34,7 @@ import (
 	"syscall"
 
 	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -42,6 +43,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
 // name is the name of the controller in requests and logs, and of its Lease.
@@ -111,8 +113,16 @@ func (o *options) check() error {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case o.gateway.Host == "" && o.gateway.CAFile+o.gateway.CertFile+o.gateway.KeyFile+o.gateway.ServerName != "":
 		return errors.New("--gateway-ca, --gateway-cert, --gateway-key, --gateway-server-name: want --gateway too")
+	case (o.gateway.CertFile == "") != (o.gateway.KeyFile == ""):
+		return errors.New("--gateway-cert, --gateway-key: want both or none")
+	case o.gateway.Host == "":
+		return nil
 	}
 	if _, err := rest.TLSConfigFor(&o.gateway); err != nil { // reads the files
+		return fmt.Errorf("files of --gateway: %w", err)
+	}
+	anyPlane := &openchoreov1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "any", Name: "any"}}
+	if _, err := helpers.GatewayConfigFor(anyPlane, &o.gateway); err != nil {
 		return fmt.Errorf("--gateway: %w", err)
 	}
 	return nil

@@ -130,6 +130,7 @@ func TestController(t *testing.T) {
 	t.Run("ends after SIGTERM, and leaves what it has written until --release", func(t *testing.T) {
 		follower.Signal(syscall.SIGTERM)
 		assert.Zero(t, follower.Wait(), follower)
+		assert.NotContains(t, follower.String(), "forbidden", "the manifest grants what the controller uses")
 		assert.NotNil(t, e.configMap(t, 1, "gateway.default.other"))
 
 		p := demotest.Start(t, "controller-runtime", append(e.args, "--release")...)
@@ -154,6 +155,7 @@ func TestController(t *testing.T) {
 		assert.Nil(t, e.configMap(t, 1, "gateway.default.elsewhere"))
 		p.Signal(syscall.SIGTERM)
 		assert.Zero(t, p.Wait(), p)
+		assert.NotContains(t, p.String(), "forbidden")
 	})
 }
 
@@ -169,6 +171,7 @@ func TestRefusesBadFlags(t *testing.T) {
 	for args, code := range map[string]int{
 		"surplus --kubeconfig=x": 2, "--kubeconfig=x surplus": 2, "--namespace=team": 2,
 		"--kubeconfig=x --gateway-ca=x": 2, "--kubeconfig=x --gateway=https://x --gateway-ca=x": 2,
+		"--kubeconfig=x --gateway=http://x": 2, "--kubeconfig=x --gateway=https://x --gateway-cert=x": 2,
 		"--kubeconfig=x": 1,
 	} {
 		p := demotest.Start(t, "controller-runtime", strings.Fields(args)...)

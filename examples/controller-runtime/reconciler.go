@@ -38,8 +38,8 @@ const (
 	targetNamespace = "default"
 )
 
-// gatewayReconciler keeps a config map with the hosts of the gateway of each data plane in its
-// cluster. If a DataPlane moves to another cluster, the config map in the old one stays, because
+// gatewayReconciler keeps a config map in the cluster of each data plane with the hosts under which
+// workloads are reached. If a DataPlane moves to another cluster, the config map in the old one stays, because
 // the credentials for it are gone.
 type gatewayReconciler struct {
 	client  client.Client                               // of the management cluster; reads from the manager's cache
@@ -139,8 +139,8 @@ func (r *gatewayReconciler) setFinalizers(ctx context.Context, dp *openchoreov1a
 	return apply(ctx, r.client, openchoreoapply.DataPlane(dp.Name, dp.Namespace).WithUID(dp.UID).WithFinalizers(finalizers...))
 }
 
-// hosts returns the hosts of the gateway of a data plane: two in OpenChoreo v0.3, and in v1 those of
-// its HTTPS listeners.
+// hosts returns the hosts under which workloads are reached: two in OpenChoreo v0.3, and in v1 those
+// of the HTTPS listeners.
 func hosts(dp *openchoreov1alpha1.DataPlane) map[string]string {
 	gateway := dp.Spec.Gateway
 	hosts := map[string]string{"publicVirtualHost": gateway.PublicVirtualHost, "organizationVirtualHost": gateway.OrganizationVirtualHost}

@@ -78,13 +78,13 @@ type story struct {
 
 func (s *story) play(ctx context.Context) error {
 	if err := demo.Play(ctx, os.Stdout, []demo.Step{
-		{Title: "A DataPlane is created: the controller writes the hosts of its gateway into its cluster", Do: s.create},
+		{Title: "A DataPlane is created: the controller writes the hosts of its workloads to a config map in its cluster", Do: s.create},
 		{Title: "The public virtual host changes: the config map follows", Do: s.changeHost},
 		{Title: "Somebody deletes the config map: the controller, which watches it, writes it again", Do: s.deleteConfigMap},
-		{Title: "The credentials are replaced by those of a user without rights", Do: s.rotateTo("nobody", metav1.ConditionFalse)},
-		{Title: "The credentials are replaced by those of a user who may write config maps", Do: s.rotateTo("successor", metav1.ConditionTrue, mayWrite)},
+		{Title: "The credentials are replaced by those of a user without rights: the controller reports that, and the config map stays", Do: s.rotateTo("nobody", metav1.ConditionFalse)},
+		{Title: "The credentials are replaced by those of a user who may write config maps: the controller continues", Do: s.rotateTo("successor", metav1.ConditionTrue, mayWrite)},
 		{Title: "The DataPlane is deleted: first, the controller removes the config map", Do: s.remove},
-		{Title: "A ClusterDataPlane of OpenChoreo v1 is created: the way to its cluster is the cluster gateway", Do: s.createCluster},
+		{Title: "A ClusterDataPlane of OpenChoreo v1 is created: the controller connects through the cluster gateway, here a stand-in", Do: s.createCluster},
 		{Title: "Somebody deletes the config map there: through the gateway, the controller sees it within 6 s", Do: func(ctx context.Context) error {
 			return errors.Join(s.waitForWatch(ctx), s.deleteConfigMap(ctx))
 		}},

@@ -33,6 +33,7 @@ import (
 	"syscall"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -120,8 +121,16 @@ func (o *options) check() error {
 		return errors.New("--interval, --min-backoff, --max-backoff: want times above 0, and the last not below the second")
 	case o.gateway.Host == "" && o.gateway.CAFile+o.gateway.CertFile+o.gateway.KeyFile+o.gateway.ServerName != "":
 		return errors.New("--gateway-ca, --gateway-cert, --gateway-key, --gateway-server-name: want --gateway too")
+	case (o.gateway.CertFile == "") != (o.gateway.KeyFile == ""):
+		return errors.New("--gateway-cert, --gateway-key: want both or none")
+	case o.gateway.Host == "":
+		return nil
 	}
 	if _, err := rest.TLSConfigFor(&o.gateway); err != nil { // reads the files
+		return fmt.Errorf("files of --gateway: %w", err)
+	}
+	anyPlane := &openchoreov1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "any", Name: "any"}}
+	if _, err := helpers.GatewayConfigFor(anyPlane, &o.gateway); err != nil {
 		return fmt.Errorf("--gateway: %w", err)
 	}
 	return nil

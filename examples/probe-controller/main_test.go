@@ -61,6 +61,7 @@ func TestRefusesBadFlags(t *testing.T) {
 	for args, code := range map[string]int{
 		"surplus --kubeconfig=x": 2, "--kubeconfig=x surplus": 2, "--kubeconfig=x --workers=0": 2, "--namespace=team": 2,
 		"--kubeconfig=x --min-backoff=2s --max-backoff=1s": 2, "--kubeconfig=x --gateway-ca=x": 2, "--kubeconfig=x --gateway=https://x --gateway-ca=x": 2,
+		"--kubeconfig=x --gateway=http://x": 2, "--kubeconfig=x --gateway=https://x --gateway-cert=x": 2,
 		"--kubeconfig=x": 1,
 	} {
 		p := demotest.Start(t, name, strings.Fields(args)...)
@@ -159,6 +160,7 @@ func TestReplicas(t *testing.T) {
 			assert.NotEmpty(t, c.leaseHolder(t))
 			replica.Signal(syscall.SIGTERM)
 			assert.Zero(t, replica.Wait(), replica)
+			assert.NotContains(t, replica.String(), "forbidden", "the manifest grants what the controller uses")
 		}
 		assert.Empty(t, c.leaseHolder(t))
 	})

@@ -52,7 +52,7 @@ func play(o options) int {
 		err := demo.Play(ctx, os.Stdout, []demo.Step{
 			{Title: "The controller probes four DataPlanes, and writes what it finds to their condition Connected", Do: s.showFirst},
 			{Title: "The API server of staging starts: the next probe finds it", Do: s.startStaging},
-			{Title: "A ClusterDataPlane of OpenChoreo v1, probed through the cluster gateway, loses its agent: it gets Events only", Do: s.loseAgent},
+			{Title: "A ClusterDataPlane of OpenChoreo v1, probed through a stand-in for the cluster gateway, loses its agent: it gets Events only", Do: s.loseAgent},
 			{Title: "The Events of all data planes", Do: s.showEvents},
 		})
 		cancel()
