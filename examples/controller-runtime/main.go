@@ -10,7 +10,8 @@
 //
 // For each data plane, the controller keeps a config map in its cluster with the hosts under which
 // workloads are reached, watches the config map there, and writes the result to the condition
-// GatewayProvisioned.
+// GatewayProvisioned. The users of DataPlanes need the rights to create, patch, delete, list and
+// watch config maps in the namespace default of their clusters.
 //
 // The program starts a management and a target cluster on this machine, changes data planes
 // from their creation to their deletion, and removes the clusters. With --kubeconfig or

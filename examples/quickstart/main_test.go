@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
 )
 
@@ -57,13 +58,25 @@ func TestQuickstartEndsCleanlyWhenInterrupted(t *testing.T) {
 func TestQuickstartOnAnExistingCluster(t *testing.T) {
 	t.Parallel()
 	existing := demotest.Clusters(t, 0)
-	p := demotest.Start(t, "quickstart", "--kubeconfig", existing.Plane.KubeconfigFile(), "--context", "controlplane")
-	require.Zero(t, p.Wait(), p)
-	assert.Contains(t, p.String(), "left out, since your cluster serves no ClusterDataPlanes")
-	p.LeavesNothing()
+	args := []string{"--kubeconfig", existing.Plane.KubeconfigFile(), "--context", "controlplane"}
+	without := demotest.Start(t, "quickstart", args...)
+	without.WaitFor(" 9. ")
+	require.NoError(t, existing.Plane.InstallCRDs(t.Context(), crds.ClusterDataPlane()))
+	with := demotest.Start(t, "quickstart", args...)
+	for p, want := range map[*demotest.Process]string{
+		without: "left out, since your cluster serves no ClusterDataPlanes",
+		with:    "created ClusterDataPlane dataplane-quickstart-",
+	} {
+		require.Zero(t, p.Wait(), p)
+		assert.Contains(t, p.String(), want)
+		p.LeavesNothing()
+	}
 	list, err := existing.Client.OpenChoreoV1alpha1().DataPlanes("").List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.Empty(t, list.Items)
+	clusterDataPlanes, err := existing.Client.OpenChoreoV1alpha1().ClusterDataPlanes().List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	assert.Empty(t, clusterDataPlanes.Items)
 	namespaces, err := existing.Core.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	for _, namespace := range namespaces.Items {
