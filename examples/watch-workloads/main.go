@@ -84,7 +84,8 @@ func run(ctx context.Context, kubeconfig string, gateway *rest.Config) error {
 }
 
 // watchDeployments is the run of one data plane. It goes on through rotations of the credentials. If it returns an error, the
-// Fleet calls OnEnd, waits longer each time, and calls watchDeployments again.
+// Fleet calls OnEnd, waits longer each time, and calls watchDeployments again. The new run lists again, and doesn't report what
+// was deleted in between: whatever you keep about a data plane, drop it when its run ends.
 func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 	if err != nil {
