@@ -1,0 +1,121 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package collector shows the Status of a Fleet or of a Cache to Prometheus. Copy this folder:
+//
+//	registry.MustRegister(collector.ForFleet(f.Status), collector.ForCache(clients.Status))
+//
+// A collector reads the Status at each scrape. When a data plane is gone, or another replica has taken
+// it over, its series end. Labels are names of objects and values of the SDK's enumerations, never
+// texts of errors.
+package collector
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+// labels name a data plane. The namespace of a ClusterDataPlane is empty.
+var labels = []string{"namespace", "name"}
+
+// The metrics of each connection, of a Cache or of a Fleet.
+var (
+	reachability = prometheus.NewDesc("dataplane_reachability",
+		"1 for what the last request to the data plane has shown, a value of remote.Reachability.", append(labels[:2:2], "reachability"), nil)
+	lastSuccess = prometheus.NewDesc("dataplane_last_success_timestamp_seconds",
+		"When the data plane last answered.", labels, nil)
+	lastRotation = prometheus.NewDesc("dataplane_last_rotation_timestamp_seconds",
+		"When the credentials of the connection were last replaced.", labels, nil)
+	certificateExpiry = prometheus.NewDesc("dataplane_certificate_expiry_timestamp_seconds",
+		"When the client certificate of the connection expires.", labels, nil)
+)
+
+// The metrics of a Fleet.
+var (
+	running = prometheus.NewDesc("dataplane_running",
+		"1 if the data plane has a run, or else 0.", labels, nil)
+	restarts = prometheus.NewDesc("dataplane_restarts_total",
+		"Runs of the data plane after the first.", labels, nil)
+	informerSynced = prometheus.NewDesc("fleet_informer_synced",
+		"1 if the informer has listed its kind, or else 0.", []string{"kind"}, nil)
+	shardsLed = prometheus.NewDesc("fleet_shards_led",
+		"Shards that this replica leads.", nil, nil)
+	shardsWaiting = prometheus.NewDesc("fleet_shards_waiting",
+		"Shards that this replica takes over as soon as their holders let go.", nil, nil)
+)
+
+type collector func(e emit)
+
+// Describe implements prometheus.Collector. It sends nothing: the series depend on the data planes.
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) { c(emit{out}) }
+
+// ForCache returns a collector for the Status of a remote.Cache.
+func ForCache(status func() remote.Status) prometheus.Collector {
+	return collector(func(e emit) {
+		for _, plane := range status().Planes {
+			e.connection(plane.ConnectionStatus, plane.Namespace, plane.Name)
+		}
+	})
+}
+
+// ForFleet returns a collector for the Status of a Fleet.
+func ForFleet(status func() fleet.Status) prometheus.Collector {
+	return collector(func(e emit) {
+		s := status()
+		for _, plane := range s.Planes {
+			e.gauge(running, one(plane.State == fleet.StateRunning), plane.Namespace, plane.Name)
+			e.out <- prometheus.MustNewConstMetric(restarts, prometheus.CounterValue, float64(plane.Restarts), plane.Namespace, plane.Name)
+			if plane.Connection != nil {
+				e.connection(*plane.Connection, plane.Namespace, plane.Name)
+			}
+		}
+		synced := map[string]bool{} // there may be several of a kind
+		for _, informer := range s.Informers {
+			before, known := synced[informer.Kind]
+			synced[informer.Kind] = informer.Synced && (before || !known)
+		}
+		for kind, all := range synced {
+			e.gauge(informerSynced, one(all), kind)
+		}
+		if s.Sharding != nil {
+			e.gauge(shardsLed, float64(len(s.Sharding.Leads)))
+			e.gauge(shardsWaiting, float64(len(s.Sharding.Waiting)))
+		}
+	})
+}
+
+type emit struct{ out chan<- prometheus.Metric }
+
+func (e emit) gauge(desc *prometheus.Desc, value float64, labels ...string) {
+	e.out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
+
+func (e emit) connection(s remote.ConnectionStatus, namespace, name string) {
+	if s.Reachability != "" {
+		e.gauge(reachability, 1, namespace, name, string(s.Reachability))
+	}
+	e.time(lastSuccess, s.LastSuccess, namespace, name)
+	e.time(lastRotation, s.LastRotation, namespace, name)
+	e.time(certificateExpiry, s.CertificateExpiry, namespace, name)
+}
+
+// time sends nothing for the zero time.
+func (e emit) time(desc *prometheus.Desc, at time.Time, labels ...string) {
+	if !at.IsZero() {
+		e.gauge(desc, float64(at.UnixNano())/1e9, labels...)
+	}
+}
+
+func one(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
