@@ -21,8 +21,10 @@ import (
 func TestFleetStatusInJSON(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0).UTC()
 	status := fleet.Status{Informers: []fleet.InformerStatus{{Kind: "DataPlane", Synced: true}, {Error: "no", ErrorTime: now}}, Planes: []fleet.PlaneStatus{
-		{Namespace: "default", Name: "a", UID: "uid-1", State: fleet.StateRunning, RunningSince: now.Add(-90 * time.Second),
-			Connection: &remote.ConnectionStatus{Reachability: remote.ReachabilityReachable, LastSuccess: now}},
+		{
+			Namespace: "default", Name: "a", UID: "uid-1", State: fleet.StateRunning, RunningSince: now.Add(-90 * time.Second),
+			Connection: &remote.ConnectionStatus{Reachability: remote.ReachabilityReachable, LastSuccess: now},
+		},
 		{
 			Namespace: "default", Name: "b", State: fleet.StateRetrying, Restarts: 3, LastError: "dial tcp:\nrefused",
 			LastErrorTime: now.Add(-5 * time.Second), NextRetry: now.Add(8 * time.Second), Overdue: 1,

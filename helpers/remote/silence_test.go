@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
@@ -183,7 +185,7 @@ func TestCallersWithShortDeadlinesLearnThatAServerIsSilent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onWire(t, m, func(config *rest.Config) {
 				config.Host, config.Insecure = "https://192.0.2.1:6443", true
-			}, func(t *testing.T, w *wire, c *remote.Cluster) {
+			}, func(t *testing.T, _ *wire, c *remote.Cluster) {
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 				defer cancel()
 				_, err := get(ctx, c, "/api/v1/pods")
@@ -259,4 +261,30 @@ func TestCloseEndsAnAttemptToConnect(t *testing.T) {
 		require.Zero(t, time.Since(began))
 		require.Equal(t, 2, w.takeDials())
 	})
+}
+
+// A request that fails at once must not make a loop of client-go's faster than it was.
+func TestReflectorsOfASilentServerDoNotSpin(t *testing.T) {
+	for name, watchList := range map[string]bool{"list": false, "streamed list": true} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int64
+			onWire(t, silent, func(config *rest.Config) {
+				config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+					return roundTripper(func(req *http.Request) (*http.Response, error) {
+						requests.Add(1)
+						return next.RoundTrip(req)
+					})
+				})
+			}, func(t *testing.T, w *wire, c *remote.Cluster) {
+				client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
+				require.NoError(t, err)
+				reflector := newReflector(client, watchList)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+				defer cancel()
+				reflector.RunWithContext(ctx)
+				require.Greater(t, w.takeDials(), 1)
+				require.Less(t, requests.Load(), int64(100))
+			})
+		})
+	}
 }

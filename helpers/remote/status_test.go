@@ -185,7 +185,7 @@ func TestStatusFollowsAWatch(t *testing.T) {
 				ended <- err
 			}()
 			end(resp.Body, cancel)
-			testserver.Receive(t, ended)
+			_ = testserver.Receive(t, ended)
 			assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability, "%s", c.Status().LastError)
 			_ = resp.Body.Close()
 		})

@@ -118,7 +118,7 @@ func onWire(t *testing.T, m mood, edit func(*rest.Config), test func(t *testing.
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &wire{mood: m, conns: make(chan net.Conn, 100)}
-		server := &http.Server{Handler: w} //nolint:gosec // has no clients but the test's
+		server := &http.Server{Handler: w}
 		go func() { _ = server.Serve(w) }()
 		defer server.Close()
 		token := "token"
