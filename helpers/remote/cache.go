@@ -214,8 +214,11 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 	if cluster == nil && mayBuild {
 		cluster, client, err = c.newClient(dp)
 	}
-	version, failed := dp.ResourceVersion, (*failure)(nil)
-	if cluster == nil && err != nil {
+	version, failed := dp.ResourceVersion, e.failure
+	switch {
+	case cluster != nil:
+		failed = nil
+	case err != nil:
 		failed = (&target{key: key}).failureOf(err)
 	}
 	if err != nil || cluster == nil {

@@ -159,7 +159,7 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 		GetConn: func(string) { r.markUnsent() }, // even when net/http tries again, if that is safe
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
 			if err != nil {
-				r.session.failedHandshake(err)
+				r.session.noteHandshakeFailure(err)
 			}
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
@@ -174,7 +174,7 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 		},
 	})))
 	if err == nil {
-		r.session.hasAnswered()
+		r.session.endSilence()
 	}
 	return resp, err
 }

@@ -23,8 +23,8 @@ const (
 	silenceLasts = time.Minute
 	// connectEvery is how long a silent server is left alone after an attempt.
 	connectEvery = 10 * time.Second
-	// connectWait is how long the request that makes an attempt waits for it. It is longer than a
-	// connection around the world takes, and short enough for ten such requests in ten seconds.
+	// connectWait is how long the request that makes an attempt waits for it: longer than a connection
+	// around the world takes. Ten silent servers together take a quarter of a worker.
 	connectWait = time.Second / 2
 )
 
@@ -58,20 +58,20 @@ func (s *session) connect(ctx context.Context, network, address string) (net.Con
 	if !ok { // a wrapper has replaced the context
 		return s.dial(ctx, network, address)
 	}
-	if err := r.awaitTurn(); err != nil {
+	if err := r.mayConnect(); err != nil {
 		return nil, err
 	}
 	began := time.Now()
 	conn, err := s.dial(ctx, network, address)
 	if err != nil {
-		s.failedToConnect(err, time.Since(began))
+		s.noteFailure(err, time.Since(began))
 	}
 	return conn, err
 }
 
-// awaitTurn returns an error if the request must not connect now, since the server is silent. If it
-// is the one to try, it gives up soon.
-func (r *request) awaitTurn() error {
+// mayConnect returns an error if the server is silent and the request must not connect now. A request
+// that may connect to a silent server gives up after connectWait.
+func (r *request) mayConnect() error {
 	s := r.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +101,9 @@ func (r *request) giveUp(err error) {
 	}
 }
 
-// failedToConnect makes the server silent after a slow failure. After a quick one it isn't silent.
-func (s *session) failedToConnect(err error, took time.Duration) {
+// noteFailure makes the server silent after a slow failure to connect, and ends its silence after a
+// quick one.
+func (s *session) noteFailure(err error, took time.Duration) {
 	if errors.Is(err, context.Canceled) { // by this side
 		return
 	}
@@ -115,24 +116,24 @@ func (s *session) failedToConnect(err error, took time.Duration) {
 	}
 }
 
-// hasAnswered ends the silence.
-func (s *session) hasAnswered() {
+// endSilence is called when the server has answered.
+func (s *session) endSilence() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.silence = silence{}
 }
 
-// failedHandshake is failedToConnect for TLS. It knows how long a handshake took that timed out.
-func (s *session) failedHandshake(err error) {
+// noteHandshakeFailure is noteFailure for a TLS handshake. Only one that timed out was slow.
+func (s *session) noteHandshakeFailure(err error) {
 	var took time.Duration
 	if utilnet.IsTimeout(err) {
 		took = s.options.handshakeTimeout
 	}
-	s.failedToConnect(err, took)
+	s.noteFailure(err, took)
 }
 
-// checkProxyResponse keeps the status of a proxy's refusal; net/http keeps its text only. The proxy may
-// have waited for the server.
+// checkProxyResponse keeps the status of a proxy's refusal; net/http keeps its text only. The refusal is
+// slow if the proxy waited for the server.
 func (s *session) checkProxyResponse(ctx context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil
@@ -142,7 +143,7 @@ func (s *session) checkProxyResponse(ctx context.Context, _ *url.URL, _ *http.Re
 		s.mu.Lock()
 		began := r.beganAt
 		s.mu.Unlock()
-		s.failedToConnect(err, time.Since(began))
+		s.noteFailure(err, time.Since(began))
 	}
 	return err
 }

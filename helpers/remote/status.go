@@ -115,8 +115,8 @@ func (c *Cluster) keepOutcome(req *http.Request, resp *http.Response, err error)
 	}
 }
 
-// keepOutcome keeps the error that cut the body of a response. It is no error of the data plane if
-// the caller ends a request that lasts, or if a stream ends, such as by the end of its container.
+// keepOutcome keeps the error that cut the body of a response. The data plane isn't at fault if the
+// caller ends a request that lasts, nor if a stream ends, for example with its container.
 func (r *request) keepOutcome(err error) {
 	switch {
 	case err == io.EOF, r.closing.Load(), r.lifetime == requestinfo.Stream, r.lasts && r.caller.Err() != nil: //nolint:errorlint // of a rotation
@@ -125,8 +125,8 @@ func (r *request) keepOutcome(err error) {
 	}
 }
 
-// answeredError returns an error for an answer that is one to every request. What a proxied service
-// answers is no error.
+// answeredError returns an error for an answer that says that the API server can't be used. Answers of
+// proxied services don't say so.
 func (c *Cluster) answeredError(req *http.Request, resp *http.Response) error {
 	if resp.StatusCode < http.StatusBadRequest {
 		return nil
@@ -152,7 +152,7 @@ func (c *Cluster) Status() ConnectionStatus {
 	status := c.outcomes.status()
 	c.mu.RLock()
 	current := c.current
-	status.LastRotation = c.rotatedAt
+	status.LastRotation = c.rotatedAt.UTC()
 	c.mu.RUnlock()
 	if current == nil {
 		return status

@@ -240,6 +240,10 @@ func TestStatusOfACacheHasThePlanesThatExist(t *testing.T) {
 	_, err := f.Get(brokenKey)
 	require.Error(t, err)
 	assert.Equal(t, []string{"broken InvalidCredentials", "dev ", "prod Reachable"}, names())
+	broken = broken.DeepCopy()
+	broken.Labels = map[string]string{"a": "b"}
+	f.Handler().OnUpdate(broken, f.set(broken))
+	assert.Equal(t, []string{"broken InvalidCredentials", "dev ", "prod Reachable"}, names(), "the handler builds no client")
 
 	f.onBuild = func(*remote.Cluster) error { return errors.New("no client") }
 	broken = broken.DeepCopy()
