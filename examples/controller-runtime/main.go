@@ -60,7 +60,7 @@ type options struct {
 	release             bool
 }
 
-// demonstrate shows the controller on control planes of its own, and returns the exit code. It
+// demonstrate shows the controller on control planes that it starts, and returns the exit code. It
 // is nil in a copy without story.go.
 var demonstrate func(options) int
 
@@ -74,7 +74,7 @@ func main() {
 	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
 	flag.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
 	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
-	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: that of the URL)")
+	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: the host of the URL)")
 	flag.BoolVar(&o.leaderElect, "leader-elect", false, "work only while this replica holds the Lease")
 	flag.StringVar(&o.metrics, "metrics-bind-address", "0", "`address` to serve /metrics on; 0 for none")
 	flag.StringVar(&o.probes, "health-probe-bind-address", "0", "`address` to serve /healthz and /readyz on; 0 for none")

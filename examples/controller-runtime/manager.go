@@ -71,7 +71,7 @@ func run(ctx context.Context, config *rest.Config, leases string, o options, log
 		})
 	for _, k := range kinds {
 		b = b.Watches(k.object, &handler.EnqueueRequestForObject{}, builder.WithPredicates(unseen))
-		// The manager's informer tells the clients of new credentials and of deletions.
+		// So new credentials take effect, and the clients of deleted data planes are closed.
 		dataPlanes, err := mgr.GetCache().GetInformer(ctx, k.object)
 		if err != nil {
 			return err

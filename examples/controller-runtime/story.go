@@ -42,7 +42,7 @@ var mayWrite = rbacv1.PolicyRule{
 // A copy of the controller needs no demonstration.
 func init() { demonstrate = demonstration }
 
-// demonstration shows the controller on control planes of its own, and returns the exit code.
+// demonstration shows the controller on control planes that it starts, and returns the exit code.
 func demonstration(o options) int {
 	ctrl.SetLogger(logr.Discard())
 	klog.SetLogger(logr.Discard())

@@ -47,9 +47,11 @@ func newTargets(get func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, e
 	return remote.NewCache(get, build, remote.Options{ConfigFor: configFor})
 }
 
-// watch calls changed when the config map in a cluster has changed, until the connection is closed. It
-// goes on through rotations, and through the cluster gateway. It waits for no answer, as Cache.Get
-// waits for it, so it says where config maps are rather than let a RESTMapper ask.
+// watch calls changed when the config map in a cluster has changed, until the connection is closed. The
+// watch outlives rotations, and passes the cluster gateway.
+//
+// Cache.Get waits for watch, which therefore makes no request itself: the mapper knows the one
+// kind, where a dynamic RESTMapper would ask the cluster.
 func watch(cluster *remote.Cluster, scheme *runtime.Scheme, changed func()) error {
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
@@ -77,6 +79,6 @@ func watch(cluster *remote.Cluster, scheme *runtime.Scheme, changed func()) erro
 	}); err != nil {
 		return err
 	}
-	go func() { _ = configMaps.Start(ctx) }() // which returns no other error than that of ctx
+	go func() { _ = configMaps.Start(ctx) }() // until the connection is closed
 	return nil
 }

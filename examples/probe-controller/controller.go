@@ -162,7 +162,7 @@ func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlan
 		_, err := helpers.PatchConditions(ctx, c.client.DataPlanes(dp.Namespace), dp, []metav1.Condition{connected},
 			helpers.PatchConditionsOptions{FieldManager: name})
 		if apierrors.IsNotFound(err) || errors.Is(err, helpers.ErrReplaced) {
-			return nil // deleted meanwhile; the informer will report it
+			return nil // it was deleted, which the informer will report
 		}
 		if err != nil {
 			return err
@@ -198,7 +198,7 @@ const reasonNoCredentials = "NoCredentials"
 
 // probe asks the cluster of a data plane whether it is ready, for up to 15 s, and returns the
 // condition Connected. It returns an error if the result says nothing about the cluster: ctx
-// has ended, or the DataPlane was changed or deleted meanwhile.
+// has ended, or the data plane was changed or deleted during the probe.
 func (c *controller) probe(ctx context.Context, dp *openchoreov1alpha1.DataPlane) (connected metav1.Condition, err error) {
 	connected.Type = openchoreov1alpha1.DataPlaneConditionConnected
 	connected.Status = metav1.ConditionFalse

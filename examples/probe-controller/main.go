@@ -64,7 +64,7 @@ type options struct {
 	listen                 string
 }
 
-// demonstrate shows the controller on control planes of its own, and returns the exit code. It
+// demonstrate shows the controller on control planes that it starts, and returns the exit code. It
 // is nil in a copy without story.go.
 var demonstrate func(options) int
 
@@ -77,7 +77,7 @@ func main() {
 	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
 	flag.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
 	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
-	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: that of the URL)")
+	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: the host of the URL)")
 	flag.IntVar(&o.workers, "workers", 16, "how many probes may run at once; a cluster that doesn't answer holds one for up to 15 s")
 	flag.DurationVar(&o.interval, "interval", 30*time.Second, "time between probes of a cluster that answers")
 	flag.DurationVar(&o.minBackoff, "min-backoff", 10*time.Second, "time between probes of a cluster that doesn't answer; doubles with each failure")

@@ -66,7 +66,7 @@ func (p *planes) synced() bool {
 	return true
 }
 
-// addHandlers makes each informer call a handler of its own.
+// addHandlers adds another handler to each informer.
 func (p *planes) addHandlers(newHandler func() cache.ResourceEventHandler) error {
 	for _, i := range p.informers {
 		if _, err := i.AddEventHandler(newHandler()); err != nil {

@@ -29,7 +29,7 @@ import (
 // A copy of the controller needs no demonstration.
 func init() { demonstrate = play }
 
-// play shows the controller on control planes of its own, and returns the exit code.
+// play shows the controller on control planes that it starts, and returns the exit code.
 func play(o options) int {
 	// Shorter times than a fleet needs, so that the story moves on.
 	o.interval, o.minBackoff, o.maxBackoff, o.listen = 2*time.Second, time.Second, 2*time.Second, "127.0.0.1:0"
