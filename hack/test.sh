@@ -120,7 +120,7 @@ part_templates-short() { # templates with one API server for all of them
 }
 
 templates() {
-  go -C examples test "$@" -count=1 -timeout=40m . ./envtest ./internal/... ./unittest
+  go -C examples test "$@" -count=1 -timeout=40m . ./collector ./envtest ./internal/... ./unittest
 }
 
 part_quickstart() { # the quickstart
