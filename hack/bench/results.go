@@ -231,6 +231,7 @@ var charted = []struct {
 	{"rotate-informers", metric{Name: "first request", Unit: "s"}, "First request after that change", "time"},
 	{"status", metric{Name: "cpu", Unit: "s"}, "Patch of a condition", "CPU time"},
 	{"takeover", metric{Name: "worst", Unit: "s"}, "Replica is killed", "worst time until its data planes run elsewhere"},
+	{"dead-clusters", metric{Name: "late p99", Unit: "s"}, "10 of 100 data planes don't answer", "99th percentile of how late others are visited"},
 }
 
 // bars are a pair of bars: the SDK's median and the best of the others. The longer bar has barWidth.
