@@ -193,13 +193,14 @@ func TestStatusFollowsAWatch(t *testing.T) {
 }
 
 func TestStatusOfABodyThatStalls(t *testing.T) {
+	t.Parallel()
 	server := testserver.New(t, hang)
-	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{StallTimeout: 200 * time.Millisecond})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{StallTimeout: 3 * time.Second})
 	_, err := get(t.Context(), c, "/api/v1/pods?start=1")
 	require.Error(t, err)
 	status := c.Status()
 	assert.Equal(t, remote.ReachabilityTimeout, status.Reachability)
-	assert.Equal(t, "data plane default/prod: request made no progress for 200ms", status.LastError)
+	assert.Equal(t, "data plane default/prod: request made no progress for 3s", status.LastError)
 	assert.NotZero(t, status.LastSuccess, "the body had begun")
 }
 
