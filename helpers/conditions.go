@@ -258,5 +258,5 @@ func (o *evaluateOptions) add(v *Verdict, dp *v1alpha1.DataPlane, c *metav1.Cond
 		return
 	}
 	v.Status, v.Code, v.Reported, v.Reason, v.Message = status, code, c.Status, c.Reason, c.Message
-	v.ObservedGeneration, v.LastTransitionTime = o.observed(c), c.LastTransitionTime
+	v.ObservedGeneration, v.LastTransitionTime = o.observed(dp, c), c.LastTransitionTime
 }

@@ -73,8 +73,10 @@ func requireCredentials(dp *v1alpha1.DataPlane) error {
 	switch {
 	case dp == nil:
 		return dataplane.ErrNil
+	case !hasCredentials(dp) && dp.Spec.ClusterAgent != nil:
+		return fmt.Errorf("%w; it is reached through the cluster gateway: use helpers.ConfigFor", ErrNoCredentials)
 	case !hasCredentials(dp):
-		return ErrNoCredentials
+		return fmt.Errorf("%w, and no spec.clusterAgent", ErrNoCredentials)
 	}
 	for _, secret := range credentialFields(dp)[1:] {
 		if secret.value == v1alpha1.Redacted {

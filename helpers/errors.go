@@ -18,18 +18,23 @@ var (
 	// its secrets were replaced by the marker REDACTED.
 	ErrSecretsDropped = errors.New("the secrets of the data plane were dropped")
 	// ErrNoCredentials reports a DataPlane whose four values in
-	// spec.kubernetesCluster.credentials are empty. Releases of OpenChoreo after v0.3 keep no
-	// credentials there; from v0.9 on, [GatewayConfigFor] connects to the data plane.
-	ErrNoCredentials = errors.New("data plane has no credentials in spec.kubernetesCluster.credentials " +
-		"(DataPlanes of OpenChoreo v0.9 and later have none: use helpers.GatewayConfigFor)")
+	// spec.kubernetesCluster.credentials are all empty. Later OpenChoreo releases keep no
+	// credentials there; [ConfigFor] connects to such a data plane through the cluster gateway.
+	ErrNoCredentials = errors.New("data plane has no credentials in spec.kubernetesCluster.credentials")
 	// ErrInvalidCredentials reports that at least one value in
-	// spec.kubernetesCluster.credentials, or spec.clusterAgent.clientCA, is invalid. errors.As
-	// finds the first [CredentialsError].
+	// spec.kubernetesCluster.credentials, or spec.clusterAgent.clientCA, is invalid: errors.As
+	// then finds the first [CredentialsError]. It also reports what [GatewayConfigFor] refuses.
 	ErrInvalidCredentials = errors.New("invalid data plane credentials")
 	// ErrClientCAInSecret reports that [CertificateExpiry] can't see the certificates, because
 	// spec.clusterAgent.clientCA names a Secret.
 	ErrClientCAInSecret = errors.New("the certificates are in a Secret, so the data plane doesn't show when they expire")
 )
+
+// gatewayConfigError is an error of GatewayConfigFor, after which no request is sent.
+type gatewayConfigError struct{ error }
+
+func (e gatewayConfigError) Unwrap() error        { return e.error }
+func (e gatewayConfigError) Is(target error) bool { return target == ErrInvalidCredentials }
 
 // CredentialsError reports an invalid field of a DataPlane's credentials, or its clientCA. It never
 // contains any part of the value, so it may be logged. errors.Is(err,

@@ -36,8 +36,8 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 //   - else Ready follows Created (v0.3), which means that OpenChoreo has accepted the
 //     DataPlane, not that its cluster answers; remote.Cluster.Probe asks the cluster.
 //
-// Stock ignores the observed generation of Created, but not the status's. It replaces an
-// earlier [ReadyFrom].
+// If status.observedGeneration is reported, Stock compares that and not the observed generation of
+// Created, which OpenChoreo then never updates. Stock replaces an earlier [ReadyFrom].
 //
 // What OpenChoreo writes: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 func Stock() EvaluateOption {
@@ -84,7 +84,6 @@ func RequireObserved() EvaluateOption {
 
 // StatusGenerationOnly ignores the observed generation of each condition and reads only
 // status.observedGeneration. Use it for controllers that keep only the latter up to date.
-// [Stock] does so for OpenChoreo's Created.
 func StatusGenerationOnly() EvaluateOption {
 	return func(o evaluateOptions) evaluateOptions {
 		o.statusOnly = true

@@ -46,8 +46,17 @@ const clusterNamespace = "_cluster"
 // blocks. If an agent doesn't answer in time, a write may still have been carried out.
 //
 // GatewayConfigFor makes no request and reads no credentials of dp. The error names the
-// field that is missing or can't be part of the URL. A gateway without TLS is refused.
+// field that is missing or can't be part of the URL, and errors.Is(err,
+// [ErrInvalidCredentials]) is true for it. A gateway without TLS is refused.
 func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Config, error) {
+	config, err := gatewayConfigFor(dp, gateway)
+	if err != nil {
+		return nil, gatewayConfigError{err}
+	}
+	return config, nil
+}
+
+func gatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Config, error) {
 	switch {
 	case dp == nil:
 		return nil, dataplane.ErrNil

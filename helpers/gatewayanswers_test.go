@@ -4,7 +4,9 @@
 package helpers_test
 
 import (
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -123,7 +125,7 @@ func TestAnswersOfTheGatewayAreNotTakenForAnAPIServers(t *testing.T) {
 				gateway.Connect("prod", dataplanetest.Hang())
 			},
 			code: 504, reason: metav1.StatusReasonTimeout, cause: "ClusterGateway",
-			says: "a write may have been carried out",
+			says: "the agent of the data plane did not answer in time",
 		},
 		"an API server that the agent can't reach": {
 			prepare: func(gateway *dataplanetest.Gateway) {
@@ -184,6 +186,44 @@ func TestAnswersOfTheGatewayAreNotTakenForAnAPIServers(t *testing.T) {
 					assert.Contains(t, status.Details.Causes[0].Message, test.says)
 				}
 			}
+		})
+	}
+}
+
+func TestOnlyAWriteMayHaveBeenCarriedOut(t *testing.T) {
+	gateway := newGateway(t)
+	gateway.SetTimeout(time.Millisecond)
+	gateway.Connect("prod", dataplanetest.Hang())
+	configMaps := clientThrough(t, gateway.Config(), agentDataPlane()).CoreV1().ConfigMaps("apps")
+	_, err := configMaps.Create(t.Context(), &corev1.ConfigMap{}, metav1.CreateOptions{})
+	require.ErrorContains(t, err, "the write may have been carried out")
+	_, err = configMaps.List(t.Context(), metav1.ListOptions{})
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "write")
+}
+
+// The gateway has accepted the client certificate before, so a restart must not look like a wrong one.
+func TestRestartOfTheGatewayIsNotBlamedOnTheCertificate(t *testing.T) {
+	for _, http2 := range []bool{true, false} {
+		t.Run(fmt.Sprintf("HTTP/2 %t", http2), func(t *testing.T) {
+			gateway := newGateway(t, func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+			gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
+			configMaps := clientThrough(t, gateway.Config(), agentDataPlane()).CoreV1().ConfigMaps("apps")
+			_, err := configMaps.List(t.Context(), metav1.ListOptions{})
+			require.NoError(t, err)
+
+			arrived := make(chan struct{})
+			gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				close(arrived)
+				dataplanetest.Hang().ServeHTTP(w, r)
+			}))
+			go func() {
+				<-arrived
+				gateway.Stop()
+			}()
+			_, err = configMaps.Create(t.Context(), &corev1.ConfigMap{}, metav1.CreateOptions{})
+			require.Error(t, err)
+			require.NotContains(t, err.Error(), "certificate")
 		})
 	}
 }

@@ -76,7 +76,7 @@ func (o *evaluateOptions) judgeAgent(v *Verdict, agent *v1alpha1.AgentConnection
 }
 
 func (o *evaluateOptions) judge(dp *v1alpha1.DataPlane, c *metav1.Condition) (metav1.ConditionStatus, Code) {
-	generation, ofCondition, ofStatus := dp.Generation, o.observed(c), dp.Status.ObservedGeneration
+	generation, ofCondition, ofStatus := dp.Generation, o.observed(dp, c), dp.Status.ObservedGeneration
 	switch {
 	case c.Status != metav1.ConditionTrue && c.Status != metav1.ConditionFalse && c.Status != metav1.ConditionUnknown:
 		return metav1.ConditionUnknown, CodeInvalidStatus
@@ -95,8 +95,10 @@ func (o *evaluateOptions) judge(dp *v1alpha1.DataPlane, c *metav1.Condition) (me
 	}
 }
 
-func (o *evaluateOptions) observed(c *metav1.Condition) int64 {
-	if o.statusOnly || o.stock && c.Type == v1alpha1.DataPlaneConditionCreated {
+// observed returns the observed generation of a condition, or 0 if it doesn't count. Releases of
+// OpenChoreo that store status.observedGeneration leave the generation of Created at the first.
+func (o *evaluateOptions) observed(dp *v1alpha1.DataPlane, c *metav1.Condition) int64 {
+	if o.statusOnly || o.stock && c.Type == v1alpha1.DataPlaneConditionCreated && dp.Status.ObservedGeneration > 0 {
 		return 0
 	}
 	return c.ObservedGeneration

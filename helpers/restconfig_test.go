@@ -140,7 +140,11 @@ func TestRESTConfigForWithoutCredentials(t *testing.T) {
 	assert.Nil(t, config)
 	require.ErrorIs(t, err, helpers.ErrNoCredentials)
 	assert.NotErrorIs(t, err, helpers.ErrInvalidCredentials)
-	assert.ErrorContains(t, err, "GatewayConfigFor")
+	assert.ErrorContains(t, err, "and no spec.clusterAgent")
+
+	_, err = helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", dataplanetest.V1))
+	require.ErrorIs(t, err, helpers.ErrNoCredentials)
+	assert.ErrorContains(t, err, "use helpers.ConfigFor")
 
 	_, err = helpers.RESTConfigFor(nil)
 	require.EqualError(t, err, "nil data plane")

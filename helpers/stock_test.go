@@ -50,10 +50,13 @@ func TestStock(t *testing.T) {
 		from       string
 	}{
 		"v0.3": {
-			conditions: conditions{condition(created, yes, 2)}, want: yes, code: helpers.CodeUnverified, from: created,
+			conditions: conditions{condition(created, yes, 2)}, want: yes, code: helpers.CodeCurrent, from: created,
 		},
 		"v0.3, not accepted": {
-			conditions: conditions{condition(created, no, 2)}, want: no, code: helpers.CodeUnverified, from: created,
+			conditions: conditions{condition(created, no, 2)}, want: no, code: helpers.CodeCurrent, from: created,
+		},
+		"v0.3, OpenChoreo has not seen the change": {
+			conditions: conditions{condition(created, yes, 1)}, want: unknown, code: helpers.CodeStale, from: created,
 		},
 		"v0.3, nothing written": {want: unknown, code: helpers.CodeNotReported, from: created},
 		"v0.12, no agent, status not updated": {

@@ -22,6 +22,7 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
@@ -32,8 +33,16 @@ func leaveClientSideApply(ctx context.Context, dataPlanes openchoreotyped.DataPl
 		return err
 	}
 	patch, err := csaupgrade.UpgradeManagedFieldsPatch(dp, sets.New("kubectl-client-side-apply"), "my-team")
-	if err != nil || patch == nil {
-		return err // nil if there is nothing to do
+	if err != nil {
+		return err
+	}
+	if patch == nil { // another manager has written the annotation, if there is one
+		after := dp.DeepCopy()
+		delete(after.Annotations, corev1.LastAppliedConfigAnnotation)
+		if patch, err = helpers.MergePatch(dp, after); err == nil {
+			_, err = dataPlanes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+		}
+		return err
 	}
 	if dp, err = dataPlanes.Patch(ctx, name, types.JSONPatchType, patch, metav1.PatchOptions{}); err != nil {
 		return err
@@ -60,6 +69,13 @@ func TestLeavingClientSideApplyRemovesTheKeyFromTheAnnotation(t *testing.T) {
 				require.NoError(t, leaveClientSideApply(t.Context(), s.typed, "prod"), "there is nothing more to do")
 			},
 			manager: "my-team",
+		},
+		"by a program, after kubectl with its default field manager": {
+			leave: func(t *testing.T, s *space, manifest string) {
+				s.kubectl(t, "apply", "--server-side", "--filename="+manifest)
+				require.NoError(t, leaveClientSideApply(t.Context(), s.typed, "prod"))
+			},
+			manager: "kubectl",
 		},
 		"by kubectl with another field manager": {
 			leave: func(t *testing.T, s *space, manifest string) {
@@ -119,8 +135,10 @@ func TestLeavingClientSideApplyRemovesTheKeyFromTheAnnotation(t *testing.T) {
 			// The manager owns the fields: a field that its manifest no longer names is removed.
 			dp.Labels = nil
 			write()
-			s.kubectl(t, "apply", "--server-side", "--field-manager=my-team", "--filename="+manifest)
-			assert.NotContains(t, s.get(t, "prod").Labels, "region")
+			s.kubectl(t, "apply", "--server-side", "--field-manager="+test.manager, "--filename="+manifest)
+			after = s.get(t, "prod")
+			assert.NotContains(t, after.Labels, "region")
+			assert.NotContains(t, after.Annotations, corev1.LastAppliedConfigAnnotation)
 		})
 	}
 }

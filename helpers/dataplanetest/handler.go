@@ -4,12 +4,16 @@
 package dataplanetest
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httputil"
+	"strconv"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +27,7 @@ import (
 func Status(code int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status := apierrors.NewGenericServerResponse(code, strings.ToLower(r.Method), schema.GroupResource{}, "", "", 0, true).Status()
+		status.Message = cmp.Or(status.Message, http.StatusText(code))
 		if code == http.StatusUnauthorized {
 			status = apierrors.NewUnauthorized("Unauthorized").Status()
 		}
@@ -59,7 +64,8 @@ func Hang() http.Handler {
 }
 
 // HangWatches returns a handler that sends the headers of a watch, and then nothing until the
-// client gives up. The next handler serves all other requests, such as the lists of informers.
+// client gives up or timeoutSeconds of the watch have passed, as an API server whose objects don't
+// change. The next handler serves all other requests, such as the lists of informers.
 // Like an API server without streaming lists, the handler refuses watches with
 // sendInitialEvents=true.
 func HangWatches(next http.Handler) http.Handler {
@@ -74,6 +80,11 @@ func HangWatches(next http.Handler) http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = http.NewResponseController(w).Flush()
+		if seconds, err := strconv.Atoi(r.URL.Query().Get("timeoutSeconds")); err == nil && seconds > 0 {
+			ctx, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
 		hang(r)
 	})
 }

@@ -226,4 +226,10 @@ func TestServerHangsWithinWatches(t *testing.T) {
 	}
 	server.CutConnections()
 	receive(t, watcher.ResultChan())
+
+	second := int64(1)
+	watcher, err = dataPlanes.Watch(t.Context(), metav1.ListOptions{TimeoutSeconds: &second})
+	require.NoError(t, err)
+	_, open := <-watcher.ResultChan()
+	require.False(t, open, "it ends as an API server ends it, which lets it pass a gateway")
 }

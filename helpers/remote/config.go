@@ -49,7 +49,7 @@ func (o Options) acceptedConfig(dp *v1alpha1.DataPlane) (*rest.Config, *url.URL,
 // mean the CAs of the system or an anonymous user, such as a file that is being written.
 func loadTLSFiles(config *rest.Config) error {
 	if err := rest.LoadTLSFiles(config); err != nil {
-		return err
+		return fmt.Errorf("rest.Config field CAFile, CertFile or KeyFile: %w", err)
 	}
 	noCA, noCert, noKey := len(config.CAData) == 0, len(config.CertData) == 0, len(config.KeyData) == 0
 	switch {

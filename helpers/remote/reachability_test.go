@@ -167,6 +167,19 @@ func TestInvalidCredentialsAreClassified(t *testing.T) {
 	}
 }
 
+func TestGatewaysThatCannotBeUsedAreInvalidCredentials(t *testing.T) {
+	dp := dataplanetest.ClusterDataPlane("prod").AsDataPlane()
+	for name, gateway := range map[string]*rest.Config{
+		"no gateway": nil, "no host": {}, "http": {Host: "http://gateway"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := remote.NewCluster(dp, remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
+			require.ErrorContains(t, err, "gateway")
+			assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+		})
+	}
+}
+
 func TestDiscoveryThatFailsInPartIsClassifiedByItsWorstGroup(t *testing.T) {
 	for name, test := range map[string]struct {
 		groups map[string]int

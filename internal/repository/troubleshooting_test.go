@@ -5,6 +5,7 @@ package repository_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
@@ -79,11 +81,58 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 			server.Close()
 			return probe(t, dp, remote.Options{})
 		},
+		"no such host": func(t *testing.T) error {
+			gateway := dataplanetest.NewGateway()
+			t.Cleanup(gateway.Close)
+			outside := gateway.Config()
+			outside.Host = "https://cluster-gateway.openchoreo-control-plane.svc.invalid:8444" // .invalid never exists, RFC 2606
+			return probe(t, dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(outside)})
+		},
+		"server gave HTTP response": func(t *testing.T) error {
+			plain := httptest.NewServer(http.NotFoundHandler())
+			t.Cleanup(plain.Close)
+			return probe(t, dataplanetest.DataPlane("default", "prod", newServer(t).As("user"), func(dp *v1alpha1.DataPlane) {
+				dp.Spec.KubernetesCluster.Credentials.APIServerURL = strings.Replace(plain.URL, "http:", "https:", 1)
+			}), remote.Options{})
+		},
+		"no such file or directory": func(t *testing.T) error {
+			_, err := remote.NewCluster(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(&rest.Config{
+				Host: "https://127.0.0.1:8444", TLSClientConfig: rest.TLSClientConfig{CertFile: "missing/tls.crt", KeyFile: "missing/tls.key"},
+			})})
+			return err
+		},
 		"no response headers within": func(t *testing.T) error {
 			server := newServer(t)
 			server.SetHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 			dp := dataplanetest.DataPlane("default", "prod", server.As("user"))
 			return get(t, dp, remote.Options{HeaderTimeout: 10 * time.Millisecond}, "/api/v1/pods?watch=1")
+		},
+		"request made no progress": func(t *testing.T) error {
+			server := newServer(t)
+			server.SetHandler(dataplanetest.Hang())
+			return probe(t, dataplanetest.DataPlane("default", "prod", server.As("user")), remote.Options{StallTimeout: 10 * time.Millisecond})
+		},
+		"data plane has another API server": func(t *testing.T) error {
+			cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", newServer(t).As("user")), remote.Options{})
+			require.NoError(t, err)
+			t.Cleanup(cluster.Abort)
+			return cluster.Update(dataplanetest.DataPlane("default", "prod", newServer(t).As("user")))
+		},
+		"dataplanes.openchoreo.dev": func(t *testing.T) error {
+			server := newServer(t)
+			server.SetHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				status := apierrors.NewForbidden(v1alpha1.Resource("dataplanes"), "prod", errors.New("no right")).Status()
+				status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusForbidden)
+				_ = json.NewEncoder(w).Encode(status)
+			}))
+			config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("user")))
+			require.NoError(t, err)
+			client, err := openchoreoclient.NewForConfig(config)
+			require.NoError(t, err)
+			_, err = client.OpenChoreoV1alpha1().DataPlanes("default").Get(t.Context(), "prod", metav1.GetOptions{})
+			return err
 		},
 		"the proxy does not connect": func(t *testing.T) error {
 			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -235,7 +284,7 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 		},
 	}
 	used := map[string]bool{}
-	for _, heading := range regexp.MustCompile("(?m)^### `(.+)`$").FindAllStringSubmatch(page, -1) {
+	for _, heading := range regexp.MustCompile("(?m)^### `(.+)`\n\n(?:\\((\\w+)\\))?").FindAllStringSubmatch(page, -1) {
 		t.Run(heading[1], func(t *testing.T) {
 			for key, makeError := range cases {
 				if strings.Contains(heading[1], key) {
@@ -244,6 +293,9 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 					require.Error(t, err)
 					for _, part := range strings.Split(heading[1], "…") {
 						assert.Contains(t, err.Error(), strings.TrimSpace(part))
+					}
+					if heading[2] != "" {
+						assert.Equal(t, heading[2], string(remote.Classify(err)))
 					}
 					return
 				}

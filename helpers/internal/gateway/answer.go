@@ -61,7 +61,7 @@ func (t *transport) translate(req *http.Request, resp *http.Response) *http.Resp
 	if resp.Body != nil { // a wrapper's own response may have none
 		text, _ = io.ReadAll(io.LimitReader(resp.Body, maxText))
 	}
-	status := statusOf(resp.StatusCode, strings.TrimSpace(string(text)))
+	status := statusOf(req.Method, resp.StatusCode, strings.TrimSpace(string(text)))
 	changed := *resp
 	changed.StatusCode = int(status.Code)
 	changed.Status = fmt.Sprintf("%d %s", status.Code, http.StatusText(changed.StatusCode))
@@ -82,7 +82,7 @@ func isText(contentType string) bool {
 // statusOf translates an answer of the gateway. No answer becomes NotFound: callers would
 // conclude that an object is gone. Only a path that the gateway blocks becomes Forbidden: callers
 // conclude that the API server knows them.
-func statusOf(code int, text string) metav1.Status {
+func statusOf(method string, code int, text string) metav1.Status {
 	status := metav1.Status{
 		Status: metav1.StatusFailure,
 		Code:   http.StatusBadGateway,
@@ -95,7 +95,10 @@ func statusOf(code int, text string) metav1.Status {
 		cause, message = CauseNoAgent, NoAgent+": "+text
 	case code == http.StatusBadGateway && strings.Contains(text, "timeout"):
 		status.Code, status.Reason = http.StatusGatewayTimeout, metav1.StatusReasonTimeout
-		message = "the agent of the data plane did not answer in time; a write may have been carried out"
+		message = "the agent of the data plane did not answer in time"
+		if method != http.MethodGet && method != http.MethodHead {
+			message += "; the write may have been carried out"
+		}
 	case code == http.StatusBadGateway && text == "":
 		message = "the agent of the data plane can't reach its API server"
 	case code == http.StatusForbidden && strings.Contains(text, "blocked"):
@@ -151,8 +154,9 @@ func refuseInitialEvents(req *http.Request) *http.Response {
 	return resp
 }
 
-// explain adds advice to errors that the settings of the gateway's configuration cause.
-func explain(err error) error {
+// explain adds advice to errors that the settings of the gateway's configuration cause. reused says
+// whether the request was on a connection of earlier ones.
+func explain(err error, reused bool) error {
 	var (
 		alert     *net.OpError
 		authority x509.UnknownAuthorityError
@@ -162,7 +166,9 @@ func explain(err error) error {
 	switch {
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		advice = "the cluster gateway does not accept the client certificate; " + setCertificate
-	case wasCut(err): // net/http often loses the alert if it is writing when the server closes
+	// net/http often loses the alert if it is writing when the server closes. On a connection that was
+	// used before, the gateway has accepted the certificate.
+	case wasCut(err) && !reused:
 		advice = "a cluster gateway that does not accept the client certificate looks like this; " + setCertificate
 	case errors.As(err, &authority):
 		advice = "set CAFile to ca.crt of Secret cluster-gateway-ca"
@@ -174,7 +180,7 @@ func explain(err error) error {
 	return fmt.Errorf("%w (%s)", err, advice)
 }
 
-const setCertificate = "set CertFile and KeyFile to a certificate that the CA in Secret cluster-gateway-internal-ca has signed"
+const setCertificate = "set CertFile and KeyFile to a certificate of Issuer cluster-gateway-internal-ca-issuer"
 
 func wasCut(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) ||

@@ -10,8 +10,10 @@ package gateway
 
 import (
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
@@ -56,9 +58,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	} else if info.Lifetime == requestinfo.Watch {
 		req = bounded(req)
 	}
-	resp, err := t.next.RoundTrip(req)
+	var reused atomic.Bool
+	resp, err := t.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
+	})))
 	if err != nil {
-		return nil, explain(err)
+		return nil, explain(err, reused.Load())
 	}
 	return t.translate(req, resp), nil
 }
