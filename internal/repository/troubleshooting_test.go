@@ -7,9 +7,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -106,6 +108,28 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 			server.SetHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 			dp := dataplanetest.DataPlane("default", "prod", server.As("user"))
 			return get(t, dp, remote.Options{HeaderTimeout: 10 * time.Millisecond}, "/api/v1/pods?watch=1")
+		},
+		"not tried again for": func(t *testing.T) error {
+			cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", newServer(t).As("user")), remote.Options{
+				ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+					config, err := helpers.RESTConfigFor(dp)
+					if err == nil {
+						config.Dial = func(context.Context, string, string) (net.Conn, error) {
+							time.Sleep(1100 * time.Millisecond) // as long as makes a server silent
+							return nil, os.ErrDeadlineExceeded
+						}
+					}
+					return config, err
+				},
+			})
+			require.NoError(t, err)
+			t.Cleanup(cluster.Abort)
+			client, err := coordinationv1client.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+			require.NoError(t, err)
+			_, err = client.Leases("default").List(t.Context(), metav1.ListOptions{})
+			require.Error(t, err)
+			_, err = client.Leases("default").List(t.Context(), metav1.ListOptions{})
+			return err
 		},
 		"request made no progress": func(t *testing.T) error {
 			server := newServer(t)
