@@ -56,11 +56,11 @@ func Example() {
 	}
 
 	// A client for each data plane, which follows rotations of its credentials.
-	var gateway *rest.Config // for v1: the gateway's address and certificates, see docs/connecting.md
+	var gateway *rest.Config // nil for v0.3; for v1, the gateway's address and certificates: see docs/connecting.md
 	clients := remote.NewCache(remote.FromListers(dataPlanes, clusterDataPlanes),
 		func(cluster *remote.Cluster) (kubernetes.Interface, error) {
 			return kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-		}, remote.Options{ConfigFor: helpers.ConfigFor(gateway), StallTimeout: 10 * time.Second})
+		}, remote.Options{ConfigFor: helpers.ConfigFor(gateway), StallTimeout: 10 * time.Second}) // in a service, leave out StallTimeout
 	for _, informer := range informers {
 		if _, err := informer.AddEventHandler(clients.Handler()); err != nil {
 			log.Fatal(err)

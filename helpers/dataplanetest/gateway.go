@@ -33,8 +33,10 @@ const (
 
 // Gateway stands in for OpenChoreo's cluster gateway, as of v1.2: a TLS server on loopback that
 // demands a client certificate, and passes each request to the agent of a data plane. Like the
-// real gateway, it buffers each answer, waits 30 s for it at most, and refuses watches and other
-// streams. Its methods may be called at any time, from any goroutine.
+// real gateway, it buffers each answer, waits 30 s for it at most, and refuses what looks like
+// a watch or another stream; helpers.GatewayConfigFor spells watches so that they pass. An agent of
+// your own must end such a watch after its timeoutSeconds, as API servers do. The methods of a
+// Gateway may be called at any time, from any goroutine.
 //
 //	gateway := dataplanetest.NewGateway()
 //	defer gateway.Close()
