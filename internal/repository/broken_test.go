@@ -102,14 +102,19 @@ func behindGateway(t *testing.T, agent http.Handler, edit func(*dataplanetest.Ga
 	return cluster
 }
 
-// through returns the error of a request for a path through a gateway.
+// through sends a request through a gateway, and returns its error.
 func through(t *testing.T, path string) error {
+	t.Helper()
 	cluster := behindGateway(t, nil, func(*dataplanetest.Gateway, *rest.Config) {})
 	client, err := coordinationv1client.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 	require.NoError(t, err)
-	base, err := url.Parse(cluster.Config().Host)
+	parsed, err := url.Parse(path)
 	require.NoError(t, err)
-	return client.RESTClient().Get().RequestURI(base.Path + path).Do(t.Context()).Error()
+	request := client.RESTClient().Get().AbsPath(parsed.Path) // which follows the path of the gateway
+	for name := range parsed.Query() {
+		request = request.Param(name, parsed.Query().Get(name))
+	}
+	return request.Do(t.Context()).Error()
 }
 
 // waited returns the error of a wait for a data plane in the fake clientset.
