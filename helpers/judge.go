@@ -77,6 +77,9 @@ func (o *evaluateOptions) judgeAgent(v *Verdict, agent *v1alpha1.AgentConnection
 
 func (o *evaluateOptions) judge(dp *v1alpha1.DataPlane, c *metav1.Condition) (metav1.ConditionStatus, Code) {
 	generation, ofCondition, ofStatus := dp.Generation, o.observed(dp, c), dp.Status.ObservedGeneration
+	if dp.Namespace == "" && ofCondition > 0 {
+		ofStatus = 0 // OpenChoreo leaves that of a ClusterDataPlane at the first generation
+	}
 	switch {
 	case c.Status != metav1.ConditionTrue && c.Status != metav1.ConditionFalse && c.Status != metav1.ConditionUnknown:
 		return metav1.ConditionUnknown, CodeInvalidStatus

@@ -35,6 +35,30 @@ func stockV1() *v1alpha1.DataPlane {
 	return dp
 }
 
+// OpenChoreo leaves status.observedGeneration of a ClusterDataPlane at the first, so the observed
+// generations of other controllers' conditions count alone there.
+func TestConditionsOfAClusterDataPlaneCompareTheirOwnGeneration(t *testing.T) {
+	for name, test := range map[string]struct {
+		namespace string
+		observed  int64
+		want      metav1.ConditionStatus
+		code      helpers.Code
+	}{
+		"current":                  {observed: 2, want: yes, code: helpers.CodeCurrent},
+		"stale":                    {observed: 1, want: unknown, code: helpers.CodeStale},
+		"no generation":            {want: unknown, code: helpers.CodeStale},
+		"current, but a DataPlane": {namespace: "default", observed: 2, want: unknown, code: helpers.CodeStale},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dp := withConditions(2, condition(ready, yes, test.observed))
+			dp.Namespace, dp.Status.ObservedGeneration = test.namespace, 1
+			verdict := helpers.EvaluateCondition(dp, ready)
+			assert.Equal(t, test.want, verdict.Status)
+			assert.Equal(t, test.code, verdict.Code)
+		})
+	}
+}
+
 // Statuses that releases of OpenChoreo write, for both kinds. The spec of each object changed once,
 // so it is at generation 2.
 func TestStock(t *testing.T) {
