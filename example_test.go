@@ -60,7 +60,7 @@ func Example() {
 	clients := remote.NewCache(remote.FromListers(dataPlanes, clusterDataPlanes),
 		func(cluster *remote.Cluster) (kubernetes.Interface, error) {
 			return kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-		}, remote.Options{ConfigFor: helpers.ConfigFor(gateway), StallTimeout: 10 * time.Second}) // in a service, leave out StallTimeout
+		}, remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
 	for _, informer := range informers {
 		if _, err := informer.AddEventHandler(clients.Handler()); err != nil {
 			log.Fatal(err)

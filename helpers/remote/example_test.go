@@ -177,6 +177,7 @@ func ExampleNewCache_informers() {
 	defer server.Close()
 	dataPlane := dataplanetest.DataPlane("default", "prod", server.As("alice"))
 	get := func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, error) { return dataPlane, nil }
+	var gateway *rest.Config // of OpenChoreo v1
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 
@@ -189,7 +190,7 @@ func ExampleNewCache_informers() {
 		factory.Core().V1().Namespaces().Informer() // and its event handlers
 		factory.Start(cluster.Done())
 		return factory, nil
-	}, remote.Options{})
+	}, remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
 	defer factories.Close()
 
 	factory, err := factories.Get(types.NamespacedName{Namespace: "default", Name: "prod"})

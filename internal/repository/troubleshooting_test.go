@@ -332,17 +332,22 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 	}
 }
 
-// The page's query returns the client certificate of each data plane.
+// The page's queries return the pinned certificates and, of each data plane, the client certificate.
 func TestTroubleshootingQueries(t *testing.T) {
 	inRoot(t)
-	query := regexp.MustCompile(`(?s)jsonpath='(.+?)'`).FindStringSubmatch(readFile(t, "docs/troubleshooting.md"))
-	require.NotEmpty(t, query)
-	parsed := jsonpath.New("page")
-	require.NoError(t, parsed.Parse(query[1]))
-	dp := dataplanetest.DataPlane("default", "prod")
+	dp := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
+	dp.Spec.ClusterAgent.ClientCA.Value = "pinned"
+	dp.Spec.KubernetesCluster.Credentials.ClientCert = "client"
 	stored, err := runtime.DefaultUnstructuredConverter.ToUnstructured(dp)
 	require.NoError(t, err)
-	var out strings.Builder
-	require.NoError(t, parsed.Execute(&out, map[string]any{"items": []any{stored}}))
-	require.Equal(t, "default/prod "+dp.Spec.KubernetesCluster.Credentials.ClientCert+"\n", out.String())
+	stored["items"] = []any{stored}
+	var results []string
+	for _, query := range regexp.MustCompile(`(?s)jsonpath='(.+?)'`).FindAllStringSubmatch(readFile(t, "docs/troubleshooting.md"), -1) {
+		parsed := jsonpath.New("page")
+		require.NoError(t, parsed.Parse(query[1]))
+		var out strings.Builder
+		require.NoError(t, parsed.Execute(&out, stored))
+		results = append(results, out.String())
+	}
+	require.Equal(t, []string{"pinned", "default/prod client\n"}, results)
 }
