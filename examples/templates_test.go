@@ -33,7 +33,7 @@ func TestTemplatesOnTheirOwnCluster(t *testing.T) {
 		stdout string
 	}{
 		"list": {nil, `^NAMESPACE +NAME +READY +CODE +FROM +REASON +CERTIFICATE EXPIRES\n` +
-			`default +production +true +Unverified +Created +DataPlaneCreated +20\d\d-\S+Z\n` +
+			`default +production +true +Current +Created +DataPlaneCreated +20\d\d-\S+Z\n` +
 			`<none> +clusterdataplane/default +true +Current +Connected +<none> +20\d\d-\S+Z\n$`},
 		"apply":           {[]string{"--secret-ref=registry-credentials"}, `^DataPlane production: secretRef is "registry-credentials", managed by \[apply-example\]\n$`},
 		"register":        {append(registration, "--name=staging"), `^created DataPlane default/staging for https://\S+\n$`},

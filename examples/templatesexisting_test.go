@@ -88,7 +88,7 @@ func testConnect(t *testing.T, clusters *demo.Clusters) {
 		t.Parallel()
 		p := demotest.Start(t, "connect", clusters.Args()...)
 		p.WaitFor("connect/direct" + answer)
-		p.WaitFor("clusterdataplane/agent: Unknown: data plane agent: gateway: must be set")
+		p.WaitFor("clusterdataplane/agent: InvalidCredentials: data plane agent: gateway: must be set")
 		p.Signal(os.Interrupt)
 		assert.Zero(t, p.Wait(), p)
 	})

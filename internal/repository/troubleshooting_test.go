@@ -97,7 +97,7 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 				dp.Spec.KubernetesCluster.Credentials.APIServerURL = strings.Replace(plain.URL, "http:", "https:", 1)
 			}), remote.Options{})
 		},
-		"no such file or directory": func(t *testing.T) error {
+		"no such file or directory": func(*testing.T) error {
 			_, err := remote.NewCluster(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(&rest.Config{
 				Host: "https://127.0.0.1:8444", TLSClientConfig: rest.TLSClientConfig{CertFile: "missing/tls.crt", KeyFile: "missing/tls.key"},
 			})})
