@@ -115,7 +115,7 @@ func TestReplicas(t *testing.T) {
 		assert.Equal(t, "1", leader.metric(t, connected, "healthy", "default"))
 		assert.Equal(t, "0", leader.metric(t, connected, "silent", "default"))
 		assert.Empty(t, leader.metric(t, connected, "later", "default"))
-		assert.NotEmpty(t, leader.metric(t, `dataplane_certificate_expiry_seconds{name="healthy",namespace="default"} `))
+		assert.NotEmpty(t, leader.metric(t, `dataplane_spec_certificate_expiry_timestamp_seconds{name="healthy",namespace="default"} `))
 		assert.NotEmpty(t, leader.metric(t, `dataplane_probe_duration_seconds_count{result="Timeout"} `))
 		assert.Equal(t, "1", leader.metric(t, `leader_election_master_status{name="probe-controller"} `))
 
