@@ -20,8 +20,12 @@
 //
 // To make it yours, copy this folder without story.go and the test, and delete the file that is
 // not for your controller-runtime, apply.go or apply_v0.21.go. To deploy it, put the name of its
-// image into manifest.yaml, or into namespaced.yaml for the DataPlanes of one namespace. It puts a
-// finalizer on data planes: before you remove it, run it with --release.
+// image into manifest.yaml and release.yaml, or into namespaced.yaml for the DataPlanes of one
+// namespace of OpenChoreo v0.3.
+//
+// It puts a finalizer on data planes. To remove the controller, scale its Deployment to 0, run the
+// Job of release.yaml, which has the flag --release, and delete the manifest: see manifest.yaml.
+// A controller that runs would write again what --release removes.
 package main
 
 import (
@@ -78,7 +82,7 @@ func main() {
 	flag.BoolVar(&o.leaderElect, "leader-elect", false, "work only while this replica holds the Lease")
 	flag.StringVar(&o.metrics, "metrics-bind-address", "0", "`address` to serve /metrics on; 0 for none")
 	flag.StringVar(&o.probes, "health-probe-bind-address", "0", "`address` to serve /healthz and /readyz on; 0 for none")
-	flag.BoolVar(&o.release, "release", false, "remove everything that the controller has written, and end")
+	flag.BoolVar(&o.release, "release", false, "remove everything that the controller has written, and end; first stop all replicas")
 	flag.Parse()
 	_, err := rest.InClusterConfig()
 	demonstration := demonstrate != nil && o.kubeconfig == "" && o.context == "" && errors.Is(err, rest.ErrNotInCluster)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +17,9 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -73,7 +74,7 @@ func TestController(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, []string{"gateway-example"}, owners)
 		}
-		e.waitUntilCluster(t, "default")
+		e.waitUntilCluster(t, "default", metav1.ConditionTrue, "Configured")
 		assert.Equal(t, map[string]string{"external": "apps.example.com"}, e.configMap(t, 0, "clustergateway.default"))
 	})
 
@@ -127,18 +128,39 @@ func TestController(t *testing.T) {
 		assert.NotNil(t, e.configMap(t, 0, "gateway.default.lost"))
 	})
 
+	t.Run("waits for the certificate of the gateway, even with a deletion", func(t *testing.T) {
+		require.NoError(t, os.Truncate(filepath.Join(e.certificates, "tls.key"), 0)) // a file that is being written
+		e.createCluster(t, "new")
+		clusterDataPlanes := e.Client.OpenChoreoV1alpha1().ClusterDataPlanes()
+		require.NoError(t, clusterDataPlanes.Delete(t.Context(), "default", metav1.DeleteOptions{}))
+		for _, name := range []string{"default", "new"} {
+			e.waitUntilCluster(t, name, metav1.ConditionFalse, "InvalidCredentials")
+		}
+		e.writeCertificates(t)
+		e.waitUntilCluster(t, "new", metav1.ConditionTrue, "Configured")
+		ctx, cancel := context.WithTimeout(t.Context(), demotest.Patience)
+		defer cancel()
+		require.NoError(t, await.ForDeletion(ctx, clusterDataPlanes, "default"))
+		assert.Nil(t, e.configMap(t, 0, "clustergateway.default"))
+	})
+
 	t.Run("ends after SIGTERM, and leaves what it has written until --release", func(t *testing.T) {
 		follower.Signal(syscall.SIGTERM)
 		assert.Zero(t, follower.Wait(), follower)
 		assert.NotContains(t, follower.String(), "forbidden", "the manifest grants what the controller uses")
 		assert.NotNil(t, e.configMap(t, 1, "gateway.default.other"))
 
-		p := demotest.Start(t, "controller-runtime", append(e.args, "--release")...)
+		p := demotest.Start(t, "controller-runtime", e.kubeconfig, "--release")
+		assert.Equal(t, 1, p.Wait(), "without --gateway")
+		assert.Contains(t, p.String(), "/new keeps finalizer openchoreo.dev/gateway-example: ")
+		assert.NotNil(t, e.configMap(t, 0, "clustergateway.new"))
+
+		p = demotest.Start(t, "controller-runtime", append(e.releaseArgs(t), e.kubeconfig)...)
 		assert.Zero(t, p.Wait(), p)
 		dp := e.waitUntil(t, "other", metav1.ConditionFalse, "Removed")
 		assert.Empty(t, dp.Finalizers)
 		assert.Nil(t, e.configMap(t, 1, "gateway.default.other"))
-		assert.Nil(t, e.configMap(t, 0, "clustergateway.default"))
+		assert.Nil(t, e.configMap(t, 0, "clustergateway.new"))
 	})
 
 	t.Run("needs no right outside of the namespace that it serves", func(t *testing.T) {
@@ -183,37 +205,56 @@ func TestRefusesBadFlags(t *testing.T) {
 // environment is a set of clusters for the controller.
 type environment struct {
 	*demo.Clusters
-	gateway []string // flags
-	args    []string // of the controller
+	gateway      *dataplanetest.Gateway
+	certificates string   // the folder of those for the gateway
+	kubeconfig   string   // a flag
+	args         []string // of the controller
 }
 
 func newEnvironment(t *testing.T) *environment {
 	t.Helper()
-	e := &environment{Clusters: demotest.Clusters(t, 2)}
+	e := &environment{Clusters: demotest.Clusters(t, 2), gateway: dataplanetest.NewGateway(), certificates: t.TempDir()}
+	t.Cleanup(e.gateway.Close)
 	require.NoError(t, e.Plane.InstallCRDs(t.Context(), crds.ClusterDataPlane()))
-	gateway := dataplanetest.NewGateway()
-	t.Cleanup(gateway.Close)
-	gateway.Connect("default", dataplanetest.Agent(e.Targets[0].Config()))
-	config, dir := gateway.Config(), t.TempDir()
-	e.gateway = []string{"--gateway=" + config.Host}
-	for name, data := range map[string][]byte{"ca": config.CAData, "cert": config.CertData, "key": config.KeyData} {
-		file := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(file, data, 0o600))
-		e.gateway = append(e.gateway, "--gateway-"+name+"="+file)
+	for _, plane := range []string{"default", "new"} {
+		e.gateway.Connect(plane, dataplanetest.Agent(e.Targets[0].Config()))
 	}
+	e.writeCertificates(t)
+	demotest.PrepareOpenChoreo(t, e.Clusters)
 	demotest.Apply(t, e.Clusters, demotest.ReadFile(t, "manifest.yaml"))
-	e.deployed(t, name)
+	e.deployed(t, demotest.OpenChoreo)
 	return e
+}
+
+// writeCertificates writes the files that the Deployment mounts.
+func (e *environment) writeCertificates(t *testing.T) {
+	t.Helper()
+	_, err := demo.GatewayFlags(e.gateway.Config(), e.certificates)
+	require.NoError(t, err)
 }
 
 // deployed makes the next controller one of the Deployment in a namespace.
 func (e *environment) deployed(t *testing.T, namespace string) {
 	t.Helper()
-	kubeconfig := demotest.ServiceAccount(t, e.Clusters, namespace, name, authorizationv1.ResourceAttributes{
+	e.kubeconfig = "--kubeconfig=" + demotest.ServiceAccount(t, e.Clusters, namespace, name, authorizationv1.ResourceAttributes{
 		Namespace: namespace, Group: openchoreov1alpha1.SchemeGroupVersion.Group, Resource: "dataplanes", Verb: "list",
 	})
-	e.args = slices.Concat(demotest.DeploymentArgs(t, e.Clusters, namespace, name), e.gateway,
-		[]string{"--kubeconfig=" + kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0"})
+	e.args = append(demotest.Args(demotest.Deployment(t, e.Clusters, namespace, name), e.gateway.Config().Host, e.certificates),
+		e.kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0")
+}
+
+// releaseArgs applies the Job of release.yaml, and returns the arguments of its container.
+func (e *environment) releaseArgs(t *testing.T) []string {
+	t.Helper()
+	demotest.Apply(t, e.Clusters, demotest.ReadFile(t, "release.yaml"))
+	job, err := e.Core.BatchV1().Jobs(demotest.OpenChoreo).Get(t.Context(), name+"-release", metav1.GetOptions{})
+	require.NoError(t, err)
+	pod, deployed := job.Spec.Template.Spec, demotest.Deployment(t, e.Clusters, demotest.OpenChoreo, name)
+	assert.Equal(t, deployed.ServiceAccountName, pod.ServiceAccountName)
+	assert.Equal(t, deployed.Volumes, pod.Volumes)
+	assert.Equal(t, deployed.Containers[0].Image, pod.Containers[0].Image)
+	assert.Equal(t, deployed.Containers[0].VolumeMounts, pod.Containers[0].VolumeMounts)
+	return demotest.Args(pod, e.gateway.Config().Host, e.certificates)
 }
 
 func (e *environment) startController(t *testing.T) *demotest.Process {
@@ -263,12 +304,17 @@ func (e *environment) createCluster(t *testing.T, name string) {
 	require.NoError(t, err)
 }
 
-func (e *environment) waitUntilCluster(t *testing.T, name string) {
+// waitUntilCluster waits for a report on the ClusterDataPlane, which may be under deletion.
+func (e *environment) waitUntilCluster(t *testing.T, name string, status metav1.ConditionStatus, reason string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), demotest.Patience)
-	defer cancel()
-	_, err := await.For(ctx, e.Client.OpenChoreoV1alpha1().ClusterDataPlanes(), name, await.True(gatewayProvisioned))
-	require.NoError(t, err)
+	assert.NoError(t, wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, demotest.Patience, true, func(ctx context.Context) (bool, error) {
+		plane, err := e.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		condition := meta.FindStatusCondition(plane.Status.Conditions, gatewayProvisioned)
+		return condition != nil && condition.Status == status && condition.Reason == reason, nil
+	}), "%s should be %s, %s", name, status, reason)
 }
 
 // configMap returns what the controller has written to a target, or nil if there is nothing.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -30,6 +32,12 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
+)
+
+// The times between attempts to configure a gateway; each failure doubles them.
+const (
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 5 * time.Minute
 )
 
 // run runs the controller until ctx ends, which is no error, or until another replica leads.
@@ -61,8 +69,11 @@ func run(ctx context.Context, config *rest.Config, leases string, o options, log
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("gateway").
 		WatchesRawSource(source.Channel(changes, &handler.EnqueueRequestForObject{})).
-		// A cluster that doesn't answer holds a worker until the timeout.
-		WithOptions(controller.Options{MaxConcurrentReconciles: 10}).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: 10, // a cluster that doesn't answer holds a worker until the timeout
+			// No event says that a cluster answers again, so the longest wait, by default 16 minutes, matters.
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
+		}).
 		WithLogConstructor(func(req *reconcile.Request) logr.Logger {
 			if req == nil {
 				return logger.V(1)

@@ -108,7 +108,7 @@ func (r *gatewayReconciler) Reconcile(ctx context.Context, req reconcile.Request
 		return reconcile.Result{}, errors.Join(err, reportErr)
 	}
 	switch {
-	case isUnusable(err):
+	case isUnusable(dp, err):
 		return reconcile.Result{}, reconcile.TerminalError(err) // until somebody changes the DataPlane
 	case err != nil:
 		return reconcile.Result{}, err
@@ -166,7 +166,7 @@ func (r *gatewayReconciler) release(ctx context.Context, object dataPlane) error
 		return errors.Join(err, reportErr)
 	}
 	switch {
-	case isUnusable(err): // retries would not help
+	case isUnusable(dp, err): // retries would not help
 		log.FromContext(ctx).Error(err, "config map can't be removed")
 	case err != nil:
 		return err
@@ -225,9 +225,11 @@ func reasonFor(err error) string {
 	}
 }
 
-// isUnusable reports whether the DataPlane must be changed before a retry can succeed.
-func isUnusable(err error) bool {
-	return remote.Classify(err) == remote.ReachabilityInvalidCredentials
+// isUnusable reports whether dp must be changed before a retry can succeed. A data plane of OpenChoreo
+// v1 needs no change: the fault is in the flags of the gateway, or in a certificate file that is missing
+// or being written.
+func isUnusable(dp *openchoreov1alpha1.DataPlane, err error) bool {
+	return dp.Spec.ClusterAgent == nil && remote.Classify(err) == remote.ReachabilityInvalidCredentials
 }
 
 // configMapName is unique among data planes with the same cluster.

@@ -93,7 +93,7 @@ func (s *story) play(ctx context.Context) error {
 	}
 	fmt.Println("\nDone: the controller followed a DataPlane from its creation to its deletion, and a ClusterDataPlane behind the gateway.")
 	fmt.Println("Next: go -C examples run ./controller-runtime --kubeconfig FILE --namespace NAME, which writes to the clusters of its DataPlanes,")
-	fmt.Println("      and then the same with --release, which removes everything again; or manifest.yaml to deploy it.")
+	fmt.Println("      and, once it has ended, the same with --release, which removes everything again; or manifest.yaml to deploy it.")
 	return nil
 }
 

@@ -25,10 +25,10 @@ import (
 func newTargets(get func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, error), gateway *rest.Config,
 	scheme *runtime.Scheme, changed func(types.NamespacedName),
 ) *remote.Cache[client.Client] {
-	connect := helpers.RESTConfigFor
-	if gateway.Host != "" {
-		connect = helpers.ConfigFor(gateway)
+	if gateway.Host == "" {
+		gateway = nil // which makes a data plane of OpenChoreo v1 an error
 	}
+	connect := helpers.ConfigFor(gateway)
 	configFor := func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 		config, err := connect(dp)
 		if err == nil {

@@ -17,8 +17,8 @@
 //
 //	kubectl apply --server-side -f examples/probe-controller/manifest.yaml
 //
-// For OpenChoreo v1, gateway.yaml says what to add. Of several replicas, only the leader
-// probes; the others are ready to take over. Each serves /metrics, /healthz and /readyz.
+// Of several replicas, only the leader probes; the others are ready to take over. Each serves
+// /metrics, /healthz and /readyz.
 package main
 
 import (

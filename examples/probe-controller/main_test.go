@@ -11,8 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -175,26 +173,19 @@ const (
 // cluster is a management cluster and one for data planes.
 type cluster struct{ *demo.Clusters }
 
-// deploy applies the manifest, with the patch for a gateway, and returns a kubeconfig file of the
+// deploy applies the manifest, and again as an upgrade does, and returns a kubeconfig file of the
 // ServiceAccount and the arguments of the container.
 func (c cluster) deploy(t *testing.T, gateway *dataplanetest.Gateway) (kubeconfig string, args []string) {
+	demotest.PrepareOpenChoreo(t, c.Clusters)
 	manifest := demotest.ReadFile(t, "manifest.yaml")
-	_, err := c.InNamespace(t.Context(), "openchoreo-control-plane")
-	require.NoError(t, err)
-	demotest.Apply(t, c.Clusters, strings.ReplaceAll(manifest, "namespace: "+name, "namespace: openchoreo-control-plane"))
 	demotest.Apply(t, c.Clusters, manifest)
-	_, _, err = c.Plane.Kubectl(t.Context(), "patch", "-n", name, "deployment", name, "--patch-file=gateway.yaml")
-	require.NoError(t, err)
+	demotest.Apply(t, c.Clusters, strings.ReplaceAll(manifest, ":latest", ":v2"))
 
-	config, dir := gateway.Config(), t.TempDir()
-	for file, data := range map[string][]byte{"ca.crt": config.CAData, "tls.crt": config.CertData, "tls.key": config.KeyData} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, file), data, 0o600))
-	}
-	for _, arg := range demotest.DeploymentArgs(t, c.Clusters, name, name) {
-		args = append(args, strings.NewReplacer("https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444", config.Host,
-			"/etc/cluster-gateway", dir, "/etc/gateway-client", dir).Replace(arg))
-	}
-	return demotest.ServiceAccount(t, c.Clusters, name, name, authorizationv1.ResourceAttributes{
+	folder := t.TempDir()
+	_, err := demo.GatewayFlags(gateway.Config(), folder)
+	require.NoError(t, err)
+	args = demotest.Args(demotest.Deployment(t, c.Clusters, demotest.OpenChoreo, name), gateway.Config().Host, folder)
+	return demotest.ServiceAccount(t, c.Clusters, demotest.OpenChoreo, name, authorizationv1.ResourceAttributes{
 		Group: openchoreov1alpha1.SchemeGroupVersion.Group, Resource: "clusterdataplanes", Verb: "list",
 	}), args
 }
@@ -288,7 +279,7 @@ func (c cluster) resourceVersions(t *testing.T) map[string]string {
 }
 
 func (c cluster) leaseHolder(t *testing.T) string {
-	lease, err := c.Core.CoordinationV1().Leases("probe-controller").Get(t.Context(), name, metav1.GetOptions{})
+	lease, err := c.Core.CoordinationV1().Leases(demotest.OpenChoreo).Get(t.Context(), name, metav1.GetOptions{})
 	require.NoError(t, err)
 	if lease.Spec.HolderIdentity == nil {
 		return ""

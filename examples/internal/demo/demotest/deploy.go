@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -76,14 +77,49 @@ func ReadFile(t testing.TB, name string) string {
 	return string(data)
 }
 
-// DeploymentArgs returns the arguments of the only container of a Deployment.
-func DeploymentArgs(t testing.TB, clusters *demo.Clusters, namespace, name string) []string {
+// OpenChoreo is the namespace of OpenChoreo's control plane.
+const OpenChoreo = "openchoreo-control-plane"
+
+// PrepareOpenChoreo creates that namespace, and makes the API server accept Certificates of
+// cert-manager with any fields.
+func PrepareOpenChoreo(t testing.TB, clusters *demo.Clusters) {
+	t.Helper()
+	_, err := clusters.InNamespace(t.Context(), OpenChoreo)
+	require.NoError(t, err)
+	require.NoError(t, clusters.Plane.InstallCRDs(t.Context(), []byte(`
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: certificates.cert-manager.io
+spec:
+  group: cert-manager.io
+  scope: Namespaced
+  names: {kind: Certificate, plural: certificates}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}
+`)))
+}
+
+// Deployment returns the Pods of a Deployment.
+func Deployment(t testing.TB, clusters *demo.Clusters, namespace, name string) corev1.PodSpec {
 	t.Helper()
 	deployment, err := clusters.Core.AppsV1().Deployments(namespace).Get(t.Context(), name, metav1.GetOptions{})
 	require.NoError(t, err)
-	containers := deployment.Spec.Template.Spec.Containers
-	require.Len(t, containers, 1)
-	return containers[0].Args
+	return deployment.Spec.Template.Spec
+}
+
+// Args returns the arguments of the first container, for another gateway, whose certificates are in a
+// folder.
+func Args(pod corev1.PodSpec, gateway, folder string) (args []string) {
+	for _, arg := range pod.Containers[0].Args {
+		arg = strings.Replace(arg, "https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444", gateway, 1)
+		args = append(args, strings.Replace(arg, "=/gateway/", "="+folder+"/", 1))
+	}
+	return args
 }
 
 // ServiceAccount returns a kubeconfig file with a token of a ServiceAccount, and with its namespace. It
