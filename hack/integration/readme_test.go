@@ -58,7 +58,7 @@ func TestTheProgramOfTheREADMEEnds(t *testing.T) {
 			prints: []string{
 				"default answering ready: false\nv1.33.1 <nil>\n",
 				"default silent ready: true\n<nil> Get ",
-				"data plane default/silent: request made no progress for 10s\n",
+				"data plane default/silent: request made no progress for 40s\n",
 				"default v1 ready: true\ndata plane default/v1: gateway: must be set: ",
 			},
 		},
