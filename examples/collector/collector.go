@@ -3,7 +3,15 @@
 
 // Package collector shows the Status of a Fleet or of a Cache to Prometheus. Copy this folder:
 //
-//	registry.MustRegister(collector.ForFleet(f.Status), collector.ForCache(clients.Status))
+//	registry.MustRegister(collector.ForFleet(f.Status))
+//
+// In a program with several collectors, give each a label. Without it, a data plane that is in two of them
+// has the same series twice, and the scrape fails:
+//
+//	fleets := prometheus.WrapRegistererWith(prometheus.Labels{"connections": "fleet"}, registry)
+//	fleets.MustRegister(collector.ForFleet(f.Status))
+//	caches := prometheus.WrapRegistererWith(prometheus.Labels{"connections": "cache"}, registry)
+//	caches.MustRegister(collector.ForCache(clients.Status))
 //
 // A collector reads the Status at each scrape. When a data plane is gone, or another replica has taken
 // it over, its series end. Labels are names of objects and values of the SDK's enumerations, never
@@ -36,16 +44,24 @@ var (
 
 // The metrics of a Fleet.
 var (
-	running = prometheus.NewDesc("dataplane_running",
-		"1 if the data plane has a run, or else 0.", labels, nil)
+	state = prometheus.NewDesc("dataplane_state",
+		"1 for the state of the data plane's runs, a value of fleet.State. Without a run, the metrics of the connection are absent.",
+		append(labels[:2:2], "state"), nil)
 	restarts = prometheus.NewDesc("dataplane_restarts_total",
 		"Runs of the data plane after the first.", labels, nil)
+	overdueRuns = prometheus.NewDesc("dataplane_overdue_runs",
+		"Runs of the data plane that were abandoned and still haven't returned.", labels, nil)
 	informerSynced = prometheus.NewDesc("fleet_informer_synced",
-		"1 if the informer has listed its kind, or else 0.", []string{"kind"}, nil)
+		"1 if all informers of the kind have listed it, or else 0. The kind of an informer is empty until it has an object or an error.",
+		[]string{"kind"}, nil)
+	informerLastError = prometheus.NewDesc("fleet_informer_last_error_timestamp_seconds",
+		"When a list or watch of the kind last failed.", []string{"kind"}, nil)
 	shardsLed = prometheus.NewDesc("fleet_shards_led",
 		"Shards that this replica leads.", nil, nil)
 	shardsWaiting = prometheus.NewDesc("fleet_shards_waiting",
 		"Shards that this replica takes over as soon as their holders let go.", nil, nil)
+	shardingFailing = prometheus.NewDesc("fleet_sharding_failing",
+		"1 if something keeps this replica from its share, as at the start, or else 0. Status().Sharding.LastError says what.", nil, nil)
 )
 
 type collector func(e emit)
@@ -70,23 +86,31 @@ func ForFleet(status func() fleet.Status) prometheus.Collector {
 	return collector(func(e emit) {
 		s := status()
 		for _, plane := range s.Planes {
-			e.gauge(running, one(plane.State == fleet.StateRunning), plane.Namespace, plane.Name)
+			e.gauge(state, 1, plane.Namespace, plane.Name, string(plane.State))
 			e.out <- prometheus.MustNewConstMetric(restarts, prometheus.CounterValue, float64(plane.Restarts), plane.Namespace, plane.Name)
+			e.gauge(overdueRuns, float64(plane.Overdue), plane.Namespace, plane.Name)
 			if plane.Connection != nil {
 				e.connection(*plane.Connection, plane.Namespace, plane.Name)
 			}
 		}
-		synced := map[string]bool{} // there may be several of a kind
+		kinds := map[string]fleet.InformerStatus{} // there may be several informers of a kind
 		for _, informer := range s.Informers {
-			before, known := synced[informer.Kind]
-			synced[informer.Kind] = informer.Synced && (before || !known)
+			if other, known := kinds[informer.Kind]; known {
+				informer.Synced = informer.Synced && other.Synced
+				if other.ErrorTime.After(informer.ErrorTime) {
+					informer.ErrorTime = other.ErrorTime
+				}
+			}
+			kinds[informer.Kind] = informer
 		}
-		for kind, all := range synced {
-			e.gauge(informerSynced, one(all), kind)
+		for kind, informer := range kinds {
+			e.gauge(informerSynced, one(informer.Synced), kind)
+			e.time(informerLastError, informer.ErrorTime, kind)
 		}
 		if s.Sharding != nil {
 			e.gauge(shardsLed, float64(len(s.Sharding.Leads)))
 			e.gauge(shardsWaiting, float64(len(s.Sharding.Waiting)))
+			e.gauge(shardingFailing, one(s.Sharding.LastError != ""))
 		}
 	})
 }

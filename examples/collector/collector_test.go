@@ -26,13 +26,15 @@ import (
 func TestForFleet(t *testing.T) {
 	at := time.Unix(1_700_000_000, 500_000_000)
 	status := fleet.Status{
-		Informers: []fleet.InformerStatus{{Kind: "DataPlane", Synced: true}, {Kind: "ClusterDataPlane"}, {Kind: "DataPlane"}},
-		Sharding:  &fleet.ShardingStatus{Leads: []int{1, 2}, Waiting: []fleet.ShardWait{{Shard: 3}}},
+		Informers: []fleet.InformerStatus{
+			{Kind: "DataPlane", Synced: true, ErrorTime: at}, {Kind: "ClusterDataPlane"}, {Kind: "DataPlane", ErrorTime: at.Add(-time.Minute)},
+		},
+		Sharding: &fleet.ShardingStatus{Leads: []int{1, 2}, Waiting: []fleet.ShardWait{{Shard: 3}}, LastError: "secret text"},
 		Planes: []fleet.PlaneStatus{
 			{Namespace: "default", Name: "a", State: fleet.StateRunning, Restarts: 2, Connection: &remote.ConnectionStatus{
 				Reachability: remote.ReachabilityReachable, LastSuccess: at, LastRotation: at, CertificateExpiry: at,
 			}},
-			{Name: "b", State: fleet.StateRetrying, LastError: "secret text"},
+			{Name: "b", State: fleet.StateRetrying, LastError: "secret text", Overdue: 1},
 		},
 	}
 	c := collector.ForFleet(func() fleet.Status { return status })
@@ -46,6 +48,10 @@ func TestForFleet(t *testing.T) {
 		# HELP dataplane_last_success_timestamp_seconds When the data plane last answered.
 		# TYPE dataplane_last_success_timestamp_seconds gauge
 		dataplane_last_success_timestamp_seconds{name="a",namespace="default"} 1.7000000005e+09
+		# HELP dataplane_overdue_runs Runs of the data plane that were abandoned and still haven't returned.
+		# TYPE dataplane_overdue_runs gauge
+		dataplane_overdue_runs{name="a",namespace="default"} 0
+		dataplane_overdue_runs{name="b",namespace=""} 1
 		# HELP dataplane_reachability 1 for what the last request to the data plane has shown, a value of remote.Reachability.
 		# TYPE dataplane_reachability gauge
 		dataplane_reachability{name="a",namespace="default",reachability="Reachable"} 1
@@ -53,14 +59,20 @@ func TestForFleet(t *testing.T) {
 		# TYPE dataplane_restarts_total counter
 		dataplane_restarts_total{name="a",namespace="default"} 2
 		dataplane_restarts_total{name="b",namespace=""} 0
-		# HELP dataplane_running 1 if the data plane has a run, or else 0.
-		# TYPE dataplane_running gauge
-		dataplane_running{name="a",namespace="default"} 1
-		dataplane_running{name="b",namespace=""} 0
-		# HELP fleet_informer_synced 1 if the informer has listed its kind, or else 0.
+		# HELP dataplane_state 1 for the state of the data plane's runs, a value of fleet.State. Without a run, the metrics of the connection are absent.
+		# TYPE dataplane_state gauge
+		dataplane_state{name="a",namespace="default",state="Running"} 1
+		dataplane_state{name="b",namespace="",state="Retrying"} 1
+		# HELP fleet_informer_last_error_timestamp_seconds When a list or watch of the kind last failed.
+		# TYPE fleet_informer_last_error_timestamp_seconds gauge
+		fleet_informer_last_error_timestamp_seconds{kind="DataPlane"} 1.7000000005e+09
+		# HELP fleet_informer_synced 1 if all informers of the kind have listed it, or else 0. The kind of an informer is empty until it has an object or an error.
 		# TYPE fleet_informer_synced gauge
 		fleet_informer_synced{kind="ClusterDataPlane"} 0
 		fleet_informer_synced{kind="DataPlane"} 0
+		# HELP fleet_sharding_failing 1 if something keeps this replica from its share, as at the start, or else 0. Status().Sharding.LastError says what.
+		# TYPE fleet_sharding_failing gauge
+		fleet_sharding_failing 1
 		# HELP fleet_shards_led Shards that this replica leads.
 		# TYPE fleet_shards_led gauge
 		fleet_shards_led 2
@@ -71,7 +83,38 @@ func TestForFleet(t *testing.T) {
 	requireNoLint(t, c)
 
 	status.Planes = nil
-	require.Equal(t, 4, testutil.CollectAndCount(c), "the series of data planes that are gone have ended")
+	require.Equal(t, 6, testutil.CollectAndCount(c), "the series of data planes that are gone have ended")
+	status.Sharding.LastError = ""
+	require.NoError(t, testutil.CollectAndCompare(c, strings.NewReader(`
+		# HELP fleet_sharding_failing 1 if something keeps this replica from its share, as at the start, or else 0. Status().Sharding.LastError says what.
+		# TYPE fleet_sharding_failing gauge
+		fleet_sharding_failing 0
+	`), "fleet_sharding_failing"))
+}
+
+func TestADataPlaneInAFleetAndACache(t *testing.T) {
+	connection := remote.ConnectionStatus{Reachability: remote.ReachabilityReachable, LastSuccess: time.Unix(1_700_000_000, 0)}
+	ofFleet := collector.ForFleet(func() fleet.Status {
+		return fleet.Status{Planes: []fleet.PlaneStatus{{Name: "a", State: fleet.StateRunning, Connection: &connection}}}
+	})
+	ofCache := collector.ForCache(func() remote.Status {
+		return remote.Status{Planes: []remote.PlaneStatus{{Name: "a", ConnectionStatus: connection}}}
+	})
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(ofFleet, ofCache)
+	_, err := registry.Gather()
+	require.ErrorContains(t, err, "was collected before with the same name and label values")
+
+	registry = prometheus.NewRegistry()
+	prometheus.WrapRegistererWith(prometheus.Labels{"connections": "fleet"}, registry).MustRegister(ofFleet)
+	prometheus.WrapRegistererWith(prometheus.Labels{"connections": "cache"}, registry).MustRegister(ofCache)
+	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
+		# HELP dataplane_reachability 1 for what the last request to the data plane has shown, a value of remote.Reachability.
+		# TYPE dataplane_reachability gauge
+		dataplane_reachability{connections="cache",name="a",namespace="",reachability="Reachable"} 1
+		dataplane_reachability{connections="fleet",name="a",namespace="",reachability="Reachable"} 1
+	`), "dataplane_reachability"))
 }
 
 func TestForCache(t *testing.T) {

@@ -32,7 +32,7 @@ func TestStory(t *testing.T) {
 	metrics, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	assert.NoError(t, response.Body.Close())
-	assert.Contains(t, string(metrics), "\ndataplane_running{name=\"target-1-a\",namespace=\"default\"} 1\n")
+	assert.Contains(t, string(metrics), "\ndataplane_state{name=\"target-1-a\",namespace=\"default\",state=\"Running\"} 1\n")
 
 	require.Zero(t, p.Wait(), p)
 	for _, want := range []string{
