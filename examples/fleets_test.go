@@ -4,10 +4,11 @@
 package examples_test
 
 import (
+	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -59,9 +60,20 @@ func testWatchWorkloads(t *testing.T, clusters *demo.Clusters) {
 	agent := dataplanetest.Agent(clusters.Management)
 	server := dataplanetest.NewServer(agent)
 	t.Cleanup(server.Close)
-	_, err := clusters.DataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, "away", server.As("anybody")), metav1.CreateOptions{})
-	require.NoError(t, err)
-	_, err = clusters.Create(t.Context(), clusters.Itself(), "unprivileged", nil)
+	var probes atomic.Int32
+	restarting := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" && probes.Add(1) <= 2 {
+			http.Error(w, "restarting", http.StatusInternalServerError)
+			return
+		}
+		agent.ServeHTTP(w, r)
+	}))
+	t.Cleanup(restarting.Close)
+	for name, server := range map[string]*dataplanetest.Server{"away": server, "restarting": restarting} {
+		_, err := clusters.DataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, name, server.As("anybody")), metav1.CreateOptions{})
+		require.NoError(t, err)
+	}
+	_, err := clusters.Create(t.Context(), clusters.Itself(), "unprivileged", nil)
 	require.NoError(t, err)
 	flags, err := demo.GatewayFlags(gateway.Config(), t.TempDir())
 	require.NoError(t, err)
@@ -86,6 +98,8 @@ func testWatchWorkloads(t *testing.T, clusters *demo.Clusters) {
 	server.Close() // an informer by itself would say nothing
 	p.WaitFor(away + failed)
 	p.WaitFor("connection refused")
+	require.Eventually(t, func() bool { return probes.Load() >= 3 }, demotest.Patience, 10*time.Millisecond)
+	assert.NotContains(t, p.String(), clusters.Namespace+"/restarting: "+failed, "two failed probes may be a restart")
 	gateway.Connect(clusters.Namespace, agent)
 	require.Eventually(t, func() bool { return strings.Count(p.Stdout(), behind+"watching, ") >= 2 }, demotest.Patience, 10*time.Millisecond)
 
@@ -103,9 +117,16 @@ func testShardedFleet(t *testing.T, clusters *demo.Clusters) {
 	const podNamespace = "openchoreo-control-plane"
 	_, err = clusters.Core.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: podNamespace}}, metav1.CreateOptions{})
 	require.NoError(t, err)
-	data, err := os.ReadFile("sharded-fleet/manifest.yaml")
-	require.NoError(t, err)
-	manifest, verbs := string(data), []string{"get", "list", "create", "update", "delete"}
+	var documents []string
+	var certificate string
+	for _, document := range strings.Split(demotest.ReadFile(t, "sharded-fleet/manifest.yaml"), "---\n") {
+		if strings.Contains(document, "cert-manager.io/") { // which isn't installed
+			certificate = document
+			continue
+		}
+		documents = append(documents, document)
+	}
+	manifest, verbs := strings.Join(documents, "---\n"), []string{"get", "list", "create", "update", "delete"}
 	verbsOf := func(verbs []string) string { return "[" + strings.Join(verbs, ", ") + "]" }
 	require.Contains(t, manifest, verbsOf(verbs))
 	manifests := []string{manifest}
@@ -113,11 +134,7 @@ func testShardedFleet(t *testing.T, clusters *demo.Clusters) {
 		others := slices.DeleteFunc(slices.Clone(verbs), func(other string) bool { return other == verb })
 		manifests = append(manifests, strings.NewReplacer("sharded-fleet", "without-"+verb, verbsOf(verbs), verbsOf(others)).Replace(manifest))
 	}
-	file := filepath.Join(t.TempDir(), "manifests.yaml")
-	require.NoError(t, os.WriteFile(file, []byte(strings.Join(manifests, "---\n")), 0o600))
-	_, stderr, err := clusters.Plane.Kubectl(t.Context(), "apply", "-f", file)
-	require.NoError(t, err)
-	require.Empty(t, stderr)
+	demotest.Apply(t, clusters, strings.Join(manifests, "---\n"))
 
 	gateway, folder := behindGateway(t, clusters), t.TempDir()
 	_, err = demo.GatewayFlags(gateway.Config(), folder)
@@ -125,6 +142,7 @@ func testShardedFleet(t *testing.T, clusters *demo.Clusters) {
 	deployment, err := clusters.Core.AppsV1().Deployments(podNamespace).Get(t.Context(), "sharded-fleet", metav1.GetOptions{})
 	require.NoError(t, err)
 	container := deployment.Spec.Template.Spec.Containers[0]
+	assert.Contains(t, certificate, "  secretName: "+deployment.Spec.Template.Spec.Volumes[0].Projected.Sources[0].Secret.Name+"\n")
 	const address = "https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444"
 	// start starts a Pod, with a ServiceAccount.
 	start := func(pod, account string, args ...string) *demotest.Process {

@@ -5,8 +5,11 @@
 package examples_test
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -15,8 +18,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo/demotest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
 var templates = []string{"apply", "connect", "list", "register", "sharded-fleet", "wait", "watch-workloads"}
@@ -79,6 +85,11 @@ func TestTemplatesRefuseBadArguments(t *testing.T) {
 		{"wait production --kubeconfig=other", `unexpected argument "production"`},
 		{"register production --kubeconfig=other", `unexpected argument "production"`},
 		{"sharded-fleet production --kubeconfig=other", `unexpected argument "production"`},
+		{"sharded-fleet --gateway-ca=ca.crt", "want --gateway too"},
+		{"sharded-fleet --gateway-server-name=cluster-gateway", "want --gateway too"},
+		{"sharded-fleet --gateway=https://gateway.example.com --gateway-cert=tls.crt", "want both or none"},
+		{"sharded-fleet --gateway=https://gateway.example.com --gateway-ca=missing", "no such file"},
+		{"sharded-fleet --gateway=http://gateway.example.com", "must use https"},
 		{"watch-workloads production --kubeconfig=other", `unexpected argument "production"`},
 		{"register", "--name is required"},
 		{"wait --name=pod/default", `kind "pod": want dataplane or clusterdataplane`},
@@ -90,6 +101,36 @@ func TestTemplatesRefuseBadArguments(t *testing.T) {
 		p := demotest.Start(t, args[0], args[1:]...)
 		assert.Equal(t, 2, p.Wait(), p)
 		assert.Regexp(t, "^"+args[0]+": .*"+test.want+".*\n$", p.String())
+	}
+}
+
+// A kind whose list fails once is there: without it, connect would never see its data planes.
+func TestTemplatesEndIfAKindCannotBeListed(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"connect", "list"} {
+		for _, broken := range []string{"dataplanes", "clusterdataplanes"} {
+			t.Run(program+" without "+broken, func(t *testing.T) {
+				t.Parallel()
+				server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if path.Base(r.URL.Path) == broken {
+						dataplanetest.Status(http.StatusInternalServerError).ServeHTTP(w, r)
+						return
+					}
+					w.Header().Set("Content-Type", "application/json")
+					kind := map[string]string{"dataplanes": "DataPlaneList", "clusterdataplanes": "ClusterDataPlaneList"}[path.Base(r.URL.Path)]
+					fmt.Fprintf(w, `{"apiVersion":"openchoreo.dev/v1alpha1","kind":%q,"metadata":{"resourceVersion":"1"},"items":[]}`, kind)
+				}))
+				t.Cleanup(server.Close)
+				config, err := helpers.KubeconfigFor(dataplanetest.DataPlane("default", "management", server.As("alice")))
+				require.NoError(t, err)
+				file := filepath.Join(t.TempDir(), "kubeconfig")
+				require.NoError(t, clientcmd.WriteToFile(*config, file))
+
+				p := demotest.Start(t, program, "--kubeconfig="+file)
+				assert.Equal(t, 1, p.Wait(), p)
+				assert.Contains(t, p.String(), "an error on the server")
+			})
+		}
 	}
 }
 

@@ -166,7 +166,9 @@ func testList(t *testing.T, clusters *demo.Clusters) {
 	_, err := clusters.DataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, "production"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	createClusterDataPlane(t, clusters, "listed")
+	createClusterDataPlane(t, clusters, "list-hung", lastHeartbeat(time.Hour))
 	const (
+		hung             = `(?m)^<none> +clusterdataplane/list-hung +false +Stale +Connected +<none> +20`
 		dataPlane        = `(?m)^list +production +false +NotReported +Created +<none> +20`
 		clusterDataPlane = `(?m)^<none> +clusterdataplane/listed +true +Current +Connected +<none> +20`
 	)
@@ -177,7 +179,7 @@ func testList(t *testing.T, clusters *demo.Clusters) {
 	}{
 		"both":              {[]string{"dataplanes", "clusterdataplanes"}, []string{dataPlane, clusterDataPlane}, "no "},
 		"DataPlanes":        {[]string{"dataplanes"}, []string{dataPlane, "no ClusterDataPlanes: .*is forbidden"}, "listed"},
-		"ClusterDataPlanes": {[]string{"clusterdataplanes"}, []string{clusterDataPlane, "no DataPlanes: .*is forbidden"}, "production"},
+		"ClusterDataPlanes": {[]string{"clusterdataplanes"}, []string{clusterDataPlane, hung, "no DataPlanes: .*is forbidden"}, "production"},
 		"neither":           {nil, []string{`"dataplanes" in .*; .*"clusterdataplanes" in `}, "NAMESPACE"},
 	} {
 		t.Run("where the user may list "+name, func(t *testing.T) {
@@ -199,15 +201,23 @@ func testList(t *testing.T, clusters *demo.Clusters) {
 	assert.Contains(t, p.String(), "missing: no such file or directory")
 }
 
-// createClusterDataPlane creates one whose agent is connected, as OpenChoreo reports it.
-func createClusterDataPlane(t *testing.T, clusters *demo.Clusters, name string) {
+// createClusterDataPlane creates one whose agent is connected, as OpenChoreo reports it, unless an edit changes that.
+func createClusterDataPlane(t *testing.T, clusters *demo.Clusters, name string, edits ...func(*openchoreov1alpha1.ClusterDataPlane)) {
 	t.Helper()
 	clusterDataPlanes := clusters.Client.OpenChoreoV1alpha1().ClusterDataPlanes()
 	stored, err := clusterDataPlanes.Create(t.Context(), dataplanetest.ClusterDataPlane(name), metav1.CreateOptions{})
 	require.NoError(t, err)
-	stored.Status = dataplanetest.ClusterDataPlane(name).Status
+	stored.Status = dataplanetest.ClusterDataPlane(name, edits...).Status
 	_, err = clusterDataPlanes.UpdateStatus(t.Context(), stored, metav1.UpdateOptions{})
 	require.NoError(t, err)
+}
+
+// lastHeartbeat is an edit that makes the last heartbeat of the agent older.
+func lastHeartbeat(age time.Duration) func(*openchoreov1alpha1.ClusterDataPlane) {
+	return func(cdp *openchoreov1alpha1.ClusterDataPlane) {
+		at := metav1.NewTime(time.Now().Add(-age))
+		cdp.Status.AgentConnection.LastHeartbeatTime = &at
+	}
 }
 
 // userOf returns the kubeconfig of a user who may list and watch these resources of OpenChoreo.
@@ -292,6 +302,14 @@ func testWait(t *testing.T, clusters *demo.Clusters) {
 		p := demotest.Start(t, "wait", append(clusters.Args(), "--name=unready", "--timeout=10s")...)
 		assert.Equal(t, 1, p.Wait(), p)
 		assert.Regexp(t, `data plane wait/unready: waited \S+s for Ready=True: Ready=Unknown by Created; not reported: Connected, GatewayProvisioned, Created`, p.String())
+	})
+
+	t.Run("does not trust an old heartbeat", func(t *testing.T) {
+		t.Parallel()
+		createClusterDataPlane(t, clusters, "wait-hung", lastHeartbeat(time.Hour))
+		p := demotest.Start(t, "wait", append(clusters.Args(), "--name=cdp/wait-hung", "--timeout=10s")...)
+		assert.Equal(t, 1, p.Wait(), p)
+		assert.Contains(t, p.String(), "Connected=Unknown by status.agentConnection, stale (last heartbeat 60m ago)")
 	})
 
 	t.Run("does not succeed when it is interrupted", func(t *testing.T) {

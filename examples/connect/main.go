@@ -12,7 +12,7 @@
 //	kubectl port-forward -n openchoreo-control-plane service/cluster-gateway 8444
 //	go -C examples run ./connect --kubeconfig ~/.kube/config --gateway https://127.0.0.1:8444 \
 //	    --gateway-server-name cluster-gateway.openchoreo-control-plane.svc \
-//	    --gateway-ca ca.crt --gateway-cert tls.crt --gateway-key tls.key
+//	    --gateway-ca "$PWD/ca.crt" --gateway-cert "$PWD/tls.crt" --gateway-key "$PWD/tls.key"
 //
 // New credentials, in a DataPlane or in the files, take effect while it runs: the next answer uses
 // them.
@@ -28,6 +28,7 @@ import (
 	"syscall"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -59,6 +60,7 @@ func main() {
 	demo.ProvideCluster(demo.RotatesOnEnter) // delete this line in a program of your own
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	err := run(ctx, *kubeconfig, *namespace, remote.Options{
 		ConfigFor: helpers.ConfigFor(gateway.Config()),
 		OnRotate:  func(key types.NamespacedName) { fmt.Printf("%s: new credentials\n", nameOf(key)) },
@@ -66,7 +68,6 @@ func main() {
 	if err != nil && ctx.Err() == nil { // a signal ends it in order
 		log.Fatal(err)
 	}
-	stop()
 }
 
 func run(ctx context.Context, kubeconfig, namespace string, options remote.Options) error {
@@ -94,6 +95,11 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 	_, clusterErr := client.OpenChoreoV1alpha1().ClusterDataPlanes().List(ctx, metav1.ListOptions{Limit: 1})
 	if clusterErr == nil {
 		clusterDataPlanes, informers = openchoreo.ClusterDataPlanes().Lister(), append(informers, openchoreo.ClusterDataPlanes().Informer())
+	}
+	for _, err := range []error{err, clusterErr} {
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+			return err // the kind may be there
+		}
 	}
 	switch {
 	case err != nil && clusterErr != nil:

@@ -17,6 +17,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -32,7 +33,10 @@ func main() {
 	namespace := flag.String("namespace", "", "`name` of the namespace of DataPlanes (default: all)")
 	args.Parse(flag.CommandLine)
 	demo.ProvideCluster() // delete this line in a program of your own
-	if err := list(context.Background(), *kubeconfig, *namespace); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	err := list(ctx, *kubeconfig, *namespace)
+	cancel()
+	if err != nil {
 		log.Fatal(err)
 	}
 }
@@ -63,6 +67,11 @@ func list(ctx context.Context, kubeconfig, namespace string) error {
 			all = append(all, clusterDataPlanes.Items[i].AsDataPlane())
 		}
 	}
+	for _, err := range []error{err, clusterErr} {
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+			return err // the kind may be there
+		}
+	}
 	switch {
 	case err != nil && clusterErr != nil:
 		return fmt.Errorf("%w; %w", err, clusterErr)
@@ -75,6 +84,8 @@ func list(ctx context.Context, kubeconfig, namespace string) error {
 }
 
 func printTable(dataPlanes []*openchoreov1alpha1.DataPlane) error {
+	// OpenChoreo itself writes no condition Ready. In v1, it updates the heartbeat once a minute.
+	judge := []helpers.EvaluateOption{helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, nil)}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "NAMESPACE\tNAME\tREADY\tCODE\tFROM\tREASON\tCERTIFICATE EXPIRES")
 	for _, dp := range dataPlanes {
@@ -82,13 +93,13 @@ func printTable(dataPlanes []*openchoreov1alpha1.DataPlane) error {
 		if namespace == "" {
 			namespace, name = "<none>", "clusterdataplane/"+name // which kubectl takes, too
 		}
-		ready := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady, helpers.Stock())
+		ready := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady, judge...)
 		expires := "unknown"
 		if t, err := helpers.CertificateExpiry(dp); err == nil {
 			expires = t.UTC().Format(time.RFC3339)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%t\t%s\t%s\t%s\t%s\n", namespace, name,
-			helpers.IsReady(dp, helpers.Stock()), ready.Code, cmp.Or(ready.From, "Ready"), cmp.Or(ready.Reason, "<none>"), expires)
+			helpers.IsReady(dp, judge...), ready.Code, cmp.Or(ready.From, "Ready"), cmp.Or(ready.Reason, "<none>"), expires)
 	}
 	return table.Flush()
 }

@@ -7,7 +7,7 @@
 // To deploy it, put your work into the function work, build an image with any tool that builds Go, such as ko, put the
 // name of the image into manifest.yaml, and run
 //
-//	kubectl apply -f examples/sharded-fleet/manifest.yaml
+//	kubectl apply --server-side -f examples/sharded-fleet/manifest.yaml
 //
 // To try it without an image, run it several times with your kubeconfig, and make the Leases in any namespace:
 //
@@ -20,6 +20,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -28,6 +29,7 @@ import (
 	"syscall"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
@@ -35,6 +37,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 
+	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
@@ -48,18 +51,41 @@ func main() {
 	flag.StringVar(&gateway.Host, "gateway", "", "`URL` of the cluster gateway, for data planes of OpenChoreo v1")
 	flag.StringVar(&gateway.CAFile, "gateway-ca", "", "`file` with the CA certificates of the gateway")
 	flag.StringVar(&gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
-	flag.StringVar(&gateway.KeyFile, "gateway-key", "", "`file` with its key")
+	flag.StringVar(&gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
+	flag.StringVar(&gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: the host of the URL)")
 	leaseNamespace := flag.String("lease-namespace", "sharded-fleet", "`name` of the namespace of the Leases")
 	flag.Parse()
-	if flag.NArg() > 0 { // flags behind it would be ignored
-		fmt.Fprintf(os.Stderr, "sharded-fleet: unexpected argument %q\n", flag.Arg(0))
+	if err := check(&gateway); err != nil {
+		fmt.Fprintf(os.Stderr, "sharded-fleet: %v; -h lists the flags\n", err)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	if err := run(ctx, *kubeconfig, *leaseNamespace, &gateway); err != nil {
 		log.Fatal(err)
 	}
-	stop()
+}
+
+// check returns an error that names the argument which can't be used.
+func check(gateway *rest.Config) error {
+	switch {
+	case flag.NArg() > 0: // package flag ignores all flags behind it
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case gateway.Host == "" && gateway.CAFile+gateway.CertFile+gateway.KeyFile+gateway.ServerName != "":
+		return errors.New("--gateway-ca, --gateway-cert, --gateway-key, --gateway-server-name: want --gateway too")
+	case (gateway.CertFile == "") != (gateway.KeyFile == ""):
+		return errors.New("--gateway-cert, --gateway-key: want both or none")
+	case gateway.Host == "":
+		return nil
+	}
+	if _, err := rest.TLSConfigFor(rest.CopyConfig(gateway)); err != nil { // reads the files
+		return fmt.Errorf("files of --gateway: %w", err)
+	}
+	anyPlane := &openchoreov1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "any", Name: "any"}}
+	if _, err := helpers.GatewayConfigFor(anyPlane, gateway); err != nil {
+		return fmt.Errorf("--gateway: %w", err)
+	}
+	return nil
 }
 
 func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.Config) error {
@@ -76,6 +102,9 @@ func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.C
 	leases, err := coordinationv1client.NewForConfig(unlimited)
 	if err != nil {
 		return err
+	}
+	if gateway.Host == "" {
+		gateway = nil // only data planes of v1 need it
 	}
 	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
 	openchoreo := factory.OpenChoreo().V1alpha1()
@@ -102,7 +131,17 @@ func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.C
 // called again, after a while. See examples/watch-workloads for work with informers.
 func work(ctx context.Context, cluster *remote.Cluster) error {
 	log.Printf("%s: working", cluster)
-	return wait.PollUntilContextCancel(ctx, 30*time.Second, true, func(ctx context.Context) (bool, error) {
-		return false, cluster.Probe(ctx)
+	failed := 0 // probes in a row
+	return wait.PollUntilContextCancel(ctx, 10*time.Second, true, func(ctx context.Context) (bool, error) {
+		err := cluster.Probe(ctx)
+		switch {
+		case err == nil:
+			failed = 0
+		case failed < 2: // the API server may restart
+			failed++
+		default:
+			return false, err
+		}
+		return false, nil
 	})
 }

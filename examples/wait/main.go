@@ -37,10 +37,10 @@ func main() {
 	demo.ProvideCluster(demo.IsReadyLater) // delete this line in a program of your own
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	err := run(ctx, *kubeconfig, *namespace, object)
 	cancel()
-	stop()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -68,7 +68,8 @@ func run(ctx context.Context, kubeconfig, namespace string, object args.Object) 
 func waitUntilReady[T helpers.Object](ctx context.Context, client await.Client[T], name string) error {
 	object, err := await.For(ctx, client, name,
 		await.True(openchoreov1alpha1.DataPlaneConditionReady),
-		await.JudgeBy(helpers.Stock()), // OpenChoreo itself writes no condition Ready
+		// OpenChoreo itself writes no condition Ready. In v1, it updates the heartbeat once a minute.
+		await.JudgeBy(helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, nil)),
 		// After a change of your own, pass the generation that Update or Patch returned, so that
 		// the conditions from before don't count: await.MinGeneration(patched.Generation).
 		await.AllowMissing())

@@ -36,8 +36,11 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// probePeriod is how soon the program says that a data plane is away.
-const probePeriod = 10 * time.Second
+// A run ends when more probes fail in a row than are tolerated: an API server that restarts isn't away.
+const (
+	probePeriod     = 10 * time.Second
+	toleratedProbes = 2
+)
 
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores data planes (default: that of kubectl)")
@@ -47,10 +50,10 @@ func main() {
 	demo.ProvideCluster(demo.ChangesDeployments) // delete this line in a program of your own
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	if err := run(ctx, *kubeconfig, gateway.Config()); err != nil {
 		log.Fatal(err)
 	}
-	stop()
 }
 
 func run(ctx context.Context, kubeconfig string, gateway *rest.Config) error {
@@ -125,9 +128,19 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 		fmt.Printf("%s: watching, %d Deployments\n", nameOf(cluster.Key()), len(deployments.GetStore().ListKeys()))
 	}
 
-	// An informer reports no refused connection: it takes that for a restart of the API server.
+	// An informer reports no refused connection: it tries again for ever.
+	failed := 0
 	err = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
-		return false, cluster.Probe(ctx)
+		err := cluster.Probe(ctx)
+		switch {
+		case err == nil:
+			failed = 0
+		case failed < toleratedProbes:
+			failed++
+		default:
+			return false, err
+		}
+		return false, nil
 	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -37,8 +37,8 @@ type Event struct {
 	Generation      int64  `json:"generation"`
 	// Cluster is the name of the target cluster or, in OpenChoreo v1, the plane ID of its agent.
 	Cluster string `json:"cluster"`
-	// Conditions holds Ready, Connected and GatewayProvisioned, judged as helpers.Stock says, and
-	// then all other reported types.
+	// Conditions holds Ready, Connected and GatewayProvisioned, judged as helpers.Stock and
+	// HeartbeatWithin say, and then all other reported types.
 	Conditions []helpers.Verdict `json:"conditions"`
 
 	// Transitions are the conditions whose verdict has changed.
@@ -107,7 +107,7 @@ func newEvent(eventType watch.EventType, dp *openchoreov1alpha1.DataPlane) Event
 }
 
 func evaluate(dp *openchoreov1alpha1.DataPlane) helpers.Report {
-	return helpers.Evaluate(dp, helpers.Stock())
+	return helpers.Evaluate(dp, helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, nil))
 }
 
 func added(dp *openchoreov1alpha1.DataPlane, initial bool) (Event, error) {

@@ -16,7 +16,7 @@
 // The user needs the rights to list and watch DataPlanes. Without those for ClusterDataPlanes, or
 // where these are not installed, it says so, and watches DataPlanes only.
 //
-// Updates that change no field but the heartbeat of an agent, and resyncs, are not printed. It prints the paths of fields
+// Updates that change no field but the heartbeat of an agent, and no verdict, are not printed. It prints the paths of fields
 // and never their values: you see that a client key was rotated, but no key. It keeps no key
 // in memory either, see [hideSecrets].
 package main
