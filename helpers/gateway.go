@@ -49,6 +49,9 @@ const clusterNamespace = "_cluster"
 // field that is missing or can't be part of the URL, and errors.Is(err,
 // [ErrInvalidCredentials]) is true for it. A gateway without TLS is refused.
 func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Config, error) {
+	if dp == nil {
+		return nil, dataplane.ErrNil
+	}
 	config, err := gatewayConfigFor(dp, gateway)
 	if err != nil {
 		return nil, gatewayConfigError{err}
@@ -57,10 +60,7 @@ func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Confi
 }
 
 func gatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Config, error) {
-	switch {
-	case dp == nil:
-		return nil, dataplane.ErrNil
-	case gateway == nil:
+	if gateway == nil {
 		return nil, errors.New("gateway: must be set: the data plane is reached through OpenChoreo's cluster gateway")
 	}
 	host, err := hostURL(gateway)

@@ -36,6 +36,7 @@ type request struct {
 	closing  atomic.Bool // the caller closes the body
 	// Guarded by the session's lock.
 	unsent  bool      // it waits for a connection, and has sent nothing
+	waiting time.Time // since when it waits for a connection
 	initial bool      // it is a watch whose initial events have not ended, and whose end can be seen
 	beganAt time.Time // when the request began; after initial events, when they ended
 }
@@ -159,10 +160,15 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 		GetConn: func(string) { r.markUnsent() }, // even when net/http tries again, if that is safe
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
 			if err != nil {
-				r.session.noteHandshakeFailure(err)
+				r.noteFailure(err)
+			} else {
+				r.session.endSilence()
 			}
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
+			if !info.Reused {
+				r.session.endSilence()
+			}
 			if r.markSent() {
 				return
 			}
@@ -186,7 +192,7 @@ func (g gate) WrappedRoundTripper() http.RoundTripper { return g.Transport }
 func (r *request) markUnsent() {
 	r.session.mu.Lock()
 	defer r.session.mu.Unlock()
-	r.unsent = true
+	r.unsent, r.waiting = true, time.Now()
 }
 
 // markSent records that the request goes out on a connection. It returns false if it must not: it

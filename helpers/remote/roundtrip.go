@@ -23,8 +23,12 @@ type roundTripper Cluster
 // by then, a read is sent once more. A write isn't, since it may have been carried out.
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := (*Cluster)(t)
+	late := req.Context().Err() != nil
+	before, _ := c.use()
 	resp, err := c.sendOrAsk(req)
-	c.keepOutcome(req, resp, err)
+	if after, _ := c.use(); !late && before == after { // or else it says nothing about the newest credentials
+		c.keepOutcome(req, resp, err)
+	}
 	return resp, err
 }
 

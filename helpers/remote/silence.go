@@ -34,6 +34,7 @@ type silence struct {
 	err         error     // of the attempt; nil if the server isn't silent
 	until       time.Time // when it is forgotten
 	nextAttempt time.Time // when a request may make the next one
+	endedAt     time.Time // when the server was last seen to answer
 }
 
 // silentError is the error of a request that didn't wait for a silent server.
@@ -64,7 +65,7 @@ func (s *session) connect(ctx context.Context, network, address string) (net.Con
 	began := time.Now()
 	conn, err := s.dial(ctx, network, address)
 	if err != nil {
-		s.noteFailure(err, time.Since(began))
+		s.noteFailure(err, began)
 	}
 	return conn, err
 }
@@ -80,56 +81,52 @@ func (r *request) mayConnect() error {
 		return nil
 	}
 	if wait := silence.nextAttempt.Sub(now); wait > 0 {
-		err := &silentError{silence.err, wait}
-		r.giveUp(err)
-		return err
+		return &silentError{silence.err, wait}
 	}
 	silence.nextAttempt = now.Add(connectEvery)
 	err := &silentError{silence.err, connectEvery}
 	time.AfterFunc(connectWait, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		r.giveUp(err)
+		if r.unsent && s.silence.err != nil {
+			r.cancel(err)
+		}
 	})
 	return nil
 }
 
-// giveUp ends a request that still waits for a connection. The caller holds the session's lock.
-func (r *request) giveUp(err error) {
-	if r.unsent {
-		r.cancel(err)
-	}
-}
-
 // noteFailure makes the server silent after a slow failure to connect, and ends its silence after a
-// quick one.
-func (s *session) noteFailure(err error, took time.Duration) {
+// quick one. The failure of an attempt that began before the server was last seen to answer says
+// nothing: net/http continues the attempts of requests that have ended.
+func (s *session) noteFailure(err error, began time.Time) {
 	if errors.Is(err, context.Canceled) { // by this side
 		return
 	}
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.silence = silence{}
-	if took >= slowFailure {
-		now := time.Now()
-		s.silence = silence{err, now.Add(silenceLasts), now.Add(connectEvery)}
+	if began.Before(s.silence.endedAt) {
+		return
+	}
+	s.silence = silence{endedAt: s.silence.endedAt}
+	if now.Sub(began) >= slowFailure {
+		s.silence.err, s.silence.until, s.silence.nextAttempt = err, now.Add(silenceLasts), now.Add(connectEvery)
 	}
 }
 
-// endSilence is called when the server has answered.
+// noteFailure is the session's, for what comes after the TCP connection of the request.
+func (r *request) noteFailure(err error) {
+	r.session.mu.Lock()
+	began := r.waiting
+	r.session.mu.Unlock()
+	r.session.noteFailure(err, began)
+}
+
+// endSilence is called when there is a connection, or an answer.
 func (s *session) endSilence() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.silence = silence{}
-}
-
-// noteHandshakeFailure is noteFailure for a TLS handshake. Only one that timed out was slow.
-func (s *session) noteHandshakeFailure(err error) {
-	var took time.Duration
-	if utilnet.IsTimeout(err) {
-		took = s.options.handshakeTimeout
-	}
-	s.noteFailure(err, took)
+	s.silence = silence{endedAt: time.Now()}
 }
 
 // checkProxyResponse keeps the status of a proxy's refusal; net/http keeps its text only. The refusal is
@@ -140,10 +137,7 @@ func (s *session) checkProxyResponse(ctx context.Context, _ *url.URL, _ *http.Re
 	}
 	err := &reachabilityError{ReachabilityProxyRefused, errors.New("the proxy does not connect: " + resp.Status)}
 	if r, ok := ctx.Value(requestKey{}).(*request); ok {
-		s.mu.Lock()
-		began := r.beganAt
-		s.mu.Unlock()
-		s.noteFailure(err, time.Since(began))
+		r.noteFailure(err)
 	}
 	return err
 }

@@ -78,6 +78,9 @@ func (t *target) fail(err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, ErrRotated) || errors.Is(err, ErrClosed) {
 		return
 	}
+	if silent := (*silentError)(nil); errors.As(err, &silent) {
+		err = silent.error // what is known, without the time until the next attempt
+	}
 	t.outcomes.failure.Store(t.failureOf(err))
 }
 
@@ -108,10 +111,11 @@ func (c *Cluster) keepOutcome(req *http.Request, resp *http.Response, err error)
 	if err == nil {
 		err = c.answeredError(req, resp)
 	}
-	if err == nil {
-		c.outcomes.succeed()
-	} else {
+	switch {
+	case err != nil:
 		c.fail(c.blameCertificate(err))
+	case resp.Header.Get(gateway.Header) == "": // the gateway's answers say nothing about the API server
+		c.outcomes.succeed()
 	}
 }
 
@@ -133,7 +137,8 @@ func (c *Cluster) answeredError(req *http.Request, resp *http.Response) error {
 	}
 	reachability := classifyStatus(metav1.Status{Code: int32(resp.StatusCode)}) //nolint:gosec // a code has three digits
 	text := fmt.Sprintf("the API server answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	if answered := resp.Header.Get(gateway.Header); answered != "" {
+	answered := resp.Header.Get(gateway.Header)
+	if answered != "" {
 		text = fmt.Sprintf("the cluster gateway answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 		if answered == string(gateway.CauseNoAgent) {
 			reachability, text = ReachabilityNoAgent, gateway.NoAgent
@@ -141,7 +146,7 @@ func (c *Cluster) answeredError(req *http.Request, resp *http.Response) error {
 	}
 	switch {
 	case reachability == ReachabilityReachable, reachability == ReachabilityForbidden,
-		requestinfo.Of(req, c.server.Path).Lifetime == requestinfo.Stream:
+		answered == "" && requestinfo.Of(req, c.server.Path).Lifetime == requestinfo.Stream:
 		return nil
 	}
 	return &reachabilityError{reachability, errors.New(text)}

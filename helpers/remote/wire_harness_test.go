@@ -33,7 +33,8 @@ const (
 	slow    mood = "slow"    // a connection after two seconds
 	refuses mood = "refuses" // at once
 	answers mood = "answers"
-	mute    mood = "mute" // a connection on which nothing ever comes
+	mute    mood = "mute"     // a connection on which nothing ever comes
+	hangsUp mood = "hangs up" // after 5 s, as a load balancer that looks for its backend
 )
 
 // wire is a network with one server, in the time of a synctest bubble.
@@ -86,7 +87,12 @@ func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		}
 	}
 	client, server := net.Pipe()
-	if m != mute {
+	switch m {
+	case mute:
+	case hangsUp:
+		go func() { _, _ = io.Copy(io.Discard, server) }()
+		time.AfterFunc(5*time.Second, func() { _ = server.Close() })
+	default:
 		w.conns <- server
 	}
 	return client, nil

@@ -60,6 +60,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	var reused atomic.Bool
 	resp, err := t.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { reused.Store(false) }, // net/http may try again on another one
 		GotConn: func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
 	})))
 	if err != nil {

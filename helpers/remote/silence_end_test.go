@@ -1,0 +1,107 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build go1.25
+
+package remote_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func overTLS(config *rest.Config) { config.Host, config.Insecure = "https://192.0.2.1:6443", true }
+
+func TestASlowHandshakeThatFailsMakesAServerSilent(t *testing.T) {
+	onWire(t, hangsUp, overTLS, func(t *testing.T, w *wire, c *remote.Cluster) {
+		_, err := timed(t, c, "/api/v1/pods")
+		require.Error(t, err)
+		w.takeDials()
+		_, err = timed(t, c, "/api/v1/pods")
+		require.ErrorContains(t, err, "not tried again for")
+		require.Zero(t, w.takeDials())
+	})
+}
+
+func TestAQuickRefusalBehindASlowWrapperIsNotRemembered(t *testing.T) {
+	onWire(t, answers, func(config *rest.Config) {
+		overTLS(config)
+		config.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "192.0.2.2:3128"})
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(req *http.Request) (*http.Response, error) {
+				time.Sleep(2 * time.Second) // such as a wrapper that gets a token
+				return next.RoundTrip(req)
+			})
+		})
+	}, func(t *testing.T, w *wire, c *remote.Cluster) {
+		w.handler = func(resp http.ResponseWriter, _ *http.Request) { resp.WriteHeader(http.StatusProxyAuthRequired) }
+		for range 2 {
+			_, err := timed(t, c, "/api/v1/pods")
+			require.ErrorContains(t, err, "407")
+			require.NotContains(t, err.Error(), "not tried again")
+		}
+	})
+}
+
+// holdSlow lets the wire answer, except to requests for /slow, until release is called.
+func holdSlow(w *wire) (release func()) {
+	held := make(chan struct{})
+	w.handler = func(_ http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, "slow") {
+			<-held
+		}
+	}
+	w.set(answers)
+	return func() { close(held) }
+}
+
+// net/http continues an attempt to connect when its request has ended.
+func TestAnAttemptFromBeforeTheServerAnsweredDoesNotMakeItSilent(t *testing.T) {
+	onWire(t, silent, nil, func(t *testing.T, w *wire, c *remote.Cluster) {
+		ended := make(chan error, 2)
+		request := func(path string) {
+			go func() {
+				_, err := timed(t, c, path)
+				ended <- err
+			}()
+			synctest.Wait()
+		}
+		request("/api/v1/old")
+		time.Sleep(9 * time.Second)
+		release := holdSlow(w)
+		request("/slow")
+		require.Error(t, <-ended, "the old attempt fails after 10 s")
+		_, err := timed(t, c, "/api/v1/pods")
+		assert.NoError(t, err)
+		release()
+		require.NoError(t, <-ended)
+	})
+}
+
+func TestAConnectionEndsTheSilenceBeforeAnAnswer(t *testing.T) {
+	onWire(t, silent, nil, func(t *testing.T, w *wire, c *remote.Cluster) {
+		requireSlowTimeout(t, c)
+		release := holdSlow(w)
+		time.Sleep(11 * time.Second)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := timed(t, c, "/slow")
+			ended <- err
+		}()
+		synctest.Wait()
+		_, err := timed(t, c, "/api/v1/pods")
+		assert.NoError(t, err)
+		release()
+		require.NoError(t, <-ended)
+	})
+}

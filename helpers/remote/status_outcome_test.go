@@ -1,0 +1,78 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package remote_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+// Requests that the SDK doesn't judge otherwise, such as those to a proxied service.
+func TestAnswersOfTheGatewayAreNoSuccesses(t *testing.T) {
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	dp := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
+	c := newCluster(t, dp, remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
+	for _, path := range []string{
+		"/api/v1/namespaces/apps/services/web/proxy/", "/api/v1/namespaces/apps/pods/web/log?follow=true", "/api/v1/namespaces/kube-system/secrets",
+	} {
+		_, err := get(t.Context(), c, path)
+		require.Error(t, err)
+		assert.Zero(t, c.Status().LastSuccess, path)
+	}
+	assert.Equal(t, remote.ReachabilityNoAgent, func() remote.Reachability {
+		_, _ = get(t.Context(), c, "/api/v1/namespaces/apps/services/web/proxy/")
+		return c.Status().Reachability
+	}())
+}
+
+func TestARequestAfterItsDeadlineSaysNothing(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	_, err := get(t.Context(), c, "/")
+	require.NoError(t, err)
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	_, err = get(late, c, "/")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability)
+}
+
+func TestARefusalOfOldCredentialsSaysNothingOfNewOnes(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			close(arrived)
+			<-release
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		testserver.WhoAmI(w, r)
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	refused := make(chan error)
+	go func() {
+		_, err := send(c, http.MethodPost, "/api/v1/pods", strings.NewReader("{}"))
+		refused <- err
+	}()
+	<-arrived
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	user, err := get(t.Context(), c, "/")
+	require.NoError(t, err)
+	require.Contains(t, user, "bob")
+	close(release)
+	require.NoError(t, <-refused, "there is an answer")
+	assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability, "%+v", c.Status())
+}
