@@ -179,7 +179,7 @@ func (c cluster) deploy(t *testing.T, gateway *dataplanetest.Gateway) (kubeconfi
 	demotest.PrepareOpenChoreo(t, c.Clusters)
 	manifest := demotest.ReadFile(t, "manifest.yaml")
 	demotest.Apply(t, c.Clusters, manifest)
-	demotest.Apply(t, c.Clusters, strings.ReplaceAll(manifest, ":latest", ":v2"))
+	demotest.Apply(t, c.Clusters, strings.ReplaceAll(manifest, ":v1 ", ":v2 "))
 
 	folder := t.TempDir()
 	_, err := demo.GatewayFlags(gateway.Config(), folder)
