@@ -36,8 +36,9 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 //   - else Ready follows Created (v0.3), which means that OpenChoreo has accepted the
 //     DataPlane, not that its cluster answers; remote.Cluster.Probe asks the cluster.
 //
-// If status.observedGeneration is reported, Stock compares that and not the observed generation of
-// Created, which OpenChoreo then never updates. Stock replaces an earlier [ReadyFrom].
+// To find a stale Created, Stock compares status.observedGeneration if it is reported (from v0.12
+// on), else the observed generation of Created (v0.3 to v0.11); OpenChoreo keeps at most one of them up
+// to date. Stock replaces an earlier [ReadyFrom].
 //
 // What OpenChoreo writes: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 func Stock() EvaluateOption {

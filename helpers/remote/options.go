@@ -50,8 +50,8 @@ type Options struct {
 	HeaderTimeout time.Duration
 	// DialTimeout limits how long a TCP connection may take. The addresses of a name share it.
 	// The default is 10 s. After an attempt to connect that took a second or more and failed,
-	// requests fail at once with its error, and one in 10 s tries again, for half a second. A
-	// Probe and a watch always try.
+	// requests fail at once with the error of that attempt. 10 s later, one of them begins another
+	// attempt, and waits half a second for it. A Probe and a watch always connect.
 	DialTimeout time.Duration
 	// Grace is how long requests under way may go on after Close or a rotation. After a rotation,
 	// a watch may first send all its initial events, for a minute at most. The default is 5 s.
@@ -88,7 +88,7 @@ func (o Options) withDefaults() Options {
 		{&o.initialEvents, time.Minute, 0}, // which a rotation leaves to the initial events of a watch
 		{&o.askEvery, time.Minute, 0},
 		{&o.askAfterRefusal, 10 * time.Second, 0},
-		{&o.pingAfter, 30 * time.Second, 0}, // a silent peer is found out after this and the next
+		{&o.pingAfter, 30 * time.Second, 0}, // after this and the next, a peer that sends nothing is cut
 		{&o.pingTimeout, 15 * time.Second, 0},
 	} {
 		switch {

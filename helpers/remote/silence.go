@@ -23,13 +23,13 @@ const (
 	silenceLasts = time.Minute
 	// connectEvery is how long a silent server is left alone after an attempt.
 	connectEvery = 10 * time.Second
-	// connectWait is how long the request that makes an attempt waits for it: longer than a connection
-	// around the world takes. Ten silent servers together take a quarter of a worker.
+	// connectWait is how long the request that makes an attempt waits for it. A connection that takes
+	// longer serves the next request. Ten silent servers together take a quarter of a worker.
 	connectWait = time.Second / 2
 )
 
 // silence remembers the last attempt to connect to a silent server. It belongs to a session and is
-// guarded by its lock. In this way, a rotation forgets it, and Clusters share nothing.
+// guarded by the session's lock. A rotation forgets it with the session; Clusters share nothing.
 type silence struct {
 	err         error     // of the attempt; nil if the server isn't silent
 	until       time.Time // when it is forgotten
@@ -52,8 +52,9 @@ func (e *silentError) Unwrap() error { return e.error }
 // Timeout is for url.Error, which doesn't unwrap.
 func (e *silentError) Timeout() bool { return utilnet.IsTimeout(e.error) }
 
-// connect is how the transport dials. To a silent server, few requests connect, and none waits long.
-// net/http doesn't end a dial with its request: one that takes longer serves the next request.
+// connect is the DialContext of the transport. While the server is silent, only Probes, watches, and a
+// request now and then connect. net/http continues a dial after the end of the request that began it;
+// the connection then serves another request.
 func (s *session) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	r, ok := ctx.Value(requestKey{}).(*request)
 	if !ok { // a wrapper has replaced the context

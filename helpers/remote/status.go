@@ -23,8 +23,8 @@ import (
 
 // Status is what a [Cache] knows at one moment. It holds no credentials.
 type Status struct {
-	// Planes are the data planes that have a client, or whose client could not be built by the last
-	// Get. They are sorted by namespace and name.
+	// Planes are sorted by namespace and name. They are the data planes with a client, and those for
+	// which the last Get could not build one.
 	Planes []PlaneStatus `json:"planes"`
 }
 
@@ -41,9 +41,10 @@ type ConnectionStatus struct {
 	// LastErrorReachability. It is empty before the first request. Nothing renews it: a data plane
 	// without requests keeps its last value.
 	Reachability Reachability `json:"reachability,omitempty"`
-	// LastSuccess is when the API server last answered, or sent a part of an answer, such as an
-	// event of a watch. Answers that refuse one request, such as Forbidden, NotFound or Conflict,
-	// are successes.
+	// LastSuccess is when the API server last answered, or sent an event of a watch or a part of a
+	// stream. Answers that refuse one request, such as Forbidden, NotFound or Conflict, are successes;
+	// answers of OpenChoreo's cluster gateway are not. An answer with a code of 500 or more is an error
+	// even if it concerns one request, such as that of a webhook that fails.
 	LastSuccess time.Time `json:"lastSuccess,omitzero"`
 	// LastError is the last error of a request, of a Probe, or of credentials that can't be used,
 	// LastErrorTime when it occurred, and LastErrorReachability what [Classify] returns for it. The
@@ -119,8 +120,8 @@ func (c *Cluster) keepOutcome(req *http.Request, resp *http.Response, err error)
 	}
 }
 
-// keepOutcome keeps the error that cut the body of a response. The data plane isn't at fault if the
-// caller ends a request that lasts, nor if a stream ends, for example with its container.
+// keepOutcome keeps the error that cut the body of a response. It ignores two ends: of a lasting
+// request by its caller, and of a stream, for example with its container.
 func (r *request) keepOutcome(err error) {
 	switch {
 	case err == io.EOF, r.closing.Load(), r.lifetime == requestinfo.Stream, r.lasts && r.caller.Err() != nil: //nolint:errorlint // of a rotation
