@@ -5,7 +5,7 @@
 // the resources in which OpenChoreo (openchoreo.dev/v1alpha1) describes the clusters that run
 // workloads, and helpers that connect to these clusters. The package itself is empty.
 //
-// This program runs a function for each data plane, as long as the data plane exists:
+// This code runs a function for each data plane, for as long as the data plane exists:
 //
 //	client, err := openchoreoclient.NewForConfig(config) // clientset/versioned
 //	factory := openchoreoinformers.NewSharedInformerFactory(client, 0) // informers/externalversions
@@ -17,8 +17,8 @@
 //	err = f.Run(ctx)
 //
 // ConfigFor connects with the credentials in a DataPlane (OpenChoreo v0.3), or through OpenChoreo's
-// cluster gateway (v1). The example below keeps a client for each data plane in a remote.Cache
-// instead. Read package helpers first; the README lists the other packages.
+// cluster gateway (v1). The example below instead keeps a client for each data plane, in a
+// remote.Cache. Read package helpers first; the README lists the other packages.
 //
 // Before you start:
 //
@@ -27,6 +27,6 @@
 //   - Objects from a lister belong to the cache: copy them with DeepCopy before you change them.
 //   - The Go types have the fields of v0.3 and v1. Update erases all others; Apply and patches,
 //     such as helpers.PatchConditions, keep them.
-//   - A DataPlane of v0.3 contains an unencrypted client key. Everyone who can read it can act in
-//     its cluster. Formatting or logging a DataPlane hides secrets; JSON and YAML show them.
+//   - A DataPlane of v0.3 contains an unencrypted client key: everyone who can read the DataPlane
+//     can act in its cluster. Formatting or logging hides secrets; JSON and YAML show them.
 package dataplanesdk
