@@ -44,7 +44,7 @@ func clientRows() []row {
 			name: "rest-config", title: "from a DataPlane to a rest.Config", metrics: perCallMetrics, rounds: 9,
 			subjects: []subject{
 				{"sdk", "helpers.RESTConfigFor, which verifies that certificates and key are usable", convert(helpers.RESTConfigFor)},
-				{"floor", "base64, x509.ParseCertificate and tls.X509KeyPair: the least that verifies", convert(checkedConfig)},
+				{"floor", "base64, x509.ParseCertificate and tls.X509KeyPair: the least code that verifies", convert(checkedConfig)},
 				{"unverified", "base64 only, as OpenChoreo's controller does; faults come with the first request", convert(decodedConfig)},
 			},
 		},
@@ -87,7 +87,7 @@ func clientGetRow(callers int) row {
 	}
 	return row{
 		name:    fmt.Sprintf("client-get-%d", callers),
-		title:   fmt.Sprintf("the client of one of %d data planes, %d at once", users, callers),
+		title:   fmt.Sprintf("the lookup of the client of one of %d data planes, by %d callers at once", users, callers),
 		metrics: perCallMetrics, rounds: 9,
 		subjects: []subject{
 			{"sdk", "remote.Cache.Get with a lister", of(sdkSource)},
@@ -101,7 +101,7 @@ func clientGetRow(callers int) row {
 func remoteRows() []row {
 	return []row{{
 		name:  "remotes-up-down",
-		title: fmt.Sprintf("%d data planes come, each is asked who we are, and all go; clients are kept in between", users),
+		title: fmt.Sprintf("clients of %d data planes are made, send one request each, and are removed", users),
 		metrics: slices.Concat([]metric{{Name: "up", Unit: "s"}, {Name: "down", Unit: "s"}, {Name: "cpu", Unit: "s"}},
 			stockMetrics(" up"), stockMetrics(" left")),
 		plane: true, rounds: 5,
@@ -109,7 +109,7 @@ func remoteRows() []row {
 		subjects: []subject{
 			{"sdk", "remote.Cache with a lister and a handler", upAndDown(sdkSource)},
 			{"mutex and map", "by hand, with the same guarantees", upAndDown(mapSource)},
-			{"client-go", "kubernetes.NewForConfig, unverified, which can't close", upAndDown(bareSource)},
+			{"client-go", "kubernetes.NewForConfig, unverified; its clients can't be closed", upAndDown(bareSource)},
 		},
 	}}
 }

@@ -55,7 +55,7 @@ func fleetRows() []row {
 	return []row{
 		{
 			name: "fleet",
-			title: fmt.Sprintf("a function for each of %d data planes asks who we are, %d at once, and runs until it is stopped; "+
+			title: fmt.Sprintf("a function for each of %d data planes sends one request, %d at once, and runs until it is stopped; "+
 				"start lasts until all have an answer", users, fleetAsking),
 			metrics: append([]metric{{Name: "start", Unit: "s"}, {Name: "stop", Unit: "s"}, {Name: "cpu", Unit: "s"}}, stockMetrics("")...),
 			plane:   true, rounds: 5,
@@ -66,9 +66,8 @@ func fleetRows() []row {
 			},
 		},
 		{
-			name: "takeover",
-			title: fmt.Sprintf("from the last request of one of two replicas, which releases nothing, until all its data planes have a "+
-				"function in the other; LeaseDuration is %s", leaseDuration),
+			name:    "takeover",
+			title:   fmt.Sprintf("one of two replicas is killed: from its last request until the other runs all data planes; LeaseDuration is %s", leaseDuration),
 			metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}},
 			plane:   true, slow: true, rounds: 3,
 			subjects: []subject{

@@ -43,7 +43,7 @@ type follower func(ctx context.Context, client kubernetes.Interface, seen func(*
 func gatewayRows() []row {
 	return []row{{
 		name: "gateway-watch",
-		title: fmt.Sprintf("%d of %d objects of 2 kB, none like another, change within a minute, behind the cluster gateway; requests and bytes are of that minute",
+		title: fmt.Sprintf("%d of %d objects of 2 kB of random text change within a minute, behind the cluster gateway; requests and received are of this minute",
 			gatewayChanges, gatewayObjects),
 		metrics: []metric{{Name: "mean", Unit: "s"}, {Name: "worst", Unit: "s"}, {Name: "requests"}, {Name: "received", Unit: "B"}, {Name: "cpu", Unit: "s"}},
 		plane:   true, slow: true, rounds: 2,

@@ -37,12 +37,12 @@ func rotateRows() []row {
 	return []row{{
 		name: "rotate-informers",
 		title: fmt.Sprintf("%d data planes with an informer of %d ConfigMaps each get new credentials at once: "+
-			"until all watch with them, and the median of the first request with them", users, rotateObjects),
+			"time until all watch with them, and the median time of a first request with them", users, rotateObjects),
 		metrics: []metric{{Name: "time", Unit: "s"}, {Name: "first request", Unit: "s"}, {Name: "cpu", Unit: "s"}, {Name: "received", Unit: "B"}, {Name: "lists"}},
 		plane:   true, slow: true, rounds: 3,
 		prepare: prepareRotation,
 		subjects: []subject{
-			{"sdk", "remote.Cluster.Update; informers go on, and resume their watches at random within seconds", rotateAll(connectSDK)},
+			{"sdk", "remote.Cluster.Update; informers continue, and resume their watches at random within seconds", rotateAll(connectSDK)},
 			{"client-go", "stop the informer, kubernetes.NewForConfig, and start another informer", rotateAll(connectClientGo)},
 		},
 	}}

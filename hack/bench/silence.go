@@ -36,15 +36,15 @@ const (
 func silenceRows() []row {
 	return []row{{
 		name: "dead-clusters",
-		title: fmt.Sprintf("a controller with %d workers visits each of %d data planes every %s, of which %d answer no connection; "+
-			"waiting is how many workers wait for those, late is how long after its time the visit of another one ends",
+		title: fmt.Sprintf("a controller with %d workers visits each of %d data planes every %s, and %d of them answer no connection; "+
+			"waiting counts the workers that wait for these; late is how long after its due time a visit of another data plane ends",
 			visitWorkers, visitPlanes, visitEvery, visitDead),
 		metrics: []metric{{Name: "waiting"}, {Name: "most waiting"}, {Name: "late p50", Unit: "s"}, {Name: "late p99", Unit: "s"}},
 		slow:    true, rounds: 3,
 		subjects: []subject{
 			{"sdk", "remote.Cache", visitAll(sdkSource, visitDead, visitDying)},
 			{"clientset each", "kubernetes.NewForConfig once for each data plane; it dials for 30 s", visitAll(clientsetSource, visitDead, 0)},
-			{"floor", "remote.Cache, and none of them is dead", visitAll(sdkSource, 0, 0)},
+			{"floor", "remote.Cache, and all data planes answer", visitAll(sdkSource, 0, 0)},
 		},
 	}}
 }

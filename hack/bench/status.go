@@ -36,7 +36,7 @@ type newPatchFunc func(ctx context.Context, in *input, name string) (patchFunc, 
 
 func statusRows() []row {
 	return []row{{
-		name: "status", title: fmt.Sprintf("patch of a condition that keeps those of others, %d at once", statusCallers),
+		name: "status", title: fmt.Sprintf("a patch of a condition, which keeps the conditions of others, %d at once", statusCallers),
 		metrics: []metric{{Name: "rate", Unit: "/s", More: true}, {Name: "cpu", Unit: "s"}},
 		plane:   true, rounds: 7,
 		prepare: populate(statusNamespace, statusCallers),

@@ -52,7 +52,7 @@ type waitClients struct {
 func waitRows() []row {
 	return []row{{
 		name:    "wait",
-		title:   fmt.Sprintf("from sending a status that is Ready to the end of a wait for it, %d waits at once", waitCount),
+		title:   fmt.Sprintf("from sending the status Ready=True to the end of a wait for it, %d waits at once", waitCount),
 		metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}, {Name: "cpu", Unit: "s"}},
 		plane:   true, rounds: 5,
 		prepare: populate(waitNamespace, waitCount),
@@ -60,8 +60,8 @@ func waitRows() []row {
 		subjects: []subject{
 			{"sdk", "await.For", measureWaits(waitSDK)},
 			{"controller-runtime", fmt.Sprintf("client.Get in wait.PollUntilContextCancel, every %s", waitPoll), measureWaits(waitPolling)},
-			{"kubectl", "kubectl wait --for=condition=Ready, a process each", measureWaits(waitKubectl)},
-			{"floor", "a bare watch that looks for the condition only", measureWaits(waitWatching)},
+			{"kubectl", "kubectl wait --for=condition=Ready, a process for each wait", measureWaits(waitKubectl)},
+			{"floor", "a bare watch that reads only the condition", measureWaits(waitWatching)},
 		},
 	}}
 }
