@@ -22,7 +22,7 @@ import (
 )
 
 // checkAnswer refuses answers that no API server gives, explains a 401, and ends requests whose
-// response has no body. Of the answer of a proxied service, only a long Retry-After is changed.
+// response has no body. In the answer of a proxied service, it changes only a long Retry-After.
 func (s *session) checkAnswer(req *http.Request, resp *http.Response, lifetime requestinfo.Lifetime) (*http.Response, error) {
 	refuse := func(reachability Reachability, why string) (*http.Response, error) {
 		_ = resp.Body.Close()
@@ -50,18 +50,18 @@ func isRedirect(resp *http.Response) bool {
 	return resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != ""
 }
 
-// isPage reports HTML of a captive portal, a firewall or a load balancer, which client-go takes
-// for the success of a delete. API servers mark their own few pages with an Audit-Id.
+// isPage reports a page of HTML of a captive portal, a firewall or a load balancer, which client-go
+// would take for the success of a delete. API servers mark their own few pages with an Audit-Id.
 func isPage(resp *http.Response) bool {
 	return strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), "text/html") && resp.Header.Get("Audit-Id") == ""
 }
 
-// causeCertificate is the cause, in a Status, of a 401 to a certificate that is not valid now.
+// causeCertificate is the type of the cause in a 401 to a client certificate that isn't valid now.
 const causeCertificate metav1.CauseType = "ClientCertificateNotValid"
 
-// explainUnauthorized replaces the body of a 401 if the client certificate is not valid now,
-// which API servers don't say, or if ConfigFor returned an error when it was asked for other
-// credentials. The answer is a Status, so that IsUnauthorized stays true.
+// explainUnauthorized replaces the body of a 401 by a Status that says why: the client certificate
+// isn't valid now, which API servers don't say, or asked, the error of asking ConfigFor for other
+// credentials. Without either, it changes nothing. IsUnauthorized stays true.
 func (s *session) explainUnauthorized(req *http.Request, resp *http.Response, asked error) {
 	fault := s.certificateFault()
 	if requestinfo.Of(req, s.server.Path).Lifetime == requestinfo.Stream || req.Method == http.MethodHead || fault == "" && asked == nil {
@@ -80,8 +80,7 @@ func (s *session) explainUnauthorized(req *http.Request, resp *http.Response, as
 	gateway.SetStatus(resp, status)
 }
 
-// certificateFault says why the client certificate, or an intermediate, is not valid now. It
-// is "" if they are, or if there are none.
+// certificateFault returns why the client certificate or an intermediate isn't valid now, or "".
 func (s *session) certificateFault() string {
 	now, name := time.Now(), "client certificate"
 	for _, certificate := range s.clientCertificates() {
@@ -115,9 +114,9 @@ func (s *session) clientCertificates() []*x509.Certificate {
 	return parsed
 }
 
-// maxRetryAfter is the longest wait, in seconds, that API priority and fairness asks for.
-// client-go waits inside the request for as long as the server says, and nothing but the
-// context of the request ends that.
+// maxRetryAfter is the longest wait, in seconds, that API priority and fairness asks for. client-go
+// waits inside the request for as long as the server says, and only the request's context ends the
+// wait.
 const maxRetryAfter = 32
 
 func capRetryAfter(resp *http.Response) {
@@ -129,7 +128,7 @@ func capRetryAfter(resp *http.Response) {
 	}
 }
 
-// closeEmptyBody ends a request whose response has no body, since few callers close that.
+// closeEmptyBody ends a request whose response has no body, since few callers close the body then.
 func closeEmptyBody(resp *http.Response, method string) error {
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
@@ -138,7 +137,7 @@ func closeEmptyBody(resp *http.Response, method string) error {
 	case resp.ContentLength != 0:
 		return nil
 	default:
-		// A wrapper that makes responses may leave ContentLength at 0: only the body knows.
+		// A wrapper's own response may have a body and a ContentLength of 0.
 		body := bufio.NewReaderSize(resp.Body, 16)
 		switch _, err := body.Peek(1); {
 		case err == nil:

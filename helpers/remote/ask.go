@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// askedAgain stands between a refusal and the error of ConfigFor.
+// askedAgain joins a refusal and the error of ConfigFor.
 const askedAgain = "; asked for other credentials: "
 
-// refused reports that the other side doesn't accept the credentials, or that this side
-// doesn't accept the other's certificate. A connection that is cut can mean either.
+// refused reports that the other side refuses the credentials, or that this side refuses the
+// other's certificate. A server that cuts the connection may have done the former.
 func refused(resp *http.Response, err error) bool {
 	if err == nil {
 		return resp.StatusCode == http.StatusUnauthorized
@@ -25,14 +25,15 @@ func refused(resp *http.Response, err error) bool {
 	}
 }
 
-// isRead is false for an upgrade, since a GET can run a command by it.
+// isRead reports that a request only reads. An upgrade doesn't: its GET can run a command.
 func isRead(req *http.Request) bool {
 	return (req.Method == http.MethodGet || req.Method == http.MethodHead) &&
 		(req.Body == nil || req.Body == http.NoBody) && req.Header.Get("Upgrade") == ""
 }
 
-// askNowAndThen asks ConfigFor again if no request has for a while, which is shorter after an Update
-// that failed. Its error doesn't matter: the request has that of the API server or the Update.
+// askNowAndThen asks ConfigFor again if no request has done so for askEvery or, after an Update
+// that failed, for askAfterRefusal. It drops the error: the request gets the error of the Update,
+// or the answer of the API server.
 func (c *Cluster) askNowAndThen() {
 	c.mu.Lock()
 	every := c.options.askEvery
@@ -49,9 +50,10 @@ func (c *Cluster) askNowAndThen() {
 	}
 }
 
-// askAfterRefusal asks ConfigFor again after the credentials of a session were refused, unless there
-// are others by now, and returns its error, or that of the last refusal if it was a moment ago. A
-// request that is refused while another one asks waits for the answer.
+// askAfterRefusal asks ConfigFor again after the credentials of a session were refused, unless
+// others have replaced them, and returns the error. If a refusal led to asking a moment ago, it
+// returns the error of that time. A request that is refused while another asks waits for the
+// result.
 func (c *Cluster) askAfterRefusal(used *session) error {
 	return c.lockAndAsk(func() (rotated bool, err error) {
 		if current, _ := c.use(); current == nil || current != used {

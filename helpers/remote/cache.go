@@ -16,11 +16,10 @@ import (
 	listers "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
-// Cache keeps a client of type T, which the caller chooses, for each of many data planes.
-// Get reads the DataPlane: it builds a client for a new one, replaces the credentials of a
-// client when they have changed, and closes the client when the DataPlane is gone. Add its
-// Handler to an informer to have that done at once. Data planes never share connections,
-// whatever their credentials.
+// Cache keeps a client of type T, which the caller chooses, for each of many data planes. Get reads
+// the DataPlane: it builds a client for a new one, replaces changed credentials, and closes the
+// client of one that is gone. With the Cache's Handler in an informer, existing clients are updated
+// and closed at once. Data planes never share connections, even with the same credentials.
 //
 // All methods may be called at any time from any goroutine.
 type Cache[T any] struct {
@@ -28,39 +27,39 @@ type Cache[T any] struct {
 	build   func(*Cluster) (T, error)
 	options Options
 
-	mu      sync.Mutex // also of the entries' fields that say so
+	mu      sync.Mutex // guards the fields below; entry says how it guards those of an entry
 	entries map[types.NamespacedName]*entry[T]
 	closed  bool
 }
 
-// entry is the place of one data plane. It is written with both its lock and that of the
-// Cache held, and read with either.
+// entry holds the client of one data plane. To write its fields, hold both updating and Cache.mu;
+// to read them, either.
 type entry[T any] struct {
 	updating        sync.Mutex
-	cluster         *Cluster // nil when there is none
+	cluster         *Cluster // nil if there is no client
 	client          T
 	uid             types.UID
-	resourceVersion string   // of the DataPlane that the client is for; empty to look again
-	failure         *failure // of building a client, if there is none
+	resourceVersion string   // of the DataPlane that the client is up to date with; if empty, the next Get updates it
+	failure         *failure // of the last attempt to build a client; nil if there is a client
 	changed         bool     // an event came while updating was held; guarded by Cache.mu alone
 }
 
 // NewCache returns an empty cache.
 //
-// get reads a DataPlane from memory, see [FromListers], and returns a NotFound error for one that
-// is gone. build makes a client of both Config and HTTPClient of a [Cluster]. It may start
-// informers that end with [Cluster.Done], but must not call the Cache or wait for any answer, since
-// Get waits for build. Neither function may be nil. The caller must call Close when done.
+// get reads a DataPlane from memory (see [FromListers]), and returns a NotFound error for one that
+// is gone. build makes a client from Config and HTTPClient of a [Cluster]. It may start informers
+// that stop with [Cluster.Done]. It must not call the Cache or wait for an answer: Get waits for
+// build. Neither function may be nil. The caller must call Close when done.
 func NewCache[T any](get func(types.NamespacedName) (*v1alpha1.DataPlane, error), build func(*Cluster) (T, error), options Options) *Cache[T] {
 	return &Cache[T]{get: get, build: build, options: options, entries: map[types.NamespacedName]*entry[T]{}}
 }
 
-// FromListers returns what [NewCache] takes to read both DataPlanes and ClusterDataPlanes from
-// the caches of informers. A key without namespace names a ClusterDataPlane. Either lister may be
-// nil; no objects of its kind are found then. Until an informer has synced, its objects are
-// NotFound. Give the Cache's Handler to the informers of both.
+// FromListers returns a function for [NewCache] that reads DataPlanes and ClusterDataPlanes from
+// the caches of informers. A key without a namespace names a ClusterDataPlane. Either lister may be
+// nil: objects of its kind are then NotFound. Until an informer has synced, its objects are
+// NotFound too. Add the Cache's Handler to the informers of both kinds.
 func FromListers(dataPlanes listers.DataPlaneLister, clusterDataPlanes listers.ClusterDataPlaneLister) func(types.NamespacedName) (*v1alpha1.DataPlane, error) {
-	var converted sync.Map // of names to the last conversions, so that a hit converts nothing
+	var converted sync.Map // the last conversion by name, so that an unchanged object is converted once
 	return func(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 		switch {
 		case key.Namespace != "" && dataPlanes != nil:
@@ -95,15 +94,16 @@ func notFound(key types.NamespacedName) error {
 	return apierrors.NewNotFound(v1alpha1.Resource(resource), key.Name)
 }
 
-// Get returns the client of a data plane. It makes no request, and waits only while a
-// client for the same data plane is built. A DataPlane that is being deleted is served as
-// before, since finalizers need its cluster.
+// Get returns the client of a data plane. It makes no request, and waits only while a client for
+// the same data plane is built or updated. A DataPlane that is being deleted is served as before,
+// since finalizers need its cluster.
 //
 // A NotFound error means that the DataPlane is gone; its client is closed. Other errors of reading
-// it don't concern the client. [Classify] calls all of them Unknown, since they say nothing about
-// the data plane. If the credentials can't be used, Get returns the error of [NewCluster] or
-// [Cluster.Update], and each request of a client from before fails with it; both work again when
-// the credentials can be used. No error of build is kept. After Close, the error is [ErrClosed].
+// the DataPlane leave its client as it is. [Classify] returns Unknown for both, since they say
+// nothing about the data plane. If the credentials can't be used, Get returns the error of
+// [NewCluster] or [Cluster.Update], and the requests of an existing client fail with it; both work
+// again when the credentials can be used. After an error of build, the next Get calls build again.
+// After Close, Get returns [ErrClosed].
 func (c *Cache[T]) Get(key types.NamespacedName) (T, error) {
 	var none T
 	for {
@@ -141,7 +141,7 @@ func (c *Cache[T]) read(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 	if dp == nil && err == nil {
 		err = notFound(key)
 	}
-	if err != nil { // nothing was sent to the data plane, whatever kind of error it is
+	if err != nil { // even a timeout or Forbidden is no answer of the data plane
 		return nil, &reachabilityError{ReachabilityUnknown, &clusterError{key, err}}
 	}
 	return dp, nil
@@ -150,20 +150,20 @@ func (c *Cache[T]) read(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 // errGone says that an entry was removed before its lock was taken.
 var errGone = errors.New("entry was removed")
 
-// serves says whether the client is for dp as it is, and was not closed by the caller.
+// serves reports whether the client is up to date with dp, and its Cluster is open.
 func (e *entry[T]) serves(dp *v1alpha1.DataPlane) bool {
 	return e.resourceVersion != "" && e.resourceVersion == dp.ResourceVersion && e.uid == dp.UID && e.cluster.ctx.Err() == nil
 }
 
 // updateAndUnlock brings a client up to date, and releases the entry's lock, which the caller
-// holds. If there is no client that can be kept, it builds one, provided that it may.
+// holds. With mayBuild, it builds a client if there is none to keep.
 func (c *Cache[T]) updateAndUnlock(key types.NamespacedName, e *entry[T], mayBuild bool) (T, error) {
-	rotated, panicked := false, true // in build
+	rotated, panicked := false, true // until build and ConfigFor have returned
 	defer func() {
 		if panicked {
 			e.updating.Unlock()
 		}
-		if rotated && c.options.OnRotate != nil { // which may call the cache
+		if rotated && c.options.OnRotate != nil { // without a lock: it may call the Cache
 			c.options.OnRotate(key)
 		}
 	}()
@@ -172,19 +172,19 @@ func (c *Cache[T]) updateAndUnlock(key types.NamespacedName, e *entry[T], mayBui
 		rotated = rotated || changed
 		c.mu.Lock()
 		if !e.changed {
-			e.updating.Unlock() // before a handler can see the lock held and leave
+			e.updating.Unlock() // with mu held: a handler sets changed before this, or gets the lock after it
 			panicked = false
 			c.mu.Unlock()
 			return client, err
 		}
 		e.changed = false
-		e.resourceVersion = "" // a resync changes what ConfigFor returns, and no version
+		e.resourceVersion = "" // after a resync, ConfigFor may return something else for the same version
 		c.mu.Unlock()
 	}
 }
 
-// renew brings a client up to date once. It reads the DataPlane with the entry locked, so
-// that of two callers the later never has the older object.
+// renew brings a client up to date once. It reads the DataPlane under the entry's lock, so objects
+// never go backwards.
 func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (client T, rotated bool, err error) {
 	var none T
 	c.mu.Lock()
@@ -200,7 +200,7 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 		}
 		return none, false, err
 	}
-	if mayBuild && e.serves(dp) { // since another caller has had the lock
+	if mayBuild && e.serves(dp) { // another caller has updated it
 		return e.client, false, nil
 	}
 	cluster, client := e.cluster, e.client
@@ -222,7 +222,7 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 		failed = (&target{key: key}).failureOf(err)
 	}
 	if err != nil || cluster == nil {
-		version = "" // and keep a client, which works again when the credentials can be used
+		version = "" // the next Get tries again, and keeps an existing client
 	}
 	c.mu.Lock()
 	closed := c.closed
@@ -231,7 +231,7 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 	}
 	c.mu.Unlock()
 	if closed {
-		if cluster != nil { // which Close has not seen
+		if cluster != nil { // Close has not seen it
 			cluster.startClose()
 		}
 		err = &clusterError{key, ErrClosed}
@@ -242,7 +242,7 @@ func (c *Cache[T]) renew(key types.NamespacedName, e *entry[T], mayBuild bool) (
 	return client, rotated, err
 }
 
-// newClient builds a client. On an error, or a panic of build, its Cluster is closed.
+// newClient builds a client. After an error or a panic of build, it closes the client's Cluster.
 func (c *Cache[T]) newClient(dp *v1alpha1.DataPlane) (*Cluster, T, error) {
 	var none T
 	cluster, err := NewCluster(dp, c.options)
@@ -263,7 +263,7 @@ func (c *Cache[T]) newClient(dp *v1alpha1.DataPlane) (*Cluster, T, error) {
 	return cluster, client, nil
 }
 
-// remove removes an entry whose lock the caller has.
+// remove removes an entry, whose lock the caller holds, and closes its client.
 func (c *Cache[T]) remove(key types.NamespacedName, e *entry[T]) {
 	c.mu.Lock()
 	delete(c.entries, key)
@@ -275,10 +275,10 @@ func (c *Cache[T]) remove(key types.NamespacedName, e *entry[T]) {
 	}
 }
 
-// Handler returns a handler for informers of DataPlanes and ClusterDataPlanes. It applies
-// changes to existing clients at once: new credentials take effect, and clients of DataPlanes
-// that are gone are closed. Without it, that waits for the next Get of the same data plane. It
-// never builds, nor waits for a build.
+// Handler returns a handler for informers of DataPlanes and ClusterDataPlanes. It applies changes
+// to existing clients at once: it replaces their credentials, and closes the clients of DataPlanes
+// that are gone. Without it, the next Get of the data plane does so. It never builds a client, nor
+// waits for one to be built.
 func (c *Cache[T]) Handler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc:    c.handle,
@@ -297,7 +297,7 @@ func (c *Cache[T]) handle(obj any) {
 	e := c.entries[key]
 	locked := e != nil && e.updating.TryLock()
 	if e != nil && !locked {
-		e.changed = true // who has the lock looks again
+		e.changed = true // the holder of the lock updates again
 	}
 	c.mu.Unlock()
 	if locked {
@@ -305,7 +305,7 @@ func (c *Cache[T]) handle(obj any) {
 	}
 }
 
-// Len returns how many clients the cache has.
+// Len returns the number of clients.
 func (c *Cache[T]) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -318,9 +318,9 @@ func (c *Cache[T]) Len() int {
 	return n
 }
 
-// Close closes all clients, and waits until the last of their requests has ended, for
-// Options.Grace at most. It doesn't wait for clients that were closed before. Get
-// fails from then on.
+// Close closes all clients, and waits until their last request has ended, at most for
+// Options.Grace. It doesn't wait for clients that were closed before. From then on, Get returns
+// [ErrClosed].
 func (c *Cache[T]) Close() {
 	c.mu.Lock()
 	c.closed = true

@@ -24,13 +24,13 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
-// Cluster is a connection to the cluster of one DataPlane, whose credentials can be
-// replaced while it is in use. Clients are made of two parts:
+// Cluster is a connection to the cluster of one DataPlane, whose credentials can be replaced while
+// it is in use. Make a client from its Config and its HTTPClient:
 //
 //	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 //
-// and likewise those of client-go's dynamic, metadata and discovery packages. For
-// controller-runtime, HTTPClient goes into the field of this name in its options.
+// Clients of client-go's dynamic, metadata and discovery packages are made in the same way. For
+// controller-runtime, set the field HTTPClient of its options.
 //
 // All methods may be called at any time from any goroutine.
 type Cluster struct {
@@ -44,12 +44,12 @@ type Cluster struct {
 	uid        types.UID
 	dp         *v1alpha1.DataPlane // of the last Update
 	refusedAt  time.Time           // when a refused request last asked ConfigFor
-	refusedErr error               // what ConfigFor said then
+	refusedErr error               // the error of asking it then
 
 	mu        sync.RWMutex
 	askedAt   time.Time             // when a request last asked ConfigFor without a refusal
 	config    *rest.Config          // the newest that could be used
-	current   *session              // nil if there is a reason
+	current   *session              // nil if reason is set
 	reason    error                 // why no request is accepted
 	rotatedAt time.Time             // zero if the first session is the current one
 	sessions  map[*session]struct{} // the current one, and those with requests under way
@@ -57,19 +57,18 @@ type Cluster struct {
 }
 
 var (
-	// ErrClosed reports a request through a [Cluster] that is closed, or that was closed while
-	// the request was under way; and a call of a [Cache] that is closed.
+	// ErrClosed reports that a [Cluster] or a [Cache] is closed. A request that Close cuts fails
+	// with it too.
 	ErrClosed = errors.New("connection to data plane is closed")
-	// ErrServerChanged reports that a DataPlane names another API server than the one a [Cluster]
-	// was made for: another scheme, host, port or path. Another spelling of the same address, such
-	// as with a slash at the end, is the same server. Make a new Cluster.
+	// ErrServerChanged reports that a DataPlane has another API server than its [Cluster]: another
+	// scheme, host, port or path. Make a new Cluster. Another spelling of the same address, such as
+	// a slash at the end, is the same server.
 	ErrServerChanged = errors.New("data plane has another API server")
 )
 
 // NewCluster returns a connection to the cluster of dp. It makes no request and starts no
-// goroutine. The Cluster keeps dp, which must not be modified then. The caller must call Close
-// when done. Errors are those of Options.ConfigFor, or name the field of the rest.Config that
-// can't be used.
+// goroutine. The Cluster keeps dp: don't modify it afterwards. The caller must call Close when
+// done. An error is one of Options.ConfigFor, or says which part of its result can't be used.
 func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 	if dp == nil {
 		return nil, dataplane.ErrNil
@@ -91,21 +90,21 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 	return c, nil
 }
 
-// Update replaces the credentials of the Cluster with those of dp, which must be the
-// DataPlane that the Cluster was made for, as it is now. Like [NewCluster], it makes no request
-// and keeps dp. If Options.ConfigFor returns the same as before, it does nothing. Functions, such
-// as WrapTransport, can't be compared: new ones take effect when something else changes.
+// Update replaces the credentials of the Cluster with those of dp, the current state of the same
+// DataPlane. Like [NewCluster], it makes no request and keeps dp. If Options.ConfigFor returns an
+// equal configuration, Update does nothing. Functions, such as WrapTransport, can't be compared:
+// new ones take effect when something else changes.
 //
 // From the moment Update returns, new requests use the new credentials, and the old key signs
-// nothing. Requests under way have Options.Grace to end; then they fail with [ErrRotated].
-// Watches end within the grace too, and informers resume them without a list. For this, each
-// watch stays open for at least 1.5 s after its start or its initial events: after a shorter one,
-// reflectors list again. The old connections are closed when they are no longer used.
+// nothing. Requests under way have Options.Grace to end; then they fail with [ErrRotated]. Watches
+// end within the grace, and informers resume them without a list. For this, each watch stays open
+// for at least 1.5 s after its start or its initial events: after a shorter watch, reflectors list
+// again. The old connections are closed when they are no longer used.
 //
-// If Update fails, all requests fail with its error until an Update succeeds, or until a request,
-// which then calls Options.ConfigFor every 10 s at most, gets credentials for dp that can be used.
-// The error is [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged]
-// if it has another API server, [ErrClosed] after Close, or one of those of [NewCluster].
+// If Update fails, all requests fail with its error, and call Options.ConfigFor again for dp, at
+// most every 10 s. They work again when it returns credentials that can be used, or when another
+// Update succeeds. The error is [helpers.ErrReplaced] if dp is another object of the same name,
+// [ErrServerChanged] if it has another API server, [ErrClosed] after Close, or one of [NewCluster].
 func (c *Cluster) Update(dp *v1alpha1.DataPlane) error {
 	return c.report(c.update(dp))
 }
@@ -138,8 +137,8 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 	return rotated, nil
 }
 
-// rotateTo puts a configuration in the place of the current one, unless it is the same. The
-// caller holds updating.
+// rotateTo replaces the current session with one for config, unless the current session's
+// configuration is the same. The caller holds updating.
 func (c *Cluster) rotateTo(config *rest.Config) (rotated bool, err error) {
 	c.mu.RLock()
 	same := c.current != nil && sameConfig(c.config, config, c.server)
@@ -159,8 +158,8 @@ func (c *Cluster) rotateTo(config *rest.Config) (rotated bool, err error) {
 	return true, nil
 }
 
-// accept returns the configuration for dp, if dp is still what the Cluster is for. The caller
-// holds updating.
+// accept returns the configuration for dp. It refuses another DataPlane and another API server. The
+// caller holds updating.
 func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	if dp == nil {
 		return nil, dataplane.ErrNil
@@ -182,8 +181,8 @@ func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	return config, nil
 }
 
-// replace puts a session, or the reason why there is none, in the place of the current
-// session, and retires that.
+// replace makes next the current session, or sets the reason why there is none, and retires the old
+// session.
 func (c *Cluster) replace(next *session, reason error) {
 	c.mu.Lock()
 	old := c.current
@@ -218,22 +217,22 @@ func (c *Cluster) use() (*session, error) {
 	return c.current, c.reason
 }
 
-// Key returns namespace and name of the DataPlane. The namespace of a ClusterDataPlane is "".
+// Key returns the namespace and name of the DataPlane. The namespace of a ClusterDataPlane is "".
 func (c *Cluster) Key() types.NamespacedName { return c.key }
 
 // Config returns a new configuration with the newest credentials, which the caller owns. After an
 // Update that failed, it has the server but no credentials. All configurations of a Cluster share
-// the rate limiter of the first.
+// one rate limiter, made from the first.
 //
-// In a client that is made of Config and HTTPClient, HTTPClient connects and authenticates, and
-// Config has only the settings of requests, such as the rate limiter and the content type. Change
-// others, such as Impersonate and WrapTransport, in Options.ConfigFor: here, they have no effect.
+// In a client made from Config and HTTPClient, HTTPClient connects and authenticates, and Config
+// has only the settings of requests, such as the rate limiter and the content type. Set others,
+// such as Impersonate and WrapTransport, in Options.ConfigFor: here, they have no effect.
 //
-// Update, Close, the limits and DialControl of [Options] don't reach the connections of a client
-// that is made of Config alone, such as a WebSocket client. Make one anew for each use, and none
-// where DialControl must hold. For exec, attach and port-forward, a SPDY client whose
-// UpgradeTransport is the Transport of HTTPClient connects through the Cluster, see
-// docs/connecting.md. A rotation ends its connections after Options.Grace, and Close at once.
+// A client made from Config alone, such as a WebSocket client, makes its own connections. Update,
+// Close, the limits and DialControl of [Options] have no effect on them. Make such a client anew
+// for each use, and none where DialControl must hold. For exec, attach and port-forward, use a SPDY
+// client whose UpgradeTransport is the Transport of HTTPClient: it connects through the Cluster,
+// see docs/connecting.md. A rotation ends its connections after Options.Grace, and Close at once.
 func (c *Cluster) Config() *rest.Config {
 	c.mu.RLock()
 	config, reason := c.config, c.reason
@@ -246,10 +245,10 @@ func (c *Cluster) Config() *rest.Config {
 	return config
 }
 
-// HTTPClient returns a client on the connections of c, for functions that take one beside
-// a rest.Config. It sends the newest credentials, has the limits of [Options], and refuses
-// redirects, which would take the credentials elsewhere. A Retry-After of an error is 32 s at
-// most: client-go waits inside the request for as long as that says.
+// HTTPClient returns a client on the connections of c, for functions that take one beside a
+// rest.Config. It sends the newest credentials, has the limits of [Options], and refuses redirects,
+// which would send the credentials elsewhere. It lowers a Retry-After of an error to 32 s, since
+// client-go waits inside the request for that long.
 func (c *Cluster) HTTPClient() *http.Client {
 	return &http.Client{Transport: (*roundTripper)(c), CheckRedirect: doNotFollow}
 }
@@ -258,9 +257,9 @@ func (c *Cluster) HTTPClient() *http.Client {
 // on this connection.
 func (c *Cluster) Done() <-chan struct{} { return c.ctx.Done() }
 
-// Close ends the connection. New requests fail with [ErrClosed] at once, watches and other
-// lasting requests are cut, and unary requests may go on for Options.Grace. Close
-// returns when the last has ended; nothing is open then. A second call waits for the same.
+// Close ends the connection. New requests fail with [ErrClosed], watches and other lasting requests
+// are cut, and unary requests have Options.Grace to finish. Close returns when the last has ended;
+// nothing is open then. A second call waits, too.
 func (c *Cluster) Close() {
 	c.startClose()
 	c.open.Wait()
@@ -281,7 +280,7 @@ func (c *Cluster) startClose() []*session {
 	defer c.updating.Unlock()
 	closed := c.wrap(ErrClosed)
 	c.replace(nil, closed)
-	c.cancel() // Done says that requests are refused
+	c.cancel() // after replace: once Done is closed, requests are refused
 	c.mu.RLock()
 	sessions := slices.Collect(maps.Keys(c.sessions))
 	c.mu.RUnlock()

@@ -21,8 +21,9 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
 )
 
-// acceptedConfig returns what ConfigFor returns for a DataPlane, completed, and the address of
-// the API server. It refuses what a Cluster can't honour.
+// acceptedConfig returns the result of ConfigFor for dp, completed with the contents of files and
+// the user agent, and the address of the API server. It refuses settings that a Cluster can't
+// honour.
 func (o Options) acceptedConfig(dp *v1alpha1.DataPlane) (*rest.Config, *url.URL, error) {
 	config, err := o.ConfigFor(dp)
 	switch {
@@ -38,15 +39,16 @@ func (o Options) acceptedConfig(dp *v1alpha1.DataPlane) (*rest.Config, *url.URL,
 	if err := loadTLSFiles(config); err != nil {
 		return nil, nil, &reachabilityError{ReachabilityInvalidCredentials, err}
 	}
-	if config.UserAgent == "" { // which the wrappers read
+	if config.UserAgent == "" { // the wrappers send it
 		config.UserAgent = rest.DefaultKubernetesUserAgent()
 	}
 	server, err := serverOf(config)
 	return config, server, err
 }
 
-// loadTLSFiles replaces names of files by contents, which can be compared. It refuses what would
-// mean the CAs of the system or an anonymous user, such as a file that is being written.
+// loadTLSFiles replaces the names of files by their contents, which can be compared. It refuses an
+// empty file, such as one that is being written, and a certificate without its key: client-go would
+// use the CAs of the system, or connect as an anonymous user.
 func loadTLSFiles(config *rest.Config) error {
 	if err := rest.LoadTLSFiles(config); err != nil {
 		return fmt.Errorf("rest.Config field CAFile, CertFile or KeyFile: %w", err)
@@ -98,7 +100,7 @@ func serverOf(config *rest.Config) (*url.URL, error) {
 	return serverurl.Canonical(server), nil
 }
 
-// cloneConfig returns a copy that shares nothing that its owner could change.
+// cloneConfig returns a copy that shares no slice or map with config.
 func cloneConfig(config *rest.Config) *rest.Config {
 	config = rest.CopyConfig(config)
 	config.CAData, config.CertData, config.KeyData = bytes.Clone(config.CAData), bytes.Clone(config.CertData), bytes.Clone(config.KeyData)
@@ -111,16 +113,16 @@ func cloneConfig(config *rest.Config) *rest.Config {
 	return config
 }
 
-// sameConfig compares what two configurations for the same server say about connections,
-// and the proxies that they choose for it. Other functions are not compared.
+// sameConfig reports whether two configurations connect to the server in the same way. It compares
+// the proxies that they choose for it, and no other functions.
 func sameConfig(a, b *rest.Config, server *url.URL) bool {
 	connection := func(config *rest.Config) *rest.Config {
 		config = rest.CopyConfig(config)
-		config.Host = "" // which may be spelled in another way
+		config.Host = "" // may be another spelling
 		config.Proxy, config.WrapTransport, config.Dial = nil, nil, nil
 		config.WarningHandler, config.WarningHandlerWithContext = nil, nil
-		config.NegotiatedSerializer = nil                        // of requests; one made anew is never equal
-		config.RateLimiter, config.QPS, config.Burst = nil, 0, 0 // the first ones stay
+		config.NegotiatedSerializer = nil                        // a setting of requests; a new one is never equal
+		config.RateLimiter, config.QPS, config.Burst = nil, 0, 0 // the first limiter stays
 		return config
 	}
 	proxyA, _ := proxyOf(a, server)
@@ -130,9 +132,9 @@ func sameConfig(a, b *rest.Config, server *url.URL) bool {
 
 var errProxyScheme = errors.New("the scheme of a proxy must be http, socks5 or socks5h")
 
-// chooseProxy returns what chooses the proxy of a request: config or, as in client-go, the
-// environment. net/http would use the TLS configuration of the API server for an https proxy,
-// and so trust the wrong CA and show the proxy the client's certificate.
+// chooseProxy returns the function that chooses the proxy of a request: config.Proxy or, as in
+// client-go, the environment's. It refuses an https proxy: net/http would use the API server's TLS
+// configuration for it, and so trust the wrong CA and show the proxy the client's certificate.
 func chooseProxy(config *rest.Config) func(*http.Request) (*url.URL, error) {
 	choose, field := config.Proxy, "rest.Config field Proxy"
 	if choose == nil {
@@ -147,7 +149,8 @@ func chooseProxy(config *rest.Config) func(*http.Request) (*url.URL, error) {
 	}
 }
 
-// proxyOf returns, to compare it, the proxy of requests to the server, and the error of choosing it.
+// proxyOf returns the proxy of requests to the server, as text to compare, and the error of
+// choosing it.
 func proxyOf(config *rest.Config, server *url.URL) (string, error) {
 	proxy, err := chooseProxy(config)(&http.Request{Method: http.MethodGet, URL: server, Header: http.Header{}})
 	return fmt.Sprint(proxy, err), err

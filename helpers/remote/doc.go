@@ -24,12 +24,12 @@
 // [Cluster.Update] replaces them: clients and informers made from the Cluster keep working,
 // and their watches resume where they were, without a new list.
 //
-// [Cluster.Probe] asks the API server whether it is ready, and [Classify] says what the
-// error of any request tells about the connection. [Cache.Status] shows what the last requests
-// to each data plane have met, and when its certificate expires.
+// [Cluster.Probe] asks the API server whether it is ready, and [Classify] turns the error
+// of any request into a [Reachability]. [Cache.Status] shows the last success and the last
+// error of each data plane, and when its certificate expires.
 //
-// A data plane that doesn't answer costs little: after an attempt to connect that took a second or
-// more and failed, requests don't wait for the next one. See the page below.
+// A data plane that doesn't answer costs little: after a slow failure to connect (a second
+// or more), most requests fail at once. See the page below.
 //
 // The package starts no background goroutine, and makes no request except in Probe.
 //
@@ -38,20 +38,21 @@ package remote
 
 // The words of this package:
 //
-//	session     the connections for one set of credentials; a Cluster has one for new
-//	            requests, and older ones until their last request is finished
-//	retired     says that a session takes no new requests: it handed over to the next one, or
-//	            was shut down, since the Cluster is closed or has no credentials to use
-//	unary       a request with one answer; a watch can be resumed, a stream lasts and can't
-//	unsent      says that a request waits for a connection
-//	silent      says that the last attempt to connect took a second or more and failed: a few requests
-//	            still try to connect, and the others fail at once
-//	cut         says that this side ended a request
+//	session     the connections for one set of credentials. A Cluster has one for new requests,
+//	            and keeps older ones until their last request ends
+//	retired     of a session: it takes no new requests. It handed over to the next session, or
+//	            was shut down because the Cluster is closed or has no usable credentials
+//	unary       of a request: it has one answer. A watch lasts and can be resumed; a stream lasts
+//	            and can't
+//	unsent      of a request: it waits for a connection
+//	silent      of a server: the last attempt to connect took a second or more and failed. A few
+//	            requests still try to connect; the others fail at once
+//	cut         of a request: this side ended it
 //	ask         call ConfigFor again for the same DataPlane
 //	transport   the http.Transport of a session
-//	outcome     what a request has shown of the data plane, for Status
+//	outcome     the success or failure of a request, for Status
 //
 // A request goes through limiter.go, roundtrip.go, the wrappers of its session and the gate. From
 // then on, request.go follows it until its response has ended, with limits.go, initialevents.go,
-// answer.go, and stream.go for connections that leave HTTP. rotation.go ends it with its session.
-// silence.go decides whether it may make a connection, and status.go keeps its outcome.
+// answer.go, and stream.go for connections that leave HTTP. silence.go decides whether it may make
+// a connection, rotation.go cuts it when its session is retired, and status.go keeps its outcome.

@@ -13,28 +13,28 @@ import (
 )
 
 // initialEvents finds the bookmark that ends the initial events in the body of a watch. Only an
-// object with the bookmark's annotation, which Kubernetes reserves, has the same bytes: in JSON,
-// quotes inside strings are escaped, and in protobuf, the lengths are no text.
+// object with the bookmark's annotation, which Kubernetes reserves, contains these bytes: JSON
+// escapes quotes inside strings, and protobuf's lengths aren't text.
 type initialEvents struct {
 	annotation []byte
-	read       []byte // the last bytes, fewer than those of the annotation
+	read       []byte // the last bytes read, fewer than the annotation has
 }
 
 // newInitialEvents returns nil for an encoding that it can't read.
 func newInitialEvents(contentType string) *initialEvents {
 	const key = metav1.InitialEventsAnnotationKey
-	mediaType, _, _ := mime.ParseMediaType(contentType) // "" is another encoding
+	mediaType, _, _ := mime.ParseMediaType(contentType) // "" matches no case
 	switch mediaType {
 	case "application/json":
 		return &initialEvents{annotation: []byte(`"` + key + `":`)}
 	case "application/vnd.kubernetes.protobuf":
-		// Of a map: field 1 and its length, field 2 and its length.
+		// An entry of a map: field 1 and its length, field 2 and its length.
 		return &initialEvents{annotation: []byte("\n" + string(rune(len(key))) + key + "\x12\x04true")}
 	}
 	return nil
 }
 
-// endIn says whether the annotation ends in p, which is what was read next.
+// endIn reports whether the annotation ends in p, the next bytes of the body.
 func (e *initialEvents) endIn(p []byte) bool {
 	most := len(e.annotation) - 1
 	across := slices.Concat(e.read, p[:min(len(p), most)])
@@ -48,8 +48,8 @@ func (e *initialEvents) endIn(p []byte) bool {
 	return false
 }
 
-// endInitialEvents records that the initial events have ended: from now on, the request is a
-// watch like others.
+// endInitialEvents records that the initial events have ended. From now on, the request is a watch
+// like others.
 func (r *request) endInitialEvents() {
 	r.events, r.unlimited = nil, true
 	s := r.session

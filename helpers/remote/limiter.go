@@ -11,15 +11,15 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 )
 
-// clusterLimiter is the limiter of all clients of a Cluster. It lets a request through at once if
-// the Cluster accepts none, or closes while the request waits: the Cluster then refuses it, and
-// client-go adds no words of its own to the error.
+// clusterLimiter is the rate limiter of all clients of a Cluster. It lets a request through at once
+// if the Cluster accepts none, or closes while the request waits: the request then fails with the
+// Cluster's error, without client-go's words about a limiter.
 type clusterLimiter struct {
 	flowcontrol.RateLimiter
 	cluster *Cluster
 }
 
-// newLimiter limits what client-go would limit for one client. It returns nil for no limit.
+// newLimiter returns the limiter that client-go would make for one client; nil means no limit.
 func newLimiter(config *rest.Config, c *Cluster) flowcontrol.RateLimiter {
 	limiter, burst := config.RateLimiter, config.Burst
 	if burst <= 0 {

@@ -15,11 +15,11 @@ import (
 // limitError reports that the API server has taken longer than an option allows.
 type limitError struct {
 	error
-	initial bool // events have not come to their end
+	initial bool // the initial events have not ended
 }
 
-// Timeout is false for initial events. After a timeout, a reflector asks for the same again,
-// without end; after another error it lists.
+// Timeout is false for initial events. After a timeout, a reflector would ask for the same again,
+// without end; after another error, it lists.
 func (e *limitError) Timeout() bool        { return !e.initial }
 func (e *limitError) Temporary() bool      { return true }
 func (e *limitError) Is(target error) bool { return target == context.DeadlineExceeded }
@@ -51,7 +51,7 @@ func (r *request) limitReached() error {
 	}
 }
 
-// upload is the body of a request, each piece of which is progress.
+// upload is the body of a request. Each piece that is read counts as progress.
 type upload struct {
 	io.ReadCloser
 	request *request

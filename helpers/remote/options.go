@@ -16,57 +16,60 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// Options change how a [Cluster] connects. The zero value is good for most programs. A
-// duration of 0 is its default; a negative one is no limit, or no grace.
+// Options change how a [Cluster] connects. The zero value is good for most programs. A duration of
+// 0 means its default; a negative one means no limit, or no grace.
 type Options struct {
-	// ConfigFor is the one place where a DataPlane becomes a connection; the default is
-	// [helpers.RESTConfigFor]. Set it to add what the spec doesn't hold, such as
-	// impersonation, a bearer token, a proxy, a server name or WrapTransport, or to
-	// connect through OpenChoreo's cluster gateway with [helpers.ConfigFor].
+	// ConfigFor turns a DataPlane into the configuration of its connection. The default is
+	// [helpers.RESTConfigFor]. Set it to connect through OpenChoreo's cluster gateway, with
+	// [helpers.ConfigFor], or to add settings that the spec doesn't hold: impersonation, a bearer
+	// token, a proxy, a server name or WrapTransport.
 	//
-	// NewCluster and Update call it. A Fleet and the Handler of a [Cache] call Update when the
-	// DataPlane changes and at each resync of the informer. A request calls it again for the same
-	// DataPlane, and reads the files that its result names, if a minute has passed since, or, at
-	// most every 10 s, if the API server refused the credentials or Update failed. In this way,
-	// credentials from elsewhere, such as certificates that cert-manager renews or a token in a
-	// Secret, take effect. A read that was refused is then sent once more; a write isn't. If
-	// ConfigFor fails, the connection stays as it was, and the error of a refused request says so.
-	// It never runs twice at once for one Cluster. client-go itself reads a BearerTokenFile again.
+	// NewCluster and Update call it; a Fleet and the Handler of a [Cache] call Update when the
+	// DataPlane changes and at each resync of the informer. A request calls it again, and reads the
+	// files that its result names, at most once a minute, or every 10 s after the API server
+	// refused the credentials or Update failed. In this way, credentials from elsewhere take
+	// effect, such as certificates that cert-manager renews or a token in a Secret. A read that was
+	// refused is then sent once more; a write isn't. If ConfigFor fails in a request, the
+	// connection stays as it was, and the error of a refused request includes ConfigFor's. It never
+	// runs twice at once for one Cluster. client-go itself reads a BearerTokenFile again.
 	//
-	// ConfigFor must be quick, must make no request, and must not call the Cluster or the Cache.
-	// It must return the same until the credentials change: another token at each call would end
-	// all watches every minute. ExecProvider, AuthProvider, Transport and Timeout are refused with
-	// an error that names the field. An http URL is accepted, and sends tokens in clear text.
+	// ConfigFor must be quick, must make no request, and must not call the Cluster or the Cache. It
+	// must return the same configuration until the credentials change: another token at each call
+	// would end all watches every minute. ExecProvider, AuthProvider, Transport and Timeout are
+	// refused with an error that names the field. An http URL is accepted, and sends tokens in
+	// clear text.
 	ConfigFor func(*v1alpha1.DataPlane) (*rest.Config, error)
 
-	// StallTimeout ends a unary request after this long without a byte in either direction.
-	// It doesn't cut a long list over a slow network. The kernel takes an upload of a few MB at
-	// once, which then has this long to reach the API server. A watch that begins with all objects
-	// (sendInitialEvents, with bookmarks) has the same limit until it has sent them. The default
+	// StallTimeout ends a unary request after this long without a byte in either direction. It
+	// doesn't cut a long list over a slow network. The kernel takes an upload of a few MB at once;
+	// such an upload has this long to reach the API server. A watch that begins with all objects
+	// (sendInitialEvents, with bookmarks) has the same limit until they have arrived. The default
 	// is 40 s, more than the 30 s of OpenChoreo's cluster gateway.
 	StallTimeout time.Duration
-	// HeaderTimeout ends a watch, or another lasting request, if its response headers take longer
-	// than this. After them, and after initial events, there is no limit. The default is 40 s.
+	// HeaderTimeout limits how long a watch or another lasting request may wait for response
+	// headers. Once they, and any initial events, have arrived, there is no limit. The default is
+	// 40 s.
 	HeaderTimeout time.Duration
-	// DialTimeout limits how long a TCP connection may take. The addresses of a name share it.
-	// The default is 10 s. After an attempt to connect that took a second or more and failed,
-	// requests fail at once with the error of that attempt. 10 s later, one of them begins another
-	// attempt, and waits half a second for it. A Probe and a watch always connect.
+	// DialTimeout limits how long connecting by TCP may take, to all addresses of a name together.
+	// The default is 10 s. After an attempt to connect took a second or more and failed, requests
+	// fail at once with its error. 10 s later, one of them begins another attempt, and waits half a
+	// second for it. A Probe and a watch always connect.
 	DialTimeout time.Duration
-	// Grace is how long requests under way may go on after Close or a rotation. After a rotation,
-	// a watch may first send all its initial events, for a minute at most. The default is 5 s.
+	// Grace is how long requests under way may continue after Close or a rotation. After a
+	// rotation, a watch may first receive all its initial events, for a minute at most. The default
+	// is 5 s.
 	Grace time.Duration
 
-	// DialControl is called with each resolved address before a connection to it is made; an
-	// error refuses the address. Use it where the authors of DataPlanes must not reach all
-	// that the program can reach. With a proxy, the address is the proxy's. See
+	// DialControl is called with each resolved address before a connection to it is made; an error
+	// refuses the address. Use it if the authors of DataPlanes must not reach every address that
+	// the program can reach. With a proxy, the address is the proxy's. See
 	// [net.Dialer.ControlContext].
 	//
-	// It covers clients that connect through HTTPClient, but not those made of Config alone,
-	// such as WebSocket clients, which take no dialer; see [Cluster.Config].
+	// It applies to clients that connect through HTTPClient, but not to clients made from Config
+	// alone, such as WebSocket clients, which take no dialer; see [Cluster.Config].
 	DialControl func(ctx context.Context, network, address string, c syscall.RawConn) error
-	// OnRotate is called after new credentials were put in place, by the goroutine of the Update
-	// or of the request that noticed them. It may be called several times at once.
+	// OnRotate is called after each rotation, by the goroutine of the Update or of the request that
+	// noticed the new credentials. It may be called several times at once.
 	OnRotate func(key types.NamespacedName)
 
 	pingAfter, pingTimeout, handshakeTimeout, initialEvents, askEvery, askAfterRefusal time.Duration // for tests
@@ -85,10 +88,10 @@ func (o Options) withDefaults() Options {
 		{&o.DialTimeout, 10 * time.Second, 0},
 		{&o.Grace, 5 * time.Second, 0},
 		{&o.handshakeTimeout, 10 * time.Second, 0},
-		{&o.initialEvents, time.Minute, 0}, // which a rotation leaves to the initial events of a watch
+		{&o.initialEvents, time.Minute, 0}, // for the initial events of a watch after a rotation
 		{&o.askEvery, time.Minute, 0},
 		{&o.askAfterRefusal, 10 * time.Second, 0},
-		{&o.pingAfter, 30 * time.Second, 0}, // after this and the next, a peer that sends nothing is cut
+		{&o.pingAfter, 30 * time.Second, 0}, // without a byte from the peer; then it has pingTimeout to answer
 		{&o.pingTimeout, 15 * time.Second, 0},
 	} {
 		switch {

@@ -26,17 +26,17 @@ const (
 	maxProbeBody = 64 << 10
 )
 
-// Probe asks the API server whether it is ready, over the same connections as every other request:
-// /readyz, and /healthz where that isn't there. It returns nil if the server answers ok, and also
-// if it answers Forbidden. By default, API servers answer this to everybody, so success does not
-// prove that they know the user. [Classify] tells what an error means.
+// Probe asks the API server whether it is ready, over the connections of all other requests: at
+// /readyz, or at /healthz if /readyz is NotFound. It returns nil if the server answers ok or
+// Forbidden. By default, API servers answer ok to everybody, so success doesn't prove that they
+// know the user. [Classify] turns an error into a [Reachability].
 //
-// Probe waits at most for Options.DialTimeout, within which all addresses of a name are tried, and
-// 5 s more. With a shorter context, it may not come to the second address. Probe ignores the rate
-// limiter, and connects even if the last attempt to connect took long and failed. If its connection
-// was used before and is cut, it tries again once on a new one.
+// Probe takes at most Options.DialTimeout, within which all addresses of a name are tried, and 5 s
+// more. With a shorter context, it may not come to the second address. Probe ignores the rate
+// limiter, and connects even after a slow failure to connect. If the server cuts a connection that
+// was used before, Probe tries again once on a new one.
 func (c *Cluster) Probe(ctx context.Context) error {
-	// The sum of these may be too long for a Duration.
+	// The sum of both timeouts may be too long for a Duration.
 	ctx, cancel := context.WithDeadline(context.WithValue(ctx, probeKey{}, true), time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
 	defer cancel()
 	answer, err := c.get(ctx, "/readyz")
@@ -73,11 +73,11 @@ func isProbe(ctx context.Context) bool { return ctx.Value(probeKey{}) != nil }
 type answer struct {
 	status    int
 	text      string
-	ofGateway bool // not the API server's
+	ofGateway bool // the gateway's, not the API server's
 }
 
-// get asks for a path. A request over a connection that was used before can say nothing about a
-// new one, on which the server may refuse what it accepted then.
+// get requests a path. If a reused connection is cut, it tries again on a new one, on which the
+// server may refuse credentials that it accepted before.
 func (c *Cluster) get(ctx context.Context, path string) (answer, error) {
 	var reused atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -111,8 +111,8 @@ func (c *Cluster) getOnce(ctx context.Context, path string) (answer, error) {
 	return answer{resp.StatusCode, strings.TrimSpace(text), resp.Header.Get(gateway.Header) != ""}, err
 }
 
-// blameCertificate adds to a refusal, which servers express in several ways, that the client
-// certificate is not valid now.
+// blameCertificate adds to a refusal that the client certificate isn't valid now. Servers express
+// such a refusal in several ways.
 func (c *Cluster) blameCertificate(err error) error {
 	s, _ := c.use()
 	if s == nil || !refused(nil, err) {

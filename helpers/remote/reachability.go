@@ -30,15 +30,16 @@ type Reachability string
 
 // The values of Reachability.
 const (
-	// ReachabilityReachable says that the API server has answered, if only with an error that has
-	// no value below, such as NotFound.
+	// ReachabilityReachable says that the API server has answered, even with an error that has no
+	// value of Reachability, such as NotFound.
 	ReachabilityReachable Reachability = "Reachable"
 	// ReachabilityUnauthorized says that the API server does not accept the credentials.
 	ReachabilityUnauthorized Reachability = "Unauthorized"
-	// ReachabilityForbidden says that the API server knows the user, who may not do this.
+	// ReachabilityForbidden says that the API server knows the user, who may not make this request.
 	ReachabilityForbidden Reachability = "Forbidden"
-	// ReachabilityTLSFailure says that the TLS handshake failed: the CA in the spec doesn't vouch for
-	// the server's certificate, the server refuses the client's, or it doesn't speak TLS.
+	// ReachabilityTLSFailure says that the TLS handshake failed: the CA in the spec doesn't vouch
+	// for the server's certificate, the server refuses the client's certificate, or the server
+	// doesn't speak TLS.
 	ReachabilityTLSFailure Reachability = "TLSFailure"
 	// ReachabilityCertificateExpired says that the certificate of the client or of the server, or
 	// an intermediate, has expired or is not valid yet.
@@ -48,33 +49,34 @@ const (
 	// ReachabilityRefused says that there is no connection: it was refused, reset or cut, or there
 	// is no route. A server that refuses the client certificate can look like this.
 	ReachabilityRefused Reachability = "Refused"
-	// ReachabilityProxyRefused says that the proxy on the way answered the request for a
-	// connection with an error, such as 407 or 503, or refused it as a SOCKS proxy.
+	// ReachabilityProxyRefused says that an HTTP proxy refused to connect, with an error such as
+	// 407 or 503, or that a SOCKS proxy did.
 	ReachabilityProxyRefused Reachability = "ProxyRefused"
 	// ReachabilityTimeout says that there was no answer in time.
 	ReachabilityTimeout Reachability = "Timeout"
 	// ReachabilityRedirected says that the server answered with a redirect, which is not followed.
 	ReachabilityRedirected Reachability = "Redirected"
-	// ReachabilityNotReady says that the API server, or what stands before it, answers but can't
-	// serve. A page of HTML, such as that of a captive portal, is no answer of an API server.
+	// ReachabilityNotReady says that the API server, or a gateway or load balancer before it,
+	// answers but can't serve. A page of HTML, such as a captive portal's, is NotReady.
 	ReachabilityNotReady Reachability = "NotReady"
 	// ReachabilityNoAgent says that OpenChoreo's cluster gateway has no agent for the data plane: none
 	// is connected, or the clientCA in the DataPlane doesn't vouch for the agent's certificate.
 	ReachabilityNoAgent Reachability = "NoAgent"
 	// ReachabilityInvalidCredentials says that nothing was sent, because the credentials in the
-	// DataPlane, or those that ConfigFor returned, are missing, invalid, or dropped.
+	// DataPlane, or from ConfigFor, are missing, invalid, or dropped (see
+	// [helpers.ErrSecretsDropped]).
 	ReachabilityInvalidCredentials Reachability = "InvalidCredentials"
 	// ReachabilityClosed says that the Cluster was closed on this side.
 	ReachabilityClosed Reachability = "Closed"
-	// ReachabilityUnknown says that the error doesn't show it, for example because the caller's
-	// context was cancelled, or because a Cache could not read the DataPlane.
+	// ReachabilityUnknown says that the error shows nothing about the data plane, for example
+	// because the caller's context was cancelled, or because a Cache could not read the DataPlane.
 	ReachabilityUnknown Reachability = "Unknown"
 )
 
-// Classify tells from the error of a request whether the API server of a data plane can be
-// reached, or why not. It understands the errors of any client, and those of [NewCluster],
-// [Cluster.Update] and [Cache.Get]. nil is [ReachabilityReachable]. Discovery that failed for
-// some API groups is what the worst of them is.
+// Classify returns whether the API server of a data plane can be reached, or why not, judged by the
+// error of a request. It understands the errors of any client, and of [NewCluster],
+// [Cluster.Update] and [Cache.Get]. nil is [ReachabilityReachable]. If discovery failed for some
+// API groups, the worst of their errors counts.
 func Classify(err error) Reachability {
 	if err == nil {
 		return ReachabilityReachable
@@ -108,7 +110,7 @@ func classifyStatus(status metav1.Status) Reachability {
 		return ReachabilityNoAgent
 	case hasCause(status, causeCertificate, ""):
 		return ReachabilityCertificateExpired
-	// The message is the body of an answer that was no Status.
+	// The message of this cause is the body of an answer that wasn't a Status.
 	case hasCause(status, metav1.CauseTypeUnexpectedServerResponse, "<"):
 		return ReachabilityNotReady
 	case code == http.StatusUnauthorized:
@@ -138,8 +140,8 @@ func hasCause(status metav1.Status, cause metav1.CauseType, prefix string) bool 
 	})
 }
 
-// groupErrors returns the errors of a discovery.ErrGroupDiscoveryFailed. To name this type
-// would bring all of k8s.io/api into programs that don't use it.
+// groupErrors returns the errors of a discovery.ErrGroupDiscoveryFailed. Naming this type would
+// bring all of k8s.io/api into programs that don't use it.
 func groupErrors(err error) map[schema.GroupVersion]error {
 	for ; err != nil; err = errors.Unwrap(err) {
 		value := reflect.Indirect(reflect.ValueOf(err))
@@ -151,7 +153,7 @@ func groupErrors(err error) map[schema.GroupVersion]error {
 	return nil
 }
 
-// worstFirst has each Reachability, and begins with what is furthest from an answer of the API server.
+// worstFirst lists each Reachability, the furthest from an answer of the API server first.
 var worstFirst = []Reachability{
 	ReachabilityClosed, ReachabilityInvalidCredentials, ReachabilityDNSFailure, ReachabilityRefused, ReachabilityProxyRefused,
 	ReachabilityTimeout, ReachabilityTLSFailure, ReachabilityCertificateExpired, ReachabilityRedirected, ReachabilityUnauthorized,
@@ -181,8 +183,8 @@ func classifyConnection(err error) Reachability {
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return ReachabilityCertificateExpired
-	// crypto/tls keeps the type of an alert to itself; the text is that of alert 45 of
-	// RFC 8446, section 6.
+	// crypto/tls doesn't export the type of an alert. This is the text of alert 45 of RFC 8446,
+	// section 6.
 	case errors.As(err, &operation) && operation.Op == "remote error" && operation.Err.Error() == "tls: expired certificate":
 		return ReachabilityCertificateExpired
 	case errors.As(err, &invalid), errors.As(err, new(x509.UnknownAuthorityError)), errors.As(err, new(x509.HostnameError)),
@@ -205,8 +207,8 @@ func classifyConnection(err error) Reachability {
 	}
 }
 
-// isTLS says whether crypto/tls on either side has refused what the other sent. It keeps
-// the types of most errors to itself; the text tells.
+// isTLS reports whether crypto/tls on either side refused the other side's messages. crypto/tls
+// doesn't export the types of most errors, so isTLS reads their texts.
 func isTLS(err error) bool {
 	for ; err != nil; err = errors.Unwrap(err) {
 		if strings.HasPrefix(err.Error(), "tls: ") {
@@ -216,9 +218,9 @@ func isTLS(err error) bool {
 	return false
 }
 
-// cutByPeer says whether the other side ended a connection or a request without an
-// answer. Of HTTP/2, which keeps its errors to itself, the texts tell: a connection that
-// ended right after the TLS handshake, one that the server gave up, and a reset stream.
+// cutByPeer reports whether the other side ended a connection or a request without an answer.
+// net/http doesn't export the errors of HTTP/2, so cutByPeer reads the texts of three: a connection
+// that ended right after the TLS handshake, one that the server gave up, and a reset stream.
 func cutByPeer(err error) bool {
 	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

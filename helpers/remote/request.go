@@ -17,7 +17,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
-// request is a request under way until its response has ended, and the body of that response.
+// request follows a request until its response has ended, and is the body of that response.
 type request struct {
 	session        *session
 	caller         context.Context
@@ -28,7 +28,7 @@ type request struct {
 	lifetime       requestinfo.Lifetime
 	alwaysConnects bool // even to a silent server
 	body           io.ReadCloser
-	lasts          bool           // it is a watch or a stream, which the server has accepted
+	lasts          bool           // it is a watch or a stream that the server has accepted
 	unlimited      bool           // the body may take any time
 	events         *initialEvents // of the body; nil if there are none, and after their end
 
@@ -37,12 +37,12 @@ type request struct {
 	// Guarded by the session's lock.
 	unsent  bool      // it waits for a connection, and has sent nothing
 	waiting time.Time // since when it waits for a connection
-	initial bool      // it is a watch whose initial events have not ended, and whose end can be seen
+	initial bool      // it is a watch whose initial events have not ended; false if nothing marks their end
 	beganAt time.Time // when the request began; after initial events, when they ended
 }
 
 // track replaces the body of a response by the request. It returns false for a request that was
-// cut, and for a watch that is to begin again.
+// cut, and for a watch that must begin again with the next session.
 func (r *request) track(resp *http.Response) bool {
 	s := r.session
 	s.mu.Lock()
@@ -53,7 +53,7 @@ func (r *request) track(resp *http.Response) bool {
 	}
 	r.answered.Store(true)
 	r.limit.Stop()
-	if resp.Body == nil { // as in a response that a wrapper makes up
+	if resp.Body == nil { // a wrapper's own response may have none
 		resp.Body = http.NoBody
 	}
 	r.lasts = r.lifetime != requestinfo.Unary && resp.StatusCode < 300
@@ -70,7 +70,8 @@ func (r *request) track(resp *http.Response) bool {
 	return true
 }
 
-// explain says why this side ended the request; net/http only says that its context has ended.
+// explain returns the reason why this side ended the request, or else err: net/http's error only
+// says that the request's context has ended.
 func (r *request) explain(err error) error {
 	if ended := r.caller.Err(); ended != nil {
 		return ended
@@ -90,8 +91,8 @@ func (r *request) explain(err error) error {
 	return err
 }
 
-// wasCut reports that this side has ended the request. A server that sees that may still end
-// its answer in good order, which is not the end of what it had to say.
+// wasCut reports that this side has ended the request. The server may then end its answer in good
+// order, although the answer is incomplete.
 func (r *request) wasCut() bool {
 	cause := context.Cause(r.ctx)
 	return r.caller.Err() != nil || cause != nil && !errors.Is(cause, context.Canceled)
@@ -140,9 +141,9 @@ func (r *request) Close() error {
 	return err
 }
 
-// gate is what the wrappers of a configuration wrap: a request that passes it goes out on a
-// connection. It holds a request back that was cut while it waited for one, even if a wrapper
-// has dropped the end of the request's context.
+// gate is the round tripper that the wrappers of a configuration wrap: a request that passes it
+// goes out on a connection. It holds back a request that was cut while it waited for a connection,
+// even if a wrapper has dropped the cancellation of the request's context.
 type gate struct{ *http.Transport }
 
 // requestKey is the key of the request in its context, which wrappers keep unless they replace
@@ -155,9 +156,9 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 		return g.Transport.RoundTrip(req)
 	}
 	ctx, cancel := context.WithCancel(req.Context())
-	context.AfterFunc(r.ctx, cancel) // every request ends
+	context.AfterFunc(r.ctx, cancel) // needs no stop: every request ends
 	resp, err := g.Transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { r.markUnsent() }, // even when net/http tries again, if that is safe
+		GetConn: func(string) { r.markUnsent() }, // each time net/http tries again, which it does only if that is safe
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
 			if err != nil {
 				r.noteFailure(err)
@@ -172,7 +173,7 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 			if r.markSent() {
 				return
 			}
-			cancel() // HTTP/2 looks at it before it sends; HTTP/1 doesn't
+			cancel() // HTTP/2 checks the context before it sends; HTTP/1 doesn't
 			tlsConn, ok := info.Conn.(*tls.Conn)
 			if !ok || tlsConn.ConnectionState().NegotiatedProtocol != "h2" {
 				_ = info.Conn.Close()
@@ -195,8 +196,8 @@ func (r *request) markUnsent() {
 	r.unsent, r.waiting = true, time.Now()
 }
 
-// markSent records that the request goes out on a connection. It returns false if it must not: it
-// was cut while it waited, or a wrapper held it until the credentials were replaced.
+// markSent records that the request goes out on a connection. It returns false if the request must
+// not: it was cut while it waited, or a wrapper held it until the credentials were replaced.
 func (r *request) markSent() bool {
 	r.session.mu.Lock()
 	defer r.session.mu.Unlock()

@@ -12,22 +12,22 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
-// ErrRotated reports a request that was under way when the credentials were rotated, and had not
-// ended when Options.Grace was over. Watches don't get it: they end as if the API server had ended
+// ErrRotated reports that the credentials were rotated while a request was under way, and that it
+// had not ended within Options.Grace. Watches don't get it: they end as if the API server had ended
 // them.
 var ErrRotated = errors.New("credentials of data plane were rotated")
 
-// shortestWatch is how long a watch stays open at least after its start or its initial events. Reflectors
-// list again if one ends within a second and without an event.
+// shortestWatch is the least time that a watch stays open after its start or its initial events.
+// Reflectors list again if a watch ends within a second without an event.
 const shortestWatch = 1500 * time.Millisecond
 
-// errAgain says that a request may be sent again with the next credentials: that nothing
-// of it was sent, or that it is a watch without response headers.
+// errAgain says that a request may be sent again with the next credentials: nothing of it was sent,
+// or it is a watch without response headers.
 var errAgain = errors.New("the credentials were replaced before the request was sent")
 
-// handOver retires a session after which there is a next one. Requests that were not sent
-// continue with the next session, watches end as if the API server had ended them, after their
-// initial events, and others may finish within the grace.
+// handOver retires a session that a next one replaces. Unsent requests continue with the next
+// session. Watches end as if the API server had ended them, after their initial events. Others may
+// finish within the grace.
 func (s *session) handOver() {
 	s.retire(s.wrap(ErrRotated), func(r *request) bool {
 		// Through OpenChoreo's cluster gateway, watches have no headers before they end.
@@ -38,13 +38,14 @@ func (s *session) handOver() {
 	})
 }
 
-// shutDown retires a session for another reason. Only unary requests may finish within the grace.
+// shutDown retires a session that no next one replaces. Only unary requests may finish within the
+// grace.
 func (s *session) shutDown(reason error) {
 	s.retire(reason, func(r *request) bool { return r.lifetime != requestinfo.Unary })
 }
 
-// retire refuses new requests, keeps the key from signing, and cuts requests: those that are
-// chosen now, the others when the grace, or the time for initial events, is over.
+// retire refuses new requests, keeps the key from signing, and cuts requests: those that cutNow
+// chooses at once, the others when the grace, or the time for initial events, is over.
 func (s *session) retire(reason error, cutNow func(*request) bool) {
 	s.signing.Lock()
 	s.mu.Lock()
@@ -84,8 +85,8 @@ func (r *request) causeOfCut() error {
 	return s.reason
 }
 
-// cutWatchSoon cuts a watch when reflectors accept its end, and at random, so that not all are
-// resumed at once. The caller holds the session's lock.
+// cutWatchSoon cuts a watch once reflectors accept its end, after a random delay, so that not all
+// watches resume at once. The caller holds the session's lock.
 func (r *request) cutWatchSoon() {
 	s, grace := r.session, r.session.options.Grace
 	earliest := max(0, shortestWatch-time.Since(r.beganAt))
@@ -95,7 +96,7 @@ func (r *request) cutWatchSoon() {
 	})
 }
 
-// cut ends the requests that are chosen, whether or not their callers close the bodies.
+// cut ends the chosen requests, even if their callers don't close the bodies.
 func (s *session) cut(chosen func(*request) bool) {
 	var cut []*request
 	s.mu.Lock()
@@ -111,7 +112,8 @@ func (s *session) cut(chosen func(*request) bool) {
 	}
 }
 
-// closeUnused closes the connections that a retired session has no more use for.
+// closeUnused closes the idle connections of a retired session, and the session if it has no
+// requests.
 func (s *session) closeUnused() {
 	s.transport.CloseIdleConnections()
 	s.mu.Lock()
@@ -122,7 +124,7 @@ func (s *session) closeUnused() {
 	}
 }
 
-// close cuts all requests that are left, and closes the connections.
+// close cuts the remaining requests, and closes the connections.
 func (s *session) close() {
 	s.cut(func(*request) bool { return true })
 	s.mu.Lock()

@@ -17,16 +17,16 @@ import (
 // roundTripper is the Cluster as its HTTP client sees it.
 type roundTripper Cluster
 
-// RoundTrip sends a request, and notices credentials that changed where no DataPlane shows
-// it: in files that a mounted Secret renews, or in what ConfigFor reads. For this it asks
-// ConfigFor again, now and then, and when the credentials were refused. If there are others
-// by then, a read is sent once more. A write isn't, since it may have been carried out.
+// RoundTrip sends a request, and notices credentials that changed outside the DataPlane: in files
+// that a mounted Secret renews, or in a source that ConfigFor reads. For this it asks ConfigFor
+// again, now and then, and when the credentials were refused. If they have changed, it sends a
+// refused read once more. It doesn't send a write again, which may have been carried out.
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := (*Cluster)(t)
 	late := req.Context().Err() != nil
 	before, _ := c.use()
 	resp, err := c.sendOrAsk(req)
-	if after, _ := c.use(); !late && before == after { // or else it says nothing about the newest credentials
+	if after, _ := c.use(); !late && before == after { // else the result says nothing about the newest credentials
 		c.keepOutcome(req, resp, err)
 	}
 	return resp, err
@@ -42,7 +42,7 @@ func (c *Cluster) sendOrAsk(req *http.Request) (*http.Response, error) {
 	asked := c.askAfterRefusal(before)
 	switch {
 	case asked != nil && err != nil:
-		return nil, c.wrap(fmt.Errorf("%w%s%s", err, askedAgain, asked.Error())) // Classify looks at err alone
+		return nil, c.wrap(fmt.Errorf("%w%s%s", err, askedAgain, asked.Error())) // Classify sees err alone
 	case asked != nil:
 		before.explainUnauthorized(req, resp, asked)
 		return resp, nil
@@ -56,18 +56,18 @@ func (c *Cluster) sendOrAsk(req *http.Request) (*http.Response, error) {
 	return c.send(req)
 }
 
-// CloseIdleConnections is what http.Client's method of this name calls.
+// CloseIdleConnections is called by http.Client's method of this name.
 func (t *roundTripper) CloseIdleConnections() {
 	if s, _ := (*Cluster)(t).use(); s != nil {
 		s.transport.CloseIdleConnections()
 	}
 }
 
-// doNotFollow leaves redirects to the session, and those of proxied services to the caller.
+// doNotFollow leaves redirects to checkAnswer, and those of proxied services to the caller.
 func doNotFollow(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// send sends a request with the current credentials, and with the next ones if those are
-// replaced before it is sent. A body can be sent again only if there is a GetBody.
+// send sends a request with the current credentials, or with the next ones if they replace these
+// before it is sent. A body can be sent again only with GetBody.
 func (c *Cluster) send(req *http.Request) (*http.Response, error) {
 	for body := req.Body; ; {
 		s, err := c.use()
@@ -90,8 +90,8 @@ func (c *Cluster) send(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// try sends a request with this body on the session, and closes the body. The error is errAgain
-// if the request is one for the next session.
+// try sends a request with this body on the session, and closes the body. It returns errAgain if
+// the request must be sent on the next session.
 func (s *session) try(req *http.Request, body io.ReadCloser) (*http.Response, error) {
 	r := &request{session: s, beganAt: time.Now(), caller: req.Context()}
 	info := requestinfo.Of(req, s.server.Path)

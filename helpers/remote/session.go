@@ -26,8 +26,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
-// target is where all sessions of a Cluster connect to, and how, which never changes, and what came
-// of it.
+// target holds what the sessions of a Cluster share: server and options, which never change, and
+// the outcomes of requests.
 type target struct {
 	key      types.NamespacedName
 	server   *url.URL // canonical
@@ -77,11 +77,11 @@ type session struct {
 	closed   bool
 }
 
-// newSession returns a session with a configuration that was accepted. The session calls
-// onClose when it has closed.
+// newSession returns a session for an accepted configuration. The session calls onClose when it has
+// closed.
 func newSession(t *target, config *rest.Config, onClose func(*session)) (*session, error) {
 	if _, err := proxyOf(config, t.server); errors.Is(err, errProxyScheme) {
-		return nil, err // as most requests would fail
+		return nil, err // most requests would fail
 	}
 	tlsConfig, err := rest.TLSConfigFor(config)
 	if err != nil {

@@ -16,15 +16,16 @@ import (
 )
 
 const (
-	// slowFailure is how long an attempt to connect takes at least if its failure makes the server
-	// silent. Quick failures cost callers nothing.
+	// slowFailure is the shortest failed attempt to connect that makes the server silent. Quick
+	// failures cost callers nothing.
 	slowFailure = time.Second
 	// silenceLasts is how long a server stays silent after the last such failure.
 	silenceLasts = time.Minute
 	// connectEvery is how long a silent server is left alone after an attempt.
 	connectEvery = 10 * time.Second
-	// connectWait is how long the request that makes an attempt waits for it. A connection that takes
-	// longer serves the next request. Ten silent servers together take a quarter of a worker.
+	// connectWait is how long the request that makes an attempt waits for it. A connection that
+	// takes longer serves the next request. With the default DialTimeout, ten silent servers
+	// together take a quarter of a worker.
 	connectWait = time.Second / 2
 )
 
@@ -32,8 +33,8 @@ const (
 // guarded by the session's lock. A rotation forgets it with the session; Clusters share nothing.
 type silence struct {
 	err         error     // of the attempt; nil if the server isn't silent
-	until       time.Time // when it is forgotten
-	nextAttempt time.Time // when a request may make the next one
+	until       time.Time // when the silence is forgotten
+	nextAttempt time.Time // when a request may make the next attempt
 	endedAt     time.Time // when the server was last seen to answer
 }
 
@@ -115,7 +116,8 @@ func (s *session) noteFailure(err error, began time.Time) {
 	}
 }
 
-// noteFailure is the session's, for what comes after the TCP connection of the request.
+// noteFailure calls the session's noteFailure for a failure after the TCP connection of the
+// request.
 func (r *request) noteFailure(err error) {
 	r.session.mu.Lock()
 	began := r.waiting
@@ -123,15 +125,15 @@ func (r *request) noteFailure(err error) {
 	r.session.noteFailure(err, began)
 }
 
-// endSilence is called when there is a connection, or an answer.
+// endSilence records that there is a connection, or an answer.
 func (s *session) endSilence() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.silence = silence{endedAt: time.Now()}
 }
 
-// checkProxyResponse keeps the status of a proxy's refusal; net/http keeps its text only. The refusal is
-// slow if the proxy waited for the server.
+// checkProxyResponse returns a proxy's refusal with its status, of which net/http keeps the text
+// only. The refusal is slow if the proxy waited for the server.
 func (s *session) checkProxyResponse(ctx context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil

@@ -21,25 +21,26 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
-// Status is what a [Cache] knows at one moment. It holds no credentials.
+// Status describes the connections of a [Cache] at one moment. It holds no credentials.
 type Status struct {
-	// Planes are sorted by namespace and name. They are the data planes with a client, and those for
-	// which the last Get could not build one.
+	// Planes lists the data planes that have a client, or for which the last Get could not build
+	// one. They are sorted by namespace and name.
 	Planes []PlaneStatus `json:"planes"`
 }
 
-// PlaneStatus is what a [Cache] knows of the connection to one data plane.
+// PlaneStatus describes the connection of a [Cache] to one data plane.
 type PlaneStatus struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
 	ConnectionStatus
 }
 
-// ConnectionStatus is what the requests of a [Cluster] have shown. It holds no credentials.
+// ConnectionStatus describes the connection of a [Cluster], as far as its requests have shown. It
+// holds no credentials.
 type ConnectionStatus struct {
 	// Reachability is ReachabilityReachable if the last success is newer than the last error, else
-	// LastErrorReachability. It is empty before the first request. Nothing renews it: a data plane
-	// without requests keeps its last value.
+	// LastErrorReachability. It is empty before the first request. Time alone doesn't change it: a
+	// data plane without requests keeps its last value.
 	Reachability Reachability `json:"reachability,omitempty"`
 	// LastSuccess is when the API server last answered, or sent an event of a watch or a part of a
 	// stream. Answers that refuse one request, such as Forbidden, NotFound or Conflict, are successes;
@@ -47,16 +48,16 @@ type ConnectionStatus struct {
 	// even if it concerns one request, such as that of a webhook that fails.
 	LastSuccess time.Time `json:"lastSuccess,omitzero"`
 	// LastError is the last error of a request, of a Probe, or of credentials that can't be used,
-	// LastErrorTime when it occurred, and LastErrorReachability what [Classify] returns for it. The
-	// end of a request by its caller's cancellation, a rotation or Close is no error here.
+	// LastErrorTime when it occurred, and LastErrorReachability the result of [Classify] for it. A
+	// request that ends because its caller cancels it, or by a rotation or Close, is no error here.
 	LastError             string       `json:"lastError,omitempty"`
 	LastErrorTime         time.Time    `json:"lastErrorTime,omitzero"`
 	LastErrorReachability Reachability `json:"lastErrorReachability,omitempty"`
 	// LastRotation is when the credentials were last rotated; zero if they weren't.
 	LastRotation time.Time `json:"lastRotation,omitzero"`
-	// CertificateExpiry is when the client certificate in use, or an intermediate, expires, whichever
-	// is first; zero without a client certificate. Through OpenChoreo's cluster gateway, the client
-	// certificate is your program's.
+	// CertificateExpiry is the earliest expiry of the client certificate in use and its
+	// intermediates; zero without a client certificate. Through OpenChoreo's cluster gateway, the
+	// client certificate is your program's.
 	CertificateExpiry time.Time `json:"certificateExpiry,omitzero"`
 }
 
@@ -80,7 +81,7 @@ func (t *target) fail(err error) {
 		return
 	}
 	if silent := (*silentError)(nil); errors.As(err, &silent) {
-		err = silent.error // what is known, without the time until the next attempt
+		err = silent.error // without the time until the next attempt
 	}
 	t.outcomes.failure.Store(t.failureOf(err))
 }
@@ -89,7 +90,7 @@ func (t *target) failureOf(err error) *failure {
 	return &failure{time.Now(), t.wrap(err).Error(), Classify(err)}
 }
 
-// status returns what the outcomes show.
+// status returns the part of a ConnectionStatus that the outcomes show.
 func (o *outcomes) status() ConnectionStatus {
 	var s ConnectionStatus
 	if at := o.succeededAt.Load(); at != 0 {
@@ -104,7 +105,7 @@ func (o *outcomes) status() ConnectionStatus {
 	return s
 }
 
-// keepOutcome keeps the outcome of a request when its response headers have come, or can't come.
+// keepOutcome keeps the outcome of a request that has its response headers, or an error.
 func (c *Cluster) keepOutcome(req *http.Request, resp *http.Response, err error) {
 	if err == nil && resp.Header.Get(gateway.Header) == gateway.NotSent {
 		return
@@ -120,8 +121,8 @@ func (c *Cluster) keepOutcome(req *http.Request, resp *http.Response, err error)
 	}
 }
 
-// keepOutcome keeps the error that cut the body of a response. It ignores two ends: of a lasting
-// request by its caller, and of a stream, for example with its container.
+// keepOutcome keeps the error that ended the body of a response early. It ignores a lasting request
+// that its caller ended, and a stream, which may end with its container.
 func (r *request) keepOutcome(err error) {
 	switch {
 	case err == io.EOF, r.closing.Load(), r.lifetime == requestinfo.Stream, r.lasts && r.caller.Err() != nil: //nolint:errorlint // of a rotation
@@ -130,8 +131,8 @@ func (r *request) keepOutcome(err error) {
 	}
 }
 
-// answeredError returns an error for an answer that says that the API server can't be used. Answers of
-// proxied services don't say so.
+// answeredError returns an error for an answer that says that the API server can't be used, else
+// nil. It returns nil for the answers of proxied services.
 func (c *Cluster) answeredError(req *http.Request, resp *http.Response) error {
 	if resp.StatusCode < http.StatusBadRequest {
 		return nil
@@ -153,7 +154,7 @@ func (c *Cluster) answeredError(req *http.Request, resp *http.Response) error {
 	return &reachabilityError{reachability, errors.New(text)}
 }
 
-// Status returns what requests have shown so far. It makes none.
+// Status returns the status of the connection. It makes no request.
 func (c *Cluster) Status() ConnectionStatus {
 	status := c.outcomes.status()
 	c.mu.RLock()
@@ -171,8 +172,8 @@ func (c *Cluster) Status() ConnectionStatus {
 	return status
 }
 
-// Status returns what the requests of all clients have shown so far. It makes none. A DataPlane
-// that is gone leaves it with its client: at once with the Handler, else by the next Get.
+// Status returns the status of all clients' connections. It makes no request. A DataPlane that is
+// gone stays in it until its client is closed: at once with the Handler, else by the next Get.
 func (c *Cache[T]) Status() Status {
 	type plane struct {
 		key     types.NamespacedName

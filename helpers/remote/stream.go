@@ -16,10 +16,11 @@ import (
 type upgraded struct {
 	request *request
 	io.ReadWriteCloser
-	keep func() bool // keeps the end of the request's context from closing the connection
+	keep func() bool // stops the end of the request's context from closing the connection
 }
 
-// newUpgraded returns a connection that ends with its request: after HTTP, it heeds no context.
+// newUpgraded returns a connection that ends with its request: net/http's own heeds no context
+// after HTTP.
 func newUpgraded(r *request, stream io.ReadWriteCloser) *upgraded {
 	return &upgraded{r, stream, context.AfterFunc(r.ctx, func() { _ = stream.Close() })}
 }
@@ -49,8 +50,8 @@ func (u *upgraded) Close() (err error) {
 	return err
 }
 
-// WrappedRoundTripper is how clients that upgrade connections by themselves find a dialer and
-// the TLS configuration. Without one, they would dial in their own way.
+// WrappedRoundTripper lets clients that upgrade connections by themselves find a dialer and the TLS
+// configuration. Without it, they would dial in their own way.
 func (t *roundTripper) WrappedRoundTripper() http.RoundTripper {
 	s, err := (*Cluster)(t).use()
 	if s == nil {
@@ -59,8 +60,8 @@ func (t *roundTripper) WrappedRoundTripper() http.RoundTripper {
 	return &http.Transport{DialContext: s.dialStream, TLSClientConfig: s.transport.TLSClientConfig}
 }
 
-// dialStream makes a connection for a client that upgrades it by itself, as SPDY clients do. It
-// is a lasting request until it is closed.
+// dialStream makes a connection for a client that upgrades it by itself, as SPDY clients do. The
+// connection counts as a lasting request until it is closed.
 func (s *session) dialStream(ctx context.Context, network, address string) (net.Conn, error) {
 	r := &request{session: s, lifetime: requestinfo.Stream}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
