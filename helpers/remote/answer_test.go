@@ -179,7 +179,7 @@ func notYetValid(template *x509.Certificate) {
 }
 
 // The API server answers an ordinary 401 to all of them.
-func TestACertificateThatIsNotValidNowIsToldFromOneThatIsNotAccepted(t *testing.T) {
+func TestARefusalSaysThatTheCertificateIsNotValidNow(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	clients, key := pki.New(), pki.ECDSAKey()
 	for name, test := range map[string]struct {
@@ -312,11 +312,11 @@ func TestRetryAfterIsCapped(t *testing.T) {
 	}{
 		{http.StatusServiceUnavailable, "3600", "32"},
 		{http.StatusTooManyRequests, "33", "32"},
-		{http.StatusInternalServerError, "3600", "32"}, // which client-go sleeps for too
+		{http.StatusInternalServerError, "3600", "32"}, // client-go waits for it too
 		{http.StatusServiceUnavailable, "32", "32"},
 		{http.StatusTooManyRequests, "1", "1"},
 		{http.StatusServiceUnavailable, "", ""},
-		{http.StatusServiceUnavailable, "Fri, 31 Dec 2100 23:59:59 GMT", "Fri, 31 Dec 2100 23:59:59 GMT"}, // no client-go reads it
+		{http.StatusServiceUnavailable, "Fri, 31 Dec 2100 23:59:59 GMT", "Fri, 31 Dec 2100 23:59:59 GMT"}, // client-go reads no dates
 		{http.StatusAccepted, "3600", "3600"},
 	} {
 		status.Store(int32(test.status))

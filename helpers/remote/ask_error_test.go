@@ -30,7 +30,7 @@ func TestEachRefusalHasTheErrorOfConfigFor(t *testing.T) {
 	c := newCluster(t, server.DataPlane("prod", "alice"), afterNewCluster(errors.New("no such Secret"), func(*rest.Config) {}))
 	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
 	require.NoError(t, err)
-	for range 2 { // which ask ConfigFor once
+	for range 2 { // together, they ask ConfigFor once
 		_, err = client.CoreV1().Pods("x").Get(t.Context(), "a", metav1.GetOptions{})
 		require.True(t, apierrors.IsUnauthorized(err), "%v", err)
 		require.EqualError(t, err, "data plane default/prod: Unauthorized; asked for other credentials: no such Secret")
@@ -75,7 +75,7 @@ func TestTheErrorOfConfigForHidesNoReason(t *testing.T) {
 	})
 }
 
-// The last refusal's error is of credentials that were replaced since.
+// The error belongs to credentials that were replaced since.
 func TestAnErrorOfConfigForIsForgottenWithItsCredentials(t *testing.T) {
 	server := testserver.New(t, unauthorized)
 	secret := &tokens{token: "one"}

@@ -242,7 +242,7 @@ func TestAnExecThatIsCutIsNotSentAgain(t *testing.T) {
 	assert.EqualValues(t, 1, sent.Load())
 }
 
-// cert-manager renews the client certificate in a mounted Secret, while no DataPlane changes.
+// cert-manager renews the client certificate in a mounted Secret; no DataPlane changes.
 func TestRenewedCertificateOfTheGatewayIsPickedUp(t *testing.T) {
 	gateway := dataplanetest.NewGateway()
 	t.Cleanup(gateway.Close)

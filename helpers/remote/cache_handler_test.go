@@ -35,7 +35,7 @@ func TestHandlerDoesAtOnceWhatGetDoes(t *testing.T) {
 	bad := dp.DeepCopy()
 	bad.Spec.KubernetesCluster.Credentials.ClientKey = "?"
 	for name, test := range map[string]struct {
-		now    *v1alpha1.DataPlane // nil when it is gone
+		now    *v1alpha1.DataPlane // nil if it is deleted
 		event  func(h cache.ResourceEventHandler, now *v1alpha1.DataPlane)
 		closed bool
 		user   string
@@ -185,7 +185,7 @@ func TestADataPlaneThatGoesDuringItsBuild(t *testing.T) {
 	}
 }
 
-func TestAResyncTakesWhatConfigForTakesFromElsewhere(t *testing.T) {
+func TestAResyncAppliesCredentialsFromElsewhere(t *testing.T) {
 	server := testserver.New(t, echoHeader)
 	token := "old"
 	f := newFixture(t, editConfig(func(config *rest.Config) { config.BearerToken = token }))
@@ -198,7 +198,7 @@ func TestAResyncTakesWhatConfigForTakesFromElsewhere(t *testing.T) {
 	assert.Equal(t, "Bearer new", sent)
 }
 
-func TestAResyncThatComesWhileGetIsAtWorkIsNotLost(t *testing.T) {
+func TestAResyncDuringAGetIsNotLost(t *testing.T) {
 	server := testserver.New(t, echoHeader)
 	for name, test := range map[string]struct {
 		built     bool // there is a client already
@@ -241,8 +241,8 @@ func TestAResyncThatComesWhileGetIsAtWorkIsNotLost(t *testing.T) {
 	}
 }
 
-// Hundreds of data planes, of which half are dead, with eight callers each: one build for
-// each, and those of the dead ones hang.
+// Each of hundreds of data planes has eight callers and is built once. The builds of half of them
+// hang.
 func TestDeadClustersHoldUpNobody(t *testing.T) {
 	const planes, callers = 400, 8
 	goroutines := runtime.NumGoroutine()
@@ -275,7 +275,7 @@ func TestDeadClustersHoldUpNobody(t *testing.T) {
 				defer wg.Done()
 				c, err := f.Get(keyOf(i))
 				if !assert.NoError(t, err) || caller > 0 || i%20 > 0 {
-					return // connections to some of them say enough
+					return // connections to a few are enough
 				}
 				user, err := get(t.Context(), c.Cluster, "/")
 				assert.NoError(t, err)
@@ -290,7 +290,7 @@ func TestDeadClustersHoldUpNobody(t *testing.T) {
 	for i := range builds {
 		assert.EqualValues(t, 1, builds[i].Load(), i)
 	}
-	assert.EqualValues(t, planes, configs.Load(), "those who have waited for a build look at no credentials")
+	assert.EqualValues(t, planes, configs.Load(), "callers that waited for a build don't call ConfigFor")
 	assert.Equal(t, planes, f.Len())
 	f.Close()
 	server.RequireNoConnections()

@@ -104,7 +104,7 @@ func TestGetOfADataPlaneThatIsGone(t *testing.T) {
 	assert.NotSame(t, before, f.mustGet(prod))
 }
 
-func TestADataPlaneThatIsNilIsGone(t *testing.T) {
+func TestANilDataPlaneIsGone(t *testing.T) {
 	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	dp.ResourceVersion = "1"
 	read := func(types.NamespacedName) (*v1alpha1.DataPlane, error) { return dp, nil }
@@ -125,7 +125,7 @@ func TestOtherErrorsOfReadingLeaveTheClient(t *testing.T) {
 	f := newFixture(t, remote.Options{})
 	f.set(server.DataPlane("prod", "alice"))
 	before := f.mustGet(prod)
-	failure := apierrors.NewForbidden(v1alpha1.Resource("dataplanes"), "prod", nil) // by the cluster that holds the DataPlane
+	failure := apierrors.NewForbidden(v1alpha1.Resource("dataplanes"), "prod", nil) // from the cluster that holds the DataPlane
 	f.fail(failure)
 	_, err := f.Get(prod)
 	require.ErrorIs(t, err, failure)
@@ -268,7 +268,7 @@ func TestCacheOfBothKinds(t *testing.T) {
 	assert.LessOrEqual(t, testing.AllocsPerRun(100, func() { _, _ = clients.Get(v1) }),
 		testing.AllocsPerRun(100, func() { _, _ = clients.Get(old) }), "a hit converts nothing")
 
-	// Another object of the name is another data plane.
+	// Another object of the same name is another data plane.
 	require.NoError(t, cluster.Update(dataplanetest.ClusterDataPlane("prod", func(c *v1alpha1.ClusterDataPlane) {
 		c.ResourceVersion, c.UID = "2", "another"
 	})))

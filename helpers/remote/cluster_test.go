@@ -211,7 +211,7 @@ func TestCloseLetsUnaryRequestsEndWithinTheGrace(t *testing.T) {
 	h := newHold()
 	server := testserver.New(t, h.serve)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Minute})
-	// Also those of earlier rotations.
+	// Requests from before a rotation have the grace, too.
 	var results []<-chan result
 	for i := range 3 {
 		require.NoError(t, c.Update(server.DataPlane("prod", fmt.Sprintf("user-%d", i))))
@@ -231,7 +231,7 @@ func TestCloseLetsUnaryRequestsEndWithinTheGrace(t *testing.T) {
 	for i, done := range results {
 		result := testserver.Receive(t, done)
 		require.NoError(t, result.err)
-		assert.Equal(t, fmt.Sprintf("user-%d", i), result.body, "each ends as who it began")
+		assert.Equal(t, fmt.Sprintf("user-%d", i), result.body, "each request keeps its user")
 	}
 	testserver.Receive(t, closed)
 	server.RequireNoConnections()
@@ -253,7 +253,7 @@ func TestAbortCutsWhatCloseWaitsFor(t *testing.T) {
 	for _, done := range []<-chan result{before, after} {
 		require.ErrorIs(t, testserver.Receive(t, done).err, remote.ErrClosed)
 	}
-	c.Abort() // again
+	c.Abort() // a second call returns
 }
 
 func TestCloseCutsWhatOutlastsTheGrace(t *testing.T) {

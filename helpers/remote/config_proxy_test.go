@@ -76,7 +76,7 @@ func TestAProxyIsUsedAndCanBeChanged(t *testing.T) {
 	server.RequireNoConnections()
 }
 
-func TestAProxyThatRefusesIsTold(t *testing.T) {
+func TestARefusalOfAProxyIsReported(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	for _, status := range []int{http.StatusServiceUnavailable, http.StatusProxyAuthRequired, http.StatusForbidden} {
 		proxy, _ := connectProxy(t, status)
@@ -91,7 +91,7 @@ func TestAProxyThatRefusesIsTold(t *testing.T) {
 	}
 }
 
-// socksProxy answers requests for connections with a code, and connects if that is 0.
+// socksProxy answers requests for connections with the code reply, and connects if it is 0.
 func socksProxy(t *testing.T, method, reply byte) *url.URL {
 	t.Helper()
 	listener := listen(t, func(in net.Conn) {
@@ -122,7 +122,7 @@ func socksProxy(t *testing.T, method, reply byte) *url.URL {
 	return &url.URL{Scheme: "socks5", Host: listener.Addr().String()}
 }
 
-func TestASOCKSProxyIsUsedAndItsRefusalIsTold(t *testing.T) {
+func TestASOCKSProxyIsUsedAndItsRefusalIsReported(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	for name, test := range map[string]struct {
 		method, reply byte

@@ -242,7 +242,7 @@ func TestEmptyFilesOfCredentialsAreNotTaken(t *testing.T) {
 	}
 }
 
-func TestASerializerThatIsMadeAnewIsNoRotation(t *testing.T) {
+func TestANewSerializerIsNoRotation(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	rotations := 0
 	options := editConfig(func(config *rest.Config) {

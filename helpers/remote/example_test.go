@@ -49,7 +49,7 @@ func ExampleNewCluster() {
 	// Output: v1.33.1 <nil>
 }
 
-// The API server stops accepting a certificate, and the connection goes on with the next.
+// When the API server stops accepting a certificate, the connection continues with the next one.
 func ExampleCluster_Update() {
 	ctx := context.Background()
 	server := dataplanetest.NewServer(nil)
@@ -108,7 +108,7 @@ func ExampleCluster_Close() {
 	// Output: true
 }
 
-// Classify understands the errors of any client, here one that isn't made of a Cluster.
+// Classify understands the errors of any client, here of one that isn't made from a Cluster.
 func ExampleClassify() {
 	server := dataplanetest.NewServer(dataplanetest.Status(http.StatusForbidden))
 	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("alice")))
@@ -165,7 +165,7 @@ func ExampleNewCache() {
 	// data plane default/missing: dataplane.openchoreo.dev "missing" not found
 }
 
-// An informer in each data plane. It goes on through rotations, and ends with its Cluster.
+// Each data plane has an informer, which runs through rotations and stops with its Cluster.
 func ExampleNewCache_informers() {
 	server := dataplanetest.NewServer(dataplanetest.HangWatches(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -208,7 +208,7 @@ func ExampleNewCache_informers() {
 	// Output: apps
 }
 
-// A page for operators: which data planes are connected, and if not, why.
+// This page shows operators which data planes are connected, and why the others aren't.
 func ExampleCache_Status() {
 	server := dataplanetest.NewServer(dataplanetest.Status(http.StatusServiceUnavailable))
 	defer server.Close()
@@ -232,7 +232,7 @@ func ExampleCache_Status() {
 	// data plane default/prod: the API server answers 503 Service Unavailable
 }
 
-// With its handler, a cache closes the client of a DataPlane as soon as that is deleted.
+// With its handler, a cache closes the client of a DataPlane as soon as the DataPlane is deleted.
 func ExampleCache_Handler() {
 	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod"))
 	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)

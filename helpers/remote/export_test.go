@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// WorstFirst has each Reachability once.
+// WorstFirst lists each Reachability once.
 var WorstFirst = worstFirst
 
-// WithTimes sets what users have no need to change.
+// WithTimes sets times that users don't need to change.
 func (o Options) WithTimes(ping, handshake time.Duration) Options {
 	o.pingAfter, o.pingTimeout, o.handshakeTimeout = ping, ping, handshake
 	return o
 }
 
-// WithInitialEvents sets how long a rotation lets the initial events of a watch go on.
+// WithInitialEvents sets how long the initial events of a watch may last after a rotation.
 func (o Options) WithInitialEvents(limit time.Duration) Options {
 	o.initialEvents = limit
 	return o

@@ -35,7 +35,7 @@ import (
 	listers "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
-// Tests that are parallel wait more than they work, so that few processors are enough for many.
+// Parallel tests mostly wait, so a few processors are enough for many.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	_ = flag.Set("test.parallel", "8")
@@ -50,7 +50,7 @@ func newCluster(t testing.TB, dp *v1alpha1.DataPlane, options remote.Options) *r
 	return c
 }
 
-// get returns the body of a response, and fails for one that is not 200.
+// get returns the body of a response. A status other than 200 is an error.
 func get(ctx context.Context, c *remote.Cluster, path string) (string, error) {
 	resp, err := open(ctx, c, path)
 	if err != nil {
@@ -91,8 +91,8 @@ type result struct {
 	err  error
 }
 
-// streams serves paths that begin with /api: a line with the user's name, and then
-// nothing until the client has gone. Others answer with the user's name.
+// streams answers with the user's name. For paths that begin with /api, it then sends a newline,
+// and nothing more until the client has gone.
 func streams(w http.ResponseWriter, r *http.Request) {
 	testserver.WhoAmI(w, r)
 	if len(r.URL.Path) < 4 || r.URL.Path[:4] != "/api" {
@@ -103,7 +103,7 @@ func streams(w http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
-// hang answers as the query says: with nothing at all, or with the start of a body.
+// hang sends nothing or, if the query has start, half a body, until the client has gone.
 func hang(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("start") != "" {
 		_, _ = io.WriteString(w, "half")
@@ -168,8 +168,8 @@ func soon(t testing.TB, do func()) {
 	testserver.Receive(t, done)
 }
 
-// hold serves paths with /slow: it tells that a request has come, and answers with the
-// user's name when it may.
+// hold reports requests for paths with /slow, and answers them with the user's name once answer is
+// closed.
 type hold struct {
 	arrived chan string
 	answer  chan struct{}
@@ -235,7 +235,7 @@ func afterNewCluster(err error, edit func(*rest.Config)) remote.Options {
 	return options.WithAsking(never, never)
 }
 
-// dropContext gives requests a context of its own, as a wrapper with a limit may.
+// dropContext replaces the context of requests, as a wrapper with a limit may.
 func dropContext(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) { return next.RoundTrip(r.Clone(context.Background())) })
 }
@@ -243,7 +243,7 @@ func dropContext(next http.RoundTripper) http.RoundTripper {
 func newReflector(client kubernetes.Interface, watchList bool) *cache.Reflector {
 	source := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "configmaps", "x", fields.Everything())
 	reflector := cache.NewReflector(source, &corev1.ConfigMap{}, cache.NewStore(cache.MetaNamespaceKeyFunc), 0)
-	// From client-go 0.35 on, it is the default and no field sets it.
+	// From client-go 0.35 on, watch lists are the default, and there may be no field.
 	if field := reflect.ValueOf(reflector).Elem().FieldByName("UseWatchList"); field.IsValid() {
 		field.Set(reflect.ValueOf(&watchList))
 	}
@@ -252,10 +252,10 @@ func newReflector(client kubernetes.Interface, watchList bool) *cache.Reflector 
 
 var prod = types.NamespacedName{Namespace: "default", Name: "prod"}
 
-// client is what the caches of the tests build.
+// client is the type that the tests' caches build.
 type client struct{ *remote.Cluster }
 
-// fixture is a cache, and the memory of an informer that it reads.
+// fixture is a cache that reads DataPlanes from the indexer of an informer.
 type fixture struct {
 	*remote.Cache[*client]
 	t       testing.TB

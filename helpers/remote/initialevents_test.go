@@ -53,7 +53,7 @@ func asBookmark(object *corev1.ConfigMap) {
 	object.Annotations = map[string]string{"a": "b", metav1.InitialEventsAnnotationKey: "true", "z": "y"}
 }
 
-// asDecoy names the annotation everywhere but where it counts.
+// asDecoy puts the name of the annotation everywhere but in its place.
 func asDecoy(object *corev1.ConfigMap) {
 	const key = metav1.InitialEventsAnnotationKey
 	object.Name = "decoy"
@@ -110,7 +110,7 @@ func TestInitialEventsThatMakeNoProgressEnd(t *testing.T) {
 	}
 }
 
-// They do not run beside other tests, which could take the machine for as long as the limit.
+// These cases aren't parallel: other tests could take the machine for as long as the limit.
 func TestAWatchHasNoLimitAfterItsInitialEvents(t *testing.T) {
 	const limit = 3 * time.Second
 	for name, test := range map[string]struct {
@@ -148,7 +148,7 @@ func TestAWatchHasNoLimitAfterItsInitialEvents(t *testing.T) {
 	}
 }
 
-// A reflector that is told of a timeout would begin the same again, for ever.
+// After a timeout, a reflector would begin the same again, without end.
 func TestAReflectorListsIfTheServerSendsNoBookmark(t *testing.T) {
 	t.Parallel()
 	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
@@ -211,13 +211,13 @@ func TestARotationLetsInitialEventsFinish(t *testing.T) {
 			}
 			read(object)
 			require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
-			time.Sleep(2 * time.Second) // longer than the grace, and than a watch lasts at least
+			time.Sleep(2 * time.Second) // longer than the grace, and than the shortest watch
 			read(object)
 			sent := time.Now()
 			read(bookmark)
 			_, err = resp.Body.Read(make([]byte, 1))
-			require.Equal(t, io.EOF, err, "exactly what reflectors take for an end")
-			assert.Greater(t, time.Since(sent), time.Second, "what is shorter is listed again")
+			require.Equal(t, io.EOF, err, "reflectors take only this value for an end")
+			assert.Greater(t, time.Since(sent), time.Second, "reflectors list again after a shorter watch")
 			server.RequireNoConnections()
 		})
 	}
@@ -241,7 +241,7 @@ func TestInitialEventsWithoutAnEndAreCutAfterARotation(t *testing.T) {
 	server.RequireNoConnections()
 }
 
-// They would otherwise list or resume all at once.
+// Otherwise, all would list or resume at once.
 func TestBusyWatchesEndAtRandomAfterARotation(t *testing.T) {
 	t.Parallel()
 	const watches, grace = 20, 2 * time.Second

@@ -26,11 +26,11 @@ func TestConfigsShareOneRateLimiter(t *testing.T) {
 		edit func(*rest.Config)
 		want float32 // 0 for none
 	}{
-		"of the default":     {func(*rest.Config) {}, 50},
-		"of QPS":             {func(config *rest.Config) { config.QPS = 3 }, 3},
-		"client-go's":        {func(config *rest.Config) { config.QPS = 0 }, rest.DefaultQPS},
-		"that was given":     {func(config *rest.Config) { config.RateLimiter = given }, 7},
-		"none for QPS below": {func(config *rest.Config) { config.QPS = -1 }, 0},
+		"default":         {func(*rest.Config) {}, 50},
+		"QPS":             {func(config *rest.Config) { config.QPS = 3 }, 3},
+		"client-go's QPS": {func(config *rest.Config) { config.QPS = 0 }, rest.DefaultQPS},
+		"RateLimiter":     {func(config *rest.Config) { config.RateLimiter = given }, 7},
+		"QPS below 0":     {func(config *rest.Config) { config.QPS = -1 }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t, dp, editConfig(test.edit))
@@ -47,7 +47,7 @@ func TestConfigsShareOneRateLimiter(t *testing.T) {
 	}
 }
 
-// stuckLimiter lets nobody through.
+// stuckLimiter lets no request through.
 type stuckLimiter struct {
 	flowcontrol.RateLimiter
 	waiting chan struct{}

@@ -77,7 +77,7 @@ func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {
 		"a list":                {"/api/v1/pods", remote.Options{HeaderTimeout: limit}},
 		"a list without limit":  {"/api/v1/pods", remote.Options{HeaderTimeout: limit, StallTimeout: -1}},
 		"a watch without limit": {"/api/v1/pods?watch=true", remote.Options{HeaderTimeout: -1, StallTimeout: limit}},
-		// Headers come at once.
+		// The server sends headers at once.
 		"a watch that has started": {"/api/v1/pods?watch=true", remote.Options{HeaderTimeout: 2500 * time.Millisecond, StallTimeout: limit}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {
 	}
 }
 
-// It does not run beside other tests, which could take the machine for as long as the limit.
+// This test isn't parallel: other tests could take the machine for as long as the limit.
 func TestProgressIsNotCut(t *testing.T) {
 	const limit, pause, pieces = 2 * time.Second, 300 * time.Millisecond, 10 // longer than the limit in all
 	received := make(chan int64, 1)
@@ -133,7 +133,7 @@ func TestProgressIsNotCut(t *testing.T) {
 		resp, err := open(t.Context(), c, "/api/v1/pods")
 		require.NoError(t, err)
 		defer resp.Body.Close()
-		time.Sleep(limit * 3 / 2) // it is not the server that makes no progress
+		time.Sleep(limit * 3 / 2) // the server isn't the one that stalls
 		_, err = resp.Body.Read(make([]byte, 1))
 		require.NoError(t, err)
 	})
@@ -147,7 +147,7 @@ func TestAnUploadThatTheServerDoesNotReadEnds(t *testing.T) {
 	requireTimeout(t, err, "request made no progress for 300ms")
 }
 
-// net/http sends it again from GetBody, as after a GOAWAY.
+// net/http sends the body again from GetBody, as after a GOAWAY.
 func TestAnUploadThatIsSentAgainIsNotCutWhileBytesFlow(t *testing.T) {
 	const limit, pause, pieces = 2 * time.Second, 300 * time.Millisecond, 10 // longer than the limit in all
 	var attempts atomic.Int32
@@ -174,7 +174,7 @@ func TestAnUploadThatIsSentAgainIsNotCutWhileBytesFlow(t *testing.T) {
 
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL(), strings.NewReader(strings.Repeat("x", pieces)))
 	require.NoError(t, err)
-	req.Header.Set("Idempotency-Key", "1") // so that net/http may
+	req.Header.Set("Idempotency-Key", "1") // allows net/http to send it again
 	req.GetBody = func() (io.ReadCloser, error) {
 		in, out := io.Pipe()
 		go func() {
@@ -211,8 +211,7 @@ func TestTheBodyOfAWatchsErrorHasTheLimitOfAUnaryRequest(t *testing.T) {
 	require.EqualError(t, err, "status 503", "without a limit")
 }
 
-// client-go tries a watch again that has timed out at its start, so that an informer needs
-// no list for it.
+// client-go tries a watch again that timed out at its start, so an informer needs no list.
 func TestAnInformersWatchThatDoesNotStartIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	var tries atomic.Int32
@@ -277,7 +276,7 @@ func TestInformersThroughTheGatewayOfASlowAPIServer(t *testing.T) {
 	})
 }
 
-// An API server may take longer than a watch lasts to list, and to begin a watch.
+// An API server may need longer than a watch lasts, to list and to begin a watch.
 func testSlowAPIServer(t *testing.T, connect func(gateway *rest.Config) (*rest.Config, *http.Client)) {
 	t.Helper()
 	const objects = 20_000
@@ -298,7 +297,7 @@ func testSlowAPIServer(t *testing.T, connect func(gateway *rest.Config) (*rest.C
 			_, _ = w.Write(list.Bytes())
 			return
 		}
-		// The event comes late in the second watch.
+		// The second watch sends its event late.
 		if watches.Add(1) == 2 {
 			pause(r, 4*time.Second)
 			_, _ = io.WriteString(w, `{"type":"MODIFIED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"last","namespace":"x","resourceVersion":"2"}}}`)
@@ -325,7 +324,7 @@ func testSlowAPIServer(t *testing.T, connect func(gateway *rest.Config) (*rest.C
 	assert.Equal(t, int32(1), lists.Load())
 }
 
-// pause is the time that an API server takes.
+// pause waits, as an API server that takes its time does.
 func pause(r *http.Request, d time.Duration) {
 	select {
 	case <-time.After(d):

@@ -83,7 +83,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-func TestProbeTellsWhatIsInTheWay(t *testing.T) {
+func TestErrorsOfProbeAreClassified(t *testing.T) {
 	t.Parallel()
 	server := testserver.New(t, testserver.WhoAmI)
 	dead := testserver.New(t, testserver.WhoAmI)
@@ -126,7 +126,7 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 		"another name": {
 			options: serverName("other.example.org"), want: remote.ReachabilityTLSFailure, says: "other.example.org",
 		},
-		"name as told": {options: serverName("kubernetes.default.svc"), want: remote.ReachabilityReachable},
+		"expected name": {options: serverName("kubernetes.default.svc"), want: remote.ReachabilityReachable},
 		"policy": {
 			options: remote.Options{DialControl: denyAddress}, want: remote.ReachabilityUnknown, says: "address is not allowed",
 		},
@@ -137,7 +137,8 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 			server: strict.URL, ca: strictCA, cert: clients.Issue("alice", key, pki.Expired),
 			want: remote.ReachabilityCertificateExpired, says: "client certificate expired at",
 		},
-		// In TLS 1.3, the server says so after the handshake, if it comes to that.
+		// A server of TLS 1.3 sends its alert after the handshake; the connection may be reset
+		// first.
 		"refused by TLS": {
 			server: strict.URL, ca: strictCA, cert: pki.New().Issue("alice", key),
 			want: remote.ReachabilityTLSFailure, or: remote.ReachabilityRefused,
@@ -173,7 +174,7 @@ func TestProbeTellsWhatIsInTheWay(t *testing.T) {
 	}
 }
 
-// newStrictServer starts a server whose TLS refuses clients, which that of API servers doesn't.
+// newStrictServer starts a server whose TLS refuses clients. API servers answer them with a 401.
 func newStrictServer(t *testing.T, clients *pki.Authority) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(testserver.WhoAmI))
@@ -186,7 +187,7 @@ func newStrictServer(t *testing.T, clients *pki.Authority) *httptest.Server {
 	return server
 }
 
-func TestProbeTellsThatTheServersCertificateHasExpired(t *testing.T) {
+func TestProbeReportsAnExpiredServerCertificate(t *testing.T) {
 	a, key := pki.New(), pki.ECDSAKey()
 	server := testserver.New(t, testserver.WhoAmI, func(s *httptest.Server) {
 		certificate := a.Issue("alice", key, pki.Expired, func(c *x509.Certificate) {
@@ -200,8 +201,8 @@ func TestProbeTellsThatTheServersCertificateHasExpired(t *testing.T) {
 	assertClassified(t, remote.ReachabilityCertificateExpired, newCluster(t, dp, remote.Options{}).Probe(t.Context()))
 }
 
-// A server that no longer accepts a certificate: the connection that is open goes on, and
-// a rotated certificate is accepted, through the same Cluster.
+// When a server no longer accepts a certificate, the open connection continues, and the same
+// Cluster connects with a rotated certificate.
 func TestARevokedCertificateIsReplaced(t *testing.T) {
 	var revoked atomic.Value
 	revoked.Store("")

@@ -141,8 +141,7 @@ func TestCredentialsOfConfigForThatCannotBeUsedAreInvalidCredentials(t *testing.
 	}
 }
 
-// Whether a Cluster is refused, or one that exists gets a DataPlane that can't be used, the
-// answer is the same.
+// The result is the same for NewCluster and for Update.
 func TestInvalidCredentialsAreClassified(t *testing.T) {
 	for name, spoil := range map[string]func(*v1alpha1.APIServerCredentials){
 		"no credentials":  func(c *v1alpha1.APIServerCredentials) { *c = v1alpha1.APIServerCredentials{} },
@@ -239,7 +238,7 @@ func TestEachReachabilityHasARank(t *testing.T) {
 	assert.ElementsMatch(t, declared, remote.WorstFirst)
 }
 
-// Whatever a request meets, Probe says the same, so that it is never nil where others fail.
+// Probe and other requests are classified alike, so that Probe is never nil where others fail.
 func TestReachabilityThroughTheGateway(t *testing.T) {
 	prod := dataplanetest.ClusterDataPlane("prod").AsDataPlane()
 	server := dataplanetest.NewServer(nil)
@@ -297,7 +296,7 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 			require.NoError(t, err)
 			_, err = client.CoreV1().Namespaces().Get(t.Context(), "default", metav1.GetOptions{})
 			assert.Equal(t, test.want, remote.Classify(err), "%v", err)
-			if test.want != remote.ReachabilityReachable { // where the server has no namespace
+			if test.want != remote.ReachabilityReachable { // the server has no namespaces
 				assert.False(t, apierrors.IsNotFound(err))
 				_, err = client.Discovery().ServerVersion()
 				assert.Equal(t, test.want, remote.Classify(err), "%v", err)
@@ -305,7 +304,7 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 
 			err = cluster.Probe(t.Context())
 			if test.want == remote.ReachabilityForbidden {
-				assert.NoError(t, err, "Probe takes it for an answer")
+				assert.NoError(t, err, "Forbidden is an answer to Probe")
 				return
 			}
 			assert.Equal(t, test.want, remote.Classify(err), "%v", err)

@@ -31,7 +31,7 @@ type bodyUntilCut struct{ context.Context }
 func (b bodyUntilCut) Read([]byte) (int, error) { <-b.Done(); return 0, io.EOF }
 func (b bodyUntilCut) Close() error             { return nil }
 
-func TestAnAnswerThatWasCutIsNotTakenForAWholeOne(t *testing.T) {
+func TestAnAnswerThatWasCutIsAnError(t *testing.T) {
 	dp := dataplanetest.DataPlane("default", "production-dataplane")
 	for name, test := range map[string]struct {
 		options remote.Options
@@ -46,7 +46,7 @@ func TestAnAnswerThatWasCutIsNotTakenForAWholeOne(t *testing.T) {
 			cut: func(_ *remote.Cluster, cancel context.CancelFunc) { cancel() }, want: context.Canceled,
 		},
 	} {
-		for _, headers := range []bool{false, true} { // come before the cut
+		for _, headers := range []bool{false, true} { // do they come before the cut
 			t.Run(fmt.Sprintf("%s, headers=%t", name, headers), func(t *testing.T) {
 				sent := make(chan struct{})
 				options := editConfig(func(config *rest.Config) {
@@ -81,11 +81,11 @@ func TestAnAnswerThatWasCutIsNotTakenForAWholeOne(t *testing.T) {
 	}
 }
 
-func TestABodyThatOutlastsTheGraceIsToldWhyThroughAnyWrapper(t *testing.T) {
+func TestABodyThatOutlastsTheGraceFailsWithErrRotatedThroughAnyWrapper(t *testing.T) {
 	for name, wrap := range map[string]func(http.RoundTripper) http.RoundTripper{
 		"that passes requests on": func(next http.RoundTripper) http.RoundTripper { return next },
 		"that drops contexts":     dropContext,
-		"that drops their ends": func(next http.RoundTripper) http.RoundTripper {
+		"that drops cancellations": func(next http.RoundTripper) http.RoundTripper {
 			return roundTripper(func(r *http.Request) (*http.Response, error) {
 				return next.RoundTrip(r.WithContext(context.WithoutCancel(r.Context())))
 			})
@@ -106,7 +106,7 @@ func TestABodyThatOutlastsTheGraceIsToldWhyThroughAnyWrapper(t *testing.T) {
 	}
 }
 
-func TestTheCallersContextStaysTheCallers(t *testing.T) {
+func TestARequestThatItsCallerCancelsFailsWithCanceled(t *testing.T) {
 	arrived := make(chan struct{})
 	server := testserver.New(t, func(_ http.ResponseWriter, r *http.Request) {
 		close(arrived)
@@ -124,7 +124,7 @@ func TestTheCallersContextStaysTheCallers(t *testing.T) {
 	assertClassified(t, remote.ReachabilityUnknown, err)
 }
 
-// countBody gives responses another body, as a wrapper that counts bytes does.
+// countBody replaces the body of responses, as a wrapper that counts bytes does.
 func countBody(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(req)
@@ -175,7 +175,7 @@ func TestAResponseWithoutABodyNeedsNoClose(t *testing.T) {
 	}
 }
 
-// A response that a wrapper makes up often has no ContentLength, which says 0.
+// A wrapper's own response often has no ContentLength, which means 0.
 func TestABodyWithoutAContentLengthIsWhole(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	c := newCluster(t, server.DataPlane("prod", "alice"), editConfig(func(config *rest.Config) {
@@ -200,7 +200,7 @@ func TestARequestInAWrapperIsNotSentWithOldCredentials(t *testing.T) {
 	options := editConfig(func(config *rest.Config) {
 		config.BearerToken = token
 		if token == "old" {
-			config.CertData, config.KeyData = nil, nil // a key doesn't sign after it was replaced
+			config.CertData, config.KeyData = nil, nil // an old key signs nothing
 			config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 				return roundTripper(func(r *http.Request) (*http.Response, error) {
 					inside <- struct{}{}
@@ -227,8 +227,8 @@ func TestARequestInAWrapperIsNotSentWithOldCredentials(t *testing.T) {
 	assert.Equal(t, "Bearer new once", got.body)
 }
 
-// The wrapper drops the end of the request, so that only net/http itself can hold it back.
-func TestARequestWhoseEndAWrapperDropsIsSentOnce(t *testing.T) {
+// The wrapper drops the cancellation of the request, so that only net/http can hold it back.
+func TestARequestWhoseCancellationAWrapperDropsIsSentOnce(t *testing.T) {
 	type sent struct{ method, token string }
 	arrived := make(chan sent, 10)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -260,7 +260,7 @@ func TestARequestWhoseEndAWrapperDropsIsSentOnce(t *testing.T) {
 	}}
 	dp := dataplanetest.DataPlane("default", "prod")
 	c := newCluster(t, dp, options)
-	go func() { _, _ = send(c, http.MethodGet, "/", nil) }() // is under way, and keeps the old session
+	go func() { _, _ = send(c, http.MethodGet, "/", nil) }() // keeps the old session open
 	require.Equal(t, sent{http.MethodGet, "Bearer old"}, testserver.Receive(t, arrived))
 	done := make(chan error, 1)
 	go func() {
@@ -271,12 +271,12 @@ func TestARequestWhoseEndAWrapperDropsIsSentOnce(t *testing.T) {
 	token = "new"
 	require.NoError(t, c.Update(dp))
 	close(release)
-	assert.Equal(t, sent{http.MethodPost, "Bearer new"}, testserver.Receive(t, arrived), "not by the old token")
+	assert.Equal(t, sent{http.MethodPost, "Bearer new"}, testserver.Receive(t, arrived), "not with the old token")
 	require.NoError(t, testserver.Receive(t, done))
 	assert.Empty(t, arrived, "and not twice")
 }
 
-// dropEnd keeps the values of a request's context, but not its end.
+// dropEnd keeps the values of a request's context, but not its cancellation.
 func dropEnd(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
 		return next.RoundTrip(r.WithContext(context.WithoutCancel(r.Context())))

@@ -24,7 +24,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// transportCacheEntries listens to what client-go tells of its process-wide cache.
+// transportCacheEntries holds the size of client-go's process-wide cache of transports.
 type transportCacheEntries struct{ atomic.Int64 }
 
 func (m *transportCacheEntries) Observe(value int) { m.Store(int64(value)) }
@@ -36,7 +36,7 @@ func TestRotatingManyTimesLeavesNothing(t *testing.T) {
 	metrics.TransportCacheEntries = entries
 	t.Cleanup(func() { metrics.TransportCacheEntries = before })
 	server := testserver.New(t, streams)
-	for range 2 { // the second is told of the first
+	for range 2 { // the second reports the first
 		plain, err := helpers.RESTConfigFor(server.DataPlane("plain", "alice"))
 		require.NoError(t, err)
 		_, err = rest.HTTPClientFor(plain)
@@ -46,8 +46,8 @@ func TestRotatingManyTimesLeavesNothing(t *testing.T) {
 	require.Positive(t, cached, "a plain configuration is cached, and counted")
 
 	planes := []*v1alpha1.DataPlane{server.DataPlane("prod", "user-0"), server.DataPlane("prod", "user-1")}
-	// The ping timer of HTTP/2 keeps what is left of a closed connection until it fires,
-	// which takes 30 s by default.
+	// The ping timer of HTTP/2 keeps a part of a closed connection in memory until it fires, by
+	// default after 30 s.
 	c := newCluster(t, planes[0], remote.Options{Grace: 200 * time.Millisecond}.WithTimes(time.Second, 0))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -89,7 +89,7 @@ func TestRotatingManyTimesLeavesNothing(t *testing.T) {
 		runtime.ReadMemStats(&stats)
 		return int64(stats.HeapAlloc)
 	}
-	// settled waits for what ends a moment after a rotation.
+	// settled waits until limit is met: a rotation ends some things a moment later.
 	settled := func(limit func() bool) bool {
 		for deadline := time.Now().Add(10 * time.Second); !limit() && time.Now().Before(deadline); {
 			time.Sleep(50 * time.Millisecond)

@@ -88,7 +88,7 @@ func TestWatchesEndCleanlyAndOthersAtTheEndOfTheGrace(t *testing.T) {
 	}
 }
 
-func TestAWatchThatHasNotStartedGoesOnWithTheNewCredentials(t *testing.T) {
+func TestAWatchThatHasNotStartedContinuesWithTheNewCredentials(t *testing.T) {
 	arrived := make(chan struct{}, 2)
 	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
@@ -112,9 +112,9 @@ func TestAWatchThatHasNotStartedGoesOnWithTheNewCredentials(t *testing.T) {
 
 // configMapServer serves lists and watches of one ConfigMap, and counts them.
 type configMapServer struct {
-	initialEvents time.Duration // how long they take
-	lists         atomic.Int32  // also watches that begin with all objects
-	watching      chan struct{} // receives for each watch that has sent these
+	initialEvents time.Duration // how long a watch takes to send them
+	lists         atomic.Int32  // includes watches that begin with all objects
+	watching      chan struct{} // receives once for each watch that has sent them
 }
 
 func (s *configMapServer) serve(w http.ResponseWriter, r *http.Request) {
@@ -142,9 +142,9 @@ func (s *configMapServer) serve(w http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
-// Reflectors list again when a watch ends within a second of its start, or of the end of its
-// initial events, which these rotations come right after. A machine that holds a reflector up for
-// half a second can make it list again, so one of three rounds is enough.
+// Reflectors list again when a watch ends within a second of its start or of the end of its initial
+// events; these rotations come right after both. A busy machine can hold up a reflector for half a
+// second, and so make it list again: one good round of three is enough.
 func TestReflectorsListOnceThroughARotation(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -173,7 +173,7 @@ func listsThroughARotation(t *testing.T, reflectors int, watchList bool, grace t
 	t.Helper()
 	served := &configMapServer{watching: make(chan struct{}, 100)}
 	if watchList {
-		served.initialEvents = 1600 * time.Millisecond // longer than a watch lasts at least
+		served.initialEvents = 1600 * time.Millisecond // longer than the shortest watch
 	}
 	server := testserver.New(t, served.serve)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: grace})
@@ -262,7 +262,7 @@ func TestAnyGraceIsAccepted(t *testing.T) {
 	t.Parallel()
 	server := testserver.New(t, streams)
 	for _, grace := range []time.Duration{math.MinInt64, -1, 1, math.MaxInt64 / 2, math.MaxInt64} {
-		for _, watched := range []time.Duration{0, 1600 * time.Millisecond} { // less and more than a watch lasts at least
+		for _, watched := range []time.Duration{0, 1600 * time.Millisecond} { // shorter and longer than the shortest watch
 			t.Run(fmt.Sprint(grace, " after ", watched), func(t *testing.T) {
 				t.Parallel()
 				c, err := remote.NewCluster(server.DataPlane("prod", "alice"), remote.Options{Grace: grace})
@@ -278,7 +278,7 @@ func TestAnyGraceIsAccepted(t *testing.T) {
 	}
 }
 
-// Everything at once, so that the race detector sees it.
+// All calls run at once, for the race detector.
 func TestUpdateWhileManyRequestsRun(t *testing.T) {
 	server := testserver.New(t, streams)
 	first := server.DataPlane("prod", "user-0")

@@ -29,8 +29,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// The connection with the first credentials never comes about.
-func TestARequestThatWasNotSentGoesOnWithTheNewCredentials(t *testing.T) {
+// The first credentials never get a connection.
+func TestARequestThatWasNotSentContinuesWithTheNewCredentials(t *testing.T) {
 	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Header.Get("Authorization")+" ")
 		_, _ = io.Copy(w, r.Body)
@@ -190,11 +190,11 @@ func TestCloseIdleConnectionsForReachesTheTransport(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
 	client := c.HTTPClient()
-	for _, user := range []string{"alice", "bob"} { // also after a rotation
+	for _, user := range []string{"alice", "bob"} { // before and after a rotation
 		require.NoError(t, c.Update(server.DataPlane("prod", user)))
 		_, err := get(t.Context(), c, "/")
 		require.NoError(t, err, "it is not Close")
-		// Again and again, since a stream stays busy for a moment after its end.
+		// Repeated, since a stream stays busy for a moment after its end.
 		require.Eventually(t, func() bool {
 			utilnet.CloseIdleConnectionsFor(client.Transport)
 			return server.Open() == 0

@@ -31,7 +31,7 @@ func TestHTTP2CanBeTurnedOff(t *testing.T) {
 	proto, err := get(t.Context(), newCluster(t, dp, remote.Options{}), "/")
 	require.NoError(t, err)
 	assert.Equal(t, "HTTP/2.0", proto)
-	t.Setenv("DISABLE_HTTP2", "1") // as of every Kubernetes client
+	t.Setenv("DISABLE_HTTP2", "1") // as for every Kubernetes client
 	proto, err = get(t.Context(), newCluster(t, dp, remote.Options{}), "/")
 	require.NoError(t, err)
 	assert.Equal(t, "HTTP/1.1", proto)
@@ -72,7 +72,7 @@ func TestCloseWhileConnectionsAreMade(t *testing.T) {
 	testserver.RequireGoroutines(t, goroutines)
 }
 
-// A server that sends its part of the handshake byte by byte.
+// The server sends its part of the handshake byte by byte.
 func TestASlowHandshakeEndsInTime(t *testing.T) {
 	t.Parallel()
 	listener := listen(t, func(conn net.Conn) {
@@ -91,7 +91,7 @@ func TestASlowHandshakeEndsInTime(t *testing.T) {
 	assertClassified(t, remote.ReachabilityTimeout, err)
 }
 
-func TestABlackHoledConnectionIsFoundOut(t *testing.T) {
+func TestABlackHoledConnectionIsDetected(t *testing.T) {
 	t.Parallel()
 	server := testserver.New(t, hang)
 	var swallow atomic.Bool

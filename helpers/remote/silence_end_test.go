@@ -65,7 +65,7 @@ func holdSlow(w *wire) (release func()) {
 	return func() { close(held) }
 }
 
-// net/http continues an attempt to connect when its request has ended.
+// net/http continues an attempt to connect after its request has ended.
 func TestAnAttemptFromBeforeTheServerAnsweredDoesNotMakeItSilent(t *testing.T) {
 	onWire(t, silent, nil, func(t *testing.T, w *wire, c *remote.Cluster) {
 		ended := make(chan error, 2)

@@ -60,7 +60,7 @@ func TestRequestsDoNotWaitForASilentServer(t *testing.T) {
 		requireSilent(t, c, 0, "not tried again for 8s")
 		require.Equal(t, 1, w.takeDials())
 
-		// For as long as requests come, one in ten seconds tries again, and half a second is its share.
+		// In 600 s, an attempt every 20 s costs callers half a second each.
 		var waited time.Duration
 		for range 600 {
 			time.Sleep(time.Second)
@@ -179,7 +179,7 @@ func TestQuickFailuresAreNotRemembered(t *testing.T) {
 	})
 }
 
-// Most callers wait for less than a dial takes, which net/http continues without them.
+// Most callers give up before a dial ends; net/http continues the dial without them.
 func TestCallersWithShortDeadlinesLearnThatAServerIsSilent(t *testing.T) {
 	for name, m := range map[string]mood{"no connection": silent, "no handshake": mute} {
 		t.Run(name, func(t *testing.T) {
@@ -263,7 +263,7 @@ func TestCloseEndsAnAttemptToConnect(t *testing.T) {
 	})
 }
 
-// A request that fails at once must not make a loop of client-go's faster than it was.
+// Requests that fail at once must not speed up client-go's loops.
 func TestReflectorsOfASilentServerDoNotSpin(t *testing.T) {
 	for name, watchList := range map[string]bool{"list": false, "streamed list": true} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// Requests that the SDK doesn't judge otherwise, such as those to a proxied service.
+// From an API server, these answers would be successes.
 func TestAnswersOfTheGatewayAreNoSuccesses(t *testing.T) {
 	gateway := dataplanetest.NewGateway()
 	t.Cleanup(gateway.Close)

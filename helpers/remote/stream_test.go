@@ -107,7 +107,7 @@ func TestUpgradedStreamsOutliveARotationByTheGrace(t *testing.T) {
 	const grace = time.Second
 	server := newEchoServer(t)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{
-		Grace: grace, StallTimeout: 50 * time.Millisecond, // which is for others
+		Grace: grace, StallTimeout: 50 * time.Millisecond, // doesn't apply to streams
 	})
 	old := newStream(t.Context(), t, c, "alice")
 	began := time.Now()
@@ -122,7 +122,7 @@ func TestUpgradedStreamsOutliveARotationByTheGrace(t *testing.T) {
 func TestAnUpgradedStreamThatEndsFreesTheOldConnections(t *testing.T) {
 	server := newEchoServer(t)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: time.Hour})
-	require.NoError(t, c.Probe(t.Context())) // a connection that is idle from then on
+	require.NoError(t, c.Probe(t.Context())) // leaves an idle connection
 	s, other := newStream(t.Context(), t, c, "alice"), newStream(t.Context(), t, c, "alice")
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
 	_, err := io.WriteString(s, "bye\n")
@@ -154,7 +154,7 @@ func TestAnUpgradedStreamEndsWithTheContextOfItsRequest(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// The server answers as the cluster is closed, so that the one may come before the other.
+// The server answers while the Cluster is closed, so either may come first.
 func TestAConnectionThatIsUpgradedWhileTheClusterCloses(t *testing.T) {
 	for range 20 {
 		var c *remote.Cluster

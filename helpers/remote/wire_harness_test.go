@@ -25,19 +25,19 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// mood is what a wire does with a dial.
+// mood says how a wire treats a dial.
 type mood string
 
 const (
-	silent  mood = "silent"  // no answer, and a timeout after 10 s, as net.Dialer has it here
+	silent  mood = "silent"  // no answer; the dial times out after 10 s, the default DialTimeout
 	slow    mood = "slow"    // a connection after two seconds
 	refuses mood = "refuses" // at once
 	answers mood = "answers"
-	mute    mood = "mute"     // a connection on which nothing ever comes
+	mute    mood = "mute"     // a connection on which the server sends nothing
 	hangsUp mood = "hangs up" // after 5 s, as a load balancer that looks for its backend
 )
 
-// wire is a network with one server, in the time of a synctest bubble.
+// wire is a network with one server, in a synctest bubble.
 type wire struct {
 	mu       sync.Mutex
 	mood     mood
@@ -98,7 +98,7 @@ func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return client, nil
 }
 
-// Accept, Close and Addr make a wire the listener of its server.
+// Accept, Close and Addr make a wire its server's listener.
 func (w *wire) Accept() (net.Conn, error) {
 	if conn, ok := <-w.conns; ok {
 		return conn, nil
