@@ -121,7 +121,7 @@ func TestLeavingClientSideApplyRemovesTheKeyFromTheAnnotation(t *testing.T) {
 				write()
 				test.leave(t, s, manifest)
 				assert.Contains(t, s.get(t, "prod").Annotations[corev1.LastAppliedConfigAnnotation],
-					dp.Spec.KubernetesCluster.Credentials.ClientKey, "even a new key gets there")
+					dp.Spec.KubernetesCluster.Credentials.ClientKey, "even a new key is copied into the annotation")
 				return
 			}
 			assert.NotContains(t, after.Annotations, corev1.LastAppliedConfigAnnotation)

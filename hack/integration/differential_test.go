@@ -30,7 +30,7 @@ var (
 //	go test . -run TestFakeAnswersAsTheAPIServer -differential.seed=SEED -differential.seeds=1
 func TestFakeAnswersAsTheAPIServer(t *testing.T) {
 	t.Parallel()
-	// Its CRD of DataPlane merges conditions by type, as the fake does.
+	// This CRD of DataPlane merges conditions by type, as the fake does.
 	v1 := ownPlane(t, variantOf(t, crds.DataPlaneV1(), func(schema map[string]any) {
 		conditions := at(schema, "properties", "status", "properties", "conditions")
 		conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"] = "map", []any{"type"}

@@ -53,7 +53,7 @@ func TestHandlerReportsChangesOfReadiness(t *testing.T) {
 	r.awaitResyncs(t, "present", 3)
 
 	edit(func(dp *openchoreov1alpha1.DataPlane) { dp.Spec.Registry.Prefix = "docker.io/other" })
-	r.await(t, "prod", "update", "not ready") // the observed generation is another
+	r.await(t, "prod", "update", "not ready") // the condition is of an earlier generation
 	label("bronze")
 	r.await(t, "prod", "update")
 	r.awaitResyncs(t, "prod", 2)

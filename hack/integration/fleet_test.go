@@ -76,7 +76,8 @@ const (
 	tokenAnnotation = "example.com/token" // takes the place of the client certificate
 )
 
-// chaos is a Fleet, and the changes around it. The fields after planes belong to the test's goroutine.
+// chaos is a Fleet, and the changes around it. The fields from planes on belong to the test's
+// goroutine.
 type chaos struct {
 	t         *testing.T
 	space     *space
@@ -534,7 +535,7 @@ func (c *chaos) requireCalm() {
 	}, eventually, tick)
 }
 
-// requireHistory checks the begin, the requests and the end of all runs.
+// requireHistory checks the start, the requests and the end of all runs.
 func (c *chaos) requireHistory() {
 	c.t.Helper()
 	c.mu.Lock()
@@ -570,6 +571,6 @@ func (c *chaos) requireHistory() {
 	c.t.Logf("data planes: %v; %d processes of targets ended", c.events, c.ends.Load())
 	c.t.Logf("%d runs ended by: %v; %d rotations", len(c.runs), causes, c.rotations.Load())
 	assert.LessOrEqual(c.t, causes[remote.ErrServerChanged], c.events["moved"])
-	assert.LessOrEqual(c.t, len(c.runs), c.events["added"]+c.events["recreated"]+c.events["moved"], "a rotation has begun a run")
+	assert.LessOrEqual(c.t, len(c.runs), c.events["added"]+c.events["recreated"]+c.events["moved"], "a rotation has started a run")
 	assert.Greater(c.t, c.rotations.Load(), int64(c.events["rotated"]/4))
 }

@@ -114,8 +114,8 @@ func requireProbes(t *testing.T, views map[string]*view, want remote.Reachabilit
 	}
 }
 
-// cert-manager renews the client certificate for the gateway, while no DataPlane changes. The
-// gateway then cuts its connections, in the middle of watches and of a unary request.
+// cert-manager renews the client certificate for the gateway; no DataPlane changes. The gateway
+// then cuts its connections, in the middle of watches and of a unary request.
 func TestRenewedGatewayCertificateEndsNothing(t *testing.T) {
 	behindGateway(t, func(t *testing.T, s *space, dp *openchoreov1alpha1.DataPlane) {
 		v := s.newView(t, dp)

@@ -33,7 +33,7 @@ import (
 )
 
 // behindGateway runs a test for each kind of data plane, stored on an API server with its CRD. The
-// same API server is the data plane's, so that one is enough.
+// same API server serves as the data plane.
 func behindGateway(t *testing.T, test func(*testing.T, *space, *openchoreov1alpha1.DataPlane)) {
 	t.Parallel()
 	for name, store := range map[string]func(*testing.T) (*space, *openchoreov1alpha1.DataPlane){
@@ -69,7 +69,7 @@ func (s *space) createCluster(t *testing.T) *openchoreov1alpha1.ClusterDataPlane
 	return created
 }
 
-// view is the ConfigMaps of a namespace, as an informer or a cache has them. It has a separate gateway,
+// view is a copy of a namespace's ConfigMaps in an informer or a cache. It has a separate gateway,
 // whose agent counts lists.
 type view struct {
 	gateway  *dataplanetest.Gateway

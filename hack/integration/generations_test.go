@@ -304,7 +304,7 @@ func testClusterInformer(t *testing.T, p *plane) {
 	require.NoError(t, <-deleted)
 }
 
-// OpenChoreo writes its status again, and keeps the conditions of others.
+// Patches of conditions and of the spec keep the other fields.
 func testClusterPatchConditions(t *testing.T, p *plane) {
 	client := p.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes()
 	cluster := &openchoreov1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Name: "conditions"}}

@@ -67,7 +67,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 	})
 
 	// The informer learns of the deletion from a list: no watch has it.
-	t.Run("an informer notices a deletion while it was cut off", func(t *testing.T) {
+	t.Run("an informer notices a deletion that happened while it was cut off", func(t *testing.T) {
 		s := p.space(t)
 		s.create(t, behaviours.NewDataPlane("kept"))
 		s.create(t, behaviours.NewDataPlane("deleted"))
@@ -93,7 +93,7 @@ func TestEndsOfTheAPIServer(t *testing.T) {
 		f.requireCached(t, s)
 	})
 
-	t.Run("an event handler gets each change once that happened while it was cut off", func(t *testing.T) {
+	t.Run("an event handler gets each change of an outage once", func(t *testing.T) {
 		testEventHandlerCutOff(t, p.space(t))
 	})
 
@@ -112,7 +112,7 @@ const (
 	updated       eventKind = "updated"
 	deleted       eventKind = "deleted"
 	deletedUnseen eventKind = "deleted unseen" // as cache.DeletedFinalStateUnknown
-	gone          eventKind = "gone"           // either of the two; only to wait for
+	gone          eventKind = "gone"           // either kind of deletion; only for awaitAll
 )
 
 type informerEvent struct {

@@ -33,7 +33,8 @@ func (p *plane) kubectl(t *testing.T, args ...string) string {
 	return stdout
 }
 
-// applyManifest applies the manifest of OpenChoreo's documentation, until the test ends.
+// applyManifest applies the manifest of OpenChoreo's documentation, and deletes the object when the
+// test ends.
 func applyManifest(t *testing.T) *space {
 	t.Helper()
 	s := shared.in(metav1.NamespaceDefault) // the manifest's namespace
@@ -120,8 +121,8 @@ func TestKubectlExplainsCredentials(t *testing.T) {
 	assert.Contains(t, shared.kubectl(t, "explain", path+".clientKey"), "SECRET")
 }
 
-// agreement is a state of a DataPlane's Ready condition, with the results of helpers and of kubectl
-// wait.
+// agreement is a state of a DataPlane's Ready condition, with the expected results of helpers and
+// of kubectl wait.
 type agreement struct {
 	name               string
 	conditions         []metav1.Condition

@@ -115,7 +115,7 @@ type plane struct {
 	kubernetes kubernetes.Interface
 }
 
-// ownPlane starts a control plane that the test ends.
+// ownPlane starts a control plane that ends with the test.
 func ownPlane(t *testing.T, crd []byte, opts ...controlplane.Option) *plane {
 	t.Helper()
 	p, err := startPlane(t.Context(), crd, append(opts, controlplane.WithName(t.Name()))...)

@@ -161,7 +161,7 @@ func TestTheDeploymentOfTheDocumentsMountsTheFilesThatItsProgramReads(t *testing
 			}
 		}
 	}
-	read := map[string]string{} // paths by field
+	read := map[string]string{} // secret/key by field
 	for _, block := range blocksOf(t, "../../docs/connecting.md", "go") {
 		for _, match := range regexp.MustCompile(`(\w+File):\s+"(/[^"]+)"`).FindAllStringSubmatch(block, -1) {
 			read[match[1]] = mounted[match[2]]

@@ -103,7 +103,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		require.NoError(t, err)
 		assert.Equal(t, "Newer", helpers.EvaluateCondition(patched, "Ready").Reason)
 	})
-	t.Run("an old object from a cache doesn't decide", func(t *testing.T) {
+	t.Run("a stale object from a cache doesn't prevent a write", func(t *testing.T) {
 		s := p.space(t)
 		ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"}
 		cached, err := s.patchConditions(t, s.create(t, behaviours.NewDataPlane("prod")), ready)
@@ -114,7 +114,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		require.NoError(t, err)
 		assert.True(t, helpers.IsReady(s.get(t, "prod")))
 	})
-	t.Run("the generation of the whole status, on request, and dry", func(t *testing.T) {
+	t.Run("writes the generation of the status on request, and nothing in a dry run", func(t *testing.T) {
 		s := p.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		dp := s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) { status.ObservedGeneration = 1 })
@@ -135,7 +135,7 @@ func testPatchConditions(t *testing.T, p *plane) {
 		assert.True(t, helpers.IsReady(stored))
 		assert.Contains(t, managersOf(stored), "tester")
 	})
-	t.Run("a condition in memory without a time", func(t *testing.T) {
+	t.Run("accepts an object whose condition has no time", func(t *testing.T) {
 		s := p.space(t)
 		dp := s.create(t, behaviours.NewDataPlane("prod"))
 		dp.Status.Conditions = []metav1.Condition{{Type: "Connected", Status: metav1.ConditionTrue, Reason: "ByHand"}}

@@ -28,7 +28,7 @@ import (
 func TestTheProgramOfTheREADMEEnds(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("it waits for 30 s")
+		t.Skip("it waits for 40 s")
 	}
 	program := buildREADME(t)
 	answering := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -24,8 +24,8 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// While the namespace of the Leases doesn't exist, a replica's Status shows that. The replica joins
-// once it exists.
+// A replica's Status shows that the namespace of its Leases is missing. Once the namespace exists,
+// the replica joins.
 func TestShardingReportsAMissingNamespace(t *testing.T) {
 	t.Parallel()
 	s, h := shared.space(t), &history{}
@@ -47,8 +47,8 @@ func TestShardingReportsAMissingNamespace(t *testing.T) {
 	require.Eventually(t, func() bool { return f.Status().Sharding.LastError == "" }, eventually, tick)
 }
 
-// Run continues if a new Lease is forbidden for another reason than a missing right: a quota that is
-// used up, even by replicas that have their Leases, or a terminating namespace.
+// Run waits if a new Lease is forbidden for another reason than a missing right: a used-up quota,
+// or a terminating namespace. Replicas that have their Leases keep them.
 func TestShardingReportsWhyALeaseIsForbidden(t *testing.T) {
 	t.Parallel()
 	start := func(t *testing.T, s, leases *space, identity string) *fleet.Fleet {
@@ -81,13 +81,13 @@ func TestShardingReportsWhyALeaseIsForbidden(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Name: "leases"}, Spec: corev1.ResourceQuotaSpec{Hard: limit},
 		}, metav1.CreateOptions{})
 		require.NoError(t, err)
-		quota.Status = corev1.ResourceQuotaStatus{Hard: limit, Used: limit} // no controller counts here
+		quota.Status = corev1.ResourceQuotaStatus{Hard: limit, Used: limit} // no controller counts objects here
 		_, err = s.kubernetes.CoreV1().ResourceQuotas(s.namespace).UpdateStatus(t.Context(), quota, metav1.UpdateOptions{})
 		require.NoError(t, err)
 		requireWaits(t, start(t, s, s, "b"), "exceeded quota")
 		require.Eventually(t, leads, eventually, tick)
 	})
-	t.Run("terminated namespace", func(t *testing.T) {
+	t.Run("terminating namespace", func(t *testing.T) {
 		t.Parallel()
 		s := shared.space(t)
 		leases := shared.in("leases-of-" + s.namespace)

@@ -17,7 +17,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
-// This is tested here because the SDK doesn't require the common loggers. It needs no API server.
+// The test is here because the SDK doesn't require the common loggers. It needs no API server.
 func TestLoggersShowNoSecret(t *testing.T) {
 	dp := behaviours.NewDataPlane("prod")
 	dp.Spec.KubernetesCluster.Credentials.ClientKey = "hunter2"
@@ -38,7 +38,7 @@ func TestLoggersShowNoSecret(t *testing.T) {
 				logger.Info("changed", "value", value)
 			}
 			assert.Contains(t, out.String(), dp.Name)
-			assert.NotContains(t, out.String(), creds.CACert, "certificates fill the log")
+			assert.NotContains(t, out.String(), creds.CACert, "certificates would fill the log")
 			for _, value := range []any{dp, *dp, dp.Spec, &dp.Spec, creds, &creds, dp.Spec.Observer, list} {
 				logger.Info("changed", "value", value)
 				logger.WithValues("value", value).Error(fmt.Errorf("failed with %v", value), "failed")

@@ -39,7 +39,7 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// clusterOf connects to the control plane as a user, with a DataPlane in the namespace.
+// clusterOf connects to the control plane as a user, through a DataPlane in the namespace.
 func (s *space) clusterOf(t *testing.T, user *controlplane.User, options remote.Options) *remote.Cluster {
 	t.Helper()
 	c, err := remote.NewCluster(s.dataPlaneOf(t, user), options)

@@ -67,7 +67,7 @@ func TestShardingUnderFaults(t *testing.T) {
 	c.relay.hold.Lock()
 	await("one is cut off", "b", "d", "e")
 	c.relay.hold.Unlock()
-	await("its connections go on", "b", "c", "d", "e")
+	await("its connections continue", "b", "c", "d", "e")
 
 	require.NoError(t, s.Etcd.Kill())
 	d.kill()
@@ -84,9 +84,9 @@ func TestShardingUnderFaults(t *testing.T) {
 		list, err := s.leases().List(t.Context(), metav1.ListOptions{})
 		require.NoError(collect, err)
 		for i := range list.Items {
-			require.False(collect, strings.HasPrefix(*list.Items[i].Spec.HolderIdentity, "a_"), "%s is held by the killed", list.Items[i].Name)
+			require.False(collect, strings.HasPrefix(*list.Items[i].Spec.HolderIdentity, "a_"), "%s is held by the killed replica", list.Items[i].Name)
 		}
-	}, eventually, tick, "a Lease of one that is gone for ten lease durations is removed")
+	}, eventually, tick, "the Lease of a replica that has been gone for ten lease durations is removed")
 
 	b.end()
 	await("one ends in order", "c", "e")

@@ -141,7 +141,7 @@ var entryPoints = map[string]map[string]func(t *testing.T, c *caller) error{
 	},
 }
 
-// needed returns whether an entry point fails without a right.
+// needed reports whether an entry point fails without a right.
 func needed(role, verb string) bool {
 	switch role + " " + verb {
 	case "dataplanes-await watch": // without it, the wait polls the object
@@ -204,8 +204,8 @@ func rightsTo(rules []rbacv1.PolicyRule, kind string) (rights []authorizationv1.
 	return rights
 }
 
-// newCaller creates objects of both kinds, and a new user with only these rights. It returns when the
-// API server knows the rights.
+// newCaller creates an object of each kind, and a new user with only these rights. It returns when
+// the API server knows the rights.
 func newCaller(t *testing.T, rights []authorizationv1.ResourceAttributes) *caller {
 	t.Helper()
 	s := v1Plane(t).space(t)

@@ -129,8 +129,8 @@ func (s *space) worker(t *testing.T, name string, more ...rbacv1.PolicyRule) *co
 	return user
 }
 
-// On two API servers, a rotation changes one user into another with other rights, during an informer, a
-// loop of unary requests, a stream to a container, and a log that is followed.
+// A rotation replaces a user by another with other rights, while an informer, a loop of unary
+// requests, a followed log and, over HTTP/1.1, a stream to a container run.
 func TestRotationUnderEverythingThatRuns(t *testing.T) {
 	t.Parallel()
 	for name, p := range map[string]*plane{"shared API server": shared, "another API server": ownPlane(t, crds.DataPlane())} {

@@ -53,7 +53,7 @@ func paths(object map[string]any, prefix string) []string {
 	return result
 }
 
-// specPaths returns the paths of complete from spec on, spec included.
+// specPaths returns the path spec, and all paths below it in complete.
 func specPaths(t *testing.T) []string {
 	t.Helper()
 	return paths(map[string]any{"spec": parse(t, []byte(complete)).Object["spec"]}, "")

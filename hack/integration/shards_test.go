@@ -32,7 +32,7 @@ import (
 
 const shortLease = 3 * time.Second
 
-// event is the begin or the end of a run, or of a replica's lead of a shard.
+// event is the start or the end of a run, or of a replica's lead of a shard.
 type event struct {
 	Time         time.Time
 	Replica, Key string // Key is a data plane or a shard
@@ -40,8 +40,8 @@ type event struct {
 	Cause        string // the cause of an end
 }
 
-// newReplica returns a Fleet that calls record at each begin and end. Each run watches config maps of
-// its data plane. For a data plane named stubborn, it watches until its connections are closed.
+// newReplica returns a Fleet that calls record at each start and end. Each run watches config maps
+// of its data plane. For a data plane named stubborn, it watches until its connections are closed.
 func newReplica(informer cache.SharedIndexInformer, sharding fleet.Sharding, record func(event)) *fleet.Fleet {
 	sharding.Name = "test"
 	begin := func(key string) { record(event{Time: time.Now(), Replica: sharding.Identity, Key: key}) }
@@ -78,7 +78,7 @@ func newReplica(informer cache.SharedIndexInformer, sharding fleet.Sharding, rec
 	}, informer)
 }
 
-// span is the time from a begin to an end; to is zero before the end.
+// span is the time from a start to an end; to is zero before the end.
 type span struct {
 	replica, key, cause string
 	from, to            time.Time
@@ -176,7 +176,7 @@ func (h *history) requireExclusive(t *testing.T) {
 				a.replica, b.replica, a.key, to.Sub(from), from, a.cause, b.cause)
 		}
 	}
-	t.Logf("%d runs and terms of shards; the longest went on for %s after its process was resumed", len(h.spans), longest)
+	t.Logf("%d runs and terms of shards; the longest continued for %s after its process was resumed", len(h.spans), longest)
 }
 
 // createPlanes creates data planes for the shared API server, and returns their names.
@@ -239,11 +239,12 @@ func (s *space) requireReleased(t *testing.T, killed string) {
 	}
 }
 
-// docs/connecting.md lists the same rights.
+// The rights come from the Role in docs/connecting.md.
 func TestShardingNamesTheRightThatIsMissing(t *testing.T) {
 	t.Parallel()
 	rights := documented[rbacv1.Role](t, "Role", "dataplanes-shards").Rules[0].Verbs
-	// start runs a replica with the rights of a user, for as long as it may need to notice.
+	// start returns a replica of a new user with these rights, and a function that runs it until it
+	// must have noticed a missing right.
 	start := func(t *testing.T, s *space, user string, rights ...string) (*fleet.Fleet, func() error) {
 		t.Helper()
 		const lease = 2 * time.Second

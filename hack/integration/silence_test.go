@@ -26,7 +26,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// behind returns a proxy in front of the API server of a DataPlane, and the DataPlane that names it.
+// behind returns a proxy in front of the API server of a DataPlane, and a copy of the DataPlane
+// that connects through it.
 func behind(t *testing.T, dp *openchoreov1alpha1.DataPlane) (*blackhole.Proxy, *openchoreov1alpha1.DataPlane) {
 	t.Helper()
 	address := &dp.Spec.KubernetesCluster.Credentials.APIServerURL
@@ -113,7 +114,7 @@ func TestADataPlaneThatSwallowsPacketsCostsLittle(t *testing.T) {
 	assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability)
 }
 
-// An API server that is killed refuses connections at once, which is not remembered.
+// A killed API server refuses connections at once. The next request connects again.
 func testRequestsFollowTheAPIServer(t *testing.T, p *plane) {
 	s := p.space(t)
 	c := s.clusterOf(t, addUser(t, p, "follower"), remote.Options{})
@@ -132,7 +133,7 @@ func testRequestsFollowTheAPIServer(t *testing.T, p *plane) {
 	require.NoError(t, err)
 }
 
-// The kernel accepts connections for an API server that is frozen, and no TLS handshake ends.
+// The kernel accepts connections to a frozen API server, but no TLS handshake ends.
 func testAFrozenAPIServerCostsLittle(t *testing.T, p *plane) {
 	s := p.space(t)
 	c := s.clusterOf(t, addUser(t, p, "patient"), remote.Options{})
@@ -143,7 +144,7 @@ func testAFrozenAPIServerCostsLittle(t *testing.T, p *plane) {
 	c.HTTPClient().CloseIdleConnections()
 	require.NoError(t, p.APIServer.Freeze())
 	defer func() { _ = p.APIServer.Thaw() }()
-	// A deadline shorter than that of a handshake.
+	// The deadline is shorter than the handshake's.
 	ask := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

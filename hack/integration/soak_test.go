@@ -42,7 +42,7 @@ var soakDuration = flag.Duration("soak.duration", 0, "how long TestSoak lasts; 2
 // soakSize is the size of a soak, and how often its faults happen.
 type soakSize struct {
 	planes, dead             int
-	renew, turn, kill, pause time.Duration // credentials, who is dead, API servers; between requests
+	renew, turn, kill, pause time.Duration // between renewals, turns, kills, and requests or changes of objects
 }
 
 // soak runs a Fleet in a separate process, for data planes of which every second is behind a gateway,
@@ -195,7 +195,8 @@ func (s *soak) createPlane(i int) {
 	s.planes.create(s.t, dataplanetest.DataPlane(s.planes.namespace, s.name(i), s.withCredentials(i, 0)))
 }
 
-// withCredentials is an edit.
+// withCredentials returns an edit that sets a user of this generation, behind the data plane's
+// relay.
 func (s *soak) withCredentials(i, generation int) func(*openchoreov1alpha1.DataPlane) {
 	user := addUser(s.t, s.server(i), soakUser(generation), "system:masters")
 	user.Server = "https://" + s.relays[i].Addr().String()
@@ -349,7 +350,7 @@ func (s *soak) changeObject(ctx context.Context, round int) {
 	for _, server := range s.servers {
 		configMaps := server.kubernetes.CoreV1().ConfigMaps(s.namespace)
 		name := fmt.Sprint("object-", round%20)
-		if round%3 == 0 { // a server may be down: the next round changes another
+		if round%3 == 0 { // errors are ignored: a server may be down, and the next round changes another object
 			_ = configMaps.Delete(ctx, name, metav1.DeleteOptions{})
 			_, _ = configMaps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 			continue

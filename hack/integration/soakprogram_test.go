@@ -42,8 +42,8 @@ const soakEnv = "FLEET_SOAK"
 // soakPlanes is the prefix of the names of a soak's data planes.
 const soakPlanes = "soak-plane-"
 
-// soakConfig is the first line that the program reads. It answers each further line, which is empty
-// or "objects", with a soakReport, and shuts down when its input is closed.
+// soakConfig is the first line that the program reads. The program answers each further line, which
+// is empty or "objects", with a soakReport, and shuts down when its input is closed.
 type soakConfig struct {
 	DataPlanes, ClusterDataPlanes               *controlplane.User
 	Gateway, GatewayCA, GatewayCert, GatewayKey string        // a URL, and files
@@ -66,7 +66,7 @@ func (r soakReport) String() string {
 	return fmt.Sprintf("heap %.1f MB, %d goroutines, %d sockets, %v", float64(r.Heap)/1e6, r.Goroutines, r.Sockets, states)
 }
 
-// soakPlane is what the program has seen of a data plane.
+// soakPlane is a data plane, as the program sees it.
 type soakPlane struct {
 	State     fleet.State
 	LastError string

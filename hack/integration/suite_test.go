@@ -20,7 +20,7 @@ func TestReadsAndWritesWithConditionsMergedByType(t *testing.T) {
 
 func TestReadsAndWritesOfV1(t *testing.T) {
 	t.Parallel()
-	p := ownPlane(t, crds.DataPlaneV1()) // other tests create ClusterDataPlanes where v1Plane is
+	p := ownPlane(t, crds.DataPlaneV1()) // on v1Plane, other tests create ClusterDataPlanes
 	require.NoError(t, p.InstallCRDs(t.Context(), crds.ClusterDataPlane()))
 	for _, kind := range behaviours.Kinds[1:] {
 		t.Run(kind.Title, func(t *testing.T) { runBehaviours(t, p, kind, kind.Namespaced) })

@@ -185,7 +185,7 @@ func TestDataPlaneWithoutSecrets(t *testing.T) {
 	patched, err := s.patchConditions(t, dropped,
 		metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Tested"})
 	require.NoError(t, err)
-	behaviours.AssertSame(t, before, dropped, "the cache's own")
+	behaviours.AssertSame(t, before, dropped, "the object in the cache is unchanged")
 	assert.True(t, helpers.IsReady(patched))
 	assert.Equal(t, stored.Spec, patched.Spec)
 	assert.Equal(t, stored.Annotations, patched.Annotations)

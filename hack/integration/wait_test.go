@@ -71,13 +71,13 @@ func (s *space) setReady(t *testing.T, status metav1.ConditionStatus, observed i
 }
 
 func TestWaitFor(t *testing.T) {
-	t.Run("it returns at once if the condition is already True", func(t *testing.T) {
+	t.Run("returns at once if the condition is already True", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, s.waiting(t.Context())))
 	})
-	t.Run("it returns when the condition becomes True", func(t *testing.T) {
+	t.Run("returns when the condition becomes True", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		result := s.waiting(t.Context())
@@ -100,7 +100,7 @@ func TestWaitFor(t *testing.T) {
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
-	t.Run("the error of a deadline names what was missing, and is no cancellation", func(t *testing.T) {
+	t.Run("the error of a deadline names the missing condition, and is no cancellation", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		s.setStatus(t, "prod", func(status *openchoreov1alpha1.DataPlaneStatus) {
@@ -134,7 +134,7 @@ func TestWaitFor(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, slow)
 	})
-	t.Run("an absent object ends it, unless that may be created later", func(t *testing.T) {
+	t.Run("a missing object ends the wait, unless AllowMissing is set", func(t *testing.T) {
 		s := shared.space(t)
 		err := ended(t, s.waiting(t.Context()))
 		require.True(t, apierrors.IsNotFound(err), "%v", err)
@@ -144,7 +144,7 @@ func TestWaitFor(t *testing.T) {
 		s.setReady(t, metav1.ConditionTrue, 0)
 		require.NoError(t, ended(t, result))
 	})
-	t.Run("a deletion ends it", func(t *testing.T) {
+	t.Run("a deletion ends the wait", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		result := s.waiting(t.Context())
@@ -152,7 +152,7 @@ func TestWaitFor(t *testing.T) {
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 		require.ErrorIs(t, ended(t, result), helpers.ErrDeleted)
 	})
-	t.Run("a deletion timestamp ends it", func(t *testing.T) {
+	t.Run("a deletion timestamp ends the wait", func(t *testing.T) {
 		s := shared.space(t)
 		dp := behaviours.NewDataPlane("prod")
 		dp.Finalizers = []string{"example.com/hold"}
@@ -162,7 +162,7 @@ func TestWaitFor(t *testing.T) {
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
 		require.ErrorIs(t, ended(t, result), helpers.ErrDeleted)
 	})
-	t.Run("it can follow another object with the name", func(t *testing.T) {
+	t.Run("FollowReplacement waits for another object with the name", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		result := s.waiting(t.Context(), await.FollowReplacement())
@@ -194,7 +194,7 @@ func TestWaitFor(t *testing.T) {
 		require.NoError(t, ended(t, s.waiting(t.Context(), await.UID(uid), await.FollowReplacement())))
 		require.NoError(t, await.ForDeletion(t.Context(), s.typed, "prod", await.UID(uid)))
 	})
-	t.Run("FailOn ends it", func(t *testing.T) {
+	t.Run("an error of FailOn ends the wait", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
 		hopeless := errors.New("hopeless")
@@ -208,7 +208,7 @@ func TestWaitFor(t *testing.T) {
 		s.setReady(t, metav1.ConditionFalse, 0)
 		require.ErrorIs(t, ended(t, result), hopeless)
 	})
-	t.Run("it waits for a deletion", func(t *testing.T) {
+	t.Run("ForDeletion returns when the object is gone", func(t *testing.T) {
 		s := shared.space(t)
 		require.NoError(t, await.ForDeletion(t.Context(), s.typed, "prod"))
 		dp := behaviours.NewDataPlane("prod")
@@ -317,7 +317,7 @@ func testWaitForOutlastsTheAPIServer(t *testing.T, p *plane) {
 	all.Wait()
 }
 
-// flip makes one object after the other Ready.
+// flip sets an object's Ready to one status after the other.
 func (s *space) flip(t *testing.T, name string, statuses ...metav1.ConditionStatus) {
 	t.Helper()
 	for _, status := range statuses {
