@@ -98,7 +98,7 @@ func runSoak() error {
 	lines.Buffer(nil, 1<<20)
 	p := &soakProgram{planes: map[string]soakPlane{}, failures: map[remote.Reachability]int{}, informers: map[string]cache.SharedIndexInformer{}}
 	if !lines.Scan() {
-		return errors.Join(lines.Err(), errors.New("no configuration"))
+		return errors.Join(lines.Err(), errors.New("no configuration on stdin"))
 	}
 	if err := json.Unmarshal(lines.Bytes(), &p.config); err != nil {
 		return err

@@ -33,7 +33,7 @@ func (s *space) waiting(ctx context.Context, opts ...await.Option) <-chan error 
 	go func() {
 		dp, err := await.For(ctx, s.typed, "prod", untilReady, opts...)
 		if err == nil && !helpers.IsReady(dp) {
-			err = errors.New("not ready after all")
+			err = errors.New("the wait returned a DataPlane that is not ready")
 		}
 		result <- err
 	}()
