@@ -31,8 +31,9 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 // Stock judges readiness by what OpenChoreo itself reports, since it never reports Ready. It
 // serves every release and both kinds, so one program can read a mixed fleet:
 //   - a Ready condition of another controller counts as without Stock;
-//   - else Ready follows Connected, if that is reported or there is a status.agentConnection
-//     (v1); combine Stock with [HeartbeatWithin];
+//   - else Ready follows Connected if that is reported, and always for a data plane with a
+//     clusterAgent (v1), where it is Unknown until OpenChoreo has looked for an agent; combine
+//     Stock with [HeartbeatWithin];
 //   - else Ready follows Created (v0.3), which means that OpenChoreo has accepted the
 //     DataPlane, not that its cluster answers; remote.Cluster.Probe asks the cluster.
 //

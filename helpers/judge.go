@@ -23,7 +23,8 @@ func (o *evaluateOptions) conclude(v *Verdict, dp *v1alpha1.DataPlane) {
 		case v.Code != CodeNotReported:
 		case o.stock:
 			o.deriveReady(v, dp, v1alpha1.DataPlaneConditionConnected)
-			if v.Code == CodeNotReported {
+			// OpenChoreo v1 writes Created before it has looked for an agent.
+			if v.Code == CodeNotReported && dp.Spec.ClusterAgent == nil {
 				o.deriveReady(v, dp, v1alpha1.DataPlaneConditionCreated)
 			}
 		default:
@@ -47,7 +48,7 @@ func (o *evaluateOptions) deriveReady(v *Verdict, dp *v1alpha1.DataPlane, from s
 }
 
 // judgeAgent sets the verdict on Connected if no condition reports it and agent isn't nil.
-// It compares no generations: the connection doesn't depend on the spec, and OpenChoreo
+// It compares no generations: most changes of the spec leave the connection alone, and OpenChoreo
 // never updates the observed generations of a ClusterDataPlane.
 func (o *evaluateOptions) judgeAgent(v *Verdict, agent *v1alpha1.AgentConnectionStatus) {
 	if v.Code != CodeNotReported || agent == nil {

@@ -64,6 +64,7 @@ func TestConditionsOfAClusterDataPlaneCompareTheirOwnGeneration(t *testing.T) {
 func TestStock(t *testing.T) {
 	type conditions = []metav1.Condition
 	for name, test := range map[string]struct {
+		v1         bool // has a clusterAgent
 		conditions conditions
 		observed   int64
 		agent      *v1alpha1.AgentConnectionStatus
@@ -83,52 +84,59 @@ func TestStock(t *testing.T) {
 			conditions: conditions{condition(created, yes, 1)}, want: unknown, code: helpers.CodeStale, from: created,
 		},
 		"v0.3, nothing written": {want: unknown, code: helpers.CodeNotReported, from: created},
-		"v0.12, no agent, status not updated": {
-			conditions: conditions{condition(created, yes, 1)}, observed: 1, want: unknown, code: helpers.CodeStale, from: created,
-		},
-		"v0.14, no agent, status updated": {
+		"v0.3, another controller updates the generation of the status": {
 			conditions: conditions{condition(created, yes, 1)}, observed: 2, want: yes, code: helpers.CodeCurrent, from: created,
 		},
+		"v0.3, another controller has not updated the generation of the status": {
+			conditions: conditions{condition(created, yes, 1)}, observed: 1, want: unknown, code: helpers.CodeStale, from: created,
+		},
+		"v1, nothing written": {v1: true, want: unknown, code: helpers.CodeNotReported, from: connected},
+		"v1, OpenChoreo has not looked for an agent": {
+			v1: true, conditions: conditions{condition(created, yes, 2)}, observed: 2, want: unknown, code: helpers.CodeNotReported, from: connected,
+		},
 		"v1 DataPlane, connected": {
-			conditions: conditions{condition(created, yes, 1)}, observed: 2, agent: agent(true), want: yes, code: helpers.CodeCurrent, from: connected,
+			v1: true, conditions: conditions{condition(created, yes, 1)}, observed: 2, agent: agent(true), want: yes, code: helpers.CodeCurrent, from: connected,
 		},
 		"v1 DataPlane, disconnected": {
-			conditions: conditions{condition(created, yes, 1)}, observed: 2, agent: agent(false), want: no, code: helpers.CodeCurrent, from: connected,
+			v1: true, conditions: conditions{condition(created, yes, 1)}, observed: 2, agent: agent(false), want: no, code: helpers.CodeCurrent, from: connected,
 		},
 		"v1 ClusterDataPlane, both generations at the first": {
-			conditions: conditions{condition(created, yes, 1)}, observed: 1, agent: agent(true), want: yes, code: helpers.CodeCurrent, from: connected,
+			v1: true, conditions: conditions{condition(created, yes, 1)}, observed: 1, agent: agent(true), want: yes, code: helpers.CodeCurrent, from: connected,
 		},
 		"v1 ClusterDataPlane, disconnected": {
-			conditions: conditions{condition(created, yes, 1)}, observed: 1, agent: agent(false), want: no, code: helpers.CodeCurrent, from: connected,
+			v1: true, conditions: conditions{condition(created, yes, 1)}, observed: 1, agent: agent(false), want: no, code: helpers.CodeCurrent, from: connected,
 		},
 		"v1, being deleted": {
-			conditions: conditions{condition(created, yes, 1), condition("Finalizing", yes, 2)}, observed: 2, agent: agent(true), deleted: true,
+			v1: true, conditions: conditions{condition(created, yes, 1), condition("Finalizing", yes, 2)}, observed: 2, agent: agent(true), deleted: true,
 			want: no, code: helpers.CodeTerminating,
 		},
 		"v1, the heartbeat is too old": {
-			agent: agent(true), opts: []helpers.EvaluateOption{heartbeatWithin(time.Minute, time.Hour)},
+			v1: true, agent: agent(true), opts: []helpers.EvaluateOption{heartbeatWithin(time.Minute, time.Hour)},
 			want: unknown, code: helpers.CodeStale, from: connected,
 		},
 		"another controller reports Ready": {
-			conditions: conditions{condition(ready, no, 2), condition(created, yes, 2)}, agent: agent(true), want: no, code: helpers.CodeCurrent,
+			v1: true, conditions: conditions{condition(ready, no, 2), condition(created, yes, 2)}, agent: agent(true), want: no, code: helpers.CodeCurrent,
 		},
 		"another controller reports a stale Ready": {
-			conditions: conditions{condition(ready, yes, 1)}, agent: agent(true), want: unknown, code: helpers.CodeStale,
+			v1: true, conditions: conditions{condition(ready, yes, 1)}, agent: agent(true), want: unknown, code: helpers.CodeStale,
 		},
 		"another controller reports Connected on v0.3": {
 			conditions: conditions{condition(connected, no, 2), condition(created, yes, 2)}, want: no, code: helpers.CodeCurrent, from: connected,
 		},
 		"another controller reports Connected on v1": {
-			conditions: conditions{condition(connected, no, 2)}, agent: agent(true), want: no, code: helpers.CodeCurrent, from: connected,
+			v1: true, conditions: conditions{condition(connected, no, 2)}, agent: agent(true), want: no, code: helpers.CodeCurrent, from: connected,
 		},
 		"ReadyFrom after Stock": {
-			conditions: conditions{condition(gateway, no, 2)}, agent: agent(true), opts: []helpers.EvaluateOption{helpers.ReadyFrom(gateway)},
+			v1: true, conditions: conditions{condition(gateway, no, 2)}, agent: agent(true), opts: []helpers.EvaluateOption{helpers.ReadyFrom(gateway)},
 			want: no, code: helpers.CodeCurrent, from: gateway,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dp := withConditions(2, test.conditions...)
 			dp.Status.ObservedGeneration, dp.Status.AgentConnection = test.observed, test.agent
+			if test.v1 {
+				dp.Spec.ClusterAgent = &v1alpha1.ClusterAgentConfig{}
+			}
 			if test.deleted {
 				dp.DeletionTimestamp = &longAgo
 			}
@@ -148,6 +156,9 @@ func TestStock(t *testing.T) {
 			}
 			assert.Equal(t, before, dp, "must not be changed")
 
+			if !test.v1 {
+				return
+			}
 			cluster := &v1alpha1.ClusterDataPlane{ObjectMeta: dp.ObjectMeta}
 			cluster.Status = dp.Status
 			assert.Equal(t, test.want == yes, helpers.IsReady(cluster.AsDataPlane(), opts...), "a ClusterDataPlane")

@@ -55,6 +55,24 @@ func TestUntil(t *testing.T) {
 	}
 }
 
+// OpenChoreo v1 writes Created first, and then looks for an agent.
+func TestStockWaitsForAnAgent(t *testing.T) {
+	t.Parallel()
+	created := func(dp *v1alpha1.DataPlane) {
+		dp.Spec.ClusterAgent = &v1alpha1.ClusterAgentConfig{}
+		dp.Status.Conditions[0].Type, dp.Status.ObservedGeneration = "Created", 4
+	}
+	connected := func(dp *v1alpha1.DataPlane) {
+		dp.Status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1}
+	}
+	s := &script{gets: []answer{{dp: seen("b", "20", "True", created)}}, watches: []stream{{events: []watch.Event{
+		{Type: watch.Modified, Object: seen("b", "21", "True", created, connected)},
+	}}}}
+	dp, err := await.For(s.context(t), s, "prod", ready, await.JudgeBy(helpers.Stock()))
+	require.NoError(t, err)
+	assert.Equal(t, "21", dp.ResourceVersion)
+}
+
 func TestObjectBeingDeletedMeetsNoUntil(t *testing.T) {
 	t.Parallel()
 	connected := func(dp *v1alpha1.DataPlane) { dp.Status.Conditions[0].Type = "Connected" }
