@@ -47,7 +47,10 @@ const clusterNamespace = "_cluster"
 //
 // GatewayConfigFor makes no request and reads no credentials of dp. The error names the
 // field that is missing or can't be part of the URL, and errors.Is(err,
-// [ErrInvalidCredentials]) is true for it. A gateway without TLS is refused.
+// [ErrInvalidCredentials]) is true for it. A gateway without TLS is refused. So is one with a
+// token, a password or a credential plugin, such as a changed rest.InClusterConfig: the gateway
+// would send the token on to the agent of each data plane, which until v1.1 sends it to its API
+// server.
 func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Config, error) {
 	if dp == nil {
 		return nil, dataplane.ErrNil
@@ -70,6 +73,21 @@ func gatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Confi
 	server, err := serverurl.ParseAPIServer(host)
 	if err != nil {
 		return nil, fmt.Errorf("gateway.Host: %w", err)
+	}
+	for _, header := range []struct {
+		field string
+		set   bool
+	}{
+		{"BearerToken", gateway.BearerToken != ""},
+		{"BearerTokenFile", gateway.BearerTokenFile != ""},
+		{"Username", gateway.Username != ""},
+		{"Password", gateway.Password != ""},
+		{"AuthProvider", gateway.AuthProvider != nil},
+		{"ExecProvider", gateway.ExecProvider != nil},
+	} {
+		if header.set {
+			return nil, fmt.Errorf("gateway.%s: must not be set: the gateway takes client certificates, and sends tokens and passwords on to the agent of each data plane", header.field)
+		}
 	}
 	planeID, namespace := dp.Spec.PlaneID, dp.Namespace
 	if planeID == "" {

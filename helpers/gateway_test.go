@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -120,7 +121,7 @@ func TestGatewayConfigForHost(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			test.gateway.UserAgent, test.gateway.BearerToken, test.gateway.Burst = "tool/v1", "token", 7
+			test.gateway.UserAgent, test.gateway.Impersonate.UserName, test.gateway.Burst = "tool/v1", "alice", 7
 			before := test.gateway
 			config, err := helpers.GatewayConfigFor(test.dp, &test.gateway)
 			require.NoError(t, err)
@@ -133,6 +134,7 @@ func TestGatewayConfigForHost(t *testing.T) {
 }
 
 func TestGatewayConfigForNamesTheFieldAtFault(t *testing.T) {
+	const noTokens = "must not be set: the gateway takes client certificates, and sends tokens and passwords on to the agent of each data plane"
 	gateway := &rest.Config{Host: "https://gateway"}
 	for name, test := range map[string]struct {
 		dp      *v1alpha1.DataPlane
@@ -151,6 +153,12 @@ func TestGatewayConfigForNamesTheFieldAtFault(t *testing.T) {
 		"a user name":             {agentDataPlane(), &rest.Config{Host: "https://hunter2@gateway"}, "gateway.Host: must not contain a user name or password"},
 		"a port that is none":     {agentDataPlane(), &rest.Config{Host: "https://gateway:99999"}, "gateway.Host: must have a port from 1 to 65535"},
 		"an escaped slash":        {agentDataPlane(), &rest.Config{Host: "https://gateway/a%2Fb"}, "gateway.Host: must not contain an escaped slash (%2F): client-go would send it as a slash"},
+		"a token":                 {agentDataPlane(), &rest.Config{Host: "https://gateway", BearerToken: "hunter2"}, "gateway.BearerToken: " + noTokens},
+		"a file with a token":     {agentDataPlane(), &rest.Config{Host: "https://gateway", BearerTokenFile: "token"}, "gateway.BearerTokenFile: " + noTokens},
+		"a user":                  {agentDataPlane(), &rest.Config{Host: "https://gateway", Username: "alice"}, "gateway.Username: " + noTokens},
+		"a password":              {agentDataPlane(), &rest.Config{Host: "https://gateway", Password: "hunter2"}, "gateway.Password: " + noTokens},
+		"an old plugin":           {agentDataPlane(), &rest.Config{Host: "https://gateway", AuthProvider: &clientcmdapi.AuthProviderConfig{}}, "gateway.AuthProvider: " + noTokens},
+		"a plugin":                {agentDataPlane(), &rest.Config{Host: "https://gateway", ExecProvider: &clientcmdapi.ExecConfig{}}, "gateway.ExecProvider: " + noTokens},
 		"no name":                 {agentDataPlane(planeID("prod"), func(dp *v1alpha1.DataPlane) { dp.Name = "" }), gateway, "metadata.name: must be set"},
 		"a plane ID with a slash": {agentDataPlane(planeID("a/b")), gateway, "spec.planeID: may not contain '/'"},
 		"a plane ID that climbs":  {agentDataPlane(planeID("..")), gateway, "spec.planeID: may not be '..'"},
