@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"runtime"
 	"sync"
 	"testing"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -132,6 +135,31 @@ func TestFleetRunsAnewWhenTheDataPlaneChanges(t *testing.T) {
 			require.NoError(t, f.ended())
 		})
 	}
+}
+
+// In OpenChoreo v1, the plane ID is part of the API server's address.
+func TestRunForTheFormerPlaneIDStillHasItsConnection(t *testing.T) {
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	for _, planeID := range []string{"former", "next"} {
+		gateway.Connect(planeID, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, planeID) }))
+	}
+	f := newFleetTest(t, true, fleet.Options{Remote: remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())}})
+	dp := dataplanetest.DataPlane("default", "a", dataplanetest.V1, func(dp *v1alpha1.DataPlane) { dp.Spec.PlaneID = "former" })
+	f.source.Add(dp.DeepCopy())
+	first := f.next()
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Spec.PlaneID = "next" })
+	require.ErrorIs(t, first.cause(t), remote.ErrServerChanged)
+	agent, err := get(t.Context(), first.cluster, "/")
+	require.NoError(t, err)
+	assert.Equal(t, "former", agent)
+	first.end <- context.Canceled
+	second := f.next()
+	agent, err = get(t.Context(), second.cluster, "/")
+	require.NoError(t, err)
+	assert.Equal(t, "next", agent)
+	second.end <- nil
+	require.NoError(t, f.ended())
 }
 
 func TestFleetLeavesNothing(t *testing.T) {

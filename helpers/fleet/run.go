@@ -217,7 +217,8 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 		return
 	}
 	var err, panicked error
-	if r.used.Spec.KubernetesCluster.Credentials.APIServerURL != dp.Spec.KubernetesCluster.Credentials.APIServerURL {
+	if r.used.Spec.KubernetesCluster.Credentials.APIServerURL != dp.Spec.KubernetesCluster.Credentials.APIServerURL ||
+		r.used.Spec.PlaneID != dp.Spec.PlaneID {
 		w := newWitness(f.options.Remote)
 		w.compare(r.used)
 		if w.compare(dp).server {
