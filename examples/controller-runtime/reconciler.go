@@ -82,9 +82,8 @@ func (r *gatewayReconciler) read(ctx context.Context, key types.NamespacedName) 
 // the queue, with backoff. The generation changes with the spec, credentials included, and on
 // deletion.
 //
-// It compares the condition alone: OpenChoreo leaves the status.observedGeneration of a
-// ClusterDataPlane at the first, so that helpers.EvaluateCondition takes all its conditions for
-// stale once the spec has changed.
+// It compares the condition alone: OpenChoreo may update status.observedGeneration later and, of a
+// ClusterDataPlane, never does.
 var unseen = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	dp := e.ObjectNew.(dataPlane).AsDataPlane()
 	condition := meta.FindStatusCondition(dp.Status.Conditions, openchoreov1alpha1.DataPlaneConditionGatewayProvisioned)

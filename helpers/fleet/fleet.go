@@ -68,7 +68,8 @@ type Fleet struct {
 
 // New returns a Fleet that calls run for each object of informers, from many goroutines at once.
 // run must not be nil. The informers are of DataPlanes, of ClusterDataPlanes (used as
-// [v1alpha1.ClusterDataPlane.AsDataPlane]), or of both, and have no object in common.
+// [v1alpha1.ClusterDataPlane.AsDataPlane]), or of both. They watch the same management cluster,
+// since a Fleet knows data planes by namespace and name, and have no object in common.
 // The caller starts them and keeps them running while the Fleet runs. They must keep the
 // credentials of their objects: don't use a transform that drops secrets.
 //
