@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,17 +37,38 @@ const (
 func silenceRows() []row {
 	return []row{{
 		name: "dead-clusters",
-		title: fmt.Sprintf("a controller with %d workers visits each of %d data planes every %s, and %d of them answer no connection; "+
+		title: fmt.Sprintf("a controller with %d workers visits each of %d data planes every %s, and %d of them don't answer; "+
 			"waiting counts the workers that wait for these; late is how long after its due time a visit of another data plane ends",
 			visitWorkers, visitPlanes, visitEvery, visitDead),
 		metrics: []metric{{Name: "waiting"}, {Name: "most waiting"}, {Name: "late p50", Unit: "s"}, {Name: "late p99", Unit: "s"}},
 		slow:    true, rounds: 3,
 		subjects: []subject{
-			{"sdk", "remote.Cache", visitAll(sdkSource, visitDead, visitDying)},
-			{"clientset each", "kubernetes.NewForConfig once for each data plane; it dials for 30 s", visitAll(clientsetSource, visitDead, 0)},
-			{"floor", "remote.Cache, and all data planes answer", visitAll(sdkSource, 0, 0)},
+			{"sdk", "remote.Cache", visitAll(sdkSource, swallowPackets, visitDying)},
+			{"clientset each", "kubernetes.NewForConfig once for each data plane; it dials for 30 s", visitAll(clientsetSource, swallowPackets, 0)},
+			{"sdk, hanging", "remote.Cache; the dead ones accept connections and then say nothing", visitAll(sdkSource, acceptAndHang, visitDying)},
+			{"floor", "remote.Cache, and all data planes answer", visitAll(sdkSource, nil, 0)},
 		},
 	}}
+}
+
+// listenFunc returns the address of a dead data plane.
+type listenFunc func() (address string, closeIt func(), err error)
+
+func swallowPackets() (string, func(), error) {
+	hole, err := blackhole.New("127.0.0.1:1")
+	if err != nil {
+		return "", nil, err
+	}
+	return hole.Addr(), func() { _ = hole.Close() }, hole.Swallow()
+}
+
+// acceptAndHang leaves it to the kernel to accept connections.
+func acceptAndHang() (string, func(), error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	return listener.Addr().String(), func() { _ = listener.Close() }, nil
 }
 
 // clientsetSource keeps a clientset for each data plane.
@@ -75,8 +97,9 @@ type visits struct {
 	late []float64 // how late visits of live data planes ended, in seconds
 }
 
-// visitAll measures a controller some of whose data planes died as long ago as dying says.
-func visitAll(newSource newSource, dead int, dying time.Duration) measureFunc {
+// visitAll measures a controller some of whose data planes died as long ago as dying says; none, if
+// dead is nil.
+func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measureFunc {
 	return func(ctx context.Context, in *input, _ func() error) (values, error) {
 		settle, window := 10*time.Second, time.Minute
 		if in.Quick {
@@ -84,13 +107,14 @@ func visitAll(newSource newSource, dead int, dying time.Duration) measureFunc {
 		}
 		server := dataplanetest.NewServer(nil)
 		defer server.Close()
-		hole, err := blackhole.New("127.0.0.1:1")
-		if err != nil {
-			return nil, err
-		}
-		defer hole.Close()
-		if err := hole.Swallow(); err != nil {
-			return nil, err
+		var deadAddress string
+		if dead != nil {
+			address, closeIt, err := dead()
+			if err != nil {
+				return nil, err
+			}
+			defer closeIt()
+			deadAddress = address
 		}
 		v := &visits{
 			clients: newSource.start(), dead: map[types.NamespacedName]bool{}, due: map[types.NamespacedName]time.Time{},
@@ -101,8 +125,8 @@ func visitAll(newSource newSource, dead int, dying time.Duration) measureFunc {
 			dp := dataplanetest.DataPlane("default", fmt.Sprintf("dp-%04d", i), server.As(fmt.Sprintf("user-%d", i)))
 			dp.ResourceVersion = "1"
 			key := ctrlclient.ObjectKeyFromObject(dp)
-			if i%(visitPlanes/visitDead) == 0 && len(v.dead) < dead {
-				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + hole.Addr()
+			if dead != nil && i%(visitPlanes/visitDead) == 0 {
+				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + deadAddress
 				v.dead[key] = true
 			}
 			if _, err := v.clients.add(dp); err != nil {
