@@ -257,7 +257,7 @@ func testRegister(t *testing.T, clusters *demo.Clusters) {
 		code    int
 		want    string
 	}{
-		{"clusters/revoked", 1, "cluster is Unauthorized: "},
+		{"clusters/revoked", 1, "probe of the cluster: Unauthorized: "},
 		{"token", 1, "BearerToken"},
 		{"missing", 1, `context "missing" does not exist`},
 		{"clusters/known", 0, "created DataPlane register/new"},

@@ -6,7 +6,7 @@
 //
 //	go -C examples run ./apply --secret-ref registry-credentials
 //
-// If another manager has set it to another value, the API server answers with a conflict.
+// If another manager has set a different value, the API server answers with a conflict.
 package main
 
 import (
@@ -26,20 +26,20 @@ import (
 )
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig `file` of the cluster that stores DataPlanes (default: kubectl's)")
 	namespace := flag.String("namespace", "default", "`name` of the namespace of the DataPlane")
 	name := flag.String("name", "production", "`name` of the DataPlane")
-	secretRef := flag.String("secret-ref", "", "`name` of the pull secret (default: remove the one that this program has set)")
-	force := flag.Bool("force", false, "take the field over from its manager instead of a conflict")
+	secretRef := flag.String("secret-ref", "", "`name` of the pull secret (default: remove the name that an earlier run set)")
+	force := flag.Bool("force", false, "on a conflict, take the field over from its manager")
 	args.Parse(flag.CommandLine)
-	demo.ProvideCluster() // delete this line in a program of your own
+	demo.ProvideCluster() // delete this line in your program
 
 	spec := openchoreoapply.DataPlaneSpec()
 	if *secretRef != "" {
 		spec.WithRegistry(openchoreoapply.Registry().WithSecretRef(*secretRef))
 	}
-	// It holds exactly the fields that this program manages: one that it applied before, and
-	// leaves out now, is removed. It can't create a DataPlane, which needs more fields.
+	// The configuration has all fields that this program manages: a field that the last apply had
+	// and this one lacks is removed. It can't create a DataPlane, which requires more fields.
 	config := openchoreoapply.DataPlane(*name, *namespace).WithSpec(spec)
 	if err := apply(context.Background(), *kubeconfig, config, *force); err != nil {
 		log.Fatal(err)
@@ -47,7 +47,7 @@ func main() {
 }
 
 func apply(ctx context.Context, kubeconfig string, dataPlane *openchoreoapply.DataPlaneApplyConfiguration, force bool) error {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // as kubectl
 	rules.ExplicitPath = kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {

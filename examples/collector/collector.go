@@ -1,12 +1,12 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package collector shows the Status of a Fleet or of a Cache to Prometheus. Copy this folder:
+// Package collector exports the Status of a Fleet or Cache as Prometheus metrics. Copy this folder:
 //
 //	registry.MustRegister(collector.ForFleet(f.Status))
 //
-// In a program with several collectors, give each a label. Without it, a data plane that is in two of them
-// has the same series twice, and the scrape fails:
+// Give each of several collectors its own label. Otherwise, a data plane in two of them has the same
+// series twice, and the scrape fails:
 //
 //	fleets := prometheus.WrapRegistererWith(prometheus.Labels{"connections": "fleet"}, registry)
 //	fleets.MustRegister(collector.ForFleet(f.Status))
@@ -15,7 +15,7 @@
 //
 // A collector reads the Status at each scrape. When a data plane is gone, or another replica has taken
 // it over, its series end. Labels are names of objects and values of the SDK's enumerations, never
-// texts of errors.
+// error texts.
 package collector
 
 import (
@@ -30,10 +30,10 @@ import (
 // labels name a data plane. The namespace of a ClusterDataPlane is empty.
 var labels = []string{"namespace", "name"}
 
-// The metrics of each connection, of a Cache or of a Fleet.
+// The metrics of a connection of a Cache or Fleet.
 var (
 	reachability = prometheus.NewDesc("dataplane_reachability",
-		"1 for what the last request to the data plane has shown, a value of remote.Reachability.", append(labels[:2:2], "reachability"), nil)
+		"1 for the result of the last request to the data plane, a value of remote.Reachability.", append(labels[:2:2], "reachability"), nil)
 	lastSuccess = prometheus.NewDesc("dataplane_last_success_timestamp_seconds",
 		"When the data plane last answered.", labels, nil)
 	lastRotation = prometheus.NewDesc("dataplane_last_rotation_timestamp_seconds",
@@ -50,18 +50,18 @@ var (
 	restarts = prometheus.NewDesc("dataplane_restarts_total",
 		"Runs of the data plane after the first.", labels, nil)
 	overdueRuns = prometheus.NewDesc("dataplane_overdue_runs",
-		"Runs of the data plane that were abandoned and still haven't returned.", labels, nil)
+		"Abandoned runs of the data plane that haven't returned yet.", labels, nil)
 	informerSynced = prometheus.NewDesc("fleet_informer_synced",
-		"1 if all informers of the kind have listed it, or else 0. The kind of an informer is empty until it has an object or an error.",
+		"1 if all informers of the kind have synced, otherwise 0. The kind is empty until an informer has an object or an error.",
 		[]string{"kind"}, nil)
 	informerLastError = prometheus.NewDesc("fleet_informer_last_error_timestamp_seconds",
 		"When a list or watch of the kind last failed.", []string{"kind"}, nil)
 	shardsLed = prometheus.NewDesc("fleet_shards_led",
 		"Shards that this replica leads.", nil, nil)
 	shardsWaiting = prometheus.NewDesc("fleet_shards_waiting",
-		"Shards that this replica takes over as soon as their holders let go.", nil, nil)
+		"Shards in this replica's share that it doesn't lead yet.", nil, nil)
 	shardingFailing = prometheus.NewDesc("fleet_sharding_failing",
-		"1 if something keeps this replica from its share, as at the start, or else 0. Status().Sharding.LastError says what.", nil, nil)
+		"1 if an error keeps this replica from its share of the shards, as at the start, otherwise 0. Status().Sharding.LastError has the error.", nil, nil)
 )
 
 type collector func(e emit)

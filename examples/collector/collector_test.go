@@ -48,11 +48,11 @@ func TestForFleet(t *testing.T) {
 		# HELP dataplane_last_success_timestamp_seconds When the data plane last answered.
 		# TYPE dataplane_last_success_timestamp_seconds gauge
 		dataplane_last_success_timestamp_seconds{name="a",namespace="default"} 1.7000000005e+09
-		# HELP dataplane_overdue_runs Runs of the data plane that were abandoned and still haven't returned.
+		# HELP dataplane_overdue_runs Abandoned runs of the data plane that haven't returned yet.
 		# TYPE dataplane_overdue_runs gauge
 		dataplane_overdue_runs{name="a",namespace="default"} 0
 		dataplane_overdue_runs{name="b",namespace=""} 1
-		# HELP dataplane_reachability 1 for what the last request to the data plane has shown, a value of remote.Reachability.
+		# HELP dataplane_reachability 1 for the result of the last request to the data plane, a value of remote.Reachability.
 		# TYPE dataplane_reachability gauge
 		dataplane_reachability{name="a",namespace="default",reachability="Reachable"} 1
 		# HELP dataplane_restarts_total Runs of the data plane after the first.
@@ -66,27 +66,27 @@ func TestForFleet(t *testing.T) {
 		# HELP fleet_informer_last_error_timestamp_seconds When a list or watch of the kind last failed.
 		# TYPE fleet_informer_last_error_timestamp_seconds gauge
 		fleet_informer_last_error_timestamp_seconds{kind="DataPlane"} 1.7000000005e+09
-		# HELP fleet_informer_synced 1 if all informers of the kind have listed it, or else 0. The kind of an informer is empty until it has an object or an error.
+		# HELP fleet_informer_synced 1 if all informers of the kind have synced, otherwise 0. The kind is empty until an informer has an object or an error.
 		# TYPE fleet_informer_synced gauge
 		fleet_informer_synced{kind="ClusterDataPlane"} 0
 		fleet_informer_synced{kind="DataPlane"} 0
-		# HELP fleet_sharding_failing 1 if something keeps this replica from its share, as at the start, or else 0. Status().Sharding.LastError says what.
+		# HELP fleet_sharding_failing 1 if an error keeps this replica from its share of the shards, as at the start, otherwise 0. Status().Sharding.LastError has the error.
 		# TYPE fleet_sharding_failing gauge
 		fleet_sharding_failing 1
 		# HELP fleet_shards_led Shards that this replica leads.
 		# TYPE fleet_shards_led gauge
 		fleet_shards_led 2
-		# HELP fleet_shards_waiting Shards that this replica takes over as soon as their holders let go.
+		# HELP fleet_shards_waiting Shards in this replica's share that it doesn't lead yet.
 		# TYPE fleet_shards_waiting gauge
 		fleet_shards_waiting 1
 	`)))
 	requireNoLint(t, c)
 
 	status.Planes = nil
-	require.Equal(t, 6, testutil.CollectAndCount(c), "the series of data planes that are gone have ended")
+	require.Equal(t, 6, testutil.CollectAndCount(c), "the series of deleted data planes have ended")
 	status.Sharding.LastError = ""
 	require.NoError(t, testutil.CollectAndCompare(c, strings.NewReader(`
-		# HELP fleet_sharding_failing 1 if something keeps this replica from its share, as at the start, or else 0. Status().Sharding.LastError says what.
+		# HELP fleet_sharding_failing 1 if an error keeps this replica from its share of the shards, as at the start, otherwise 0. Status().Sharding.LastError has the error.
 		# TYPE fleet_sharding_failing gauge
 		fleet_sharding_failing 0
 	`), "fleet_sharding_failing"))
@@ -110,7 +110,7 @@ func TestADataPlaneInAFleetAndACache(t *testing.T) {
 	prometheus.WrapRegistererWith(prometheus.Labels{"connections": "fleet"}, registry).MustRegister(ofFleet)
 	prometheus.WrapRegistererWith(prometheus.Labels{"connections": "cache"}, registry).MustRegister(ofCache)
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
-		# HELP dataplane_reachability 1 for what the last request to the data plane has shown, a value of remote.Reachability.
+		# HELP dataplane_reachability 1 for the result of the last request to the data plane, a value of remote.Reachability.
 		# TYPE dataplane_reachability gauge
 		dataplane_reachability{connections="cache",name="a",namespace="",reachability="Reachable"} 1
 		dataplane_reachability{connections="fleet",name="a",namespace="",reachability="Reachable"} 1

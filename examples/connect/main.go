@@ -14,8 +14,7 @@
 //	    --gateway-server-name cluster-gateway.openchoreo-control-plane.svc \
 //	    --gateway-ca "$PWD/ca.crt" --gateway-cert "$PWD/tls.crt" --gateway-key "$PWD/tls.key"
 //
-// New credentials, in a DataPlane or in the files, take effect while it runs: the next answer uses
-// them.
+// New credentials, in a DataPlane or in the files, take effect without a restart.
 package main
 
 import (
@@ -47,31 +46,31 @@ import (
 )
 
 const (
-	interval = 5 * time.Second // and the time that a cluster has for its answer
-	atOnce   = 100             // so that many clusters don't mean as many requests at the same time
+	interval = 5 * time.Second // between counts, and the time limit of each request
+	atOnce   = 100             // how many requests may run at the same time
 )
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig `file` of the cluster that stores DataPlanes (default: kubectl's)")
 	namespace := flag.String("namespace", "", "`name` of the namespace of DataPlanes (default: all)")
 	var gateway args.Gateway
 	gateway.Register(flag.CommandLine)
 	args.Parse(flag.CommandLine, gateway.Check)
-	demo.ProvideCluster(demo.RotatesOnEnter) // delete this line in a program of your own
+	demo.ProvideCluster(demo.RotatesOnEnter) // delete this line in your program
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	err := run(ctx, *kubeconfig, *namespace, remote.Options{
 		ConfigFor: helpers.ConfigFor(gateway.Config()),
 		OnRotate:  func(key types.NamespacedName) { fmt.Printf("%s: new credentials\n", nameOf(key)) },
 	})
-	if err != nil && ctx.Err() == nil { // a signal ends it in order
+	if err != nil && ctx.Err() == nil { // an error after a signal is no failure
 		log.Fatal(err)
 	}
 }
 
 func run(ctx context.Context, kubeconfig, namespace string, options remote.Options) error {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // as kubectl
 	rules.ExplicitPath = kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
@@ -84,7 +83,7 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0, openchoreoinformers.WithNamespace(namespace))
 	openchoreo := factory.OpenChoreo().V1alpha1()
 
-	// Informers of the kinds that are installed there and that the user may list; others would never sync.
+	// Only informers of installed kinds that the user may list: others would never sync.
 	var dataPlanes listers.DataPlaneLister
 	var clusterDataPlanes listers.ClusterDataPlaneLister
 	var informers []cache.SharedIndexInformer
@@ -98,7 +97,7 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 	}
 	for _, err := range []error{err, clusterErr} {
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
-			return err // the kind may be there
+			return err // the kind may be installed
 		}
 	}
 	switch {
@@ -115,7 +114,7 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 	}, options)
 	defer clients.Close()
 	for _, informer := range informers {
-		// New credentials take effect, and the clients of deleted data planes are closed.
+		// Applies new credentials, and closes the clients of deleted data planes.
 		if _, err := informer.AddEventHandler(clients.Handler()); err != nil {
 			return err
 		}
@@ -132,9 +131,9 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 		if len(keys) == 0 {
 			log.Print("no data planes")
 		}
-		// Side by side, so that a cluster that doesn't answer delays no other.
+		// In parallel, so that a cluster that doesn't answer delays no other.
 		workqueue.ParallelizeUntil(ctx, atOnce, len(keys), func(i int) {
-			var key types.NamespacedName // without a namespace for a ClusterDataPlane
+			var key types.NamespacedName // the namespace of a ClusterDataPlane is empty
 			key.Namespace, key.Name, _ = cache.SplitMetaNamespaceKey(keys[i])
 			switch n, err := countNamespaces(ctx, clients, key); {
 			case ctx.Err() != nil: // the program ends
@@ -149,7 +148,7 @@ func run(ctx context.Context, kubeconfig, namespace string, options remote.Optio
 }
 
 func countNamespaces(ctx context.Context, clients *remote.Cache[kubernetes.Interface], key types.NamespacedName) (int, error) {
-	client, err := clients.Get(key) // for each use: it is the client of the data plane as it is now
+	client, err := clients.Get(key) // before each use, because a later DataPlane may have another client
 	if err != nil {
 		return 0, err
 	}

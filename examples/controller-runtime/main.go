@@ -102,7 +102,7 @@ func main() {
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger) // client-go's log
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	if err := runOn(ctx, o, logger); err != nil {
 		logger.Error(err, "ended")
 		if ctx.Err() == nil { // no signal has asked for the end

@@ -37,7 +37,7 @@ func TestReconciler(t *testing.T) {
 	crd := filepath.Join(t.TempDir(), crds.DataPlaneName+".yaml")
 	require.NoError(t, os.WriteFile(crd, crds.DataPlane(), 0o600))
 	env := &envtest.Environment{CRDDirectoryPaths: []string{crd}}
-	// Delete these lines in a test of your own: setup-envtest sets KUBEBUILDER_ASSETS.
+	// In your test, delete these lines, and set KUBEBUILDER_ASSETS to the output of setup-envtest use -p path.
 	var err error
 	env.BinaryAssetsDirectory, err = controlplane.Binaries(t.Context(), os.Stderr)
 	require.NoError(t, err)
@@ -65,13 +65,13 @@ func TestReconciler(t *testing.T) {
 	client, err := openchoreoclient.NewForConfig(config)
 	require.NoError(t, err)
 	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
-	// The API server of envtest is the cluster of the DataPlane, too.
+	// The API server stores the DataPlane and is its target cluster.
 	dp, err := dataPlanes.Create(ctx, dataplanetest.DataPlane("default", "prod", dataplanetest.WithCredentials(config)), metav1.CreateOptions{})
 	require.NoError(t, err)
 	dp, err = await.For(ctx, dataPlanes, dp.Name, await.True(openchoreov1alpha1.DataPlaneConditionConnected))
 	require.NoError(t, err)
 
-	// The next certificate is of another authority, so the API server doesn't know its user.
+	// The API server rejects the next certificate, which another authority issued.
 	stranger := dataplanetest.DataPlane("default", "stranger").Spec.KubernetesCluster.Credentials
 	dp.Spec.KubernetesCluster.Credentials.ClientCert = stranger.ClientCert
 	dp.Spec.KubernetesCluster.Credentials.ClientKey = stranger.ClientKey

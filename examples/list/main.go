@@ -29,10 +29,10 @@ import (
 )
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig `file` of the cluster that stores DataPlanes (default: kubectl's)")
 	namespace := flag.String("namespace", "", "`name` of the namespace of DataPlanes (default: all)")
 	args.Parse(flag.CommandLine)
-	demo.ProvideCluster() // delete this line in a program of your own
+	demo.ProvideCluster() // delete this line in your program
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	err := list(ctx, *kubeconfig, *namespace)
 	cancel()
@@ -42,7 +42,7 @@ func main() {
 }
 
 func list(ctx context.Context, kubeconfig, namespace string) error {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // as kubectl
 	rules.ExplicitPath = kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
@@ -53,7 +53,7 @@ func list(ctx context.Context, kubeconfig, namespace string) error {
 		return err
 	}
 
-	// Either kind may not be installed there, or the user may not list it.
+	// One kind may be missing or forbidden.
 	var all []*openchoreov1alpha1.DataPlane
 	dataPlanes, err := client.OpenChoreoV1alpha1().DataPlanes(namespace).List(ctx, metav1.ListOptions{})
 	if err == nil {
@@ -69,7 +69,7 @@ func list(ctx context.Context, kubeconfig, namespace string) error {
 	}
 	for _, err := range []error{err, clusterErr} {
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
-			return err // the kind may be there
+			return err // the kind may be installed
 		}
 	}
 	switch {
@@ -84,14 +84,14 @@ func list(ctx context.Context, kubeconfig, namespace string) error {
 }
 
 func printTable(dataPlanes []*openchoreov1alpha1.DataPlane) error {
-	// OpenChoreo itself writes no condition Ready. In v1, it updates the heartbeat once a minute.
+	// OpenChoreo itself never writes Ready. In v1, it updates the heartbeat once a minute.
 	judge := []helpers.EvaluateOption{helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, nil)}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "NAMESPACE\tNAME\tREADY\tCODE\tFROM\tREASON\tCERTIFICATE EXPIRES")
 	for _, dp := range dataPlanes {
 		namespace, name := dp.Namespace, dp.Name
 		if namespace == "" {
-			namespace, name = "<none>", "clusterdataplane/"+name // which kubectl takes, too
+			namespace, name = "<none>", "clusterdataplane/"+name // as kubectl accepts it
 		}
 		ready := helpers.EvaluateCondition(dp, openchoreov1alpha1.DataPlaneConditionReady, judge...)
 		expires := "unknown"

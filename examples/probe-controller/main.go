@@ -101,7 +101,7 @@ func main() {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	klog.SetSlogLogger(slog.Default()) // client-go's log
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	if err := runOn(ctx, o); err != nil {
 		slog.Error("ended", "err", err)
 		if ctx.Err() == nil { // no signal has asked for the end

@@ -9,7 +9,7 @@
 //
 // With --context, it registers the cluster of that context of your kubeconfig. The user of the
 // context needs a client certificate, since a DataPlane holds no token. Everybody who may read
-// the DataPlane can act as this user, so give it few rights.
+// the DataPlane can act as this user: give the user few rights.
 package main
 
 import (
@@ -31,13 +31,13 @@ import (
 
 func main() {
 	var dp openchoreov1alpha1.DataPlane
-	kubeconfig := flag.String("kubeconfig", "", "`file` with both clusters (default: that of kubectl); its current context stores the DataPlane")
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig `file` with both clusters (default: kubectl's); the cluster of its current context stores the DataPlane")
 	contextName := flag.String("context", "", "`name` of the context of the cluster to register (default: the current context)")
 	flag.StringVar(&dp.Namespace, "namespace", "default", "`name` of the namespace of the DataPlane")
 	flag.StringVar(&dp.Name, "name", "", "`name` of the DataPlane")
 	flag.StringVar(&dp.Spec.Registry.Prefix, "registry", "", "registry and path of images, such as `registry.example.com/images`")
 	flag.StringVar(&dp.Spec.Gateway.PublicVirtualHost, "public-host", "", "virtual `host` of public endpoints")
-	flag.StringVar(&dp.Spec.Gateway.OrganizationVirtualHost, "organization-host", "", "virtual `host` of endpoints of the organization")
+	flag.StringVar(&dp.Spec.Gateway.OrganizationVirtualHost, "organization-host", "", "virtual `host` of endpoints for the organization")
 	args.Parse(flag.CommandLine, func() error {
 		for _, required := range []string{"name", "registry", "public-host", "organization-host"} {
 			if flag.Lookup(required).Value.String() == "" {
@@ -46,7 +46,7 @@ func main() {
 		}
 		return nil
 	})
-	demo.ProvideCluster() // delete this line in a program of your own
+	demo.ProvideCluster() // delete this line in your program
 	if err := register(context.Background(), &dp, *kubeconfig, *contextName); err != nil {
 		log.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func register(ctx context.Context, dp *openchoreov1alpha1.DataPlane, kubeconfig,
 		return errs.ToAggregate()
 	}
 	if err := probe(ctx, dp); err != nil {
-		return fmt.Errorf("cluster is %s: %w", remote.Classify(err), err)
+		return fmt.Errorf("probe of the cluster: %s: %w", remote.Classify(err), err)
 	}
 
 	client, err := openchoreoclient.NewForConfig(management)
@@ -92,7 +92,7 @@ func register(ctx context.Context, dp *openchoreov1alpha1.DataPlane, kubeconfig,
 	return nil
 }
 
-// probe connects as every user of the DataPlane will.
+// probe connects as the programs will that read the DataPlane.
 func probe(ctx context.Context, dp *openchoreov1alpha1.DataPlane) error {
 	cluster, err := remote.NewCluster(dp, remote.Options{})
 	if err != nil {

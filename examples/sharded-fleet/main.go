@@ -60,7 +60,7 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	if err := run(ctx, *kubeconfig, *leaseNamespace, &gateway); err != nil {
 		log.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		condition.Status = metav1.ConditionFalse
 		condition.Reason, condition.Message = string(remote.Classify(err)), err.Error()
 	}
-	// It patches only what has changed, and fails if ctx has ended during the probe.
+	// PatchConditions patches only what has changed, and returns an error if ctx ended during the probe.
 	_, err = helpers.PatchConditions(ctx, r.client.OpenChoreoV1alpha1().DataPlanes(dp.Namespace), dp,
 		[]metav1.Condition{condition}, helpers.PatchConditionsOptions{FieldManager: "probe-example"})
 	if err != nil {
@@ -94,7 +94,7 @@ func SetUp(ctx context.Context, mgr ctrl.Manager) error {
 	if err != nil {
 		return err
 	}
-	// New credentials take effect, and the connections of deleted DataPlanes are closed.
+	// Applies new credentials, and closes the connections of deleted DataPlanes.
 	if _, err := dataPlanes.AddEventHandler(r.clusters.Handler()); err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func SetUp(ctx context.Context, mgr ctrl.Manager) error {
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&openchoreov1alpha1.DataPlane{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		// A cluster that doesn't answer takes five seconds, and must not delay others.
+		// A cluster that doesn't answer holds a worker for up to 15 s, and must not delay others.
 		WithOptions(controller.Options{MaxConcurrentReconciles: 10}).
 		Complete(r)
 }

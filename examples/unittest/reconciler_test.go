@@ -36,7 +36,7 @@ func newReconciler(t *testing.T, objects ...runtime.Object) (*unittest.Reconcile
 	return r, client
 }
 
-// connected reconciles the DataPlane and returns what its condition Connected says then.
+// connected reconciles the DataPlane and returns the verdict on its condition Connected.
 func connected(t *testing.T, r *unittest.Reconciler, client *dataplanetest.Clientset) helpers.Verdict {
 	t.Helper()
 	_, err := r.Reconcile(t.Context(), request)

@@ -28,16 +28,16 @@ import (
 )
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores DataPlanes (default: that of kubectl)")
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig `file` of the cluster that stores DataPlanes (default: kubectl's)")
 	namespace := flag.String("namespace", "default", "`name` of the namespace of the DataPlane")
 	object := args.Object{Name: "production"}
-	flag.Var(&object, "name", "`name` of the DataPlane, or clusterdataplane/NAME; it may not exist yet")
+	flag.Var(&object, "name", "`name` of the DataPlane, or clusterdataplane/NAME; it need not exist yet")
 	timeout := flag.Duration("timeout", 30*time.Second, "how long to wait")
 	args.Parse(flag.CommandLine)
-	demo.ProvideCluster(demo.IsReadyLater) // delete this line in a program of your own
+	demo.ProvideCluster(demo.IsReadyLater) // delete this line in your program
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	err := run(ctx, *kubeconfig, *namespace, object)
 	cancel()
@@ -47,7 +47,7 @@ func main() {
 }
 
 func run(ctx context.Context, kubeconfig, namespace string, object args.Object) error {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // as kubectl
 	rules.ExplicitPath = kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
@@ -68,10 +68,10 @@ func run(ctx context.Context, kubeconfig, namespace string, object args.Object) 
 func waitUntilReady[T helpers.Object](ctx context.Context, client await.Client[T], name string) error {
 	object, err := await.For(ctx, client, name,
 		await.True(openchoreov1alpha1.DataPlaneConditionReady),
-		// OpenChoreo itself writes no condition Ready. In v1, it updates the heartbeat once a minute.
+		// OpenChoreo itself never writes Ready. In v1, it updates the heartbeat once a minute.
 		await.JudgeBy(helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, nil)),
-		// After a change of your own, pass the generation that Update or Patch returned, so that
-		// the conditions from before don't count: await.MinGeneration(patched.Generation).
+		// After you change the spec, pass the generation that Update or Patch returned, so that
+		// earlier conditions don't count: await.MinGeneration(patched.Generation).
 		await.AllowMissing())
 	if err != nil {
 		return err

@@ -36,28 +36,28 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// A run ends when more probes fail in a row than are tolerated: an API server that restarts isn't away.
+// A run ends when more than toleratedProbes fail in a row. An API server that restarts fails fewer.
 const (
 	probePeriod     = 10 * time.Second
 	toleratedProbes = 2
 )
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores data planes (default: that of kubectl)")
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig `file` of the cluster that stores data planes (default: kubectl's)")
 	var gateway args.Gateway
 	gateway.Register(flag.CommandLine)
 	args.Parse(flag.CommandLine, gateway.Check)
-	demo.ProvideCluster(demo.ChangesDeployments) // delete this line in a program of your own
+	demo.ProvideCluster(demo.ChangesDeployments) // delete this line in your program
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	if err := run(ctx, *kubeconfig, gateway.Config()); err != nil {
 		log.Fatal(err)
 	}
 }
 
 func run(ctx context.Context, kubeconfig string, gateway *rest.Config) error {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules() // those of kubectl
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // as kubectl
 	rules.ExplicitPath = kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
@@ -81,14 +81,14 @@ func run(ctx context.Context, kubeconfig string, gateway *rest.Config) error {
 			OnRemove: func(key types.NamespacedName) { log.Printf("%s: deleted", nameOf(key)) },
 		},
 	}, openchoreo.DataPlanes().Informer(), openchoreo.ClusterDataPlanes().Informer())
-	// client-go logs why one of these informers can't list, such as a kind that isn't installed.
+	// If one of these informers can't list, client-go logs the reason, such as a kind that isn't installed.
 	factory.StartWithContext(ctx)
 	return f.Run(ctx)
 }
 
-// watchDeployments is the run of one data plane. It goes on through rotations of the credentials. If it returns an error, the
-// Fleet calls OnEnd, waits longer each time, and calls watchDeployments again. The new run lists again, and doesn't report what
-// was deleted in between: whatever you keep about a data plane, drop it when its run ends.
+// watchDeployments is the run of one data plane. It continues through rotations of the credentials. After an error, the Fleet
+// calls OnEnd, waits longer each time, and starts another run. That run lists again, and doesn't see which objects were deleted
+// in between: drop the state that you keep for a data plane when its run ends.
 func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 	if err != nil {
@@ -100,7 +100,7 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 	defer end(nil)
 
 	deployments := factory.Apps().V1().Deployments().Informer()
-	// By itself, an informer that can't list tries again for ever, and only its log says so.
+	// Without this handler, an informer that can't list retries for ever, and only logs the error.
 	if err := deployments.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		end(fmt.Errorf("watching Deployments: %w", err))
 	}); err != nil {
@@ -128,7 +128,7 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 		fmt.Printf("%s: watching, %d Deployments\n", nameOf(cluster.Key()), len(deployments.GetStore().ListKeys()))
 	}
 
-	// An informer reports no refused connection: it tries again for ever.
+	// An informer doesn't report refused connections: it retries for ever.
 	failed := 0
 	err = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
 		err := cluster.Probe(ctx)
