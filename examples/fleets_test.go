@@ -24,7 +24,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
-// The templates with a Fleet share a management cluster of their own, because they add namespaces to it.
+// The templates with a Fleet share a separate management cluster, because they add namespaces to it.
 func TestFleetTemplates(t *testing.T) {
 	t.Parallel()
 	shared := demotest.Clusters(t, 0)
@@ -42,7 +42,7 @@ func TestFleetTemplates(t *testing.T) {
 }
 
 // behindGateway creates the DataPlane direct and a ClusterDataPlane that has the name of the namespace, and returns a gateway
-// for it. Both are the management cluster.
+// for it. Both describe the management cluster.
 func behindGateway(t *testing.T, clusters *demo.Clusters) *dataplanetest.Gateway {
 	t.Helper()
 	gateway := dataplanetest.NewGateway()
@@ -95,7 +95,7 @@ func testWatchWorkloads(t *testing.T, clusters *demo.Clusters) {
 	p.WaitFor(`User "unprivileged" cannot list resource "deployments"`)
 	gateway.Disconnect(clusters.Namespace)
 	p.WaitFor(behind + failed)
-	server.Close() // an informer by itself would say nothing
+	server.Close() // an informer alone would report nothing
 	p.WaitFor(away + failed)
 	p.WaitFor("connection refused")
 	require.Eventually(t, func() bool { return probes.Load() >= 3 }, demotest.Patience, 10*time.Millisecond)

@@ -50,7 +50,7 @@ func TestTemplatesOnTheirOwnCluster(t *testing.T) {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
 			if program != "list" && testing.Short() {
-				t.Skip("it starts a control plane of its own")
+				t.Skip("it starts another control plane")
 			}
 			p := demotest.Start(t, program, test.args...)
 			switch program {
@@ -75,7 +75,7 @@ func TestTemplatesOnTheirOwnCluster(t *testing.T) {
 	}
 }
 
-// A flag behind an argument would be ignored, and the wrong cluster be changed.
+// Package flag ignores flags after an argument: a program would change the wrong cluster.
 func TestTemplatesRefuseBadArguments(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ command, want string }{
@@ -104,7 +104,7 @@ func TestTemplatesRefuseBadArguments(t *testing.T) {
 	}
 }
 
-// A kind whose list fails once is there: without it, connect would never see its data planes.
+// A kind whose list fails may be installed: without its informer, connect would never see its data planes.
 func TestTemplatesEndIfAKindCannotBeListed(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"connect", "list"} {
@@ -147,7 +147,7 @@ func TestEveryProgramChecksForSurplusArguments(t *testing.T) {
 	}
 }
 
-// The only lines of a template that don't belong into a program of its own name the package demo.
+// A template works without the lines that name the package demo.
 func TestTemplatesCanBeCopied(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

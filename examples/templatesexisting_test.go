@@ -201,7 +201,7 @@ func testList(t *testing.T, clusters *demo.Clusters) {
 	assert.Contains(t, p.String(), "missing: no such file or directory")
 }
 
-// createClusterDataPlane creates one whose agent is connected, as OpenChoreo reports it, unless an edit changes that.
+// createClusterDataPlane creates a ClusterDataPlane whose agent is connected, as OpenChoreo reports it, unless an edit changes that.
 func createClusterDataPlane(t *testing.T, clusters *demo.Clusters, name string, edits ...func(*openchoreov1alpha1.ClusterDataPlane)) {
 	t.Helper()
 	clusterDataPlanes := clusters.Client.OpenChoreoV1alpha1().ClusterDataPlanes()
@@ -220,7 +220,7 @@ func lastHeartbeat(age time.Duration) func(*openchoreov1alpha1.ClusterDataPlane)
 	}
 }
 
-// userOf returns the kubeconfig of a user who may list and watch these resources of OpenChoreo.
+// userOf returns the kubeconfig file of a user who may list and watch these resources of OpenChoreo.
 func userOf(t *testing.T, clusters *demo.Clusters, name string, resources ...string) string {
 	t.Helper()
 	if len(resources) > 0 {

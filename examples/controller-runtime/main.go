@@ -77,8 +77,8 @@ func main() {
 	flag.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
 	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
 	flag.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
-	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
-	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: the host of the URL)")
+	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of the client certificate")
+	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the gateway's certificate (default: the host of the URL)")
 	flag.BoolVar(&o.leaderElect, "leader-elect", false, "work only while this replica holds the Lease")
 	flag.StringVar(&o.metrics, "metrics-bind-address", "0", "`address` to serve /metrics on; 0 for none")
 	flag.StringVar(&o.probes, "health-probe-bind-address", "0", "`address` to serve /healthz and /readyz on; 0 for none")
@@ -114,7 +114,7 @@ func main() {
 // check returns an error that names the flag which can't be used.
 func (o *options) check() error {
 	switch {
-	case flag.NArg() > 0: // package flag ignores all flags behind it
+	case flag.NArg() > 0: // package flag ignores all flags after it
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case o.gateway.Host == "" && o.gateway.CAFile+o.gateway.CertFile+o.gateway.KeyFile+o.gateway.ServerName != "":
 		return errors.New("--gateway-ca, --gateway-cert, --gateway-key, --gateway-server-name: want --gateway too")

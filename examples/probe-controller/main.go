@@ -76,8 +76,8 @@ func main() {
 	flag.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
 	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
 	flag.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
-	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
-	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: the host of the URL)")
+	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of the client certificate")
+	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the gateway's certificate (default: the host of the URL)")
 	flag.IntVar(&o.workers, "workers", 16, "how many probes may run at once; a cluster that doesn't answer holds one for up to 15 s")
 	flag.DurationVar(&o.interval, "interval", 30*time.Second, "time between probes of a cluster that answers")
 	flag.DurationVar(&o.minBackoff, "min-backoff", 10*time.Second, "time between probes of a cluster that doesn't answer; doubles with each failure")
@@ -113,7 +113,7 @@ func main() {
 // check returns an error that names the flag which can't be used.
 func (o *options) check() error {
 	switch {
-	case flag.NArg() > 0: // package flag ignores all flags behind it
+	case flag.NArg() > 0: // package flag ignores all flags after it
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case o.workers < 1:
 		return errors.New("--workers: want at least 1")

@@ -1,22 +1,22 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command quickstart shows the DataPlane SDK on real Kubernetes API servers. It only needs Go:
+// Command quickstart shows the DataPlane SDK on real Kubernetes API servers. It needs only Go:
 //
 //	go -C examples run ./quickstart
 //
 // A management cluster stores a DataPlane, which describes a target cluster. The program
 // reads the DataPlane, connects to the target cluster, deploys a workload there, keeps its
-// connection while the credentials are rotated, watches it through a cluster gateway as
-// OpenChoreo v1 has one, and writes the conditions of the DataPlane.
+// connection while the credentials are rotated, watches it through a stand-in for the cluster
+// gateway of OpenChoreo v1, and writes the conditions of the DataPlane.
 //
 // Both clusters are control planes that it starts on this machine and removes at the end.
 // With --kubeconfig or --context, an existing cluster that serves DataPlanes is the management
-// cluster; the quickstart works in a namespace of its own there, and removes it.
+// cluster; the quickstart works in a new namespace there, and removes it.
 //
-// Ctrl-C ends it early, and everything is removed too. A second Ctrl-C ends it at once:
-// temporary files and the objects in an existing cluster stay. The control planes end with
-// it on Linux; on other systems their processes stay as well.
+// Ctrl-C ends the program early; it still removes everything. A second Ctrl-C ends it at once:
+// temporary files and objects in an existing cluster remain. On Linux, the control planes end
+// with the program; on other systems, their processes remain.
 package main
 
 import (
@@ -41,12 +41,12 @@ func main() {
 	var flags demo.Flags
 	flags.Register(flag.CommandLine)
 	args.Parse(flag.CommandLine)
-	klog.SetLogger(logr.Discard()) // client-go's, which logs the watch that the end of an informer cuts
+	klog.SetLogger(logr.Discard()) // client-go would log a watch that its informer's end cuts
 	os.Exit(demo.Run("quickstart", &flags, 1, run))
 }
 
 func run(ctx context.Context, clusters *demo.Clusters) (err error) {
-	fmt.Println("DataPlane SDK quickstart: one cluster to manage data planes, and one to be a data plane")
+	fmt.Println("DataPlane SDK quickstart: a management cluster, which stores DataPlanes, and a target cluster, which is a data plane")
 	q := &quickstart{stopWatching: func() {}}
 	namespace := "dataplane-quickstart-" + rand.String(5)
 	defer func() { err = errors.Join(err, q.cleanUp(clusters, namespace)) }()
@@ -59,7 +59,7 @@ func run(ctx context.Context, clusters *demo.Clusters) (err error) {
 		{Title: "Read the DataPlane from the informer's cache", Do: q.readFromLister},
 		{Title: "Set a field by server-side apply; another manager gets a conflict", Do: q.apply},
 		{Title: "Connect to the target cluster of the DataPlane, and deploy", Do: q.deploy},
-		{Title: "Try what the user of the DataPlane is not allowed to do", Do: q.tryForbidden},
+		{Title: "Try a request that the user of the DataPlane may not make", Do: q.tryForbidden},
 		{Title: "Rotate the credentials while an informer watches the target cluster", Do: q.rotate},
 		{Title: "Watch through OpenChoreo v1's cluster gateway, with a ClusterDataPlane", Do: q.useGateway},
 		{Title: "Write conditions to the status, and evaluate them", Do: q.reportConditions},
@@ -67,8 +67,8 @@ func run(ctx context.Context, clusters *demo.Clusters) (err error) {
 	}); err != nil {
 		return err
 	}
-	fmt.Println("\nDone: data planes were created, watched, changed, used with credentials and through the gateway, rotated and evaluated.")
-	fmt.Println("Next: go -C examples run ./connect, which you can rotate, or ./fleet; examples/README.md lists all.")
+	fmt.Println("\nDone: the quickstart created and watched data planes, connected with credentials and through the gateway, rotated credentials, and judged conditions.")
+	fmt.Println("Next: go -C examples run ./connect, where Enter replaces credentials, or ./fleet; examples/README.md lists all examples.")
 	return nil
 }
 

@@ -47,7 +47,7 @@ type quickstart struct {
 	stopWatching func()
 	lister       openchoreolisters.DataPlaneNamespaceLister
 	credentials  openchoreov1alpha1.APIServerCredentials // of the first user of the DataPlane
-	clusterWide  bool                                    // there is a ClusterDataPlane with the name of the namespace
+	clusterWide  bool                                    // whether the ClusterDataPlane exists, which is named like the namespace
 	cluster      *remote.Cluster                         // the connection of the DataPlane
 	target       kubernetes.Interface                    // a client on that connection
 }
@@ -74,7 +74,7 @@ func (q *quickstart) createDataPlane(ctx context.Context) error {
 	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(q.Client, 0, openchoreoinformers.WithNamespace(q.Namespace))
 	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 	q.lister = dataPlanes.Lister().DataPlanes(q.Namespace)
-	arrived := make(chan string, 10) // the namespace is new and has no others
+	arrived := make(chan string, 10) // more than enough: the namespace is new
 	if _, err := dataPlanes.Informer().AddEventHandler(informer.Handler(informer.Funcs{
 		OnAdd: func(dp *openchoreov1alpha1.DataPlane, _ bool) { arrived <- dp.Name },
 	})); err != nil {
@@ -211,8 +211,8 @@ func (q *quickstart) reportConditions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The patch keeps conditions of other controllers, and all fields that this program's
-	// types lack. An update of the status would erase those.
+	// The patch keeps the conditions of other controllers, and all fields that this program's
+	// types lack. An update of the status would erase these fields.
 	updated, err := helpers.PatchConditions(ctx, q.DataPlanes, dp, []metav1.Condition{
 		{
 			Type: openchoreov1alpha1.DataPlaneConditionConnected, Status: metav1.ConditionTrue,
@@ -250,7 +250,7 @@ func (q *quickstart) outdateConditions(ctx context.Context) error {
 	return nil
 }
 
-// waitForCache waits until the informer's cache has a change, and returns the DataPlane.
+// waitForCache waits until the informer's cache has the change, and returns the DataPlane.
 func (q *quickstart) waitForCache(ctx context.Context, changed func(*openchoreov1alpha1.DataPlane) bool) (dp *openchoreov1alpha1.DataPlane, err error) {
 	err = wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(context.Context) (_ bool, err error) {
 		dp, err = q.lister.Get(dataPlaneName)

@@ -48,7 +48,7 @@ func (q *quickstart) rotate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A remote.Cache calls this by itself when the informer sees new credentials.
+	// A remote.Cache does this itself when the informer sees new credentials.
 	if err := q.cluster.Update(dp); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (q *quickstart) rotate(ctx context.Context) error {
 // watchConfigMaps sends the names of config maps that an informer sees, until stop is called.
 func watchConfigMaps(client kubernetes.Interface) (_ <-chan string, stop func(), err error) {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(workloads))
-	arrived := make(chan string, 10) // more than there are
+	arrived := make(chan string, 10) // more than enough
 	if _, err := factory.Core().V1().ConfigMaps().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) { arrived <- obj.(*corev1.ConfigMap).Name },
 	}); err != nil {
@@ -103,7 +103,7 @@ func waitFor(ctx context.Context, arrived <-chan string, name string) error {
 // useGateway watches the target cluster as a data plane of OpenChoreo v1: a ClusterDataPlane, which
 // holds no credentials, and an agent that is connected to the cluster gateway.
 func (q *quickstart) useGateway(ctx context.Context) error {
-	if q.Plane != nil { // it isn't the user's
+	if q.Plane != nil { // the management cluster isn't the user's
 		if err := q.Plane.InstallCRDs(ctx, crds.ClusterDataPlane()); err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (q *quickstart) useGateway(ctx context.Context) error {
 	q.clusterWide = true
 	line("created ClusterDataPlane %s, plane ID %s", stored.Name, stored.Spec.PlaneID)
 
-	// In your program, the configuration of the gateway is its URL and certificates, see docs/connecting.md.
+	// In your program, the configuration is the URL and certificates of the gateway: see docs/connecting.md.
 	gateway := dataplanetest.NewGateway()
 	defer gateway.Close()
 	agent, err := q.Targets[0].AddUser("openchoreo-agent", "system:masters")
@@ -156,7 +156,7 @@ func (q *quickstart) watchThrough(ctx context.Context, dp *openchoreov1alpha1.Da
 		return err
 	}
 	line("the informer has listed the config maps; its watch is a request of 5 s at a time")
-	// Somebody else writes, past the gateway.
+	// This write doesn't pass the gateway.
 	if _, err := q.target.CoreV1().ConfigMaps(workloads).Apply(ctx,
 		applycorev1.ConfigMap("news", workloads), metav1.ApplyOptions{FieldManager: fieldManager}); err != nil {
 		return err

@@ -2,14 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command sharded-fleet is a template for programs that work in all data planes with several replicas. Each data plane
-// belongs to one replica. When a replica ends in order, others take over at once; when it is killed, after 15 s.
+// belongs to one replica. When a replica ends after a signal, the others take over at once; when it is killed, after a
+// little more than 15 s.
 //
-// To deploy it, put your work into the function work, build an image with any tool that builds Go, such as ko, put the
+// To deploy it, write your work into the function work, build an image with any tool that builds Go, such as ko, write the
 // name of the image into manifest.yaml, and run
 //
 //	kubectl apply --server-side -f examples/sharded-fleet/manifest.yaml
 //
-// To try it without an image, run it several times with your kubeconfig, and make the Leases in any namespace:
+// To try it without an image, run it several times, each with another POD_NAME, with your kubeconfig and any namespace for
+// the Leases:
 //
 //	POD_NAME=one go -C examples run ./sharded-fleet --kubeconfig ~/.kube/config --lease-namespace default
 //
@@ -46,13 +48,13 @@ import (
 )
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", "", "`file` for the cluster that stores data planes (default: the cluster of the Pod)")
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig `file` of the cluster that stores data planes (default: the cluster of the Pod)")
 	var gateway rest.Config
-	flag.StringVar(&gateway.Host, "gateway", "", "`URL` of the cluster gateway, for data planes of OpenChoreo v1")
+	flag.StringVar(&gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
 	flag.StringVar(&gateway.CAFile, "gateway-ca", "", "`file` with the CA certificates of the gateway")
 	flag.StringVar(&gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
-	flag.StringVar(&gateway.KeyFile, "gateway-key", "", "`file` with the key of that certificate")
-	flag.StringVar(&gateway.ServerName, "gateway-server-name", "", "`name` in the certificate of the gateway (default: the host of the URL)")
+	flag.StringVar(&gateway.KeyFile, "gateway-key", "", "`file` with the key of the client certificate")
+	flag.StringVar(&gateway.ServerName, "gateway-server-name", "", "`name` in the gateway's certificate (default: the host of the URL)")
 	leaseNamespace := flag.String("lease-namespace", "sharded-fleet", "`name` of the namespace of the Leases")
 	flag.Parse()
 	if err := check(&gateway); err != nil {
@@ -66,10 +68,10 @@ func main() {
 	}
 }
 
-// check returns an error that names the argument which can't be used.
+// check returns an error for an argument that can't be used.
 func check(gateway *rest.Config) error {
 	switch {
-	case flag.NArg() > 0: // package flag ignores all flags behind it
+	case flag.NArg() > 0: // package flag ignores all flags after it
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case gateway.Host == "" && gateway.CAFile+gateway.CertFile+gateway.KeyFile+gateway.ServerName != "":
 		return errors.New("--gateway-ca, --gateway-cert, --gateway-key, --gateway-server-name: want --gateway too")
@@ -98,7 +100,7 @@ func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.C
 		return err
 	}
 	unlimited := rest.CopyConfig(config)
-	unlimited.QPS = -1 // no other request delays the renewal of a Lease
+	unlimited.QPS = -1 // no rate limit may delay the renewal of a Lease
 	leases, err := coordinationv1client.NewForConfig(unlimited)
 	if err != nil {
 		return err
@@ -112,14 +114,14 @@ func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.C
 		Remote: remote.Options{ConfigFor: helpers.ConfigFor(gateway)},
 		Sharding: &fleet.Sharding{
 			Leases: leases, Namespace: leaseNamespace, Name: "sharded-fleet",
-			Shards:   16, // the same in all replicas, and several for each
+			Shards:   16, // the same in all replicas; several for each
 			Identity: os.Getenv("POD_NAME"),
 		},
 		Hooks: fleet.Hooks{
 			OnShardGained: func(shard int) { log.Printf("shard %d: gained", shard) },
 			OnShardLost:   func(shard int, err error) { log.Printf("shard %d: %v", shard, err) },
 			OnEnd: func(key types.NamespacedName, err error, _, retry time.Duration) {
-				log.Printf("data plane %s: ended, next attempt in %s: %v", cache.ObjectName(key), retry, err) // 0s: none
+				log.Printf("data plane %s: ended, next attempt in %s: %v", cache.ObjectName(key), retry, err) // 0s: no other attempt
 			},
 		},
 	}, openchoreo.DataPlanes().Informer(), openchoreo.ClusterDataPlanes().Informer())
@@ -127,8 +129,8 @@ func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.C
 	return f.Run(ctx)
 }
 
-// work is called for each data plane of this replica. It must return when ctx ends. If it returns an error before, it is
-// called again, after a while. See examples/watch-workloads for work with informers.
+// work runs for each data plane of this replica. It must return when ctx ends. If it returns an error earlier, the Fleet calls
+// it again, after a pause. See examples/watch-workloads for work with informers.
 func work(ctx context.Context, cluster *remote.Cluster) error {
 	log.Printf("%s: working", cluster)
 	failed := 0 // probes in a row

@@ -36,7 +36,7 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// A run ends when more than toleratedProbes fail in a row. An API server that restarts fails fewer.
+// A run ends when more than toleratedProbes fail in a row: an API server may restart.
 const (
 	probePeriod     = 10 * time.Second
 	toleratedProbes = 2
