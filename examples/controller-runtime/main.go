@@ -72,7 +72,7 @@ func main() {
 	flag.CommandLine = flag.NewFlagSet("controller-runtime", flag.ExitOnError) // without the --kubeconfig of the library
 	var o options
 	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demonstration)")
-	flag.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
+	flag.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig file (default file: kubectl's)")
 	flag.StringVar(&o.namespace, "namespace", "", "serve the DataPlanes of one `namespace`, and no ClusterDataPlanes (default: all)")
 	flag.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
 	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")

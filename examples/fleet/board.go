@@ -18,7 +18,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 )
 
-// Event is what happens to a data plane or a shard.
+// Event is a change of a data plane or a shard.
 type Event struct {
 	Time time.Time `json:"time"`
 	// Replica is the replica that reports the event, if there are several.
@@ -60,19 +60,19 @@ func jsonReport(out io.Writer) func(Event) {
 	}
 }
 
-// board prints a line for each event, and knows who counts what.
+// board prints a line for each event, and stores which replicas count in which data planes.
 type board struct {
 	out io.Writer
 
 	mu        sync.Mutex
 	latest    map[string]map[string]Event // of each subject, by replica
-	kept      map[string]bool             // data planes that are in latest even if nobody counts in them
+	kept      map[string]bool             // data planes that stay in latest when no replica counts in them
 	suspended string                      // the replica whose events are dropped, if any
 	rotations int
 	changed   chan struct{} // closed, and replaced, at each change
 }
 
-// newBoard returns a board that knows of data planes before anybody counts in them.
+// newBoard returns a board that has these data planes before a replica counts in them.
 func newBoard(out io.Writer, dataPlanes ...string) *board {
 	b := &board{out: out, latest: map[string]map[string]Event{}, kept: map[string]bool{}, changed: make(chan struct{})}
 	for _, dataPlane := range dataPlanes {
@@ -114,7 +114,7 @@ func (b *board) report(event Event) {
 	})
 }
 
-// forget drops what a replica has reported, and prints why it no longer counts.
+// forget drops the events of a replica, and prints why it no longer counts.
 func (b *board) forget(replica, why string) {
 	b.change(func() {
 		for _, by := range b.latest {
@@ -124,7 +124,7 @@ func (b *board) forget(replica, why string) {
 	})
 }
 
-// change calls f with the lock held, and wakes those that wait.
+// change calls f with the lock held, and wakes the callers of wait.
 func (b *board) change(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -158,8 +158,8 @@ func (s sum) String() string {
 	return fmt.Sprintf("total %d in %d of %d data planes", s.deployments, s.counted, s.planes)
 }
 
-// sum returns the total. It counts a data plane once even if two replicas have a run for it, because one was suspended and
-// hasn't noticed yet that the other has taken over. The caller holds the lock.
+// sum returns the total. It counts a data plane once even if two replicas have a run for it: one that was suspended, and hasn't
+// noticed yet that the other has taken over. The caller holds the lock.
 func (b *board) sum() (s sum) {
 	for subject, by := range b.latest {
 		if isShard(subject) {
@@ -197,7 +197,7 @@ func (b *board) wait(ctx context.Context, what string, holds func() bool) error 
 	}
 }
 
-// printStatus prints what a Fleet says about its data planes.
+// printStatus prints the data planes in the Status of a Fleet.
 func printStatus(out io.Writer, status fleet.Status) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "  NAMESPACE\tNAME\tSTATE\tRUNNING SINCE\tRESTARTS\tLAST ERROR")
@@ -211,7 +211,7 @@ func printStatus(out io.Writer, status fleet.Status) {
 	_ = w.Flush()
 }
 
-// oneLine returns the beginning of an error, which may quote a long answer.
+// oneLine returns the beginning of an error in one line: an error may quote a long answer.
 func oneLine(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	return text[:min(len(text), 200)]

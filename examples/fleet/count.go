@@ -19,10 +19,10 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-const probePeriod = 2 * time.Second // a program with many data planes probes less often
+const probePeriod = 2 * time.Second // a program with many data planes should probe less often
 
-// countDeployments calls report with the number of Deployments of a data plane, and again when that changes, until ctx ends
-// or an error occurs. A Fleet calls it for each data plane.
+// countDeployments calls report with the number of Deployments of a data plane, and again when the number changes, until ctx
+// ends or an error occurs. A Fleet calls it for each data plane.
 //
 // The informer asks for metadata only. The API server then leaves out spec and status, which are most of the size of a
 // Deployment.
@@ -36,8 +36,8 @@ func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	deployments := factory.ForResource(appsv1.SchemeGroupVersion.WithResource("deployments")).Informer()
-	// By itself, an informer tries again for ever. The run ends instead, so that the Fleet shows the error and waits longer
-	// each time. That costs little, because an informer calls this function only before it lists again.
+	// Without this handler, an informer that can't list retries for ever. Here the run ends, so that the Fleet shows the error
+	// and waits longer each time. This costs little, because an informer calls the handler only before it lists again.
 	if err := deployments.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		end(fmt.Errorf("watching Deployments: %w", err))
 	}); err != nil {
@@ -69,7 +69,7 @@ func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(
 		report(number)
 		mu.Unlock()
 	}
-	// An informer reports no refused connection: it takes that for a restart of the API server, and tries again.
+	// An informer doesn't report refused connections: it takes them for a restart of the API server, and retries.
 	err = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
 		return false, cluster.Probe(ctx)
 	})

@@ -74,7 +74,7 @@ func (c *counter) run(ctx context.Context) error {
 	return c.Run(ctx)
 }
 
-// hooks report what happens to data planes and shards, beside the counts.
+// hooks report all events but the counts.
 func hooks(tell func(Event)) fleet.Hooks {
 	return fleet.Hooks{
 		OnEnd: func(key types.NamespacedName, err error, _, retry time.Duration) {

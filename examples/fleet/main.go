@@ -5,21 +5,21 @@
 //
 //	go -C examples run ./fleet
 //
-// shows that on control planes that it starts on this machine and removes at the end, while credentials are rotated and a
-// cluster is away.
+// runs it on control planes that it starts on this machine and removes at the end, while credentials are rotated and a cluster
+// is down.
 //
 //	go -C examples run ./fleet --replicas 3
 //
-// divides the data planes among three processes, and shows what moves when one is killed, suspended, added or ended. With
-// --kubeconfig or --context, fleet counts in the data planes of that cluster until it gets a signal:
+// divides the data planes among three processes, and shows which data planes move when a process is killed, suspended, added or
+// ended. With --kubeconfig or --context, fleet counts in the data planes of that cluster until it gets a signal:
 //
 //	go -C examples run ./fleet --kubeconfig ~/.kube/config -A
 //
 // It needs the rights to list and watch DataPlanes and ClusterDataPlanes there, and Deployments in the data planes. To share
-// the work, run it several times with the same --shards. Each replica then also needs the rights to get, list, create, update
-// and delete Leases in the namespace of the DataPlanes.
+// the work, run it several times with the same --shards. This needs the rights to get, list, create, update and delete Leases
+// in the namespace of the DataPlanes.
 //
-// To copy a program, take examples/watch-workloads, or examples/sharded-fleet with its manifest.
+// To start your own program, copy examples/watch-workloads, or examples/sharded-fleet with its manifest.
 package main
 
 import (
@@ -47,7 +47,7 @@ type options struct {
 	gateway  args.Gateway
 	sharding fleet.Sharding
 	metrics  string       // an address; "" for none
-	listener net.Listener // for metrics, once they are checked
+	listener net.Listener // for metrics; check opens it
 	replicas int
 	child    string // the name of a replica that the demo has started
 }
@@ -58,11 +58,11 @@ func main() {
 	o.RegisterNamespace(flag.CommandLine)
 	o.gateway.Register(flag.CommandLine)
 	flag.BoolVar(&o.All, "A", false, "count in the data planes of all namespaces")
-	flag.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics at this `address`, such as 127.0.0.1:0 (default: don't)")
-	flag.IntVar(&o.sharding.Shards, "shards", 0, "divide the data planes into `n` shards, for replicas to lead (default: don't, with --replicas 4 for each)")
-	flag.DurationVar(&o.sharding.LeaseDuration, "lease-duration", 0, "how long after its last renewal a replica counts as dead (default 15s, with --replicas 3s)")
+	flag.StringVar(&o.metrics, "metrics", "", "`address` to serve Prometheus metrics on, such as 127.0.0.1:0 (default: none)")
+	flag.IntVar(&o.sharding.Shards, "shards", 0, "divide the data planes into `n` shards, which replicas lead (default: no shards; with --replicas, 4 for each)")
+	flag.DurationVar(&o.sharding.LeaseDuration, "lease-duration", 0, "time after the last renewal of its Lease until a replica counts as dead (default 15s; with --replicas, 3s)")
 	flag.IntVar(&o.replicas, "replicas", 0, "start clusters, run `n` replicas as processes, and kill one")
-	flag.StringVar(&o.child, "child", "", "`name` of a replica that --replicas starts: it prints events as JSON, and ends with its standard input")
+	flag.StringVar(&o.child, "child", "", "`name` of a replica that --replicas starts: it prints events as JSON, and ends when its standard input closes")
 	args.Parse(flag.CommandLine, o.gateway.Check, o.check)
 	if !o.Existing() || o.child != "" {
 		klog.SetLogger(logr.Discard()) // the demo prints what happens
@@ -74,7 +74,7 @@ func main() {
 	os.Exit(demo.Run("fleet", &o.Flags, targets, o.run))
 }
 
-// check refuses flags before anything is started.
+// check returns an error for flags that contradict each other, and opens the listener for metrics.
 func (o *options) check() error {
 	existing, s := o.Existing(), &o.sharding
 	switch {

@@ -71,7 +71,7 @@ func TestReplicas(t *testing.T) {
 func TestInterruptEndsReplicas(t *testing.T) {
 	t.Parallel()
 	p := demotest.Start(t, "fleet", "--replicas=3", "--lease-duration=4s")
-	p.WaitFor("is suspended") // so it can't react to it
+	p.WaitFor("is suspended") // a suspended replica can't react to the signal
 	p.Signal(syscall.SIGTERM)
 	assert.Zero(t, p.Wait(), p)
 	p.LeavesNothing()
@@ -84,7 +84,7 @@ func TestRefusesBadFlags(t *testing.T) {
 		"--gateway-ca=ca.crt", "--kubeconfig=x --replicas=3", "--kubeconfig=x --child=a", "--kubeconfig=x --lease-duration=3s")
 }
 
-// The total is right when a replica is killed, and when one is resumed that others have replaced.
+// The total is right even when a replica is killed, or resumed after others have replaced it.
 func TestTotalCountsEachDataPlaneOnce(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -117,5 +117,5 @@ func TestTotalCountsEachDataPlaneOnce(t *testing.T) {
 			assert.Contains(t, lines[len(lines)-1], "("+step.want.String()+")", step.what)
 		}
 	}
-	assert.Equal(t, 12, strings.Count(out.String(), "\n"), "a line an event, but none of late ones: %s", out.String())
+	assert.Equal(t, 12, strings.Count(out.String(), "\n"), "one line for each event that isn't late: %s", out.String())
 }

@@ -31,7 +31,7 @@ type replicas struct {
 	*stage
 	args    []string
 	shards  int
-	lost    func(error) // called when one ends unexpectedly
+	lost    func(error) // called when a replica ends unexpectedly
 	alive   map[string]*process
 	started int
 	created int               // Deployments in the first target
@@ -69,18 +69,18 @@ func replicaStory(ctx context.Context, clusters *demo.Clusters, o *options) erro
 		step(fmt.Sprintf("%d replicas share %d shards; a Lease lasts %s", o.replicas, shards, lease), func(context.Context) error {
 			return r.add(ctx, o.replicas)
 		}),
-		step("the replica with most data planes is killed", func(ctx context.Context) error {
+		step("the replica with the most data planes is killed", func(ctx context.Context) error {
 			return r.end(ctx, syscall.SIGKILL, r.busiest())
 		}),
-		step("the replica with most data planes is suspended", func(context.Context) error {
+		step("the replica with the most data planes is suspended", func(context.Context) error {
 			suspended = r.busiest()
 			return r.suspend(suspended)
 		}),
-		step("it is resumed, and learns that the others have taken over", func(context.Context) error {
+		step("the suspended replica is resumed, and learns that the others have taken over", func(context.Context) error {
 			return r.resume(suspended)
 		}),
 		step("another replica is added", func(context.Context) error { return r.add(ctx, 1) }),
-		step("the replica with most data planes ends in order", func(ctx context.Context) error {
+		step("the replica with the most data planes ends in order", func(ctx context.Context) error {
 			return r.end(ctx, syscall.SIGTERM, r.busiest())
 		}),
 		{Title: "all replicas end in order", Do: func(ctx context.Context) error {
@@ -95,7 +95,7 @@ func replicaStory(ctx context.Context, clusters *demo.Clusters, o *options) erro
 		}},
 	})
 	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx) // such as a replica that has ended
+		return context.Cause(ctx) // such as the end of a replica
 	}
 	if err == nil {
 		fmt.Println("\nNext: copy examples/sharded-fleet, a short program that shares data planes in this way, with its manifest.")
@@ -103,9 +103,9 @@ func replicaStory(ctx context.Context, clusters *demo.Clusters, o *options) erro
 	return err
 }
 
-// step does something to the replicas, and creates a Deployment. It waits until the replicas share all shards evenly, each data
-// plane has one run, all Deployments are counted, and each replica has a Lease. Then it prints how long that took and what
-// has moved.
+// step calls do, which changes the replicas, and creates a Deployment. It waits until the replicas share all shards evenly, each
+// data plane has one run, all Deployments are counted, and each replica has a Lease. Then it prints how long this took and which
+// data planes and shards have moved.
 func (r *replicas) step(ctx context.Context, do func(ctx context.Context) error) error {
 	since := time.Now()
 	if err := do(ctx); err != nil {
@@ -142,7 +142,7 @@ func (r *replicas) step(ctx context.Context, do func(ctx context.Context) error)
 	return nil
 }
 
-// shared returns the replica of each shard and data plane, or nil until step may go on. The caller holds the lock.
+// shared returns the replica of each shard and data plane, or nil while step must wait. The caller holds the lock.
 func (r *replicas) shared() map[string]string {
 	owners, led := map[string]string{}, map[string]int{}
 	for _, name := range r.active() {
@@ -213,7 +213,7 @@ func (r *replicas) end(ctx context.Context, signal syscall.Signal, names ...stri
 
 func (r *replicas) suspend(name string) error {
 	err := r.send(syscall.SIGSTOP, name)
-	r.change(func() { r.suspended = name }) // drops what it has written before
+	r.change(func() { r.suspended = name }) // drops its events that aren't read yet
 	r.forget(name, "is suspended")
 	return err
 }
@@ -231,7 +231,7 @@ func (r *replicas) send(signal syscall.Signal, name string) error {
 	return p.Signal(signal)
 }
 
-// busiest returns the replica that counts in most data planes.
+// busiest returns the replica that counts in the most data planes.
 func (r *replicas) busiest() string {
 	counts := map[string]int{}
 	for subject, replica := range r.owners {
@@ -242,7 +242,7 @@ func (r *replicas) busiest() string {
 	return slices.MaxFunc(slices.Sorted(maps.Keys(r.alive)), func(a, b string) int { return cmp.Compare(counts[a], counts[b]) })
 }
 
-// waitForLeases waits until so many Leases of shards are free, and there are so many of replicas.
+// waitForLeases waits until free Leases of shards have no holder, and there are members Leases of replicas.
 func (r *replicas) waitForLeases(ctx context.Context, free, members int) error {
 	return wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		leases, err := r.Core.CoordinationV1().Leases(r.Namespace).List(ctx, metav1.ListOptions{})
@@ -268,13 +268,12 @@ const stopTimeout = 20 * time.Second
 // process is a replica that runs as a child process.
 type process struct {
 	cmd      *exec.Cmd
-	expected atomic.Bool   // whether it should end
+	expected atomic.Bool   // whether its end is expected
 	ended    chan struct{} // closed when it has ended and its output is read
 }
 
-// startProcess runs this program as a replica, until ctx ends at the latest. The replica also ends when this process is
-// killed, because that closes its standard input. Its events go to the board. lost is called with the error if the replica
-// ends unexpectedly.
+// startProcess runs this program as a replica, at most until ctx ends, and passes its events to the board. If the replica ends
+// unexpectedly, lost gets the error. If this process is killed, the replica's standard input closes, and the replica ends.
 func startProcess(ctx context.Context, name string, args []string, b *board, lost func(error)) (*process, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -290,7 +289,7 @@ func startProcess(ctx context.Context, name string, args []string, b *board, los
 		return nil, err
 	}
 	p.cmd.Cancel = func() error {
-		// No SIGTERM: Ctrl-C in a terminal already sends a signal, and a second one ends it at once.
+		// No SIGTERM: Ctrl-C in a terminal signals the replica too, and a second signal would end it at once.
 		return errors.Join(stdin.Close(), p.cmd.Process.Signal(syscall.SIGCONT))
 	}
 	stdout, err := p.cmd.StdoutPipe()
@@ -304,7 +303,7 @@ func startProcess(ctx context.Context, name string, args []string, b *board, los
 		defer close(p.ended)
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
 			var event Event
-			if json.Unmarshal(lines.Bytes(), &event) == nil { // it may be killed while it writes
+			if json.Unmarshal(lines.Bytes(), &event) == nil { // a killed replica may leave a part of a line
 				b.report(event)
 			}
 		}

@@ -84,7 +84,7 @@ func story(ctx context.Context, clusters *demo.Clusters, o *options) error {
 
 func (s *stage) play(ctx context.Context) error {
 	first, second := s.Targets[0], s.Targets[1]
-	// step does something, and waits until the sum is as wanted.
+	// step calls do, and waits for this sum.
 	step := func(title string, deployments, counted, planes int, do func(ctx context.Context) error) demo.Step {
 		want := sum{deployments, counted, planes}
 		return demo.Step{Title: title, Do: func(ctx context.Context) error {
@@ -121,7 +121,7 @@ func (s *stage) play(ctx context.Context) error {
 	})
 }
 
-// rotate gives the user of a data plane another certificate, and waits until its run has it.
+// rotate gives the user of a data plane another certificate, and waits until its run uses it.
 func (s *stage) rotate(ctx context.Context, target *demo.Target, name string) error {
 	credentials, err := target.Credentials(ctx, name)
 	if err != nil {

@@ -71,7 +71,7 @@ var demonstrate func(options) int
 func main() {
 	var o options
 	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demonstration)")
-	flag.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
+	flag.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig file (default file: kubectl's)")
 	flag.StringVar(&o.namespace, "namespace", "", "probe the DataPlanes of one `namespace`, and no ClusterDataPlanes (default: all)")
 	flag.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
 	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")

@@ -20,7 +20,7 @@ import (
 
 // Event is a change of a DataPlane or ClusterDataPlane. It holds no secrets.
 type Event struct {
-	// Time is when this program saw it.
+	// Time is when this program saw the change.
 	Time time.Time `json:"time"`
 	// Type is ADDED, MODIFIED or DELETED.
 	Type watch.EventType `json:"type"`
@@ -37,14 +37,14 @@ type Event struct {
 	Generation      int64  `json:"generation"`
 	// Cluster is the name of the target cluster or, in OpenChoreo v1, the plane ID of its agent.
 	Cluster string `json:"cluster"`
-	// Conditions holds Ready, Connected and GatewayProvisioned, judged as helpers.Stock and
-	// HeartbeatWithin say, and then all other reported types.
+	// Conditions holds Ready, Connected and GatewayProvisioned, judged with helpers.Stock and
+	// HeartbeatWithin, and then all other reported types.
 	Conditions []helpers.Verdict `json:"conditions"`
 
 	// Transitions are the conditions whose verdict has changed.
 	Transitions []Transition `json:"transitions,omitempty"`
 	// Changes are the fields that differ, by path, without metadata.generation and the heartbeat
-	// of an agent. For an ADDED DataPlane, it is the whole spec.
+	// of an agent. For an ADDED DataPlane, the only change is .spec.
 	Changes []Change `json:"changes,omitempty"`
 }
 
@@ -71,13 +71,13 @@ func (s State) String() string {
 
 // Change is a field that differs.
 type Change struct {
-	// Path is that of the field, such as ".spec.registry.prefix".
+	// Path is the path of the field, such as ".spec.registry.prefix".
 	Path string `json:"path"`
 	// Type is added, modified or removed.
 	Type ChangeType `json:"type"`
-	// Managers own the field. For a removed field, which has no owner, it is the manager
-	// that removed it, if the managed fields tell. Fields that the API server sets itself,
-	// such as deletionTimestamp, have none.
+	// Managers own the field. A removed field has no owner: Managers is then the manager that
+	// removed it, if the managed fields show it. Fields that the API server sets itself, such
+	// as deletionTimestamp, have no managers.
 	Managers []string `json:"managers,omitempty"`
 }
 
@@ -155,8 +155,8 @@ func changes(before, after *openchoreov1alpha1.DataPlane) ([]Change, error) {
 	}{{Added, fields.Added}, {Modified, fields.Modified}, {Removed, fields.Removed}} {
 		for _, path := range group.paths {
 			switch path {
-			case ".metadata.generation", // which only counts changes of the spec, and these are listed
-				".status.agentConnection.lastHeartbeatTime": // which OpenChoreo writes every minute
+			case ".metadata.generation", // counts changes of the spec, which are listed
+				".status.agentConnection.lastHeartbeatTime": // changes every minute
 				continue
 			}
 			change := Change{Path: path, Type: group.changeType}
@@ -172,15 +172,15 @@ func changes(before, after *openchoreov1alpha1.DataPlane) ([]Change, error) {
 	return result, nil
 }
 
-// entryOf returns what tells the entries of managed fields apart.
+// entryOf returns a key that is unique among the entries of managed fields.
 func entryOf(e metav1.ManagedFieldsEntry) string {
 	return strings.Join([]string{e.Manager, e.Subresource, e.APIVersion, string(e.Operation)}, "|")
 }
 
 // writers returns the manager that turned before into after: its entry in the managed fields has
-// another time. The API server doesn't touch the times of other managers, even if they lose fields.
-// writers returns nil if there were several, or if no entry has another time: the manager only
-// removed fields by an update, or wrote twice within a second, the precision of the times.
+// another time. The API server doesn't change the times of other managers, even if they lose fields.
+// writers returns nil if several entries have another time, or none has: the manager only removed
+// fields by an update, or wrote twice within a second, the precision of the times.
 func writers(before, after *openchoreov1alpha1.DataPlane) []string {
 	times := map[string]*metav1.Time{}
 	for _, entry := range before.ManagedFields {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command watch prints each change of DataPlanes and ClusterDataPlanes, like kubectl get --watch,
-// and which conditions and fields have changed, and by which field manager.
+// with the conditions and fields that have changed, and the field managers that changed them.
 //
 //	go -C examples run ./watch
 //
@@ -13,12 +13,12 @@
 //	go -C examples run ./watch --kubeconfig ~/.kube/config -A
 //
 // With -o json, each line of standard output is one [Event]; messages go to standard error.
-// The user needs the rights to list and watch DataPlanes. Without those for ClusterDataPlanes, or
-// where these are not installed, it says so, and watches DataPlanes only.
+// The user needs the rights to list and watch DataPlanes. If the user may not list ClusterDataPlanes,
+// or they aren't installed, watch prints that and watches DataPlanes only.
 //
-// Updates that change no field but the heartbeat of an agent, and no verdict, are not printed. It prints the paths of fields
-// and never their values: you see that a client key was rotated, but no key. It keeps no key
-// in memory either, see [hideSecrets].
+// watch leaves out updates that change no verdict, and no field but the heartbeat of an agent. It
+// prints paths of fields, never values: you see that a client key was rotated, but no key. It keeps
+// no key in memory; see [hideSecrets].
 package main
 
 import (

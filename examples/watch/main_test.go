@@ -46,7 +46,7 @@ func TestStory(t *testing.T) {
 		assert.Contains(t, p.Stdout(), want)
 	}
 	assert.Equal(t, 1, strings.Count(p.Stdout(), "READY"), "a header, once")
-	assert.Equal(t, 12, strings.Count(p.Stdout(), "  MODIFIED  "), "none for what audit did, and for a heartbeat: %s", p.Stdout())
+	assert.Equal(t, 12, strings.Count(p.Stdout(), "  MODIFIED  "), "none for audit and for a heartbeat: %s", p.Stdout())
 	assert.NotContains(t, p.Stdout(), "audit")
 	assert.NotContains(t, p.Stdout(), "Heartbeat")
 	p.LeavesNothing()
@@ -73,7 +73,7 @@ func TestExistingCluster(t *testing.T) {
 		require.NoError(t, err)
 	}
 	dp.Spec.Registry.SecretRef = ""
-	update("cleaner") // which only removes, by an update, and so leaves no trace
+	update("cleaner") // only removes a field, by an update, which leaves no trace
 	dp.Spec.KubernetesCluster.Credentials.ClientKey = "bmV3IGtleQ=="
 	dp.Spec.Observer.Authentication.BasicAuth.Password = "new password"
 	update("rotator")
@@ -117,7 +117,7 @@ func TestExistingCluster(t *testing.T) {
 	}
 }
 
-func TestGoesOnWhenTheAPIServerWasAway(t *testing.T) {
+func TestContinuesAfterTheAPIServerWasAway(t *testing.T) {
 	t.Parallel()
 	c := demotest.Clusters(t, 0)
 	dp, err := c.DataPlanes.Create(t.Context(), newDataPlane(), metav1.CreateOptions{})

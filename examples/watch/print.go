@@ -23,7 +23,7 @@ func jsonPrinter(out io.Writer) func(Event) error {
 	return func(event Event) error { return encoder.Encode(event) }
 }
 
-// textPrinter writes for people. The wide format adds the target cluster, the generation,
+// textPrinter writes text for people. The wide format adds the target cluster, the generation,
 // and the reasons of conditions.
 func textPrinter(out io.Writer, wide bool) func(Event) error {
 	columns := []string{"TIME", "EVENT", "DATAPLANE", "READY", "CONNECTED", "GATEWAY"}
@@ -63,7 +63,7 @@ func textPrinter(out io.Writer, wide bool) func(Event) error {
 	}
 }
 
-// grouped makes one change of more than three fields that a manager has changed in one place, such as all of a condition.
+// grouped joins more than three changes of one type, in one place and by the same managers, such as all fields of a condition.
 func grouped(changes []Change) (groups []Change) {
 	for len(changes) > 0 {
 		first, n := changes[0], 1
@@ -93,7 +93,7 @@ func nameOf(event Event) string {
 	return event.Namespace + "/" + event.Name
 }
 
-// row pads columns to their usual width, since later rows are not known yet.
+// row pads columns to their usual widths, because later rows aren't known yet.
 func row(columns []string) string {
 	var text strings.Builder
 	for i, width := range []int{8, 8, 28, 21, 21, 21, 10, 0}[:len(columns)] {
@@ -102,7 +102,7 @@ func row(columns []string) string {
 	return strings.TrimRight(text.String(), " ") + "\n"
 }
 
-// verdict is the zero Verdict for a type that is not in the event.
+// verdict returns the zero Verdict for a type that isn't in the event.
 func (e *Event) verdict(conditionType string) helpers.Verdict {
 	for _, verdict := range e.Conditions {
 		if verdict.Type == conditionType {
@@ -117,7 +117,7 @@ func state(event Event, conditionType string) string {
 	return State{verdict.Status, verdict.Code}.String()
 }
 
-// because returns the reason and message of a condition that decided the verdict.
+// because returns the reason and message of the condition, if it decided the verdict.
 func because(event Event, conditionType string) string {
 	verdict := event.verdict(conditionType)
 	switch {

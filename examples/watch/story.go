@@ -28,14 +28,14 @@ type story struct {
 func (s *story) play(ctx context.Context) error {
 	steps := []demo.Step{
 		{Title: "operator creates a DataPlane", Do: s.create},
-		{Title: "three controllers report conditions, each its own", Do: s.observe},
+		{Title: "three controllers report one condition each", Do: s.observe},
 		{Title: "platform-team sets a pull secret: all conditions become stale", Do: s.apply("platform-team", "registry-credentials")},
 		{Title: "audit applies the same value: no line follows, since no field changes", Do: s.apply("audit", "registry-credentials")},
 		{Title: "the controllers observe the new generation", Do: s.observe},
 		{Title: "rotator replaces the client certificate and its key", Do: s.rotate},
 		{Title: "the gateway fails", Do: s.report("gateway-controller", openchoreov1alpha1.DataPlaneConditionGatewayProvisioned, metav1.ConditionFalse, "NoAddress")},
 		{Title: "audit gives up the pull secret, which platform-team still sets: no line follows", Do: s.apply("audit", "")},
-		{Title: "platform-team gives it up too, which removes it", Do: s.apply("platform-team", "")},
+		{Title: "platform-team gives up the pull secret too, which removes it", Do: s.apply("platform-team", "")},
 		{Title: "operator deletes the DataPlane", Do: s.delete},
 		{Title: "operator creates a ClusterDataPlane, which holds no credentials", Do: s.createClusterDataPlane},
 		{Title: "OpenChoreo reports the agent, from which Connected and Ready follow", Do: s.reportAgent(true)},
@@ -133,7 +133,7 @@ func (s *story) createClusterDataPlane(ctx context.Context) error {
 	return s.changed(ctx, err)
 }
 
-// reportAgent writes into the status what OpenChoreo v1 does, each minute.
+// reportAgent writes the status that OpenChoreo v1 writes each minute.
 func (s *story) reportAgent(connected bool) func(context.Context) error {
 	return func(ctx context.Context) error {
 		clusterDataPlanes := s.Client.OpenChoreoV1alpha1().ClusterDataPlanes()

@@ -83,8 +83,8 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	return err
 }
 
-// clusterDataPlanesMissing returns why an informer could not list ClusterDataPlanes: they aren't installed, or the user has no
-// right to list them.
+// clusterDataPlanesMissing returns the error of a list of ClusterDataPlanes: they aren't installed, or the user may not list
+// them, so an informer would retry for ever.
 func (w *watcher) clusterDataPlanesMissing(ctx context.Context) error {
 	client, err := openchoreoclient.NewForConfig(w.config)
 	if err != nil {
@@ -130,7 +130,7 @@ func (w *watcher) updated(before, after *openchoreov1alpha1.DataPlane) error {
 	return w.print(event)
 }
 
-// connection says what an informer doesn't: that the API server can't be reached or refuses to answer,
+// connection prints what an informer hides: that the API server can't be reached or returns an error,
 // and that it answers again.
 type connection struct {
 	next    http.RoundTripper

@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package args parses the command lines of the examples. It uses nothing else of the examples, so
-// whoever copies a template copies this folder too.
+// Package args parses the command lines of the examples. Copy this folder with a template: it uses
+// nothing else of the examples.
 package args
 
 import (
@@ -17,8 +17,8 @@ import (
 // Parse parses the arguments of the program. If an argument is wrong or left over, or a check returns
 // an error, Parse prints the error in one line and exits with 2.
 //
-// A surplus argument must not pass: package flag ignores all flags behind it, so that a program
-// would work on another cluster than its --kubeconfig says.
+// A surplus argument is an error, because package flag ignores all flags after it: a program would
+// ignore its --kubeconfig and work on another cluster.
 func Parse(fs *flag.FlagSet, checks ...func() error) {
 	name := filepath.Base(fs.Name())
 	fs.Init(name, flag.ContinueOnError)

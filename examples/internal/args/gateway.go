@@ -15,7 +15,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// Gateway is the set of flags that say how to reach OpenChoreo's cluster gateway:
+// Gateway holds the flags for a connection to OpenChoreo's cluster gateway:
 //
 //	var gateway args.Gateway
 //	gateway.Register(flag.CommandLine)
@@ -25,7 +25,7 @@ type Gateway struct{ config rest.Config }
 
 // Register adds --gateway, --gateway-ca, --gateway-cert, --gateway-key and --gateway-server-name to fs.
 func (g *Gateway) Register(fs *flag.FlagSet) {
-	fs.StringVar(&g.config.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes without credentials")
+	fs.StringVar(&g.config.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
 	fs.StringVar(&g.config.CAFile, "gateway-ca", "", "`file` with the CA certificates of the gateway")
 	fs.StringVar(&g.config.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
 	fs.StringVar(&g.config.KeyFile, "gateway-key", "", "`file` with the key of the client certificate")
@@ -45,7 +45,7 @@ func (g *Gateway) Check() error {
 	}
 	loaded := rest.CopyConfig(&g.config)
 	if err := rest.LoadTLSFiles(loaded); err != nil {
-		return err // which names the file
+		return err // names the file
 	}
 	if _, err := rest.TLSConfigFor(loaded); err != nil {
 		return fmt.Errorf("--gateway-ca, --gateway-cert and --gateway-key: %w", err)

@@ -29,7 +29,7 @@ func (o *Object) Set(text string) error {
 	if name == "" {
 		return errors.New("no name")
 	}
-	switch strings.TrimSuffix(strings.ToLower(kind), ".openchoreo.dev") { // of kubectl get -o name
+	switch strings.TrimSuffix(strings.ToLower(kind), ".openchoreo.dev") { // as kubectl get -o name prints it
 	case "dataplane", "dataplanes", "dp", "dps":
 		*o = Object{false, name}
 	case "clusterdataplane", "clusterdataplanes", "cdp", "cdps":
@@ -40,7 +40,7 @@ func (o *Object) Set(text string) error {
 	return nil
 }
 
-// String returns what Set takes.
+// String returns a text that Set accepts.
 func (o *Object) String() string {
 	if o.Cluster {
 		return "clusterdataplane/" + o.Name

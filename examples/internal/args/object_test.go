@@ -27,7 +27,7 @@ func TestObject(t *testing.T) {
 		require.NoError(t, object.Set(text), text)
 		assert.Equal(t, want, object, text)
 		require.NoError(t, again.Set(object.String()))
-		assert.Equal(t, object, again, "String returns what Set takes")
+		assert.Equal(t, object, again, "Set accepts the text of String")
 	}
 	for _, text := range []string{"", "cdp/", "pod/prod"} {
 		assert.Error(t, new(args.Object).Set(text), text)

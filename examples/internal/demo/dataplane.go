@@ -17,8 +17,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
-// Create creates a DataPlane for t. In t, it makes a certificate for a user of the same name, who gets
-// the rights in rules. The DataPlane has these credentials, and what edits make of it.
+// Create creates a DataPlane for t, with the credentials of a user in t who has the same name and the
+// rights in rules. edits change the DataPlane before that.
 func (c *Clusters) Create(ctx context.Context, t *Target, name string, rules []rbacv1.PolicyRule, edits ...func(*openchoreov1alpha1.DataPlane)) (*openchoreov1alpha1.DataPlane, error) {
 	credentials, err := t.Credentials(ctx, name, rules...)
 	if err != nil {
@@ -31,7 +31,7 @@ func (c *Clusters) Create(ctx context.Context, t *Target, name string, rules []r
 	return c.DataPlanes.Create(ctx, dp, metav1.CreateOptions{})
 }
 
-// NewDataPlane returns a DataPlane in which only these values vary.
+// NewDataPlane returns a DataPlane with these values; all other values are constant.
 func NewDataPlane(namespace, name, cluster string, credentials openchoreov1alpha1.APIServerCredentials) *openchoreov1alpha1.DataPlane {
 	return &openchoreov1alpha1.DataPlane{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -64,8 +64,8 @@ func (c *Clusters) SetCondition(ctx context.Context, name, manager string, condi
 	return helpers.PatchConditions(ctx, c.DataPlanes, dp, []metav1.Condition{condition}, helpers.PatchConditionsOptions{FieldManager: manager})
 }
 
-// Credentials makes another certificate for a user, and gives the user the rights in rules, if there
-// are any, besides those from before. Grant them once.
+// Credentials makes a new certificate for a user, and adds the rights in rules, if any, to the user's
+// rights. Only one call for each user may have rules.
 func (t *Target) Credentials(ctx context.Context, user string, rules ...rbacv1.PolicyRule) (credentials openchoreov1alpha1.APIServerCredentials, err error) {
 	u, err := t.AddUser(user)
 	if err != nil {
@@ -79,7 +79,7 @@ func (t *Target) Credentials(ctx context.Context, user string, rules ...rbacv1.P
 	return helpers.CredentialsFor(u.Config())
 }
 
-// grant returns when the API server applies the rights, which is a moment after it has stored them.
+// grant returns once the API server applies the rights, a moment after it has stored them.
 func (t *Target) grant(ctx context.Context, user string, rules []rbacv1.PolicyRule) error {
 	named := metav1.ObjectMeta{Name: user}
 	if _, err := t.Core.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: named, Rules: rules}, metav1.CreateOptions{}); err != nil {
@@ -92,7 +92,7 @@ func (t *Target) grant(ctx context.Context, user string, rules []rbacv1.PolicyRu
 	}, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	rule := rules[0] // all come at the same time
+	rule := rules[0] // all take effect at the same time
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 		User:               user,
 		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: rule.Verbs[0], Group: rule.APIGroups[0], Resource: rule.Resources[0]},

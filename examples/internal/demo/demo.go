@@ -1,8 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package demo is what the examples share: flags, signals, clusters that an example starts and
-// removes or that the user has, and a runner of steps.
+// Package demo has the code that the examples share: flags, signals, clusters, and a runner of steps.
+// An example starts and removes its clusters, or uses a management cluster of the user.
 //
 //	func main() {
 //		var flags demo.Flags
@@ -44,7 +44,7 @@ type Clusters struct {
 	Core       kubernetes.Interface
 	// Plane is the control plane of the management cluster; nil for an existing cluster.
 	Plane *controlplane.ControlPlane
-	// Namespace is where the example's DataPlanes are, and DataPlanes reads and writes them.
+	// Namespace is the namespace of the example's DataPlanes; DataPlanes reads and writes them.
 	Namespace  string
 	DataPlanes openchoreotyped.DataPlaneInterface
 	// Watched is Namespace, or with -A metav1.NamespaceAll.
@@ -88,8 +88,8 @@ func (c *Clusters) start(ctx context.Context, flags *Flags, targets int) error {
 	return c.use(c.Plane.Config(), metav1.NamespaceDefault)
 }
 
-// useExisting returns an error if the cluster can't be reached, serves no DataPlanes, or lets the user
-// not list them: an informer would retry for ever.
+// useExisting returns an error if the cluster can't be reached, serves no DataPlanes, or forbids the
+// user to list them: an informer would retry for ever.
 func (c *Clusters) useExisting(ctx context.Context, flags *Flags) error {
 	config, namespace, err := flags.load()
 	if err != nil {
@@ -140,10 +140,10 @@ func (c *Clusters) InNamespace(ctx context.Context, name string) (*Clusters, err
 	return &in, nil
 }
 
-// startPlanes builds the binaries of control planes, if needed, and starts all at once. If it returns
-// an error, Stop stops those that have started.
+// startPlanes builds the binaries of control planes if they are missing, and starts all control planes
+// at once. After an error, Stop stops the control planes that have started.
 func (c *Clusters) startPlanes(ctx context.Context, management bool, targets int) error {
-	// If the reader of the output ends, the example goes on, so that it stops its control planes.
+	// If the reader of the output ends, the example continues, so that it stops its control planes.
 	signal.Ignore(syscall.SIGPIPE)
 	var names []string
 	for i := range targets {
@@ -153,7 +153,7 @@ func (c *Clusters) startPlanes(ctx context.Context, management bool, targets int
 		names = append(names, "management")
 	}
 	fmt.Fprintf(os.Stderr, "starting Kubernetes on this machine: %s\n", strings.Join(names, ", "))
-	// The first call builds them, which takes minutes.
+	// If they are missing, this builds them, which takes minutes.
 	if _, err := controlplane.Binaries(ctx, os.Stderr); err != nil {
 		return err
 	}
@@ -202,8 +202,8 @@ func (c *Clusters) Stop() error {
 	return nil
 }
 
-// Args returns the flags that make a child process use the management cluster and the namespace. The
-// cluster must not be an existing one.
+// Args returns the flags that make a child process use the management cluster and the namespace. c
+// must not use an existing management cluster.
 func (c *Clusters) Args() []string {
 	return []string{"--namespace=" + c.Namespace, "--kubeconfig=" + c.Plane.KubeconfigFile()}
 }

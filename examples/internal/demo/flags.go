@@ -24,12 +24,12 @@ type Flags struct {
 // Register adds --kubeconfig and --context to fs.
 func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `file` of an existing management cluster (default: start one)")
-	fs.StringVar(&f.context, "context", "", "`name` of a context in the kubeconfig (default kubeconfig: that of kubectl)")
+	fs.StringVar(&f.context, "context", "", "`name` of a context in the kubeconfig file (default file: kubectl's)")
 }
 
 // RegisterNamespace adds --namespace to fs.
 func (f *Flags) RegisterNamespace(fs *flag.FlagSet) {
-	fs.StringVar(&f.namespace, "namespace", "", "`name` of the namespace of DataPlanes (default: that of the context, or \"default\")")
+	fs.StringVar(&f.namespace, "namespace", "", "`name` of the namespace of DataPlanes (default: the namespace of the context, or \"default\")")
 }
 
 // Existing reports whether the management cluster is an existing one.

@@ -47,7 +47,7 @@ func startGateway(planeID string, config *rest.Config) (*gateway, error) {
 	return g, nil
 }
 
-// rotate makes the gateway refuse the certificate of its clients, and replaces the file.
+// rotate makes the gateway refuse the certificate of its clients, and replaces the files.
 func (g *gateway) rotate() error {
 	g.RotateClients()
 	if _, err := GatewayFlags(g.Config(), g.folder); err != nil {

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// ErrCleanUp is in the error of run if something that the example has started or created may be left.
+// ErrCleanUp marks an error after which processes, files or objects of the example may remain.
 var ErrCleanUp = errors.New("cleaning up")
 
 // Main runs an example until it ends or gets a signal, and returns its exit code: 1 for an error,
 // which it prints after name, and otherwise 0, even after a signal.
 //
-// The first signal only ends the context of run, so that run can stop in order everything that it
-// has started. A second one ends the program at once.
+// The first signal only ends the context of run, so that run can stop everything that it has
+// started. A second signal ends the program at once.
 func Main(name string, run func(ctx context.Context) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -39,7 +39,7 @@ func Main(name string, run func(ctx context.Context) error) int {
 }
 
 // Run is Main for an example that needs clusters: it starts them before run, and stops them after it.
-// Targets are started in any case, even for an existing management cluster.
+// It starts targets even for an existing management cluster.
 func Run(name string, flags *Flags, targets int, run func(context.Context, *Clusters) error) int {
 	return Main(name, func(ctx context.Context) (err error) {
 		clusters, err := Start(ctx, flags, targets)
@@ -57,8 +57,8 @@ type Step struct {
 	Do    func(ctx context.Context) error
 }
 
-// Play prints the title of each step and takes it, one after the other, until one fails. A step may last
-// three minutes, and takes far less.
+// Play prints the title of each step and runs the step, one after the other, until one fails. A step
+// has three minutes, far more than it needs.
 func Play(ctx context.Context, out io.Writer, steps []Step) error {
 	for i, step := range steps {
 		fmt.Fprintf(out, "\n%2d. %s\n", i+1, step.Title)

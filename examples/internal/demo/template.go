@@ -29,24 +29,24 @@ const (
 	clusterWide = "default"    // a ClusterDataPlane
 )
 
-// Provided is what a template runs on without --kubeconfig.
+// Provided is the cluster on which a template runs without --kubeconfig.
 type Provided struct {
 	*Clusters
 	// gateway is nil if the program has no flag --gateway, or its user has set it.
 	gateway *gateway
 }
 
-// Act is what happens while a template runs. It starts with the program.
+// Act changes the cluster while a template runs. It starts with the program.
 type Act func(context.Context, *Provided) error
 
 // ProvideCluster gives a template a cluster to run on; call it after args.Parse. With --kubeconfig
 // or --context, it returns at once and the program runs on that cluster. Otherwise it starts a
-// control plane, runs the program again with --kubeconfig for it, removes it, and exits as the
-// program did.
+// control plane, runs the program again with --kubeconfig for it, removes it, and exits with the
+// program's exit code.
 //
 // The control plane serves the DataPlane production, with credentials as in OpenChoreo v0.3, and the
-// ClusterDataPlane default, without any as in v1. Both describe the control plane itself, and are
-// ready unless there is an act. A program with the flag --gateway gets a cluster gateway too.
+// ClusterDataPlane default, without credentials as in v1. Both describe the control plane itself,
+// and are ready unless there is an act. A program with the flag --gateway gets a cluster gateway.
 func ProvideCluster(act ...Act) {
 	set := map[string]bool{}
 	flag.Visit(func(f *flag.Flag) { set[f.Name] = true })
@@ -74,12 +74,12 @@ func ProvideCluster(act ...Act) {
 		return err
 	})
 	if code = max(code, failed); code == 0 {
-		fmt.Fprintln(os.Stderr, "next: "+before[program]+"run it on a cluster of yours, with --kubeconfig=FILE"+after[program])
+		fmt.Fprintln(os.Stderr, "next: "+before[program]+"run it on your cluster, with --kubeconfig=FILE"+after[program])
 	}
 	os.Exit(code)
 }
 
-// What else to try with a program.
+// Suggestions for what to try next with a program, before and after its run on the user's cluster.
 var (
 	before = map[string]string{"wait": "see the error of --timeout=1s, wait for --name=clusterdataplane/" + clusterWide + ", or "}
 	after  = map[string]string{"connect": throughGateway, "watch-workloads": throughGateway}
@@ -99,7 +99,7 @@ func (p *Provided) createDataPlanes(ctx context.Context) error {
 	return err
 }
 
-// becomeReady writes into both status what OpenChoreo does.
+// becomeReady writes the status of both data planes as OpenChoreo does.
 func (p *Provided) becomeReady(ctx context.Context) error {
 	if _, err := p.SetCondition(ctx, production, "openchoreo", metav1.Condition{
 		Type: openchoreov1alpha1.DataPlaneConditionCreated, Status: metav1.ConditionTrue, Reason: "DataPlaneCreated", Message: "Dataplane is created",
@@ -117,7 +117,7 @@ func (p *Provided) becomeReady(ctx context.Context) error {
 }
 
 // runAgain runs this program on the clusters, and returns its exit code. Ctrl-C in a terminal reaches
-// the program by itself.
+// that process directly.
 func (p *Provided) runAgain(ctx context.Context, act []Act) (int, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -145,23 +145,23 @@ func (p *Provided) runAgain(ctx context.Context, act []Act) (int, error) {
 	err = child.Wait()
 	end()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return max(exit.ExitCode(), 1), nil // the program has said what is wrong
+		return max(exit.ExitCode(), 1), nil // the program has printed its error
 	}
 	if ctx.Err() != nil {
-		return 0, nil // it has ended in order
+		return 0, nil // the signal ended the program
 	}
 	return 0, err
 }
 
-// Itself returns the management cluster as a target. It must not be an existing one.
+// Itself returns the management cluster as a target. c must not use an existing management cluster.
 func (c *Clusters) Itself() *Target { return &Target{c.Plane, "management", c.Core} }
 
 // IsReadyLater makes the data planes ready after three seconds.
 func IsReadyLater(ctx context.Context, p *Provided) error {
-	fmt.Fprintf(os.Stderr, "in 3 seconds, DataPlane %s gets the condition Created, and ClusterDataPlane %s an agent, as from OpenChoreo\n", production, clusterWide)
+	fmt.Fprintf(os.Stderr, "in 3 seconds, DataPlane %s gets the condition Created, and ClusterDataPlane %s an agent, as OpenChoreo reports them\n", production, clusterWide)
 	select {
 	case <-time.After(3 * time.Second):
-		return p.becomeReady(context.WithoutCancel(ctx)) // the program may end before this is answered
+		return p.becomeReady(context.WithoutCancel(ctx)) // the program may end before the answers arrive
 	case <-ctx.Done():
 		return nil
 	}
@@ -170,8 +170,8 @@ func IsReadyLater(ctx context.Context, p *Provided) error {
 // RotatesOnEnter replaces the credentials of production, and the client certificate of the gateway,
 // each time that the user presses Enter.
 func RotatesOnEnter(ctx context.Context, p *Provided) error {
-	fmt.Fprintf(os.Stderr, "while this runs: export KUBECONFIG=%s\n"+
-		"press Enter to replace the credentials in DataPlane %s and the certificate for the gateway; the next answers use the new ones\n",
+	fmt.Fprintf(os.Stderr, "to use this cluster while the program runs: export KUBECONFIG=%s\n"+
+		"press Enter to replace the credentials in DataPlane %s and the certificate for the gateway; the program continues with the new ones\n",
 		p.Plane.KubeconfigFile(), production)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		credentials, err := p.Itself().Credentials(ctx, production)

@@ -17,14 +17,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// mayWatch is a right for the role of production's user.
+// mayWatch is a JSON patch that adds a right to the role of production's user.
 const mayWatch = `[{"op": "add", "path": "/rules/-", "value": {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "watch"]}}]`
 
 // ChangesDeployments gives the user of production the right to watch Deployments after three seconds, and then creates, updates
 // and deletes a Deployment, again and again.
 func ChangesDeployments(ctx context.Context, p *Provided) error {
 	fmt.Fprintf(os.Stderr, "for 3 seconds, DataPlane %s lacks the right to list Deployments; then, every 3 seconds, a Deployment is changed\n"+
-		"ClusterDataPlane %s is the same cluster behind a cluster gateway, and so later by up to 6 seconds\n", production, clusterWide)
+		"ClusterDataPlane %s is the same cluster behind a cluster gateway, which delays its lines by up to 6 seconds\n", production, clusterWide)
 	deployments := p.Core.AppsV1().Deployments(metav1.NamespaceDefault)
 	steps := []func() error{
 		func() error { return CreateDeployment(ctx, p.Core, "shop") },

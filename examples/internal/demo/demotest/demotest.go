@@ -1,7 +1,7 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package demotest runs an example in its tests as users do: built, as a process.
+// Package demotest runs an example in its tests as users do: as a compiled program.
 package demotest
 
 import (
@@ -33,8 +33,7 @@ const Patience = 3 * time.Minute
 var programs string
 
 // Main is TestMain of examples: it builds their programs, which Start starts by the names of their
-// folders, and runs the tests. It also builds the binaries of control planes, if needed, so that no
-// test has to.
+// folders, and the binaries of control planes if they are missing. Then it runs the tests.
 func Main(m *testing.M, packages ...string) {
 	os.Exit(func() int {
 		defer func() { _ = os.RemoveAll(programs) }()
@@ -67,7 +66,8 @@ func Clusters(t testing.TB, targets int) *demo.Clusters {
 	return clusters
 }
 
-// Kubeconfig writes the file of a user of the management cluster, with a default namespace.
+// Kubeconfig writes a kubeconfig file for a user of the management cluster, with this default
+// namespace, and returns its path.
 func Kubeconfig(t testing.TB, clusters *demo.Clusters, namespace, user string, groups ...string) string {
 	t.Helper()
 	u, err := clusters.Plane.AddUser(user, groups...)
@@ -82,8 +82,8 @@ func Kubeconfig(t testing.TB, clusters *demo.Clusters, namespace, user string, g
 	return path
 }
 
-// RefusesBadFlags asserts that a demo refuses each of these arguments in one line, before it starts
-// anything.
+// RefusesBadFlags asserts that a demo refuses each of these command lines with one line, before it
+// starts anything.
 func RefusesBadFlags(t *testing.T, program string, each ...string) {
 	t.Helper()
 	refuses := func(args string, code int) {

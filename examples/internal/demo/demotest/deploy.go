@@ -26,8 +26,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 )
 
-// Copy copies these files of the present folder to a module of its own, which uses the SDK as other
-// programs do. It returns the folder of the module.
+// Copy copies these files of the current folder to a new module, which requires the SDK as users'
+// modules do, and returns the folder of the module.
 func Copy(t testing.TB, files ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -43,7 +43,7 @@ func Copy(t testing.TB, files ...string) string {
 	return dir
 }
 
-// BuildCopy is Copy, and builds the program for Start.
+// BuildCopy copies files as Copy does, and builds the program for Start.
 func BuildCopy(t testing.TB, name string, files ...string) {
 	t.Helper()
 	Go(t, Copy(t, files...), "build", "-ldflags=-s -w", "-o", filepath.Join(programs, name), ".")
@@ -80,8 +80,8 @@ func ReadFile(t testing.TB, name string) string {
 // OpenChoreo is the namespace of OpenChoreo's control plane.
 const OpenChoreo = "openchoreo-control-plane"
 
-// PrepareOpenChoreo creates that namespace, and makes the API server accept Certificates of
-// cert-manager with any fields.
+// PrepareOpenChoreo creates the namespace OpenChoreo, and makes the API server accept Certificates
+// of cert-manager with any fields.
 func PrepareOpenChoreo(t testing.TB, clusters *demo.Clusters) {
 	t.Helper()
 	_, err := clusters.InNamespace(t.Context(), OpenChoreo)
@@ -104,7 +104,7 @@ spec:
 `)))
 }
 
-// Deployment returns the Pods of a Deployment.
+// Deployment returns the Pod spec of a Deployment.
 func Deployment(t testing.TB, clusters *demo.Clusters, namespace, name string) corev1.PodSpec {
 	t.Helper()
 	deployment, err := clusters.Core.AppsV1().Deployments(namespace).Get(t.Context(), name, metav1.GetOptions{})
@@ -112,8 +112,8 @@ func Deployment(t testing.TB, clusters *demo.Clusters, namespace, name string) c
 	return deployment.Spec.Template.Spec
 }
 
-// Args returns the arguments of the first container, for another gateway, whose certificates are in a
-// folder.
+// Args returns the arguments of the first container, with another gateway and the folder of its
+// certificates.
 func Args(pod corev1.PodSpec, gateway, folder string) (args []string) {
 	for _, arg := range pod.Containers[0].Args {
 		arg = strings.Replace(arg, "https://cluster-gateway.openchoreo-control-plane.svc.cluster.local:8444", gateway, 1)
@@ -122,8 +122,8 @@ func Args(pod corev1.PodSpec, gateway, folder string) (args []string) {
 	return args
 }
 
-// ServiceAccount returns a kubeconfig file with a token of a ServiceAccount, and with its namespace. It
-// waits until the ServiceAccount has a right: roles take effect a moment after they are stored.
+// ServiceAccount returns a kubeconfig file with a token of a ServiceAccount and its namespace. It
+// waits until the ServiceAccount has the right: roles take effect a moment after they are stored.
 func ServiceAccount(t testing.TB, clusters *demo.Clusters, namespace, name string, right authorizationv1.ResourceAttributes) string {
 	t.Helper()
 	token, err := clusters.Core.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
