@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// apply is the same as in apply.go. Clients of controller-runtime v0.21 have no method Apply,
+// apply does the same as in apply.go. Clients of controller-runtime v0.21 have no method Apply,
 // but can patch. configuration is a pointer to an apply configuration.
 func apply(ctx context.Context, c client.Client, configuration any) error {
 	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(configuration)

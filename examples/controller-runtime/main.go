@@ -10,22 +10,22 @@
 //
 // For each data plane, the controller keeps a config map in its cluster with the hosts under which
 // workloads are reached, watches the config map there, and writes the result to the condition
-// GatewayProvisioned. The users of DataPlanes need the rights to create, patch, delete, list and
-// watch config maps in the namespace default of their clusters.
+// GatewayProvisioned. The users in the credentials of DataPlanes need the rights to create, patch,
+// delete, list and watch config maps in the namespace default of their clusters.
 //
 // The program starts a management and a target cluster on this machine, changes data planes
 // from their creation to their deletion, and removes the clusters. With --kubeconfig or
 // --context, or in a Pod, it works on that cluster until it gets a signal. With --gateway, it
 // reaches data planes of OpenChoreo v1 through the cluster gateway.
 //
-// To make it yours, copy this folder without story.go and the test, and delete the file that is
-// not for your controller-runtime, apply.go or apply_v0.21.go. To deploy it, put the name of its
+// To make it yours, copy this folder without story.go and the test, and delete apply.go or
+// apply_v0.21.go, whichever isn't for your controller-runtime. To deploy it, write the name of its
 // image into manifest.yaml and release.yaml, or into namespaced.yaml for the DataPlanes of one
 // namespace of OpenChoreo v0.3.
 //
-// It puts a finalizer on data planes. To remove the controller, scale its Deployment to 0, run the
-// Job of release.yaml, which has the flag --release, and delete the manifest: see manifest.yaml.
-// A controller that runs would write again what --release removes.
+// The controller adds a finalizer to data planes. To remove the controller, scale its Deployment to
+// 0, run the Job of release.yaml, which has the flag --release, and delete the manifest: see
+// manifest.yaml. A running controller would restore everything that --release removes.
 package main
 
 import (
@@ -69,20 +69,20 @@ type options struct {
 var demonstrate func(options) int
 
 func main() {
-	flag.CommandLine = flag.NewFlagSet("controller-runtime", flag.ExitOnError) // without the --kubeconfig of the library
+	flag.CommandLine = flag.NewFlagSet("controller-runtime", flag.ExitOnError) // without controller-runtime's own --kubeconfig
 	var o options
-	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demonstration)")
+	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demo)")
 	flag.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig file (default file: kubectl's)")
 	flag.StringVar(&o.namespace, "namespace", "", "serve the DataPlanes of one `namespace`, and no ClusterDataPlanes (default: all)")
 	flag.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
-	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
+	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA certificates of the gateway")
 	flag.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
 	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of the client certificate")
 	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the gateway's certificate (default: the host of the URL)")
 	flag.BoolVar(&o.leaderElect, "leader-elect", false, "work only while this replica holds the Lease")
 	flag.StringVar(&o.metrics, "metrics-bind-address", "0", "`address` to serve /metrics on; 0 for none")
 	flag.StringVar(&o.probes, "health-probe-bind-address", "0", "`address` to serve /healthz and /readyz on; 0 for none")
-	flag.BoolVar(&o.release, "release", false, "remove everything that the controller has written, and end; first stop all replicas")
+	flag.BoolVar(&o.release, "release", false, "remove everything that the controller has written, and exit; stop all replicas first")
 	flag.Parse()
 	_, err := rest.InClusterConfig()
 	demonstration := demonstrate != nil && o.kubeconfig == "" && o.context == "" && errors.Is(err, rest.ErrNotInCluster)
@@ -105,13 +105,13 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	if err := runOn(ctx, o, logger); err != nil {
 		logger.Error(err, "ended")
-		if ctx.Err() == nil { // no signal has asked for the end
+		if ctx.Err() == nil { // an error after a signal is no failure
 			os.Exit(1)
 		}
 	}
 }
 
-// check returns an error that names the flag which can't be used.
+// check returns an error for a flag or argument that can't be used.
 func (o *options) check() error {
 	switch {
 	case flag.NArg() > 0: // package flag ignores all flags after it

@@ -144,7 +144,7 @@ func TestController(t *testing.T) {
 		assert.Nil(t, e.configMap(t, 0, "clustergateway.default"))
 	})
 
-	t.Run("ends after SIGTERM, and leaves what it has written until --release", func(t *testing.T) {
+	t.Run("ends after SIGTERM, and only --release removes the config maps", func(t *testing.T) {
 		follower.Signal(syscall.SIGTERM)
 		assert.Zero(t, follower.Wait(), follower)
 		assert.NotContains(t, follower.String(), "forbidden", "the manifest grants what the controller uses")
@@ -163,7 +163,7 @@ func TestController(t *testing.T) {
 		assert.Nil(t, e.configMap(t, 0, "clustergateway.new"))
 	})
 
-	t.Run("needs no right outside of the namespace that it serves", func(t *testing.T) {
+	t.Run("needs no rights outside the namespace that it serves", func(t *testing.T) {
 		team, err := e.InNamespace(t.Context(), "team-a")
 		require.NoError(t, err)
 		demotest.Apply(t, e.Clusters, demotest.ReadFile(t, "namespaced.yaml"))
@@ -185,7 +185,7 @@ func TestController(t *testing.T) {
 func TestCanBeCopied(t *testing.T) {
 	t.Parallel()
 	dir := demotest.Copy(t, "main.go", "manager.go", "reconciler.go", "targets.go", "apply.go")
-	demotest.Go(t, dir, "list", "-export", ".") // which compiles it, and links nothing
+	demotest.Go(t, dir, "list", "-export", ".") // compiles it, and links nothing
 }
 
 func TestRefusesBadFlags(t *testing.T) {
@@ -206,7 +206,7 @@ func TestRefusesBadFlags(t *testing.T) {
 type environment struct {
 	*demo.Clusters
 	gateway      *dataplanetest.Gateway
-	certificates string   // the folder of those for the gateway
+	certificates string   // the folder of the certificates for the gateway
 	kubeconfig   string   // a flag
 	args         []string // of the controller
 }
@@ -317,7 +317,7 @@ func (e *environment) waitUntilCluster(t *testing.T, name string, status metav1.
 	}), "%s should be %s, %s", name, status, reason)
 }
 
-// configMap returns what the controller has written to a target, or nil if there is nothing.
+// configMap returns the data of a config map in a target, or nil if there is no such config map.
 func (e *environment) configMap(t *testing.T, target int, name string) map[string]string {
 	t.Helper()
 	configMap, err := e.Targets[target].Core.CoreV1().ConfigMaps(targetNamespace).Get(t.Context(), name, metav1.GetOptions{})

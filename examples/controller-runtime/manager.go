@@ -34,7 +34,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 )
 
-// The times between attempts to configure a gateway; each failure doubles them.
+// The shortest and longest time between attempts to configure a gateway; each failure doubles it.
 const (
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Minute
@@ -46,7 +46,7 @@ func run(ctx context.Context, config *rest.Config, leases string, o options, log
 	if err != nil {
 		return err
 	}
-	// Lists once, so that a missing right is an error: an informer would try again for ever.
+	// Lists once, so that a missing right is an error: an informer would retry for ever.
 	kinds, err := list(ctx, mgr.GetAPIReader(), o.namespace, 1)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func run(ctx context.Context, config *rest.Config, leases string, o options, log
 		WatchesRawSource(source.Channel(changes, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: 10, // a cluster that doesn't answer holds a worker until the timeout
-			// No event says that a cluster answers again, so the longest wait, by default 16 minutes, matters.
+			// No event says that a cluster answers again: only a retry finds out. By default, retries are up to 16 minutes apart.
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		}).
 		WithLogConstructor(func(req *reconcile.Request) logr.Logger {
@@ -82,7 +82,7 @@ func run(ctx context.Context, config *rest.Config, leases string, o options, log
 		})
 	for _, k := range kinds {
 		b = b.Watches(k.object, &handler.EnqueueRequestForObject{}, builder.WithPredicates(unseen))
-		// So new credentials take effect, and the clients of deleted data planes are closed.
+		// Applies new credentials, and closes the clients of deleted data planes.
 		dataPlanes, err := mgr.GetCache().GetInformer(ctx, k.object)
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ func newManager(config *rest.Config, leases string, o options, logger logr.Logge
 	if err != nil {
 		return nil, err
 	}
-	// A controller that makes no connections would set DefaultTransform: informer.DropSecrets.
+	// A controller that doesn't connect to data planes would use informer.DropSecrets instead.
 	options := cache.Options{DefaultTransform: informer.StripManagedFields}
 	if o.namespace != "" {
 		options.DefaultNamespaces = map[string]cache.Config{o.namespace: {}}
@@ -130,7 +130,8 @@ type kind struct {
 	list   client.ObjectList
 }
 
-// list lists at most limit objects of each kind that the API server serves now; 0 is no limit.
+// list lists at most limit objects of each kind, where 0 is no limit, and returns the kinds that the
+// API server serves now.
 func list(ctx context.Context, reader client.Reader, namespace string, limit int64) (served []kind, err error) {
 	kinds := []kind{{&openchoreov1alpha1.DataPlane{}, &openchoreov1alpha1.DataPlaneList{}}}
 	if namespace == "" {
@@ -145,7 +146,7 @@ func list(ctx context.Context, reader client.Reader, namespace string, limit int
 		}
 	}
 	if len(served) == 0 {
-		return nil, errors.New("the API server serves no data planes of OpenChoreo")
+		return nil, errors.New("the API server serves no DataPlanes or ClusterDataPlanes")
 	}
 	return served, nil
 }

@@ -39,10 +39,10 @@ const (
 )
 
 // gatewayReconciler keeps a config map in the cluster of each data plane with the hosts under which
-// workloads are reached. If a DataPlane moves to another cluster, the config map in the old one stays, because
-// the credentials for it are gone.
+// workloads are reached. If a DataPlane moves to another cluster, the config map in the old cluster
+// remains, because the credentials for that cluster are gone.
 type gatewayReconciler struct {
-	client  client.Client                               // of the management cluster; reads from the manager's cache
+	client  client.Client                               // of the management cluster; reads from the manager's cache, except in releaseAll
 	typed   openchoreotyped.OpenChoreoV1alpha1Interface // of the management cluster; reads from the API server
 	targets *remote.Cache[client.Client]                // of the clusters of data planes
 }
@@ -52,7 +52,7 @@ type gatewayReconciler struct {
 func newReconciler(c client.Client, typed openchoreotyped.OpenChoreoV1alpha1Interface, o options, changed func(types.NamespacedName)) *gatewayReconciler {
 	r := &gatewayReconciler{client: c, typed: typed}
 	r.targets = newTargets(func(key types.NamespacedName) (*openchoreov1alpha1.DataPlane, error) {
-		object, err := r.read(context.Background(), key) // from memory
+		object, err := r.read(context.Background(), key) // a request only in releaseAll
 		if err != nil {
 			return nil, err
 		}
@@ -77,13 +77,13 @@ func (r *gatewayReconciler) read(ctx context.Context, key types.NamespacedName) 
 	return object, r.client.Get(ctx, key, object)
 }
 
-// unseen drops updates of data planes whose current generation the controller has reported on.
-// Its own reports and those of OpenChoreo therefore don't wake it, and failures are retried by
-// the queue, with backoff. The generation changes with the spec, credentials included, and on
+// unseen drops updates of a data plane once the controller has reported on its generation. Reports
+// of the controller and of OpenChoreo therefore don't wake the controller, and failures wait for
+// the backoff of the queue. The generation changes with the spec, credentials included, and on
 // deletion.
 //
-// It compares the condition alone: OpenChoreo may update status.observedGeneration later and, of a
-// ClusterDataPlane, never does.
+// unseen compares the generation of the condition only: OpenChoreo may update
+// status.observedGeneration later and, of a ClusterDataPlane, never does.
 var unseen = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	dp := e.ObjectNew.(dataPlane).AsDataPlane()
 	condition := meta.FindStatusCondition(dp.Status.Conditions, openchoreov1alpha1.DataPlaneConditionGatewayProvisioned)
@@ -129,8 +129,8 @@ func (r *gatewayReconciler) provision(ctx context.Context, dp *openchoreov1alpha
 	return apply(ctx, target, applycorev1.ConfigMap(configMapName(client.ObjectKeyFromObject(dp)), targetNamespace).WithData(hosts(dp)))
 }
 
-// setFinalizers sets the finalizers of the controller. Finalizers are a set, in which each manager
-// owns its own. With the UID, an apply can't create another object if this one is gone.
+// setFinalizers sets the finalizers of the controller, and keeps all others: each manager owns the
+// finalizers that it applies. With the UID, an apply can't create another object if dp is gone.
 func (r *gatewayReconciler) setFinalizers(ctx context.Context, dp *openchoreov1alpha1.DataPlane, finalizers ...string) error {
 	if dp.Namespace == "" {
 		return apply(ctx, r.client, openchoreoapply.ClusterDataPlane(dp.Name).WithUID(dp.UID).WithFinalizers(finalizers...))
@@ -138,8 +138,8 @@ func (r *gatewayReconciler) setFinalizers(ctx context.Context, dp *openchoreov1a
 	return apply(ctx, r.client, openchoreoapply.DataPlane(dp.Name, dp.Namespace).WithUID(dp.UID).WithFinalizers(finalizers...))
 }
 
-// hosts returns the hosts under which workloads are reached: two in OpenChoreo v0.3, and in v1 those
-// of the HTTPS listeners.
+// hosts returns the hosts under which workloads are reached: the two virtual hosts of OpenChoreo v0.3,
+// or the hosts of the HTTPS listeners of v1.
 func hosts(dp *openchoreov1alpha1.DataPlane) map[string]string {
 	gateway := dp.Spec.Gateway
 	hosts := map[string]string{"publicVirtualHost": gateway.PublicVirtualHost, "organizationVirtualHost": gateway.OrganizationVirtualHost}
@@ -165,7 +165,7 @@ func (r *gatewayReconciler) release(ctx context.Context, object dataPlane) error
 		return errors.Join(err, reportErr)
 	}
 	switch {
-	case isUnusable(dp, err): // retries would not help
+	case isUnusable(dp, err): // a retry would fail too
 		log.FromContext(ctx).Error(err, "config map can't be removed")
 	case err != nil:
 		return err
@@ -190,8 +190,8 @@ func (r *gatewayReconciler) deleteConfigMap(ctx context.Context, dp *openchoreov
 // otherwise False, with a reason for err if there is one.
 //
 // It doesn't apply the status. Where conditions are an atomic list, as in OpenChoreo v0.3, an
-// apply of one condition removes those of others. PatchConditions keeps them on every
-// release.
+// apply of one condition removes the conditions of other controllers. PatchConditions keeps them
+// in every release.
 func (r *gatewayReconciler) report(ctx context.Context, object dataPlane, reason string, err error) error {
 	condition := metav1.Condition{
 		Type:   openchoreov1alpha1.DataPlaneConditionGatewayProvisioned,

@@ -57,7 +57,7 @@ func demonstration(o options) int {
 		ctx, cancel := context.WithCancel(ctx)
 		ended := make(chan error, 1)
 		go func() {
-			defer cancel() // nothing else will happen
+			defer cancel() // ends the story if the controller fails
 			ended <- run(ctx, clusters.Management, clusters.Namespace, o, logr.Discard())
 		}()
 		err := (&story{Clusters: clusters, gateway: gateway}).play(ctx)
@@ -81,8 +81,8 @@ func (s *story) play(ctx context.Context) error {
 		{Title: "A DataPlane is created: the controller writes the hosts of its workloads to a config map in its cluster", Do: s.create},
 		{Title: "The public virtual host changes: the config map follows", Do: s.changeHost},
 		{Title: "Somebody deletes the config map: the controller, which watches it, writes it again", Do: s.deleteConfigMap},
-		{Title: "The credentials are replaced by those of a user without rights: the controller reports that, and the config map stays", Do: s.rotateTo("nobody", metav1.ConditionFalse)},
-		{Title: "The credentials are replaced by those of a user who may write config maps: the controller continues", Do: s.rotateTo("successor", metav1.ConditionTrue, mayWrite)},
+		{Title: "The credentials change to a user without rights: the controller reports that, and the config map remains", Do: s.rotateTo("nobody", metav1.ConditionFalse)},
+		{Title: "The credentials change to a user who may write config maps: the controller continues", Do: s.rotateTo("successor", metav1.ConditionTrue, mayWrite)},
 		{Title: "The DataPlane is deleted: first, the controller removes the config map", Do: s.remove},
 		{Title: "A ClusterDataPlane of OpenChoreo v1 is created: the controller connects through the cluster gateway, here a stand-in", Do: s.createCluster},
 		{Title: "Somebody deletes the config map there: through the gateway, the controller sees it within 6 s", Do: func(ctx context.Context) error {
@@ -130,7 +130,7 @@ func newClusterDataPlane(name string) *openchoreov1alpha1.ClusterDataPlane {
 	})
 }
 
-// waitForWatch waits until the controller does nothing behind the gateway but watch, for a second.
+// waitForWatch waits until the last request through the gateway is a watch, and a second old.
 func (s *story) waitForWatch(ctx context.Context) error {
 	requests, since := 0, time.Now()
 	return wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(context.Context) (bool, error) {

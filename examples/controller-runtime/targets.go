@@ -26,7 +26,7 @@ func newTargets(get func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, e
 	scheme *runtime.Scheme, changed func(types.NamespacedName),
 ) *remote.Cache[client.Client] {
 	if gateway.Host == "" {
-		gateway = nil // which makes a data plane of OpenChoreo v1 an error
+		gateway = nil // a data plane of OpenChoreo v1 is then an error
 	}
 	connect := helpers.ConfigFor(gateway)
 	configFor := func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
@@ -47,11 +47,11 @@ func newTargets(get func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, e
 	return remote.NewCache(get, build, remote.Options{ConfigFor: configFor})
 }
 
-// watch calls changed when the config map in a cluster has changed, until the connection is closed. The
-// watch outlives rotations, and passes the cluster gateway.
+// watch calls changed when the config map in a cluster has changed, until the connection is closed. It
+// continues through rotations, and works through the cluster gateway.
 //
-// Cache.Get waits for watch, which therefore makes no request itself: the mapper knows the one
-// kind, where a dynamic RESTMapper would ask the cluster.
+// Cache.Get waits for watch, so watch makes no request itself: its mapper knows the one kind, where
+// a dynamic RESTMapper would ask the cluster.
 func watch(cluster *remote.Cluster, scheme *runtime.Scheme, changed func()) error {
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)

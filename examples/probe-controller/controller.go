@@ -49,7 +49,7 @@ type controller struct {
 	queue    workqueue.TypedRateLimitingInterface[cache.ObjectName]
 	interval time.Duration
 	leading  atomic.Bool
-	results  sync.Map // of cache.ObjectName to metav1.Condition: what the last probe found
+	results  sync.Map // from cache.ObjectName to the metav1.Condition of the last probe
 }
 
 func newController(planes *planes, client openchoreotyped.DataPlanesGetter,
@@ -68,7 +68,7 @@ func (c *controller) handler() cache.ResourceEventHandler {
 	return informer.Handler(informer.Funcs{
 		OnAdd: func(dp *openchoreov1alpha1.DataPlane, _ bool) { c.enqueue(dp) },
 		OnUpdate: func(before, after *openchoreov1alpha1.DataPlane) {
-			// Changes of the status, such as those of this controller, need no probe.
+			// A change of the status, such as this controller's own, needs no probe.
 			if before.UID != after.UID || before.Generation != after.Generation {
 				c.enqueue(after)
 			}
@@ -83,7 +83,7 @@ func (c *controller) enqueue(dp *openchoreov1alpha1.DataPlane) {
 		return
 	}
 	key := cache.MetaObjectToName(dp)
-	c.queue.Forget(key) // the failures of the object before this change
+	c.queue.Forget(key) // the failures before this change
 	c.queue.Add(key)
 }
 
@@ -140,13 +140,13 @@ func (c *controller) process(ctx context.Context, key cache.ObjectName) {
 	}
 }
 
-// report records an Event if the status or the reason of the condition is new, and writes the
-// condition if one of them or the generation is. It ignores messages, since they name ports and
-// times and so differ from probe to probe.
+// report records an Event if the status or reason of the condition has changed, and writes the
+// condition if the status, reason or generation has changed. It ignores messages, which name ports
+// and times and therefore differ from probe to probe.
 //
-// A data plane of OpenChoreo v1, which has a clusterAgent, gets no condition: it would hide
-// status.agentConnection, from which readers know Connected, and which OpenChoreo writes every
-// minute, even when this controller is gone.
+// A data plane of OpenChoreo v1, which has a clusterAgent, gets no condition. It would hide
+// status.agentConnection, which OpenChoreo writes every minute, even when this controller is gone,
+// and from which readers derive Connected.
 func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlane, connected metav1.Condition) error {
 	isV1 := dp.Spec.ClusterAgent != nil
 	before := meta.FindStatusCondition(dp.Status.Conditions, connected.Type)
@@ -162,7 +162,7 @@ func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlan
 		_, err := helpers.PatchConditions(ctx, c.client.DataPlanes(dp.Namespace), dp, []metav1.Condition{connected},
 			helpers.PatchConditionsOptions{FieldManager: name})
 		if apierrors.IsNotFound(err) || errors.Is(err, helpers.ErrReplaced) {
-			return nil // it was deleted, which the informer will report
+			return nil // the DataPlane was deleted, which the informer will report
 		}
 		if err != nil {
 			return err

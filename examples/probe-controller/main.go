@@ -3,16 +3,16 @@
 
 // Command probe-controller is a template for controllers. It probes the cluster of every
 // DataPlane and ClusterDataPlane, and records an Event when the result changes. It writes the
-// result of a DataPlane with credentials to the condition Connected:
+// result of a DataPlane with credentials to the condition Connected.
 //
 //	go -C examples run ./probe-controller
 //
-// shows that on control planes that it starts on this machine and removes at the end. With
+// runs it on control planes that it starts on this machine and removes at the end. With
 // --kubeconfig or --context, or in a Pod, it works on that cluster until it gets a signal.
 // With --gateway, it reaches data planes of OpenChoreo v1 through the cluster gateway.
 //
 // To make it yours, copy this folder without story.go and the test. To deploy it, build an
-// image with any tool that builds Go, such as ko, put the name of the image into
+// image with any tool that builds Go, such as ko, write the name of the image into
 // manifest.yaml, and run
 //
 //	kubectl apply --server-side -f examples/probe-controller/manifest.yaml
@@ -70,11 +70,11 @@ var demonstrate func(options) int
 
 func main() {
 	var o options
-	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demonstration)")
+	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the cluster with the data planes (default: the cluster of the Pod, or else a demo)")
 	flag.StringVar(&o.context, "context", "", "`name` of a context in the kubeconfig file (default file: kubectl's)")
 	flag.StringVar(&o.namespace, "namespace", "", "probe the DataPlanes of one `namespace`, and no ClusterDataPlanes (default: all)")
 	flag.StringVar(&o.gateway.Host, "gateway", "", "`URL` of OpenChoreo's cluster gateway, for data planes of v1")
-	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA of the gateway")
+	flag.StringVar(&o.gateway.CAFile, "gateway-ca", "", "`file` with the CA certificates of the gateway")
 	flag.StringVar(&o.gateway.CertFile, "gateway-cert", "", "`file` with the client certificate for the gateway")
 	flag.StringVar(&o.gateway.KeyFile, "gateway-key", "", "`file` with the key of the client certificate")
 	flag.StringVar(&o.gateway.ServerName, "gateway-server-name", "", "`name` in the gateway's certificate (default: the host of the URL)")
@@ -104,13 +104,13 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	if err := runOn(ctx, o); err != nil {
 		slog.Error("ended", "err", err)
-		if ctx.Err() == nil { // no signal has asked for the end
+		if ctx.Err() == nil { // an error after a signal is no failure
 			os.Exit(1)
 		}
 	}
 }
 
-// check returns an error that names the flag which can't be used.
+// check returns an error for a flag or argument that can't be used.
 func (o *options) check() error {
 	switch {
 	case flag.NArg() > 0: // package flag ignores all flags after it
@@ -118,7 +118,7 @@ func (o *options) check() error {
 	case o.workers < 1:
 		return errors.New("--workers: want at least 1")
 	case o.interval <= 0 || o.minBackoff <= 0 || o.maxBackoff < o.minBackoff:
-		return errors.New("--interval, --min-backoff, --max-backoff: want times above 0, and the last not below the second")
+		return errors.New("--interval, --min-backoff, --max-backoff: want times above 0, and --max-backoff not below --min-backoff")
 	case o.gateway.Host == "" && o.gateway.CAFile+o.gateway.CertFile+o.gateway.KeyFile+o.gateway.ServerName != "":
 		return errors.New("--gateway-ca, --gateway-cert, --gateway-key, --gateway-server-name: want --gateway too")
 	case (o.gateway.CertFile == "") != (o.gateway.KeyFile == ""):
@@ -154,7 +154,7 @@ func runOn(ctx context.Context, o options) error {
 	return run(ctx, rest.AddUserAgent(config, name), namespace, o)
 }
 
-// configFor returns what makes the configuration of the connection to a data plane.
+// configFor returns the function that makes the configuration of a connection to a data plane.
 func (o *options) configFor() func(*openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	connect := helpers.RESTConfigFor
 	if o.gateway.Host != "" {
@@ -244,14 +244,14 @@ const (
 
 // lead runs work while this process holds the Lease. When ctx ends, it waits for work,
 // releases the Lease, so that another replica takes over at once, and returns nil. If it
-// loses the Lease, it returns an error, and the process must end, because another one leads.
+// loses the Lease, it returns an error, and the process must end, because another replica leads.
 func lead(ctx context.Context, config *rest.Config, namespace string, health *leaderelection.HealthzAdaptor, work func(context.Context)) error {
 	hostname, err := os.Hostname()
 	if err != nil {
 		return err
 	}
 	identity := hostname + "_" + string(uuid.NewUUID())
-	// The lock has a client of its own, so that renewals never wait for other requests.
+	// The lock has a separate client, so that renewals never wait for other requests.
 	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, namespace, name,
 		resourcelock.ResourceLockConfig{Identity: identity}, config, renewDeadline)
 	if err != nil {
@@ -291,7 +291,7 @@ func lead(ctx context.Context, config *rest.Config, namespace string, health *le
 	})()
 	elector.Run(holding)
 	if ctx.Err() == nil {
-		return fmt.Errorf("the lease %s was lost", lock.Describe())
+		return fmt.Errorf("lost the Lease %s", lock.Describe())
 	}
 	return nil
 }

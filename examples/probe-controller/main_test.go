@@ -148,7 +148,7 @@ func TestReplicas(t *testing.T) {
 		c.waitForReason(t, "healthy", "Refused")
 		require.NoError(t, c.Targets[0].APIServer.Start(t.Context()))
 		c.waitForReason(t, "healthy", "Reachable")
-		c.waitForEvents(t, before+2) // at least: a server that starts may also be NotReady for a while
+		c.waitForEvents(t, before+2) // or more: a server that starts may be NotReady for a while
 	})
 
 	t.Run("replicas end after SIGTERM and release the Lease", func(t *testing.T) {
@@ -173,8 +173,8 @@ const (
 // cluster is a management cluster and one for data planes.
 type cluster struct{ *demo.Clusters }
 
-// deploy applies the manifest, and again as an upgrade does, and returns a kubeconfig file of the
-// ServiceAccount and the arguments of the container.
+// deploy applies the manifest, and applies it again with another image, as an upgrade does. It returns
+// a kubeconfig file of the ServiceAccount, and the arguments of the container.
 func (c cluster) deploy(t *testing.T, gateway *dataplanetest.Gateway) (kubeconfig string, args []string) {
 	demotest.PrepareOpenChoreo(t, c.Clusters)
 	manifest := demotest.ReadFile(t, "manifest.yaml")
@@ -192,7 +192,7 @@ func (c cluster) deploy(t *testing.T, gateway *dataplanetest.Gateway) (kubeconfi
 
 // createDataPlanes returns the expected reason for each.
 func (c cluster) createDataPlanes(t *testing.T) map[string]string {
-	// It is never ready. Each of its messages is new, and longer than an Event allows.
+	// unready is never ready. Each of its messages is new, and longer than an Event allows.
 	var requests atomic.Int64
 	unready := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, fmt.Sprintf("%d%s", requests.Add(1), strings.Repeat("é", maxNote)), http.StatusInternalServerError)

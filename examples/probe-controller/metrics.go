@@ -22,7 +22,7 @@ import (
 )
 
 // metrics are the metrics of the controller. Labels are reasons of conditions and names of
-// objects, never text of other programs.
+// objects, never texts of other programs.
 type metrics struct {
 	registry *prometheus.Registry
 	probes   *prometheus.CounterVec
@@ -46,7 +46,7 @@ func newMetrics() *metrics {
 	}
 }
 
-// all adds the metrics of Kubernetes components: of the process, Go, the queue and the leader.
+// all adds the metrics of the process, of Go, of the queue and of the leader election.
 func (m *metrics) all() prometheus.Gatherer {
 	return prometheus.Gatherers{m.registry, legacyregistry.DefaultGatherer}
 }
@@ -93,8 +93,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 }
 
 // newServer serves the metrics and the probes of the kubelet. /healthz fails if this replica
-// leads and can't renew its Lease; /readyz fails until the informer's cache is filled.
-// Replicas that don't lead pass both.
+// leads and can't renew its Lease; /readyz fails until the informers' caches are filled. Both
+// pass in replicas that don't lead.
 func newServer(metrics prometheus.Gatherer, alive func(*http.Request) error, ready func() bool) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
@@ -107,7 +107,7 @@ func newServer(metrics prometheus.Gatherer, alive func(*http.Request) error, rea
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !ready() {
-			http.Error(w, "the cache of data planes is not filled yet", http.StatusServiceUnavailable)
+			http.Error(w, "the caches of data planes are not filled yet", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")

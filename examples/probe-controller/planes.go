@@ -29,7 +29,7 @@ type planes struct {
 }
 
 // newPlanes makes informers of the kinds that the API server serves now. It lists once, so that a
-// missing right is an error: an informer would try again for ever.
+// missing right is an error: an informer would retry for ever.
 func newPlanes(ctx context.Context, client openchoreoclient.Interface, namespace string) (*planes, error) {
 	// The probes need the secrets of DataPlanes; nothing needs their managed fields.
 	p := &planes{SharedInformerFactory: openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0,
@@ -50,7 +50,7 @@ func newPlanes(ctx context.Context, client openchoreoclient.Interface, namespace
 		}
 	}
 	if len(p.informers) == 0 {
-		return nil, errors.New("the API server serves no data planes of OpenChoreo")
+		return nil, errors.New("the API server serves no DataPlanes or ClusterDataPlanes")
 	}
 	p.get = remote.FromListers(dataPlanes, clusterDataPlanes)
 	return p, nil
@@ -66,7 +66,7 @@ func (p *planes) synced() bool {
 	return true
 }
 
-// addHandlers adds another handler to each informer.
+// addHandlers adds a new handler to each informer.
 func (p *planes) addHandlers(newHandler func() cache.ResourceEventHandler) error {
 	for _, i := range p.informers {
 		if _, err := i.AddEventHandler(newHandler()); err != nil {

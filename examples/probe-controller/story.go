@@ -31,7 +31,7 @@ func init() { demonstrate = play }
 
 // play shows the controller on control planes that it starts, and returns the exit code.
 func play(o options) int {
-	// Shorter times than a fleet needs, so that the story moves on.
+	// Shorter times than for a fleet, so that the story is short.
 	o.interval, o.minBackoff, o.maxBackoff, o.listen = 2*time.Second, time.Second, 2*time.Second, "127.0.0.1:0"
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	klog.SetSlogLogger(slog.Default())
@@ -46,12 +46,12 @@ func play(o options) int {
 		ctx, cancel := context.WithCancel(ctx)
 		ended := make(chan error, 1)
 		go func() {
-			defer cancel() // nothing else will happen
+			defer cancel() // ends the story if the controller fails
 			ended <- run(ctx, clusters.Management, clusters.Namespace, o)
 		}()
 		err := demo.Play(ctx, os.Stdout, []demo.Step{
-			{Title: "The controller probes four DataPlanes, and writes what it finds to their condition Connected", Do: s.showFirst},
-			{Title: "The API server of staging starts: the next probe finds it", Do: s.startStaging},
+			{Title: "The controller probes four DataPlanes, and writes the results to their condition Connected", Do: s.showFirst},
+			{Title: "The API server of staging starts: the next probe succeeds", Do: s.startStaging},
 			{Title: "A ClusterDataPlane of OpenChoreo v1, probed through a stand-in for the cluster gateway, loses its agent: it gets Events only", Do: s.loseAgent},
 			{Title: "The Events of all data planes", Do: s.showEvents},
 		})
@@ -120,7 +120,7 @@ func (s *story) show(ctx context.Context, name string, wanted func(helpers.Verdi
 
 // loseAgent shows Events of a data plane that gets no condition.
 func (s *story) loseAgent(ctx context.Context) error {
-	const plane = "default" // as OpenChoreo's installer calls it
+	const plane = "default" // the name that OpenChoreo's installer gives
 	s.gateway.Connect(plane, dataplanetest.Agent(s.Targets[0].Config()))
 	if _, err := s.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Create(ctx, dataplanetest.ClusterDataPlane(plane), metav1.CreateOptions{}); err != nil {
 		return err
