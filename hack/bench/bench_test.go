@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestMain makes the test binary measure a subject as a child, as the program does.
+// TestMain lets the test binary measure a subject as a child process, as the program does.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == childCommand {
 		if err := runChild(context.Background(), os.Args[2:]); err != nil {

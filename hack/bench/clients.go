@@ -71,7 +71,7 @@ func clientGetRow(callers int) row {
 			for i := range keys {
 				name := fmt.Sprintf("dp-%04d", i)
 				dp := dataplanetest.DataPlane("default", name)
-				dp.ResourceVersion = "1" // as an informer has it
+				dp.ResourceVersion = "1" // as in an informer
 				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + name + ".example.com:6443"
 				keys[i] = ctrlclient.ObjectKeyFromObject(dp)
 				if _, err := clients.add(dp); err != nil {

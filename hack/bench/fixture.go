@@ -37,7 +37,7 @@ type fixture struct {
 	version    string // of the API server
 }
 
-// server is an API server, and a user who may do anything.
+// server is an API server, with a user who has all rights.
 type server struct {
 	Host       string
 	TLS        rest.TLSClientConfig
@@ -120,7 +120,7 @@ func (f *fixture) createConfigMaps(ctx context.Context, namespace string, n int,
 	})
 }
 
-// spread calls f for 0 to n-1 over the given time, each call at a random moment of its part.
+// spread calls f for 0 to n-1 over the given time, each call at a random moment of its share.
 func spread(over time.Duration, n int, f func(i int) error) error {
 	for i, started := 0, time.Now(); i < n; i++ {
 		at := (float64(i) + rand.Float64()) / float64(n)
@@ -149,7 +149,7 @@ func (f *fixture) create(ctx context.Context, namespace, name string) error {
 	return err
 }
 
-// material returns 2 KB of base64, a little more than a certificate or key with RSA-2048. It
+// material returns 2 KB of base64, a little more than a certificate or key with RSA-2048, which
 // compresses as badly.
 func material() string {
 	data := make([]byte, 1536)
@@ -169,7 +169,7 @@ func parallel(ctx context.Context, workers, n int, f func(ctx context.Context, i
 	return context.Cause(ctx)
 }
 
-// users is the number of data planes in rows about connections: users of the one control plane.
+// users is the number of data planes in rows about connections. Each is a user of the one control plane.
 const users = 1000
 
 // addUsers returns data planes, each with a different user's certificate. A second call returns the

@@ -109,7 +109,7 @@ func runByHand(ctx context.Context, informer cache.SharedIndexInformer, work wor
 		running.Go(func() {
 			client, closeAll, err := newOwnClient(dp)
 			if err != nil {
-				return // the measurement misses it
+				return // the measurement waits for it in vain
 			}
 			defer closeAll()
 			_ = work(ctx, dp.Name, client)

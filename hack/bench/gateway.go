@@ -30,7 +30,7 @@ const (
 	gatewayNamespace = "gateway"
 	gatewayObjects   = 1000
 	gatewayChanges   = 20
-	gatewayTime      = time.Minute // the changes are spread over it
+	gatewayTime      = time.Minute // over which the changes are spread
 )
 
 // connectFunc connects to the data plane, with a config that edit has changed.

@@ -46,11 +46,11 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	c := &config{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&c.quick, "quick", false, "2 rounds of each row; of the slowest 1, and only if --rows names them")
+	flags.BoolVar(&c.quick, "quick", false, "2 rounds of each row; 1 round of slow rows, which run only if --rows names them")
 	flags.BoolVar(&c.list, "list", false, "list the rows and their subjects, and end")
 	flags.BoolVar(&c.docs, "docs", false, "write hack/bench/results.json, docs/bench.svg and the tables of docs/benchmarks.md")
 	pattern := flags.String("rows", "", "run the rows whose names match the `regexp`")
-	flags.IntVar(&c.objects, "objects", 10_000, "the number of DataPlanes of the row informer")
+	flags.IntVar(&c.objects, "objects", 10_000, "the number of DataPlanes in the row informer")
 	flags.StringVar(&c.from, "from", "", "measure nothing, and read the results from a `file` that --docs has written")
 	flags.StringVar(&c.root, "root", filepath.Join("..", ".."), "`folder` of the SDK")
 	if err := flags.Parse(args); err != nil {

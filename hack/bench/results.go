@@ -46,7 +46,7 @@ type environment struct {
 	Modules    string  `json:"modules"`
 	Kubernetes string  `json:"kubernetes,omitempty"`
 	Machine    string  `json:"machine"`
-	Load       float64 `json:"load"` // the load average of the last minute before the run; 0 if unknown
+	Load       float64 `json:"load"` // the load average of the minute before the run; 0 if unknown
 }
 
 func newEnvironment() environment {

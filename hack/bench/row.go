@@ -77,7 +77,7 @@ func rows(objects int) []row {
 }
 
 // run measures the row. The subjects take turns, in another order each round, so that changes of the
-// machine affect all of them.
+// machine affect all subjects.
 func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) (*result, error) {
 	in := &input{Quick: f.quick, Objects: f.objects, Root: f.root, Dir: f.dir}
 	if r.plane {
