@@ -72,9 +72,9 @@ func (b *builder) build(ctx context.Context, names []string) (err error) {
 		}
 	}
 
-	b.progress.linef("building %s of Kubernetes %s, once; "+
-		"this takes 5 to 15 minutes on two cores, unless %s is set or setup-envtest has downloaded 1.36 or later",
-		strings.Join(names, " and "), kubernetesVersion, AssetsEnv)
+	b.progress.linef("building %s of Kubernetes %s (once, 5 to 15 minutes on two cores); to download them instead, stop this, "+
+		"and run: go run sigs.k8s.io/controller-runtime/tools/setup-envtest@latest use",
+		strings.Join(names, " and "), kubernetesVersion)
 
 	// Outside its own caches, the go command writes into this folder only.
 	work, err := os.MkdirTemp(b.base, tempPattern)
