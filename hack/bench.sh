@@ -5,14 +5,14 @@
 # Measures the SDK and its alternatives, in one run, on a real API server. It prints a table for each
 # row in Markdown; progress goes to stderr:
 #
-#   ./hack/bench.sh --quick                  two rounds; one of the slowest rows, only if --rows names them
+#   ./hack/bench.sh --quick                  two rounds; slow rows only if --rows names them, with one round
 #   ./hack/bench.sh                          all rows
 #   ./hack/bench.sh --rows 'status|wait'     the rows that match
 #   ./hack/bench.sh --list                   lists the rows, and the subjects of each
 #   ./hack/bench.sh --docs                   all rows, and writes hack/bench/results.json,
 #                                            docs/bench.svg and the tables of docs/benchmarks.md
 #
-# --objects N sets the number of DataPlanes of the row informer. --from FILE measures nothing and
+# --objects N sets the number of DataPlanes in the row informer. --from FILE measures nothing and
 # reads the results from a results.json.
 #
 # Needs Go and an idle machine; --docs refuses a busy one.

@@ -5,9 +5,9 @@
 # Fuzzes every target of the module, one after the other, each for the time given:
 #
 #   ./hack/fuzz.sh       5 minutes each
-#   ./hack/fuzz.sh 30s   as long as go test -fuzztime takes it
+#   ./hack/fuzz.sh 30s   30 seconds each, or any other value of go test -fuzztime
 #
-# Go keeps a failing input in the testdata folder of its package, where it is a test from then on.
+# Go writes a failing input to the testdata folder of its package, where go test runs it from then on.
 # helpers/internal/fuzz describes where new targets belong.
 
 set -o errexit -o nounset -o pipefail

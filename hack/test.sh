@@ -5,7 +5,7 @@
 # Runs checks of this repository, and ends with a summary of the parts that ran, their times, and the
 # parts that didn't run:
 #
-#   ./hack/test.sh                    the parts for a change while you make it
+#   ./hack/test.sh                    the parts to run while you work on a change
 #   ./hack/test.sh all                all parts, as in CI
 #   ./hack/test.sh unit integration   these parts
 #   ./hack/test.sh --list             lists the parts; * marks the parts of a run without arguments
@@ -22,7 +22,7 @@ set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export GOWORK=off
-# go test doesn't vet, because vet reads all dependencies once more; the parts vet and lint do it.
+# go test doesn't vet, because vet reads all dependencies again; the parts vet and lint do it.
 GOFLAGS="$(go env GOFLAGS) -vet=off"
 export GOFLAGS
 # Nested modules, which users never import; the root module is the SDK itself.
@@ -253,7 +253,7 @@ for part in "${chosen[@]}"; do
   if [[ " ${waiting[*]} " == *" $part "* ]]; then beside+=("$part"); else computing+=("$part"); fi
 done
 started=$SECONDS
-# When a run has no parts left, it takes parts that the other hasn't begun.
+# A run without parts left takes parts that the other run hasn't begun.
 run ${computing[@]+"${computing[@]}"} ${beside[@]+"${beside[@]}"} </dev/null &
 run ${beside[@]+"${beside[@]}"} ${computing[@]+"${computing[@]}"} </dev/null &
 

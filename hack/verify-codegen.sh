@@ -11,8 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# The files of this tree, committed or not, without ignored files. Git copies them by a separate
-# index and object store.
+# Copies the files of this tree, committed or not, without ignored files. A separate index and object
+# store leave the repository unchanged.
 mkdir "$tmp/objects"
 (
   export GIT_INDEX_FILE=$tmp/index GIT_OBJECT_DIRECTORY=$tmp/objects

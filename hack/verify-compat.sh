@@ -5,7 +5,7 @@
 # Builds every public package with each supported client-go, tests it in a user's module, prints a
 # table, and compares the table with the README's. Arguments are minors ("0.36"), or "next", the
 # minor after the supported ones; all by default. next uses the newest version that can be fetched,
-# even a beta, with the Go that it requires, and is no failure unless it is an argument.
+# even a beta, with the Go that it requires. Its failure counts only if next is an argument.
 #
 #   build       this module with its requirements raised
 #   consumer    another module that requires this one and that client-go
@@ -89,7 +89,7 @@ as_controller() {
   local mod=$tmp/$1/controller.mod controller_runtime tags=
   controller_runtime=$(controller_runtime_for "$1")
   case $controller_runtime in
-    v0.21.*) tags=controller_runtime_v0.21 ;; # its clients can patch, but not Apply
+    v0.21.*) tags=controller_runtime_v0.21 ;; # its clients have no method Apply
   esac
   # Indirect requirements belong to the direct requirements of examples/go.mod, which may be later
   # versions.
@@ -103,8 +103,8 @@ as_controller() {
 }
 
 # raised VERSION: prints modules of which controller-runtime requires a later version than VERSION of
-# client-go. build and consumer use them too, so that client-go is compiled once. The version that
-# client-go requires isn't tested then.
+# client-go. build and consumer use the later version too, so that client-go is compiled once. The
+# version that client-go requires isn't tested.
 raised() {
   case $1 in
     v0.35.*) echo sigs.k8s.io/structured-merge-diff/v6@v6.3.2-0.20260122202528-d9cc6641c482 ;;
