@@ -85,7 +85,7 @@ func TestController(t *testing.T) {
 		}
 	})
 
-	t.Run("follows the spec and leaves alone what others write", func(t *testing.T) {
+	t.Run("follows the spec and keeps the fields of other managers", func(t *testing.T) {
 		configMaps := e.Targets[0].Core.CoreV1().ConfigMaps(targetNamespace)
 		theirs, err := configMaps.Get(t.Context(), "gateway.default.production", metav1.GetOptions{})
 		require.NoError(t, err)
@@ -147,7 +147,7 @@ func TestController(t *testing.T) {
 	t.Run("ends after SIGTERM, and only --release removes the config maps", func(t *testing.T) {
 		follower.Signal(syscall.SIGTERM)
 		assert.Zero(t, follower.Wait(), follower)
-		assert.NotContains(t, follower.String(), "forbidden", "the manifest grants what the controller uses")
+		assert.NotContains(t, follower.String(), "forbidden", "the manifest grants all rights that the controller uses")
 		assert.NotNil(t, e.configMap(t, 1, "gateway.default.other"))
 
 		p := demotest.Start(t, "controller-runtime", e.kubeconfig, "--release")

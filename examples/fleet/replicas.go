@@ -38,7 +38,7 @@ type replicas struct {
 	owners  map[string]string // the replica of each shard and data plane, after the last step
 }
 
-// replicaStory shows what moves between replicas.
+// replicaStory shows which data planes move between replicas.
 func replicaStory(ctx context.Context, clusters *demo.Clusters, o *options) error {
 	s, err := newStage(ctx, clusters)
 	if err != nil {

@@ -88,7 +88,7 @@ func main() {
 	demonstration := demonstrate != nil && o.kubeconfig == "" && o.context == "" && errors.Is(err, rest.ErrNotInCluster)
 	err = o.check()
 	if demonstration && flag.NFlag() > 0 {
-		err = errors.Join(err, errors.New("flags: want --kubeconfig or --context too"))
+		err = errors.Join(err, errors.New("the demo takes no flags: want --kubeconfig or --context too"))
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v; -h lists the flags\n", name, err)

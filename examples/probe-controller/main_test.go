@@ -158,7 +158,7 @@ func TestReplicas(t *testing.T) {
 			assert.NotEmpty(t, c.leaseHolder(t))
 			replica.Signal(syscall.SIGTERM)
 			assert.Zero(t, replica.Wait(), replica)
-			assert.NotContains(t, replica.String(), "forbidden", "the manifest grants what the controller uses")
+			assert.NotContains(t, replica.String(), "forbidden", "the manifest grants all rights that the controller uses")
 		}
 		assert.Empty(t, c.leaseHolder(t))
 	})

@@ -15,7 +15,7 @@
 //
 //	POD_NAME=one go -C examples run ./sharded-fleet --kubeconfig ~/.kube/config --lease-namespace default
 //
-// To see what moves when replicas are killed, suspended and added:
+// To see data planes move when replicas are killed, suspended and added:
 //
 //	go -C examples run ./fleet --replicas 3
 package main

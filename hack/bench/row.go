@@ -58,7 +58,7 @@ type measureFunc func(ctx context.Context, in *input, drive func() error) (value
 // values are figures by the names of their metrics, in seconds and bytes.
 type values map[string]float64
 
-// input is what the process of a subject receives.
+// input is the input of a subject's process.
 type input struct {
 	Quick      bool                            `json:"quick"`
 	Objects    int                             `json:"objects"`

@@ -79,7 +79,7 @@ func ProvideCluster(act ...Act) {
 	os.Exit(code)
 }
 
-// Suggestions for what to try next with a program, before and after its run on the user's cluster.
+// Suggestions by program, printed before and after the suggestion to run it on the user's cluster.
 var (
 	before = map[string]string{"wait": "see the error of --timeout=1s, wait for --name=clusterdataplane/" + clusterWide + ", or "}
 	after  = map[string]string{"connect": throughGateway, "watch-workloads": throughGateway}
