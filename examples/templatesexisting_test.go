@@ -140,7 +140,7 @@ func testConnect(t *testing.T, clusters *demo.Clusters) {
 	})
 }
 
-// testDead ends when all clusters wait for their answers at the same time.
+// testDead requires that connect asks all clusters at the same time.
 func testDead(t *testing.T, clusters *demo.Clusters) {
 	const dead = 5
 	var waiting atomic.Int32

@@ -233,7 +233,7 @@ func (e *environment) writeCertificates(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// deployed makes the next controller one of the Deployment in a namespace.
+// deployed gives the next controller the arguments and the ServiceAccount of the Deployment in a namespace.
 func (e *environment) deployed(t *testing.T, namespace string) {
 	t.Helper()
 	e.kubeconfig = "--kubeconfig=" + demotest.ServiceAccount(t, e.Clusters, namespace, name, authorizationv1.ResourceAttributes{

@@ -242,7 +242,7 @@ func (r *replicas) busiest() string {
 	return slices.MaxFunc(slices.Sorted(maps.Keys(r.alive)), func(a, b string) int { return cmp.Compare(counts[a], counts[b]) })
 }
 
-// waitForLeases waits until free Leases of shards have no holder, and there are members Leases of replicas.
+// waitForLeases waits until the number of Leases of shards without a holder is free, and of Leases of replicas members.
 func (r *replicas) waitForLeases(ctx context.Context, free, members int) error {
 	return wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		leases, err := r.Core.CoordinationV1().Leases(r.Namespace).List(ctx, metav1.ListOptions{})

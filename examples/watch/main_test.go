@@ -52,7 +52,7 @@ func TestStory(t *testing.T) {
 	p.LeavesNothing()
 }
 
-// The output shows who has changed which fields, secrets included, and no secrets.
+// The output shows who has changed which fields, even of secrets, but no secret.
 func TestExistingCluster(t *testing.T) {
 	t.Parallel()
 	c := demotest.Clusters(t, 0)

@@ -33,7 +33,7 @@ type gateway struct {
 	flags  []string // for its clients
 }
 
-// startGateway starts a gateway for the plane with an ID, in the cluster of config.
+// startGateway starts a gateway with an agent for a plane ID, which acts in the cluster of config.
 func startGateway(planeID string, config *rest.Config) (*gateway, error) {
 	folder, err := os.MkdirTemp("", "gateway-*")
 	if err != nil {
