@@ -39,7 +39,8 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 //
 // To find a stale Created, Stock compares status.observedGeneration if it is reported (from v0.12
 // on), else the observed generation of Created (v0.3 to v0.11); OpenChoreo keeps at most one of them up
-// to date. Stock replaces an earlier [ReadyFrom].
+// to date. In a ClusterDataPlane, it keeps neither, and Created counts as it is. Stock replaces an
+// earlier [ReadyFrom].
 //
 // What OpenChoreo writes: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 func Stock() EvaluateOption {

@@ -78,7 +78,7 @@ func (o *evaluateOptions) judgeAgent(v *Verdict, agent *v1alpha1.AgentConnection
 
 func (o *evaluateOptions) judge(dp *v1alpha1.DataPlane, c *metav1.Condition) (metav1.ConditionStatus, Code) {
 	generation, ofCondition, ofStatus := dp.Generation, o.observed(dp, c), dp.Status.ObservedGeneration
-	if dp.Namespace == "" && ofCondition > 0 {
+	if dp.Namespace == "" && (ofCondition > 0 || o.stock && c.Type == v1alpha1.DataPlaneConditionCreated) {
 		ofStatus = 0 // OpenChoreo leaves that of a ClusterDataPlane at the first generation
 	}
 	switch {

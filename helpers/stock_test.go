@@ -59,6 +59,16 @@ func TestConditionsOfAClusterDataPlaneCompareTheirOwnGeneration(t *testing.T) {
 	}
 }
 
+// OpenChoreo never updates either generation of a ClusterDataPlane.
+func TestStockComparesNoGenerationOfCreatedInAClusterDataPlane(t *testing.T) {
+	dp := withConditions(2, condition(created, yes, 1))
+	dp.Namespace, dp.Status.ObservedGeneration = "", 1
+	verdict := helpers.EvaluateCondition(dp, created, helpers.Stock())
+	assert.Equal(t, yes, verdict.Status)
+	assert.Equal(t, helpers.CodeUnverified, verdict.Code)
+	assert.Equal(t, helpers.CodeStale, helpers.EvaluateCondition(dp, created).Code, "without Stock")
+}
+
 // Statuses that releases of OpenChoreo write, for both kinds. The spec of each object changed once,
 // so it is at generation 2.
 func TestStock(t *testing.T) {
