@@ -39,6 +39,8 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	// The sum of both timeouts may be too long for a Duration.
 	ctx, cancel := context.WithDeadline(context.WithValue(ctx, probeKey{}, true), time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
 	defer cancel()
+	late := ctx.Err() != nil
+	before, _ := c.use()
 	answer, err := c.get(ctx, "/readyz")
 	if err == nil && answer.status == http.StatusNotFound {
 		answer, err = c.get(ctx, "/healthz")
@@ -61,7 +63,9 @@ func (c *Cluster) Probe(ctx context.Context) error {
 		err = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the API server answers %d: %s", status, body)}
 	}
 	err = c.wrap(c.blameCertificate(err))
-	c.fail(err)
+	if after, _ := c.use(); !late && before == after { // as for other requests
+		c.fail(err)
+	}
 	return err
 }
 

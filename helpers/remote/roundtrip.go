@@ -24,31 +24,30 @@ type roundTripper Cluster
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := (*Cluster)(t)
 	late := req.Context().Err() != nil
-	before, _ := c.use()
-	resp, err := c.sendOrAsk(req)
-	if after, _ := c.use(); !late && before == after { // else the result says nothing about the newest credentials
+	resp, used, err := c.sendOrAsk(req)
+	if current, _ := c.use(); !late && used == current { // else the result says nothing about the newest credentials
 		c.keepOutcome(req, resp, err)
 	}
 	return resp, err
 }
 
-func (c *Cluster) sendOrAsk(req *http.Request) (*http.Response, error) {
+// sendOrAsk also returns the session that the request was sent on, or nil if there was none.
+func (c *Cluster) sendOrAsk(req *http.Request) (resp *http.Response, used *session, err error) {
 	c.askNowAndThen()
-	before, _ := c.use()
-	resp, err := c.send(req)
+	resp, used, err = c.send(req)
 	if !refused(resp, err) {
-		return resp, err
+		return resp, used, err
 	}
-	asked := c.askAfterRefusal(before)
+	asked := c.askAfterRefusal(used)
 	switch {
 	case asked != nil && err != nil:
-		return nil, c.wrap(fmt.Errorf("%w%s%s", err, askedAgain, asked.Error())) // Classify sees err alone
+		return nil, used, c.wrap(fmt.Errorf("%w%s%s", err, askedAgain, asked.Error())) // Classify sees err alone
 	case asked != nil:
-		before.explainUnauthorized(req, resp, asked)
-		return resp, nil
+		used.explainUnauthorized(req, resp, asked)
+		return resp, used, nil
 	}
-	if after, _ := c.use(); after == before || !isRead(req) {
-		return resp, err
+	if current, _ := c.use(); current == used || !isRead(req) {
+		return resp, used, err
 	}
 	if resp != nil {
 		_ = resp.Body.Close()
@@ -68,24 +67,23 @@ func doNotFollow(*http.Request, []*http.Request) error { return http.ErrUseLastR
 
 // send sends a request with the current credentials, or with the next ones if they replace these
 // before it is sent. A body can be sent again only with GetBody.
-func (c *Cluster) send(req *http.Request) (*http.Response, error) {
+func (c *Cluster) send(req *http.Request) (resp *http.Response, used *session, err error) {
 	for body := req.Body; ; {
-		s, err := c.use()
-		if err != nil {
+		if used, err = c.use(); err != nil {
 			closeBody(body)
-			return nil, err
+			return nil, used, err
 		}
-		resp, err := s.try(req, body)
+		resp, err = used.try(req, body)
 		switch {
 		case !errors.Is(err, errAgain):
-			return resp, err
+			return resp, used, err
 		case body == nil || body == http.NoBody:
 			continue
 		case req.GetBody == nil:
-			return nil, c.wrap(ErrRotated)
+			return nil, used, c.wrap(ErrRotated)
 		}
 		if body, err = req.GetBody(); err != nil {
-			return nil, err
+			return nil, used, err
 		}
 	}
 }

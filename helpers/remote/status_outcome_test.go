@@ -5,6 +5,7 @@ package remote_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -74,5 +75,61 @@ func TestARefusalOfOldCredentialsSaysNothingOfNewOnes(t *testing.T) {
 	require.Contains(t, user, "bob")
 	close(release)
 	require.NoError(t, <-refused, "there is an answer")
+	assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability, "%+v", c.Status())
+}
+
+func TestARequestThatFindsNewCredentialsShowsTheirOutcome(t *testing.T) {
+	api, secret := &accepts{}, &tokens{token: "old"}
+	api.token.Store("new")
+	server := testserver.New(t, api.serve)
+	dp := server.DataPlane("prod", "alice")
+	for name, fail := range map[string]func(*remote.Cluster){
+		"after a refusal": func(*remote.Cluster) {},
+		"after an Update that failed": func(c *remote.Cluster) {
+			secret.set("", errors.New("no such Secret"))
+			require.Error(t, c.Update(dp))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			secret.set("old", nil)
+			c := newCluster(t, dp, remote.Options{ConfigFor: secret.configFor}.WithAsking(never, time.Nanosecond))
+			fail(c)
+			secret.set("new", nil)
+			_, err := get(t.Context(), c, "/")
+			require.NoError(t, err)
+			assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability, "%+v", c.Status())
+		})
+	}
+}
+
+func TestAProbeAfterItsDeadlineSaysNothing(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	require.NoError(t, c.Probe(t.Context()))
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	require.ErrorIs(t, c.Probe(late), context.DeadlineExceeded)
+	assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability)
+}
+
+func TestAProbeWithOldCredentialsSaysNothingOfNewOnes(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS.PeerCertificates[0].Subject.CommonName == "alice" {
+			close(arrived)
+			<-release
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		testserver.WhoAmI(w, r)
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	refused := make(chan error)
+	go func() { refused <- c.Probe(t.Context()) }()
+	<-arrived
+	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
+	require.NoError(t, c.Probe(t.Context()))
+	close(release)
+	assertClassified(t, remote.ReachabilityNotReady, <-refused)
 	assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability, "%+v", c.Status())
 }
