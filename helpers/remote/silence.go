@@ -38,14 +38,12 @@ type silence struct {
 	endedAt     time.Time // when the server was last seen to answer
 }
 
-// silentError is the error of a request that didn't wait for a silent server.
-type silentError struct {
-	error
-	wait time.Duration // until the next attempt
-}
+// silentError is the error of a request that didn't wait for a silent server. Its text is always the
+// same, since controllers write it to conditions.
+type silentError struct{ error }
 
 func (e *silentError) Error() string {
-	return fmt.Sprintf("%v; not tried again for %s", e.error, (e.wait + time.Second - 1).Truncate(time.Second))
+	return fmt.Sprintf("%v; not tried again for up to %s", e.error, connectEvery)
 }
 
 func (e *silentError) Unwrap() error { return e.error }
@@ -82,11 +80,11 @@ func (r *request) mayConnect() error {
 	if silence.err == nil || now.After(silence.until) || r.alwaysConnects {
 		return nil
 	}
-	if wait := silence.nextAttempt.Sub(now); wait > 0 {
-		return &silentError{silence.err, wait}
+	err := &silentError{silence.err}
+	if now.Before(silence.nextAttempt) {
+		return err
 	}
 	silence.nextAttempt = now.Add(connectEvery)
-	err := &silentError{silence.err, connectEvery}
 	time.AfterFunc(connectWait, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 func overTLS(config *rest.Config) { config.Host, config.Insecure = "https://192.0.2.1:6443", true }
@@ -30,6 +31,29 @@ func TestASlowHandshakeThatFailsMakesAServerSilent(t *testing.T) {
 		_, err = timed(t, c, "/api/v1/pods")
 		require.ErrorContains(t, err, "not tried again for")
 		require.Zero(t, w.takeDials())
+	})
+}
+
+func TestTheStatusOfASilentServerSaysWhatTheAttemptHasShown(t *testing.T) {
+	calls := 0
+	onWire(t, hangsUp, func(config *rest.Config) {
+		overTLS(config)
+		key := pki.ECDSAKey()
+		config.CertData, config.KeyData = pki.Certificates(pki.New().Issue("alice", key, pki.Expired)), pki.PKCS8(key)
+		if calls++; calls > 1 {
+			config.Timeout = time.Second // which is refused
+		}
+	}, func(t *testing.T, w *wire, c *remote.Cluster) {
+		_, err := timed(t, c, "/api/v1/pods")
+		require.ErrorContains(t, err, "asked for other credentials")
+		attempt := c.Status()
+		require.Equal(t, remote.ReachabilityCertificateExpired, attempt.Reachability)
+		w.takeDials()
+		_, err = timed(t, c, "/api/v1/pods")
+		require.ErrorContains(t, err, "; not tried again for up to 10s; asked for other credentials")
+		require.Zero(t, w.takeDials())
+		assert.Equal(t, attempt.LastError, strings.Replace(c.Status().LastError, "; not tried again for up to 10s", "", 1))
+		assert.Equal(t, attempt.Reachability, c.Status().Reachability)
 	})
 }
 

@@ -80,9 +80,6 @@ func (t *target) fail(err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, ErrRotated) || errors.Is(err, ErrClosed) {
 		return
 	}
-	if silent := (*silentError)(nil); errors.As(err, &silent) {
-		err = silent.error // without the time until the next attempt
-	}
 	t.outcomes.failure.Store(t.failureOf(err))
 }
 
