@@ -50,10 +50,10 @@ type Options struct {
 	// headers. Once they, and any initial events, have arrived, there is no limit. The default is
 	// 40 s.
 	HeaderTimeout time.Duration
-	// DialTimeout limits how long connecting by TCP may take, to all addresses of a name together.
-	// The default is 10 s. After an attempt to connect took a second or more and failed, requests
-	// fail at once with its error. 10 s later, one of them begins another attempt, and waits half a
-	// second for it. A Probe and a watch always connect.
+	// DialTimeout limits how long connecting by TCP may take, to all addresses of a name together,
+	// even through a Dial of ConfigFor. The default is 10 s. After an attempt to connect took a
+	// second or more and failed, requests fail at once with its error. 10 s later, one of them
+	// begins another attempt, and waits half a second for it. A Probe and a watch always connect.
 	DialTimeout time.Duration
 	// Grace is how long requests under way may continue after Close or a rotation. After a
 	// rotation, a watch may first receive all its initial events, for a minute at most. The default

@@ -89,9 +89,7 @@ func newSession(t *target, config *rest.Config, onClose func(*session)) (*sessio
 	}
 	dial := config.Dial
 	if dial == nil {
-		dial = (&net.Dialer{
-			Timeout: t.options.DialTimeout, KeepAlive: 30 * time.Second, ControlContext: t.options.DialControl,
-		}).DialContext
+		dial = (&net.Dialer{KeepAlive: 30 * time.Second, ControlContext: t.options.DialControl}).DialContext
 	}
 	s := &session{
 		target: t, config: config, conns: connrotation.NewDialer(dial), onClose: onClose, requests: map[*request]struct{}{},
@@ -121,6 +119,11 @@ func (s *session) dial(ctx context.Context, network, address string) (net.Conn, 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
+	if limit := s.options.DialTimeout; limit > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, limit)
+		defer stop()
+	}
 	conn, err := s.conns.DialContext(ctx, network, address)
 	if err == nil && s.ctx.Err() != nil {
 		_ = conn.Close()

@@ -52,6 +52,25 @@ func TestDialOfConfigForIsUsedAndItsConnectionsAreClosed(t *testing.T) {
 	server.RequireNoConnections()
 }
 
+func TestDialTimeoutLimitsTheDialOfConfigFor(t *testing.T) {
+	ended := make(chan error, 1)
+	options := editConfig(func(config *rest.Config) {
+		config.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			ended <- ctx.Err()
+			return nil, ctx.Err()
+		}
+	})
+	options.DialTimeout, options.StallTimeout = 50*time.Millisecond, 3*time.Second
+	_, err := get(t.Context(), newCluster(t, dataplanetest.DataPlane("default", "prod"), options), "/")
+	assertClassified(t, remote.ReachabilityTimeout, err)
+	select {
+	case <-ended:
+	default:
+		assert.Fail(t, "net/http continues the dial after its request")
+	}
+}
+
 func TestCloseWhileConnectionsAreMade(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	server := testserver.New(t, testserver.WhoAmI)

@@ -7,6 +7,7 @@ package remote_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -29,7 +30,7 @@ import (
 type mood string
 
 const (
-	silent  mood = "silent"  // no answer; the dial times out after 10 s, the default DialTimeout
+	silent  mood = "silent"  // no answer until the context ends, after DialTimeout
 	slow    mood = "slow"    // a connection after two seconds
 	refuses mood = "refuses" // at once
 	answers mood = "answers"
@@ -78,7 +79,11 @@ func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	failed := func(err error) (net.Conn, error) { return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err} }
 	switch m {
 	case silent:
-		return failed(sleep(10*time.Second, os.ErrDeadlineExceeded))
+		<-ctx.Done()
+		if err := ctx.Err(); !errors.Is(err, context.DeadlineExceeded) {
+			return failed(err)
+		}
+		return failed(os.ErrDeadlineExceeded)
 	case refuses:
 		return failed(syscall.ECONNREFUSED)
 	case slow:
