@@ -33,8 +33,8 @@ const (
 //
 // Probe takes at most Options.DialTimeout, within which all addresses of a name are tried, and 5 s
 // more. With a shorter context, it may not come to the second address. Probe ignores the rate
-// limiter, and connects even after a slow failure to connect. If the server cuts a connection that
-// was used before, Probe tries again once on a new one.
+// limiter, and connects even after a slow failure to connect. If a connection that was used
+// before is cut or lost, Probe tries again once on a new one.
 func (c *Cluster) Probe(ctx context.Context) error {
 	// The sum of both timeouts may be too long for a Duration.
 	ctx, cancel := context.WithDeadline(context.WithValue(ctx, probeKey{}, true), time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
@@ -88,7 +88,7 @@ func (c *Cluster) get(ctx context.Context, path string) (answer, error) {
 		GotConn: func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
 	})
 	got, err := c.getOnce(traced, path)
-	if err != nil && reused.Load() && cutByPeer(err) {
+	if err != nil && reused.Load() && (cutByPeer(err) || isLost(err)) {
 		c.HTTPClient().CloseIdleConnections()
 		return c.getOnce(ctx, path)
 	}

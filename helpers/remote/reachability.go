@@ -193,8 +193,7 @@ func classifyConnection(err error) Reachability {
 		return ReachabilityTLSFailure
 	case errors.As(err, new(*net.DNSError)):
 		return ReachabilityDNSFailure
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout(),
-		strings.Contains(err.Error(), "http2: client connection lost"): // after an unanswered ping
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout(), isLost(err):
 		return ReachabilityTimeout
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH),
 		errors.Is(err, syscall.ENETUNREACH), cutByPeer(err),
@@ -231,6 +230,9 @@ func cutByPeer(err error) bool {
 		strings.Contains(text, "http2: server sent GOAWAY") ||
 		strings.Contains(text, "stream error: stream ID")
 }
+
+// isLost says whether a connection was given up since its peer didn't answer a ping of HTTP/2.
+func isLost(err error) bool { return strings.Contains(err.Error(), "http2: client connection lost") }
 
 // reachabilityError is an error whose Reachability is already known.
 type reachabilityError struct {

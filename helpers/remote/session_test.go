@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -110,28 +111,30 @@ func TestASlowHandshakeEndsInTime(t *testing.T) {
 	assertClassified(t, remote.ReachabilityTimeout, err)
 }
 
-func TestABlackHoledConnectionIsDetected(t *testing.T) {
-	t.Parallel()
-	server := testserver.New(t, hang)
-	var swallow atomic.Bool
-	pass := func(dst io.WriteCloser, src io.ReadCloser) {
-		defer dst.Close()
-		defer src.Close()
-		buffer := make([]byte, 32<<10)
-		for {
-			n, err := src.Read(buffer)
-			if err != nil {
-				return
-			}
-			if swallow.Load() {
-				continue
-			}
-			if _, err := dst.Write(buffer[:n]); err != nil {
-				return
+// behindHole returns the DataPlane of a server behind a proxy, and a function by which its open connections lose
+// what is sent from then on.
+func behindHole(t *testing.T, server *testserver.Server) (dp *v1alpha1.DataPlane, loseOpen func()) {
+	t.Helper()
+	var accepted, lost atomic.Int64
+	hole := listen(t, func(in net.Conn) {
+		n := accepted.Add(1)
+		pass := func(dst io.WriteCloser, src io.ReadCloser) {
+			defer dst.Close()
+			defer src.Close()
+			buffer := make([]byte, 32<<10)
+			for {
+				read, err := src.Read(buffer)
+				if err != nil {
+					return
+				}
+				if n <= lost.Load() {
+					continue
+				}
+				if _, err := dst.Write(buffer[:read]); err != nil {
+					return
+				}
 			}
 		}
-	}
-	hole := listen(t, func(in net.Conn) {
 		out, err := net.Dial("tcp", strings.TrimPrefix(server.URL(), "https://"))
 		if !assert.NoError(t, err) {
 			return
@@ -139,14 +142,20 @@ func TestABlackHoledConnectionIsDetected(t *testing.T) {
 		go pass(out, in)
 		pass(in, out)
 	})
-	dp := server.DataPlane("prod", "alice")
+	dp = server.DataPlane("prod", "alice")
 	dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + hole.Addr().String()
+	return dp, func() { lost.Store(accepted.Load()) }
+}
+
+func TestABlackHoledConnectionIsDetected(t *testing.T) {
+	t.Parallel()
+	dp, loseOpen := behindHole(t, testserver.New(t, hang))
 	c := newCluster(t, dp, remote.Options{}.WithTimes(3*time.Second, 0)) // a busy machine may answer a ping late
 	resp, err := open(t.Context(), c, "/api/v1/pods?watch=true&start=1")
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	assert.Equal(t, 2, resp.ProtoMajor)
-	swallow.Store(true)
+	loseOpen()
 	result := make(chan error, 1)
 	go func() {
 		_, err := io.ReadAll(resp.Body)
@@ -155,6 +164,16 @@ func TestABlackHoledConnectionIsDetected(t *testing.T) {
 	err = testserver.Receive(t, result)
 	require.Error(t, err, "the watch must not hang")
 	assertClassified(t, remote.ReachabilityTimeout, err)
+}
+
+// Such as by a firewall that forgets it. Its server can be reached.
+func TestAProbeWhoseConnectionIsLostTriesAnotherOne(t *testing.T) {
+	t.Parallel()
+	dp, loseOpen := behindHole(t, testserver.New(t, testserver.WhoAmI))
+	c := newCluster(t, dp, remote.Options{}.WithTimes(2*time.Second, 0))
+	require.NoError(t, c.Probe(t.Context()))
+	loseOpen()
+	require.NoError(t, c.Probe(t.Context()))
 }
 
 func TestTheOldKeySignsNothingAfterUpdate(t *testing.T) {
