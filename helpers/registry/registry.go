@@ -1,7 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registry names images and pull secrets for the registry of a DataPlane.
+// Package registry names images and pull secrets for the registry of a DataPlane. Only DataPlanes of
+// OpenChoreo v0.3 have one.
 //
 //	image, err := registry.ImageFor(dp, "team/app:1.2") // docker.io/myorg/team/app:1.2
 //	if err != nil {
@@ -33,13 +34,16 @@ import (
 // a slash, and image. The image may have a tag, a digest, or both. Slashes at the end of
 // the prefix make no difference.
 //
-// It fails if image names a registry itself, or if the prefix or the image isn't valid in an
+// It fails if dp is of OpenChoreo v1, if image names a registry itself, or if the prefix or the image isn't valid in an
 // image reference, by the rules of container engines.
 func ImageFor(dp *v1alpha1.DataPlane, image string) (string, error) {
 	if dp == nil {
 		return "", dataplane.ErrNil
 	}
 	prefix := strings.TrimRight(dp.Spec.Registry.Prefix, "/")
+	if prefix == "" && dp.Spec.ClusterAgent != nil {
+		return "", errors.New("spec.registry: data planes of OpenChoreo v1 have none")
+	}
 	if err := checkPrefix(prefix); err != nil {
 		return "", fmt.Errorf("spec.registry.prefix: %w", err)
 	}

@@ -86,6 +86,8 @@ func TestImageForRefuses(t *testing.T) {
 	}
 	_, err := registry.ImageFor(nil, "app")
 	require.ErrorContains(t, err, "nil data plane")
+	_, err = registry.ImageFor(&v1alpha1.DataPlane{Spec: v1alpha1.DataPlaneSpec{ClusterAgent: &v1alpha1.ClusterAgentConfig{}}}, "app")
+	require.EqualError(t, err, "spec.registry: data planes of OpenChoreo v1 have none")
 	_, err = registry.ImageFor(inRegistry("myorg"), strings.Repeat("x", 255))
 	require.ErrorIs(t, err, reference.ErrNameTooLong)
 }
