@@ -30,7 +30,8 @@ const clusterNamespace = "_cluster"
 // spec.planeID, or the name of dp if spec.planeID is empty. The namespace is _cluster if dp has
 // none, as from [v1alpha1.ClusterDataPlane.AsDataPlane]. A path in gateway.Host is kept.
 // QPS defaults to 50 and Burst to 100. All other settings, including TLS, are the same.
-// GatewayConfigFor doesn't modify gateway.
+// GatewayConfigFor doesn't modify gateway. Add round trippers by the Wrap method of the result: an
+// assignment to WrapTransport would remove the one that makes watches work.
 //
 // Since OpenChoreo v1.2, the gateway requires a client certificate. See
 // https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/connecting.md for its

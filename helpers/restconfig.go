@@ -16,8 +16,8 @@ import (
 // verifies the API server against the CA in the spec and authenticates with the client
 // certificate in the spec. It makes no request and reads no file.
 //
-// The caller owns the result and may change it: set UserAgent, QPS, Proxy, ServerName,
-// Impersonate or WrapTransport as on any other rest.Config. QPS is 50 and Burst 100.
+// The caller owns the result and may change it: set UserAgent, QPS, Proxy, ServerName or
+// Impersonate, and call Wrap, as on any other rest.Config. QPS is 50 and Burst 100.
 // Timeout is 0, because client-go applies it to watches too; give each request a context
 // with a deadline instead.
 //

@@ -45,6 +45,8 @@ import (
 //	client.PrependReactor("update", "dataplanes/status", func(clienttesting.Action) (bool, runtime.Object, error) {
 //		return true, nil, apierrors.NewInternalError(errors.New("etcd is gone"))
 //	})
+//
+// The Fake is locked while a reactor runs: a reactor that calls the client waits forever.
 type Clientset struct {
 	clienttesting.Fake
 }

@@ -59,7 +59,8 @@ type Options struct {
 // callers add paths with [url.URL.JoinPath]. The client sends the user name and password
 // of dp, by basic authentication, to the scheme, host and port of that URL only. It returns
 // redirects and doesn't follow them. It has no timeout: limit requests by their context. It
-// shares no connections with other clients; http.Client.CloseIdleConnections closes its own.
+// shares no connections with other clients; http.Client.CloseIdleConnections closes its own. It
+// keeps the URL and the password that dp has now: make another client when spec.observer changes.
 //
 // The error is [ErrNoObserver], [helpers.ErrSecretsDropped], or names the invalid field of
 // spec.observer, without its value. ClientFor makes no request.

@@ -73,7 +73,7 @@ func (o Options) checkConfig(config *rest.Config) error {
 	case config.AuthProvider != nil:
 		return refused("AuthProvider", noPlugins)
 	case config.Transport != nil:
-		return refused("Transport", "the connection needs a transport of its own; set WrapTransport")
+		return refused("Transport", "the connection needs a transport of its own; use Wrap")
 	case config.Timeout != 0:
 		return refused("Timeout", "would cut watches; set Options.StallTimeout")
 	case config.Dial != nil && o.DialControl != nil:

@@ -22,7 +22,7 @@ type Options struct {
 	// ConfigFor turns a DataPlane into the configuration of its connection. The default is
 	// [helpers.RESTConfigFor]. Set it to connect through OpenChoreo's cluster gateway, with
 	// [helpers.ConfigFor], or to add settings that the spec doesn't hold: impersonation, a bearer
-	// token, a proxy, a server name or WrapTransport.
+	// token, a proxy, a server name or a round tripper (by Wrap).
 	//
 	// NewCluster and Update call it; a Fleet and the Handler of a [Cache] call Update when the
 	// DataPlane changes and at each resync of the informer. A request calls it again, and reads the
