@@ -10,10 +10,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -84,7 +84,7 @@ func NewGateway(edits ...func(*httptest.Server)) *Gateway {
 func (g *Gateway) unstarted() *httptest.Server {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(g.answer))
 	server.EnableHTTP2 = true
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ErrorLog = panicLog
 	server.TLS = &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{servingCertificate(g.serve, "cluster-gateway.openchoreo-control-plane.svc")},
@@ -184,9 +184,7 @@ func (g *Gateway) Stop() {
 	g.running.Lock()
 	defer g.running.Unlock()
 	if g.http != nil {
-		_ = g.http.Listener.Close() // first, because Close waits for requests of new connections
-		g.http.CloseClientConnections()
-		g.http.Close()
+		end(g.http)
 		g.http = nil
 	}
 }
@@ -326,7 +324,10 @@ func (g *Gateway) begin() bool {
 // agent answers when its API server breaks off.
 func carryOut(agent http.Handler, asked *http.Request) (answer *httptest.ResponseRecorder) {
 	defer func() {
-		if recover() != nil {
+		if cause := recover(); cause != nil {
+			if cause != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+				panicLog.Printf("http: panic serving %s: %v\n%s", asked.URL, cause, debug.Stack())
+			}
 			answer = httptest.NewRecorder()
 			answer.WriteHeader(http.StatusBadGateway)
 		}

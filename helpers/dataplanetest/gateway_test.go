@@ -190,9 +190,11 @@ func TestAgentThatBreaksOff(t *testing.T) {
 	}))
 	defer cut.Close()
 	for name, agent := range map[string]http.HandlerFunc{
-		"aborts":                            func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"panics":                            func(http.ResponseWriter, *http.Request) { panic("oh") },
-		"panics within its answer":          func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "half of"); panic("oh") },
+		"aborts": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"aborts within its answer": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "half of")
+			panic(http.ErrAbortHandler)
+		},
 		"has an API server that breaks off": dataplanetest.Agent(&rest.Config{Host: cut.URL}).ServeHTTP,
 	} {
 		gateway.Connect("prod", agent)

@@ -4,6 +4,7 @@
 package dataplanetest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -87,6 +89,19 @@ func HangWatches(next http.Handler) http.Handler {
 		}
 		hang(r)
 	})
+}
+
+// panicLog logs the panics of handlers to stderr, as httptest does. It drops what else net/http logs:
+// tests break connections off on purpose.
+var panicLog = log.New(panicWriter{}, "", log.LstdFlags)
+
+type panicWriter struct{}
+
+func (panicWriter) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("panic serving ")) {
+		return os.Stderr.Write(line)
+	}
+	return len(line), nil
 }
 
 func hang(r *http.Request) {

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +23,7 @@ import (
 // from any goroutine.
 type Server struct {
 	edits []func(*httptest.Server)
+	open  sync.WaitGroup // counts the requests; serve adds one
 
 	mu       sync.Mutex
 	http     *httptest.Server
@@ -57,7 +57,7 @@ func NewServer(handler http.Handler, edits ...func(*httptest.Server)) *Server {
 func (s *Server) start() *httptest.Server {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	server.EnableHTTP2 = true
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ErrorLog = panicLog
 	server.TLS = &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		ClientAuth: tls.RequestClientCert, // serve checks it in each request, so that a rotation takes effect at once
@@ -78,6 +78,12 @@ func (s *Server) start() *httptest.Server {
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
+	if s.closed { // handlers of HTTP/2 can outlive the server
+		s.mu.Unlock()
+		panic(http.ErrAbortHandler)
+	}
+	s.open.Add(1)
+	defer s.open.Done()
 	clients, handler := s.clients, s.handler
 	s.mu.Unlock()
 	user, ok := authenticate(r, clients)
@@ -109,6 +115,13 @@ func (s *Server) Close() {
 	server := s.http
 	s.closed = true
 	s.mu.Unlock()
+	end(server)
+	s.open.Wait()
+}
+
+// end closes a server and its connections, even in the middle of a request.
+func end(server *httptest.Server) {
+	_ = server.Listener.Close() // first, because Close waits for requests of new connections
 	server.CloseClientConnections()
 	server.Close()
 }
@@ -202,8 +215,7 @@ func (s *Server) Move() {
 		s.http = moved
 	}
 	s.mu.Unlock()
-	old.CloseClientConnections()
-	old.Close()
+	end(old)
 }
 
 // Requests returns the requests that the server has received, in the order of their arrival.

@@ -4,9 +4,11 @@
 package dataplanetest_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -158,6 +161,67 @@ func TestServerMoves(t *testing.T) {
 	server.As("alice")(dp)
 	_, err = get(t, dp, "/readyz")
 	require.ErrorIs(t, err, syscall.ECONNREFUSED, "a closed server doesn't start again")
+}
+
+func TestServerMovesAndClosesAmongRequests(t *testing.T) {
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			server := dataplanetest.NewServer(dataplanetest.Hang(), func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+			ctx, cancel := context.WithCancel(t.Context())
+			var group wait.Group
+			for range 10 {
+				dp := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+				client := httpClient(t, dp)
+				group.StartWithContext(ctx, func(ctx context.Context) {
+					for ctx.Err() == nil {
+						dp.Spec.KubernetesCluster.Credentials.APIServerURL = server.URL()
+						_, _ = getBy(t, client, dp, "/version")
+					}
+				})
+			}
+			closed := make(chan struct{})
+			go func() {
+				for range 20 {
+					seen := len(server.Requests())
+					for len(server.Requests()) == seen {
+						time.Sleep(time.Millisecond)
+					}
+					server.Move()
+				}
+				server.Close()
+				close(closed)
+			}()
+			select {
+			case <-closed:
+			case <-time.After(time.Minute):
+				require.FailNow(t, "a server waits for a request that it doesn't end")
+			}
+			cancel()
+			group.Wait()
+		})
+	}
+}
+
+func TestServerClosesAfterItsHandlers(t *testing.T) {
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			var returned atomic.Bool
+			arrived := make(chan struct{}, 1)
+			server := newServer(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				arrived <- struct{}{}
+				<-r.Context().Done()
+				time.Sleep(100 * time.Millisecond) // as a handler that writes to the log of its test
+				returned.Store(true)
+			}), func(s *httptest.Server) { s.EnableHTTP2 = http2 })
+			dp := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+			var group wait.Group
+			group.Start(func() { _, _ = get(t, dp, "/version") })
+			receive(t, arrived)
+			server.Close()
+			assert.True(t, returned.Load())
+			group.Wait()
+		})
+	}
 }
 
 func TestServerAnswersAsAPIServersDo(t *testing.T) {
