@@ -67,7 +67,7 @@ func fleetRows() []row {
 		},
 		{
 			name:    "takeover",
-			title:   fmt.Sprintf("one of two replicas is killed: from its last request until the other runs all data planes; LeaseDuration is %s", leaseDuration),
+			title:   fmt.Sprintf("one of two replicas is killed: from then until the other runs all data planes; LeaseDuration is %s", leaseDuration),
 			metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}},
 			plane:   true, slow: true, rounds: 3,
 			subjects: []subject{

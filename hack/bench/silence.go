@@ -62,7 +62,7 @@ func swallowPackets() (string, func(), error) {
 	return hole.Addr(), func() { _ = hole.Close() }, hole.Swallow()
 }
 
-// acceptAndHang leaves it to the kernel to accept connections.
+// acceptAndHang lets the kernel accept connections, and answers nothing.
 func acceptAndHang() (string, func(), error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -97,8 +97,8 @@ type visits struct {
 	late []float64 // how late visits of live data planes ended, in seconds
 }
 
-// visitAll measures a controller some of whose data planes died as long ago as dying says; none, if
-// dead is nil.
+// visitAll measures a controller whose dead data planes died before, as long ago as dying. A nil dead
+// means that all data planes answer.
 func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measureFunc {
 	return func(ctx context.Context, in *input, _ func() error) (values, error) {
 		settle, window := 10*time.Second, time.Minute
@@ -161,8 +161,8 @@ func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measure
 	}
 }
 
-// die visits the dead data planes once, all at the same time and for as long as dying, so that the
-// clients know of them.
+// die visits the dead data planes once, all at the same time and for as long as dying, so that their
+// clients learn that they are dead.
 func (v *visits) die(ctx context.Context, dying time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, dying)
 	defer cancel()
