@@ -127,7 +127,8 @@ func (g *Gateway) Connect(planeID string, agent http.Handler) {
 	g.agents[planeID] = agent
 }
 
-// Disconnect disconnects the agent of a plane.
+// Disconnect disconnects the agent of a plane. Requests under way still get their answers;
+// OpenChoreo's gateway would give up on them after 30 s. To test that, use SetTimeout and [Hang].
 func (g *Gateway) Disconnect(planeID string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -15,7 +15,8 @@ const (
 	DataPlaneConditionReady = "Ready"
 
 	// DataPlaneConditionConnected is True when the API server of the target
-	// cluster answers with the credentials in the spec.
+	// cluster answers with the credentials in the spec (v0.3), or when its agent
+	// is connected (v1).
 	DataPlaneConditionConnected = "Connected"
 
 	// DataPlaneConditionGatewayProvisioned is True when the gateway of the target
