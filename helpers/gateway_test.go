@@ -4,6 +4,9 @@
 package helpers_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -20,6 +23,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 func agentDataPlane(edits ...func(*v1alpha1.DataPlane)) *v1alpha1.DataPlane {
@@ -174,6 +178,13 @@ func TestGatewayConfigForNamesTheFieldAtFault(t *testing.T) {
 func TestErrorsOfTheGatewaysConfigurationSayWhatToDo(t *testing.T) {
 	gateway, other := newGateway(t), newGateway(t)
 	gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
+	authority, key := pki.New(), pki.ECDSAKey()
+	old := newGateway(t, func(s *httptest.Server) {
+		certificate := authority.Issue("gateway", key, pki.Expired, func(c *x509.Certificate) {
+			c.ExtKeyUsage, c.IPAddresses = nil, []net.IP{net.IPv4(127, 0, 0, 1)}
+		})
+		s.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{certificate.Raw}, PrivateKey: key}}
+	})
 	for name, test := range map[string]struct {
 		edit func(*rest.Config)
 		want string
@@ -185,6 +196,10 @@ func TestErrorsOfTheGatewaysConfigurationSayWhatToDo(t *testing.T) {
 		}, "cluster-gateway-internal-ca"},
 		"another CA":   {func(c *rest.Config) { c.CAData = other.Config().CAData }, "cluster-gateway-ca"},
 		"another name": {func(c *rest.Config) { c.ServerName = "gateway.example.com" }, "ServerName"},
+		"a gateway whose certificate has expired": {func(c *rest.Config) {
+			*c = *old.Config()
+			c.CAData = pki.Certificates(authority.Cert)
+		}, "restart the cluster gateway"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := gateway.Config()

@@ -5,6 +5,8 @@ package repository_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -100,6 +102,19 @@ func behindGateway(t *testing.T, agent http.Handler, edit func(*dataplanetest.Ga
 	require.NoError(t, err)
 	t.Cleanup(cluster.Abort)
 	return cluster
+}
+
+// expiredGateway returns the error of a Probe through a gateway whose certificate has expired.
+func expiredGateway(t *testing.T) error {
+	authority, key := pki.New(), pki.ECDSAKey()
+	certificate := authority.Issue("gateway", key, pki.Expired, func(c *x509.Certificate) {
+		c.ExtKeyUsage, c.DNSNames = nil, []string{"gateway.example.com"}
+	})
+	return throughGateway(t, nil, func(_ *dataplanetest.Gateway, config *rest.Config) {
+		config.CAData, config.ServerName = pki.Certificates(authority.Cert), "gateway.example.com"
+	}, func(s *httptest.Server) {
+		s.TLS.Certificates = []tls.Certificate{{Certificate: [][]byte{certificate.Raw}, PrivateKey: key}}
+	})
 }
 
 // through sends a request through a gateway, and returns its error.

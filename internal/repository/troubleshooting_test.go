@@ -225,6 +225,7 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 			return throughGateway(t, nil, func(_ *dataplanetest.Gateway, config *rest.Config) { config.CertData, config.KeyData = nil, nil },
 				func(s *httptest.Server) { s.EnableHTTP2 = false })
 		},
+		"restart the cluster gateway": expiredGateway,
 		"set CAFile to ca.crt": func(t *testing.T) error {
 			return throughGateway(t, nil, func(_ *dataplanetest.Gateway, config *rest.Config) {
 				other := dataplanetest.NewGateway()

@@ -159,6 +159,7 @@ func refuseInitialEvents(req *http.Request) *http.Response {
 func explain(err error, reused bool) error {
 	var (
 		alert     *net.OpError
+		invalid   x509.CertificateInvalidError
 		authority x509.UnknownAuthorityError
 		hostname  x509.HostnameError
 	)
@@ -170,6 +171,8 @@ func explain(err error, reused bool) error {
 	// used before, the gateway has accepted the certificate.
 	case wasCut(err) && !reused:
 		advice = "a cluster gateway that does not accept the client certificate looks like this; " + setCertificate
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		advice = "if it was renewed, restart the cluster gateway, which reads its certificate only when it starts"
 	case errors.As(err, &authority):
 		advice = "set CAFile to ca.crt of Secret cluster-gateway-ca"
 	case errors.As(err, &hostname):
