@@ -204,7 +204,7 @@ func printStatus(out io.Writer, status fleet.Status) {
 	for _, p := range status.Planes {
 		since := "-"
 		if !p.RunningSince.IsZero() {
-			since = p.RunningSince.Format(time.TimeOnly)
+			since = p.RunningSince.Local().Format(time.TimeOnly)
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%d\t%s\n", p.Namespace, p.Name, p.State, since, p.Restarts, cmp.Or(oneLine(p.LastError), "-"))
 	}

@@ -135,6 +135,7 @@ func TestStatusShowsWhyTheInformerCannotList(t *testing.T) {
 	assert.False(t, status.Informers[0].Synced)
 	assert.Contains(t, status.Informers[0].Error, "no definition of DataPlane")
 	assert.WithinDuration(t, time.Now(), status.Informers[0].ErrorTime, time.Minute)
+	assert.Same(t, time.UTC, status.Informers[0].ErrorTime.Location())
 
 	late := fleet.New(returns, fleet.Options{}, informer)
 	assert.Contains(t, late.Status().Informers[0].Error, "the informer was started before New")

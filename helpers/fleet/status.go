@@ -13,7 +13,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// Status is the state of a [Fleet] at one moment.
+// Status is the state of a [Fleet] at one moment. Its times are UTC.
 type Status struct {
 	// Informers are the informers, in the order of New's arguments. Until an informer has synced,
 	// some or all of its data planes have no run. With Sharding, this replica takes no shard until
@@ -147,13 +147,13 @@ func (f *Fleet) Status() Status {
 func (p *plane) status() PlaneStatus {
 	s := PlaneStatus{
 		Namespace: p.key.Namespace, Name: p.key.Name, UID: p.uid, State: p.state(), Restarts: max(0, p.runs-1),
-		LastError: p.lastError, LastErrorTime: p.failedAt, Overdue: p.fleet.overdue[p.key],
+		LastError: p.lastError, LastErrorTime: p.failedAt.UTC(), Overdue: p.fleet.overdue[p.key],
 	}
 	if s.State == StateRetrying {
-		s.NextRetry = p.retryAt
+		s.NextRetry = p.retryAt.UTC()
 	}
 	if p.run != nil {
-		s.RunningSince = p.run.connectedAt
+		s.RunningSince = p.run.connectedAt.UTC()
 	}
 	return s
 }
@@ -162,7 +162,7 @@ func (i *informer) status() InformerStatus {
 	s := InformerStatus{Synced: i.HasSynced()}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	s.Kind, s.ErrorTime = i.kind, i.failed
+	s.Kind, s.ErrorTime = i.kind, i.failed.UTC()
 	switch {
 	case i.err != nil:
 		s.Error = i.err.Error()

@@ -6,6 +6,7 @@ package fleet_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -55,6 +56,23 @@ func TestFleetStatusShowsTheConnectionOfARun(t *testing.T) {
 	r.end <- nil
 	f.requireState("a", fleet.StateDone)
 	assert.Nil(t, f.status("a").Connection)
+}
+
+// The times of a Connection are UTC, too.
+func TestTimesInAStatusAreUTC(t *testing.T) {
+	f := newFleetTest(t, false, fleet.Options{Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour}})
+	f.add("a")
+	f.next().end <- errors.New("down")
+	f.requireState("a", fleet.StateRetrying)
+	f.add("b")
+	f.next()
+	a, b := f.status("a"), f.status("b")
+	for name, at := range map[string]time.Time{"LastErrorTime": a.LastErrorTime, "NextRetry": a.NextRetry, "RunningSince": b.RunningSince} {
+		require.NotZero(t, at, name)
+		assert.Same(t, time.UTC, at.Location(), name)
+	}
+	assert.Zero(t, a.RunningSince)
+	assert.Zero(t, b.NextRetry)
 }
 
 func TestFleetCallsUserFunctionsWithoutItsLock(t *testing.T) {
