@@ -82,6 +82,26 @@ func TestForeignLeasesAreLeftAlone(t *testing.T) {
 	}
 }
 
+// The Leases of a killed replica with another number of shards delay the first replica after it, and
+// no later ones.
+func TestLeasesOfAnotherNumberOfShardsAreDeletedWhenTheyHaveExpired(t *testing.T) {
+	bubble(t, 4, func(t *testing.T, p *program) {
+		old := p.start("old", of(8))
+		time.Sleep(moment)
+		require.Len(t, old.Status().Leads, 8)
+		old.kill()
+		a := p.start("a")
+		time.Sleep(moment)
+		require.ErrorContains(t, a.Status().LastError, "has another number of shards")
+		time.Sleep(leaseDuration + moment)
+		p.requireShared(a)
+		b := p.start("b")
+		time.Sleep(moment)
+		p.requireShared(a, b)
+		p.end(a, b)
+	})
+}
+
 // Programs share a namespace though the name of one begins with the name of another.
 func TestProgramsWhoseNamesHaveACommonPrefix(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *program) {

@@ -180,7 +180,8 @@ func (r *Replica) round(ctx context.Context) {
 	r.takeShare(ctx)
 }
 
-// list reads all Leases, and deletes the Leases of replicas that are gone.
+// list reads all Leases, and deletes the Leases of replicas that are gone, except those of the shards
+// that it shares itself.
 func (r *Replica) list(ctx context.Context) error {
 	list, err := r.leases.List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -193,7 +194,7 @@ func (r *Replica) list(ctx context.Context) error {
 			l.since = before.since
 		}
 		seen[l.Name] = l
-		if _, member, ok := r.parse(l); ok && member && l.expired() {
+		if shards, member, ok := r.parse(l); ok && (member || shards != r.Shards) && l.expired() {
 			_ = r.leases.Delete(ctx, l.Name, *metav1.NewRVDeletionPrecondition(l.ResourceVersion))
 		}
 	}
