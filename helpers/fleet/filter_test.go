@@ -4,7 +4,9 @@
 package fleet_test
 
 import (
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -58,6 +60,26 @@ func TestOnlyConnectedDecidesAnewForAnotherObject(t *testing.T) {
 	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.UID, dp.Status.Conditions = "uid-2", nil })
 	require.ErrorIs(t, r.cause(t), helpers.ErrReplaced)
 	f.requireNoRun()
+}
+
+// No event comes when a condition has been True for long enough.
+func TestOnlyConnectedJudgesTimeAtTheNextEvent(t *testing.T) {
+	since := time.Unix(1000, 0)
+	var now atomic.Pointer[time.Time]
+	now.Store(&since)
+	f := newFleetTest(t, false, fleet.Options{
+		Filter: fleet.OnlyConnected(helpers.StableFor(time.Minute, func() time.Time { return *now.Load() })),
+	})
+	dp := f.add("a", func(dp *v1alpha1.DataPlane) {
+		dp.Status.Conditions = []metav1.Condition{connected(metav1.ConditionTrue, 1)}
+		dp.Status.Conditions[0].LastTransitionTime = metav1.NewTime(since)
+	})
+	f.requireNoRun()
+	later := since.Add(time.Hour)
+	now.Store(&later)
+	f.requireNoRun()
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"x": "y"} }) // or a resync
+	f.next()
 }
 
 func connected(status metav1.ConditionStatus, observed int64) metav1.Condition {

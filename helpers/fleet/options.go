@@ -28,8 +28,9 @@ type Options struct {
 	// tokens itself, it must reuse each while it is valid: a new token is a rotation, and ends the
 	// wait after a failure.
 	Remote remote.Options
-	// Filter selects the data planes that have runs; the default is all. selected is the previous
-	// result for this object. Return it if you can't decide.
+	// Filter selects the data planes that have runs; the default is all. It is called at each event
+	// and resync of the informer. selected is the previous result for this object. Return it if you
+	// can't decide.
 	Filter func(dp *v1alpha1.DataPlane, selected bool) bool
 	// RestartOn returns whether an update needs a new run; the current one ends.
 	RestartOn func(before, after *v1alpha1.DataPlane) bool
@@ -129,7 +130,9 @@ func (p *problems) unless(ok bool, format string, args ...any) {
 
 // OnlyConnected is a Filter for data planes whose Connected condition is True. While the condition
 // is Unknown, a run continues, because each change of a spec makes the condition Unknown for a
-// moment. opts are passed to [helpers.EvaluateCondition].
+// moment. opts are passed to [helpers.EvaluateCondition]. An option that depends on time, such as
+// [helpers.StableFor], needs informers with a resync period: the run starts at the first event or
+// resync after that time.
 //
 // In OpenChoreo v1, the condition is read from status.agentConnection. In v0.3, no run starts unless
 // a controller of yours writes it.
