@@ -19,7 +19,11 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-const probePeriod = 2 * time.Second // a program with many data planes should probe less often
+// A run ends when more probes fail in a row than are tolerated: an API server that restarts isn't away.
+const (
+	probePeriod     = 2 * time.Second // a program with many data planes should probe less often
+	toleratedProbes = 2
+)
 
 // countDeployments calls report with the number of Deployments of a data plane, and again when the number changes, until ctx
 // ends or an error occurs. A Fleet calls it for each data plane.
@@ -70,8 +74,18 @@ func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(
 		mu.Unlock()
 	}
 	// An informer doesn't report refused connections: it takes them for a restart of the API server, and retries.
+	failed := 0
 	err = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
-		return false, cluster.Probe(ctx)
+		err := cluster.Probe(ctx)
+		switch {
+		case err == nil:
+			failed = 0
+		case failed < toleratedProbes:
+			failed++
+		default:
+			return false, err
+		}
+		return false, nil
 	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
