@@ -120,7 +120,7 @@ func ExampleCredentialsFor() {
 	dataPlane := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod"}}
 	dataPlane.Spec.KubernetesCluster = v1alpha1.KubernetesClusterSpec{Name: "prod", Credentials: credentials}
 	fmt.Println(dataPlane.Name, dataPlane.Spec.KubernetesCluster.Credentials.APIServerURL)
-	// Output: prod https://k8s-api.example.com:6443
+	// Output: prod https://127.0.0.1:1
 }
 
 // A DataPlane can store a client certificate, but no token.
@@ -149,7 +149,7 @@ func ExampleKubeconfigFor() {
 	// clientcmd.WriteToFile(*kubeconfig, path) makes a file for kubectl.
 	name := kubeconfig.CurrentContext
 	fmt.Println(name, kubeconfig.Clusters[name].Server)
-	// Output: default/prod https://k8s-api.example.com:6443
+	// Output: default/prod https://127.0.0.1:1
 }
 
 func ExampleValidate() {

@@ -103,7 +103,7 @@ func TestCredentialsForIgnoresPreferencesOfTheClient(t *testing.T) {
 	require.NoError(t, err)
 	config.QPS, config.Burst, config.Timeout = 1, 2, time.Second
 	config.UserAgent, config.ContentType, config.DisableCompression = "tool/v1", "application/json", true
-	config.Host = "k8s-api.example.com:6443" // client-go would use https
+	config.Host = "127.0.0.1:1" // client-go would use https
 	creds, err := helpers.CredentialsFor(config)
 	require.NoError(t, err)
 	assert.Equal(t, dp.Spec.KubernetesCluster.Credentials, creds)

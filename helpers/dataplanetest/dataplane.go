@@ -22,7 +22,7 @@ import (
 // had just been created. Edits change it, in their order: [Ready] and others of this package, or a
 // test's own functions.
 //
-// It has a new client certificate and key, valid for 23 hours, for an address that doesn't exist;
+// It has a new client certificate and key, valid for 23 hours, for an address that refuses connections;
 // [Server.As] and [WithCredentials] set those of a server. Its UID is derived from namespace and
 // name: two DataPlanes of one name are the same object, unless an edit changes the UID. It has no
 // resource version, so it can even be created on a real API server.
@@ -38,7 +38,7 @@ func DataPlane(namespace, name string, edits ...func(*v1alpha1.DataPlane)) *v1al
 		Spec: v1alpha1.DataPlaneSpec{
 			KubernetesCluster: v1alpha1.KubernetesClusterSpec{
 				Name:        name,
-				Credentials: issue(authority(), "alice", authority().Cert, "https://k8s-api.example.com:6443"),
+				Credentials: issue(authority(), "alice", authority().Cert, noServer),
 			},
 			Registry: v1alpha1.Registry{Prefix: "docker.io/myorg"},
 			Gateway: v1alpha1.GatewaySpec{
@@ -53,7 +53,10 @@ func DataPlane(namespace, name string, edits ...func(*v1alpha1.DataPlane)) *v1al
 	return dp
 }
 
-// authority signs the certificates for addresses that don't exist.
+// noServer is on loopback, so that tests don't ask a name server for it.
+const noServer = "https://127.0.0.1:1"
+
+// authority signs the certificates for noServer.
 var authority = sync.OnceValue(pki.New)
 
 func issue(clients *pki.Authority, user string, server *x509.Certificate, url string) v1alpha1.APIServerCredentials {

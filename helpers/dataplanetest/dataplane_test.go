@@ -5,6 +5,7 @@ package dataplanetest_test
 
 import (
 	"net/http"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -28,6 +29,11 @@ func TestDataPlaneIsValid(t *testing.T) {
 	assert.Equal(t, dp.UID, same.UID)
 	assert.NotEqual(t, dp.Spec.KubernetesCluster.Credentials.ClientCert, same.Spec.KubernetesCluster.Credentials.ClientCert)
 	assert.NotEqual(t, dp.UID, dataplanetest.DataPlane("default", "other").UID)
+}
+
+func TestDataPlaneWithoutAServerRefusesConnections(t *testing.T) {
+	_, err := get(t, dataplanetest.DataPlane("default", "prod"), "/readyz")
+	require.ErrorIs(t, err, syscall.ECONNREFUSED, "without a network, too")
 }
 
 func TestEditsMakeTheStatesThatHelpersDistinguish(t *testing.T) {
