@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -179,6 +182,34 @@ func TestController(t *testing.T) {
 		assert.Zero(t, p.Wait(), p)
 		assert.NotContains(t, p.String(), "forbidden")
 	})
+}
+
+func TestAClusterThatAsksForPatienceHoldsNoWorker(t *testing.T) {
+	t.Parallel()
+	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "60")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(server.Close)
+	dp := dataplanetest.DataPlane("default", "prod", server.As("user"))
+	dp.Finalizers = []string{finalizer}
+	scheme, err := newScheme()
+	require.NoError(t, err)
+	r := &gatewayReconciler{targets: newTargets(func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, error) {
+		return dp, nil
+	}, &rest.Config{}, scheme, nil)}
+	t.Cleanup(r.targets.Close)
+	for name, do := range map[string]func(context.Context, *openchoreov1alpha1.DataPlane) error{
+		"provision": r.provision, "delete": r.deleteConfigMap,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*targetTimeout)
+			defer cancel()
+			require.ErrorIs(t, do(ctx, dp), context.DeadlineExceeded)
+			require.NoError(t, ctx.Err())
+		})
+	}
 }
 
 // The program uses nothing of the other examples.

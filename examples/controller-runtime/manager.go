@@ -70,7 +70,7 @@ func run(ctx context.Context, config *rest.Config, leases string, o options, log
 		Named("gateway").
 		WatchesRawSource(source.Channel(changes, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
-			MaxConcurrentReconciles: 10, // a cluster that doesn't answer holds a worker until the timeout
+			MaxConcurrentReconciles: 10, // a cluster that doesn't answer holds a worker for targetTimeout
 			// No event says that a cluster answers again: only a retry finds out. By default, retries are up to 16 minutes apart.
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minBackoff, maxBackoff),
 		}).

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -36,6 +37,9 @@ const (
 	finalizer = "openchoreo.dev/" + name
 	// targetNamespace is the namespace of the config maps in target clusters.
 	targetNamespace = "default"
+	// targetTimeout is how long a worker waits for a target cluster. Without it, a server that answers with a
+	// Retry-After would hold a worker for minutes: client-go waits for each of ten attempts.
+	targetTimeout = 30 * time.Second
 )
 
 // gatewayReconciler keeps a config map in the cluster of each data plane with the hosts under which
@@ -117,6 +121,8 @@ func (r *gatewayReconciler) Reconcile(ctx context.Context, req reconcile.Request
 }
 
 func (r *gatewayReconciler) provision(ctx context.Context, dp *openchoreov1alpha1.DataPlane) error {
+	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
+	defer cancel()
 	target, err := r.targets.Get(client.ObjectKeyFromObject(dp))
 	if err != nil {
 		return err
@@ -178,6 +184,8 @@ func (r *gatewayReconciler) release(ctx context.Context, object dataPlane) error
 }
 
 func (r *gatewayReconciler) deleteConfigMap(ctx context.Context, dp *openchoreov1alpha1.DataPlane) error {
+	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
+	defer cancel()
 	target, err := r.targets.Get(client.ObjectKeyFromObject(dp))
 	if err != nil {
 		return err

@@ -28,6 +28,9 @@ func newTargets(get func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, e
 	if gateway.Host == "" {
 		gateway = nil // a data plane of OpenChoreo v1 is then an error
 	}
+	// It knows the one kind. A dynamic RESTMapper would ask the cluster, without the caller's context.
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
 	connect := helpers.ConfigFor(gateway)
 	configFor := func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 		config, err := connect(dp)
@@ -38,11 +41,11 @@ func newTargets(get func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, e
 	}
 	build := func(cluster *remote.Cluster) (client.Client, error) {
 		if changed != nil {
-			if err := watch(cluster, scheme, func() { changed(cluster.Key()) }); err != nil {
+			if err := watch(cluster, scheme, mapper, func() { changed(cluster.Key()) }); err != nil {
 				return nil, err
 			}
 		}
-		return client.New(cluster.Config(), client.Options{HTTPClient: cluster.HTTPClient(), Scheme: scheme})
+		return client.New(cluster.Config(), client.Options{HTTPClient: cluster.HTTPClient(), Scheme: scheme, Mapper: mapper})
 	}
 	return remote.NewCache(get, build, remote.Options{ConfigFor: configFor})
 }
@@ -50,11 +53,8 @@ func newTargets(get func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, e
 // watch calls changed when the config map in a cluster has changed, until the connection is closed. It
 // continues through rotations, and works through the cluster gateway.
 //
-// Cache.Get waits for watch, so watch makes no request itself: its mapper knows the one kind, where
-// a dynamic RESTMapper would ask the cluster.
-func watch(cluster *remote.Cluster, scheme *runtime.Scheme, changed func()) error {
-	mapper := meta.NewDefaultRESTMapper(nil)
-	mapper.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
+// Cache.Get waits for watch, so watch makes no request itself.
+func watch(cluster *remote.Cluster, scheme *runtime.Scheme, mapper meta.RESTMapper, changed func()) error {
 	configMaps, err := cache.New(cluster.Config(), cache.Options{
 		HTTPClient: cluster.HTTPClient(),
 		Scheme:     scheme,
