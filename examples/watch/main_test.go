@@ -6,6 +6,7 @@ package main
 import (
 	"encoding/json"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -155,6 +156,34 @@ func TestMemoryHoldsNoSecrets(t *testing.T) {
 	require.NoError(t, err)
 	for _, secret := range []string{"b2xkIGtleQ==", "old password"} {
 		assert.NotContains(t, string(data), secret)
+	}
+}
+
+// As a list of initial objects that is streamed does, by default from client-go 0.35 on.
+func TestASecondTransformChangesNothing(t *testing.T) {
+	t.Parallel()
+	transform, err := hideSecrets()
+	require.NoError(t, err)
+	once, twice := newDataPlane(), newDataPlane()
+	for _, dp := range []*openchoreov1alpha1.DataPlane{once, twice, twice} {
+		dp.Annotations = map[string]string{"copy": "b2xkIGtleQ=="}
+		_, err = transform(dp)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, once, twice)
+}
+
+func TestTwoInformersPrintOneHeader(t *testing.T) {
+	t.Parallel()
+	for range 1000 {
+		var out strings.Builder
+		print := textPrinter(&out, false)
+		var informers sync.WaitGroup
+		for range 2 {
+			informers.Go(func() { assert.NoError(t, print(Event{})) })
+		}
+		informers.Wait()
+		require.Equal(t, 1, strings.Count(out.String(), "READY"))
 	}
 }
 

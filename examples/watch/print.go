@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -20,7 +21,12 @@ import (
 func jsonPrinter(out io.Writer) func(Event) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
-	return func(event Event) error { return encoder.Encode(event) }
+	var mu sync.Mutex // each kind has its own informer
+	return func(event Event) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return encoder.Encode(event)
+	}
 }
 
 // textPrinter writes text for people. The wide format adds the target cluster, the generation,
@@ -31,7 +37,10 @@ func textPrinter(out io.Writer, wide bool) func(Event) error {
 		columns = append(columns, "GENERATION", "CLUSTER")
 	}
 	header := row(columns)
+	var mu sync.Mutex
 	return func(event Event) error {
+		mu.Lock()
+		defer mu.Unlock()
 		columns := []string{
 			event.Time.Format("15:04:05"), string(event.Type), nameOf(event),
 			state(event, openchoreov1alpha1.DataPlaneConditionReady),

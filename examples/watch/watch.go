@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -164,13 +165,14 @@ func hideSecrets() (cache.TransformFunc, error) {
 	if _, err := rand.Read(key); err != nil {
 		return nil, err
 	}
+	digest := rand.Text() + ":"
 	hide := func(secret string) string {
-		if secret == "" {
-			return ""
+		if secret == "" || strings.HasPrefix(secret, digest) { // from client-go 0.34 on, informers can transform an object twice
+			return secret
 		}
 		mac := hmac.New(sha256.New, key)
 		mac.Write([]byte(secret))
-		return hex.EncodeToString(mac.Sum(nil))
+		return digest + hex.EncodeToString(mac.Sum(nil))
 	}
 	return func(obj any) (any, error) {
 		dp, ok := obj.(*openchoreov1alpha1.DataPlane)
