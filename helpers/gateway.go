@@ -38,8 +38,10 @@ const clusterNamespace = "_cluster"
 // address and certificates.
 //
 // The gateway serves requests of up to 30 s, with request bodies of up to 10 MB. Informers
-// work: each watch becomes a request of 5 s, so changes arrive up to 6 s late. The gateway
-// answers 501 to log --follow, exec, attach and port-forward.
+// work: each watch becomes a request of 5 s, so changes arrive up to 6 s late. Lists with a Limit,
+// such as those of informers, come in pages of the most recent version, since the agent and the
+// gateway hold each answer in memory. The gateway answers 501 to log --follow, exec, attach and
+// port-forward.
 //
 // An error of the gateway itself has a cause of the type ClusterGateway, or
 // ClusterGatewayNoAgent if no agent may act for dp; remote.Classify reads the cause. Such an

@@ -23,8 +23,8 @@ import (
 )
 
 // The gateway recognizes a watch by its text, and refuses it. An unbounded watch in another
-// spelling hangs in the agent.
-func TestWatchesThroughTheGatewayAreBounded(t *testing.T) {
+// spelling hangs in the agent. The agent holds each answer in memory.
+func TestListsAndWatchesThroughTheGatewayAreBounded(t *testing.T) {
 	const path = "/api/v1/namespaces/apps/configmaps"
 	for name, test := range map[string]struct{ request, want string }{
 		"a watch":                           {path + "?watch=true", path + "?timeoutSeconds=5&watch=1"},
@@ -42,6 +42,11 @@ func TestWatchesThroughTheGatewayAreBounded(t *testing.T) {
 		"no initial events":                 {path + "?sendInitialEvents=false&watch=true", path + "?sendInitialEvents=false&timeoutSeconds=5&watch=1"},
 		"a list stays":                      {path + "?watch=false", path + "?watch=false"},
 		"zero is false":                     {path + "?watch=0", path + "?watch=0"},
+		"a list in pages":                   {path + "?limit=500&resourceVersion=0", path + "?limit=500"},
+		"a later list in pages":             {path + "?limit=500&resourceVersion=17", path + "?limit=500"},
+		"a list without pages stays":        {path + "?resourceVersion=0", path + "?resourceVersion=0"},
+		"the next page stays":               {path + "?continue=next&limit=500", path + "?continue=next&limit=500"},
+		"a list at an exact version stays":  {path + "?limit=500&resourceVersion=17&resourceVersionMatch=Exact", path + "?limit=500&resourceVersion=17&resourceVersionMatch=Exact"},
 		"a list with a time":                {path + "?timeoutSeconds=60", path + "?timeoutSeconds=60"},
 		"a parameter of a proxied service":  {"/api/v1/namespaces/apps/services/web/proxy/?watch=1", "/api/v1/namespaces/apps/services/web/proxy/?watch=1"},
 		"a parameter of no resource's path": {"/readyz?watch=1", "/readyz?watch=1"},

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -50,6 +51,36 @@ func TestInformersThroughTheGatewayResumeWithoutAList(t *testing.T) {
 			assert.Equal(t, int32(1), v.lists.Load(), "%s: watches are resumed", name)
 		}
 	})
+}
+
+// The agent needs several times the size of an answer. Later lists, such as after an outage, are in
+// pages too, and complete.
+func TestInformersThroughTheGatewayListInPages(t *testing.T) {
+	t.Parallel()
+	const objects = 501 // one more than a page of client-go's
+	s := v1Plane(t).space(t)
+	dp := s.createCluster(t).AsDataPlane()
+	workqueue.ParallelizeUntil(t.Context(), 20, objects, func(i int) { s.createConfigMap(t, fmt.Sprint("object-", i)) })
+	views := s.views(t, dp)
+	s.requireSeen(t, views)
+	for name, v := range views {
+		assert.Equal(t, int32(2), v.lists.Load(), "%s: pages", name)
+		v.gateway.Disconnect(v.planeID)
+	}
+	before := map[*view]int{}
+	for name, v := range views { // a watch that had begun ends without an error
+		before[v] = v.requests()
+		require.Eventually(t, func() bool { return v.requests() > before[v] }, eventually, tick, "%s", name)
+	}
+	s.createConfigMap(t, "created")
+	s.deleteConfigMap(t, "object-0")
+	for _, v := range views {
+		v.gateway.Connect(v.planeID, v.agent)
+	}
+	s.requireSeen(t, views)
+	for name, v := range views {
+		assert.Equal(t, int32(4), v.lists.Load(), "%s: pages", name)
+	}
 }
 
 // While an agent is away, a watch ends with an error, and the reflector lists again. After a refused

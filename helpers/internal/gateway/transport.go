@@ -50,13 +50,16 @@ func (t *transport) WrappedRoundTripper() http.RoundTripper { return t.next }
 func (t *transport) CloseIdleConnections() { utilnet.CloseIdleConnectionsFor(t.next) }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if info := requestinfo.Of(req, t.basePath); info.InitialEvents {
+	switch info := requestinfo.Of(req, t.basePath); {
+	case info.InitialEvents:
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
 		return refuseInitialEvents(req), nil
-	} else if info.Lifetime == requestinfo.Watch {
+	case info.Lifetime == requestinfo.Watch:
 		req = bounded(req)
+	case info.Lifetime == requestinfo.Unary && req.Method == http.MethodGet:
+		req = paged(req)
 	}
 	var reused atomic.Bool
 	resp, err := t.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
@@ -80,6 +83,23 @@ func bounded(req *http.Request) *http.Request {
 	if !query.Has("timeoutSeconds") || err == nil && (seconds == 0 || seconds > watchSeconds) {
 		query.Set("timeoutSeconds", strconv.Itoa(watchSeconds))
 	}
+	return withQuery(req, query)
+}
+
+// paged returns a list with a limit so that the API server heeds the limit, at the most recent version.
+// Reflectors list with a limit and resourceVersion=0, for which API servers ignore the limit and answer
+// with all objects. With a later version, they would list exactly that one, which may be too old to
+// watch from. The agent needs several times the size of an answer, and has 256 MiB of memory by default.
+func paged(req *http.Request) *http.Request {
+	query := req.URL.Query()
+	if query.Get("limit") == "" || query.Has("continue") || !query.Has("resourceVersion") || query.Has("resourceVersionMatch") {
+		return req
+	}
+	query.Del("resourceVersion")
+	return withQuery(req, query)
+}
+
+func withQuery(req *http.Request, query url.Values) *http.Request {
 	changed := new(http.Request)
 	*changed = *req // a round tripper must not modify the request
 	changed.URL = new(url.URL)
