@@ -49,7 +49,13 @@ type controller struct {
 	queue    workqueue.TypedRateLimitingInterface[cache.ObjectName]
 	interval time.Duration
 	leading  atomic.Bool
-	results  sync.Map // from cache.ObjectName to the metav1.Condition of the last probe
+	results  sync.Map // from cache.ObjectName to result
+}
+
+// result is the condition of the last probe of an object. Another object may have its name now.
+type result struct {
+	uid       types.UID
+	connected metav1.Condition
 }
 
 func newController(planes *planes, client openchoreotyped.DataPlanesGetter,
@@ -150,10 +156,12 @@ func (c *controller) process(ctx context.Context, key cache.ObjectName) {
 func (c *controller) report(ctx context.Context, dp *openchoreov1alpha1.DataPlane, connected metav1.Condition) error {
 	isV1 := dp.Spec.ClusterAgent != nil
 	before := meta.FindStatusCondition(dp.Status.Conditions, connected.Type)
-	last, _ := c.results.Swap(cache.MetaObjectToName(dp), connected)
+	last, _ := c.results.Swap(cache.MetaObjectToName(dp), result{dp.UID, connected})
 	if isV1 {
-		condition, _ := last.(metav1.Condition) // empty before the first probe
-		before = &condition
+		before = nil
+		if last, known := last.(result); known && last.uid == dp.UID {
+			before = &last.connected
+		}
 	}
 	changed := before == nil || before.Status != connected.Status || before.Reason != connected.Reason
 	if !isV1 && (changed || before.ObservedGeneration != dp.Generation) {

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -132,12 +133,17 @@ func TestReplicas(t *testing.T) {
 
 	t.Run("a ClusterDataPlane of OpenChoreo v1 gets Events, and no condition", func(t *testing.T) {
 		gateway.Disconnect("default")
-		c.waitForEvent(t, "ClusterDataPlane", "NoAgent")
+		c.waitForEvent(t, "NoAgent", func(about corev1.ObjectReference) bool { return about.Kind == "ClusterDataPlane" })
 		gateway.Connect("default", dataplanetest.Agent(c.Targets[0].Config()))
 		require.Eventually(t, func() bool { return leader.metric(t, connected, "default", "") == "1" }, demotest.Patience, tick)
 		plane, err := c.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Get(t.Context(), "default", metav1.GetOptions{})
 		require.NoError(t, err)
 		assert.Empty(t, plane.Status.Conditions)
+
+		require.NoError(t, c.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Delete(t.Context(), "default", metav1.DeleteOptions{}))
+		again, err := c.Client.OpenChoreoV1alpha1().ClusterDataPlanes().Create(t.Context(), dataplanetest.ClusterDataPlane("default"), metav1.CreateOptions{})
+		require.NoError(t, err)
+		c.waitForEvent(t, "Reachable", func(about corev1.ObjectReference) bool { return about.UID == again.UID })
 	})
 
 	t.Run("the follower takes over from a leader that was killed", func(t *testing.T) {
@@ -251,14 +257,14 @@ func (c cluster) events(t *testing.T) (events []eventsv1.Event) {
 	return events
 }
 
-// waitForEvent waits for an Event about a data plane of a kind.
-func (c cluster) waitForEvent(t *testing.T, kind, reason string) {
+// waitForEvent waits for an Event with a reason, about an object that is wanted.
+func (c cluster) waitForEvent(t *testing.T, reason string, wanted func(about corev1.ObjectReference) bool) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		list, err := c.Core.EventsV1().Events(c.Namespace).List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
 		return slices.ContainsFunc(list.Items, func(event eventsv1.Event) bool {
-			return event.Regarding.Kind == kind && event.Reason == reason
+			return event.Reason == reason && wanted(event.Regarding)
 		})
 	}, demotest.Patience, tick)
 }

@@ -78,8 +78,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		gauge := func(desc *prometheus.Desc, value float64) {
 			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, dp.Namespace, dp.Name)
 		}
-		if last, known := c.results.Load(cache.MetaObjectToName(dp)); known {
-			switch last.(metav1.Condition).Status {
+		last, _ := c.results.Load(cache.MetaObjectToName(dp))
+		if last, known := last.(result); known && last.uid == dp.UID {
+			switch last.connected.Status {
 			case metav1.ConditionTrue:
 				gauge(connectedDesc, 1)
 			case metav1.ConditionFalse:
