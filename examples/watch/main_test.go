@@ -4,7 +4,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +18,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
@@ -185,6 +188,16 @@ func TestTwoInformersPrintOneHeader(t *testing.T) {
 		informers.Wait()
 		require.Equal(t, 1, strings.Count(out.String(), "READY"))
 	}
+}
+
+// An API server that is away for a moment still serves ClusterDataPlanes.
+func TestEndsIfItCannotLearnWhichKindsExist(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	w := &watcher{config: &rest.Config{Host: "http://127.0.0.1:1"}, print: textPrinter(io.Discard, false)}
+	err := w.run(ctx, func(context.Context) error { return nil })
+	require.ErrorContains(t, err, "connection refused")
 }
 
 // readerOf returns the kubeconfig of a user who may list and watch DataPlanes.

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
@@ -43,8 +44,11 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	defer fail(nil)
 	fmt.Fprintf(os.Stderr, "watching DataPlanes in %s of %s, and ClusterDataPlanes\n", cmp.Or(w.namespace, "all namespaces"), w.config.Host)
 	missing := w.clusterDataPlanesMissing(ctx)
-	if missing != nil {
+	switch {
+	case apierrors.IsNotFound(missing), apierrors.IsForbidden(missing):
 		fmt.Fprintf(os.Stderr, "watch: no ClusterDataPlanes: %v\n", missing)
+	case missing != nil: // they may exist
+		return missing
 	}
 	config := rest.CopyConfig(w.config)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &connection{next: next} })
@@ -84,8 +88,8 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 	return err
 }
 
-// clusterDataPlanesMissing returns the error of a list of ClusterDataPlanes: they aren't installed, or the user may not list
-// them, so an informer would retry for ever.
+// clusterDataPlanesMissing returns the error of a list of ClusterDataPlanes. It is NotFound if they aren't installed, and
+// Forbidden if the user may not list them: an informer would then retry for ever.
 func (w *watcher) clusterDataPlanesMissing(ctx context.Context) error {
 	client, err := openchoreoclient.NewForConfig(w.config)
 	if err != nil {
