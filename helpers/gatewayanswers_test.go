@@ -20,6 +20,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
 // The gateway recognizes a watch by its text, and refuses it. An unbounded watch in another
@@ -81,6 +82,22 @@ func TestWatchThatBeginsWithAllObjectsIsRefusedWithoutARequest(t *testing.T) {
 	})
 	assert.True(t, apierrors.IsInvalid(err), "reflectors list first: %v", err)
 	assert.Empty(t, gateway.Requests())
+}
+
+// Reflectors try such a watch again, and list after other errors.
+func TestWatchWithoutAnAgentCanBeTriedAgain(t *testing.T) {
+	gateway := newGateway(t)
+	configMaps := clientThrough(t, gateway.Config(), agentDataPlane()).CoreV1().ConfigMaps("apps")
+	requireNoAgent := func() {
+		t.Helper()
+		_, err := configMaps.Watch(t.Context(), metav1.ListOptions{ResourceVersion: "17"})
+		assert.True(t, apierrors.IsTooManyRequests(err), "%v", err)
+		assert.Equal(t, remote.ReachabilityNoAgent, remote.Classify(err))
+	}
+	requireNoAgent()
+	gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
+	gateway.Refuse(agentDataPlane())
+	requireNoAgent()
 }
 
 func TestStreamsAreRefusedByTheGateway(t *testing.T) {

@@ -18,6 +18,8 @@ import (
 	"syscall"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
 const (
@@ -62,6 +64,11 @@ func (t *transport) translate(req *http.Request, resp *http.Response) *http.Resp
 		text, _ = io.ReadAll(io.LimitReader(resp.Body, maxText))
 	}
 	status := statusOf(req.Method, resp.StatusCode, strings.TrimSpace(string(text)))
+	if requestinfo.Of(req, t.basePath).Lifetime == requestinfo.Watch && IsNoAgent(status) {
+		// After this code, reflectors try the watch again; after others, they list. When a gateway has
+		// restarted, it would get the lists of all data planes at once.
+		status.Code, status.Reason = http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests
+	}
 	changed := *resp
 	changed.StatusCode = int(status.Code)
 	changed.Status = fmt.Sprintf("%d %s", status.Code, http.StatusText(changed.StatusCode))
