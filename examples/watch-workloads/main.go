@@ -128,7 +128,7 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 		fmt.Printf("%s: watching, %d Deployments\n", nameOf(cluster.Key()), len(deployments.GetStore().ListKeys()))
 	}
 
-	// An informer doesn't report refused connections: it retries for ever.
+	// An informer doesn't report refused connections and missing agents: it retries for ever.
 	failed := 0
 	err = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
 		err := cluster.Probe(ctx)
