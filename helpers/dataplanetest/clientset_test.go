@@ -61,6 +61,15 @@ func TestClientsetStoresObjectsAsTheyAre(t *testing.T) {
 	assert.PanicsWithValue(t, "two ClusterDataPlanes prod", func() { dataplanetest.NewClientset(cluster, cluster) })
 }
 
+func TestClientsetRefusesObjectsThatNobodyCouldGet(t *testing.T) {
+	assert.PanicsWithValue(t, "DataPlane prod needs a namespace", func() {
+		dataplanetest.NewClientset(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: "prod"}})
+	})
+	assert.PanicsWithValue(t, "ClusterDataPlane default/prod must have no namespace", func() {
+		dataplanetest.NewClientset(&v1alpha1.ClusterDataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "prod"}})
+	})
+}
+
 func TestClientsetKeepsTheKindsApart(t *testing.T) {
 	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod"), dataplanetest.ClusterDataPlane("prod"))
 	require.NoError(t, client.OpenChoreoV1alpha1().ClusterDataPlanes().Delete(t.Context(), "prod", metav1.DeleteOptions{}))

@@ -291,10 +291,14 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 	}
 	go func() {
 		defer g.open.Done()
+		defer close(answered)
 		answered <- carryOut(agent, asked)
 	}()
 	select {
 	case answer := <-answered:
+		if answer == nil { // the agent has ended its goroutine
+			panic(http.ErrAbortHandler)
+		}
 		for name, values := range answer.Result().Header {
 			w.Header()[name] = values
 		}

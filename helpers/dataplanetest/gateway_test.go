@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -203,6 +204,19 @@ func TestAgentThatBreaksOff(t *testing.T) {
 		assert.Empty(t, body, name)
 		assert.Empty(t, resp.Header.Get("Audit-Id"), name)
 	}
+}
+
+// As t.FailNow does, which tests shouldn't call in a handler, but do.
+func TestAgentThatEndsItsGoroutine(t *testing.T) {
+	gateway, at := standIn(t)
+	gateway.SetTimeout(time.Hour)
+	gateway.Connect("prod", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { runtime.Goexit() }))
+	result := make(chan error, 1)
+	go func() {
+		_, err := try(t, at, "/version")
+		result <- err
+	}()
+	require.Error(t, receive(t, result))
 }
 
 func TestGatewayDemandsAClientCertificate(t *testing.T) {

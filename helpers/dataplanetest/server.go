@@ -4,6 +4,7 @@
 package dataplanetest
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -121,7 +122,10 @@ func (s *Server) Close() {
 
 // end closes a server and its connections, even in the middle of a request.
 func end(server *httptest.Server) {
-	_ = server.Listener.Close() // first, because Close waits for requests of new connections
+	// First wait until no connection is new, because Close waits for the requests of those.
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = server.Config.Shutdown(now)
 	server.CloseClientConnections()
 	server.Close()
 }

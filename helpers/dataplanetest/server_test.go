@@ -181,11 +181,12 @@ func TestServerMovesAndClosesAmongRequests(t *testing.T) {
 			}
 			closed := make(chan struct{})
 			go func() {
+				seen := 0
 				for range 20 {
-					seen := len(server.Requests())
 					for len(server.Requests()) == seen {
 						time.Sleep(time.Millisecond)
 					}
+					seen = len(server.Requests())
 					server.Move()
 				}
 				server.Close()

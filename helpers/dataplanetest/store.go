@@ -56,8 +56,13 @@ func (s *store) seed(object runtime.Object) {
 	if err != nil {
 		panic(err)
 	}
-	if s.objects[keyOf(raw)] != nil {
-		panic(fmt.Sprintf("two %ss %s", s.Kind, dataplane.Name(raw.GetNamespace(), raw.GetName())))
+	switch name := dataplane.Name(raw.GetNamespace(), raw.GetName()); {
+	case s.objects[keyOf(raw)] != nil:
+		panic(fmt.Sprintf("two %ss %s", s.Kind, name))
+	case s.namespaced && raw.GetNamespace() == "":
+		panic(fmt.Sprintf("%s %s needs a namespace", s.Kind, name))
+	case !s.namespaced && raw.GetNamespace() != "":
+		panic(fmt.Sprintf("%s %s must have no namespace", s.Kind, name))
 	}
 	raw.SetUID(cmp.Or(raw.GetUID(), uuid.NewUUID()))
 	raw.SetGeneration(cmp.Or(raw.GetGeneration(), 1))
