@@ -264,3 +264,23 @@ func TestFleetEndsTheWaitOfARunThatFailedDuringARotation(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "second", user)
 }
+
+// A run that closes its Cluster doesn't use credentials that come before it returns.
+func TestFleetEndsTheWaitOfARunThatClosedItsCluster(t *testing.T) {
+	rotations := make(chan error, 10)
+	f := newFleetTest(t, false, fleet.Options{
+		Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
+		Hooks:   fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) { rotations <- err }},
+	})
+	dp := f.add("a")
+	r := f.next()
+	r.cluster.Close() // as by a defer, before the run's informers have stopped
+	f.rotate(dp, "second")
+	r.requireGoesOn(t)
+	assert.Empty(t, rotations)
+	assert.Empty(t, f.status("a").LastError)
+	r.end <- errors.New("unauthorized")
+	user, err := get(t.Context(), f.next().cluster, "/")
+	require.NoError(t, err)
+	assert.Equal(t, "second", user)
+}

@@ -232,6 +232,9 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 			return nil
 		})
 	}
+	if errors.Is(err, remote.ErrClosed) { // the run itself has closed it, and uses no newer credentials
+		return
+	}
 	if len(r.done) == 0 {
 		r.seen = dp
 		if err == nil && panicked == nil {
