@@ -212,10 +212,11 @@ func TestAgentThatEndsItsGoroutine(t *testing.T) {
 	gateway.SetTimeout(time.Hour)
 	gateway.Connect("prod", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { runtime.Goexit() }))
 	result := make(chan error, 1)
-	go func() {
+	var group wait.Group
+	group.Start(func() {
 		_, err := try(t, at, "/version")
 		result <- err
-	}()
+	})
 	require.Error(t, receive(t, result))
 }
 
