@@ -180,10 +180,10 @@ func TestTwoInformersPrintOneHeader(t *testing.T) {
 	t.Parallel()
 	for range 1000 {
 		var out strings.Builder
-		print := textPrinter(&out, false)
+		printEvent := textPrinter(&out, false)
 		var informers sync.WaitGroup
 		for range 2 {
-			informers.Go(func() { assert.NoError(t, print(Event{})) })
+			informers.Go(func() { assert.NoError(t, printEvent(Event{})) })
 		}
 		informers.Wait()
 		require.Equal(t, 1, strings.Count(out.String(), "READY"))

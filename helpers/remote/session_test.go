@@ -54,11 +54,11 @@ func TestDialOfConfigForIsUsedAndItsConnectionsAreClosed(t *testing.T) {
 }
 
 func TestDialTimeoutLimitsTheDialOfConfigFor(t *testing.T) {
-	ended := make(chan error, 1)
+	ended := make(chan struct{}, 1)
 	options := editConfig(func(config *rest.Config) {
 		config.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			<-ctx.Done()
-			ended <- ctx.Err()
+			ended <- struct{}{}
 			return nil, ctx.Err()
 		}
 	})
