@@ -31,7 +31,7 @@ func DataPlane(namespace, name string, edits ...func(*v1alpha1.DataPlane)) *v1al
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:         namespace,
 			Name:              name,
-			UID:               types.UID("uid-of-" + namespace + "-" + name),
+			UID:               types.UID("uid-of-" + namespace + "/" + name),
 			Generation:        1,
 			CreationTimestamp: now(),
 		},

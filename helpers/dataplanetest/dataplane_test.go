@@ -29,6 +29,7 @@ func TestDataPlaneIsValid(t *testing.T) {
 	assert.Equal(t, dp.UID, same.UID)
 	assert.NotEqual(t, dp.Spec.KubernetesCluster.Credentials.ClientCert, same.Spec.KubernetesCluster.Credentials.ClientCert)
 	assert.NotEqual(t, dp.UID, dataplanetest.DataPlane("default", "other").UID)
+	assert.NotEqual(t, dataplanetest.DataPlane("a-b", "c").UID, dataplanetest.DataPlane("a", "b-c").UID)
 }
 
 func TestDataPlaneWithoutAServerRefusesConnections(t *testing.T) {
