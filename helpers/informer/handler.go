@@ -27,7 +27,7 @@ type Funcs struct {
 	// OnAdd is called for a DataPlane that is new to the informer. initial reports whether
 	// it existed when the informer started.
 	OnAdd func(dp *v1alpha1.DataPlane, initial bool)
-	// OnUpdate is called for every change. On a resync, before and after are the same.
+	// OnUpdate is called for every change. On a resync, before and after have the same resource version.
 	OnUpdate func(before, after *v1alpha1.DataPlane)
 	// OnDelete is called with the last state that the informer has seen, which may be older
 	// than the deletion.
