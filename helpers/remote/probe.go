@@ -37,10 +37,10 @@ const (
 // before is cut or lost, Probe tries again once on a new one.
 func (c *Cluster) Probe(ctx context.Context) error {
 	// The sum of both timeouts may be too long for a Duration.
-	ctx, cancel := context.WithDeadline(context.WithValue(ctx, probeKey{}, true), time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
+	var used *session // by the last request
+	ctx, cancel := context.WithDeadline(context.WithValue(ctx, probeKey{}, &used), time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
 	defer cancel()
 	late := ctx.Err() != nil
-	before, _ := c.use()
 	answer, err := c.get(ctx, "/readyz")
 	if err == nil && answer.status == http.StatusNotFound {
 		answer, err = c.get(ctx, "/healthz")
@@ -63,13 +63,14 @@ func (c *Cluster) Probe(ctx context.Context) error {
 		err = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the API server answers %d: %s", status, body)}
 	}
 	err = c.wrap(c.blameCertificate(err))
-	if after, _ := c.use(); !late && before == after { // as for other requests
+	if current, _ := c.use(); !late && used == current { // as for other requests
 		c.fail(err)
 	}
 	return err
 }
 
-// probeKey is a key in the context of the requests of a Probe.
+// probeKey is a key in the context of the requests of a Probe. Its value is where a request stores the
+// session that it was sent on.
 type probeKey struct{}
 
 func isProbe(ctx context.Context) bool { return ctx.Value(probeKey{}) != nil }

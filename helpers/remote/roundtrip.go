@@ -25,6 +25,9 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := (*Cluster)(t)
 	late := req.Context().Err() != nil
 	resp, used, err := c.sendOrAsk(req)
+	if ofProbe, ok := req.Context().Value(probeKey{}).(**session); ok {
+		*ofProbe = used
+	}
 	if current, _ := c.use(); !late && used == current { // else the result says nothing about the newest credentials
 		c.keepOutcome(req, resp, err)
 	}

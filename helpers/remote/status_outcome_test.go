@@ -133,3 +133,19 @@ func TestAProbeWithOldCredentialsSaysNothingOfNewOnes(t *testing.T) {
 	assertClassified(t, remote.ReachabilityNotReady, <-refused)
 	assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability, "%+v", c.Status())
 }
+
+// Only a Probe takes this answer for an error.
+func TestAProbeThatFindsNewCredentialsShowsItsError(t *testing.T) {
+	secret := &tokens{token: "old"}
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer old" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		http.NotFound(w, r)
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{ConfigFor: secret.configFor}.WithAsking(never, time.Nanosecond))
+	secret.set("new", nil)
+	assertClassified(t, remote.ReachabilityNotReady, c.Probe(t.Context()))
+	assert.Equal(t, remote.ReachabilityNotReady, c.Status().Reachability, "%+v", c.Status())
+}
