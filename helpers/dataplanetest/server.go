@@ -28,6 +28,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	http     *httptest.Server
+	upgraded map[*httptest.Server][]net.Conn // httptest doesn't close them
 	closed   bool
 	handler  http.Handler
 	clients  *pki.Authority
@@ -48,7 +49,7 @@ type Request struct {
 // Edits change the underlying server before it starts, and again when it moves. For example, with
 // EnableHTTP2 set to false, requests are HTTP/1.1.
 func NewServer(handler http.Handler, edits ...func(*httptest.Server)) *Server {
-	s := &Server{edits: edits, clients: pki.New()}
+	s := &Server{edits: edits, clients: pki.New(), upgraded: map[*httptest.Server][]net.Conn{}}
 	s.RotateServer()
 	s.SetHandler(handler)
 	s.http = s.start()
@@ -72,6 +73,17 @@ func (s *Server) start() *httptest.Server {
 	}
 	for _, edit := range s.edits {
 		edit(server)
+	}
+	connState := server.Config.ConnState
+	server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+		if state == http.StateHijacked {
+			s.mu.Lock()
+			s.upgraded[server] = append(s.upgraded[server], conn)
+			s.mu.Unlock()
+		}
+		if connState != nil {
+			connState(conn, state)
+		}
 	}
 	server.StartTLS()
 	return server
@@ -117,6 +129,7 @@ func (s *Server) Close() {
 	s.closed = true
 	s.mu.Unlock()
 	end(server)
+	s.cutUpgraded(server)
 	s.open.Wait()
 }
 
@@ -205,7 +218,21 @@ func servingCertificate(authority *pki.Authority, name string) tls.Certificate {
 
 // CutConnections closes all connections, even in the middle of a request. The server accepts new
 // connections.
-func (s *Server) CutConnections() { s.current().CloseClientConnections() }
+func (s *Server) CutConnections() {
+	server := s.current()
+	server.CloseClientConnections()
+	s.cutUpgraded(server)
+}
+
+func (s *Server) cutUpgraded(server *httptest.Server) {
+	s.mu.Lock()
+	conns := s.upgraded[server]
+	delete(s.upgraded, server)
+	s.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+}
 
 // Move moves the server to another address, which earlier DataPlanes don't have. It closes the
 // connections to the old address, which refuses new ones. After Close, it does nothing.
@@ -220,6 +247,7 @@ func (s *Server) Move() {
 	}
 	s.mu.Unlock()
 	end(old)
+	s.cutUpgraded(old)
 }
 
 // Requests returns the requests that the server has received, in the order of their arrival.

@@ -203,6 +203,45 @@ func TestServerMovesAndClosesAmongRequests(t *testing.T) {
 	}
 }
 
+// As of exec and port-forward.
+func TestServerEndsUpgradedConnections(t *testing.T) {
+	for name, end := range map[string]func(*dataplanetest.Server){
+		"Close":          (*dataplanetest.Server).Close,
+		"Move":           (*dataplanetest.Server).Move,
+		"CutConnections": (*dataplanetest.Server).CutConnections,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newServer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if !assert.NoError(t, err) {
+					return
+				}
+				defer conn.Close()
+				_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: tests\r\nConnection: Upgrade\r\n\r\n")
+				_, _ = io.Copy(io.Discard, conn)
+			}), func(s *httptest.Server) { s.EnableHTTP2 = false })
+			dp := dataplanetest.DataPlane("default", "prod", server.As("alice"))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL()+"/exec", nil)
+			require.NoError(t, err)
+			req.Header.Set("Connection", "Upgrade")
+			req.Header.Set("Upgrade", "tests")
+			resp, err := httpClient(t, dp).Do(req)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
+			ended := make(chan error, 1)
+			var group wait.Group
+			defer group.Wait()
+			defer resp.Body.Close()
+			group.Start(func() {
+				end(server)
+				_, err := io.Copy(io.Discard, resp.Body)
+				ended <- err
+			})
+			receive(t, ended)
+		})
+	}
+}
+
 func TestServerClosesAfterItsHandlers(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
