@@ -4,7 +4,9 @@
 package dataplanetest
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
+	"fmt"
 	"sync"
 	"time"
 
@@ -31,7 +33,7 @@ func DataPlane(namespace, name string, edits ...func(*v1alpha1.DataPlane)) *v1al
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:         namespace,
 			Name:              name,
-			UID:               types.UID("uid-of-" + namespace + "/" + name),
+			UID:               types.UID(fmt.Sprintf("%x", sha256.Sum256([]byte(namespace+"/"+name)))[:32]),
 			Generation:        1,
 			CreationTimestamp: now(),
 		},

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -30,6 +32,9 @@ func TestDataPlaneIsValid(t *testing.T) {
 	assert.NotEqual(t, dp.Spec.KubernetesCluster.Credentials.ClientCert, same.Spec.KubernetesCluster.Credentials.ClientCert)
 	assert.NotEqual(t, dp.UID, dataplanetest.DataPlane("default", "other").UID)
 	assert.NotEqual(t, dataplanetest.DataPlane("a-b", "c").UID, dataplanetest.DataPlane("a", "b-c").UID)
+	for _, uid := range []types.UID{dp.UID, dataplanetest.ClusterDataPlane("prod").UID} {
+		assert.Empty(t, validation.IsDNS1123Label(string(uid)), "a real UID can be the value of a label, or a part of a name")
+	}
 }
 
 func TestDataPlaneWithoutAServerRefusesConnections(t *testing.T) {
