@@ -36,8 +36,8 @@ const (
 // limiter, and connects even after a slow failure to connect. If a connection that was used
 // before is cut or lost, Probe tries again once on a new one.
 func (c *Cluster) Probe(ctx context.Context) error {
-	// The sum of both timeouts may be too long for a Duration.
 	var used *session // by the last request
+	// The sum of both timeouts may be too long for a Duration.
 	ctx, cancel := context.WithDeadline(context.WithValue(ctx, probeKey{}, &used), time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
 	defer cancel()
 	late := ctx.Err() != nil
