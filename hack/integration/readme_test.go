@@ -5,7 +5,6 @@ package integration
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -18,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/tools/clientcmd"
 
-	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
@@ -37,23 +35,18 @@ func TestTheProgramOfTheREADMEEnds(t *testing.T) {
 	t.Cleanup(answering.Close)
 	silent := dataplanetest.NewServer(dataplanetest.Hang())
 	t.Cleanup(silent.Close)
-	list := openchoreov1alpha1.DataPlaneList{Items: []openchoreov1alpha1.DataPlane{
-		*dataplanetest.DataPlane("default", "answering", answering.As("alice")),
-		*dataplanetest.DataPlane("default", "silent", silent.As("alice"), dataplanetest.Condition("Created", "True")),
-		*dataplanetest.DataPlane("default", "v1", dataplanetest.V1),
-	}}
-	list.SetGroupVersionKind(openchoreov1alpha1.SchemeGroupVersion.WithKind("DataPlaneList"))
-	lists := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		assert.NoError(t, json.NewEncoder(w).Encode(list))
-	})
+	objects := dataplanetest.NewObjects(
+		dataplanetest.DataPlane("default", "answering", answering.As("alice")),
+		dataplanetest.DataPlane("default", "silent", silent.As("alice"), dataplanetest.Condition("Created", "True")),
+		dataplanetest.DataPlane("default", "v1", dataplanetest.V1),
+	)
 	for name, test := range map[string]struct {
 		dataPlanes, clusterDataPlanes http.Handler
 		fails                         bool
 		prints                        []string
 	}{
 		"a data plane doesn't answer, and one kind is forbidden": {
-			dataPlanes:        dataplanetest.HangWatches(lists),
+			dataPlanes:        objects,
 			clusterDataPlanes: dataplanetest.Status(http.StatusForbidden),
 			prints: []string{
 				"default answering ready: false\nv1.33.1 <nil>\n",
@@ -69,7 +62,7 @@ func TestTheProgramOfTheREADMEEnds(t *testing.T) {
 			prints:            []string{"the server could not find the requested resource"},
 		},
 		"one kind can't be listed for another reason": {
-			dataPlanes:        dataplanetest.HangWatches(lists),
+			dataPlanes:        objects,
 			clusterDataPlanes: dataplanetest.Status(http.StatusInternalServerError),
 			fails:             true,
 			prints:            []string{"has prevented the request from succeeding"},
@@ -83,7 +76,7 @@ func TestTheProgramOfTheREADMEEnds(t *testing.T) {
 		"the API server goes away after the first list": {
 			dataPlanes: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Query().Get("limit") == "1" {
-					lists.ServeHTTP(w, r)
+					objects.ServeHTTP(w, r)
 					return
 				}
 				dataplanetest.Hang().ServeHTTP(w, r)

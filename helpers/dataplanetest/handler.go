@@ -6,16 +6,13 @@ package dataplanetest
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httputil"
 	"os"
-	"strconv"
 	"strings"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,11 +30,19 @@ func Status(code int) http.Handler {
 		if code == http.StatusUnauthorized {
 			status = apierrors.NewUnauthorized("Unauthorized").Status()
 		}
-		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(code)
-		_ = json.NewEncoder(w).Encode(status)
+		writeStatus(w, status)
 	})
+}
+
+func writeStatus(w http.ResponseWriter, status metav1.Status) {
+	status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	writeJSON(w, int(status.Code), status)
+}
+
+func writeJSON(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body)
 }
 
 // Agent returns a handler for [Gateway.Connect] that sends requests to the API server of config,
@@ -63,32 +68,6 @@ func Agent(config *rest.Config) http.Handler {
 // Hang returns a handler that answers nothing, not even headers, until the client gives up.
 func Hang() http.Handler {
 	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hang(r) })
-}
-
-// HangWatches returns a handler that sends the headers of a watch, and then nothing until the
-// client gives up or timeoutSeconds of the watch have passed, as an API server whose objects don't
-// change. The next handler serves all other requests, such as the lists of informers.
-// Like an API server without streaming lists, the handler refuses watches with
-// sendInitialEvents=true.
-func HangWatches(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch query := r.URL.Query(); {
-		case query.Get("watch") == "":
-			next.ServeHTTP(w, r)
-			return
-		case query.Get("sendInitialEvents") == "true":
-			Status(http.StatusUnprocessableEntity).ServeHTTP(w, r)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = http.NewResponseController(w).Flush()
-		if seconds, err := strconv.Atoi(r.URL.Query().Get("timeoutSeconds")); err == nil && seconds > 0 {
-			ctx, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
-			defer cancel()
-			r = r.WithContext(ctx)
-		}
-		hang(r)
-	})
 }
 
 // panicLog logs the panics of handlers to stderr, as httptest does. It drops what else net/http logs:

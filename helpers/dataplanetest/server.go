@@ -163,8 +163,8 @@ func (s *Server) As(user string) func(*v1alpha1.DataPlane) {
 	}
 }
 
-// SetHandler sets the handler of further requests with an accepted certificate: [Status], [Hang],
-// [HangWatches], or any other. With nil, the server is healthy and has no objects: it answers 200
+// SetHandler sets the handler of further requests with an accepted certificate: [Objects],
+// [Status], [Hang], or any other. With nil, the server is healthy and has no objects: it answers 200
 // to /readyz, /livez and /healthz, and 404 to everything else.
 //
 // In a handler, the user is r.TLS.PeerCertificates[0].Subject.CommonName.
@@ -177,8 +177,12 @@ func (s *Server) SetHandler(handler http.Handler) {
 	s.handler = handler
 }
 
+func isHealth(path string) bool {
+	return slices.Contains([]string{"/readyz", "/livez", "/healthz"}, path)
+}
+
 func healthy(w http.ResponseWriter, r *http.Request) {
-	if slices.Contains([]string{"/readyz", "/livez", "/healthz"}, r.URL.Path) {
+	if isHealth(r.URL.Path) {
 		_, _ = io.WriteString(w, "ok")
 		return
 	}

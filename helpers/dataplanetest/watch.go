@@ -19,7 +19,7 @@ import (
 )
 
 // selector returns a function that reports whether options select an object. nil isn't selected.
-func (s *store) selector(namespace string, options metav1.ListOptions) (func(*unstructured.Unstructured) bool, error) {
+func (k kind) selector(namespace string, options metav1.ListOptions) (func(*unstructured.Unstructured) bool, error) {
 	byLabel, byField, err := parseSelectors(options)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (s *store) selector(namespace string, options metav1.ListOptions) (func(*un
 		return nil, err
 	}
 	fieldsOf := func(raw *unstructured.Unstructured) fields.Set {
-		if !s.namespaced {
+		if !k.namespaced {
 			return fields.Set{"metadata.name": raw.GetName()}
 		}
 		return fields.Set{"metadata.name": raw.GetName(), "metadata.namespace": raw.GetNamespace()}
@@ -118,16 +118,8 @@ func (s *store) send(events chan<- watch.Event, stop <-chan struct{}, pending []
 		s.mu.Unlock()
 		for _, c := range changes {
 			seen++
-			before, after := selects(c.before), selects(c.after)
-			switch {
-			case before && after:
-				pending = append(pending, s.event(watch.Modified, c.after))
-			case after:
-				pending = append(pending, s.event(watch.Added, c.after))
-			case before: // deleted or no longer selected: the last state, at the resource version of the change
-				last := c.before.DeepCopy()
-				last.SetResourceVersion(strconv.Itoa(seen + 1))
-				pending = append(pending, s.event(watch.Deleted, last))
+			if event, raw := c.event(selects, strconv.Itoa(seen+1)); raw != nil {
+				pending = append(pending, s.event(event, raw))
 			}
 		}
 		if len(changes) > 0 {
@@ -138,6 +130,23 @@ func (s *store) send(events chan<- watch.Event, stop <-chan struct{}, pending []
 		case <-stop:
 			return
 		}
+	}
+}
+
+// event returns the event of a change at a resource version, or nil if the change concerns no
+// selected object.
+func (c change) event(selects func(*unstructured.Unstructured) bool, version string) (watch.EventType, *unstructured.Unstructured) {
+	switch before, after := selects(c.before), selects(c.after); {
+	case before && after:
+		return watch.Modified, c.after
+	case after:
+		return watch.Added, c.after
+	case before: // deleted or no longer selected: the last state, at the resource version of the change
+		last := c.before.DeepCopy()
+		last.SetResourceVersion(version)
+		return watch.Deleted, last
+	default:
+		return "", nil
 	}
 }
 

@@ -5,9 +5,7 @@ package fleet_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,13 +22,7 @@ import (
 
 // An informer of namespaces in each data plane of OpenChoreo v0.3 and v1, of both kinds.
 func ExampleNew_informers() {
-	server := dataplanetest.NewServer(dataplanetest.HangWatches(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(corev1.NamespaceList{
-			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "NamespaceList"},
-			Items:    []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "apps"}}},
-		})
-	})))
+	server := dataplanetest.NewServer(dataplanetest.NewObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "apps"}}))
 	defer server.Close()
 	direct := dataplanetest.DataPlane("default", "prod", server.As("alice"))
 	config, err := helpers.RESTConfigFor(direct)

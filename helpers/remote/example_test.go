@@ -5,7 +5,6 @@ package remote_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -167,13 +166,7 @@ func ExampleNewCache() {
 
 // Each data plane has an informer, which runs through rotations and stops with its Cluster.
 func ExampleNewCache_informers() {
-	server := dataplanetest.NewServer(dataplanetest.HangWatches(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(corev1.NamespaceList{
-			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "NamespaceList"},
-			Items:    []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "apps"}}},
-		})
-	})))
+	server := dataplanetest.NewServer(dataplanetest.NewObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "apps"}}))
 	defer server.Close()
 	dataPlane := dataplanetest.DataPlane("default", "prod", server.As("alice"))
 	get := func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, error) { return dataPlane, nil }

@@ -1,0 +1,389 @@
+// Copyright The OpenChoreo Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplanetest_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+)
+
+func configMap(namespace, name string, edits ...func(*corev1.ConfigMap)) *corev1.ConfigMap {
+	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	for _, edit := range edits {
+		edit(object)
+	}
+	return object
+}
+
+func labelled(object *corev1.ConfigMap)  { object.Labels = map[string]string{"app": "shop"} }
+func withState(object *corev1.ConfigMap) { object.Data = map[string]string{"state": "changed"} }
+
+func widget(namespace, name string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "example.com/v1", "kind": "Widget",
+		"metadata": map[string]any{"namespace": namespace, "name": name},
+		"spec":     map[string]any{"replicas": 3}, // an int, which DeepCopy refuses
+	}}
+}
+
+var (
+	configMaps = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	widgets    = schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "widgets"}
+)
+
+// directly returns a cluster that is served by a handler.
+func directly(t *testing.T, handler http.Handler) *remote.Cluster {
+	t.Helper()
+	server := newServer(t, handler)
+	return clusterOf(t, dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
+}
+
+// throughAGateway returns a cluster whose agent is a handler.
+func throughAGateway(t *testing.T, handler http.Handler) *remote.Cluster {
+	t.Helper()
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect("prod", handler)
+	return clusterOf(t, dataplanetest.DataPlane("default", "prod", dataplanetest.V1),
+		remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
+}
+
+func clusterOf(t *testing.T, dp *v1alpha1.DataPlane, options remote.Options) *remote.Cluster {
+	t.Helper()
+	cluster, err := remote.NewCluster(dp, options)
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	return cluster
+}
+
+func kubernetesOf(t *testing.T, cluster *remote.Cluster) *kubernetes.Clientset {
+	t.Helper()
+	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+	require.NoError(t, err)
+	return client
+}
+
+func dynamicOf(t *testing.T, cluster *remote.Cluster) dynamic.Interface {
+	t.Helper()
+	client, err := dynamic.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+	require.NoError(t, err)
+	return client
+}
+
+// events returns what an informer reports, such as "added apps/one", until the test ends.
+func events(t *testing.T, informer cache.SharedIndexInformer) <-chan string {
+	t.Helper()
+	seen := make(chan string, 100)
+	report := func(what string, obj any) {
+		if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); assert.NoError(t, err) {
+			seen <- what + " " + key
+		}
+	}
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) { report("added", obj) },
+		UpdateFunc: func(before, after any) {
+			if before.(metav1.Object).GetResourceVersion() != after.(metav1.Object).GetResourceVersion() {
+				report("updated", after)
+			}
+		},
+		DeleteFunc: func(obj any) { report("deleted", obj) },
+	})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		informer.RunWithContext(ctx)
+	}()
+	t.Cleanup(func() { stop(); <-ended })
+	return seen
+}
+
+func TestInformersFollowObjects(t *testing.T) {
+	t.Parallel()
+	for reached, connect := range map[string]func(*testing.T, http.Handler) *remote.Cluster{
+		"directly": directly, "through a gateway": throughAGateway,
+	} {
+		for name, test := range map[string]struct {
+			informer func(*testing.T, *remote.Cluster) cache.SharedIndexInformer
+			one, two runtime.Object
+		}{
+			"a typed informer": {
+				func(t *testing.T, cluster *remote.Cluster) cache.SharedIndexInformer {
+					return informers.NewSharedInformerFactory(kubernetesOf(t, cluster), 0).Core().V1().ConfigMaps().Informer()
+				}, configMap("apps", "one"), configMap("apps", "two"),
+			},
+			"a dynamic informer": {
+				func(t *testing.T, cluster *remote.Cluster) cache.SharedIndexInformer {
+					return dynamicinformer.NewDynamicSharedInformerFactory(dynamicOf(t, cluster), 0).ForResource(widgets).Informer()
+				}, widget("apps", "one"), widget("apps", "two"),
+			},
+		} {
+			t.Run(name+" "+reached, func(t *testing.T) {
+				t.Parallel()
+				objects := dataplanetest.NewObjects(test.one)
+				seen := events(t, test.informer(t, connect(t, objects)))
+				require.Equal(t, "added apps/one", receive(t, seen))
+				objects.Set(test.two, test.one)
+				objects.Delete(test.two)
+				for _, want := range []string{"added apps/two", "updated apps/one", "deleted apps/two"} {
+					require.Equal(t, want, receive(t, seen))
+				}
+			})
+		}
+	}
+}
+
+// A watch would continue from a resource version of other objects.
+func TestAnInformerListsAgainAfterTheObjectsWereReplaced(t *testing.T) {
+	t.Parallel()
+	server := newServer(t, dataplanetest.NewObjects(configMap("apps", "one"), configMap("apps", "two")))
+	cluster := clusterOf(t, dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
+	seen := events(t, informers.NewSharedInformerFactory(kubernetesOf(t, cluster), 0).Core().V1().ConfigMaps().Informer())
+	receive(t, seen)
+	receive(t, seen)
+	server.SetHandler(dataplanetest.NewObjects(configMap("apps", "two"), configMap("apps", "three")))
+	server.CutConnections()
+	got := []string{receive(t, seen), receive(t, seen), receive(t, seen)}
+	assert.ElementsMatch(t, []string{"deleted apps/one", "updated apps/two", "added apps/three"}, got)
+}
+
+func TestAWatchLosesNoEvent(t *testing.T) {
+	t.Parallel()
+	objects := dataplanetest.NewObjects(configMap("apps", "one", labelled))
+	client := kubernetesOf(t, directly(t, objects)).CoreV1().ConfigMaps("apps")
+	list, err := client.List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+
+	objects.Set(configMap("apps", "two", labelled), configMap("other", "three", labelled), widget("apps", "four"))
+	objects.Set(configMap("apps", "two", labelled, withState))
+	objects.Set(configMap("apps", "two"))
+	objects.Delete(configMap("apps", "one"))
+	second := int64(1)
+	watcher, err := client.Watch(t.Context(), metav1.ListOptions{
+		ResourceVersion: list.ResourceVersion, LabelSelector: "app=shop", TimeoutSeconds: &second,
+	})
+	require.NoError(t, err)
+	var got []string
+	last := list.ResourceVersion
+	for event := range watcher.ResultChan() {
+		object, isConfigMap := event.Object.(*corev1.ConfigMap)
+		require.True(t, isConfigMap, "%v", event.Object)
+		got = append(got, string(event.Type)+" "+object.Name+" "+object.Data["state"])
+		assert.Greater(t, object.ResourceVersion, last, "versions grow; all have as many digits")
+		last = object.ResourceVersion
+	}
+	assert.Equal(t, []string{"ADDED two ", "MODIFIED two changed", "DELETED two changed", "DELETED one "}, got,
+		"until timeoutSeconds had passed")
+}
+
+func TestAWatchWithoutAVersionBeginsWithTheObjects(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"", "0"} {
+		objects := dataplanetest.NewObjects(configMap("apps", "one"))
+		watcher, err := dynamicOf(t, directly(t, objects)).Resource(configMaps).Watch(t.Context(), metav1.ListOptions{ResourceVersion: version})
+		require.NoError(t, err)
+		for _, want := range []watch.EventType{watch.Added, watch.Deleted} {
+			event := receive(t, watcher.ResultChan())
+			assert.Equal(t, want, event.Type)
+			assert.Equal(t, "ConfigMap", event.Object.GetObjectKind().GroupVersionKind().Kind)
+			if want == watch.Added {
+				objects.Delete(configMap("apps", "one"))
+			}
+		}
+		watcher.Stop()
+	}
+}
+
+func TestObjectsAreSelected(t *testing.T) {
+	t.Parallel()
+	gatewayClass := widget("apps", "edge")
+	gatewayClass.SetKind("Gateway") // whose plural isn't gatewaies
+	client := dynamicOf(t, directly(t, dataplanetest.NewObjects(gatewayClass, widget("apps", "w"),
+		configMap("b", "two"), configMap("b", "one", labelled), configMap("a", "three", labelled),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "apps"}},
+		dataplanetest.DataPlane("default", "prod"),
+	)))
+	for name, test := range map[string]struct {
+		resource  schema.GroupVersionResource
+		namespace string
+		options   metav1.ListOptions
+		want      []string
+	}{
+		"of all namespaces":    {resource: configMaps, want: []string{"three", "one", "two"}},
+		"of a namespace":       {resource: configMaps, namespace: "b", want: []string{"one", "two"}},
+		"by labels":            {resource: configMaps, options: metav1.ListOptions{LabelSelector: "app in (shop)"}, want: []string{"three", "one"}},
+		"by a name":            {resource: configMaps, options: metav1.ListOptions{FieldSelector: "metadata.name=one"}, want: []string{"one"}},
+		"by the namespace":     {resource: configMaps, options: metav1.ListOptions{FieldSelector: "metadata.namespace!=b"}, want: []string{"three"}},
+		"without a namespace":  {resource: configMaps.GroupVersion().WithResource("namespaces"), want: []string{"apps"}},
+		"of a built-in kind":   {resource: configMaps.GroupVersion().WithResource("endpoints"), want: []string{}},
+		"of DataPlanes":        {resource: schema.GroupVersionResource{Group: "openchoreo.dev", Version: "v1alpha1", Resource: "dataplanes"}, want: []string{"prod"}},
+		"of a custom kind":     {resource: widgets, namespace: "apps", want: []string{"w"}},
+		"of a regular plural":  {resource: widgets.GroupVersion().WithResource("gateways"), want: []string{"edge"}},
+		"of another namespace": {resource: widgets, namespace: "b", want: []string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			list, err := client.Resource(test.resource).Namespace(test.namespace).List(t.Context(), test.options)
+			require.NoError(t, err)
+			got := []string{}
+			for _, item := range list.Items {
+				got = append(got, item.GetName())
+				read, err := client.Resource(test.resource).Namespace(item.GetNamespace()).Get(t.Context(), item.GetName(), metav1.GetOptions{})
+				require.NoError(t, err)
+				assert.Equal(t, &item, read, "as Get returns it, with its kind")
+				assert.NotEmpty(t, read.GetUID())
+				assert.NotZero(t, read.GetCreationTimestamp())
+			}
+			assert.Equal(t, test.want, got)
+		})
+	}
+}
+
+func TestObjectsSayWhatTheyDoNotServe(t *testing.T) {
+	t.Parallel()
+	objects := dataplanetest.NewObjects(configMap("apps", "one"))
+	cluster := directly(t, objects)
+	client, untyped := kubernetesOf(t, cluster), dynamicOf(t, cluster)
+	partial, err := metadata.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+	require.NoError(t, err)
+	in := client.CoreV1().ConfigMaps("apps")
+	ctx, initialEvents := t.Context(), true
+	for name, test := range map[string]struct {
+		ask  func() error
+		code int32
+		says string
+	}{
+		"an object that doesn't exist": {func() error { _, err := in.Get(ctx, "missing", metav1.GetOptions{}); return err },
+			404, `configmaps "missing" not found`},
+		"an unknown resource": {func() error { _, err := untyped.Resource(widgets).List(ctx, metav1.ListOptions{}); return err },
+			404, "dataplanetest.Objects doesn't serve the resource example.com/v1, Resource=widgets before Set of such an object"},
+		"discovery": {func() error { return client.RESTClient().Get().AbsPath("/apis").Do(ctx).Error() },
+			404, "dataplanetest.Objects doesn't serve the path /apis"},
+		"a subresource": {func() error {
+			return client.CoreV1().Pods("apps").GetLogs("one", &corev1.PodLogOptions{}).Do(ctx).Error()
+		}, 404, "dataplanetest.Objects doesn't serve the path /api/v1/namespaces/apps/pods/one/log"},
+		"a creation": {func() error {
+			_, err := in.Create(ctx, configMap("apps", "two"), metav1.CreateOptions{})
+			return err
+		}, 405, "dataplanetest.Objects doesn't serve POST; call Set and Delete"},
+		"a deletion": {func() error { return in.Delete(ctx, "one", metav1.DeleteOptions{}) },
+			405, "dataplanetest.Objects doesn't serve DELETE; call Set and Delete"},
+		"metadata alone": {func() error { _, err := partial.Resource(configMaps).List(ctx, metav1.ListOptions{}); return err },
+			406, "dataplanetest.Objects doesn't serve application/"},
+		"another field": {func() error {
+			_, err := in.List(ctx, metav1.ListOptions{FieldSelector: "data.state=changed"})
+			return err
+		}, 400, "field label not supported: data.state"},
+		"a malformed version": {func() error { _, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "x"}); return err },
+			400, "invalid resource version"},
+		"a version of earlier Objects": {func() error { _, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "7"}); return err },
+			410, "too old resource version: 7"},
+		"a version of later Objects": {func() error {
+			_, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "9000000000000000"})
+			return err
+		}, 504, "Too large resource version"},
+		"a streamed list": {func() error {
+			_, err := in.Watch(ctx, metav1.ListOptions{SendInitialEvents: &initialEvents, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})
+			return err
+		}, 422, "dataplanetest.Objects doesn't serve sendInitialEvents=true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := test.ask()
+			status := apierrors.APIStatus(nil)
+			require.ErrorAs(t, err, &status)
+			assert.Equal(t, test.code, status.Status().Code)
+			assert.ErrorContains(t, err, test.says)
+		})
+	}
+}
+
+func TestProbeAndDiscoveryOfTheVersion(t *testing.T) {
+	t.Parallel()
+	cluster := directly(t, dataplanetest.NewObjects())
+	require.NoError(t, cluster.Probe(t.Context()))
+	version, err := kubernetesOf(t, cluster).Discovery().ServerVersion()
+	require.NoError(t, err)
+	assert.Equal(t, "v1.33.0", version.String())
+}
+
+func TestSetCopiesItsObjects(t *testing.T) {
+	t.Parallel()
+	sent := configMap("apps", "one", withState)
+	objects := dataplanetest.NewObjects(sent)
+	require.Equal(t, configMap("apps", "one", withState), sent)
+	sent.Data["state"] = "mine"
+	client := kubernetesOf(t, directly(t, objects)).CoreV1().ConfigMaps("apps")
+	first, err := client.Get(t.Context(), "one", metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, "changed", first.Data["state"])
+
+	objects.Set(sent)
+	second, err := client.Get(t.Context(), "one", metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, "mine", second.Data["state"])
+	assert.Equal(t, first.UID, second.UID)
+	assert.Equal(t, first.CreationTimestamp, second.CreationTimestamp)
+	assert.NotEqual(t, first.ResourceVersion, second.ResourceVersion)
+}
+
+func TestObjectsPanicWhereATestIsWrong(t *testing.T) {
+	t.Parallel()
+	objects := dataplanetest.NewObjects()
+	assert.PanicsWithValue(t, "ConfigMap needs a name", func() { objects.Set(configMap("apps", "")) })
+	assert.PanicsWithValue(t, "*unstructured.Unstructured needs an apiVersion and a kind", func() { objects.Set(&unstructured.Unstructured{}) })
+	assert.PanicsWithValue(t, "ConfigMap apps/one isn't stored", func() { objects.Delete(configMap("apps", "one")) })
+}
+
+// All calls run at once, for the race detector.
+func TestObjectsChangeWhileInformersRun(t *testing.T) {
+	t.Parallel()
+	objects := dataplanetest.NewObjects()
+	client := kubernetesOf(t, directly(t, objects))
+	informer := informers.NewSharedInformerFactory(client, 0).Core().V1().ConfigMaps().Informer()
+	events(t, informer)
+	const count = 50
+	names := make(chan string, count)
+	for i := range count {
+		go func() {
+			name := "object-" + string(rune('a'+i%26)) + string(rune('a'+i/26))
+			objects.Set(configMap("apps", name), configMap("apps", name, labelled))
+			if i%2 == 0 {
+				objects.Delete(configMap("apps", name))
+			}
+			names <- name
+		}()
+	}
+	for range count {
+		receive(t, names)
+	}
+	list, err := client.CoreV1().ConfigMaps("").List(t.Context(), metav1.ListOptions{LabelSelector: "app=shop"})
+	require.NoError(t, err)
+	require.Len(t, list.Items, count/2)
+	require.Eventually(t, func() bool {
+		return informer.LastSyncResourceVersion() == list.ResourceVersion && len(informer.GetStore().ListKeys()) == count/2
+	}, time.Minute, time.Millisecond)
+}
