@@ -5,7 +5,6 @@
 package examples_test
 
 import (
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -116,9 +115,7 @@ func TestTemplatesEndIfAKindCannotBeListed(t *testing.T) {
 						dataplanetest.Status(http.StatusInternalServerError).ServeHTTP(w, r)
 						return
 					}
-					w.Header().Set("Content-Type", "application/json")
-					kind := map[string]string{"dataplanes": "DataPlaneList", "clusterdataplanes": "ClusterDataPlaneList"}[path.Base(r.URL.Path)]
-					fmt.Fprintf(w, `{"apiVersion":"openchoreo.dev/v1alpha1","kind":%q,"metadata":{"resourceVersion":"1"},"items":[]}`, kind)
+					dataplanetest.NewObjects().ServeHTTP(w, r)
 				}))
 				t.Cleanup(server.Close)
 				config, err := helpers.KubeconfigFor(dataplanetest.DataPlane("default", "management", server.As("alice")))

@@ -6,7 +6,6 @@ package helpers_test
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,9 +18,7 @@ import (
 )
 
 func ExampleRESTConfigFor() {
-	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
-	}))
+	server := dataplanetest.NewServer(dataplanetest.NewObjects())
 	defer server.Close()
 	dataPlane := dataplanetest.DataPlane("default", "prod", server.As("alice"))
 

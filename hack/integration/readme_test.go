@@ -29,9 +29,7 @@ func TestTheProgramOfTheREADMEEnds(t *testing.T) {
 		t.Skip("it waits for 40 s")
 	}
 	program := buildREADME(t)
-	answering := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
-	}))
+	answering := dataplanetest.NewServer(dataplanetest.NewObjects())
 	t.Cleanup(answering.Close)
 	silent := dataplanetest.NewServer(dataplanetest.Hang())
 	t.Cleanup(silent.Close)

@@ -40,11 +40,11 @@ import (
 //   - others from the first Set of an object. Before, the answer is 404, as without a CRD. The
 //     resource's name is the usual plural of the kind.
 //
-// For everything else, it answers an error that names dataplanetest.Objects: for writes,
-// subresources such as logs, discovery of resources, and other forms of an object, such as
-// tables and metadata alone. It asks reflectors of client-go 0.35 and later to list and then watch.
-// It doesn't validate objects, lists without pages and always the current objects, forgets no
-// event, and sends no bookmarks. To serve more, wrap it in a handler that answers the other requests.
+// For writes, subresources such as logs, discovery of resources, and metadata alone, it answers an
+// error that names dataplanetest.Objects. To serve some of them, wrap Objects in a handler that
+// answers the others. It refuses watches with sendInitialEvents=true, so that reflectors list and then
+// watch. It doesn't validate objects. Lists have no pages, and always hold the current objects.
+// Watches send no bookmarks, and never expire.
 //
 // Its methods may be called at any time, from any goroutine.
 type Objects struct {
@@ -107,7 +107,7 @@ func (o *Objects) Set(objects ...runtime.Object) {
 }
 
 // Delete removes objects, by their kinds, namespaces and names, and sends DELETED to the watches
-// that select them. It doesn't wait for finalizers. It panics if an object isn't stored.
+// that select them. Finalizers are ignored. It panics if an object isn't stored.
 func (o *Objects) Delete(objects ...runtime.Object) {
 	for _, object := range objects {
 		raw := rawOf(object)

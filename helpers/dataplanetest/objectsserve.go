@@ -27,7 +27,7 @@ import (
 func (o *Objects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/version":
-		writeJSON(w, http.StatusOK, version.Info{Major: "1", Minor: "33", GitVersion: "v1.33.0"})
+		writeJSON(w, http.StatusOK, version.Info{Major: "1", Minor: "33", GitVersion: "v1.33.1"})
 	case isHealth(r.URL.Path):
 		healthy(w, r)
 	default:

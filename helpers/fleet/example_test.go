@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -21,9 +20,7 @@ import (
 )
 
 func ExampleNew() {
-	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
-	}))
+	server := dataplanetest.NewServer(dataplanetest.NewObjects())
 	defer server.Close()
 	factory := openchoreoinformers.NewSharedInformerFactory(
 		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", server.As("alice"))), 0)

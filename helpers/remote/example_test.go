@@ -28,9 +28,7 @@ import (
 )
 
 func ExampleNewCluster() {
-	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
-	}))
+	server := dataplanetest.NewServer(dataplanetest.NewObjects())
 	defer server.Close()
 
 	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
@@ -132,9 +130,7 @@ func ExampleClassify() {
 
 // A program keeps one client for each data plane.
 func ExampleNewCache() {
-	server := dataplanetest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"gitVersion": "v1.33.1"}`)
-	}))
+	server := dataplanetest.NewServer(dataplanetest.NewObjects())
 	defer server.Close()
 	factory := openchoreoinformers.NewSharedInformerFactory(
 		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", server.As("alice"))), 0)
