@@ -18,8 +18,7 @@ import (
 
 // An informer sees the namespaces of a data plane, and their changes.
 func ExampleNewObjects() {
-	apps := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "apps"}}
-	objects := dataplanetest.NewObjects(apps)
+	objects := dataplanetest.NewObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "apps"}})
 	server := dataplanetest.NewServer(objects)
 	defer server.Close()
 	cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("alice")), remote.Options{})
@@ -49,7 +48,7 @@ func ExampleNewObjects() {
 	fmt.Println(<-seen)
 	objects.Set(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "tools"}})
 	fmt.Println(<-seen)
-	objects.Delete(apps)
+	objects.Delete(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "apps"}})
 	fmt.Println(<-seen)
 	// Output:
 	// added apps

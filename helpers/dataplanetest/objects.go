@@ -66,7 +66,7 @@ type objectKey struct {
 func NewObjects(objects ...runtime.Object) *Objects {
 	o := &Objects{
 		// Clients that move here from other Objects list again: their versions are too old.
-		first:   uint64(time.Now().UnixMicro()), //nolint:gosec // positive
+		first:   uint64(time.Now().UnixMicro()),
 		kinds:   map[schema.GroupVersionResource]schema.GroupVersionKind{},
 		objects: map[objectKey]*unstructured.Unstructured{},
 		changed: make(chan struct{}),
@@ -169,7 +169,7 @@ func (o *Objects) commit(before, after *unstructured.Unstructured) {
 
 // version returns the resource version after a number of changes.
 func (o *Objects) version(changes int) string {
-	return strconv.FormatUint(o.first+uint64(changes), 10) //nolint:gosec // positive
+	return strconv.FormatUint(o.first+uint64(changes), 10)
 }
 
 // selected returns the objects that a function selects, in the order of etcd's keys.

@@ -145,12 +145,18 @@ func TestObjectsSayWhatTheyDoNotServe(t *testing.T) {
 		code int32
 		says string
 	}{
-		"an object that doesn't exist": {func() error { _, err := in.Get(ctx, "missing", metav1.GetOptions{}); return err },
-			404, `configmaps "missing" not found`},
-		"an unknown resource": {func() error { _, err := untyped.Resource(widgets).List(ctx, metav1.ListOptions{}); return err },
-			404, "dataplanetest.Objects doesn't serve the resource example.com/v1, Resource=widgets before Set of such an object"},
-		"discovery": {func() error { return client.RESTClient().Get().AbsPath("/apis").Do(ctx).Error() },
-			404, "dataplanetest.Objects doesn't serve the path /apis"},
+		"an object that doesn't exist": {
+			func() error { _, err := in.Get(ctx, "missing", metav1.GetOptions{}); return err },
+			404, `configmaps "missing" not found`,
+		},
+		"an unknown resource": {
+			func() error { _, err := untyped.Resource(widgets).List(ctx, metav1.ListOptions{}); return err },
+			404, "dataplanetest.Objects doesn't serve the resource example.com/v1, Resource=widgets before Set of such an object",
+		},
+		"discovery": {
+			func() error { return client.RESTClient().Get().AbsPath("/apis").Do(ctx).Error() },
+			404, "dataplanetest.Objects doesn't serve the path /apis",
+		},
 		"a subresource": {func() error {
 			return client.CoreV1().Pods("apps").GetLogs("one", &corev1.PodLogOptions{}).Do(ctx).Error()
 		}, 404, "dataplanetest.Objects doesn't serve the path /api/v1/namespaces/apps/pods/one/log"},
@@ -158,18 +164,26 @@ func TestObjectsSayWhatTheyDoNotServe(t *testing.T) {
 			_, err := in.Create(ctx, configMap("apps", "two"), metav1.CreateOptions{})
 			return err
 		}, 405, "dataplanetest.Objects doesn't serve POST; call Set and Delete"},
-		"a deletion": {func() error { return in.Delete(ctx, "one", metav1.DeleteOptions{}) },
-			405, "dataplanetest.Objects doesn't serve DELETE; call Set and Delete"},
-		"metadata alone": {func() error { _, err := partial.Resource(configMaps).List(ctx, metav1.ListOptions{}); return err },
-			406, "dataplanetest.Objects doesn't serve application/"},
+		"a deletion": {
+			func() error { return in.Delete(ctx, "one", metav1.DeleteOptions{}) },
+			405, "dataplanetest.Objects doesn't serve DELETE; call Set and Delete",
+		},
+		"metadata alone": {
+			func() error { _, err := partial.Resource(configMaps).List(ctx, metav1.ListOptions{}); return err },
+			406, "dataplanetest.Objects doesn't serve application/",
+		},
 		"another field": {func() error {
 			_, err := in.List(ctx, metav1.ListOptions{FieldSelector: "data.state=changed"})
 			return err
 		}, 400, "field label not supported: data.state"},
-		"a malformed version": {func() error { _, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "x"}); return err },
-			400, "invalid resource version"},
-		"a version of earlier Objects": {func() error { _, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "7"}); return err },
-			410, "too old resource version: 7"},
+		"a malformed version": {
+			func() error { _, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "x"}); return err },
+			400, "invalid resource version",
+		},
+		"a version of earlier Objects": {
+			func() error { _, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "7"}); return err },
+			410, "too old resource version: 7",
+		},
 		"a version of later Objects": {func() error {
 			_, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "9000000000000000"})
 			return err

@@ -141,13 +141,13 @@ func (o *Objects) watch(w http.ResponseWriter, r *http.Request, options metav1.L
 		initial = o.selected(selects)
 	}
 	o.mu.Unlock()
-	switch current := o.first + uint64(seen); { //nolint:gosec // positive
+	switch current := o.first + uint64(seen); {
 	case from > current:
 		return apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", from, current), 1)
 	case from > 0 && from < o.first:
 		return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, o.first))
 	case from > 0:
-		seen = int(from - o.first) //nolint:gosec // at most the number of changes
+		seen = int(from - o.first)
 	}
 	ctx := r.Context()
 	if seconds := options.TimeoutSeconds; seconds != nil && *seconds > 0 {
