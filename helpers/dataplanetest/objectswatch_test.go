@@ -26,7 +26,7 @@ import (
 // events returns what an informer reports, such as "added apps/one", until the test ends.
 func events(t *testing.T, informer cache.SharedIndexInformer) <-chan string {
 	t.Helper()
-	seen := make(chan string, 100)
+	seen := make(chan string, 1000)
 	report := func(what string, obj any) {
 		if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); assert.NoError(t, err) {
 			seen <- what + " " + key
