@@ -287,7 +287,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 	asked.Header.Del("Authorization") // the agent uses its own account
 	answered := make(chan *httptest.ResponseRecorder, 1)
 	if !g.begin() {
-		return
+		panic(http.ErrAbortHandler)
 	}
 	go func() {
 		defer g.open.Done()
@@ -296,7 +296,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 	}()
 	select {
 	case answer := <-answered:
-		if answer == nil { // the agent has ended its goroutine
+		if answer == nil || g.life.Err() != nil { // the agent has ended its goroutine, or Close its request
 			panic(http.ErrAbortHandler)
 		}
 		for name, values := range answer.Result().Header {
