@@ -150,6 +150,7 @@ func requireProbes(t *testing.T, views map[string]*view, want remote.Reachabilit
 // answer. (A cut in the middle of an answer's body is the caller's error, as without the SDK.)
 func TestRenewedGatewayCertificateEndsNothing(t *testing.T) {
 	behindGateway(t, func(t *testing.T, s *space, dp *openchoreov1alpha1.DataPlane) {
+		s.createConfigMap(t, "before") // so that requireSeen waits for the lists
 		v := s.newView(t, dp)
 		asked := make(chan struct{})
 		cut, finishCut := context.WithCancel(t.Context())
