@@ -29,7 +29,8 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 }
 
 // Stock judges readiness by what OpenChoreo itself reports, since it never reports Ready. It
-// serves every release and both kinds, so one program can read a mixed fleet:
+// serves both kinds and every release but v0.9 to v0.11, where Ready stays Unknown for a data plane
+// with a clusterAgent. So one program can read a mixed fleet:
 //   - a Ready condition of another controller counts as without Stock;
 //   - else Ready follows Connected if that is reported, and always for a data plane with a
 //     clusterAgent (v1), where it is Unknown until OpenChoreo has looked for an agent; combine

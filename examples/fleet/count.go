@@ -73,7 +73,7 @@ func countDeployments(ctx context.Context, cluster *remote.Cluster, report func(
 		report(number)
 		mu.Unlock()
 	}
-	// An informer doesn't report refused connections: it takes them for a restart of the API server, and retries.
+	// An informer reports neither refused connections nor a missing agent of v1: it waits and tries again.
 	failed := 0
 	err = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
 		err := cluster.Probe(ctx)
