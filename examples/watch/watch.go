@@ -37,9 +37,9 @@ type watcher struct {
 	handled   chan<- struct{} // receives one value for each change, printed or not; may be nil
 }
 
-// run watches until meanwhile returns. It calls meanwhile after it has printed all existing
+// run watches until whileWatching returns. It calls whileWatching after it has printed all existing
 // DataPlanes.
-func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error) error {
+func (w *watcher) run(ctx context.Context, whileWatching func(context.Context) error) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	fmt.Fprintf(os.Stderr, "watching DataPlanes in %s of %s, and ClusterDataPlanes\n", cmp.Or(w.namespace, "all namespaces"), w.config.Host)
@@ -80,7 +80,7 @@ func (w *watcher) run(ctx context.Context, meanwhile func(context.Context) error
 		factory.Shutdown()
 	}()
 	if cache.WaitForCacheSync(ctx.Done(), synced...) {
-		err = meanwhile(ctx)
+		err = whileWatching(ctx)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

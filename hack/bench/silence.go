@@ -52,7 +52,7 @@ func silenceRows() []row {
 }
 
 // listenFunc returns the address of a dead data plane.
-type listenFunc func() (address string, closeIt func(), err error)
+type listenFunc func() (address string, stop func(), err error)
 
 func swallowPackets() (string, func(), error) {
 	hole, err := blackhole.New("127.0.0.1:1")
@@ -109,11 +109,11 @@ func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measure
 		defer server.Close()
 		var deadAddress string
 		if dead != nil {
-			address, closeIt, err := dead()
+			address, stop, err := dead()
 			if err != nil {
 				return nil, err
 			}
-			defer closeIt()
+			defer stop()
 			deadAddress = address
 		}
 		v := &visits{

@@ -50,20 +50,20 @@ func (c *Cluster) askNowAndThen() {
 	}
 }
 
-// askAfterRefusal asks ConfigFor again after the credentials of a session were refused, unless
+// askBecauseRefused asks ConfigFor again after the credentials of a session were refused, unless
 // others have replaced them, and returns the error. If a refusal led to asking a moment ago, it
 // returns the error of that time. A request that is refused while another asks waits for the
 // result.
-func (c *Cluster) askAfterRefusal(used *session) error {
+func (c *Cluster) askBecauseRefused(used *session) error {
 	return c.lockAndAsk(func() (rotated bool, err error) {
 		if current, _ := c.use(); current == nil || current != used {
 			return false, nil
 		}
 		if time.Since(c.refusedAt) >= c.options.askAfterRefusal {
 			c.refusedAt = time.Now()
-			rotated, c.refusedErr = c.ask()
+			rotated, c.askErr = c.ask()
 		}
-		return rotated, c.refusedErr
+		return rotated, c.askErr
 	})
 }
 

@@ -41,7 +41,7 @@ type entry[T any] struct {
 	uid             types.UID
 	resourceVersion string   // of the DataPlane that the client is up to date with; if empty, the next Get updates it
 	failure         *failure // of the last attempt to build a client; nil if there is a client
-	changed         bool     // an event came while updating was held; guarded by Cache.mu alone
+	eventMissed     bool     // an event came while updating was held; guarded by Cache.mu alone
 }
 
 // NewCache returns an empty cache.
@@ -171,13 +171,13 @@ func (c *Cache[T]) updateAndUnlock(key types.NamespacedName, e *entry[T], mayBui
 		client, changed, err := c.renew(key, e, mayBuild)
 		rotated = rotated || changed
 		c.mu.Lock()
-		if !e.changed {
+		if !e.eventMissed {
 			e.updating.Unlock() // with mu held: a handler sets changed before this, or gets the lock after it
 			panicked = false
 			c.mu.Unlock()
 			return client, err
 		}
-		e.changed = false
+		e.eventMissed = false
 		e.resourceVersion = "" // after a resync, ConfigFor may return something else for the same version
 		c.mu.Unlock()
 	}
@@ -297,7 +297,7 @@ func (c *Cache[T]) handle(obj any) {
 	e := c.entries[key]
 	locked := e != nil && e.updating.TryLock()
 	if e != nil && !locked {
-		e.changed = true // the holder of the lock updates again
+		e.eventMissed = true // the holder of the lock updates again
 	}
 	c.mu.Unlock()
 	if locked {

@@ -40,11 +40,11 @@ type Cluster struct {
 	ctx    context.Context // ends when the Cluster is closed
 	cancel context.CancelFunc
 
-	updating   sync.Mutex // held by Update, Close and a request that asks ConfigFor again
-	uid        types.UID
-	dp         *v1alpha1.DataPlane // of the last Update
-	refusedAt  time.Time           // when a refused request last asked ConfigFor
-	refusedErr error               // the error of asking it then
+	updating  sync.Mutex // held by Update, Close and a request that asks ConfigFor again
+	uid       types.UID
+	dp        *v1alpha1.DataPlane // of the last Update
+	refusedAt time.Time           // when a refused request last asked ConfigFor
+	askErr    error               // the error of asking it then
 
 	mu        sync.RWMutex
 	askedAt   time.Time             // when a request last asked ConfigFor without a refusal
@@ -151,7 +151,7 @@ func (c *Cluster) rotateTo(config *rest.Config) (rotated bool, err error) {
 		return false, err
 	}
 	c.replace(next, nil)
-	c.refusedErr = nil
+	c.askErr = nil
 	c.mu.Lock()
 	c.rotatedAt = time.Now()
 	c.mu.Unlock()

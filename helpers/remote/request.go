@@ -35,10 +35,10 @@ type request struct {
 	answered atomic.Bool // there are response headers
 	closing  atomic.Bool // the caller closes the body
 	// Guarded by the session's lock.
-	unsent  bool      // it waits for a connection, and has sent nothing
-	waiting time.Time // since when it waits for a connection
-	initial bool      // it is a watch whose initial events have not ended; false if nothing marks their end
-	beganAt time.Time // when the request began; after initial events, when they ended
+	unsent       bool      // it waits for a connection, and has sent nothing
+	waitingSince time.Time // when it began to wait for a connection
+	initial      bool      // it is a watch whose initial events have not ended; false if nothing marks their end
+	beganAt      time.Time // when the request began; after initial events, when they ended
 }
 
 // track replaces the body of a response by the request. It returns false for a request that was
@@ -193,7 +193,7 @@ func (g gate) WrappedRoundTripper() http.RoundTripper { return g.Transport }
 func (r *request) markUnsent() {
 	r.session.mu.Lock()
 	defer r.session.mu.Unlock()
-	r.unsent, r.waiting = true, time.Now()
+	r.unsent, r.waitingSince = true, time.Now()
 }
 
 // markSent records that the request goes out on a connection. It returns false if the request must

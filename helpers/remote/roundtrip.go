@@ -41,7 +41,7 @@ func (c *Cluster) sendOrAsk(req *http.Request) (resp *http.Response, used *sessi
 	if !refused(resp, err) {
 		return resp, used, err
 	}
-	asked := c.askAfterRefusal(used)
+	asked := c.askBecauseRefused(used)
 	switch {
 	case asked != nil && err != nil:
 		return nil, used, c.wrap(fmt.Errorf("%w%s%s", err, askedAgain, asked.Error())) // Classify sees err alone

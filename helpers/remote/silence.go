@@ -118,7 +118,7 @@ func (s *session) noteFailure(err error, began time.Time) {
 // request.
 func (r *request) noteFailure(err error) {
 	r.session.mu.Lock()
-	began := r.waiting
+	began := r.waitingSince
 	r.session.mu.Unlock()
 	r.session.noteFailure(err, began)
 }

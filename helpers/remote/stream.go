@@ -16,7 +16,7 @@ import (
 type upgraded struct {
 	request *request
 	io.ReadWriteCloser
-	keep func() bool // stops the end of the request's context from closing the connection
+	stopClosing func() bool // stops the end of the request's context from closing the connection
 }
 
 // newUpgraded returns a connection that ends with its request: net/http's own heeds no context
@@ -43,7 +43,7 @@ func (u *upgraded) explain(err error) error {
 }
 
 func (u *upgraded) Close() (err error) {
-	if u.keep() {
+	if u.stopClosing() {
 		err = u.ReadWriteCloser.Close()
 	}
 	u.request.finish()
