@@ -6,7 +6,6 @@ package dataplanetest
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -37,14 +36,15 @@ import (
 // It serves each object only in the object's own version, and knows these kinds:
 //
 //   - those of client-go's scheme, and DataPlane and ClusterDataPlane. Their lists can be empty.
-//   - others from the first Set of an object. Before, the answer is 404, as without a CRD. The
-//     resource's name is the usual plural of the kind.
+//   - others from the first Set of an object, even after its Delete. Before, the answer is 404, as
+//     without a CRD. The resource's name is the kind in lower case, with s, es or ies.
 //
 // For writes, subresources such as logs, discovery of resources, and metadata alone, it answers an
 // error that names dataplanetest.Objects. To serve some of them, wrap Objects in a handler that
-// answers the others. It refuses watches with sendInitialEvents=true, so that reflectors list and then
-// watch. It doesn't validate objects. Lists have no pages, and always hold the current objects.
-// Watches send no bookmarks, and never expire.
+// answers them. Without discovery, clients and caches of controller-runtime need a Mapper. It
+// refuses watches with sendInitialEvents=true, so that reflectors list and then watch. It doesn't
+// validate objects. Lists have no pages, and always hold the current objects. Watches send no
+// bookmarks, and only expire if they continue from earlier Objects.
 //
 // Its methods may be called at any time, from any goroutine.
 type Objects struct {
@@ -135,6 +135,9 @@ func rawOf(object runtime.Object) *unstructured.Unstructured {
 	if gvk.Kind == "" || gvk.Version == "" {
 		panic(fmt.Sprintf("%T needs an apiVersion and a kind", object))
 	}
+	if meta.IsListType(object) {
+		panic(gvk.Kind + " is a list: pass its items")
+	}
 	raw, err := kind{GroupVersionKind: gvk}.encode(object)
 	if err != nil {
 		panic(err)
@@ -149,12 +152,14 @@ func objectKeyOf(raw *unstructured.Unstructured) objectKey {
 	return objectKey{raw.GroupVersionKind(), keyOf(raw)}
 }
 
-// learn makes the resource of a kind known, by its regular plural and, for kinds such as Gateway,
-// with an s.
+// learn makes the resource of a kind known, by its regular plural, and with an s and es, for kinds
+// such as Gateway and Mesh.
 func (o *Objects) learn(kind schema.GroupVersionKind) {
 	plural, singular := meta.UnsafeGuessKindToResource(kind)
-	singular.Resource += "s"
-	o.kinds[plural], o.kinds[singular] = kind, kind
+	o.kinds[plural] = kind
+	for _, ending := range []string{"s", "es"} {
+		o.kinds[singular.GroupVersion().WithResource(singular.Resource+ending)] = kind
+	}
 }
 
 // commit records a change at the next resource version, and wakes the watches.
@@ -170,18 +175,4 @@ func (o *Objects) commit(before, after *unstructured.Unstructured) {
 // version returns the resource version after a number of changes.
 func (o *Objects) version(changes int) string {
 	return strconv.FormatUint(o.first+uint64(changes), 10)
-}
-
-// selected returns the objects that a function selects, in the order of etcd's keys.
-func (o *Objects) selected(selects func(*unstructured.Unstructured) bool) []*unstructured.Unstructured {
-	selected := []*unstructured.Unstructured{} // in JSON, [] instead of null
-	for _, raw := range o.objects {
-		if selects(raw) {
-			selected = append(selected, raw)
-		}
-	}
-	slices.SortFunc(selected, func(a, b *unstructured.Unstructured) int {
-		return cmp.Compare(keyOf(a).String(), keyOf(b).String())
-	})
-	return selected
 }

@@ -89,9 +89,10 @@ func dynamicOf(t *testing.T, cluster *remote.Cluster) dynamic.Interface {
 
 func TestObjectsAreSelected(t *testing.T) {
 	t.Parallel()
-	gatewayClass := widget("apps", "edge")
-	gatewayClass.SetKind("Gateway") // whose plural isn't gatewaies
-	client := dynamicOf(t, directly(t, dataplanetest.NewObjects(gatewayClass, widget("apps", "w"),
+	gateway, mesh := widget("apps", "edge"), widget("apps", "inner")
+	gateway.SetKind("Gateway") // whose plural isn't gatewaies
+	mesh.SetKind("Mesh")       // whose plural isn't meshs
+	client := dynamicOf(t, directly(t, dataplanetest.NewObjects(gateway, mesh, widget("apps", "w"),
 		configMap("b", "two"), configMap("b", "one", labelled), configMap("a", "three", labelled),
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "apps"}},
 		dataplanetest.DataPlane("default", "prod"),
@@ -112,6 +113,7 @@ func TestObjectsAreSelected(t *testing.T) {
 		"of DataPlanes":        {resource: schema.GroupVersionResource{Group: "openchoreo.dev", Version: "v1alpha1", Resource: "dataplanes"}, want: []string{"prod"}},
 		"of a custom kind":     {resource: widgets, namespace: "apps", want: []string{"w"}},
 		"of a regular plural":  {resource: widgets.GroupVersion().WithResource("gateways"), want: []string{"edge"}},
+		"of a plural in es":    {resource: widgets.GroupVersion().WithResource("meshes"), want: []string{"inner"}},
 		"of another namespace": {resource: widgets, namespace: "b", want: []string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -154,12 +156,12 @@ func TestObjectsSayWhatTheyDoNotServe(t *testing.T) {
 			404, "dataplanetest.Objects doesn't serve the resource example.com/v1, Resource=widgets before Set of such an object",
 		},
 		"discovery": {
-			func() error { return client.RESTClient().Get().AbsPath("/apis").Do(ctx).Error() },
-			404, "dataplanetest.Objects doesn't serve the path /apis",
+			func() error { _, err := client.Discovery().ServerGroups(); return err },
+			501, "dataplanetest.Objects doesn't serve the path /api",
 		},
 		"a subresource": {func() error {
 			return client.CoreV1().Pods("apps").GetLogs("one", &corev1.PodLogOptions{}).Do(ctx).Error()
-		}, 404, "dataplanetest.Objects doesn't serve the path /api/v1/namespaces/apps/pods/one/log"},
+		}, 501, "dataplanetest.Objects doesn't serve the path /api/v1/namespaces/apps/pods/one/log"},
 		"a creation": {func() error {
 			_, err := in.Create(ctx, configMap("apps", "two"), metav1.CreateOptions{})
 			return err
@@ -181,7 +183,12 @@ func TestObjectsSayWhatTheyDoNotServe(t *testing.T) {
 			400, "invalid resource version",
 		},
 		"a version of earlier Objects": {
-			func() error { _, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "7"}); return err },
+			func() error {
+				watcher, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "7"})
+				require.NoError(t, err, "as from an API server, the error is an event")
+				defer watcher.Stop()
+				return apierrors.FromObject(receive(t, watcher.ResultChan()).Object)
+			},
 			410, "too old resource version: 7",
 		},
 		"a version of later Objects": {func() error {
@@ -212,6 +219,15 @@ func TestProbeAndDiscoveryOfTheVersion(t *testing.T) {
 	assert.Equal(t, "v1.33.1", version.String())
 }
 
+func TestACustomKindStaysKnownWithoutObjects(t *testing.T) {
+	t.Parallel()
+	objects := dataplanetest.NewObjects(widget("apps", "w"))
+	objects.Delete(widget("apps", "w"))
+	list, err := dynamicOf(t, directly(t, objects)).Resource(widgets).List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	assert.Empty(t, list.Items)
+}
+
 func TestSetCopiesItsObjects(t *testing.T) {
 	t.Parallel()
 	sent := configMap("apps", "one", withState)
@@ -236,6 +252,7 @@ func TestObjectsPanicWhereATestIsWrong(t *testing.T) {
 	t.Parallel()
 	objects := dataplanetest.NewObjects()
 	assert.PanicsWithValue(t, "ConfigMap needs a name", func() { objects.Set(configMap("apps", "")) })
+	assert.PanicsWithValue(t, "ConfigMapList is a list: pass its items", func() { objects.Set(&corev1.ConfigMapList{}) })
 	assert.PanicsWithValue(t, "*unstructured.Unstructured needs an apiVersion and a kind", func() { objects.Set(&unstructured.Unstructured{}) })
 	assert.PanicsWithValue(t, "ConfigMap apps/one isn't stored", func() { objects.Delete(configMap("apps", "one")) })
 }

@@ -49,8 +49,9 @@ func (o *Objects) serve(w http.ResponseWriter, r *http.Request) error {
 	switch accept := r.Header.Get("Accept"); {
 	case r.Method != http.MethodGet:
 		return unserved(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, r.Method+"; call Set and Delete")
-	case !ok:
-		return unserved(http.StatusNotFound, metav1.StatusReasonNotFound, "the path "+r.URL.Path)
+	case !ok: // in plain text, since client-go's discovery reads no Status
+		http.Error(w, "dataplanetest.Objects doesn't serve the path "+r.URL.Path, http.StatusNotImplemented)
+		return nil
 	case !known:
 		return unserved(http.StatusNotFound, metav1.StatusReasonNotFound, "the resource "+resource.String()+" before Set of such an object")
 	case strings.Contains(accept, "as=PartialObjectMetadata"):
@@ -107,7 +108,7 @@ func parsePath(path string) (resource schema.GroupVersionResource, key types.Nam
 func (o *Objects) list(w http.ResponseWriter, gvk schema.GroupVersionKind, selects func(*unstructured.Unstructured) bool) {
 	o.mu.Lock()
 	items, current := []map[string]any{}, o.version(len(o.changes))
-	for _, raw := range o.selected(selects) {
+	for _, raw := range selected(o.objects, selects) {
 		item := maps.Clone(raw.Object)
 		if kubernetesscheme.Scheme.Recognizes(gvk) { // API servers leave these out, except in custom resources
 			delete(item, "apiVersion")
@@ -138,14 +139,17 @@ func (o *Objects) watch(w http.ResponseWriter, r *http.Request, options metav1.L
 	o.mu.Lock()
 	seen := len(o.changes)
 	if from == 0 {
-		initial = o.selected(selects)
+		initial = selected(o.objects, selects)
 	}
 	o.mu.Unlock()
 	switch current := o.first + uint64(seen); {
 	case from > current:
 		return apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", from, current), 1)
-	case from > 0 && from < o.first:
-		return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, o.first))
+	case from > 0 && from < o.first: // API servers report it in an event: a RetryWatcher ends
+		expired := apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, o.first)).Status()
+		expired.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+		writeJSON(w, http.StatusOK, map[string]any{"type": watch.Error, "object": expired})
+		return nil
 	case from > 0:
 		seen = int(from - o.first)
 	}

@@ -211,7 +211,7 @@ func (s *store) deleteCollection(action clienttesting.DeleteCollectionActionImpl
 	if err := invalidOptions("DeleteOptions", validation.ValidateDeleteOptions(&options)); err != nil {
 		return err
 	}
-	for _, raw := range s.selected(selects) {
+	for _, raw := range selected(s.objects, selects) {
 		if err := s.delete(raw.GetNamespace(), raw.GetName(), options); err != nil {
 			return err
 		}

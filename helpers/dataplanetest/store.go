@@ -89,9 +89,9 @@ func (s *store) get(namespace, name string) (*unstructured.Unstructured, error) 
 }
 
 // selected returns the objects that a function selects, in the order of etcd's keys.
-func (s *store) selected(selects func(*unstructured.Unstructured) bool) []*unstructured.Unstructured {
+func selected[K comparable](objects map[K]*unstructured.Unstructured, selects func(*unstructured.Unstructured) bool) []*unstructured.Unstructured {
 	var selected []*unstructured.Unstructured
-	for _, raw := range s.objects {
+	for _, raw := range objects {
 		if selects(raw) {
 			selected = append(selected, raw)
 		}
@@ -115,7 +115,7 @@ func (s *store) list(namespace string, options metav1.ListOptions) (runtime.Obje
 		return nil, err
 	}
 	var items []runtime.Object
-	for _, raw := range s.selected(selects) {
+	for _, raw := range selected(s.objects, selects) {
 		item, err := s.decode(raw)
 		if err != nil {
 			return nil, err

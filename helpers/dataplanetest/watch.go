@@ -80,7 +80,7 @@ func (s *store) reactToWatch(action clienttesting.Action) (handled bool, _ watch
 	}
 	switch {
 	case initially:
-		for _, raw := range s.selected(selects) {
+		for _, raw := range selected(s.objects, selects) {
 			initial = append(initial, s.event(watch.Added, raw))
 		}
 		if options.AllowWatchBookmarks {
