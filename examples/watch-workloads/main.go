@@ -36,7 +36,7 @@ import (
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
 
-// A run ends when more than toleratedProbes fail in a row: an API server may restart.
+// A data plane is reported when more than toleratedProbes fail in a row: an API server may restart.
 const (
 	probePeriod     = 10 * time.Second
 	toleratedProbes = 2
@@ -86,9 +86,9 @@ func run(ctx context.Context, kubeconfig string, gateway *rest.Config) error {
 	return f.Run(ctx)
 }
 
-// watchDeployments is the run of one data plane. It continues through rotations of the credentials. After an error, the Fleet
-// calls OnEnd, waits longer each time, and starts another run. That run lists again, and doesn't see which objects were deleted
-// in between: drop the state that you keep for a data plane when its run ends.
+// watchDeployments is the run of one data plane. It continues through rotations of the credentials and, once it has all
+// Deployments, through outages: its informer then reports what changed in between. If the first list fails, the Fleet calls
+// OnEnd, waits longer each time, and starts another run. Drop the state that you keep for a data plane when its run ends.
 func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 	if err != nil {
@@ -101,8 +101,12 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 
 	deployments := factory.Apps().V1().Deployments().Informer()
 	// Without this handler, an informer that can't list retries for ever, and only logs the error.
-	if err := deployments.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
-		end(fmt.Errorf("watching Deployments: %w", err))
+	if err := deployments.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+		if deployments.HasSynced() {
+			cache.DefaultWatchErrorHandler(ctx, r, err)
+			return
+		}
+		end(fmt.Errorf("listing Deployments: %w", err))
 	}); err != nil {
 		return err
 	}
@@ -130,22 +134,22 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 
 	// An informer doesn't report refused connections and missing agents: it retries for ever.
 	failed := 0
-	err = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
-		err := cluster.Probe(ctx)
-		switch {
-		case err == nil:
-			failed = 0
-		case failed < toleratedProbes:
+	_ = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
+		switch err := cluster.Probe(ctx); {
+		case err != nil:
 			failed++
+			if failed == toleratedProbes+1 {
+				log.Printf("%s: no answer, so changes are printed later: %v", nameOf(cluster.Key()), err)
+			}
+		case failed > toleratedProbes:
+			log.Printf("%s: answers again", nameOf(cluster.Key()))
+			fallthrough
 		default:
-			return false, err
+			failed = 0
 		}
 		return false, nil
 	})
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
+	return context.Cause(ctx)
 }
 
 func nameOf(key types.NamespacedName) string {
