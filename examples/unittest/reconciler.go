@@ -29,8 +29,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
 
-// Reconciler probes the cluster of a DataPlane every minute and writes the result to the
-// condition Connected.
+// Reconciler probes the cluster of a DataPlane of OpenChoreo v0.3 every minute and writes the
+// result to the condition Connected. OpenChoreo v1 reports its agents itself, in the status.
 type Reconciler struct {
 	get      func(types.NamespacedName) (*openchoreov1alpha1.DataPlane, error)
 	client   openchoreoclient.Interface
@@ -52,6 +52,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	dp, err := r.get(req.NamespacedName)
 	if err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if dp.Spec.ClusterAgent != nil { // a condition would hide status.agentConnection
+		return reconcile.Result{}, nil
 	}
 	condition := metav1.Condition{
 		Type:   openchoreov1alpha1.DataPlaneConditionConnected,

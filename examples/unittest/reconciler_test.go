@@ -56,7 +56,8 @@ func TestConnected(t *testing.T) {
 	}{
 		"a cluster that answers":            {status: metav1.ConditionTrue, reason: "Reachable"},
 		"a cluster that is not ready":       {handler: dataplanetest.Status(http.StatusServiceUnavailable), status: metav1.ConditionFalse, reason: "NotReady"},
-		"a DataPlane without credentials":   {edit: dataplanetest.V1, status: metav1.ConditionFalse, reason: "InvalidCredentials"},
+		"a DataPlane without credentials":   {edit: withoutCredentials, status: metav1.ConditionFalse, reason: "InvalidCredentials"},
+		"a DataPlane of OpenChoreo v1":      {edit: v1, status: metav1.ConditionFalse},
 		"a DataPlane whose status is old":   {edit: stale, status: metav1.ConditionTrue, reason: "Reachable"},
 		"a DataPlane that is being deleted": {edit: dataplanetest.Deleted, status: metav1.ConditionTrue, reason: "Reachable"},
 	} {
@@ -75,6 +76,16 @@ func TestConnected(t *testing.T) {
 			assert.Equal(t, helpers.CodeCurrent, verdict.Code)
 		})
 	}
+}
+
+func withoutCredentials(dp *openchoreov1alpha1.DataPlane) {
+	dp.Spec.KubernetesCluster.Credentials = openchoreov1alpha1.APIServerCredentials{}
+}
+
+// v1 makes a DataPlane whose agent is away.
+func v1(dp *openchoreov1alpha1.DataPlane) {
+	dataplanetest.V1(dp)
+	dp.Status.AgentConnection.Connected = false
 }
 
 // stale makes a DataPlane that was connected before its spec changed.

@@ -17,13 +17,14 @@
 //	ready, err := await.For(ctx, dataPlanes, after.Name, await.True(v1alpha1.DataPlaneConditionReady),
 //		await.UID(patched.UID), await.MinGeneration(patched.Generation))
 //
+// OpenChoreo itself never sets Ready. Where no other controller does, add
+// await.JudgeBy(helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, nil)), else the wait never
+// succeeds.
+//
 // When a wait fails, its error says what was missing and why:
 //
 //	data plane default/prod: waited 30s for Ready=True: Ready=False (AgentUnreachable: dial tcp: refused) for 4m12s;
 //	Created=True (DataPlaneCreated) for 12d; not reported: Connected, GatewayProvisioned: context deadline exceeded
-//
-// OpenChoreo itself never sets Ready. Where no other controller does, add
-// await.JudgeBy(helpers.Stock()).
 //
 // What OpenChoreo writes, and what to do about each code: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 package await
