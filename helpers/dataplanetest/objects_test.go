@@ -178,6 +178,10 @@ func TestObjectsSayWhatTheyDoNotServe(t *testing.T) {
 			_, err := in.List(ctx, metav1.ListOptions{FieldSelector: "data.state=changed"})
 			return err
 		}, 400, "field label not supported: data.state"},
+		"a malformed version of a list": {
+			func() error { _, err := in.List(ctx, metav1.ListOptions{ResourceVersion: "x"}); return err },
+			400, "invalid resource version",
+		},
 		"a malformed version": {
 			func() error { _, err := in.Watch(ctx, metav1.ListOptions{ResourceVersion: "x"}); return err },
 			400, "invalid resource version",

@@ -69,13 +69,17 @@ func (o *Objects) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := kubernetesscheme.ParameterCodec.DecodeParameters(r.URL.Query(), schema.GroupVersion{Version: "v1"}, &options); err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
+	version, err := parseVersion(options.ResourceVersion)
+	if err != nil {
+		return apierrors.NewBadRequest("invalid resource version: " + err.Error())
+	}
 	ofAnyKind, err := kind{namespaced: true}.selector(key.Namespace, options)
 	if err != nil {
 		return err
 	}
 	selects := func(raw *unstructured.Unstructured) bool { return ofAnyKind(raw) && raw.GroupVersionKind() == gvk }
 	if options.Watch {
-		return o.watch(w, r, options, selects)
+		return o.watch(w, r, options, version, selects)
 	}
 	o.list(w, gvk, selects)
 	return nil
@@ -125,13 +129,9 @@ func (o *Objects) list(w http.ResponseWriter, gvk schema.GroupVersionKind, selec
 	})
 }
 
-// watch sends the events after a resource version until the client gives up or timeoutSeconds have
-// passed. Without a version, it begins with the current objects.
-func (o *Objects) watch(w http.ResponseWriter, r *http.Request, options metav1.ListOptions, selects func(*unstructured.Unstructured) bool) error {
-	from, err := parseVersion(options.ResourceVersion)
-	if err != nil {
-		return apierrors.NewBadRequest("invalid resource version: " + err.Error())
-	}
+// watch sends the events after the resource version from until the client gives up or timeoutSeconds
+// have passed. Without a version, it begins with the current objects.
+func (o *Objects) watch(w http.ResponseWriter, r *http.Request, options metav1.ListOptions, from uint64, selects func(*unstructured.Unstructured) bool) error {
 	if options.SendInitialEvents != nil && *options.SendInitialEvents { // reflectors then list
 		return unserved(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents=true")
 	}
