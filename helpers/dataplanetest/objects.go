@@ -35,7 +35,7 @@ import (
 //
 // It serves each object only in the object's own version, and knows these kinds:
 //
-//   - those of client-go's scheme, and DataPlane and ClusterDataPlane. Their lists can be empty.
+//   - the kinds of client-go's scheme, DataPlane and ClusterDataPlane. Their lists can be empty.
 //   - others from the first Set of an object, even after its Delete. Before, the answer is 404, as
 //     without a CRD. The resource's name is the kind in lower case, with s, es or ies.
 //
@@ -83,8 +83,8 @@ func NewObjects(objects ...runtime.Object) *Objects {
 }
 
 // Set stores copies of objects, and sends ADDED or MODIFIED to the watches that select them. Each
-// object gets a new resource version. One without a UID or creation time keeps those that are
-// stored, or gets new ones. All else, such as the status and the generation, is stored as it is.
+// object gets a new resource version. An object without a UID or creation time keeps the stored UID
+// or time, or gets a new one. All else, such as the status and the generation, is stored as it is.
 //
 // Objects are of a type of client-go's scheme or this module, or have an apiVersion and kind;
 // *unstructured.Unstructured always has. Set panics if an object has no kind or no name. It can't

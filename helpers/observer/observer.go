@@ -33,7 +33,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
 )
 
-// ErrNoObserver reports a DataPlane without spec.observer. Those of OpenChoreo v1 have none.
+// ErrNoObserver reports a DataPlane without spec.observer. DataPlanes of OpenChoreo v1 have none.
 var ErrNoObserver = errors.New("data plane has no observer")
 
 // Options change how a client connects. The zero value is good.

@@ -180,8 +180,8 @@ func (r *Replica) round(ctx context.Context) {
 	r.takeShare(ctx)
 }
 
-// list reads all Leases, and deletes the Leases of replicas that are gone, except those of the shards
-// that it shares itself.
+// list reads all Leases. It deletes the expired Leases of replicas, and the expired Leases of shards
+// that belong to another number of shards. Replicas take over the other Leases of shards.
 func (r *Replica) list(ctx context.Context) error {
 	list, err := r.leases.List(ctx, metav1.ListOptions{})
 	if err != nil {
