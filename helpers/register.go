@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
 // CredentialsFor returns the credentials of config in the form of a DataPlane's spec. Use it
@@ -55,7 +56,7 @@ func CredentialsFor(config *rest.Config) (v1alpha1.APIServerCredentials, error) 
 	}
 	loaded := *config
 	if err := rest.LoadTLSFiles(&loaded); err != nil {
-		return none, errors.Join(append(errs, fmt.Errorf("TLSClientConfig: %w", err))...)
+		return none, errors.Join(append(errs, fmt.Errorf("TLSClientConfig: %w", redact.Error(err)))...)
 	}
 	host, err := hostURL(&loaded)
 	if err != nil {

@@ -154,6 +154,14 @@ func TestCredentialsForRefusesWhatADataPlaneCannotHold(t *testing.T) {
 			func(c *rest.Config) { c.KeyData, c.KeyFile = nil, "/nonexistent/tls.key" },
 			"TLSClientConfig: open /nonexistent/tls.key: no such file or directory",
 		},
+		"PEM in place of a file's name": {
+			func(c *rest.Config) { c.KeyFile, c.KeyData = string(c.KeyData), nil },
+			"TLSClientConfig: the name of a file is PEM; set CAData, CertData or KeyData to PEM",
+		},
+		"base64 of PEM in place of a file's name": {
+			func(c *rest.Config) { c.KeyFile, c.KeyData = pki.Encode(c.KeyData), nil },
+			"TLSClientConfig: the name of a file is PEM; set CAData, CertData or KeyData to PEM",
+		},
 		"several": {
 			func(c *rest.Config) { *c = rest.Config{Host: "http://host", BearerToken: "hunter2"} },
 			"BearerToken" + refused + "\nHost: must use https: credentials are sent only over TLS\n" +

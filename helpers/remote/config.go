@@ -19,6 +19,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/serverurl"
+	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
 // acceptedConfig returns the result of ConfigFor for dp, completed with the contents of files and
@@ -51,7 +52,7 @@ func (o Options) acceptedConfig(dp *v1alpha1.DataPlane) (*rest.Config, *url.URL,
 // use the CAs of the system, or connect as an anonymous user.
 func loadTLSFiles(config *rest.Config) error {
 	if err := rest.LoadTLSFiles(config); err != nil {
-		return fmt.Errorf("rest.Config field CAFile, CertFile or KeyFile: %w", err)
+		return fmt.Errorf("rest.Config field CAFile, CertFile or KeyFile: %w", redact.Error(err))
 	}
 	noCA, noCert, noKey := len(config.CAData) == 0, len(config.CertData) == 0, len(config.KeyData) == 0
 	switch {

@@ -242,6 +242,19 @@ func TestEmptyFilesOfCredentialsAreNotTaken(t *testing.T) {
 	}
 }
 
+// KeyFile takes a string, and KeyData bytes, so a program can confuse them without an error of the compiler.
+func TestAKeyInPlaceOfAFileIsNotShown(t *testing.T) {
+	dp := dataplanetest.DataPlane("default", "prod")
+	key := dp.Spec.KubernetesCluster.Credentials.ClientKey
+	for name, file := range map[string]string{"PEM": string(pki.Decode(key)), "base64 of PEM": key} {
+		t.Run(name, func(t *testing.T) {
+			_, err := remote.NewCluster(dp, editConfig(func(config *rest.Config) { config.KeyFile, config.KeyData = file, nil }))
+			require.EqualError(t, err, "data plane default/prod: rest.Config field CAFile, CertFile or KeyFile: "+
+				"the name of a file is PEM; set CAData, CertData or KeyData to PEM")
+		})
+	}
+}
+
 func TestANewSerializerIsNoRotation(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	rotations := 0

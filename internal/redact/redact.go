@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -71,6 +72,16 @@ func UnlessCertificates(value string) string {
 }
 
 func withoutSpace(data []byte) []byte { return bytes.Join(bytes.Fields(data), nil) }
+
+// Error returns err, or another error if the text of err shows PEM: a program may set the name of a
+// file to the PEM itself, since both are strings, and errors about files show their names.
+func Error(err error) error {
+	const begin, inBase64 = "-----BEGIN ", "LS0tLS1CRUdJTi"
+	if err != nil && (strings.Contains(err.Error(), begin) || strings.Contains(err.Error(), inBase64)) {
+		return errors.New("the name of a file is PEM; set CAData, CertData or KeyData to PEM")
+	}
+	return err
+}
 
 // IsMarked reports whether Value or URL has replaced something in a value.
 func IsMarked(value string) bool {
