@@ -103,9 +103,9 @@ func hasCredentials(dp *v1alpha1.DataPlane) bool {
 // Fingerprint returns a SHA-256 hash, in hexadecimal, of the API server's URL and the
 // credentials of dp. Two DataPlanes have the same fingerprint if and only if these four values
 // are the same. The hash doesn't reveal them, so it may be logged. It is "" if dp has no
-// credentials.
+// credentials, or if its secrets were dropped.
 func Fingerprint(dp *v1alpha1.DataPlane) string {
-	if !hasCredentials(dp) {
+	if requireCredentials(dp) != nil {
 		return ""
 	}
 	hash := sha256.New()

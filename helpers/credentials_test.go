@@ -342,4 +342,5 @@ func TestFingerprint(t *testing.T) {
 	}
 	assert.Empty(t, helpers.Fingerprint(nil))
 	assert.Empty(t, helpers.Fingerprint(&v1alpha1.DataPlane{}))
+	assert.Empty(t, helpers.Fingerprint(dp.Redacted()), "another certificate and key would have the same")
 }
