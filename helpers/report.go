@@ -27,7 +27,7 @@ func (r Report) String() string {
 // each condition at now. A zero now shows no ages. Reported types come first; Summary shows at
 // most ten types that the API doesn't define.
 func (r Report) Summary(now time.Time) string {
-	if r.Ready.Code == CodeNoObject {
+	if r.Ready.Code == CodeNoObject || r.Ready.Code == "" { // "" in the zero Report, as of an await.Error
 		return "no object"
 	}
 	var parts, missing []string

@@ -39,6 +39,7 @@ func TestReportInOneLine(t *testing.T) {
 		"GatewayProvisioned=True (Tested); Created=True (Tested: as tested) for 4m12s; not reported: Connected",
 		report.Summary(longAgo.Add(252*time.Second+time.Millisecond)))
 	assert.Equal(t, "data plane: no object", helpers.Evaluate(nil).String())
+	assert.Equal(t, "data plane: no object", helpers.Report{}.String(), "as in an await.Error without an object")
 }
 
 // The object is at generation 4.
