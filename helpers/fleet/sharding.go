@@ -29,8 +29,8 @@ import (
 //   - When a replica shuts down, the others take each of its shards as soon as the shard's runs
 //     have ended. Run returns within StopGrace plus 10 s; give a Pod a longer
 //     terminationGracePeriodSeconds.
-//   - When a replica is killed or cut off, the others take its shards after a little more than
-//     15 s, or up to 15 s later if an answer to them is lost.
+//   - When a replica is killed or cut off, the others take its shards after 15 to 20 s, or up to
+//     15 s later if an answer to them is lost.
 //   - When a replica can't renew the Lease of a shard for 10 s, it cancels the shard's runs. After
 //     another 3 s, it abandons those that have not returned, whatever StopGrace is, and closes
 //     their connections. When the API server is down for longer, no replica has runs.
