@@ -103,6 +103,13 @@ func TestTemplatesRefuseBadArguments(t *testing.T) {
 	}
 }
 
+func TestShardedFleetNamesTheVariableThatItNeeds(t *testing.T) {
+	t.Parallel()
+	p := demotest.StartWith(t, []string{"POD_NAME="}, "sharded-fleet")
+	assert.Equal(t, 1, p.Wait(), p)
+	assert.Contains(t, p.String(), "environment variable POD_NAME: ")
+}
+
 // A kind whose list fails may be installed: without its informer, connect would never see its data planes.
 func TestTemplatesEndIfAKindCannotBeListed(t *testing.T) {
 	t.Parallel()

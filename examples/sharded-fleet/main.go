@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command sharded-fleet is a template for programs that work in all data planes with several replicas. Each data plane
-// belongs to one replica. When a replica ends after a signal, the others take over at once; when it is killed, after a
-// little more than 15 s.
+// belongs to one replica. When a replica ends after a signal, the others take over within seconds; when it is killed, after
+// 15 to 20 s. See docs/sharding.md.
 //
 // To deploy it, write your work into the function work, build an image with any tool that builds Go, such as ko, write the
 // name of the image into manifest.yaml, and run
@@ -91,6 +91,10 @@ func check(gateway *rest.Config) error {
 }
 
 func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.Config) error {
+	identity := os.Getenv("POD_NAME")
+	if identity == "" {
+		return errors.New("environment variable POD_NAME: want a name of this replica")
+	}
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return err
@@ -115,7 +119,7 @@ func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.C
 		Sharding: &fleet.Sharding{
 			Leases: leases, Namespace: leaseNamespace, Name: "sharded-fleet",
 			Shards:   16, // the same in all replicas; several for each
-			Identity: os.Getenv("POD_NAME"),
+			Identity: identity,
 		},
 		Hooks: fleet.Hooks{
 			OnShardGained: func(shard int) { log.Printf("shard %d: gained", shard) },
