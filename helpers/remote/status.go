@@ -49,6 +49,7 @@ type ConnectionStatus struct {
 	LastSuccess time.Time `json:"lastSuccess,omitzero"`
 	// LastError is the last error of a request, of a Probe, or of credentials that can't be used,
 	// LastErrorTime when it occurred, and LastErrorReachability the result of [Classify] for it. A
+	// request that fails without an attempt to connect counts too; see Options.DialTimeout. A
 	// request that ends because its caller cancels it, or by a rotation or Close, is no error here.
 	LastError             string       `json:"lastError,omitempty"`
 	LastErrorTime         time.Time    `json:"lastErrorTime,omitzero"`
