@@ -166,7 +166,7 @@ func testList(t *testing.T, clusters *demo.Clusters) {
 	_, err := clusters.DataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, "production"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	createClusterDataPlane(t, clusters, "listed")
-	createClusterDataPlane(t, clusters, "list-hung", lastHeartbeat(time.Hour))
+	createClusterDataPlane(t, clusters, "list-hung", dataplanetest.HeartbeatAgo(time.Hour))
 	const (
 		hung             = `(?m)^<none> +clusterdataplane/list-hung +false +Stale +Connected +<none> +20`
 		dataPlane        = `(?m)^list +production +false +NotReported +Created +<none> +20`
@@ -202,7 +202,7 @@ func testList(t *testing.T, clusters *demo.Clusters) {
 }
 
 // createClusterDataPlane creates a ClusterDataPlane whose agent is connected, as OpenChoreo reports it, unless an edit changes that.
-func createClusterDataPlane(t *testing.T, clusters *demo.Clusters, name string, edits ...func(*openchoreov1alpha1.ClusterDataPlane)) {
+func createClusterDataPlane(t *testing.T, clusters *demo.Clusters, name string, edits ...func(*openchoreov1alpha1.DataPlane)) {
 	t.Helper()
 	clusterDataPlanes := clusters.Client.OpenChoreoV1alpha1().ClusterDataPlanes()
 	stored, err := clusterDataPlanes.Create(t.Context(), dataplanetest.ClusterDataPlane(name), metav1.CreateOptions{})
@@ -210,14 +210,6 @@ func createClusterDataPlane(t *testing.T, clusters *demo.Clusters, name string, 
 	stored.Status = dataplanetest.ClusterDataPlane(name, edits...).Status
 	_, err = clusterDataPlanes.UpdateStatus(t.Context(), stored, metav1.UpdateOptions{})
 	require.NoError(t, err)
-}
-
-// lastHeartbeat is an edit that makes the last heartbeat of the agent older.
-func lastHeartbeat(age time.Duration) func(*openchoreov1alpha1.ClusterDataPlane) {
-	return func(cdp *openchoreov1alpha1.ClusterDataPlane) {
-		at := metav1.NewTime(time.Now().Add(-age))
-		cdp.Status.AgentConnection.LastHeartbeatTime = &at
-	}
 }
 
 // userOf returns the kubeconfig file of a user who may list and watch these resources of OpenChoreo.
@@ -306,7 +298,7 @@ func testWait(t *testing.T, clusters *demo.Clusters) {
 
 	t.Run("does not trust an old heartbeat", func(t *testing.T) {
 		t.Parallel()
-		createClusterDataPlane(t, clusters, "wait-hung", lastHeartbeat(time.Hour))
+		createClusterDataPlane(t, clusters, "wait-hung", dataplanetest.HeartbeatAgo(time.Hour))
 		p := demotest.Start(t, "wait", append(clusters.Args(), "--name=cdp/wait-hung", "--timeout=10s")...)
 		assert.Equal(t, 1, p.Wait(), p)
 		assert.Contains(t, p.String(), "Connected=Unknown by status.agentConnection, stale (last heartbeat 60m ago)")

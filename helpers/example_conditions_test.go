@@ -56,11 +56,9 @@ func ExampleStock() {
 
 // The state of an agent's connection is old if OpenChoreo has stopped updating it.
 func ExampleHeartbeatWithin() {
-	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
-	heartbeat := dataPlane.Status.AgentConnection.LastHeartbeatTime.Time
 	for _, age := range []time.Duration{time.Minute, time.Hour} {
-		clock := func() time.Time { return heartbeat.Add(age) } // outside tests, pass nil
-		fmt.Println(age, helpers.IsReady(dataPlane, helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, clock)))
+		dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.V1, dataplanetest.HeartbeatAgo(age))
+		fmt.Println(age, helpers.IsReady(dataPlane, helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, nil)))
 	}
 	// Output:
 	// 1m0s true

@@ -49,11 +49,7 @@ func ExampleCredentialsFor_rotation() {
 	server.RotateClients()
 	fmt.Println(remote.Classify(cluster.Probe(ctx)))
 
-	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("", "", server.As("alice"))) // or a kubeconfig
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	config := server.Config("alice") // or a kubeconfig
 	if err := rotate(ctx, client, cluster.Key(), config); err != nil {
 		fmt.Println(err)
 		return

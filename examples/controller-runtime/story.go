@@ -123,10 +123,10 @@ func (s *story) createCluster(ctx context.Context) error {
 
 // newClusterDataPlane returns a ClusterDataPlane whose gateway has a host.
 func newClusterDataPlane(name string) *openchoreov1alpha1.ClusterDataPlane {
-	return dataplanetest.ClusterDataPlane(name, func(c *openchoreov1alpha1.ClusterDataPlane) {
-		c.Spec.Gateway = &openchoreov1alpha1.ClusterDataPlaneGateway{Ingress: &openchoreov1alpha1.GatewayNetworkSpec{External: &openchoreov1alpha1.GatewayEndpointSpec{
+	return dataplanetest.ClusterDataPlane(name, func(dp *openchoreov1alpha1.DataPlane) {
+		dp.Spec.Gateway.Ingress = &openchoreov1alpha1.GatewayNetworkSpec{External: &openchoreov1alpha1.GatewayEndpointSpec{
 			Name: "gateway-default", Namespace: "openchoreo-data-plane", HTTPS: &openchoreov1alpha1.GatewayListenerSpec{Host: "apps.example.com", Port: 443},
-		}}}
+		}}
 	})
 }
 

@@ -85,7 +85,7 @@ func withoutCredentials(dp *openchoreov1alpha1.DataPlane) {
 // v1 makes a DataPlane whose agent is away.
 func v1(dp *openchoreov1alpha1.DataPlane) {
 	dataplanetest.V1(dp)
-	dp.Status.AgentConnection.Connected = false
+	dataplanetest.AgentAway(dp)
 }
 
 // stale makes a DataPlane that was connected before its spec changed.

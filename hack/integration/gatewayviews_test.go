@@ -43,9 +43,7 @@ func behindGateway(t *testing.T, test func(*testing.T, *space, *openchoreov1alph
 		},
 		"a DataPlane of v1": func(t *testing.T) (*space, *openchoreov1alpha1.DataPlane) {
 			s := v1Plane(t).space(t)
-			return s, s.create(t, dataplanetest.DataPlane(s.namespace, "prod", dataplanetest.V1, func(dp *openchoreov1alpha1.DataPlane) {
-				dp.Spec.PlaneID = "agents"
-			}))
+			return s, s.create(t, dataplanetest.DataPlane(s.namespace, "prod", dataplanetest.V1, withAgents))
 		},
 		"a ClusterDataPlane": func(t *testing.T) (*space, *openchoreov1alpha1.DataPlane) {
 			s := v1Plane(t).space(t)
@@ -60,11 +58,13 @@ func behindGateway(t *testing.T, test func(*testing.T, *space, *openchoreov1alph
 	}
 }
 
+func withAgents(dp *openchoreov1alpha1.DataPlane) { dp.Spec.PlaneID = "agents" }
+
 // createCluster creates a ClusterDataPlane with the name of the namespace.
 func (s *space) createCluster(t *testing.T) *openchoreov1alpha1.ClusterDataPlane {
 	t.Helper()
 	created, err := s.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes().Create(t.Context(),
-		dataplanetest.ClusterDataPlane(s.namespace, func(c *openchoreov1alpha1.ClusterDataPlane) { c.Spec.PlaneID = "agents" }), metav1.CreateOptions{})
+		dataplanetest.ClusterDataPlane(s.namespace, withAgents), metav1.CreateOptions{})
 	require.NoError(t, err)
 	return created
 }

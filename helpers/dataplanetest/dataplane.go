@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -62,16 +63,31 @@ const noServer = "https://127.0.0.1:1"
 var authority = sync.OnceValue(pki.New)
 
 func issue(clients *pki.Authority, user string, server *x509.Certificate, url string) v1alpha1.APIServerCredentials {
-	key := pki.ECDSAKey()
+	issued := issueTLS(clients, user, server)
 	return v1alpha1.APIServerCredentials{
 		APIServerURL: url,
-		CACert:       pki.Encode(pki.Certificates(server)),
-		ClientCert:   pki.Encode(pki.Certificates(clients.Issue(user, key))),
-		ClientKey:    pki.Encode(pki.PKCS8(key)),
+		CACert:       pki.Encode(issued.CAData),
+		ClientCert:   pki.Encode(issued.CertData),
+		ClientKey:    pki.Encode(issued.KeyData),
 	}
 }
 
-func now() metav1.Time { return metav1.NewTime(time.Now().Truncate(time.Second)) }
+// issueTLS returns a new client certificate for a user, its key, and the certificate to trust.
+func issueTLS(clients *pki.Authority, user string, server *x509.Certificate) rest.TLSClientConfig {
+	key := pki.ECDSAKey()
+	return rest.TLSClientConfig{
+		CAData:   pki.Certificates(server),
+		CertData: pki.Certificates(clients.Issue(user, key)),
+		KeyData:  pki.PKCS8(key),
+	}
+}
+
+func now() metav1.Time { return ago(0) }
+
+// ago returns a time in whole seconds, as API servers store it.
+func ago(age time.Duration) metav1.Time {
+	return metav1.NewTime(time.Now().Add(-age).Truncate(time.Second))
+}
 
 // Ready is an edit that sets the condition Ready to True for the current generation.
 func Ready(dp *v1alpha1.DataPlane) {
@@ -99,7 +115,11 @@ func Stale(dp *v1alpha1.DataPlane) { dp.Generation++ }
 
 // Deleted is an edit for a DataPlane that was deleted and waits for a finalizer.
 func Deleted(dp *v1alpha1.DataPlane) {
-	if len(dp.Finalizers) == 0 {
+	switch {
+	case len(dp.Finalizers) > 0:
+	case dp.Namespace == "":
+		dp.Finalizers = []string{"openchoreo.dev/clusterdataplane-cleanup"}
+	default:
 		dp.Finalizers = []string{"openchoreo.dev/dataplane-cleanup"}
 	}
 	at, grace := now(), int64(0)
@@ -107,34 +127,93 @@ func Deleted(dp *v1alpha1.DataPlane) {
 	dp.Generation++ // as API servers do
 }
 
-// V1 is an edit that makes a DataPlane of OpenChoreo v1: without credentials and registry,
-// with a clusterAgent, the condition Created, and an agent that is connected to the cluster
-// gateway. Its plane ID is the default, its name.
+// V1 is an edit that makes a DataPlane of OpenChoreo v1 whose agent is connected: without
+// credentials and registry, with a clusterAgent, the condition Created, and an agent that has just
+// connected to the cluster gateway. It keeps the plane ID, whose default is the name. [AgentAway]
+// and [HeartbeatAgo], after V1, change the agent's state. A [ClusterDataPlane] needs no V1.
 func V1(dp *v1alpha1.DataPlane) {
-	dp.Spec = v1alpha1.DataPlaneSpec{ClusterAgent: &v1alpha1.ClusterAgentConfig{
+	dp.Spec = v1alpha1.DataPlaneSpec{PlaneID: dp.Spec.PlaneID, ClusterAgent: &v1alpha1.ClusterAgentConfig{
 		ClientCA: v1alpha1.ValueFrom{Value: string(pki.Certificates(authority().Cert))},
 	}}
 	Condition(v1alpha1.DataPlaneConditionCreated, metav1.ConditionTrue)(dp)
 	dp.Status.ObservedGeneration = dp.Generation
-	at := now()
-	dp.Status.AgentConnection = &v1alpha1.AgentConnectionStatus{Connected: true, ConnectedAgents: 1, LastConnectedTime: &at, LastHeartbeatTime: &at}
+	dp.Status.AgentConnection = nil
+	HeartbeatAgo(0)(dp)
+}
+
+// AgentAway is an edit for a data plane of OpenChoreo v1 without a connected agent, with the status
+// that OpenChoreo writes then: an agent that was connected has disconnected now, and the times of
+// its connection and its last heartbeat stay. If the status has no agent, none has ever connected.
+func AgentAway(dp *v1alpha1.DataPlane) {
+	agent := agentOf(dp)
+	if agent.Connected {
+		at := now()
+		agent.LastDisconnectedTime = &at
+	}
+	agent.Connected, agent.ConnectedAgents, agent.Message = false, 0, "No agents connected"
+}
+
+// HeartbeatAgo returns an edit for a data plane of OpenChoreo v1 whose status says that an agent is
+// connected, with its last heartbeat at age before now, in whole seconds. With an age of more than
+// a few minutes, it is the status that stays when OpenChoreo's controller hangs; see
+// helpers.HeartbeatWithin. HeartbeatAgo(0) connects the agent again after [AgentAway].
+func HeartbeatAgo(age time.Duration) func(*v1alpha1.DataPlane) {
+	return func(dp *v1alpha1.DataPlane) {
+		agent, at := agentOf(dp), ago(age)
+		if !agent.Connected || at.Before(agent.LastConnectedTime) {
+			agent.LastConnectedTime = &at
+		}
+		agent.Connected, agent.ConnectedAgents, agent.Message = true, 1, "1 agent connected"
+		agent.LastHeartbeatTime = at.DeepCopy()
+	}
+}
+
+// agentOf returns the state of dp's agent, which it creates if the status has none.
+func agentOf(dp *v1alpha1.DataPlane) *v1alpha1.AgentConnectionStatus {
+	if dp.Status.AgentConnection == nil {
+		dp.Status.AgentConnection = &v1alpha1.AgentConnectionStatus{}
+	}
+	return dp.Status.AgentConnection
 }
 
 // ClusterDataPlane returns a ClusterDataPlane as OpenChoreo v1's installers create it and its
 // controllers report it: with the condition Created and a connected agent. Its plane ID is its
-// name. Edits change it, in their order. Like a [DataPlane], it has a UID derived from its name,
-// and no resource version.
-func ClusterDataPlane(name string, edits ...func(*v1alpha1.ClusterDataPlane)) *v1alpha1.ClusterDataPlane {
+// name. It takes the edits of a DataPlane; see [EditClusterDataPlane]. Like a [DataPlane], it has a
+// UID derived from its name, and no resource version.
+func ClusterDataPlane(name string, edits ...func(*v1alpha1.DataPlane)) *v1alpha1.ClusterDataPlane {
 	dp := DataPlane("", name, V1)
 	cdp := &v1alpha1.ClusterDataPlane{
 		ObjectMeta: dp.ObjectMeta,
 		Spec:       v1alpha1.ClusterDataPlaneSpec{PlaneID: name, ClusterAgent: *dp.Spec.ClusterAgent},
 		Status:     dp.Status,
 	}
-	for _, edit := range edits {
-		edit(cdp)
-	}
+	EditClusterDataPlane(cdp, edits...)
 	return cdp
+}
+
+// EditClusterDataPlane changes a ClusterDataPlane by edits for DataPlanes, in their order: [Ready],
+// [AgentAway] and others of this package, or a test's own functions. They change cdp's AsDataPlane,
+// and EditClusterDataPlane copies the result to cdp. It panics if an edit sets a field that
+// ClusterDataPlanes lack, such as the credentials, or removes the clusterAgent.
+func EditClusterDataPlane(cdp *v1alpha1.ClusterDataPlane, edits ...func(*v1alpha1.DataPlane)) {
+	dp := cdp.AsDataPlane()
+	for _, edit := range edits {
+		edit(dp)
+	}
+	edited := cdp.DeepCopy()
+	edited.ObjectMeta, edited.Status = dp.ObjectMeta, dp.Status
+	edited.Spec.PlaneID = dp.Spec.PlaneID
+	if agent := dp.Spec.ClusterAgent; agent != nil {
+		edited.Spec.ClusterAgent = *agent
+	}
+	if gateway := dp.Spec.Gateway; cdp.Spec.Gateway != nil || gateway.Ingress != nil || gateway.Egress != nil {
+		edited.Spec.Gateway = &v1alpha1.ClusterDataPlaneGateway{Ingress: gateway.Ingress, Egress: gateway.Egress}
+	}
+	edited.Spec.SecretStoreRef, edited.Spec.ObservabilityPlaneRef = dp.Spec.SecretStoreRef, dp.Spec.ObservabilityPlaneRef
+	if !equality.Semantic.DeepEqual(dp, edited.AsDataPlane()) {
+		panic(fmt.Sprintf("an edit of ClusterDataPlane %s changes a field that only DataPlanes have, or removes the clusterAgent", cdp.Name))
+	}
+	*cdp = *edited
 }
 
 // WithCredentials returns an edit that gives a DataPlane the address and credentials of a

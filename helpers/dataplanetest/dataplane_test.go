@@ -43,7 +43,6 @@ func TestDataPlaneWithoutAServerRefusesConnections(t *testing.T) {
 }
 
 func TestEditsMakeTheStatesThatHelpersDistinguish(t *testing.T) {
-	type edits []func(*v1alpha1.DataPlane)
 	for name, test := range map[string]struct {
 		edits            edits
 		ready, connected bool
@@ -93,10 +92,7 @@ func TestConditionsAloneObserveAGeneration(t *testing.T) {
 func TestCredentialsForAConfig(t *testing.T) {
 	server := dataplanetest.NewServer(nil)
 	defer server.Close()
-	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("alice")))
-	require.NoError(t, err)
-
-	dp := dataplanetest.DataPlane("default", "copy", dataplanetest.WithCredentials(config))
+	dp := dataplanetest.DataPlane("default", "copy", dataplanetest.WithCredentials(server.Config("alice")))
 	status, err := get(t, dp, "/readyz")
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, status)

@@ -8,12 +8,14 @@
 // must handle:
 //
 //	dp := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale)
+//	cdp := dataplanetest.ClusterDataPlane("default", dataplanetest.AgentAway)
 //
 // [NewClientset] stands in for the management cluster: a fake of the generated clientset that
 // stores objects as an API server does, with generations, conflicts, finalizers and a status
 // subresource. A [Server] stands in for the cluster that a DataPlane describes: a TLS server that
 // identifies users by their client certificates and can fail in the ways that API servers fail. It
-// serves [Objects] to informers and other clients.
+// serves [Objects] to informers and other clients. With objects of DataPlanes and [Server.Config],
+// it stands in for the management cluster of a whole program that only reads.
 //
 //	server := dataplanetest.NewServer(nil)
 //	defer server.Close()

@@ -90,6 +90,37 @@ func ExampleDataPlane() {
 	// own true
 }
 
+// The states of OpenChoreo v1 in which programs often fail in production.
+func ExampleClusterDataPlane() {
+	for _, cdp := range []*v1alpha1.ClusterDataPlane{
+		dataplanetest.ClusterDataPlane("connected"),
+		dataplanetest.ClusterDataPlane("away", dataplanetest.AgentAway),
+		dataplanetest.ClusterDataPlane("hung", dataplanetest.HeartbeatAgo(time.Hour)),
+		dataplanetest.ClusterDataPlane("deleted", dataplanetest.Deleted),
+	} {
+		report := helpers.Evaluate(cdp.AsDataPlane(), helpers.Stock(), helpers.HeartbeatWithin(5*time.Minute, nil))
+		fmt.Println(cdp.Name, report.Ready.Status, report.Ready.Code)
+	}
+	// Output:
+	// connected True Current
+	// away False Current
+	// hung Unknown Stale
+	// deleted False Terminating
+}
+
+// The agent of a stored ClusterDataPlane disconnects.
+func ExampleEditClusterDataPlane() {
+	ctx := context.Background()
+	client := dataplanetest.NewClientset(dataplanetest.ClusterDataPlane("default"))
+	clusterDataPlanes := client.OpenChoreoV1alpha1().ClusterDataPlanes()
+
+	cdp, _ := clusterDataPlanes.Get(ctx, "default", metav1.GetOptions{})
+	dataplanetest.EditClusterDataPlane(cdp, dataplanetest.AgentAway)
+	cdp, _ = clusterDataPlanes.UpdateStatus(ctx, cdp, metav1.UpdateOptions{})
+	fmt.Println(cdp.Status.AgentConnection.Message)
+	// Output: No agents connected
+}
+
 // Two programs change the same object, and the second conflicts.
 func ExampleNewClientset() {
 	ctx := context.Background()
@@ -117,12 +148,7 @@ func ExampleNewServer() {
 	}))
 	defer server.Close()
 
-	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("alice")))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	client, err := kubernetes.NewForConfig(config)
+	client, err := kubernetes.NewForConfig(server.Config("alice"))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -139,11 +165,7 @@ func ExampleNewGateway() {
 	ctx := context.Background()
 	server := dataplanetest.NewServer(nil)
 	defer server.Close()
-	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "any", server.As("agent"))) // or env.Start()
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	config := server.Config("agent") // or env.Start()
 
 	gateway := dataplanetest.NewGateway()
 	defer gateway.Close()
@@ -239,11 +261,7 @@ func ExampleServer_RotateServer() {
 func ExampleWithCredentials() {
 	server := dataplanetest.NewServer(nil)
 	defer server.Close()
-	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "other", server.As("alice"))) // or env.Start()
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	config := server.Config("alice") // or env.Start()
 	prod := dataplanetest.DataPlane("default", "prod", dataplanetest.WithCredentials(config))
 	fmt.Println(prod.Spec.KubernetesCluster.Credentials.APIServerURL == server.URL())
 	// Output: true

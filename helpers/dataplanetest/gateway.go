@@ -110,12 +110,7 @@ func (g *Gateway) unstarted() *httptest.Server {
 func (g *Gateway) Config() *rest.Config {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	key := pki.ECDSAKey()
-	return &rest.Config{Host: g.url, TLSClientConfig: rest.TLSClientConfig{
-		CAData:   pki.Certificates(g.serve.Cert),
-		CertData: pki.Certificates(g.clients.Issue("tests", key)),
-		KeyData:  pki.PKCS8(key),
-	}}
+	return &rest.Config{Host: g.url, TLSClientConfig: issueTLS(g.clients, "tests", g.serve.Cert)}
 }
 
 // Connect connects an agent of a plane to the gateway, and replaces the one that is connected.

@@ -22,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 
-	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 )
 
@@ -168,9 +167,7 @@ func TestGatewayGivesUpAnAgentThatDoesNotAnswer(t *testing.T) {
 func TestAgentThatCannotReachItsAPIServer(t *testing.T) {
 	gateway, at := standIn(t)
 	server := dataplanetest.NewServer(nil)
-	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("agent")))
-	require.NoError(t, err)
-	gateway.Connect("prod", dataplanetest.Agent(config))
+	gateway.Connect("prod", dataplanetest.Agent(server.Config("agent")))
 	resp, body := ask(t, at, "/readyz")
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
 	assert.Equal(t, "ok", body)

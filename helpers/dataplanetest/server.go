@@ -14,14 +14,16 @@ import (
 	"slices"
 	"sync"
 
+	"k8s.io/client-go/rest"
+
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
-// Server stands in for the API server of a data plane: a TLS server on loopback, for HTTP/1.1 and
-// HTTP/2, that identifies users by their client certificates. Like an API server, it answers 401
-// to a request without a certificate that it accepts. Its methods may be called at any time,
-// from any goroutine.
+// Server stands in for an API server: that of a data plane, by [Server.As], or of the management
+// cluster, by [Server.Config]. It is a TLS server on loopback, for HTTP/1.1 and HTTP/2, that
+// identifies users by their client certificates. Like an API server, it answers 401 to a request
+// without a certificate that it accepts. Its methods may be called at any time, from any goroutine.
 type Server struct {
 	edits []func(*httptest.Server)
 	open  sync.WaitGroup // counts the requests; serve adds one
@@ -163,6 +165,19 @@ func (s *Server) As(user string) func(*v1alpha1.DataPlane) {
 	}
 }
 
+// Config returns a config for clients of the server, with its address, its CA, a new client
+// certificate for a user, and no rate limit. The caller owns the result. If the server's handler is
+// [Objects] of DataPlanes, programs that read them by informers can take the server for the
+// management cluster. Programs that write need envtest, or a [Clientset].
+//
+// The server still accepts the certificates of earlier calls. After RotateClients, RotateServer or
+// Move, call Config again.
+func (s *Server) Config(user string) *rest.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &rest.Config{Host: s.http.URL, QPS: -1, TLSClientConfig: issueTLS(s.clients, user, s.serving.Cert)}
+}
+
 // SetHandler sets the handler of further requests with an accepted certificate: [Objects],
 // [Status], [Hang], or any other. With nil, the server is healthy and has no objects: it answers 200
 // to /readyz, /livez and /healthz, and 404 to everything else.
@@ -199,8 +214,8 @@ func (s *Server) RotateClients() {
 }
 
 // RotateServer replaces the server's certificate and the authority that signed it, so that new
-// connections with an earlier DataPlane fail. Open connections stay; [Server.CutConnections]
-// closes them.
+// connections with an earlier DataPlane or Config fail. Open connections stay;
+// [Server.CutConnections] closes them.
 func (s *Server) RotateServer() {
 	authority := pki.New()
 	cert := servingCertificate(authority, "kubernetes.default.svc")
@@ -238,8 +253,8 @@ func (s *Server) cutUpgraded(server *httptest.Server) {
 	}
 }
 
-// Move moves the server to another address, which earlier DataPlanes don't have. It closes the
-// connections to the old address, which refuses new ones. After Close, it does nothing.
+// Move moves the server to another address, which earlier DataPlanes and Configs don't have. It
+// closes the connections to the old address, which refuses new ones. After Close, it does nothing.
 func (s *Server) Move() {
 	moved := s.start()
 	s.mu.Lock()

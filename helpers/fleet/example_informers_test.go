@@ -25,14 +25,9 @@ func ExampleNew_informers() {
 	server := dataplanetest.NewServer(dataplanetest.NewObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "apps"}}))
 	defer server.Close()
 	direct := dataplanetest.DataPlane("default", "prod", server.As("alice"))
-	config, err := helpers.RESTConfigFor(direct)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
 	stand := dataplanetest.NewGateway()
 	defer stand.Close()
-	stand.Connect("default", dataplanetest.Agent(config))
+	stand.Connect("default", dataplanetest.Agent(server.Config("agent")))
 	gateway := stand.Config()
 	management := openchoreoinformers.NewSharedInformerFactory(
 		dataplanetest.NewClientset(direct, dataplanetest.ClusterDataPlane("default")), 0)

@@ -93,7 +93,7 @@ func TestOnlyConnectedReadsTheAgentsConnection(t *testing.T) {
 	onlyConnected := fleet.OnlyConnected()
 	dp := dataplanetest.DataPlane("default", "a", dataplanetest.V1)
 	assert.True(t, onlyConnected(dp, false))
-	dp.Status.AgentConnection.Connected = false
+	dataplanetest.AgentAway(dp)
 	assert.False(t, onlyConnected(dp, true))
 	assert.False(t, onlyConnected(dataplanetest.DataPlane("default", "a"), false), "v0.3 reports neither")
 }

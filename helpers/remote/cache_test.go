@@ -253,7 +253,7 @@ func TestCacheOfBothKinds(t *testing.T) {
 	assert.True(t, apierrors.IsNotFound(err))
 
 	require.NoError(t, namespaced.Add(dataplanetest.DataPlane("default", "prod", server.As("alice"), versioned("1"))))
-	require.NoError(t, cluster.Add(dataplanetest.ClusterDataPlane("prod", func(c *v1alpha1.ClusterDataPlane) { c.ResourceVersion = "1" })))
+	require.NoError(t, cluster.Add(dataplanetest.ClusterDataPlane("prod", versioned("1"))))
 	direct, err := clients.Get(old)
 	require.NoError(t, err)
 	assert.Equal(t, server.URL(), direct.Config().Host)
@@ -269,9 +269,7 @@ func TestCacheOfBothKinds(t *testing.T) {
 		testing.AllocsPerRun(100, func() { _, _ = clients.Get(old) }), "a hit converts nothing")
 
 	// Another object of the same name is another data plane.
-	require.NoError(t, cluster.Update(dataplanetest.ClusterDataPlane("prod", func(c *v1alpha1.ClusterDataPlane) {
-		c.ResourceVersion, c.UID = "2", "another"
-	})))
+	require.NoError(t, cluster.Update(dataplanetest.ClusterDataPlane("prod", versioned("2"), func(dp *v1alpha1.DataPlane) { dp.UID = "another" })))
 	again, err = clients.Get(v1)
 	require.NoError(t, err)
 	assert.NotSame(t, through, again)

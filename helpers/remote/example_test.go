@@ -108,12 +108,7 @@ func ExampleCluster_Close() {
 // Classify understands the errors of any client, here of one that isn't made from a Cluster.
 func ExampleClassify() {
 	server := dataplanetest.NewServer(dataplanetest.Status(http.StatusForbidden))
-	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("alice")))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	client, err := kubernetes.NewForConfig(config)
+	client, err := kubernetes.NewForConfig(server.Config("alice"))
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -243,8 +243,6 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 	prod := dataplanetest.ClusterDataPlane("prod").AsDataPlane()
 	server := dataplanetest.NewServer(nil)
 	t.Cleanup(server.Close)
-	config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("agent")))
-	require.NoError(t, err)
 	for name, test := range map[string]struct {
 		prepare func(*dataplanetest.Gateway)
 		edit    func(*rest.Config)
@@ -280,7 +278,7 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			gateway := dataplanetest.NewGateway()
 			defer gateway.Close()
-			gateway.Connect("prod", dataplanetest.Agent(config))
+			gateway.Connect("prod", dataplanetest.Agent(server.Config("agent")))
 			if test.prepare != nil {
 				test.prepare(gateway)
 			}

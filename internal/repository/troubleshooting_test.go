@@ -151,9 +151,7 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 				w.WriteHeader(http.StatusForbidden)
 				_ = json.NewEncoder(w).Encode(status)
 			}))
-			config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("user")))
-			require.NoError(t, err)
-			client, err := openchoreoclient.NewForConfig(config)
+			client, err := openchoreoclient.NewForConfig(server.Config("user"))
 			require.NoError(t, err)
 			_, err = client.OpenChoreoV1alpha1().DataPlanes("default").Get(t.Context(), "prod", metav1.GetOptions{})
 			return err
@@ -246,9 +244,7 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 		"the API server doesn't serve ClusterDataPlanes": func(t *testing.T) error {
 			server := newServer(t)
 			server.SetHandler(http.NotFoundHandler())
-			config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("user")))
-			require.NoError(t, err)
-			client, err := openchoreoclient.NewForConfig(config)
+			client, err := openchoreoclient.NewForConfig(server.Config("user"))
 			require.NoError(t, err)
 			_, err = await.For(t.Context(), client.OpenChoreoV1alpha1().ClusterDataPlanes(), "prod", await.True("Ready"))
 			return err
@@ -257,9 +253,7 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 		"a right is missing": func(t *testing.T) error {
 			server := newServer(t)
 			server.SetHandler(dataplanetest.Status(http.StatusForbidden))
-			config, err := helpers.RESTConfigFor(dataplanetest.DataPlane("default", "prod", server.As("user")))
-			require.NoError(t, err)
-			leases, err := coordinationv1client.NewForConfig(config)
+			leases, err := coordinationv1client.NewForConfig(server.Config("user"))
 			require.NoError(t, err)
 			return newFleet(t, fleet.Options{Sharding: &fleet.Sharding{
 				Leases: leases, Namespace: "default", Name: "program", Identity: "a", Shards: 1, LeaseDuration: 3 * time.Second,
