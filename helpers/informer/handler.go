@@ -24,8 +24,8 @@ import (
 // Funcs are the functions that a [Handler] calls. Each may be nil. The objects belong to
 // the informer's cache: copy one before you modify it.
 type Funcs struct {
-	// OnAdd is called for a DataPlane that is new to the informer. initial reports whether
-	// it existed when the informer started.
+	// OnAdd is called for a DataPlane that is new to the handler. initial reports whether the
+	// informer knew it when the handler was added, or found it when the informer started.
 	OnAdd func(dp *v1alpha1.DataPlane, initial bool)
 	// OnUpdate is called for every change. On a resync, before and after have the same resource version.
 	OnUpdate func(before, after *v1alpha1.DataPlane)
