@@ -98,7 +98,7 @@ func (s *session) certificateFault() string {
 // clientCertificates returns the client certificate and its intermediates, if there are any.
 func (s *session) clientCertificates() []*x509.Certificate {
 	config := s.transport.TLSClientConfig
-	if config == nil || config.GetClientCertificate == nil {
+	if config.GetClientCertificate == nil {
 		return nil
 	}
 	certificate, err := config.GetClientCertificate(nil)

@@ -87,6 +87,9 @@ func newSession(t *target, config *rest.Config, onClose func(*session)) (*sessio
 	if err != nil {
 		return nil, &reachabilityError{ReachabilityInvalidCredentials, fmt.Errorf("TLS configuration: %w", err)}
 	}
+	if tlsConfig == nil { // clients that upgrade connections take this for a wish to verify nothing
+		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
 	dial := config.Dial
 	if dial == nil {
 		dial = (&net.Dialer{KeepAlive: 30 * time.Second, ControlContext: t.options.DialControl}).DialContext
@@ -134,7 +137,7 @@ func (s *session) dial(ctx context.Context, network, address string) (net.Conn, 
 
 // guardKey lets the key in a TLS configuration sign only until the session is retired.
 func (s *session) guardKey(config *tls.Config) *tls.Config {
-	if config == nil || config.GetClientCertificate == nil {
+	if config.GetClientCertificate == nil {
 		return config
 	}
 	get := config.GetClientCertificate

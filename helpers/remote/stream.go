@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
@@ -77,12 +78,20 @@ func (s *session) dialStream(ctx context.Context, network, address string) (net.
 		return nil, err
 	}
 	context.AfterFunc(r.ctx, func() { _ = conn.Close() })
-	return &streamConn{conn, r}, nil
+	stream := &streamConn{conn, r}
+	// client-go's SPDY client drops a connection without Close when the server refuses the upgrade.
+	runtime.AddCleanup(stream, (*request).finish, r)
+	return stream, nil
 }
 
 type streamConn struct {
 	net.Conn
 	request *request
+}
+
+func (c *streamConn) Read(p []byte) (int, error) {
+	defer runtime.KeepAlive(c) // a connection that is being read is not dropped
+	return c.Conn.Read(p)
 }
 
 func (c *streamConn) Close() error {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,9 +18,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
@@ -237,4 +240,53 @@ func TestAStreamOverUpgradeTransportThatIsClosedFreesItsSession(t *testing.T) {
 	require.NoError(t, c.Update(server.DataPlane("prod", "bob")))
 	require.NoError(t, conn.Close())
 	server.RequireNoConnections()
+}
+
+// client-go's SPDY client doesn't close the connection of an upgrade that the server refuses.
+func TestAStreamOverUpgradeTransportThatItsClientDropsIsClosed(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	func() {
+		_, err := dialStream(t, c, server)
+		require.NoError(t, err)
+	}()
+	require.Eventually(t, func() bool { return server.Accepted() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return server.Open() == 0
+	}, 10*time.Second, 10*time.Millisecond)
+}
+
+func TestAStreamOverUpgradeTransportThatIsReadStaysOpen(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: -1})
+	ended := make(chan error, 1)
+	go func() {
+		conn, err := dialStream(t, c, server)
+		if err == nil {
+			_, err = conn.Read(make([]byte, 1)) // the last use
+		}
+		ended <- err
+	}()
+	require.Eventually(t, func() bool { return server.Accepted() == 1 }, 10*time.Second, time.Millisecond)
+	for range 10 {
+		runtime.GC()
+		time.Sleep(10 * time.Millisecond) // for a cleanup, which no one can wait for
+	}
+	assert.Equal(t, 1, server.Open())
+	assert.Empty(t, ended)
+	c.Close()
+	require.Error(t, testserver.Receive(t, ended))
+}
+
+// Without a TLS configuration, client-go's SPDY client would send the token to any server.
+func TestStreamsOverUpgradeTransportVerifyTheServer(t *testing.T) {
+	t.Setenv("DISABLE_HTTP2", "1") // as for every Kubernetes client
+	c := newCluster(t, dataplanetest.DataPlane("default", "prod"), remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+		return &rest.Config{Host: "https://192.0.2.1:6443", BearerToken: "token"}, nil // whose CA the system knows
+	}})
+	tlsConfig, err := utilnet.TLSClientConfig(c.HTTPClient().Transport)
+	require.NoError(t, err)
+	require.NotNil(t, tlsConfig)
+	assert.False(t, tlsConfig.InsecureSkipVerify)
 }
