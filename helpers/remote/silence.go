@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
+	"syscall"
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -50,6 +52,13 @@ func (e *silentError) Unwrap() error { return e.error }
 
 // Timeout is for url.Error, which doesn't unwrap.
 func (e *silentError) Timeout() bool { return utilnet.IsTimeout(e.error) }
+
+// resetError is a reset that client-go doesn't recognize: after one, it would send a GET ten more
+// times, a second apart, and its caller would wait.
+type resetError struct{ text string }
+
+func (e *resetError) Error() string        { return e.text }
+func (e *resetError) Is(target error) bool { return target == syscall.ECONNRESET }
 
 // connect is the DialContext of the transport. While the server is silent, only Probes, watches, and a
 // request now and then connect. net/http continues a dial after the end of the request that began it;
@@ -110,6 +119,9 @@ func (s *session) noteFailure(err error, began time.Time) {
 	}
 	s.silence = silence{endedAt: s.silence.endedAt}
 	if now.Sub(began) >= slowFailure {
+		if errors.Is(err, syscall.ECONNRESET) {
+			err = &resetError{strings.ReplaceAll(err.Error(), " by peer", "")}
+		}
 		s.silence.err, s.silence.until, s.silence.nextAttempt = err, now.Add(silenceLasts), now.Add(connectEvery)
 	}
 }

@@ -6,15 +6,21 @@
 package remote_test
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -127,5 +133,42 @@ func TestAConnectionEndsTheSilenceBeforeAnAnswer(t *testing.T) {
 		assert.NoError(t, err)
 		release()
 		require.NoError(t, <-ended)
+	})
+}
+
+func TestTheStatusShowsTheLastOutcomeEvenIfTheClockStandsStill(t *testing.T) {
+	onWire(t, refuses, nil, func(t *testing.T, w *wire, c *remote.Cluster) {
+		for range 2 {
+			w.set(refuses)
+			c.HTTPClient().CloseIdleConnections()
+			_, err := timed(t, c, "/api/v1/pods")
+			assertClassified(t, remote.ReachabilityRefused, err)
+			assert.Equal(t, remote.ReachabilityRefused, c.Status().Reachability)
+			w.set(answers)
+			_, err = timed(t, c, "/api/v1/pods")
+			require.NoError(t, err)
+			assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability)
+		}
+	})
+}
+
+// client-go sends a GET again, ten times, a second apart, after an error that looks like a reset.
+func TestAClientDoesNotWaitForASilentServerThatResetsConnections(t *testing.T) {
+	onWire(t, answers, func(config *rest.Config) {
+		config.Dial = func(context.Context, string, string) (net.Conn, error) {
+			time.Sleep(5 * time.Second) // such as a load balancer that looks for its backend
+			return nil, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
+		}
+	}, func(t *testing.T, _ *wire, c *remote.Cluster) {
+		client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
+		require.NoError(t, err)
+		// The first refusal leads to another token, and so to a second attempt.
+		for _, most := range []time.Duration{11 * time.Second, 0, 0} {
+			began := time.Now()
+			_, err = client.CoreV1().Pods("x").Get(t.Context(), "a", metav1.GetOptions{})
+			assert.LessOrEqual(t, time.Since(began), most)
+			assertClassified(t, remote.ReachabilityRefused, err)
+			assert.ErrorContains(t, err, "read tcp: read: connection reset; not tried again for up to 10s")
+		}
 	})
 }

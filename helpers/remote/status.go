@@ -66,6 +66,7 @@ type ConnectionStatus struct {
 type outcomes struct {
 	succeededAt atomic.Int64 // in Unix nanoseconds; 0 for never
 	failure     atomic.Pointer[failure]
+	failing     atomic.Bool // the failure is newer than the success; clocks can jump back
 }
 
 type failure struct {
@@ -74,14 +75,22 @@ type failure struct {
 	reachability Reachability
 }
 
-func (o *outcomes) succeed() { o.succeededAt.Store(time.Now().UnixNano()) }
+func (o *outcomes) succeed() {
+	o.succeededAt.Store(time.Now().UnixNano())
+	o.failing.Store(false)
+}
+
+func (o *outcomes) fail(f *failure) {
+	o.failure.Store(f)
+	o.failing.Store(true)
+}
 
 // fail keeps an error, unless it says nothing about the data plane.
 func (t *target) fail(err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, ErrRotated) || errors.Is(err, ErrClosed) {
 		return
 	}
-	t.outcomes.failure.Store(t.failureOf(err))
+	t.outcomes.fail(t.failureOf(err))
 }
 
 func (t *target) failureOf(err error) *failure {
@@ -96,7 +105,7 @@ func (o *outcomes) status() ConnectionStatus {
 	}
 	if f := o.failure.Load(); f != nil {
 		s.LastError, s.LastErrorTime, s.LastErrorReachability = f.text, f.at.UTC(), f.reachability
-		if !s.LastSuccess.After(f.at) {
+		if o.failing.Load() {
 			s.Reachability = f.reachability
 		}
 	}
@@ -192,7 +201,7 @@ func (c *Cache[T]) Status() Status {
 			s.ConnectionStatus = p.cluster.Status()
 		case p.failure != nil:
 			var built outcomes
-			built.failure.Store(p.failure)
+			built.fail(p.failure)
 			s.ConnectionStatus = built.status()
 		default: // it is being built, or waits for the next Get
 			continue
