@@ -271,3 +271,23 @@ func TestRenewedCertificateOfTheGatewayIsPickedUp(t *testing.T) {
 		gateway.CutConnections()
 	}
 }
+
+func TestAnAddressFromElsewhereIsUsedByTheNextGet(t *testing.T) {
+	old, next := testserver.New(t, testserver.WhoAmI), testserver.New(t, testserver.WhoAmI)
+	var secret atomic.Pointer[v1alpha1.DataPlane]
+	secret.Store(old.DataPlane("prod", "alice"))
+	f := newFixture(t, remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+		return helpers.RESTConfigFor(secret.Load())
+	}}.WithAsking(time.Nanosecond, never))
+	f.set(dataplanetest.DataPlane("default", "prod"))
+	before := f.mustGet(prod)
+	f.requireUser("alice", before)
+	secret.Store(next.DataPlane("prod", "bob"))
+	old.Close()
+	_, err := get(t.Context(), before.Cluster, "/")
+	assertClassified(t, remote.ReachabilityRefused, err)
+	after := f.mustGet(prod)
+	f.requireUser("bob", after)
+	assert.True(t, isClosed(before))
+	assert.Same(t, after, f.mustGet(prod))
+}

@@ -150,9 +150,11 @@ func (c *Cache[T]) read(key types.NamespacedName) (*v1alpha1.DataPlane, error) {
 // errGone says that an entry was removed before its lock was taken.
 var errGone = errors.New("entry was removed")
 
-// serves reports whether the client is up to date with dp, and its Cluster is open.
+// serves reports whether the client is up to date with dp, its Cluster is open, and no request has
+// found that ConfigFor returns another API server now.
 func (e *entry[T]) serves(dp *v1alpha1.DataPlane) bool {
-	return e.resourceVersion != "" && e.resourceVersion == dp.ResourceVersion && e.uid == dp.UID && e.cluster.ctx.Err() == nil
+	return e.resourceVersion != "" && e.resourceVersion == dp.ResourceVersion && e.uid == dp.UID &&
+		e.cluster.ctx.Err() == nil && !e.cluster.moved.Load()
 }
 
 // updateAndUnlock brings a client up to date, and releases the entry's lock, which the caller

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -45,6 +46,7 @@ type Cluster struct {
 	dp        *v1alpha1.DataPlane // of the last Update
 	refusedAt time.Time           // when a refused request last asked ConfigFor
 	askErr    error               // the error of asking it then
+	moved     atomic.Bool         // ConfigFor's last result has another API server
 
 	mu        sync.RWMutex
 	askedAt   time.Time             // when a request last asked ConfigFor without a refusal
@@ -175,8 +177,10 @@ func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	case err != nil:
 		return nil, err
 	case *server != *c.server:
+		c.moved.Store(true)
 		return nil, ErrServerChanged
 	}
+	c.moved.Store(false)
 	c.uid = cmp.Or(c.uid, dp.UID)
 	return config, nil
 }

@@ -29,9 +29,10 @@ type Options struct {
 	// files that its result names, at most once a minute, or every 10 s after the API server
 	// refused the credentials or Update failed. In this way, credentials from elsewhere take
 	// effect, such as certificates that cert-manager renews or a token in a Secret. A read that was
-	// refused is then sent once more; a write isn't. If ConfigFor fails in a request, the
-	// connection stays as it was, and the error of a refused request includes ConfigFor's. It never
-	// runs twice at once for one Cluster. client-go itself reads a BearerTokenFile again.
+	// refused is then sent once more; a write isn't. Another address isn't used until the next
+	// Update, or the next Get of a Cache. If ConfigFor fails in a request, the connection stays as
+	// it was, and the error of a refused request includes ConfigFor's. It never runs twice at once
+	// for one Cluster. client-go itself reads a BearerTokenFile again.
 	//
 	// ConfigFor must be quick, must make no request, and must not call the Cluster or the Cache. It
 	// must return the same configuration until the credentials change: another token at each call
@@ -47,8 +48,9 @@ type Options struct {
 	// is 40 s, more than the 30 s of OpenChoreo's cluster gateway.
 	StallTimeout time.Duration
 	// HeaderTimeout limits how long a watch or another lasting request may wait for response
-	// headers. Once they, and any initial events, have arrived, there is no limit. The default is
-	// 40 s.
+	// headers. Once they, and any initial events, have arrived, there is no limit. It must be more
+	// than 5 s for watches through OpenChoreo's cluster gateway, where headers come with the last
+	// event: an informer would receive nothing. The default is 40 s.
 	HeaderTimeout time.Duration
 	// DialTimeout limits how long connecting by TCP may take, to all addresses of a name together,
 	// even through a Dial of ConfigFor. The default is 10 s. After an attempt to connect took a
