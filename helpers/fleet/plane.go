@@ -92,12 +92,17 @@ func (p *plane) awaitDue() *run {
 		if r != nil || state == StateGone || state == StateStopped {
 			return r
 		}
-		var retry <-chan time.Time
-		if state == StateRetrying {
+		var retry, again <-chan time.Time
+		switch {
+		case state == StateRetrying:
 			retry = time.After(pause)
+		case p.witness != nil && p.witness.failed:
+			again = time.After(p.fleet.options.Backoff.Limit)
 		}
 		select {
 		case <-p.wake:
+			p.reconsider()
+		case <-again:
 			p.reconsider()
 		case <-retry:
 		case <-p.term.ctx.Done():

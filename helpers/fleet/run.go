@@ -89,10 +89,16 @@ func (p *plane) supervise(r *run) result {
 	var cluster *remote.Cluster
 	var changes chan struct{} // nil until there is a Cluster, so that changes wait for it
 	for {
+		var again <-chan time.Time // requests ask ConfigFor again, but none ends the run for another server
+		if r.refused != "" {
+			again = time.After(p.fleet.options.Backoff.Limit)
+		}
 		select {
 		case cluster = <-r.ready:
 			changes = p.wake
 		case <-changes:
+			p.rotate(r, cluster)
+		case <-again:
 			p.rotate(r, cluster)
 		case <-r.rotated:
 			p.reportRotations(r)

@@ -111,3 +111,33 @@ func TestADoneDataPlaneMovesThoughConfigForFailedInBetween(t *testing.T) {
 	f.modify(dp, label("path", "moved"))
 	f.next()
 }
+
+// ConfigFor may fail for a moment when a DataPlane moves, since its new Secret comes later. No event
+// follows.
+func TestADataPlaneMovesThoughConfigForFailsAtFirst(t *testing.T) {
+	for name, state := range map[string]fleet.State{"which has a run": fleet.StateRunning, "which is done": fleet.StateDone} {
+		t.Run(name, func(t *testing.T) {
+			var fails atomic.Bool
+			failed := make(chan struct{}, 100)
+			f := newFleetTest(t, false, fleet.Options{Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+				if dp.Labels["path"] != "" && fails.Load() {
+					failed <- struct{}{}
+					return nil, errors.New("no Secret")
+				}
+				return labelConfig(dp)
+			}}})
+			dp := f.add("a", label())
+			r := f.next()
+			if state == fleet.StateDone {
+				r.end <- nil
+			}
+			f.requireState("a", state)
+			fails.Store(true)
+			f.modify(dp, label("path", "moved"))
+			testserver.Receive(t, failed)
+			fails.Store(false)
+			assert.Contains(t, f.next().cluster.String(), "/moved")
+			require.NoError(t, f.ended())
+		})
+	}
+}

@@ -23,6 +23,7 @@ type witness struct {
 	cluster *remote.Cluster // nil while none can be made
 	server  string          // the run's Cluster and API server; empty if it had no Cluster
 	rotated bool
+	failed  bool // the DataPlane that was compared last can't be used
 }
 
 func newWitness(options remote.Options) *witness {
@@ -68,6 +69,7 @@ func (w *witness) compare(dp *v1alpha1.DataPlane) change {
 		w.cluster, err = remote.NewCluster(dp, w.options)
 		return err
 	})
+	w.failed = err != nil && !errors.Is(err, remote.ErrServerChanged)
 	if !made {
 		moved := err == nil && w.server != "" && w.cluster.String() != w.server
 		return change{credentials: err == nil, server: moved}
