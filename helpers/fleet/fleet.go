@@ -45,7 +45,8 @@ import (
 // When a run returns an error, or no Cluster can be made from the DataPlane, the Fleet tries
 // again after a pause; see [Backoff]. A panic, even in ConfigFor, becomes a [*PanicError]. When a
 // run returns nil, the data plane is done: the next run follows only when the DataPlane is
-// replaced, has another API server, or Options.RestartOn returns true.
+// replaced, has another API server, or Options.RestartOn returns true. This is not stored: a replica
+// that takes over the shard, and another call of Run, begin another run.
 //
 // Runs don't wait for each other, unless Options.StartLimit is set.
 type Fleet struct {

@@ -57,7 +57,8 @@ type Options struct {
 // failure, then twice as long after each, up to Limit. After a run that lasted ResetAfter, the
 // wait starts again at Initial; the time counts from [MarkStarted], if the run calls it. The
 // defaults are 1 s, 5 min and 1 min. New credentials, or any other change of ConfigFor's result,
-// end the wait.
+// end the wait. ConfigFor is called again every Limit while its result can't be used, even if the
+// run continues.
 type Backoff struct {
 	Initial, Limit, ResetAfter time.Duration
 }
@@ -130,9 +131,9 @@ func (p *problems) unless(ok bool, format string, args ...any) {
 
 // OnlyConnected is a Filter for data planes whose Connected condition is True. While the condition
 // is Unknown, a run continues, because each change of a spec makes the condition Unknown for a
-// moment. opts are passed to [helpers.EvaluateCondition]. An option that depends on time, such as
-// [helpers.StableFor], needs informers with a resync period: the run starts at the first event or
-// resync after that time.
+// moment, but no run begins, even if another replica had one. opts are passed to
+// [helpers.EvaluateCondition]. An option that depends on time, such as [helpers.StableFor], needs
+// informers with a resync period: the run starts at the first event or resync after that time.
 //
 // In OpenChoreo v1, the condition is read from status.agentConnection. In v0.3, no run starts unless
 // a controller of yours writes it.

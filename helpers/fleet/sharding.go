@@ -59,9 +59,10 @@ type Sharding struct {
 	Namespace string
 	// Name begins the names of the Leases. With 16 shards, they are Name-16-0, Name-16-1 and so
 	// on for the shards, and Name-16-member- and a suffix for the replicas. The shards' Leases
-	// remain when the program is removed. Leases of replicas with another number of shards that
-	// were killed are deleted. Other Leases are never changed: if somebody else holds a Lease with
-	// a shard's name, the shard waits until it has expired, and Status shows that.
+	// remain when the program is removed. The Lease of a replica that was killed is deleted, as are
+	// its shards' if it had another number of shards. Other Leases are never changed: if somebody
+	// else holds a Lease with a shard's name, the shard waits until it has expired, and Status shows
+	// that.
 	Name string
 	// Identity is a name of this replica for people to read, such as the name of its Pod.
 	Identity string

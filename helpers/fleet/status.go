@@ -105,9 +105,10 @@ const (
 	StateDone State = "Done"
 	// StateNotSelected means that Options.Filter no longer selects the DataPlane.
 	StateNotSelected State = "NotSelected"
-	// StateStopped means that the Fleet has ended.
+	// StateStopped means that the Fleet has ended, or no longer leads the data plane's shard.
 	StateStopped State = "Stopped"
-	// StateGone means that the DataPlane is gone, but a hook or an abandoned run hasn't returned.
+	// StateGone means that the DataPlane is gone or another replica takes it over, but a hook or an
+	// abandoned run hasn't returned.
 	StateGone State = "Gone"
 )
 
