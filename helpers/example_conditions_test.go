@@ -96,6 +96,28 @@ func ExamplePatchConditions() {
 	// Output: true <nil>
 }
 
+// The condition of a ClusterDataPlane, which OpenChoreo v1 has instead of DataPlanes. A condition Connected would
+// hide its status.agentConnection.
+func ExamplePatchConditions_clusterDataPlane() {
+	ctx := context.Background()
+	clusterDataPlanes := dataplanetest.NewClientset(dataplanetest.ClusterDataPlane("default")).OpenChoreoV1alpha1().ClusterDataPlanes()
+
+	cdp, err := clusterDataPlanes.Get(ctx, "default", metav1.GetOptions{}) // or from a lister
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cdp, err = helpers.PatchConditions(ctx, clusterDataPlanes, cdp, []metav1.Condition{
+		{Type: v1alpha1.DataPlaneConditionReady, Status: metav1.ConditionFalse, Reason: "Maintenance", Message: "until Monday"},
+	}, helpers.PatchConditionsOptions{FieldManager: "my-controller"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(helpers.EvaluateCondition(cdp.AsDataPlane(), v1alpha1.DataPlaneConditionReady, helpers.Stock()).Status)
+	// Output: False
+}
+
 // The verdict on one condition, and why it differs from the reported status.
 func ExampleEvaluateCondition() {
 	dataPlane := dataplanetest.DataPlane("default", "prod", dataplanetest.Ready, dataplanetest.Stale)
