@@ -101,7 +101,7 @@ type visits struct {
 // means that all data planes answer.
 func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measureFunc {
 	return func(ctx context.Context, in *input, _ func() error) (values, error) {
-		settle, window := 10*time.Second, time.Minute
+		settle, window := 10*time.Second, 30*time.Second
 		if in.Quick {
 			settle, window = 6*time.Second, 8*time.Second
 		}
