@@ -101,6 +101,9 @@ func TestEditsOfAClusterDataPlaneChangeAllItsFields(t *testing.T) {
 		ObservabilityPlaneRef: &v1alpha1.ObservabilityPlaneRef{Name: "observability"},
 	}, cdp.Spec)
 	assert.Equal(t, v1alpha1.DataPlaneStatus{ObservedGeneration: 7}, cdp.Status)
+
+	dataplanetest.EditClusterDataPlane(cdp, func(dp *v1alpha1.DataPlane) { dp.Spec.Gateway = v1alpha1.GatewaySpec{} })
+	assert.Equal(t, &v1alpha1.ClusterDataPlaneGateway{}, cdp.Spec.Gateway)
 }
 
 func TestEditsOfAClusterDataPlaneLeaveTheRestAlone(t *testing.T) {
