@@ -9,10 +9,11 @@
 //
 //	client, err := openchoreoclient.NewForConfig(config) // clientset/versioned
 //	factory := openchoreoinformers.NewSharedInformerFactory(client, 0) // informers/externalversions
-//	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
+//	openchoreo := factory.OpenChoreo().V1alpha1()
 //	f := fleet.New(func(ctx context.Context, cluster *remote.Cluster) error {
 //		return watchWorkloads(ctx, cluster) // until ctx ends, through rotations of credentials
-//	}, fleet.Options{Remote: remote.Options{ConfigFor: helpers.ConfigFor(gateway)}}, dataPlanes)
+//	}, fleet.Options{Remote: remote.Options{ConfigFor: helpers.ConfigFor(gateway)}},
+//		openchoreo.DataPlanes().Informer(), openchoreo.ClusterDataPlanes().Informer())
 //	factory.Start(ctx.Done())
 //	err = f.Run(ctx)
 //
