@@ -134,7 +134,7 @@ func run(ctx context.Context, kubeconfig, leaseNamespace string, gateway *rest.C
 }
 
 // work runs for each data plane of this replica. It must return when ctx ends. If it returns an error earlier, the Fleet calls
-// it again, after a pause. See examples/watch-workloads for work with informers.
+// it again, after a pause. For work with informers, copy watchDeployments and StartLimit from examples/watch-workloads.
 func work(ctx context.Context, cluster *remote.Cluster) error {
 	log.Printf("%s: working", cluster)
 	failed := 0 // probes in a row
