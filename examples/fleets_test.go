@@ -69,7 +69,9 @@ func testWatchWorkloads(t *testing.T, clusters *demo.Clusters) {
 		agent.ServeHTTP(w, r)
 	}))
 	t.Cleanup(restarting.Close)
-	for name, server := range map[string]*dataplanetest.Server{"away": server, "restarting": restarting} {
+	down := dataplanetest.NewServer(nil)
+	down.Close()
+	for name, server := range map[string]*dataplanetest.Server{"away": server, "restarting": restarting, "down": down} {
 		_, err := clusters.DataPlanes.Create(t.Context(), dataplanetest.DataPlane(clusters.Namespace, name, server.As("anybody")), metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
@@ -79,7 +81,8 @@ func testWatchWorkloads(t *testing.T, clusters *demo.Clusters) {
 	require.NoError(t, err)
 	direct, away, behind := clusters.Namespace+"/direct: ", clusters.Namespace+"/away: ", "clusterdataplane/"+clusters.Namespace+": "
 
-	p := demotest.Start(t, "watch-workloads", append(flags, "--kubeconfig="+clusters.Plane.KubeconfigFile())...)
+	streamsLists := []string{"KUBE_FEATURE_WatchListClient=true"} // the default from client-go 0.35 on
+	p := demotest.StartWith(t, streamsLists, "watch-workloads", append(flags, "--kubeconfig="+clusters.Plane.KubeconfigFile())...)
 	for _, dataPlane := range []string{direct, away, behind} {
 		p.WaitFor(dataPlane + "watching, ")
 	}
@@ -96,6 +99,7 @@ func testWatchWorkloads(t *testing.T, clusters *demo.Clusters) {
 	const silent = "no answer, so changes are printed later: "
 	gateway.Disconnect(clusters.Namespace)
 	p.WaitFor(behind + silent)
+	p.WaitFor(clusters.Namespace + "/down: " + silent)
 	server.Close() // an informer alone would report nothing
 	p.WaitFor(away + silent)
 	p.WaitFor("connection refused")

@@ -32,6 +32,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/examples/internal/demo"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
@@ -94,12 +95,18 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 	if err != nil {
 		return err
 	}
-	factory := informers.NewSharedInformerFactory(client, 0)
-	defer factory.Shutdown()
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(informer.StripManagedFields)) // to save memory
+	deployments := factory.Apps().V1().Deployments().Informer()
+	defer func() {
+		if deployments.HasSynced() { // until then, informers of client-go 0.35 and later may sleep for a minute after ctx has ended
+			factory.Shutdown()
+		}
+	}()
+	var syncing wait.Group
+	defer syncing.Wait()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 
-	deployments := factory.Apps().V1().Deployments().Informer()
 	// Without this handler, an informer that can't list retries for ever, and only logs the error.
 	if err := deployments.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
 		if deployments.HasSynced() {
@@ -127,12 +134,15 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 		return err
 	}
 	factory.Start(ctx.Done())
-	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
-		fleet.MarkStarted(ctx)
-		fmt.Printf("%s: watching, %d Deployments\n", nameOf(cluster.Key()), len(deployments.GetStore().ListKeys()))
-	}
+	syncing.Start(func() {
+		if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+			fleet.MarkStarted(ctx)
+			fmt.Printf("%s: watching, %d Deployments\n", nameOf(cluster.Key()), len(deployments.GetStore().ListKeys()))
+		}
+	})
 
-	// An informer doesn't report refused connections and missing agents: it retries for ever.
+	// An informer doesn't report refused connections and missing agents: it retries for ever. From client-go 0.35 on, this
+	// includes its first list, if connections are refused.
 	failed := 0
 	_ = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
 		switch err := cluster.Probe(ctx); {
