@@ -277,7 +277,8 @@ func TestAnAddressFromElsewhereIsUsedByTheNextGet(t *testing.T) {
 	var secret atomic.Pointer[v1alpha1.DataPlane]
 	secret.Store(old.DataPlane("prod", "alice"))
 	f := newFixture(t, remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
-		return helpers.RESTConfigFor(secret.Load())
+		inSecret := secret.Load()
+		return helpers.RESTConfigFor(inSecret)
 	}}.WithAsking(time.Nanosecond, never))
 	f.set(dataplanetest.DataPlane("default", "prod"))
 	before := f.mustGet(prod)

@@ -260,12 +260,11 @@ func TestAStreamOverUpgradeTransportThatItsClientDropsIsClosed(t *testing.T) {
 func TestAStreamOverUpgradeTransportThatIsReadStaysOpen(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{Grace: -1})
+	conn, err := dialStream(t, c, server)
+	require.NoError(t, err)
 	ended := make(chan error, 1)
 	go func() {
-		conn, err := dialStream(t, c, server)
-		if err == nil {
-			_, err = conn.Read(make([]byte, 1)) // the last use
-		}
+		_, err := conn.Read(make([]byte, 1)) // the last use
 		ended <- err
 	}()
 	require.Eventually(t, func() bool { return server.Accepted() == 1 }, 10*time.Second, time.Millisecond)
