@@ -10,17 +10,6 @@ import (
 	"strings"
 )
 
-// Same reports whether two URLs are the address of the same API server, in any spelling. A text
-// that is not a URL is only the same as itself.
-func Same(a, b string) bool {
-	urlA, errA := url.Parse(a)
-	urlB, errB := url.Parse(b)
-	if errA != nil || errB != nil {
-		return a == b
-	}
-	return Canonical(urlA).String() == Canonical(urlB).String()
-}
-
 // Canonical returns a new URL that is the same for all spellings of an address: without the
 // default port, a trailing slash, dots in the path, and the parts that client-go drops. Names are
 // not resolved, and a final dot stays: without it, a resolver may append a search domain.
