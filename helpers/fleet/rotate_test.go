@@ -178,3 +178,26 @@ func TestOnRotateReportsBadCredentialsOnce(t *testing.T) {
 	assert.EqualValues(t, 1, reports.Load())
 	require.NoError(t, f.ended())
 }
+
+// A request may find that ConfigFor names another API server now. No event of the DataPlane follows.
+func TestARunEndsWhenARequestFindsAnotherServer(t *testing.T) {
+	var path atomic.Value
+	path.Store("/")
+	f := newFleetTest(t, false, fleet.Options{
+		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+			config, err := helpers.RESTConfigFor(dp)
+			if err == nil {
+				config.Host += path.Load().(string)
+			}
+			return config, err
+		}},
+	})
+	f.server.SetHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	f.add("a")
+	r := f.next()
+	path.Store("/moved")
+	_, err := get(t.Context(), r.cluster, "/")
+	require.NoError(t, err)
+	require.ErrorIs(t, r.cause(t), remote.ErrServerChanged)
+	assert.Contains(t, f.next().cluster.String(), "/moved")
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -172,6 +173,9 @@ func (p *plane) connect(r *run, dp *v1alpha1.DataPlane) (*remote.Cluster, error)
 		}
 		wakeUp(r.rotated)
 	}
+	if configFor := options.ConfigFor; configFor != nil {
+		options.ConfigFor = p.noticeServer(configFor)
+	}
 	cluster, err := remote.NewCluster(dp, options)
 	if err != nil {
 		return nil, err
@@ -188,6 +192,22 @@ func (p *plane) connect(r *run, dp *v1alpha1.DataPlane) (*remote.Cluster, error)
 	}
 	r.ready <- cluster
 	return cluster, nil
+}
+
+// noticeServer returns a ConfigFor that wakes the loop when the host changes: a request that asks
+// ConfigFor again may find another API server.
+func (p *plane) noticeServer(configFor func(*v1alpha1.DataPlane) (*rest.Config, error)) func(*v1alpha1.DataPlane) (*rest.Config, error) {
+	host := "" // a Cluster calls ConfigFor once at a time
+	return func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		config, err := configFor(dp)
+		if err == nil && config != nil {
+			if host != "" && config.Host != host {
+				wakeUp(p.wake)
+			}
+			host = config.Host
+		}
+		return config, err
+	}
 }
 
 type runKey struct{}
