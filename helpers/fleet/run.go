@@ -90,7 +90,7 @@ func (p *plane) supervise(r *run) result {
 	var cluster *remote.Cluster
 	var changes chan struct{} // nil until there is a Cluster, so that changes wait for it
 	for {
-		var again <-chan time.Time // requests ask ConfigFor again, but none ends the run for another server
+		var again <-chan time.Time // for a run without requests, which ask ConfigFor again
 		if r.refused != "" {
 			again = time.After(p.fleet.options.Backoff.Limit)
 		}
