@@ -56,9 +56,9 @@ func DropSecrets(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *v1alpha1.DataPlane:
 		if o != nil {
-			*o = *o.Redacted()
 			creds := &o.Spec.KubernetesCluster.Credentials
-			creds.CACert, creds.ClientCert = redact.Value(creds.CACert), redact.Value(creds.ClientCert)
+			creds.CACert, creds.ClientCert = redact.Value(creds.CACert), redact.Value(creds.ClientCert) // which Redacted would decode
+			*o = *o.Redacted()
 		}
 	case *metav1.PartialObjectMetadata:
 		if o != nil {
