@@ -181,8 +181,12 @@ func (r *result) figure(m metric, i int) string {
 
 // format returns a value with its unit, and with spread the least and the most of its rounds.
 func format(m metric, v float64, spread ...float64) string {
-	if m.Unit == "" && len(spread) == 0 {
-		return fmt.Sprintf("%g", v)
+	if m.Unit == "" {
+		text := fmt.Sprintf("%.5g", v)
+		if len(spread) == 2 {
+			text += fmt.Sprintf(" (%.5g–%.5g)", spread[0], spread[1])
+		}
+		return text
 	}
 	scale := benchunit.CommonScale(append(spread, v), benchunit.Decimal)
 	number := func(v float64) string { return strings.TrimSuffix(scale.Format(v), scale.Prefix) }
@@ -270,7 +274,7 @@ func (r *results) chart() (string, error) {
 				}
 			}
 			sdk := median(row.Subjects[c.subject].Rounds[m.Name])
-			of := func(v float64) bar { return bar{barWidth * v / max(sdk, best), format(m, v)} }
+			of := func(v float64) bar { return bar{max(2, barWidth*v/max(sdk, best)), format(m, v)} }
 			chart.Figures = append(chart.Figures, bars{chartTop + chartHeight*len(chart.Figures), c.label, c.detail, peer, of(sdk), of(best)})
 		}
 	}
