@@ -178,42 +178,39 @@ func agentOf(dp *v1alpha1.DataPlane) *v1alpha1.AgentConnectionStatus {
 
 // ClusterDataPlane returns a ClusterDataPlane as OpenChoreo v1's installers create it and its
 // controllers report it: with the condition Created and a connected agent. Its plane ID is its
-// name. It takes the edits of a DataPlane; see [EditClusterDataPlane]. Like a [DataPlane], it has a
-// UID derived from its name, and no resource version.
+// name. Like a [DataPlane], it has a UID derived from its name, and no resource version.
+//
+// Edits change its AsDataPlane, in their order: [Ready], [AgentAway] and others of this package, or a
+// test's own functions. ClusterDataPlane panics if an edit sets a field that ClusterDataPlanes lack,
+// such as the credentials, or removes the clusterAgent. To edit the status of a stored object, take
+// that of a new one:
+//
+//	stored.Status = dataplanetest.ClusterDataPlane(stored.Name, dataplanetest.AgentAway).Status
 func ClusterDataPlane(name string, edits ...func(*v1alpha1.DataPlane)) *v1alpha1.ClusterDataPlane {
 	dp := DataPlane("", name, V1)
-	cdp := &v1alpha1.ClusterDataPlane{
-		ObjectMeta: dp.ObjectMeta,
-		Spec:       v1alpha1.ClusterDataPlaneSpec{PlaneID: name, ClusterAgent: *dp.Spec.ClusterAgent},
-		Status:     dp.Status,
-	}
-	EditClusterDataPlane(cdp, edits...)
-	return cdp
-}
-
-// EditClusterDataPlane changes a ClusterDataPlane by edits for DataPlanes, in their order: [Ready],
-// [AgentAway] and others of this package, or a test's own functions. They change cdp's AsDataPlane,
-// and EditClusterDataPlane copies the result to cdp. It panics if an edit sets a field that
-// ClusterDataPlanes lack, such as the credentials, or removes the clusterAgent.
-func EditClusterDataPlane(cdp *v1alpha1.ClusterDataPlane, edits ...func(*v1alpha1.DataPlane)) {
-	dp := cdp.AsDataPlane()
+	dp.Spec.PlaneID = name
 	for _, edit := range edits {
 		edit(dp)
 	}
-	edited := cdp.DeepCopy()
-	edited.ObjectMeta, edited.Status = dp.ObjectMeta, dp.Status
-	edited.Spec.PlaneID = dp.Spec.PlaneID
+	cdp := &v1alpha1.ClusterDataPlane{
+		ObjectMeta: dp.ObjectMeta,
+		Spec: v1alpha1.ClusterDataPlaneSpec{
+			PlaneID:               dp.Spec.PlaneID,
+			SecretStoreRef:        dp.Spec.SecretStoreRef,
+			ObservabilityPlaneRef: dp.Spec.ObservabilityPlaneRef,
+		},
+		Status: dp.Status,
+	}
 	if agent := dp.Spec.ClusterAgent; agent != nil {
-		edited.Spec.ClusterAgent = *agent
+		cdp.Spec.ClusterAgent = *agent
 	}
-	if gateway := dp.Spec.Gateway; cdp.Spec.Gateway != nil || gateway.Ingress != nil || gateway.Egress != nil {
-		edited.Spec.Gateway = &v1alpha1.ClusterDataPlaneGateway{Ingress: gateway.Ingress, Egress: gateway.Egress}
+	if gateway := dp.Spec.Gateway; gateway.Ingress != nil || gateway.Egress != nil {
+		cdp.Spec.Gateway = &v1alpha1.ClusterDataPlaneGateway{Ingress: gateway.Ingress, Egress: gateway.Egress}
 	}
-	edited.Spec.SecretStoreRef, edited.Spec.ObservabilityPlaneRef = dp.Spec.SecretStoreRef, dp.Spec.ObservabilityPlaneRef
-	if !equality.Semantic.DeepEqual(dp, edited.AsDataPlane()) {
-		panic(fmt.Sprintf("an edit of ClusterDataPlane %s changes a field that only DataPlanes have, or removes the clusterAgent", cdp.Name))
+	if !equality.Semantic.DeepEqual(dp, cdp.AsDataPlane()) {
+		panic(fmt.Sprintf("an edit of ClusterDataPlane %s changes a field that only DataPlanes have, or removes the clusterAgent", name))
 	}
-	*cdp = *edited
+	return cdp
 }
 
 // WithCredentials returns an edit that gives a DataPlane the address and credentials of a

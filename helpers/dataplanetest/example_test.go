@@ -108,19 +108,6 @@ func ExampleClusterDataPlane() {
 	// deleted False Terminating
 }
 
-// The agent of a stored ClusterDataPlane disconnects.
-func ExampleEditClusterDataPlane() {
-	ctx := context.Background()
-	client := dataplanetest.NewClientset(dataplanetest.ClusterDataPlane("default"))
-	clusterDataPlanes := client.OpenChoreoV1alpha1().ClusterDataPlanes()
-
-	cdp, _ := clusterDataPlanes.Get(ctx, "default", metav1.GetOptions{})
-	dataplanetest.EditClusterDataPlane(cdp, dataplanetest.AgentAway)
-	cdp, _ = clusterDataPlanes.UpdateStatus(ctx, cdp, metav1.UpdateOptions{})
-	fmt.Println(cdp.Status.AgentConnection.Message)
-	// Output: No agents connected
-}
-
 // Two programs change the same object, and the second conflicts.
 func ExampleNewClientset() {
 	ctx := context.Background()

@@ -102,23 +102,14 @@ func TestEditsOfAClusterDataPlaneChangeAllItsFields(t *testing.T) {
 	}, cdp.Spec)
 	assert.Equal(t, v1alpha1.DataPlaneStatus{ObservedGeneration: 7}, cdp.Status)
 
-	dataplanetest.EditClusterDataPlane(cdp, func(dp *v1alpha1.DataPlane) { dp.Spec.Gateway = v1alpha1.GatewaySpec{} })
-	assert.Equal(t, &v1alpha1.ClusterDataPlaneGateway{}, cdp.Spec.Gateway)
+	plain := dataplanetest.ClusterDataPlane("prod").Spec
+	assert.Equal(t, "prod", plain.PlaneID)
+	assert.Nil(t, plain.Gateway)
 }
 
-func TestEditsOfAClusterDataPlaneLeaveTheRestAlone(t *testing.T) {
-	cdp := dataplanetest.ClusterDataPlane("prod")
-	assert.Equal(t, "prod", cdp.Spec.PlaneID)
-	cdp.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ClusterDataPlane"}
-	cdp.Spec.Gateway = &v1alpha1.ClusterDataPlaneGateway{}
-	want := cdp.DeepCopy()
-	dataplanetest.EditClusterDataPlane(cdp)
-	assert.Equal(t, want, cdp)
-
-	dataplanetest.EditClusterDataPlane(cdp, dataplanetest.Deleted)
-	assert.Equal(t, []string{"openchoreo.dev/clusterdataplane-cleanup"}, cdp.Finalizers)
-	want.ObjectMeta = cdp.ObjectMeta
-	assert.Equal(t, want, cdp)
+func TestClusterDataPlaneIsDeletedWithItsOwnFinalizer(t *testing.T) {
+	assert.Equal(t, []string{"openchoreo.dev/clusterdataplane-cleanup"}, dataplanetest.ClusterDataPlane("prod", dataplanetest.Deleted).Finalizers)
+	assert.Equal(t, []string{"openchoreo.dev/dataplane-cleanup"}, dataplanetest.DataPlane("default", "prod", dataplanetest.Deleted).Finalizers)
 }
 
 func TestClusterDataPlaneRefusesEditsThatItCannotHold(t *testing.T) {
