@@ -167,8 +167,8 @@ func (s *Server) As(user string) func(*v1alpha1.DataPlane) {
 
 // Config returns a config for clients of the server, with its address, its CA, a new client
 // certificate for a user, and no rate limit. The caller owns the result. If the server's handler is
-// [Objects] of DataPlanes, programs that read them by informers can take the server for the
-// management cluster. Programs that write need envtest, or a [Clientset].
+// [Objects] of DataPlanes, the server stands in for the management cluster of a program that only
+// reads. Programs that write need envtest, or a [Clientset].
 //
 // The server still accepts the certificates of earlier calls. After RotateClients, RotateServer or
 // Move, call Config again.
