@@ -97,13 +97,9 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(informer.StripManagedFields)) // to save memory
 	deployments := factory.Apps().V1().Deployments().Informer()
-	defer func() {
-		if deployments.HasSynced() { // until then, informers of client-go 0.35 and later may sleep for a minute after ctx has ended
-			factory.Shutdown()
-		}
-	}()
-	var syncing wait.Group
-	defer syncing.Wait()
+	defer shutDown(factory)
+	var probing wait.Group
+	defer probing.Wait()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 
@@ -134,15 +130,32 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 		return err
 	}
 	factory.Start(ctx.Done())
-	syncing.Start(func() {
-		if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
-			fleet.MarkStarted(ctx)
-			fmt.Printf("%s: watching, %d Deployments\n", nameOf(cluster.Key()), len(deployments.GetStore().ListKeys()))
-		}
-	})
+	probing.Start(func() { logOutages(ctx, cluster) })
+	if cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+		fleet.MarkStarted(ctx)
+		fmt.Printf("%s: watching, %d Deployments\n", nameOf(cluster.Key()), len(deployments.GetStore().ListKeys()))
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
 
-	// An informer doesn't report refused connections and missing agents: it retries for ever. From client-go 0.35 on, this
-	// includes its first list, if connections are refused.
+// shutDown waits until the informers have ended, so that no handler runs later. It doesn't wait for long: from client-go 0.35
+// on, an informer that was refused a connection before its list may sleep for up to a minute after its context has ended.
+func shutDown(factory informers.SharedInformerFactory) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		factory.Shutdown()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(2 * time.Second):
+	}
+}
+
+// logOutages probes a data plane until ctx ends. An informer doesn't report refused connections and missing agents: it retries
+// for ever, from client-go 0.35 on even its first list.
+func logOutages(ctx context.Context, cluster *remote.Cluster) {
 	failed := 0
 	_ = wait.PollUntilContextCancel(ctx, probePeriod, false, func(ctx context.Context) (bool, error) {
 		switch err := cluster.Probe(ctx); {
@@ -159,7 +172,6 @@ func watchDeployments(ctx context.Context, cluster *remote.Cluster) error {
 		}
 		return false, nil
 	})
-	return context.Cause(ctx)
 }
 
 func nameOf(key types.NamespacedName) string {
