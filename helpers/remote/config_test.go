@@ -255,6 +255,13 @@ func TestAKeyInPlaceOfAFileIsNotShown(t *testing.T) {
 	}
 }
 
+func TestATokenInPlaceOfAFileIsNotShown(t *testing.T) {
+	_, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod"), editConfig(func(config *rest.Config) {
+		config.BearerTokenFile = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.e30.c2ln"
+	}))
+	require.EqualError(t, err, "data plane default/prod: HTTP transport: the name of a file is a token; set BearerToken to a token")
+}
+
 func TestANewSerializerIsNoRotation(t *testing.T) {
 	server := testserver.New(t, testserver.WhoAmI)
 	rotations := 0

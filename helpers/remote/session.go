@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/util/connrotation"
 
 	"github.com/openchoreo/dataplane-sdk-go/internal/dataplane"
+	"github.com/openchoreo/dataplane-sdk-go/internal/redact"
 )
 
 // target holds what the sessions of a Cluster share: server and options, which never change, and
@@ -111,7 +112,7 @@ func newSession(t *target, config *rest.Config, onClose func(*session)) (*sessio
 	}
 	utilnet.SetTransportDefaults(s.transport)
 	if s.wrapped, err = rest.HTTPWrappersForConfig(config, gate{s.transport}); err != nil {
-		return nil, &reachabilityError{ReachabilityInvalidCredentials, fmt.Errorf("HTTP transport: %w", err)}
+		return nil, &reachabilityError{ReachabilityInvalidCredentials, fmt.Errorf("HTTP transport: %w", redact.Error(err))}
 	}
 	return s, nil
 }

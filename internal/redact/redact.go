@@ -73,12 +73,19 @@ func UnlessCertificates(value string) string {
 
 func withoutSpace(data []byte) []byte { return bytes.Join(bytes.Fields(data), nil) }
 
-// Error returns err, or another error if the text of err shows PEM: a program may set the name of a
-// file to the PEM itself, since both are strings, and errors about files show their names.
+// Error returns err, or another error if the text of err shows PEM or a JSON Web Token: a program may
+// set the name of a file to the secret itself, since both are strings, and errors about files show
+// their names.
 func Error(err error) error {
-	const begin, inBase64 = "-----BEGIN ", "LS0tLS1CRUdJTi"
-	if err != nil && (strings.Contains(err.Error(), begin) || strings.Contains(err.Error(), inBase64)) {
+	const begin, beginInBase64, token = "-----BEGIN ", "LS0tLS1CRUdJTi", "eyJhbGciOi" // {"alg": in base64
+	if err == nil {
+		return nil
+	}
+	switch text := err.Error(); {
+	case strings.Contains(text, begin), strings.Contains(text, beginInBase64):
 		return errors.New("the name of a file is PEM; set CAData, CertData or KeyData to PEM")
+	case strings.Contains(text, token):
+		return errors.New("the name of a file is a token; set BearerToken to a token")
 	}
 	return err
 }
