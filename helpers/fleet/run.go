@@ -232,8 +232,9 @@ func MarkStarted(ctx context.Context) {
 	}
 }
 
-// rotate gives the Cluster of a run the newest credentials. If they are for another API server,
-// it cancels the run instead, which can use the old credentials until it returns.
+// rotate gives the Cluster of a run the newest credentials, and cancels the run if they are for
+// another API server. After a change of the URL or the plane ID, the run can use the old credentials
+// until it returns; else its requests fail.
 func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f := p.fleet
 	f.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,6 +246,44 @@ func TestFleetThatIsDoneWhileBrokenRunsAgainForAnotherServer(t *testing.T) {
 	f.modify(dp, label("path", "x"))
 	f.next()
 	require.NoError(t, f.ended())
+}
+
+// The run doesn't learn that the server moved if no event follows, or if ConfigFor fails at the event.
+func TestFleetRunsAgainIfTheServerMovedBeforeTheRunReturnedNil(t *testing.T) {
+	for name, withEvent := range map[string]bool{"without an event": false, "while ConfigFor failed": true} {
+		t.Run(name, func(t *testing.T) {
+			var path atomic.Value
+			var fails atomic.Bool
+			path.Store("")
+			rotations := make(chan error, 10)
+			f := newFleetTest(t, false, fleet.Options{
+				Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+					config, err := labelConfig(dp)
+					if fails.Load() {
+						err = errors.New("no Secret")
+					} else {
+						config.Host += path.Load().(string)
+					}
+					return config, err
+				}},
+				Backoff: fleet.Backoff{Limit: time.Hour},
+				Hooks:   fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) { rotations <- err }},
+			})
+			dp := f.add("a", label())
+			r := f.next()
+			if withEvent {
+				fails.Store(true)
+				f.modify(dp, label("path", "moved"))
+				require.ErrorContains(t, testserver.Receive(t, rotations), "no Secret")
+				fails.Store(false)
+			} else {
+				path.Store("moved")
+			}
+			r.end <- nil
+			assert.Contains(t, f.next().cluster.String(), "/moved")
+			require.NoError(t, f.ended())
+		})
+	}
 }
 
 func TestFleetRemembersWhatIsDoneWhileNotSelected(t *testing.T) {

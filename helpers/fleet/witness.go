@@ -33,18 +33,20 @@ func newWitness(options remote.Options) *witness {
 }
 
 // setWitness makes the witness of a run that has ended by itself, and shows it the DataPlanes that
-// the run has seen. It returns the change from those to dp.
+// the run has seen. It returns whether dp has other credentials than those, and whether the API
+// server is another than the run's.
 func (p *plane) setWitness(r *run, connected bool, dp *v1alpha1.DataPlane) (changed change) {
 	p.witness = newWitness(p.fleet.options.Remote)
 	if connected {
 		p.witness.server = r.cluster.String()
-		p.witness.compare(r.used)
+		changed.server = p.witness.compare(r.used).server // ConfigFor may return another since
 		if r.seen != r.used {
-			p.witness.compare(r.seen)
+			changed.server = p.witness.compare(r.seen).server || changed.server
 		}
 	}
 	if dp != r.seen {
-		changed = p.witness.compare(dp)
+		last := p.witness.compare(dp)
+		changed = change{last.credentials, last.server || changed.server}
 	}
 	return changed
 }
