@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// slowFailure is the shortest failed attempt to connect that makes the server silent. Quick
-	// failures cost callers nothing.
+	// slowFailure is the shortest failed attempt to connect that makes the server silent. Quicker
+	// failures are not remembered.
 	slowFailure = time.Second
 	// silenceLasts is how long a server stays silent after the last such failure.
 	silenceLasts = time.Minute
