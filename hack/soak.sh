@@ -6,9 +6,9 @@
 # credentials are renewed, API servers hang and are killed, and agents come and go:
 #
 #   ./hack/soak.sh       for an hour
-#   ./hack/soak.sh 15m   for another Go duration; from 10m on, growth is a failure
+#   ./hack/soak.sh 15m   for another Go duration; from 15m on, growth is a failure
 #
-# It prints heap, goroutines and sockets sixty times. hack/test.sh integration runs it for 20 seconds with
+# It prints heap, goroutines and sockets before each renewal. hack/test.sh integration runs it for 20 seconds with
 # fewer data planes. Needs Go.
 
 set -o errexit -o nounset -o pipefail
