@@ -41,8 +41,9 @@ var soakDuration = flag.Duration("soak.duration", 0, "how long TestSoak lasts; 2
 
 // soakSize is the size of a soak, and how often its faults happen.
 type soakSize struct {
-	planes, dead             int
-	renew, turn, kill, pause time.Duration // between renewals, turns, kills, and requests or changes of objects
+	planes, dead       int
+	renew, turn, pause time.Duration // between renewals, turns, and requests or changes of objects
+	kills              bool          // an API server is killed after every second renewal
 }
 
 // soak runs a Fleet in a separate process, for data planes of which every second is behind a gateway,
@@ -75,7 +76,7 @@ func TestSoak(t *testing.T) {
 	s.servers = []*plane{shared, v1Plane(t)}
 	if *soakDuration > 0 {
 		duration = *soakDuration
-		s.soakSize = soakSize{planes: 200, dead: 20, renew: 2 * time.Minute, turn: 30 * time.Second, kill: 4 * time.Minute, pause: 5 * time.Second}
+		s.soakSize = soakSize{planes: 200, dead: 20, renew: 2 * time.Minute, turn: 30 * time.Second, pause: 5 * time.Second, kills: true}
 		s.servers = []*plane{ownPlane(t, crds.DataPlane()), ownPlane(t, crds.DataPlaneV1()), ownPlane(t, crds.DataPlane())}
 		require.NoError(t, s.servers[1].InstallCRDs(t.Context(), crds.ClusterDataPlane()))
 	}
@@ -91,21 +92,19 @@ func TestSoak(t *testing.T) {
 		every time.Duration
 		call  func(ctx context.Context, round int)
 	}{
-		{s.turn, s.takeTurns}, {s.kill, s.killServer}, {s.pause, s.changeObject},
+		{s.turn, s.takeTurns}, {s.pause, s.changeObject},
 	} {
-		if repeated.every > 0 {
-			work.Add(1)
-			go func() {
-				defer work.Done()
-				for round := 1; ctx.Err() == nil; round++ {
-					select {
-					case <-ctx.Done():
-					case <-time.After(repeated.every):
-						repeated.call(ctx, round)
-					}
+		work.Add(1)
+		go func() {
+			defer work.Done()
+			for round := 1; ctx.Err() == nil; round++ {
+				select {
+				case <-ctx.Done():
+				case <-time.After(repeated.every):
+					repeated.call(ctx, round)
 				}
-			}()
-		}
+			}
+		}()
 	}
 	began := time.Now()
 	for round := 1; ctx.Err() == nil; round++ {
@@ -116,6 +115,10 @@ func TestSoak(t *testing.T) {
 			reports = append(reports, r)
 			t.Logf("%5.0f s: %s", time.Since(began).Seconds(), r)
 			s.renewCredentials(ctx, round)
+			if s.kills && round%2 == 0 {
+				time.Sleep(rand.N(s.renew / 2))
+				s.killServer(round / 2)
+			}
 		}
 	}
 	work.Wait()
@@ -133,9 +136,9 @@ func TestSoak(t *testing.T) {
 	require.NoError(t, s.stdin.Close())
 }
 
-// requireFlat compares the first reports after a sixth of the time with the last. Each was made before
-// a renewal of credentials: for half a minute after one, timers of HTTP/2 hold the closed connections,
-// a quarter of the heap.
+// requireFlat compares the first reports after a sixth of the time with the last. Each was made minutes
+// after a renewal or a kill: for half a minute, timers of HTTP/2 hold the closed connections, a quarter
+// of the heap.
 func requireFlat(t *testing.T, reports []soakReport) {
 	t.Helper()
 	n := len(reports) / 6
@@ -347,7 +350,7 @@ func (s *soak) hold(i int, silent bool) {
 	}
 }
 
-func (s *soak) killServer(_ context.Context, round int) {
+func (s *soak) killServer(round int) {
 	server := s.servers[round%len(s.servers)].APIServer
 	assert.NoError(s.t, server.Kill())
 	assert.NoError(s.t, server.Start(s.t.Context()))
