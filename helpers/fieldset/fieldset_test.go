@@ -77,7 +77,7 @@ func TestChangedKnowsTheFieldsOfV1(t *testing.T) {
 		External: &v1alpha1.GatewayEndpointSpec{Name: "gateway", HTTPS: &v1alpha1.GatewayListenerSpec{Port: 443}},
 	}}
 	after.Spec.SecretStoreRef = &v1alpha1.SecretStoreRef{Name: "default"}
-	after.Spec.ObservabilityPlaneRef = &v1alpha1.ObservabilityPlaneRef{Name: "default"} // as v0.17 stores it
+	after.Spec.ObservabilityPlaneRef = &v1alpha1.ObservabilityPlaneRef{Name: "default"} // as v0.14 stores it
 	after.Status.AgentConnection.Connected = false
 	changes, err := fieldset.Changed(before.AsDataPlane(), after.AsDataPlane())
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // ClusterDataPlane describes a cluster that runs workloads of all namespaces.
-// OpenChoreo has this kind since v1. An agent connects from the cluster, so the
+// OpenChoreo has this kind since v0.14. An agent connects from the cluster, so the
 // object contains no secrets.
 type ClusterDataPlane struct {
 	metav1.TypeMeta `json:",inline"`

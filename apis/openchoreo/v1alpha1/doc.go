@@ -12,7 +12,7 @@
 // DataPlane has the fields of two shapes, which share one API version. In OpenChoreo v0.3, a
 // DataPlane holds the address of the cluster's API server, credentials for it, its image
 // registry, the host names of its gateway, and the service that answers queries for its logs.
-// Since v1, an agent connects from the cluster to OpenChoreo's cluster gateway, and the object
+// In v1, an agent connects from the cluster to OpenChoreo's cluster gateway, and the object
 // says how the gateway authenticates the agent. Reading and updating an object with these types
 // keeps either shape. Objects of OpenChoreo v0.4 to v0.17, which is no longer supported, can be
 // read, but an Update with these types erases some of their fields.
