@@ -9,7 +9,8 @@
 //			return err // the Fleet tries again later
 //		}
 //		return watchWorkloads(ctx, cluster.Key(), client) // returns when ctx ends
-//	}, fleet.Options{}, dataPlanes, clusterDataPlanes)
+//	}, fleet.Options{Remote: remote.Options{ConfigFor: helpers.ConfigFor(gateway)}},
+//		dataPlanes, clusterDataPlanes)
 //	err := f.Run(ctx)
 //
 // Runs continue while the API server of the DataPlanes is down. Options.Sharding divides the

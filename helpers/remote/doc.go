@@ -4,7 +4,8 @@
 // Package remote connects to the clusters that DataPlanes describe, and keeps the
 // connections while credentials are rotated.
 //
-// A [Cache] keeps one client for each data plane:
+// A [Cache] keeps one client for each data plane, here for each DataPlane of OpenChoreo v0.3; for
+// v1, see Options.ConfigFor and [FromListers]:
 //
 //	dataPlanes := factory.OpenChoreo().V1alpha1().DataPlanes()
 //	clients := remote.NewCache(
