@@ -13,11 +13,11 @@
 //		dataPlanes, clusterDataPlanes)
 //	err := f.Run(ctx)
 //
-// Runs continue while the API server of the DataPlanes is down. Options.Sharding divides the
-// data planes among the replicas of a program; [Sharding] describes what happens when a replica
-// or the API server fails. [Fleet.Status] shows what the Fleet does for each data plane, and
-// [Hooks] feed metrics and logs. The package logs nothing itself; client-go logs elections and
-// the errors of informers.
+// Runs continue while the API server of the DataPlanes is down, unless Options.Sharding divides
+// the data planes among the replicas of a program; [Sharding] describes what happens when a
+// replica or the API server fails. [Fleet.Status] shows what the Fleet does for each data plane,
+// and [Hooks] feed metrics and logs. The package logs nothing itself; client-go logs elections
+// and the errors of informers.
 //
 // The words of this package:
 //
