@@ -122,7 +122,7 @@ func TestValidateV1NamesTheFieldAtFault(t *testing.T) {
 				Name: "gateway", Namespace: "gateway-system", TLS: &v1alpha1.GatewayListenerSpec{Host: "api.example.com", Port: 65536},
 			}}
 		}, "spec.gateway.egress.internal.tls.port", field.ErrorTypeInvalid, "1 to 65535"},
-		"an observability plane that OpenChoreo v0.17 stored": {func(dp *v1alpha1.DataPlane) {
+		"an observability plane that OpenChoreo v0.14 stored": {func(dp *v1alpha1.DataPlane) {
 			dp.Spec.ObservabilityPlaneRef = &v1alpha1.ObservabilityPlaneRef{Name: "default"}
 		}, "spec.observabilityPlaneRef.kind", field.ErrorTypeNotSupported, "ObservabilityPlane or ClusterObservabilityPlane"},
 	} {
