@@ -5,6 +5,7 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -56,7 +57,10 @@ func (u *upgraded) Close() (err error) {
 func (t *roundTripper) WrappedRoundTripper() http.RoundTripper {
 	s, err := (*Cluster)(t).use()
 	if s == nil {
-		return &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, err }}
+		return &http.Transport{
+			DialContext:     func(context.Context, string, string) (net.Conn, error) { return nil, err },
+			TLSClientConfig: &tls.Config{}, // without one, a client that has a dialer from before verifies nothing
+		}
 	}
 	return &http.Transport{DialContext: s.dialStream, TLSClientConfig: s.transport.TLSClientConfig}
 }

@@ -284,8 +284,11 @@ func TestStreamsOverUpgradeTransportVerifyTheServer(t *testing.T) {
 	c := newCluster(t, dataplanetest.DataPlane("default", "prod"), remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
 		return &rest.Config{Host: "https://192.0.2.1:6443", BearerToken: "token"}, nil // whose CA the system knows
 	}})
-	tlsConfig, err := utilnet.TLSClientConfig(c.HTTPClient().Transport)
-	require.NoError(t, err)
-	require.NotNil(t, tlsConfig)
-	assert.False(t, tlsConfig.InsecureSkipVerify)
+	for _, when := range []string{"before Close", "after Close"} { // a client may have got its dialer before
+		tlsConfig, err := utilnet.TLSClientConfig(c.HTTPClient().Transport)
+		require.NoError(t, err)
+		require.NotNil(t, tlsConfig, when)
+		assert.False(t, tlsConfig.InsecureSkipVerify, when)
+		c.Close()
+	}
 }
