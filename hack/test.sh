@@ -26,7 +26,7 @@ export GOWORK=off
 GOFLAGS="$(go env GOFLAGS) -vet=off"
 export GOFLAGS
 # From empty caches, most of the time goes to compilers and the linter, which take a sixth less time with
-# fewer garbage collections. The limit is for the linter, which would take 6 GB.
+# fewer garbage collections. The limit is soft, for each process; without it, the linter would take 6 GB.
 export GOGC=${GOGC-400} GOMEMLIMIT=${GOMEMLIMIT-3GiB}
 # Nested modules, which users never import; the root module is the SDK itself.
 nested=(examples hack/bench hack/codegen hack/controlplane hack/integration hack/release hack/tools)

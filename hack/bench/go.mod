@@ -2,10 +2,11 @@ module github.com/openchoreo/dataplane-sdk-go/hack/bench
 
 go 1.26.0
 
+// A later x/perf raises requirements of client-go, which would then be compiled twice.
 require (
 	github.com/openchoreo/dataplane-sdk-go v0.0.0
 	github.com/openchoreo/dataplane-sdk-go/hack/controlplane v0.0.0
-	golang.org/x/perf v0.0.0-20260512194132-3cf34090a3db // a later one requires later versions of client-go's requirements, and client-go would be compiled twice
+	golang.org/x/perf v0.0.0-20260512194132-3cf34090a3db
 	k8s.io/api v0.37.2
 	k8s.io/apimachinery v0.37.2
 	k8s.io/client-go v0.37.2

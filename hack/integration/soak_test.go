@@ -43,7 +43,7 @@ var soakDuration = flag.Duration("soak.duration", 0, "how long TestSoak lasts; 2
 type soakSize struct {
 	planes, dead       int
 	renew, turn, pause time.Duration // between renewals, turns, and requests or changes of objects
-	kills              bool          // an API server is killed after every second renewal
+	kills              bool          // an API server is killed during every second renewal, or soon after
 }
 
 // soak runs a Fleet in a separate process, for data planes of which every second is behind a gateway,
@@ -94,9 +94,7 @@ func TestSoak(t *testing.T) {
 	}{
 		{s.turn, s.takeTurns}, {s.pause, s.changeObject},
 	} {
-		work.Add(1)
-		go func() {
-			defer work.Done()
+		work.Go(func() {
 			for round := 1; ctx.Err() == nil; round++ {
 				select {
 				case <-ctx.Done():
@@ -104,7 +102,7 @@ func TestSoak(t *testing.T) {
 					repeated.call(ctx, round)
 				}
 			}
-		}()
+		})
 	}
 	began := time.Now()
 	for round := 1; ctx.Err() == nil; round++ {
@@ -114,11 +112,13 @@ func TestSoak(t *testing.T) {
 			r := s.report("")
 			reports = append(reports, r)
 			t.Logf("%5.0f s: %s", time.Since(began).Seconds(), r)
-			s.renewCredentials(ctx, round)
 			if s.kills && round%2 == 0 {
-				time.Sleep(rand.N(s.renew / 2))
-				s.killServer(round / 2)
+				work.Go(func() {
+					time.Sleep(rand.N(s.renew / 2))
+					s.killServer(round/2 - 1)
+				})
 			}
+			s.renewCredentials(ctx, round)
 		}
 	}
 	work.Wait()
@@ -136,12 +136,13 @@ func TestSoak(t *testing.T) {
 	require.NoError(t, s.stdin.Close())
 }
 
-// requireFlat compares the first reports after a sixth of the time with the last. Each was made minutes
-// after a renewal or a kill: for half a minute, timers of HTTP/2 hold the closed connections, a quarter
-// of the heap.
+// requireFlat compares the first reports after a sixth of the time with the last. Each was made more
+// than half a minute after a renewal or a kill: until then, timers of HTTP/2 hold the closed connections,
+// a quarter of the heap.
 func requireFlat(t *testing.T, reports []soakReport) {
 	t.Helper()
 	n := len(reports) / 6
+	require.Positive(t, n, "too few reports to compare")
 	for _, figure := range []struct {
 		name string
 		of   func(soakReport) float64

@@ -57,9 +57,9 @@ type Options struct {
 	// second or more and failed, requests fail at once with its error. 10 s later, one of them
 	// begins another attempt, and waits half a second for it. A Probe and a watch always connect.
 	DialTimeout time.Duration
-	// Grace is how long requests under way may continue after Close or a rotation. After a
-	// rotation, a watch may first receive all its initial events, for a minute at most. The default
-	// is 5 s.
+	// Grace is how long requests under way may continue after a rotation, and unary requests after
+	// Close. After a rotation, a watch may first receive all its initial events, for a minute at
+	// most. The default is 5 s.
 	Grace time.Duration
 
 	// DialControl is called with each resolved address before a connection to it is made; an error

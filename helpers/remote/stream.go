@@ -59,7 +59,7 @@ func (t *roundTripper) WrappedRoundTripper() http.RoundTripper {
 	if s == nil {
 		return &http.Transport{
 			DialContext:     func(context.Context, string, string) (net.Conn, error) { return nil, err },
-			TLSClientConfig: &tls.Config{}, // without one, a client that has a dialer from before verifies nothing
+			TLSClientConfig: &tls.Config{}, // with nil, client-go would verify nothing over a dialer that it got before
 		}
 	}
 	return &http.Transport{DialContext: s.dialStream, TLSClientConfig: s.transport.TLSClientConfig}

@@ -55,7 +55,7 @@ type SecretStoreRef struct {
 // DataPlane, or a ClusterObservabilityPlane.
 type ObservabilityPlaneRef struct {
 	// kind is the kind of the observability plane. It is empty in Go if the object
-	// holds only a name, as OpenChoreo v0.9 to v0.14 wrote it. Not secret.
+	// holds only a name, as OpenChoreo v0.8 to v0.14 wrote it. Not secret.
 	// +required
 	// +kubebuilder:validation:Enum=ObservabilityPlane;ClusterObservabilityPlane
 	Kind string `json:"kind"`

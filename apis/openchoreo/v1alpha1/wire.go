@@ -38,7 +38,7 @@ func (in DataPlaneSpec) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// UnmarshalJSON reads a reference, or only a name, as OpenChoreo v0.9 to v0.14 wrote it.
+// UnmarshalJSON reads a reference, or only a name, as OpenChoreo v0.8 to v0.14 wrote it.
 func (in *ObservabilityPlaneRef) UnmarshalJSON(data []byte) error {
 	if len(data) > 0 && data[0] == '"' {
 		in.Kind = ""
