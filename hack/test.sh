@@ -22,7 +22,7 @@ set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export GOWORK=off
-# go test doesn't vet, because vet reads all dependencies again; the parts vet and lint do it.
+# go test doesn't vet, because vet reads all dependencies again; the part lint does it, or the part vet.
 GOFLAGS="$(go env GOFLAGS) -vet=off"
 export GOFLAGS
 # From empty caches, most of the time goes to compilers and the linter, which take a sixth less time with
@@ -32,8 +32,8 @@ export GOGC=${GOGC-400} GOMEMLIMIT=${GOMEMLIMIT-3GiB}
 nested=(examples hack/bench hack/codegen hack/controlplane hack/integration hack/release hack/tools)
 
 # Every part is a function of its name below.
-parts=(format tidy vet codegen api vuln compat lint unit bench controlplane integration templates quickstart demos release)
-variants=(integration-short templates-short) # short forms of other parts
+parts=(format tidy codegen api vuln compat lint unit bench controlplane integration templates quickstart demos release)
+variants=(vet integration-short templates-short) # short forms of other parts
 # unit comes first, because it compiles for the race detector: vet would compile the same packages
 # at the same time as integration-short, which runs beside it.
 quick=(format unit vet codegen integration-short templates-short quickstart)
@@ -64,8 +64,8 @@ part_tidy() { # go mod tidy changes nothing
   each_module . "${nested[@]}" hack/lint -- go mod tidy -diff
 }
 
-part_vet() { # go vet of the modules with generated code, which lint skips
-  each_module . hack/codegen -- go vet ./...
+part_vet() { # go vet of the root module; lint includes it, except for generated code
+  go vet ./...
 }
 
 part_lint() { # golangci-lint of every module, with one configuration
