@@ -11,7 +11,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
@@ -159,7 +158,7 @@ func ExampleFleet_Status() {
 
 // Several replicas of a program, in Pods, share the data planes.
 func ExampleSharding() {
-	leases := fake.NewClientset().CoordinationV1() // of the cluster that stores the DataPlanes
+	leases := newLeases() // CoordinationV1 of a kubernetes.Clientset for the cluster that stores the DataPlanes
 	factory := openchoreoinformers.NewSharedInformerFactory(
 		dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")), 0)
 	defer factory.Shutdown()

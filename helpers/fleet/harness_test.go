@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
@@ -33,6 +35,9 @@ func TestMain(m *testing.M) {
 	}
 	m.Run()
 }
+
+// newLeases returns the Leases of a cluster without any.
+func newLeases() coordinationv1.LeasesGetter { return testleases.NewServer().Client() }
 
 // source is the ListerWatcher of an informer.
 type source struct {

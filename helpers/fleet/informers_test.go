@@ -19,7 +19,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
@@ -174,7 +173,7 @@ func TestAnInformerThatCannotListDoesNotBlockTheOthers(t *testing.T) {
 				return nil
 			}, fleet.Options{
 				Remote:   remote.Options{ConfigFor: planeIDConfig},
-				Sharding: &fleet.Sharding{Leases: fake.NewClientset().CoordinationV1(), Namespace: "system", Name: "test", Identity: "a", Shards: 1, LeaseDuration: time.Second},
+				Sharding: &fleet.Sharding{Leases: newLeases(), Namespace: "system", Name: "test", Identity: "a", Shards: 1, LeaseDuration: time.Second},
 			}, one, two)
 			startInformer(t, one)
 			startInformer(t, two)
