@@ -158,6 +158,14 @@ func (s sum) String() string {
 	return fmt.Sprintf("total %d in %d of %d data planes", s.deployments, s.counted, s.planes)
 }
 
+// unless returns "" if the sum is what is wanted.
+func (s sum) unless(want sum) string {
+	if s == want {
+		return ""
+	}
+	return fmt.Sprintf("%s, instead of %s", s, want)
+}
+
 // sum returns the total. It counts a data plane once even if two replicas have a run for it: one that was suspended, and hasn't
 // noticed yet that the other has taken over. The caller holds the lock.
 func (b *board) sum() (s sum) {
@@ -180,19 +188,19 @@ func (b *board) sum() (s sum) {
 	return s
 }
 
-// wait waits until holds returns true. It calls holds with the lock held.
-func (b *board) wait(ctx context.Context, what string, holds func() bool) error {
+// wait waits until missing returns "". It calls missing with the lock held. The error has the last text.
+func (b *board) wait(ctx context.Context, missing func() string) error {
 	for {
 		b.mu.Lock()
-		done, changed := holds(), b.changed
+		what, changed := missing(), b.changed
 		b.mu.Unlock()
-		if done {
+		if what == "" {
 			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+			return fmt.Errorf("%s: %w", what, ctx.Err())
 		}
 	}
 }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"regexp"
@@ -118,4 +119,14 @@ func TestTotalCountsEachDataPlaneOnce(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 12, strings.Count(out.String(), "\n"), "one line for each event that isn't late: %s", out.String())
+}
+
+func TestAWaitThatFailsSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	b := newBoard(io.Discard, "default/a")
+	err := b.wait(ctx, func() string { return b.sum().unless(sum{1, 1, 1}) })
+	assert.EqualError(t, err, "total 0 in 0 of 1 data planes, instead of total 1 in 1 of 1 data planes: context canceled")
+	assert.NoError(t, b.wait(ctx, func() string { return b.sum().unless(sum{0, 0, 1}) }))
 }

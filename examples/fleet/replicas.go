@@ -116,9 +116,9 @@ func (r *replicas) step(ctx context.Context, do func(ctx context.Context) error)
 		return err
 	}
 	var owners map[string]string
-	if err := r.wait(ctx, "replicas to share all data planes", func() bool {
-		owners = r.shared()
-		return owners != nil
+	if err := r.wait(ctx, func() (missing string) {
+		owners, missing = r.shared()
+		return missing
 	}); err != nil {
 		return err
 	}
@@ -142,15 +142,16 @@ func (r *replicas) step(ctx context.Context, do func(ctx context.Context) error)
 	return nil
 }
 
-// shared returns the replica of each shard and data plane, or nil while step must wait. The caller holds the lock.
-func (r *replicas) shared() map[string]string {
-	owners, led := map[string]string{}, map[string]int{}
+// shared returns the replica of each shard and data plane, and what is missing while step must wait. The caller holds the lock.
+func (r *replicas) shared() (owners map[string]string, missing string) {
+	owners = map[string]string{}
+	led := map[string]int{}
 	for _, name := range r.active() {
 		led[name] = 0
 	}
 	for subject, by := range r.latest {
 		if len(by) != 1 {
-			return nil
+			return nil, fmt.Sprintf("%s is of %d replicas", subject, len(by))
 		}
 		for replica := range by {
 			owners[subject] = replica
@@ -160,11 +161,10 @@ func (r *replicas) shared() map[string]string {
 		}
 	}
 	shares := slices.Sorted(maps.Values(led))
-	if len(owners) != r.shards+planes || shares[len(shares)-1] > shares[0]+1 ||
-		r.sum() != (sum{planesPerTarget * (r.created + 1), planes, planes}) {
-		return nil
+	if len(owners) != r.shards+planes || shares[len(shares)-1] > shares[0]+1 {
+		return nil, fmt.Sprintf("of %d shards, replicas lead %v", r.shards, led)
 	}
-	return owners
+	return owners, r.sum().unless(sum{planesPerTarget * (r.created + 1), planes, planes})
 }
 
 // active returns the replicas that are neither dead nor suspended.

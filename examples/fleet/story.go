@@ -91,7 +91,7 @@ func (s *stage) play(ctx context.Context) error {
 			if err := do(ctx); err != nil {
 				return err
 			}
-			return s.wait(ctx, want.String(), func() bool { return s.sum() == want })
+			return s.wait(ctx, func() string { return s.sum().unless(want) })
 		}}
 	}
 	return demo.Play(ctx, os.Stdout, []demo.Step{
@@ -130,5 +130,10 @@ func (s *stage) rotate(ctx context.Context, target *demo.Target, name string) er
 	if _, err := s.Rotate(ctx, name, credentials); err != nil {
 		return err
 	}
-	return s.wait(ctx, "a rotation", func() bool { return s.rotations == 1 })
+	return s.wait(ctx, func() string {
+		if s.rotations == 0 {
+			return "no run has the new credentials"
+		}
+		return ""
+	})
 }

@@ -35,8 +35,10 @@ import (
 //     another 3 s, it abandons those that have not returned, whatever StopGrace is, and closes
 //     their connections. When the API server is down for longer, no replica has runs.
 //   - When a replica can't list the Leases, it gives up all its shards within 15 s.
-//   - When a replica was suspended and others have taken its shards, its next list shows that,
-//     and it gives up those runs.
+//   - When a replica was suspended and others have taken its shards, its next renewals show
+//     that, within 2 s, and it ends those runs, even if the others have released the shards since.
+//   - When somebody deletes the Lease of a shard or changes its holder, the next renewal ends the
+//     shard's runs, and others begin. If it is a replica's own Lease, all runs of the replica end.
 //   - When a right to Leases is missing for 10 s, Run ends with an error that names the right.
 //     Other errors are retried, and shown in [ShardingStatus].
 //
@@ -47,8 +49,8 @@ import (
 //
 // Shards must be the same in all replicas, because it decides which shard a data plane belongs
 // to. To change it, use a rolling update: a replica with another number waits until the others
-// have ended, and its Pod must be ready while it waits. If the others were suspended and return
-// after it has begun, both sides give up their shards, and one begins again.
+// have ended, and its Pod must be ready while it waits. If others were suspended and return after
+// it has begun, they end their runs, and wait in turn.
 type Sharding struct {
 	// Leases is CoordinationV1() of a clientset. It needs the rights to get, list, create,
 	// update and delete Leases in Namespace. Use a separate client with a QPS of -1, so that no

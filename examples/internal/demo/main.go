@@ -62,7 +62,7 @@ type Step struct {
 func Play(ctx context.Context, out io.Writer, steps []Step) error {
 	for i, step := range steps {
 		fmt.Fprintf(out, "\n%2d. %s\n", i+1, step.Title)
-		bounded, cancel := context.WithTimeout(ctx, 3*time.Minute)
+		bounded, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		err := step.Do(bounded)
 		cancel()
 		if err != nil {

@@ -23,11 +23,9 @@ type candidacy struct {
 	leave context.CancelFunc // ends the election
 
 	// Guarded by Replica.mu:
-	ending   bool      // its runs were canceled
-	ledSince time.Time // when it won; zero before, and after its runs have ended
+	ending bool // its runs were canceled
+	leads  bool // it has won, and its runs have not ended
 }
-
-func (c *candidacy) leads() bool { return !c.ledSince.IsZero() }
 
 // stand makes this replica a candidate for a shard. seen is the shard's Lease, which nobody holds.
 // The caller holds r.mu.
@@ -71,20 +69,22 @@ func (r *Replica) lead(ctx context.Context, c *candidacy, seen lease) {
 	}
 	lock := r.elect(ctx, r.shardLease(c.shard), func() {
 		r.mu.Lock()
-		if !c.ending {
-			c.ledSince = time.Now()
-		}
+		c.leads = !c.ending
 		r.mu.Unlock()
 		c.term.Start()
 	})
 	r.mu.Lock()
-	r.yieldShard(c, ErrLost)
+	if lock.usurped {
+		r.loseShard(c)
+	} else {
+		r.yieldShard(c, ErrLost)
+	}
 	r.mu.Unlock()
 	abandon := time.AfterFunc(r.LeaseDuration-r.renewDeadline()-r.retryPeriod(), c.term.AbandonRuns) // before the Lease expires
 	c.term.Wait()
 	abandon.Stop()
 	r.mu.Lock()
-	c.ledSince = time.Time{}
+	c.leads = false
 	r.mu.Unlock()
 	c.term.End()
 	r.release(ctx, lock)
@@ -99,14 +99,14 @@ var errNoAnswer = errors.New("the API server doesn't answer")
 // elect takes part in the election for a Lease, once. It returns when ctx ends, when the Lease is
 // lost, or when it isn't won within the renew deadline: client-go sets no limit for that. It
 // doesn't release the Lease, because runs have not ended when it is lost.
-func (r *Replica) elect(ctx context.Context, lease string, won func()) resourcelock.Interface {
-	lock := &notingLock{&resourcelock.LeaseLock{
+func (r *Replica) elect(ctx context.Context, lease string, won func()) *electionLock {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	lock := &electionLock{Interface: &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
 		Client:     r.leases,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: r.identity},
-	}, r, lease}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	}, replica: r, lease: lease, end: cancel}
 	trying := time.AfterFunc(r.renewDeadline(), func() { cancel(errNoAnswer) })
 	defer trying.Stop()
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
@@ -129,18 +129,69 @@ func (r *Replica) elect(ctx context.Context, lease string, won func()) resourcel
 	return lock
 }
 
-// release releases a Lease that this replica still holds. If the requests fail for the renew
+// release releases a Lease, if this replica still holds it. If the requests fail for the renew
 // deadline, the Lease expires instead.
-func (r *Replica) release(ctx context.Context, lock resourcelock.Interface) {
+func (r *Replica) release(ctx context.Context, lock *electionLock) {
 	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), r.retryPeriod(), r.renewDeadline(), true, func(ctx context.Context) (bool, error) {
 		record, _, err := lock.Get(ctx)
-		if err != nil {
-			return apierrors.IsNotFound(err), nil
-		}
-		if record.HolderIdentity != r.identity {
+		switch {
+		case lock.usurped || apierrors.IsNotFound(err):
+			return true, nil
+		case err != nil:
+			return false, nil
+		case record.HolderIdentity != r.identity:
 			return true, nil
 		}
 		record.HolderIdentity = ""
 		return lock.Update(ctx, *record) == nil, nil
 	})
+}
+
+var errUsurped = errors.New("this replica no longer holds the Lease")
+
+// electionLock is the Lease of an election. It notes the errors of requests, which client-go only
+// logs. It ends an election when the replica has held the Lease and another holds it, has released
+// it, or has deleted it: client-go would take it back, and the runs would continue as if nothing had
+// happened.
+type electionLock struct {
+	resourcelock.Interface
+	replica *Replica
+	lease   string
+	end     context.CancelCauseFunc // ends the election
+	held    bool                    // this replica has held the Lease
+	usurped bool                    // and doesn't hold it now
+}
+
+func (l *electionLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, raw, err := l.Interface.Get(ctx)
+	gone := apierrors.IsNotFound(err)
+	switch {
+	case err != nil && !gone:
+		l.replica.note(ctx, l.lease, err)
+	case l.held && (gone || record.HolderIdentity != l.Identity()):
+		l.replica.note(ctx, l.lease, nil)
+		l.usurped = true
+		l.end(errUsurped)
+		return nil, nil, errUsurped
+	case !gone && record.HolderIdentity != "" && record.HolderIdentity != l.Identity():
+		l.replica.note(ctx, l.lease, nil) // somebody else holds the Lease, so no write follows
+	}
+	return record, raw, err // if a write follows, its result is noted
+}
+
+func (l *electionLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	err := l.Interface.Create(ctx, record)
+	l.wrote(ctx, err)
+	return err
+}
+
+func (l *electionLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	err := l.Interface.Update(ctx, record)
+	l.wrote(ctx, err)
+	return err
+}
+
+func (l *electionLock) wrote(ctx context.Context, err error) {
+	l.held = l.held || err == nil
+	l.replica.note(ctx, l.lease, err)
 }

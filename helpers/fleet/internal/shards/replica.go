@@ -170,7 +170,6 @@ func (r *Replica) round(ctx context.Context) {
 	if listed {
 		r.listedAt = began
 		r.join(ctx)
-		r.loseUsurped(began) // even if this replica has left: runs may take a while to return
 	} else if r.leaveMembership != nil && time.Since(r.listedAt) > r.renewDeadline() {
 		r.leaveMembership() // this replica can't see the others
 	}
@@ -205,19 +204,20 @@ func (r *Replica) list(ctx context.Context) error {
 }
 
 // check returns an error if a right is missing. Its requests change nothing, and are sent at the
-// same time, because each may take seconds. Their Leases are invalid: an API server checks
-// rights before validity, and a quota only after.
+// same time, because each may take seconds. Their Lease doesn't exist and is invalid: an API server
+// checks rights before validity, and a quota only after.
 func (r *Replica) check(ctx context.Context) error {
-	try, own := []string{metav1.DryRunAll}, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: r.member}}
-	own.Spec.LeaseDurationSeconds = new(int32)
-	outdated := own.DeepCopy()
+	try, name := []string{metav1.DryRunAll}, r.memberLease("check")
+	invalid := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	invalid.Spec.LeaseDurationSeconds = new(int32)
+	outdated := invalid.DeepCopy()
 	outdated.ResourceVersion = "1"
 	var requests wait.Group
 	var errs [4]error
-	requests.Start(func() { _, errs[0] = r.leases.Get(ctx, r.member, metav1.GetOptions{}) })
-	requests.Start(func() { _, errs[1] = r.leases.Create(ctx, own, metav1.CreateOptions{DryRun: try}) })
+	requests.Start(func() { _, errs[0] = r.leases.Get(ctx, name, metav1.GetOptions{}) })
+	requests.Start(func() { _, errs[1] = r.leases.Create(ctx, invalid, metav1.CreateOptions{DryRun: try}) })
 	requests.Start(func() { _, errs[2] = r.leases.Update(ctx, outdated, metav1.UpdateOptions{DryRun: try}) })
-	requests.Start(func() { errs[3] = r.leases.Delete(ctx, r.member, metav1.DeleteOptions{DryRun: try}) })
+	requests.Start(func() { errs[3] = r.leases.Delete(ctx, name, metav1.DeleteOptions{DryRun: try}) })
 	requests.Wait()
 	for _, err := range errs {
 		if err != nil && !apierrors.IsInvalid(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) {
@@ -230,8 +230,7 @@ func (r *Replica) check(ctx context.Context) error {
 
 // join takes the member Lease, or leaves while another replica has another number of shards. Of
 // two such replicas that join at once, at least one sees the other in the first list after it got
-// its member Lease, and leaves. If one was suspended and the other has joined, both leave. The
-// caller holds r.mu.
+// its member Lease, and leaves. The caller holds r.mu.
 func (r *Replica) join(ctx context.Context) {
 	var foreign error
 	for _, l := range r.seen {
@@ -309,17 +308,6 @@ func (r *Replica) takeShare(ctx context.Context) {
 			delete(r.failures, name) // no request is sent while somebody else holds it
 		default:
 			r.stand(ctx, shard, l)
-		}
-	}
-}
-
-// loseUsurped loses the shards that another replica leads, perhaps because this process was
-// suspended. began is when the Leases were listed. The caller holds r.mu.
-func (r *Replica) loseUsurped(began time.Time) {
-	for shard, c := range r.candidacies {
-		holder := r.seen[r.shardLease(shard)].holder()
-		if c.leads() && c.ledSince.Before(began) && holder != "" && holder != r.identity {
-			r.loseShard(c)
 		}
 	}
 }

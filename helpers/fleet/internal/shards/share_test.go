@@ -79,10 +79,10 @@ func TestReplicasShareOnAFakeClientset(t *testing.T) {
 		a := p.start("a", on)
 		time.Sleep(moment)
 		b := p.start("b", on)
-		time.Sleep(4 * leaseDuration)
-		// The fake ignores dry runs and deletes the member Lease, so one may be missing now.
-		assert.Len(t, a.Status().Leads, 2)
-		assert.Len(t, b.Status().Leads, 2)
+		time.Sleep(4 * leaseDuration) // in which rights are checked: the fake ignores dry runs
+		p.requireShared(a, b)
+		assert.Len(t, a.canceled(), 2)
+		assert.Empty(t, b.canceled())
 		p.stop(a, b)
 		p.runs.RequireNoOverlap(p.t, 0)
 	})
@@ -96,18 +96,20 @@ func fakeLeases() coordinationv1client.LeasesGetter {
 	return &fake.FakeCoordinationV1{Fake: client}
 }
 
-// After a suspension, a replica continues where it was. Its next list shows that others have its
-// shards, even if they have another number of shards, whose Leases have other names, and even if
-// the replica has left because earlier lists failed.
+// After a suspension, a replica continues where it was. It soon sees that others have taken its
+// shards, even if they have another number of shards, whose Leases have other names, even if the
+// replica has left because earlier lists failed, and even if they have released the shards since.
 func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 	for name, test := range map[string]struct {
-		shards int
-		within time.Duration
-		fails  bool // earlier lists fail
+		shards   int
+		within   time.Duration
+		fails    bool // earlier lists fail
+		released bool // the other has ended
 	}{
-		"the same shards":          {4, moment, false},
-		"another number of shards": {8, moment, false},
-		"lists that failed":        {4, retryPeriod * 3 / 2, true},
+		"the same shards":          {4, moment, false, false},
+		"another number of shards": {8, moment, false, false},
+		"lists that failed":        {4, retryPeriod * 3 / 2, true, false},
+		"shards that are free":     {4, moment, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 10 { // rounds begin at random times
@@ -123,14 +125,26 @@ func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 						a.client.SetFault(testleases.Failing(testleases.ErrCutOff, "list"))
 						time.Sleep(leaseDuration)
 					}
+					if test.released {
+						p.stop(b)
+					}
 					resume()
 					a.client.SetFault(nil)
 					time.Sleep(test.within)
 					p.runs.Current(p.t) // requires that no two replicas run a key
+					for _, term := range a.terms[:4] {
+						assert.Error(t, term.cause, "a's runs of shard %d", term.shard)
+					}
+					if test.shards != 4 {
+						assert.Empty(t, b.canceled())
+					}
 					time.Sleep(2 * leaseDuration)
 					assert.Len(t, p.runs.Current(p.t), keys, "a: %+v, b: %+v", a.Status(), b.Status())
 					a.client.SetFault(testleases.CutOff) // a's runs are abandoned
-					p.stop(a, b)
+					p.stop(a)
+					if !test.released {
+						p.stop(b)
+					}
 				})
 			}
 		})

@@ -10,9 +10,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
 // Status is the state of a [Replica].
@@ -42,7 +39,7 @@ func (r *Replica) Status() Status {
 	defer r.mu.Unlock()
 	s := Status{Identity: r.identity, Replicas: slices.Sorted(slices.Values(r.replicas())), LastError: r.lastError()}
 	for _, shard := range slices.Sorted(maps.Keys(r.candidacies)) {
-		if r.candidacies[shard].leads() {
+		if r.candidacies[shard].leads {
 			s.Leads = append(s.Leads, shard)
 		}
 	}
@@ -57,7 +54,7 @@ func (r *Replica) Status() Status {
 
 func (r *Replica) waitsFor(shard int) bool {
 	c := r.candidacies[shard]
-	return c == nil || !c.leads() || c.ending
+	return c == nil || !c.leads || c.ending
 }
 
 // lastError returns Status.LastError, the worst of several. Until the replica has joined, it is
@@ -101,34 +98,4 @@ func (r *Replica) note(ctx context.Context, lease string, err error) {
 	case !errors.Is(context.Cause(ctx), context.Canceled): // this replica didn't cancel the request
 		r.failures[lease] = context.Cause(ctx)
 	}
-}
-
-// notingLock notes the errors of an election's requests, which client-go only logs.
-type notingLock struct {
-	resourcelock.Interface
-	replica *Replica
-	lease   string
-}
-
-func (l *notingLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	record, raw, err := l.Interface.Get(ctx)
-	switch {
-	case err != nil && !apierrors.IsNotFound(err): // after NotFound, the result of Create is noted
-		l.replica.note(ctx, l.lease, err)
-	case err == nil && record.HolderIdentity != "" && record.HolderIdentity != l.Identity():
-		l.replica.note(ctx, l.lease, nil) // somebody else holds the Lease, so no write follows
-	}
-	return record, raw, err
-}
-
-func (l *notingLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	err := l.Interface.Create(ctx, record)
-	l.replica.note(ctx, l.lease, err)
-	return err
-}
-
-func (l *notingLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	err := l.Interface.Update(ctx, record)
-	l.replica.note(ctx, l.lease, err)
-	return err
 }
