@@ -151,7 +151,7 @@ func (r *replicas) shared() (owners map[string]string, missing string) {
 	}
 	for subject, by := range r.latest {
 		if len(by) != 1 {
-			return nil, fmt.Sprintf("%s is of %d replicas", subject, len(by))
+			return nil, fmt.Sprintf("%s has %d replicas", subject, len(by))
 		}
 		for replica := range by {
 			owners[subject] = replica

@@ -38,7 +38,8 @@ import (
 //   - When a replica was suspended and others have taken its shards, its next renewals show
 //     that, within 2 s, and it ends those runs, even if the others have released the shards since.
 //   - When somebody deletes the Lease of a shard or changes its holder, the next renewal ends the
-//     shard's runs, and others begin. If it is a replica's own Lease, all runs of the replica end.
+//     shard's runs, and new ones begin when nobody holds the Lease. When somebody does this to the
+//     Lease of a replica, all its runs end, and it joins again.
 //   - When a right to Leases is missing for 10 s, Run ends with an error that names the right.
 //     Other errors are retried, and shown in [ShardingStatus].
 //

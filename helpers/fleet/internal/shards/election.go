@@ -74,13 +74,13 @@ func (r *Replica) lead(ctx context.Context, c *candidacy, seen lease) {
 		c.term.Start()
 	})
 	r.mu.Lock()
-	if lock.usurped {
-		r.loseShard(c)
-	} else {
-		r.yieldShard(c, ErrLost)
-	}
+	r.yieldShard(c, ErrLost)
 	r.mu.Unlock()
-	abandon := time.AfterFunc(r.LeaseDuration-r.renewDeadline()-r.retryPeriod(), c.term.AbandonRuns) // before the Lease expires
+	grace := r.LeaseDuration - r.renewDeadline() - r.retryPeriod() // until shortly before the Lease expires
+	if lock.usurped {
+		grace = 0
+	}
+	abandon := time.AfterFunc(grace, c.term.AbandonRuns)
 	c.term.Wait()
 	abandon.Stop()
 	r.mu.Lock()
@@ -102,11 +102,11 @@ var errNoAnswer = errors.New("the API server doesn't answer")
 func (r *Replica) elect(ctx context.Context, lease string, won func()) *electionLock {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	lock := &electionLock{Interface: &resourcelock.LeaseLock{
+	lock := &electionLock{LeaseLock: resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: r.Namespace, Name: lease},
 		Client:     r.leases,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: r.identity},
-	}, replica: r, lease: lease, end: cancel}
+	}, replica: r, end: cancel}
 	trying := time.AfterFunc(r.renewDeadline(), func() { cancel(errNoAnswer) })
 	defer trying.Stop()
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
@@ -134,64 +134,58 @@ func (r *Replica) elect(ctx context.Context, lease string, won func()) *election
 func (r *Replica) release(ctx context.Context, lock *electionLock) {
 	_ = wait.PollUntilContextTimeout(context.WithoutCancel(ctx), r.retryPeriod(), r.renewDeadline(), true, func(ctx context.Context) (bool, error) {
 		record, _, err := lock.Get(ctx)
-		switch {
-		case lock.usurped || apierrors.IsNotFound(err):
-			return true, nil
-		case err != nil:
-			return false, nil
-		case record.HolderIdentity != r.identity:
-			return true, nil
+		if err == nil && record.HolderIdentity == r.identity {
+			record.HolderIdentity = ""
+			err = lock.Update(ctx, *record)
 		}
-		record.HolderIdentity = ""
-		return lock.Update(ctx, *record) == nil, nil
+		return err == nil || lock.usurped || apierrors.IsNotFound(err), nil
 	})
 }
 
 var errUsurped = errors.New("this replica no longer holds the Lease")
 
 // electionLock is the Lease of an election. It notes the errors of requests, which client-go only
-// logs. It ends an election when the replica has held the Lease and another holds it, has released
-// it, or has deleted it: client-go would take it back, and the runs would continue as if nothing had
-// happened.
+// logs. It ends the election when this replica has held the Lease and no longer does. Otherwise
+// client-go would take back a Lease that another replica has taken and then released or deleted, and
+// the runs would continue as if nothing had happened.
 type electionLock struct {
-	resourcelock.Interface
+	resourcelock.LeaseLock
 	replica *Replica
-	lease   string
 	end     context.CancelCauseFunc // ends the election
 	held    bool                    // this replica has held the Lease
-	usurped bool                    // and doesn't hold it now
+	usurped bool                    // and later no longer held it
 }
 
 func (l *electionLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	record, raw, err := l.Interface.Get(ctx)
+	record, raw, err := l.LeaseLock.Get(ctx)
 	gone := apierrors.IsNotFound(err)
 	switch {
 	case err != nil && !gone:
-		l.replica.note(ctx, l.lease, err)
+		l.replica.note(ctx, l.LeaseMeta.Name, err)
 	case l.held && (gone || record.HolderIdentity != l.Identity()):
-		l.replica.note(ctx, l.lease, nil)
+		l.replica.note(ctx, l.LeaseMeta.Name, nil)
 		l.usurped = true
 		l.end(errUsurped)
 		return nil, nil, errUsurped
 	case !gone && record.HolderIdentity != "" && record.HolderIdentity != l.Identity():
-		l.replica.note(ctx, l.lease, nil) // somebody else holds the Lease, so no write follows
+		l.replica.note(ctx, l.LeaseMeta.Name, nil) // somebody else holds the Lease, so no write follows
 	}
 	return record, raw, err // if a write follows, its result is noted
 }
 
 func (l *electionLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	err := l.Interface.Create(ctx, record)
+	err := l.LeaseLock.Create(ctx, record)
 	l.wrote(ctx, err)
 	return err
 }
 
 func (l *electionLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	err := l.Interface.Update(ctx, record)
+	err := l.LeaseLock.Update(ctx, record)
 	l.wrote(ctx, err)
 	return err
 }
 
 func (l *electionLock) wrote(ctx context.Context, err error) {
 	l.held = l.held || err == nil
-	l.replica.note(ctx, l.lease, err)
+	l.replica.note(ctx, l.LeaseMeta.Name, err)
 }

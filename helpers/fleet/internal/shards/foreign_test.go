@@ -17,8 +17,8 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
 
-// A member Lease that somebody has edited stops no replica, and its replica takes it back.
-func TestAReplicaTakesItsMemberLeaseBack(t *testing.T) {
+// A replica whose member Lease somebody has edited ends its runs and joins again.
+func TestAReplicaJoinsAgainAfterItHasLostItsMemberLease(t *testing.T) {
 	for _, holder := range []string{"", "somebody"} {
 		bubble(t, 4, func(t *testing.T, p *program) {
 			a, b := p.start("a"), p.start("b")
@@ -189,18 +189,25 @@ func TestStatusForgetsErrorsFromBeforeALeaseWasTaken(t *testing.T) {
 	})
 }
 
-// When somebody deletes a Lease, another replica may have led in the meantime. So the runs end, and
-// begin again.
-func TestADeletedLeaseIsLost(t *testing.T) {
-	bubble(t, 4, func(t *testing.T, p *program) {
-		a := p.start("a")
-		time.Sleep(moment)
-		p.requireShared(a)
-		p.leases.Delete("test-4-1")
-		time.Sleep(leaseDuration)
-		p.requireShared(a)
-		assert.Len(t, a.canceled(), 1)
-		p.runs.RequireNoOverlap(p.t, 0)
-		p.end(a)
-	})
+// When nobody holds a Lease that a replica has held, another may have led in the meantime. So the
+// runs end, and begin again.
+func TestALeaseThatIsNoLongerHeldIsLost(t *testing.T) {
+	for name, lose := range map[string]func(p *program){
+		"deleted": func(p *program) { p.leases.Delete("test-4-1") },
+		"free":    func(p *program) { p.leases.Hold("test-4-1", "", leaseDuration) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 4, func(t *testing.T, p *program) {
+				a := p.start("a")
+				time.Sleep(moment)
+				p.requireShared(a)
+				lose(p)
+				time.Sleep(moment)
+				p.requireShared(a)
+				assert.Len(t, a.canceled(), 1)
+				p.runs.RequireNoOverlap(p.t, 0)
+				p.end(a)
+			})
+		})
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,7 +63,22 @@ type replica struct {
 	drain   time.Duration // how long its runs take to return
 	stop    context.CancelFunc
 	result  chan error
-	terms   []*term // guarded by the Replica's lock
+
+	mu    sync.Mutex
+	terms []*term
+}
+
+// begun returns the terms of a replica, when the bubble is idle.
+func (r *replica) begun() []*term {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.terms)
+}
+
+// canceled returns those whose runs were canceled.
+func (r *replica) canceled() []*term {
+	return slices.DeleteFunc(r.begun(), func(t *term) bool { return t.canceled() == nil })
 }
 
 // term is a fake of the runs of a shard, which return when they have drained or are abandoned.
@@ -96,6 +112,13 @@ func (t *term) eachKey(f func(key int)) {
 	for key := t.shard; key < keys; key += t.replica.options.Shards {
 		f(key)
 	}
+}
+
+// canceled returns why its runs were canceled, or nil.
+func (t *term) canceled() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cause
 }
 
 func (t *term) Start() {
@@ -163,6 +186,8 @@ func (p *program) start(name string, edits ...func(*replica)) *replica {
 		Leases: r.client, Namespace: "system", Name: p.name, Identity: name, Shards: p.shards, LeaseDuration: leaseDuration,
 		NewTerm: func(shard int) shards.Term {
 			t := &term{replica: r, shard: shard, returned: make(chan struct{})}
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			r.terms = append(r.terms, t)
 			return t
 		},

@@ -204,8 +204,8 @@ func (r *Replica) list(ctx context.Context) error {
 }
 
 // check returns an error if a right is missing. Its requests change nothing, and are sent at the
-// same time, because each may take seconds. Their Lease doesn't exist and is invalid: an API server
-// checks rights before validity, and a quota only after.
+// same time, because each may take seconds. They are for a Lease that doesn't exist, with invalid
+// content: an API server checks rights before validity, and a quota only after.
 func (r *Replica) check(ctx context.Context) error {
 	try, name := []string{metav1.DryRunAll}, r.memberLease("check")
 	invalid := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -230,7 +230,8 @@ func (r *Replica) check(ctx context.Context) error {
 
 // join takes the member Lease, or leaves while another replica has another number of shards. Of
 // two such replicas that join at once, at least one sees the other in the first list after it got
-// its member Lease, and leaves. The caller holds r.mu.
+// its member Lease, and leaves. If one was suspended while it joined, both leave. The caller holds
+// r.mu.
 func (r *Replica) join(ctx context.Context) {
 	var foreign error
 	for _, l := range r.seen {
@@ -240,7 +241,7 @@ func (r *Replica) join(ctx context.Context) {
 	}
 	switch {
 	case foreign != nil:
-		r.err = foreign
+		r.err, r.joined = foreign, false
 		if r.leaveMembership != nil {
 			r.leaveMembership()
 			r.yieldUntil = time.Now().Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one is first

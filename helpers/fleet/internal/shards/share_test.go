@@ -73,19 +73,21 @@ func TestAReplicaThatComesOrGoesMovesFewShards(t *testing.T) {
 // Users test with client-go's fake clientset, which has no resource versions. A replica doesn't
 // need them: as in leader election, it sees a renewal by the content of a Lease.
 func TestReplicasShareOnAFakeClientset(t *testing.T) {
-	bubble(t, 4, func(t *testing.T, p *program) {
-		leases := fakeLeases()
-		on := func(r *replica) { r.options.Leases = leases }
-		a := p.start("a", on)
-		time.Sleep(moment)
-		b := p.start("b", on)
-		time.Sleep(4 * leaseDuration) // in which rights are checked: the fake ignores dry runs
-		p.requireShared(a, b)
-		assert.Len(t, a.canceled(), 2)
-		assert.Empty(t, b.canceled())
-		p.stop(a, b)
-		p.runs.RequireNoOverlap(p.t, 0)
-	})
+	for range 10 { // requests overtake each other
+		bubble(t, 4, func(t *testing.T, p *program) {
+			leases := fakeLeases()
+			on := func(r *replica) { r.options.Leases = leases }
+			a := p.start("a", on)
+			time.Sleep(moment)
+			b := p.start("b", on)
+			time.Sleep(4 * leaseDuration) // in which rights are checked: the fake ignores dry runs
+			p.requireShared(a, b)
+			assert.Len(t, a.canceled(), 2)
+			assert.Empty(t, b.canceled())
+			p.stop(a, b)
+			p.runs.RequireNoOverlap(p.t, 0)
+		})
+	}
 }
 
 // fakeLeases returns the Leases of client-go's fake clientset. To compile only these takes far less time.
@@ -132,8 +134,8 @@ func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 					a.client.SetFault(nil)
 					time.Sleep(test.within)
 					p.runs.Current(p.t) // requires that no two replicas run a key
-					for _, term := range a.terms[:4] {
-						assert.Error(t, term.cause, "a's runs of shard %d", term.shard)
+					for _, term := range a.begun()[:4] {
+						assert.Error(t, term.canceled(), "a's runs of shard %d", term.shard)
 					}
 					if test.shards != 4 {
 						assert.Empty(t, b.canceled())
@@ -147,6 +149,30 @@ func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 					}
 				})
 			}
+		})
+	}
+}
+
+// A replica that returns stands for no shard while others have another number of shards.
+func TestAReplicaThatReturnsWaitsForAnotherNumberOfShards(t *testing.T) {
+	for range 20 { // rounds begin at random times
+		bubble(t, 4, func(t *testing.T, p *program) {
+			c := p.start("c")
+			time.Sleep(moment)
+			a := p.start("a") // renews its Leases at other times than its member Lease
+			time.Sleep(moment + rand.N(retryPeriod))
+			p.stop(c)
+			time.Sleep(moment)
+			p.requireShared(a)
+			resume := a.client.Suspend()
+			b := p.start("b", of(8))
+			time.Sleep(2*leaseDuration + rand.N(retryPeriod))
+			stood := len(a.begun())
+			resume()
+			time.Sleep(moment)
+			assert.Empty(t, b.canceled())
+			assert.Len(t, a.begun(), stood)
+			p.stop(a, b)
 		})
 	}
 }

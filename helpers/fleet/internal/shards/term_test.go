@@ -8,7 +8,6 @@ package shards_test
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -17,17 +16,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/shards"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet/internal/testleases"
 )
-
-// canceled returns the terms of a replica whose runs were canceled, when the bubble is idle.
-func (r *replica) canceled() (canceled []*term) {
-	synctest.Wait()
-	for _, t := range r.terms {
-		if t.cause != nil {
-			canceled = append(canceled, t)
-		}
-	}
-	return canceled
-}
 
 func TestALeaseIsReleasedWhenRunsHaveReturnedAndTheTermHasEnded(t *testing.T) {
 	const drain = 3 * leaseDuration
