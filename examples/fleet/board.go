@@ -188,19 +188,19 @@ func (b *board) sum() (s sum) {
 	return s
 }
 
-// wait waits until missing returns "". It calls missing with the lock held. The error has the last text.
+// wait waits until missing returns "". It calls missing with the lock held. The error contains the last text.
 func (b *board) wait(ctx context.Context, missing func() string) error {
 	for {
 		b.mu.Lock()
-		what, changed := missing(), b.changed
+		text, changed := missing(), b.changed
 		b.mu.Unlock()
-		if what == "" {
+		if text == "" {
 			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", what, ctx.Err())
+			return fmt.Errorf("%s: %w", text, ctx.Err())
 		}
 	}
 }

@@ -36,10 +36,12 @@ import (
 //     their connections. When the API server is down for longer, no replica has runs.
 //   - When a replica can't list the Leases, it gives up all its shards within 15 s.
 //   - When a replica was suspended and others have taken its shards, its next renewals show
-//     that, within 2 s, and it ends those runs, even if the others have released the shards since.
-//   - When somebody deletes the Lease of a shard or changes its holder, the next renewal ends the
-//     shard's runs, and new ones begin when nobody holds the Lease. When somebody does this to the
-//     Lease of a replica, all its runs end, and it joins again.
+//     that, within 2 s. It abandons those runs at once, whatever StopGrace is, even if the others
+//     have released the shards since.
+//   - When somebody deletes the Lease of a shard or changes its holder, the next renewal shows
+//     that, and the shard's runs are abandoned at once. New ones begin when the Lease is free or
+//     has expired. When somebody does this to the Lease of a replica, it ends all its runs, and
+//     joins again.
 //   - When a right to Leases is missing for 10 s, Run ends with an error that names the right.
 //     Other errors are retried, and shown in [ShardingStatus].
 //

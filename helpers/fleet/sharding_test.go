@@ -72,7 +72,7 @@ func TestAShardIsHandedOverWhenItsRunsHaveReturned(t *testing.T) {
 		}
 		time.Sleep(drain)
 		p.requireShared(12, a, b)
-		p.runs.RequireNoOverlap(t, 0)
+		p.runs.RequireNoOverlap(t)
 		for i := range 12 {
 			if runs := p.runs.Of(types.NamespacedName{Namespace: "default", Name: fmt.Sprint("dp-", i)}); len(runs) > 1 {
 				require.ErrorIs(t, runs[0].Err, fleet.ErrShardLost)
@@ -99,7 +99,7 @@ func TestRunsAreAbandonedBeforeAnotherReplicaLeads(t *testing.T) {
 		assert.Contains(t, a.sharding().LastError, "cut off")
 		assert.Len(t, b.sharding().Leads, 4)
 		assert.Len(t, p.runs.Current(t), 12)
-		p.runs.RequireNoOverlap(t, 0)
+		p.runs.RequireNoOverlap(t)
 		p.stop(a)
 		p.end(b)
 	})

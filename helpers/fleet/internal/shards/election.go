@@ -76,11 +76,8 @@ func (r *Replica) lead(ctx context.Context, c *candidacy, seen lease) {
 	r.mu.Lock()
 	r.yieldShard(c, ErrLost)
 	r.mu.Unlock()
-	grace := r.LeaseDuration - r.renewDeadline() - r.retryPeriod() // until shortly before the Lease expires
-	if lock.usurped {
-		grace = 0
-	}
-	abandon := time.AfterFunc(grace, c.term.AbandonRuns)
+	expiry := lock.renewed.Add(r.LeaseDuration) // long ago if another replica has the Lease
+	abandon := time.AfterFunc(time.Until(expiry), c.term.AbandonRuns)
 	c.term.Wait()
 	abandon.Stop()
 	r.mu.Lock()
@@ -138,22 +135,21 @@ func (r *Replica) release(ctx context.Context, lock *electionLock) {
 			record.HolderIdentity = ""
 			err = lock.Update(ctx, *record)
 		}
-		return err == nil || lock.usurped || apierrors.IsNotFound(err), nil
+		return err == nil || errors.Is(err, errNotHeld) || apierrors.IsNotFound(err), nil
 	})
 }
 
-var errUsurped = errors.New("this replica no longer holds the Lease")
+var errNotHeld = errors.New("this replica no longer holds the Lease")
 
 // electionLock is the Lease of an election. It notes the errors of requests, which client-go only
-// logs. It ends the election when this replica has held the Lease and no longer does. Otherwise
-// client-go would take back a Lease that another replica has taken and then released or deleted, and
-// the runs would continue as if nothing had happened.
+// logs. It ends the election when this replica no longer holds the Lease. Otherwise client-go would
+// take back a Lease that another replica has taken and then released or deleted, and the runs would
+// continue as if nothing had happened.
 type electionLock struct {
 	resourcelock.LeaseLock
 	replica *Replica
 	end     context.CancelCauseFunc // ends the election
-	held    bool                    // this replica has held the Lease
-	usurped bool                    // and later no longer held it
+	renewed time.Time               // when the last write was sent; zero while this replica doesn't hold the Lease
 }
 
 func (l *electionLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
@@ -162,11 +158,11 @@ func (l *electionLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRec
 	switch {
 	case err != nil && !gone:
 		l.replica.note(ctx, l.LeaseMeta.Name, err)
-	case l.held && (gone || record.HolderIdentity != l.Identity()):
+	case !l.renewed.IsZero() && (gone || record.HolderIdentity != l.Identity()):
 		l.replica.note(ctx, l.LeaseMeta.Name, nil)
-		l.usurped = true
-		l.end(errUsurped)
-		return nil, nil, errUsurped
+		l.renewed = time.Time{}
+		l.end(errNotHeld)
+		return nil, nil, errNotHeld
 	case !gone && record.HolderIdentity != "" && record.HolderIdentity != l.Identity():
 		l.replica.note(ctx, l.LeaseMeta.Name, nil) // somebody else holds the Lease, so no write follows
 	}
@@ -174,18 +170,22 @@ func (l *electionLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRec
 }
 
 func (l *electionLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	sent := time.Now()
 	err := l.LeaseLock.Create(ctx, record)
-	l.wrote(ctx, err)
+	l.wrote(ctx, sent, err)
 	return err
 }
 
 func (l *electionLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	sent := time.Now()
 	err := l.LeaseLock.Update(ctx, record)
-	l.wrote(ctx, err)
+	l.wrote(ctx, sent, err)
 	return err
 }
 
-func (l *electionLock) wrote(ctx context.Context, err error) {
-	l.held = l.held || err == nil
+func (l *electionLock) wrote(ctx context.Context, sent time.Time, err error) {
+	if err == nil {
+		l.renewed = sent
+	}
 	l.replica.note(ctx, l.LeaseMeta.Name, err)
 }

@@ -76,7 +76,7 @@ func (r *replica) begun() []*term {
 	return slices.Clone(r.terms)
 }
 
-// canceled returns those whose runs were canceled.
+// canceled returns the terms whose runs were canceled.
 func (r *replica) canceled() []*term {
 	return slices.DeleteFunc(r.begun(), func(t *term) bool { return t.canceled() == nil })
 }
@@ -119,6 +119,13 @@ func (t *term) canceled() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.cause
+}
+
+// over returns whether the term has ended.
+func (t *term) over() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.calls, func(c call) bool { return c.method == "End" })
 }
 
 func (t *term) Start() {

@@ -37,15 +37,16 @@ type Options struct {
 	NewTerm func(shard int) Term
 }
 
-// Term is the runs of a shard during one candidacy. CancelRuns and AbandonRuns are called with the
-// lock of the [Replica] held, so they must not call the Replica.
+// Term is the runs of a shard during one candidacy. CancelRuns and AbandonRuns may be called with
+// the lock of the [Replica] held, so they must not call the Replica.
 type Term interface {
 	// Start is called when this replica leads the shard, perhaps after CancelRuns.
 	Start()
 	// CancelRuns ends the contexts of the runs, and keeps others from starting. It returns at
 	// once. Of several causes, the first counts.
 	CancelRuns(cause error)
-	// AbandonRuns abandons the runs that have not returned. It is called after CancelRuns.
+	// AbandonRuns abandons the runs that have not returned. It is called after CancelRuns, perhaps
+	// more than once, and after End.
 	AbandonRuns()
 	// Wait returns when all runs have returned or were abandoned. It is called after CancelRuns,
 	// and more than once. The Lease is held until then, unless it was lost.
@@ -171,7 +172,7 @@ func (r *Replica) round(ctx context.Context) {
 		r.listedAt = began
 		r.join(ctx)
 	} else if r.leaveMembership != nil && time.Since(r.listedAt) > r.renewDeadline() {
-		r.leaveMembership() // this replica can't see the others
+		r.leave() // this replica can't see the others
 	}
 	if listed && r.joined {
 		r.wants = Assign(r.holders(), r.replicas())[r.identity]
@@ -193,7 +194,7 @@ func (r *Replica) list(ctx context.Context) error {
 			l.since = before.since
 		}
 		seen[l.Name] = l
-		if shards, member, ok := r.parse(l); ok && (member || shards != r.Shards) && l.expired() {
+		if shards, member, ok := r.parse(l); ok && (member || shards != r.Shards) && l.holder() != r.identity && l.expired() {
 			_ = r.leases.Delete(ctx, l.Name, *metav1.NewRVDeletionPrecondition(l.ResourceVersion))
 		}
 	}
@@ -230,8 +231,8 @@ func (r *Replica) check(ctx context.Context) error {
 
 // join takes the member Lease, or leaves while another replica has another number of shards. Of
 // two such replicas that join at once, at least one sees the other in the first list after it got
-// its member Lease, and leaves. If one was suspended while it joined, both leave. The caller holds
-// r.mu.
+// its member Lease, and leaves. If one was suspended while it joined, both may leave. The caller
+// holds r.mu.
 func (r *Replica) join(ctx context.Context) {
 	var foreign error
 	for _, l := range r.seen {
@@ -241,9 +242,9 @@ func (r *Replica) join(ctx context.Context) {
 	}
 	switch {
 	case foreign != nil:
-		r.err, r.joined = foreign, false
+		r.err = foreign
 		if r.leaveMembership != nil {
-			r.leaveMembership()
+			r.leave()
 			r.yieldUntil = time.Now().Add(rand.N(r.LeaseDuration)) //nolint:gosec // so that one is first
 			for _, c := range r.candidacies {
 				r.loseShard(c)
@@ -259,6 +260,13 @@ func (r *Replica) join(ctx context.Context) {
 	}
 }
 
+// leave gives up the member Lease. The replica stands for no shard until it has joined again. The
+// caller holds r.mu.
+func (r *Replica) leave() {
+	r.leaveMembership()
+	r.publishedAt, r.joined = time.Time{}, false
+}
+
 // holdMembership holds the member Lease until member ends or the Lease is lost. It yields all shards
 // before it deletes the Lease, after which replicas with another number of shards may begin.
 func (r *Replica) holdMembership(ctx, member context.Context) {
@@ -272,8 +280,7 @@ func (r *Replica) holdMembership(ctx, member context.Context) {
 		}
 	})
 	r.mu.Lock()
-	r.leaveMembership()
-	r.publishedAt, r.joined = time.Time{}, false
+	r.leave()
 	r.takeShare(ctx)
 	r.mu.Unlock()
 	_ = r.leases.Delete(context.WithoutCancel(ctx), r.member, metav1.DeleteOptions{}) // if it fails, others delete it later

@@ -134,7 +134,7 @@ func TestRequestsThatIgnoreTheirContextDelayNothing(t *testing.T) {
 		}
 		time.Sleep(leaseDuration + moment)
 		p.requireShared(b)
-		p.runs.RequireNoOverlap(p.t, 0)
+		p.runs.RequireNoOverlap(p.t)
 		p.end(b)
 		time.Sleep(10 * time.Minute)
 	})
@@ -163,7 +163,7 @@ func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
 			time.Sleep(3 * leaseDuration)
 			p.stop(a)
 			p.end(b)
-			p.runs.RequireNoOverlap(p.t, 0)
+			p.runs.RequireNoOverlap(p.t)
 		})
 	}
 }

@@ -44,7 +44,7 @@ func TestALeaseIsReleasedWhenRunsHaveReturnedAndTheTermHasEnded(t *testing.T) {
 					assert.Equal(t, a.Status().Identity, b.Status().Waiting[0].Holder)
 				}
 				time.Sleep(drain)
-				p.runs.RequireNoOverlap(p.t, 0)
+				p.runs.RequireNoOverlap(p.t)
 				for _, term := range a.canceled() {
 					require.ErrorIs(t, term.cause, test.cause)
 					require.Equal(t, []string{"Start", "CancelRuns", "End"}, methods(term.calls))
@@ -93,7 +93,7 @@ func TestRunsAreAbandonedBeforeALeaseThatCannotBeRenewedExpires(t *testing.T) {
 					require.Less(t, term.calls[len(term.calls)-1].at.Sub(since), leaseDuration-retryPeriod/2)
 				}
 				p.requireShared(b)
-				p.runs.RequireNoOverlap(p.t, 0)
+				p.runs.RequireNoOverlap(p.t)
 				p.stop(a)
 				p.end(b)
 			})
@@ -119,7 +119,7 @@ func TestAReplicaThatEndsReleasesEachShardWhenItsRunsHaveReturned(t *testing.T) 
 		require.NoError(t, <-a.result)
 		time.Sleep(moment)
 		p.requireShared(b)
-		p.runs.RequireNoOverlap(p.t, 0)
+		p.runs.RequireNoOverlap(p.t)
 		p.end(b)
 	})
 }

@@ -89,15 +89,15 @@ func (h *History[K]) Current(t testing.TB) map[K]string {
 	return current
 }
 
-// RequireNoOverlap requires that no two runs of a key overlapped for longer than tolerance.
-func (h *History[K]) RequireNoOverlap(t testing.TB, tolerance time.Duration) {
+// RequireNoOverlap requires that no two runs of a key overlapped.
+func (h *History[K]) RequireNoOverlap(t testing.TB) {
 	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for key, runs := range h.runs {
 		for i, run := range runs {
 			for _, later := range runs[i+1:] {
-				if run.To.IsZero() || run.To.Sub(later.From) > tolerance {
+				if run.To.IsZero() || run.To.After(later.From) {
 					require.Fail(t, "overlap", "%v: %+v and %+v", key, run, later)
 				}
 			}

@@ -136,7 +136,7 @@ func (c *Client) Suspend() (resume func()) {
 	}
 	server := c.server
 	server.mu.Lock()
-	use(&Server{version: server.version + 1e6, leases: maps.Clone(server.leases)}) // no version is of both
+	use(&Server{version: server.version + 1e6, leases: maps.Clone(server.leases)}) // no version occurs in both
 	server.mu.Unlock()
 	return func() { use(server) }
 }
