@@ -111,6 +111,7 @@ part_integration-short() { # integration without the race detector and the tests
 }
 
 integration() {
+  go -C hack/integration test "$@" -count=1 ./differential
   go -C hack/integration test "$@" -count=1 -parallel=4 -timeout=40m . -fleet.duration=25s
 }
 

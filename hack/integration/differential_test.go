@@ -13,9 +13,9 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	"github.com/openchoreo/dataplane-sdk-go/hack/integration/differential"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
-	"github.com/openchoreo/dataplane-sdk-go/internal/differential"
 )
 
 var (

@@ -59,10 +59,6 @@ var mayImport = map[string][]string{
 		"clientset/versioned/typed/openchoreo/v1alpha1", "informers/externalversions",
 		"informers/externalversions/openchoreo/v1alpha1",
 	},
-	"internal/differential": {
-		"apis/openchoreo/v1alpha1", "applyconfigurations/openchoreo/v1alpha1", "clientset/versioned",
-		"clientset/versioned/typed/openchoreo/v1alpha1", "internal/behaviours",
-	},
 }
 
 var generated = []string{"applyconfigurations", "clientset", "informers", "listers"}

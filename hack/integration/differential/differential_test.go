@@ -12,12 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/openchoreo/dataplane-sdk-go/hack/integration/differential"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
-	"github.com/openchoreo/dataplane-sdk-go/internal/differential"
 )
 
-// hack/integration compares the fake with real API servers.
+// The tests of hack/integration compare the fake with real API servers.
 func TestRunFindsWhatDiffers(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*dataplanetest.Clientset)
