@@ -142,8 +142,8 @@ func (h *history) await(t *testing.T, limit time.Duration, shards int, planes []
 	}, limit, tick)
 }
 
-// afterResume is how long the runs of a suspended process may continue after it was resumed, which no
-// leader election can prevent: a fifth of LeaseDuration for stubborn runs, and a second to notice.
+// afterResume is how long the runs of a suspended process may continue after it was resumed: until the
+// answer to its next renewal, which it sends within 2/15 of LeaseDuration.
 const afterResume = processLease/5 + time.Second
 
 // requireExclusive requires that no two replicas ran a data plane, or led a shard, at the same time.

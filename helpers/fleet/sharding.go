@@ -31,7 +31,7 @@ import (
 //     terminationGracePeriodSeconds.
 //   - When a replica is killed or cut off, the others take its shards after 15 to 20 s, or up to
 //     15 s later if an answer to them is lost.
-//   - When a replica can't renew the Lease of a shard for 10 s, it cancels the shard's runs. After
+//   - When a replica can't renew the Lease of a shard for 10 s, it cancels the shard's runs. Within
 //     another 3 s, it abandons those that have not returned, whatever StopGrace is, and closes
 //     their connections. When the API server is down for longer, no replica has runs.
 //   - When a replica can't list the Leases, it gives up all its shards within 15 s.

@@ -27,7 +27,7 @@ import (
 // each data plane runs again two lease durations after the last fault.
 func TestRunsDoNotOverlapUnderFaults(t *testing.T) {
 	// slow is the longest time to an answer. Leader election counts from the answer, not from the
-	// request, so runs may overlap if it takes more than 3 s.
+	// request, so runs may overlap if an answer takes more than 3 s.
 	const slow = time.Second
 	for seed := range uint64(12) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {

@@ -76,7 +76,7 @@ func (r *Replica) lead(ctx context.Context, c *candidacy, seen lease) {
 	r.mu.Lock()
 	r.yieldShard(c, ErrLost)
 	r.mu.Unlock()
-	expiry := lock.renewed.Add(r.LeaseDuration) // long ago if another replica has the Lease
+	expiry := lock.renewed.Add(r.LeaseDuration) // long ago if this replica doesn't hold the Lease
 	abandon := time.AfterFunc(time.Until(expiry), c.term.AbandonRuns)
 	c.term.Wait()
 	abandon.Stop()
@@ -149,7 +149,7 @@ type electionLock struct {
 	resourcelock.LeaseLock
 	replica *Replica
 	end     context.CancelCauseFunc // ends the election
-	renewed time.Time               // when the last write was sent; zero while this replica doesn't hold the Lease
+	renewed time.Time               // when the last successful write was sent; zero when the Lease isn't held
 }
 
 func (l *electionLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {

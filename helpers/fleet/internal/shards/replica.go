@@ -46,7 +46,7 @@ type Term interface {
 	// once. Of several causes, the first counts.
 	CancelRuns(cause error)
 	// AbandonRuns abandons the runs that have not returned. It is called after CancelRuns, perhaps
-	// more than once, and after End.
+	// more than once, and perhaps even after End.
 	AbandonRuns()
 	// Wait returns when all runs have returned or were abandoned. It is called after CancelRuns,
 	// and more than once. The Lease is held until then, unless it was lost.
@@ -180,7 +180,7 @@ func (r *Replica) round(ctx context.Context) {
 	r.takeShare(ctx)
 }
 
-// list reads all Leases. It deletes the expired Leases of replicas, and the expired Leases of shards
+// list reads all Leases. It deletes the expired Leases of other replicas, and the expired Leases of shards
 // that belong to another number of shards. Replicas take over the other Leases of shards.
 func (r *Replica) list(ctx context.Context) error {
 	list, err := r.leases.List(ctx, metav1.ListOptions{})
