@@ -158,7 +158,7 @@ func (s sum) String() string {
 	return fmt.Sprintf("total %d in %d of %d data planes", s.deployments, s.counted, s.planes)
 }
 
-// unless returns "" if the sum is what is wanted.
+// unless returns what differs from the wanted sum, or "".
 func (s sum) unless(want sum) string {
 	if s == want {
 		return ""

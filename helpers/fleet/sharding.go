@@ -36,8 +36,8 @@ import (
 //     their connections. When the API server is down for longer, no replica has runs.
 //   - When a replica can't list the Leases, it gives up all its shards within 15 s.
 //   - When a replica was suspended and others have taken its shards, its next renewals show
-//     that, within 2 s. It abandons those runs at once, whatever StopGrace is, even if the others
-//     have released the shards since.
+//     that, within 2 s if the API server answers. It abandons those runs at once, whatever
+//     StopGrace is, even if the others have released the shards since.
 //   - When somebody deletes the Lease of a shard or changes its holder, the next renewal shows
 //     that, and the shard's runs are abandoned at once. New ones begin when the Lease is free or
 //     has expired. When somebody does this to the Lease of a replica, it ends all its runs, and

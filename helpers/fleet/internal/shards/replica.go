@@ -180,8 +180,8 @@ func (r *Replica) round(ctx context.Context) {
 	r.takeShare(ctx)
 }
 
-// list reads all Leases. It deletes the expired Leases of other replicas, and the expired Leases of shards
-// that belong to another number of shards. Replicas take over the other Leases of shards.
+// list reads all Leases. It deletes the expired Leases of other replicas, and the expired Leases of
+// shards that belong to another number of shards. Replicas take over the other Leases of shards.
 func (r *Replica) list(ctx context.Context) error {
 	list, err := r.leases.List(ctx, metav1.ListOptions{})
 	if err != nil {
