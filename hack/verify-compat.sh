@@ -99,7 +99,7 @@ as_controller() {
   go get "sigs.k8s.io/controller-runtime@$controller_runtime" \
     "k8s.io/client-go@$1" "k8s.io/api@$1" "k8s.io/apimachinery@$1" $(raised "$1") &&
     go mod tidy && check_version k8s.io/client-go "$1" && check_version sigs.k8s.io/controller-runtime "$controller_runtime" &&
-    go test -count=1 -run='^TestController$' ./controller-runtime
+    go test -count=1 -timeout=40m -run='^TestController$' ./controller-runtime
 }
 
 # raised VERSION: prints modules of which controller-runtime requires a later version than VERSION of

@@ -119,7 +119,7 @@ func buildREADME(t *testing.T) (path string) {
 	require.NoError(t, os.WriteFile(source, []byte(code[0]), 0o600))
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, source)
 	build.Dir = "../.."
-	build.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
+	build.Env = append(os.Environ(), "GOWORK=off")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return path

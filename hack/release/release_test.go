@@ -58,7 +58,6 @@ func TestREADME(t *testing.T) {
 	release := publish(t, proxy)
 	t.Setenv("GOPROXY", "file://"+filepath.ToSlash(proxy)+","+run(t, root, "go", "env", "GOPROXY"))
 	t.Setenv("GONOSUMDB", sdk)
-	t.Setenv("GOFLAGS", "")
 	t.Setenv("GOWORK", "off")
 	source := download(t, release)
 	program := regexp.MustCompile("(?s)```go\n(package main\n.*?)```").FindStringSubmatch(read(t, source, "README.md"))
