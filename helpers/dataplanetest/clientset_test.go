@@ -6,6 +6,7 @@ package dataplanetest_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -15,9 +16,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	applymeta "k8s.io/client-go/applyconfigurations/meta/v1"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
@@ -59,6 +62,53 @@ func TestClientsetStoresObjectsAsTheyAre(t *testing.T) {
 	assert.PanicsWithValue(t, "two DataPlanes default/prod", func() { dataplanetest.NewClientset(dp, dp) })
 	cluster := dataplanetest.ClusterDataPlane("prod")
 	assert.PanicsWithValue(t, "two ClusterDataPlanes prod", func() { dataplanetest.NewClientset(cluster, cluster) })
+}
+
+// Somebody else owns the fields of an object that is passed to NewClientset: both the other fields of the
+// part that is applied first and all fields of the other part.
+func TestApplyKeepsTheFieldsOfObjectsPassedToNewClientset(t *testing.T) {
+	mine := metav1.ApplyOptions{FieldManager: "me"}
+	nothing := func() *openchoreoapply.DataPlaneApplyConfiguration {
+		return openchoreoapply.DataPlane("prod", "default")
+	}
+	registry := func() *openchoreoapply.DataPlaneApplyConfiguration {
+		return nothing().WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithSecretRef("pull")))
+	}
+	ready := func() *openchoreoapply.DataPlaneApplyConfiguration {
+		return nothing().WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(applymeta.Condition().WithType("Ready").
+			WithStatus(metav1.ConditionTrue).WithReason("Reachable").WithMessage("").WithLastTransitionTime(metav1.Now())))
+	}
+	for _, first := range []string{"object", "status"} {
+		t.Run(first+" first", func(t *testing.T) {
+			seed := dataplanetest.DataPlane("default", "prod", dataplanetest.Connected)
+			dataPlanes := dataplanetest.NewClientset(seed).OpenChoreoV1alpha1().DataPlanes("default")
+			both := func(object, status *openchoreoapply.DataPlaneApplyConfiguration) *v1alpha1.DataPlane {
+				t.Helper()
+				applyObject := func() (*v1alpha1.DataPlane, error) { return dataPlanes.Apply(t.Context(), object, mine) }
+				applyStatus := func() (*v1alpha1.DataPlane, error) { return dataPlanes.ApplyStatus(t.Context(), status, mine) }
+				applies := []func() (*v1alpha1.DataPlane, error){applyObject, applyStatus}
+				if first == "status" {
+					slices.Reverse(applies)
+				}
+				_, err := applies[0]()
+				require.NoError(t, err)
+				dp, err := applies[1]()
+				require.NoError(t, err)
+				return dp
+			}
+			dp := both(registry(), ready())
+			assert.Equal(t, "pull", dp.Spec.Registry.SecretRef)
+			assert.Len(t, dp.Status.Conditions, 2)
+
+			conflicting := nothing().WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix("other.example.com")))
+			_, err := dataPlanes.Apply(t.Context(), conflicting, mine)
+			assert.True(t, apierrors.IsConflict(err), "%v", err)
+
+			dp = both(nothing(), nothing())
+			assert.Equal(t, seed.Spec, dp.Spec)
+			assert.Equal(t, seed.Status, dp.Status)
+		})
+	}
 }
 
 func TestClientsetRefusesObjectsThatNobodyCouldGet(t *testing.T) {

@@ -129,8 +129,13 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 		return nil, err
 	}
 	current := live
-	if live == nil {
+	switch {
+	case live == nil:
 		current = newRaw(s.GroupVersionKind)
+	case len(live.GetManagedFields()) == 0: // passed to NewClientset
+		if current, err = s.managedByOthers(live); err != nil {
+			return nil, err
+		}
 	}
 	configuration := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal(action.Patch, &configuration.Object); err != nil {
@@ -215,4 +220,19 @@ func part(raw *unstructured.Unstructured, subresource string) *unstructured.Unst
 		maps.DeleteFunc(meta, func(key string, _ any) bool { return !slices.Contains(keep, key) })
 	}
 	return raw
+}
+
+// managedByOthers returns a copy of an object without managed fields in which a manager owns all
+// fields, those of the status separately, as after Create and UpdateStatus. Without it, the field
+// manager would record an owner only for the part that is applied first.
+func (s *store) managedByOthers(object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	object = object.DeepCopy()
+	for _, subresource := range []string{"", status} {
+		managed, err := s.managers[subresource].Update(newRaw(s.GroupVersionKind), object, "before-first-apply")
+		if err != nil {
+			return nil, err
+		}
+		object = managed.(*unstructured.Unstructured)
+	}
+	return object, nil
 }

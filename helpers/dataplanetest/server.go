@@ -23,7 +23,8 @@ import (
 // Server stands in for an API server: that of a data plane, by [Server.As], or of the management
 // cluster, by [Server.Config]. It is a TLS server on loopback, for HTTP/1.1 and HTTP/2, that
 // identifies users by their client certificates. Like an API server, it answers 401 to a request
-// without a certificate that it accepts. Its methods may be called at any time, from any goroutine.
+// without a certificate that it accepts. Its methods may be called at any time, from any goroutine,
+// except Close and Move from a handler: they wait for the handler's own request.
 type Server struct {
 	edits []func(*httptest.Server)
 	open  sync.WaitGroup // counts the requests; serve adds one
