@@ -9,8 +9,8 @@
 #
 # The version must be later than the last release, and the topmost in CHANGELOG.md. The last commit
 # must be origin's main, without uncommitted changes. README.md must name the client-go and Go of
-# go.mod. .ci/run must pass, with no part "not checked". CONTRIBUTING.md describes how to prepare a
-# release.
+# go.mod, and, except in a dry run, not say that there is no release yet. .ci/run must pass, with no
+# part "not checked". CONTRIBUTING.md describes how to prepare a release.
 
 set -o errexit -o nounset -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -50,6 +50,10 @@ client_go=$(go list -m -f '{{.Version}}' k8s.io/client-go)
 grep --quiet "^| $client_go |" README.md || problem "README.md has no row of client-go $client_go, which go.mod requires"
 grep --quiet --extended-regexp "requires .*Go $go_version([^0-9]|\$)" README.md ||
   problem "README.md doesn't say that the SDK requires Go $go_version"
+if grep --quiet "there is no release yet" README.md; then
+  remove="README.md says \"there is no release yet\": remove this, and @main before it"
+  if [[ -n $dry_run ]]; then echo "release.sh: note: $remove" >&2; else problem "$remove"; fi
+fi
 
 ((status == 0)) || exit $status
 log=$(mktemp)

@@ -15,6 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// noRelease is in README.md until the first release.
+const noRelease = "there is no release yet"
+
 // hack/release.sh tags a commit only if it is prepared, complete, and checked in all parts.
 func TestRelease(t *testing.T) {
 	floor, _ := supported(t)
@@ -49,6 +52,8 @@ func TestRelease(t *testing.T) {
 		"a patch with breaking changes":        {args: "v0.2.1", changes: "## v0.2.1\n### Breaking\n", says: "which v0.2.1 can't have", fails: true},
 		"README has another Go":                {readme: [2]string{"requires Go 1.", "requires Go 0."}, says: "requires Go 1.", fails: true},
 		"README has no row of a client-go":     {readme: [2]string{"\n| " + floor + " ", "\n| v0.0.0 "}, says: "no row of client-go " + floor, fails: true},
+		"README has no release":                {readme: [2]string{"", noRelease}, says: `README.md says "there is no release yet": remove this`, fails: true},
+		"README has no release, dry run":       {args: "v0.2.0 --dry-run", readme: [2]string{"", noRelease}, says: `note: README.md says "there is no release yet": remove this`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -59,6 +64,7 @@ func TestRelease(t *testing.T) {
 				run(t, dir, "git", "push", "--quiet", "origin", "HEAD:refs/tags/"+test.last)
 			}
 			write(t, dir, "CHANGELOG.md", cmp.Or(test.changes, "## v0.2.0\n"))
+			write(t, dir, "README.md", strings.ReplaceAll(read(t, dir, "README.md"), noRelease, ""))
 			replace(t, dir, "README.md", test.readme[0], test.readme[1])
 			replace(t, dir, "hack/test.sh", "part_vuln() {", "part_vuln() { "+cmp.Or(test.vuln, "return 0")+"; return 0;")
 			write(t, dir, ".ci/run", "#!/usr/bin/env bash\nexec hack/test.sh vuln\n")
