@@ -7,9 +7,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -155,30 +160,76 @@ func newFleet(t *testing.T, options fleet.Options, run func(context.Context, *re
 	return f
 }
 
-// otherShards has the Leases of a program with a replica that has 8 shards.
-type otherShards struct {
+// shardingError returns the LastError of a replica of the program with one shard, once it has part.
+func shardingError(t *testing.T, leases *leases, part string) error {
+	f := newFleet(t, fleet.Options{Sharding: &fleet.Sharding{
+		Leases: leases, Namespace: "default", Name: "program", Identity: "a", Shards: 1, LeaseDuration: 3 * time.Second,
+	}}, func(ctx context.Context, _ *remote.Cluster) error { <-ctx.Done(); return nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = f.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	var text string
+	require.Eventually(t, func() bool {
+		text = f.Status().Sharding.LastError
+		return strings.Contains(text, part)
+	}, 30*time.Second, 10*time.Millisecond)
+	return errors.New(text)
+}
+
+// leases keeps Leases of one namespace.
+type leases struct {
 	coordinationv1client.LeaseInterface
+	silent bool // no write is answered
+	mu     sync.Mutex
+	byName map[string]coordinationv1.Lease
 }
 
-func (o otherShards) Leases(string) coordinationv1client.LeaseInterface { return o }
-
-func (otherShards) List(context.Context, metav1.ListOptions) (*coordinationv1.LeaseList, error) {
-	holder, seconds, now := "b_bcdfghjklm", int32(15), metav1.NowMicro()
+// newLeases has one Lease.
+func newLeases(name, holder string) *leases {
+	seconds, now := int32(60), metav1.NowMicro()
 	lease := coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder, LeaseDurationSeconds: &seconds, RenewTime: &now}}
-	lease.Name = "program-8-member-bcdfghjklm"
-	return &coordinationv1.LeaseList{Items: []coordinationv1.Lease{lease}}, nil
+	lease.Name = name
+	return &leases{byName: map[string]coordinationv1.Lease{name: lease}}
 }
 
-func (otherShards) Get(_ context.Context, name string, _ metav1.GetOptions) (*coordinationv1.Lease, error) {
+func (l *leases) Leases(string) coordinationv1client.LeaseInterface { return l }
+
+func (l *leases) List(context.Context, metav1.ListOptions) (*coordinationv1.LeaseList, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &coordinationv1.LeaseList{Items: slices.Collect(maps.Values(l.byName))}, nil
+}
+
+func (l *leases) Get(_ context.Context, name string, _ metav1.GetOptions) (*coordinationv1.Lease, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lease, found := l.byName[name]; found {
+		return &lease, nil
+	}
 	return nil, apierrors.NewNotFound(coordinationv1.Resource("leases"), name)
 }
 
-func (otherShards) Create(_ context.Context, lease *coordinationv1.Lease, _ metav1.CreateOptions) (*coordinationv1.Lease, error) {
+func (l *leases) Create(ctx context.Context, lease *coordinationv1.Lease, options metav1.CreateOptions) (*coordinationv1.Lease, error) {
+	return l.write(ctx, lease, options.DryRun)
+}
+
+func (l *leases) Update(ctx context.Context, lease *coordinationv1.Lease, options metav1.UpdateOptions) (*coordinationv1.Lease, error) {
+	return l.write(ctx, lease, options.DryRun)
+}
+
+func (l *leases) write(ctx context.Context, lease *coordinationv1.Lease, dryRun []string) (*coordinationv1.Lease, error) {
+	if len(dryRun) > 0 {
+		return lease, nil
+	}
+	if l.silent {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.byName[lease.Name] = *lease
 	return lease, nil
 }
 
-func (otherShards) Update(_ context.Context, lease *coordinationv1.Lease, _ metav1.UpdateOptions) (*coordinationv1.Lease, error) {
-	return lease, nil
-}
-
-func (otherShards) Delete(context.Context, string, metav1.DeleteOptions) error { return nil }
+func (l *leases) Delete(context.Context, string, metav1.DeleteOptions) error { return nil }

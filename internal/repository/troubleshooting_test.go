@@ -260,19 +260,15 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 			}}, nil).Run(t.Context())
 		},
 		"another number of shards": func(t *testing.T) error {
-			f := newFleet(t, fleet.Options{Sharding: &fleet.Sharding{
-				Leases: otherShards{}, Namespace: "default", Name: "program", Identity: "a", Shards: 4,
-			}}, nil)
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan struct{})
-			go func() { defer close(ended); _ = f.Run(ctx) }()
-			defer func() { cancel(); <-ended }()
-			var text string
-			require.Eventually(t, func() bool {
-				text = f.Status().Sharding.LastError
-				return strings.Contains(text, "shards")
-			}, 30*time.Second, 10*time.Millisecond)
-			return errors.New(text)
+			return shardingError(t, newLeases("program-8-member-bcdfghjklm", "b_bcdfghjklm"), "another number of shards")
+		},
+		"which is no replica": func(t *testing.T) error {
+			return shardingError(t, newLeases("program-1-0", "somebody"), "is held by")
+		},
+		"the API server doesn't answer": func(t *testing.T) error {
+			silent := newLeases("", "")
+			silent.silent = true
+			return shardingError(t, silent, "answer")
 		},
 		"run did not return in time": func(t *testing.T) error {
 			started, release := make(chan struct{}), make(chan struct{})
