@@ -26,6 +26,8 @@ const Redacted = redact.Marker
 //
 //   - JSON and YAML, the wire formats. Loggers such as klog write JSON for a slice or
 //     struct that contains a DataPlane: log slices with klog.KObjSlice;
+//   - apply configurations, which loggers write as JSON, except a whole
+//     DataPlaneApplyConfiguration;
 //   - packages that read fields by reflection, such as go-cmp: compare DataPlanes with
 //     helpers/fieldset.Changed;
 //   - the verbs %w and %p of a value, and unexported fields of other types, since package

@@ -14,6 +14,7 @@
 // names. To change one of them, start from what ExtractDataPlane returns.
 //
 // Loggers (slog, logr, klog) show only name and namespace of a DataPlaneApplyConfiguration. JSON
-// is the wire format: it holds the client key and the observer's password, and so does the log of
-// a program that logs a part of an apply configuration, such as its Spec.
+// is the wire format: it holds the client key and the observer's password. So does the log of a
+// program that logs a part of an apply configuration, such as its Spec, or a slice or struct that
+// holds one.
 package v1alpha1
