@@ -43,6 +43,9 @@ func newEvaluateOptions(opts []EvaluateOption) (o evaluateOptions) {
 // to date. In a ClusterDataPlane, it keeps neither, and Created counts as it is. Stock replaces an
 // earlier [ReadyFrom].
 //
+// For a ClusterDataPlane, OpenChoreo counts every agent of the planeID, even one that may not act
+// for the object; remote.Cluster.Probe finds out.
+//
 // What OpenChoreo writes: https://github.com/openchoreo/dataplane-sdk-go/blob/main/docs/conditions.md
 func Stock() EvaluateOption {
 	return func(o evaluateOptions) evaluateOptions {

@@ -135,8 +135,9 @@ func (p *problems) unless(ok bool, format string, args ...any) {
 // [helpers.EvaluateCondition]. An option that depends on time, such as [helpers.StableFor], needs
 // informers with a resync period: the run starts at the first event or resync after that time.
 //
-// In OpenChoreo v1, the condition is read from status.agentConnection. In v0.3, no run starts unless
-// a controller of yours writes it.
+// In OpenChoreo v1, the condition is read from status.agentConnection. For a ClusterDataPlane,
+// OpenChoreo counts every agent of the planeID, even one that may not act for the object; a Probe
+// finds out. In v0.3, no run starts unless a controller of yours writes the condition.
 func OnlyConnected(opts ...helpers.EvaluateOption) func(dp *v1alpha1.DataPlane, selected bool) bool {
 	return func(dp *v1alpha1.DataPlane, selected bool) bool {
 		status := helpers.EvaluateCondition(dp, v1alpha1.DataPlaneConditionConnected, opts...).Status
