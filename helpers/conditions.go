@@ -94,7 +94,8 @@ type Verdict struct {
 	// Reported is the status as reported; empty if not reported.
 	Reported metav1.ConditionStatus `json:"reported,omitempty"`
 	// Reason and Message are the condition's, for people; programs should not depend on
-	// them.
+	// them. Message can contradict Status: if the agent's heartbeat is too old, Status is
+	// Unknown beside the message "1 agent connected". Print [Report.Summary] instead.
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
 	// ObservedGeneration is the condition's; 0 if not reported, or ignored by

@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package helpers turns a DataPlane into a connection to its cluster and reports whether it
-// is ready.
+// is ready. For a ClusterDataPlane, pass its [v1alpha1.ClusterDataPlane.AsDataPlane].
 //
-//	stock := helpers.Stock() // what OpenChoreo reports, where no controller writes Ready
+//	dataPlane := object.AsDataPlane() // object is a ClusterDataPlane, as in stock v1, or a DataPlane
+//	stock := helpers.Stock()          // what OpenChoreo reports, where no controller writes Ready
 //	if !helpers.IsReady(dataPlane, stock) {
 //		return fmt.Errorf("not ready: %s", helpers.Evaluate(dataPlane, stock))
 //	}

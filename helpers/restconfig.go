@@ -47,8 +47,9 @@ func RESTConfigFor(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 
 // ConfigFor returns a function that makes the client configuration of any DataPlane: by
 // [RESTConfigFor] if the DataPlane holds credentials, else by [GatewayConfigFor] if it has a
-// clusterAgent. For others, the function returns [ErrNoCredentials]. Pass it as ConfigFor in
-// the options of package remote, for fleets of OpenChoreo v0.3 and v1.
+// clusterAgent. For others, the function returns [ErrNoCredentials]. For a ClusterDataPlane, call
+// it with [v1alpha1.ClusterDataPlane.AsDataPlane]. Pass it as ConfigFor in the options of package
+// remote, for fleets of OpenChoreo v0.3 and v1.
 //
 // gateway is copied. If it is nil, a DataPlane that needs it is an error. Files such as
 // CertFile are read by whoever uses the result, so renewed files are picked up.
