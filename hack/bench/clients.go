@@ -85,9 +85,13 @@ func clientGetRow(callers int) row {
 			})
 		}
 	}
+	by := "by one caller"
+	if callers > 1 {
+		by = fmt.Sprintf("by %d callers at once", callers)
+	}
 	return row{
 		name:    fmt.Sprintf("client-get-%d", callers),
-		title:   fmt.Sprintf("the lookup of the client of one of %d data planes, by %d callers at once", users, callers),
+		title:   fmt.Sprintf("the lookup of the client of one of %d data planes, %s", users, by),
 		metrics: perCallMetrics, rounds: 9,
 		subjects: []subject{
 			{"sdk", "remote.Cache.Get with a lister", of(sdkSource)},
