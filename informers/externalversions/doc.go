@@ -12,7 +12,6 @@
 //	}
 //	prod, err := dataPlanes.DataPlanes("default").Get("prod")
 //
-// StartWithContext starts the informers that were asked for before it, by Lister or Informer,
-// and they stop when the context ends. Package
-// helpers/informer has event handlers and transforms.
+// StartWithContext starts the informers for which Lister or Informer was called before. They stop
+// when the context ends. Package helpers/informer has event handlers and transforms.
 package externalversions
