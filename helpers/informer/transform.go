@@ -44,6 +44,8 @@ func StripManagedFields(obj any) (any, error) {
 //   - From dynamic objects, it removes spec.kubernetesCluster.auth, where OpenChoreo v0.4 to
 //     v0.8 keeps credentials. It replaces values whose type differs from the schema.
 //
+// It leaves spec.clusterAgent.clientCA.value, which is public.
+//
 // It works with typed, dynamic and metadata informers. It treats all objects of a metadata
 // informer as DataPlanes, since their kind isn't always set. From other kinds, it removes only
 // the managed fields. It modifies the object in place and never fails.
