@@ -32,14 +32,18 @@ const (
 // know the user. [Classify] turns an error into a [Reachability].
 //
 // Probe takes at most Options.DialTimeout, within which all addresses of a name are tried, and 5 s
-// more. With a shorter context, it may not come to the second address. Probe ignores the rate
-// limiter, and connects even after a slow failure to connect. If a connection that was used
-// before is cut or lost, Probe tries again once on a new one.
+// more; with a negative DialTimeout, it has only the limits of ctx and of other requests. With a
+// shorter context, it may not come to the second address. Probe ignores the rate limiter, and
+// connects even after a slow failure to connect. If a connection that was used before is cut or
+// lost, Probe tries again once on a new one.
 func (c *Cluster) Probe(ctx context.Context) error {
 	var used *session // by the last request
-	// The sum of both timeouts may be too long for a Duration.
-	ctx, cancel := context.WithDeadline(context.WithValue(ctx, probeKey{}, &used), time.Now().Add(c.options.DialTimeout).Add(probeTimeout))
-	defer cancel()
+	ctx = context.WithValue(ctx, probeKey{}, &used)
+	if limit := c.options.DialTimeout; limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, time.Now().Add(limit).Add(probeTimeout)) // the sum may be too long for a Duration
+		defer cancel()
+	}
 	late := ctx.Err() != nil
 	answer, err := c.get(ctx, "/readyz")
 	if err == nil && answer.status == http.StatusNotFound {

@@ -8,6 +8,7 @@ package remote_test
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
@@ -157,6 +159,31 @@ func TestProbesAndWatchesConnectToASilentServer(t *testing.T) {
 		c.HTTPClient().CloseIdleConnections()
 		w.set(silent)
 		requireSlowTimeout(t, c)
+	})
+}
+
+func TestAProbeWithoutADialTimeoutHasTheLimitOfItsContext(t *testing.T) {
+	onWire(t, answers, nil, func(t *testing.T, w *wire, _ *remote.Cluster) {
+		c := newCluster(t, dataplanetest.DataPlane("default", "prod"), remote.Options{
+			DialTimeout: -1,
+			ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+				return &rest.Config{Host: "http://192.0.2.1:6443", Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+					select {
+					case <-time.After(30 * time.Second):
+						return w.dial(ctx, network, address)
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				}}, nil
+			},
+		})
+		defer c.Abort()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		began := time.Now()
+		require.ErrorIs(t, c.Probe(ctx), context.DeadlineExceeded)
+		require.Equal(t, 20*time.Second, time.Since(began))
+		require.NoError(t, c.Probe(t.Context()))
 	})
 }
 
