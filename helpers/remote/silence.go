@@ -27,7 +27,7 @@ const (
 	connectEvery = 10 * time.Second
 	// connectWait is how long the request that makes an attempt waits for it. A connection that
 	// takes longer serves the next request. With the default DialTimeout, ten silent servers
-	// together take a quarter of a worker.
+	// together take a third of a worker.
 	connectWait = time.Second / 2
 )
 
