@@ -117,7 +117,11 @@ func (s *session) try(req *http.Request, body io.ReadCloser) (*http.Response, er
 		}
 	}
 	resp, err := s.wrapped.RoundTrip(req)
-	if err == nil && !r.track(resp) {
+	switch {
+	case err != nil:
+	case resp == nil:
+		err = s.wrap(errors.New("a round tripper of rest.Config.Wrap returned neither a response nor an error"))
+	case !r.track(resp):
 		closeBody(resp.Body)
 		err = errAgain
 	}

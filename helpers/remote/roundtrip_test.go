@@ -25,6 +25,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 )
@@ -158,6 +160,29 @@ func TestARequestThatWasSentIsOnlyRepeatedWhereThatIsSafe(t *testing.T) {
 			_, err = send(c, test.method, test.path, nil)
 			assert.Equal(t, test.want > 1, err == nil, "%v", err)
 			assert.Equal(t, test.want, sent.Load())
+		})
+	}
+}
+
+func TestAWrapperThatReturnsNothingIsAnError(t *testing.T) {
+	nothing := func(config *rest.Config) {
+		config.Wrap(func(http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(*http.Request) (*http.Response, error) { return nil, nil })
+		})
+	}
+	gateway := &rest.Config{Host: "https://127.0.0.1:1"}
+	nothing(gateway)
+	for name, options := range map[string]remote.Options{
+		"around the API server":      editConfig(nothing),
+		"around the cluster gateway": {ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) { return helpers.GatewayConfigFor(dp, gateway) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options.Grace = time.Minute
+			c := newCluster(t, dataplanetest.DataPlane("default", "prod"), options)
+			_, err := get(t.Context(), c, "/api/v1/pods")
+			require.ErrorContains(t, err, "data plane default/prod: a round tripper of rest.Config.Wrap returned neither a response nor an error")
+			assertClassified(t, remote.ReachabilityUnknown, err)
+			soon(t, c.Close)
 		})
 	}
 }

@@ -69,6 +69,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, explain(err, reused.Load())
 	}
+	if resp == nil { // a wrapper's fault, which net/http reports
+		return nil, nil //nolint:nilnil // as the wrapper
+	}
 	return t.translate(req, resp), nil
 }
 
