@@ -57,7 +57,9 @@ const (
 	// ReachabilityRedirected says that the server answered with a redirect, which is not followed.
 	ReachabilityRedirected Reachability = "Redirected"
 	// ReachabilityNotReady says that the API server, or a gateway or load balancer before it,
-	// answers but can't serve. A page of HTML, such as a captive portal's, is NotReady.
+	// answers but can't serve. A page of HTML, such as a captive portal's, is NotReady. So is each
+	// answer of OpenChoreo's cluster gateway itself that has no other value, even if the gateway
+	// refuses this one request, such as one with a body of more than 10 MB.
 	ReachabilityNotReady Reachability = "NotReady"
 	// ReachabilityNoAgent says that OpenChoreo's cluster gateway has no agent for the data plane: none
 	// is connected, or the clientCA in the DataPlane doesn't vouch for the agent's certificate.
@@ -119,7 +121,8 @@ func classifyStatus(status metav1.Status) Reachability {
 		return ReachabilityForbidden
 	case code == http.StatusRequestTimeout || code == http.StatusGatewayTimeout:
 		return ReachabilityTimeout
-	case code >= 500:
+	case code >= 500, hasCause(status, gateway.CauseGateway, ""),
+		hasCause(status, metav1.CauseTypeUnexpectedServerResponse, gateway.Answers):
 		return ReachabilityNotReady
 	default:
 		return ReachabilityReachable
@@ -128,10 +131,8 @@ func classifyStatus(status metav1.Status) Reachability {
 
 // classifyGateway classifies an answer of the cluster gateway to a Probe.
 func classifyGateway(code int, text string) Reachability {
-	if gateway.IsNoAgentText(text) {
-		return ReachabilityNoAgent
-	}
-	return classifyStatus(metav1.Status{Code: int32(code)}) //nolint:gosec // a code has three digits
+	causes := []metav1.StatusCause{{Type: metav1.CauseTypeUnexpectedServerResponse, Message: text}}
+	return classifyStatus(metav1.Status{Code: int32(code), Details: &metav1.StatusDetails{Causes: causes}}) //nolint:gosec // a code has three digits
 }
 
 func hasCause(status metav1.Status, cause metav1.CauseType, prefix string) bool {

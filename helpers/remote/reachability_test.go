@@ -265,6 +265,16 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 			},
 			want: remote.ReachabilityNotReady, says: "can't reach its API server",
 		},
+		"a gateway that refuses every request": {
+			edit: func(c *rest.Config) {
+				c.Wrap(func(http.RoundTripper) http.RoundTripper {
+					return roundTripper(func(*http.Request) (*http.Response, error) {
+						return &http.Response{StatusCode: http.StatusTooManyRequests}, nil
+					})
+				})
+			},
+			want: remote.ReachabilityNotReady, says: "the cluster gateway answers 429",
+		},
 		"a wrong port": {edit: func(c *rest.Config) { c.Host += "/elsewhere" }, want: remote.ReachabilityNotReady, says: "8444"},
 		"an API server that forbids": {
 			prepare: func(g *dataplanetest.Gateway) { g.Connect("prod", dataplanetest.Status(http.StatusForbidden)) },
@@ -306,6 +316,7 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 				return
 			}
 			assert.Equal(t, test.want, remote.Classify(err), "%v", err)
+			assert.Equal(t, test.want, cluster.Status().Reachability)
 			if test.says == "" {
 				return
 			}

@@ -148,7 +148,7 @@ func (c *Cluster) answeredError(req *http.Request, resp *http.Response) error {
 	text := fmt.Sprintf("the API server answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	answered := resp.Header.Get(gateway.Header)
 	if answered != "" {
-		text = fmt.Sprintf("the cluster gateway answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+		text = fmt.Sprintf("%s%d %s", gateway.Answers, resp.StatusCode, http.StatusText(resp.StatusCode))
 		if answered == string(gateway.CauseNoAgent) {
 			reachability, text = ReachabilityNoAgent, gateway.NoAgent
 		}

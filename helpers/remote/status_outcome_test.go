@@ -13,6 +13,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
@@ -37,6 +40,25 @@ func TestAnswersOfTheGatewayAreNoSuccesses(t *testing.T) {
 		_, _ = get(t.Context(), c, "/api/v1/namespaces/apps/services/web/proxy/")
 		return c.Status().Reachability
 	}())
+}
+
+// The gateway takes bodies of up to 10 MB.
+func TestARequestThatTheGatewayRefusesChangesNoStatus(t *testing.T) {
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect("prod", dataplanetest.NewObjects())
+	dp := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
+	c := newCluster(t, dp, remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
+	require.NoError(t, c.Probe(t.Context()))
+	before := c.Status()
+	client, err := kubernetes.NewForConfigAndClient(c.Config(), c.HTTPClient())
+	require.NoError(t, err)
+	_, err = client.CoreV1().ConfigMaps("apps").Create(t.Context(), &corev1.ConfigMap{
+		Data: map[string]string{"a": strings.Repeat("a", 11<<20)},
+	}, metav1.CreateOptions{})
+	require.ErrorContains(t, err, "the cluster gateway answers 413")
+	assertClassified(t, remote.ReachabilityNotReady, err)
+	assert.Equal(t, before, c.Status())
 }
 
 func TestARequestAfterItsDeadlineSaysNothing(t *testing.T) {

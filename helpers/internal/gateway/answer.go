@@ -36,6 +36,8 @@ const (
 
 	// NoAgent begins the text of every answer with CauseNoAgent.
 	NoAgent = "the cluster gateway has no agent that may act for this data plane"
+	// Answers begins the text of an answer of the gateway that has no other meaning.
+	Answers = "the cluster gateway answers "
 
 	// maxText limits the bytes of an answer that an error shows.
 	maxText = 2 << 10
@@ -45,12 +47,9 @@ const (
 func IsNoAgent(status metav1.Status) bool {
 	return status.Details != nil && slices.ContainsFunc(status.Details.Causes, func(cause metav1.StatusCause) bool {
 		return cause.Type == CauseNoAgent ||
-			cause.Type == metav1.CauseTypeUnexpectedServerResponse && IsNoAgentText(cause.Message)
+			cause.Type == metav1.CauseTypeUnexpectedServerResponse && strings.HasPrefix(cause.Message, NoAgent)
 	})
 }
-
-// IsNoAgentText is IsNoAgent for the text of an answer.
-func IsNoAgentText(text string) bool { return strings.HasPrefix(text, NoAgent) }
 
 // translate replaces an error of the gateway by one that names the gateway, and returns an API
 // server's answer unchanged. An API server marks each answer with an Audit-Id, and reports errors
@@ -95,7 +94,7 @@ func statusOf(method string, code int, text string) metav1.Status {
 		Code:   http.StatusBadGateway,
 		Reason: metav1.StatusReasonServiceUnavailable,
 	}
-	cause, message := CauseGateway, fmt.Sprintf("the cluster gateway answers %d: %s", code, text)
+	cause, message := CauseGateway, fmt.Sprintf("%s%d: %s", Answers, code, text)
 	switch {
 	case code == http.StatusBadGateway && strings.Contains(text, "no agents found"),
 		code == http.StatusForbidden && strings.Contains(text, "not authorized"):
