@@ -15,7 +15,7 @@
 # short variants of parts. Two parts run at a time, if possible one that waits for API servers and one
 # that computes; their output is printed in order.
 #
-# Needs Go, git, bash and, on Linux, a C compiler for the race detector, which it installs with
+# Needs Go 1.26, git, bash and, on Linux, a C compiler for the race detector, which it installs with
 # apt-get if it can. It builds everything else.
 
 set -o errexit -o nounset -o pipefail
@@ -25,9 +25,10 @@ export GOWORK=off
 # go test doesn't vet, because vet reads all dependencies again; the part lint does it, or the part vet.
 #
 # From empty caches, most of the time goes to compilers and the linter. Kubernetes' packages compile in
-# a sixth less time without inlining, and everything in a fifth less time if garbage is collected only
-# at the limit, which is soft, for each process. Tests don't run so: they and the API servers that they
-# start would take too much memory.
+# a sixth less time without inlining, and everything compiles in a fifth less time without garbage
+# collection below GOMEMLIMIT, a soft limit for each process. Compilers seldom reach 1 GiB; set
+# GOMEMLIMIT lower on a machine with many cores and little memory. Tests run with garbage collection,
+# because they and the API servers that they start would take too much memory.
 GOFLAGS="$(go env GOFLAGS) -vet=off -gcflags=k8s.io/...=-l '-exec=env GOGC=${GOGC-400}'"
 export GOFLAGS GOGC=off GOMEMLIMIT=${GOMEMLIMIT-3GiB}
 # Nested modules, which users never import; the root module is the SDK itself.

@@ -16,7 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	applymeta "k8s.io/client-go/applyconfigurations/meta/v1"
+	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -75,7 +75,7 @@ func TestApplyKeepsTheFieldsOfObjectsPassedToNewClientset(t *testing.T) {
 		return nothing().WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithSecretRef("pull")))
 	}
 	ready := func() *openchoreoapply.DataPlaneApplyConfiguration {
-		return nothing().WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(applymeta.Condition().WithType("Ready").
+		return nothing().WithStatus(openchoreoapply.DataPlaneStatus().WithConditions(applymetav1.Condition().WithType("Ready").
 			WithStatus(metav1.ConditionTrue).WithReason("Reachable").WithMessage("").WithLastTransitionTime(metav1.Now())))
 	}
 	for _, first := range []string{"object", "status"} {

@@ -132,7 +132,7 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	switch {
 	case live == nil:
 		current = newRaw(s.GroupVersionKind)
-	case len(live.GetManagedFields()) == 0: // passed to NewClientset
+	case len(live.GetManagedFields()) == 0: // such as an object passed to NewClientset
 		if current, err = s.managedByOthers(live); err != nil {
 			return nil, err
 		}
@@ -222,9 +222,9 @@ func part(raw *unstructured.Unstructured, subresource string) *unstructured.Unst
 	return raw
 }
 
-// managedByOthers returns a copy of an object without managed fields in which a manager owns all
-// fields, those of the status separately, as after Create and UpdateStatus. Without it, the field
-// manager would record an owner only for the part that is applied first.
+// managedByOthers returns a copy of an object without managed fields in which one manager owns all
+// fields. The status has its own entry, as after Create and UpdateStatus. The field manager alone
+// would record an owner only for the part that is applied first.
 func (s *store) managedByOthers(object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	object = object.DeepCopy()
 	for _, subresource := range []string{"", status} {

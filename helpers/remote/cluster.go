@@ -63,9 +63,9 @@ var (
 	// with it too.
 	ErrClosed = errors.New("connection to data plane is closed")
 	// ErrServerChanged reports that a DataPlane has another API server than its [Cluster]: another
-	// scheme, host, port or path, which through OpenChoreo's cluster gateway has the plane ID. Make a
-	// new Cluster. Another spelling of the same address, such as a slash at the end, is the same
-	// server.
+	// scheme, host, port or path. Make a new Cluster. Through OpenChoreo's cluster gateway, the path
+	// contains the plane ID, so another plane ID is another server. Another spelling of the same
+	// address, such as a slash at the end, is the same server.
 	ErrServerChanged = errors.New("data plane has another API server")
 )
 

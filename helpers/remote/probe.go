@@ -32,8 +32,8 @@ const (
 // know the user. [Classify] turns an error into a [Reachability].
 //
 // Probe takes at most Options.DialTimeout, within which all addresses of a name are tried, and 5 s
-// more; with a negative DialTimeout, it has only the limits of ctx and of other requests. With a
-// shorter context, it may not come to the second address. Probe ignores the rate limiter, and
+// more; with a negative DialTimeout, only ctx and the limits of all requests, such as StallTimeout,
+// end it. With a shorter context, it may not come to the second address. Probe ignores the rate limiter, and
 // connects even after a slow failure to connect. If a connection that was used before is cut or
 // lost, Probe tries again once on a new one.
 func (c *Cluster) Probe(ctx context.Context) error {

@@ -57,9 +57,9 @@ const (
 	// ReachabilityRedirected says that the server answered with a redirect, which is not followed.
 	ReachabilityRedirected Reachability = "Redirected"
 	// ReachabilityNotReady says that the API server, or a gateway or load balancer before it,
-	// answers but can't serve. A page of HTML, such as a captive portal's, is NotReady. So is each
-	// answer of OpenChoreo's cluster gateway itself that has no other value, even if the gateway
-	// refuses this one request, such as one with a body of more than 10 MB.
+	// answers but can't serve. A page of HTML, such as a captive portal's, is NotReady. So is
+	// an error of OpenChoreo's cluster gateway itself unless another value fits, even if the error
+	// concerns one request, such as one with a body of more than 10 MB.
 	ReachabilityNotReady Reachability = "NotReady"
 	// ReachabilityNoAgent says that OpenChoreo's cluster gateway has no agent for the data plane: none
 	// is connected, or the clientCA in the DataPlane doesn't vouch for the agent's certificate.

@@ -26,8 +26,8 @@ const Redacted = redact.Marker
 //
 //   - JSON and YAML, the wire formats. Loggers such as klog write JSON for a slice or
 //     struct that contains a DataPlane: log slices with klog.KObjSlice;
-//   - spec.clusterAgent.clientCA.value, which is public: everyone sees a private key that somebody
-//     adds to it. helpers.Validate reports such a key;
+//   - spec.clusterAgent.clientCA.value, which is shown because certificates are public. A private
+//     key put there by mistake is shown, too; helpers.Validate reports it;
 //   - apply configurations, which loggers write as JSON, except a whole
 //     DataPlaneApplyConfiguration;
 //   - packages that read fields by reflection, such as go-cmp: compare DataPlanes with
