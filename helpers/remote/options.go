@@ -56,8 +56,8 @@ type Options struct {
 	// even through a Dial of ConfigFor. The default is 10 s. After an attempt to connect took a
 	// second or more and failed, requests fail at once with its error. 10 s later, one of them
 	// begins another attempt, and waits half a second for it. A Probe and a watch always connect. A
-	// Probe takes at most DialTimeout and 5 s more; with a negative DialTimeout, it has no limit of
-	// its own.
+	// Probe takes at most DialTimeout and 5 s more; with a negative DialTimeout, it is
+	// limited as other requests are.
 	DialTimeout time.Duration
 	// Grace is how long requests under way may continue after a rotation, and unary requests after
 	// Close. After a rotation, a watch may first receive all its initial events, for a minute at
