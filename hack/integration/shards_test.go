@@ -244,16 +244,15 @@ func TestShardingNamesTheRightThatIsMissing(t *testing.T) {
 	t.Parallel()
 	rights := documented[rbacv1.Role](t, "Role", "dataplanes-shards").Rules[0].Verbs
 	// start returns a replica of a new user with these rights, and a function that runs it until it
-	// must have noticed a missing right.
+	// has noticed a missing right.
 	start := func(t *testing.T, s *space, user string, rights ...string) (*fleet.Fleet, func() error) {
 		t.Helper()
-		const lease = 2 * time.Second
 		leases := s.leasesAs(t, user, rights...)
 		f := newReplica(s.informer(t), fleet.Sharding{
-			Leases: leases, Namespace: s.namespace, Identity: "a", Shards: 2, LeaseDuration: lease,
+			Leases: leases, Namespace: s.namespace, Identity: "a", Shards: 2, LeaseDuration: 2 * time.Second,
 		}, func(event) {})
 		return f, func() error {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*lease)
+			ctx, cancel := context.WithTimeout(t.Context(), eventually)
 			defer cancel()
 			return f.Run(ctx)
 		}
