@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -85,19 +86,38 @@ func TestWatchThatBeginsWithAllObjectsIsRefusedWithoutARequest(t *testing.T) {
 }
 
 // Reflectors try such a watch again, and list after other errors.
-func TestWatchWithoutAnAgentCanBeTriedAgain(t *testing.T) {
-	gateway := newGateway(t)
-	configMaps := clientThrough(t, gateway.Config(), agentDataPlane()).CoreV1().ConfigMaps("apps")
-	requireNoAgent := func() {
-		t.Helper()
-		_, err := configMaps.Watch(t.Context(), metav1.ListOptions{ResourceVersion: "17"})
-		assert.True(t, apierrors.IsTooManyRequests(err), "%v", err)
-		assert.Equal(t, remote.ReachabilityNoAgent, remote.Classify(err))
+func TestWatchThatTheGatewayCantServeCanBeTriedAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		prepare func(*dataplanetest.Gateway)
+		want    remote.Reachability
+	}{
+		"no agent": {func(*dataplanetest.Gateway) {}, remote.ReachabilityNoAgent},
+		"an agent that may not act for the object": {func(gateway *dataplanetest.Gateway) {
+			gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
+			gateway.Refuse(agentDataPlane())
+		}, remote.ReachabilityNoAgent},
+		"an agent that does not answer": {func(gateway *dataplanetest.Gateway) {
+			gateway.SetTimeout(time.Millisecond)
+			gateway.Connect("prod", dataplanetest.Hang())
+		}, remote.ReachabilityTimeout},
+		"an API server that the agent can't reach": {func(gateway *dataplanetest.Gateway) {
+			gateway.Connect("prod", dataplanetest.Agent(&rest.Config{Host: "http://127.0.0.1:1"}))
+		}, remote.ReachabilityNotReady},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gateway := newGateway(t)
+			test.prepare(gateway)
+			cluster, err := remote.NewCluster(agentDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())})
+			require.NoError(t, err)
+			defer cluster.Close()
+			client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+			require.NoError(t, err)
+			_, err = client.CoreV1().ConfigMaps("apps").Watch(t.Context(), metav1.ListOptions{ResourceVersion: "17"})
+			assert.True(t, apierrors.IsTooManyRequests(err), "%v", err)
+			assert.Equal(t, test.want, remote.Classify(err))
+			assert.Equal(t, test.want, cluster.Status().Reachability)
+		})
 	}
-	requireNoAgent()
-	gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
-	gateway.Refuse(agentDataPlane())
-	requireNoAgent()
 }
 
 func TestStreamsAreRefusedByTheGateway(t *testing.T) {
@@ -134,12 +154,12 @@ func TestAnswersOfTheGatewayAreNotTakenForAnAPIServers(t *testing.T) {
 		"no agent": {
 			prepare: func(*dataplanetest.Gateway) {},
 			code:    502, reason: metav1.StatusReasonServiceUnavailable, cause: "ClusterGatewayNoAgent",
-			says: "the cluster gateway has no agent that may act for this data plane: no agents found for plane",
+			says: "the cluster gateway has no agent that may act for this data plane: proxy request failed: no agents found for plane",
 		},
 		"an agent that may not act for the object": {
 			prepare: func(gateway *dataplanetest.Gateway) { ours(gateway); gateway.Refuse(agentDataPlane()) },
 			code:    502, reason: metav1.StatusReasonServiceUnavailable, cause: "ClusterGatewayNoAgent",
-			says: "no agent that may act for this data plane: Agent not authorized",
+			says: "no agent that may act for this data plane: Forbidden: Agent not authorized",
 		},
 		"an agent that does not answer": {
 			prepare: func(gateway *dataplanetest.Gateway) {

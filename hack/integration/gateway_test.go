@@ -82,8 +82,8 @@ func TestInformersThroughTheGatewayListInPages(t *testing.T) {
 	}
 }
 
-// While an agent is away, and after a refused connection, a reflector tries its watch again. It lists
-// again only if a watch was cut.
+// After an error of the gateway, and after a refused connection, a reflector tries its watch again. It
+// lists again only if a watch was cut.
 func TestInformersAreCompleteAfterAnOutage(t *testing.T) {
 	for name, test := range map[string]struct {
 		begin, end func(*view)
@@ -95,6 +95,24 @@ func TestInformersAreCompleteAfterAnOutage(t *testing.T) {
 			begin: func(v *view) { v.gateway.Disconnect(v.planeID) },
 			end:   func(v *view) { v.gateway.Connect(v.planeID, v.agent) },
 			want:  remote.ReachabilityNoAgent, reaches: true, lists: []int32{1},
+		},
+		"the agent ends with its requests": {
+			begin: func(v *view) {
+				v.gateway.SetTimeout(time.Second)
+				v.gateway.Connect(v.planeID, dataplanetest.Hang())
+			},
+			end: func(v *view) {
+				v.gateway.SetTimeout(30 * time.Second)
+				v.gateway.Connect(v.planeID, v.agent)
+			},
+			want: remote.ReachabilityTimeout, reaches: true, lists: []int32{1},
+		},
+		"the API server is away": {
+			begin: func(v *view) {
+				v.gateway.Connect(v.planeID, dataplanetest.Agent(&rest.Config{Host: "http://127.0.0.1:1"}))
+			},
+			end:  func(v *view) { v.gateway.Connect(v.planeID, v.agent) },
+			want: remote.ReachabilityNotReady, reaches: true, lists: []int32{1},
 		},
 		"the gateway restarts": {
 			begin: func(v *view) { v.gateway.Stop() },

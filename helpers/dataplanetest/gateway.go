@@ -242,9 +242,9 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request) {
 	case isBlocked(path):
 		http.Error(w, "Access to path is blocked", http.StatusForbidden)
 	case agent == nil:
-		http.Error(w, "no agents found for plane dataplane/"+planeID, http.StatusBadGateway)
+		http.Error(w, "proxy request failed: no agents found for plane dataplane/"+planeID, http.StatusBadGateway)
 	case refused:
-		http.Error(w, "Agent not authorized for CR "+object, http.StatusForbidden)
+		http.Error(w, "Forbidden: Agent not authorized for CR "+strings.TrimPrefix(object, "_cluster"), http.StatusForbidden)
 	default:
 		g.tunnel(w, r, path, agent, timeout)
 	}
@@ -303,7 +303,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, path string, ag
 		w.WriteHeader(answer.Code)
 		_, _ = w.Write(answer.Body.Bytes())
 	case <-time.After(timeout):
-		http.Error(w, "HTTP tunnel request timeout", http.StatusBadGateway)
+		http.Error(w, "proxy request failed: HTTP tunnel request timeout", http.StatusBadGateway)
 	case <-r.Context().Done():
 	}
 }

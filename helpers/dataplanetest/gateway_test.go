@@ -143,7 +143,7 @@ func TestAgentsComeAndGo(t *testing.T) {
 	gateway.Refuse(prod)
 	resp, body = ask(t, at, "/version")
 	assert.Equal(t, http.StatusForbidden, resp.StatusCode)
-	assert.Contains(t, body, "Agent not authorized for CR _cluster/prod")
+	assert.Contains(t, body, "Forbidden: Agent not authorized for CR /prod")
 
 	gateway.Accept(prod)
 	resp, _ = ask(t, at, "/version")

@@ -63,10 +63,10 @@ func (t *transport) translate(req *http.Request, resp *http.Response) *http.Resp
 		text, _ = io.ReadAll(io.LimitReader(resp.Body, maxText))
 	}
 	status := statusOf(req.Method, resp.StatusCode, strings.TrimSpace(string(text)))
-	if requestinfo.Of(req, t.basePath).Lifetime == requestinfo.Watch && IsNoAgent(status) {
-		// After this code, reflectors try the watch again; after others, they list. When a gateway has
-		// restarted, it would get the lists of all data planes at once.
-		status.Code, status.Reason = http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests
+	if status.Code >= http.StatusBadGateway && requestinfo.Of(req, t.basePath).Lifetime == requestinfo.Watch {
+		// With this reason, reflectors try the watch again; with others, they list. After a restart of the
+		// gateway, an agent or an API server, all informers would list at once.
+		status.Reason = metav1.StatusReasonTooManyRequests
 	}
 	changed := *resp
 	changed.StatusCode = int(status.Code)
