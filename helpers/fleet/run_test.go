@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -153,31 +154,42 @@ func TestFleetSurvivesAnErrorThatIsANilPointer(t *testing.T) {
 	assert.Contains(t, f.status("a").LastError, "nil pointer")
 }
 
-// A panic in the user's WrapTransport is an error, with and without a run.
-func TestFleetSurvivesAWrapperThatPanics(t *testing.T) {
-	f := newFleetTest(t, false, fleet.Options{
-		Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
-		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-			config, err := labelConfig(dp)
-			if dp.Labels["panics"] != "" {
-				config.WrapTransport = func(http.RoundTripper) http.RoundTripper { panic("no wrapper") }
-			}
-			return config, err
-		}},
-	})
-	dp := f.add("a", label("panics", "x"))
-	f.requireState("a", fleet.StateRetrying)
-	dp = f.modify(dp, label("panics", "y"))
-	f.requireNoRun()
-	dp = f.modify(dp, label())
-	r := f.next()
-	dp = f.modify(dp, label("panics", "x", "token", "2"))
-	require.ErrorAs(t, r.cause(t), new(*fleet.PanicError)) // otherwise, it would continue with the old credentials
-	f.requireState("a", fleet.StateRetrying)
-	assert.Equal(t, "panic: no wrapper", f.status("a").LastError)
-	f.modify(dp, label("token", "3"))
-	f.next()
-	require.NoError(t, f.ended())
+// A panic in the user's WrapTransport or Proxy is an error, with and without a run.
+func TestFleetSurvivesAFunctionOfTheConfigThatPanics(t *testing.T) {
+	for name, panics := range map[string]func(*rest.Config){
+		"WrapTransport": func(config *rest.Config) {
+			config.WrapTransport = func(http.RoundTripper) http.RoundTripper { panic("no answer") }
+		},
+		"Proxy": func(config *rest.Config) {
+			config.Proxy = func(*http.Request) (*url.URL, error) { panic("no answer") }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleetTest(t, false, fleet.Options{
+				Backoff: fleet.Backoff{Initial: time.Hour, Limit: time.Hour},
+				Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+					config, err := labelConfig(dp)
+					if dp.Labels["panics"] != "" {
+						panics(config)
+					}
+					return config, err
+				}},
+			})
+			dp := f.add("a", label("panics", "x"))
+			f.requireState("a", fleet.StateRetrying)
+			dp = f.modify(dp, label("panics", "y"))
+			f.requireNoRun()
+			dp = f.modify(dp, label())
+			r := f.next()
+			dp = f.modify(dp, label("panics", "x", "token", "2"))
+			require.ErrorAs(t, r.cause(t), new(*fleet.PanicError)) // otherwise, it would continue with the old credentials
+			f.requireState("a", fleet.StateRetrying)
+			assert.Equal(t, "panic: no answer", f.status("a").LastError)
+			f.modify(dp, label("token", "3"))
+			f.next()
+			require.NoError(t, f.ended())
+		})
+	}
 }
 
 func TestFleetIsDoneWithARunThatReturnsNil(t *testing.T) {

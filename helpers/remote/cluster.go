@@ -144,9 +144,9 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 // configuration is the same. The caller holds updating.
 func (c *Cluster) rotateTo(config *rest.Config) (rotated bool, err error) {
 	c.mu.RLock()
-	same := c.current != nil && sameConfig(c.config, config, c.server)
+	current, last := c.current, c.config // only holders of updating change them
 	c.mu.RUnlock()
-	if same {
+	if current != nil && sameConfig(last, config, c.server) { // without mu: it calls the user's Proxy
 		return false, nil
 	}
 	next, err := newSession(c.target, config, c.forget)

@@ -15,11 +15,14 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
+	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -176,4 +179,45 @@ func TestAProxyOfAnotherSchemeIsRefusedByName(t *testing.T) {
 	_, err := get(t.Context(), c, "/other")
 	require.ErrorContains(t, err, refused)
 	assert.Zero(t, dialed.Load())
+}
+
+// A rotation compares what the old and the new Proxy return. Requests don't wait for a slow Proxy.
+func TestRequestsDoNotWaitForTheComparisonOfProxies(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	entered, leave := make(chan struct{}, 1), make(chan struct{})
+	dp := server.DataPlane("prod", "alice")
+	c := newCluster(t, dp, remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		config, err := helpers.RESTConfigFor(dp)
+		if dp.Labels["proxy"] == "slow" {
+			config.Proxy = func(*http.Request) (*url.URL, error) {
+				select {
+				case entered <- struct{}{}:
+				default:
+				}
+				<-leave
+				return nil, nil
+			}
+		}
+		return config, err
+	}})
+	_, err := get(t.Context(), c, "/")
+	require.NoError(t, err)
+	slow := dp.DeepCopy()
+	slow.Labels = map[string]string{"proxy": "slow"}
+	updated := make(chan error, 1)
+	go func() { updated <- c.Update(slow) }()
+	testserver.Receive(t, entered)
+	answered := make(chan error, 1)
+	go func() {
+		_, err := get(t.Context(), c, "/")
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		assert.NoError(t, err)
+	case <-time.After(10 * time.Second):
+		assert.Fail(t, "the request waits")
+	}
+	close(leave)
+	require.NoError(t, testserver.Receive(t, updated))
 }
