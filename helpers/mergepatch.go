@@ -46,6 +46,11 @@ func MergePatch(before, after *v1alpha1.DataPlane) ([]byte, error) {
 	for _, dp := range []*v1alpha1.DataPlane{original, modified} {
 		dp.TypeMeta, dp.ManagedFields = metav1.TypeMeta{}, nil
 	}
+	if ref := original.Spec.ObservabilityPlaneRef; ref != nil && modified.Spec.ObservabilityPlaneRef != nil &&
+		ref.Kind == "" && *ref != *modified.Spec.ObservabilityPlaneRef {
+		// It may be stored as a string (v0.8 to v0.14), which a patch must replace by all fields.
+		original.Spec.ObservabilityPlaneRef = nil
+	}
 	original.ResourceVersion, modified.ResourceVersion = "", before.ResourceVersion // differ, so the patch holds it
 	from, err := json.Marshal(original)
 	if err != nil {

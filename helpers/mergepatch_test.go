@@ -4,6 +4,7 @@
 package helpers_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -35,6 +36,26 @@ func TestMergePatchHoldsTheDifference(t *testing.T) {
 	patch, err = helpers.MergePatch(before, before)
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"metadata": {"resourceVersion": "7"}}`, string(patch))
+}
+
+// OpenChoreo v0.8 to v0.14 stored the reference as a string, and the merge of an object into a string is the object.
+func TestMergePatchReplacesAStringByAnObject(t *testing.T) {
+	before := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
+	before.ResourceVersion = "7"
+	require.NoError(t, json.Unmarshal([]byte(`{"spec": {"observabilityPlaneRef": "obs"}}`), before))
+	after := before.DeepCopy()
+	after.Spec.ObservabilityPlaneRef.Kind = "ObservabilityPlane"
+	patch, err := helpers.MergePatch(before, after)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{
+		"metadata": {"resourceVersion": "7"},
+		"spec": {"observabilityPlaneRef": {"kind": "ObservabilityPlane", "name": "obs"}}
+	}`, string(patch))
+
+	after.Spec.ObservabilityPlaneRef = nil
+	patch, err = helpers.MergePatch(before, after)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"metadata": {"resourceVersion": "7"}, "spec": {"observabilityPlaneRef": null}}`, string(patch))
 }
 
 // Objects from a list have no kind; objects from a get may have one.
