@@ -54,11 +54,15 @@ func loadTLSFiles(config *rest.Config) error {
 	if err := rest.LoadTLSFiles(config); err != nil {
 		return fmt.Errorf("rest.Config field CAFile, CertFile or KeyFile: %w", redact.Error(err))
 	}
-	noCA, noCert, noKey := len(config.CAData) == 0, len(config.CertData) == 0, len(config.KeyData) == 0
-	switch {
-	case config.CAFile != "" && noCA, config.CertFile != "" && noCert, config.KeyFile != "" && noKey:
-		return errors.New("rest.Config field CAFile, CertFile or KeyFile: the file is empty")
-	case noCert != noKey:
+	for _, read := range []struct {
+		field, file string
+		data        []byte
+	}{{"CAFile", config.CAFile, config.CAData}, {"CertFile", config.CertFile, config.CertData}, {"KeyFile", config.KeyFile, config.KeyData}} {
+		if read.file != "" && len(read.data) == 0 {
+			return fmt.Errorf("rest.Config field %s: the file is empty", read.field)
+		}
+	}
+	if (len(config.CertData) == 0) != (len(config.KeyData) == 0) {
 		return errors.New("rest.Config fields CertData and KeyData: one is set without the other")
 	}
 	config.CAFile, config.CertFile, config.KeyFile = "", "", ""

@@ -211,9 +211,12 @@ func TestFilesOfCredentialsAreReadAgainByUpdate(t *testing.T) {
 
 // A file is empty for a moment when it is written in place.
 func TestEmptyFilesOfCredentialsAreNotTaken(t *testing.T) {
-	for name, empty := range map[string][]string{
-		"the CA, without which the system's would be trusted":            {"ca"},
-		"certificate and key, without which the user would be anonymous": {"cert", "key"},
+	for name, test := range map[string]struct {
+		empty []string
+		field string
+	}{
+		"the CA, without which the system's would be trusted":            {[]string{"ca"}, "CAFile"},
+		"certificate and key, without which the user would be anonymous": {[]string{"cert", "key"}, "CertFile"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := testserver.New(t, testserver.WhoAmI)
@@ -230,16 +233,26 @@ func TestEmptyFilesOfCredentialsAreNotTaken(t *testing.T) {
 			})
 			options.OnRotate = func(types.NamespacedName) { rotations.Add(1) }
 			c := newCluster(t, dp, options.WithAsking(time.Nanosecond, never))
-			for _, name := range empty {
+			for _, name := range test.empty {
 				write(name, nil)
 			}
 			user, err := get(t.Context(), c, "/")
 			require.NoError(t, err)
 			assert.Equal(t, "alice", user)
 			assert.Zero(t, rotations.Load())
-			assertClassified(t, remote.ReachabilityInvalidCredentials, c.Update(dp))
+			err = c.Update(dp)
+			assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+			assert.ErrorContains(t, err, "rest.Config field "+test.field+": the file is empty")
 		})
 	}
+}
+
+func TestAFaultInTheTLSConfigurationNamesItsField(t *testing.T) {
+	_, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod"), editConfig(func(config *rest.Config) {
+		config.KeyData = []byte("no PEM")
+	}))
+	assertClassified(t, remote.ReachabilityInvalidCredentials, err)
+	require.ErrorContains(t, err, "data plane default/prod: rest.Config field TLSClientConfig: ")
 }
 
 // KeyFile takes a string, and KeyData bytes, so a program can confuse them without an error of the compiler.

@@ -86,7 +86,7 @@ func newSession(t *target, config *rest.Config, onClose func(*session)) (*sessio
 	}
 	tlsConfig, err := rest.TLSConfigFor(config)
 	if err != nil {
-		return nil, &reachabilityError{ReachabilityInvalidCredentials, fmt.Errorf("TLS configuration: %w", err)}
+		return nil, &reachabilityError{ReachabilityInvalidCredentials, fmt.Errorf("rest.Config field TLSClientConfig: %w", err)}
 	}
 	if tlsConfig == nil { // clients that upgrade connections take this for a wish to verify nothing
 		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
