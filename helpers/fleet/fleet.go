@@ -70,7 +70,8 @@ type Fleet struct {
 // New returns a Fleet that calls run for each object of informers, from many goroutines at once.
 // run must not be nil. The informers are of DataPlanes, of ClusterDataPlanes (used as
 // [v1alpha1.ClusterDataPlane.AsDataPlane]), or of both. They watch the same management cluster,
-// since a Fleet knows data planes by namespace and name, and have no object in common.
+// since a Fleet knows data planes by namespace and name, and have no object in common. A nil
+// informer is left out.
 // The caller starts them and keeps them running while the Fleet runs. They must keep the
 // credentials of their objects: don't use a transform that drops secrets.
 //
@@ -87,7 +88,9 @@ func New(run func(context.Context, *remote.Cluster) error, opts Options, informe
 		f.starting = make(chan struct{}, opts.StartLimit)
 	}
 	for _, i := range informers {
-		f.informers = append(f.informers, newInformer(i))
+		if i != nil {
+			f.informers = append(f.informers, newInformer(i))
+		}
 	}
 	return f
 }

@@ -104,8 +104,10 @@ func TestRunFailsIfAnInformerHoldsAnotherType(t *testing.T) {
 }
 
 func TestAFleetNeedsAnInformer(t *testing.T) {
-	f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{})
-	require.EqualError(t, f.Run(t.Context()), "fleet: informers: at least one is required")
+	for _, informers := range [][]cache.SharedIndexInformer{nil, {nil}} {
+		f := fleet.New(func(context.Context, *remote.Cluster) error { return nil }, fleet.Options{}, informers...)
+		require.EqualError(t, f.Run(t.Context()), "fleet: informers: at least one is required")
+	}
 }
 
 // listError makes the lists of a source fail until it is cleared.
