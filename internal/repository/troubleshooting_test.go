@@ -328,7 +328,7 @@ func TestTroubleshootingQueries(t *testing.T) {
 	inRoot(t)
 	dp := dataplanetest.DataPlane("default", "prod", dataplanetest.V1)
 	dp.Spec.ClusterAgent.ClientCA.Value = "pinned"
-	dp.Spec.KubernetesCluster.Credentials.ClientCert = "client"
+	dp.Spec.KubernetesCluster.Credentials.ClientCert = "cli\nent" // as GNU base64 prints a longer value
 	stored, err := runtime.DefaultUnstructuredConverter.ToUnstructured(dp)
 	require.NoError(t, err)
 	stored["items"] = []any{stored}
@@ -340,5 +340,5 @@ func TestTroubleshootingQueries(t *testing.T) {
 		require.NoError(t, parsed.Execute(&out, stored))
 		results = append(results, out.String())
 	}
-	require.Equal(t, []string{"pinned", "default/prod client\n"}, results)
+	require.Equal(t, []string{"pinned", "default/prod cli\nent;"}, results)
 }
