@@ -45,8 +45,9 @@ type Act func(context.Context, *Provided) error
 // program's exit code.
 //
 // The control plane serves the DataPlane production, with credentials as in OpenChoreo v0.3, and the
-// ClusterDataPlane default, without credentials as in v1. Both describe the control plane itself,
-// and are ready unless there is an act. A program with the flag --gateway gets a cluster gateway.
+// ClusterDataPlane default, without credentials as in v1. Both describe the control plane itself.
+// They are ready if there is no act; an act can make them ready. A program with the flag --gateway
+// gets a cluster gateway.
 func ProvideCluster(act ...Act) {
 	set := map[string]bool{}
 	flag.Visit(func(f *flag.Flag) { set[f.Name] = true })
@@ -167,9 +168,12 @@ func IsReadyLater(ctx context.Context, p *Provided) error {
 	}
 }
 
-// RotatesOnEnter replaces the credentials of production, and the client certificate of the gateway,
-// each time that the user presses Enter.
+// RotatesOnEnter makes the data planes ready. It replaces the credentials of production, and the client
+// certificate of the gateway, each time that the user presses Enter.
 func RotatesOnEnter(ctx context.Context, p *Provided) error {
+	if err := p.becomeReady(ctx); err != nil {
+		return err
+	}
 	fmt.Fprintf(os.Stderr, "to use this cluster while the program runs: export KUBECONFIG=%s\n"+
 		"press Enter to replace the credentials in DataPlane %s and the certificate for the gateway; the program continues with the new ones\n",
 		p.Plane.KubeconfigFile(), production)
