@@ -58,7 +58,8 @@ func Stock() EvaluateOption {
 // status.agentConnection and the last heartbeat of a connected agent is older than d or
 // missing: OpenChoreo may have stopped updating the status. OpenChoreo updates it about once a
 // minute, so use a few minutes. A nil clock is time.Now. A heartbeat in the future counts as
-// now. A d of 0 or less has no effect.
+// now. A d of 0 or less has no effect. No event says that heartbeats have stopped: evaluate now and
+// then, or give an informer a resync period.
 func HeartbeatWithin(d time.Duration, clock func() time.Time) EvaluateOption {
 	if clock == nil {
 		clock = time.Now

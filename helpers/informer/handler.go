@@ -37,7 +37,7 @@ type Funcs struct {
 	// when the informer first sees it.
 	OnReady func(dp *v1alpha1.DataPlane)
 	// OnNotReady is called after OnUpdate if a DataPlane is no longer ready, and after
-	// OnDelete, with the last known state, if it was ready.
+	// OnDelete if it was ready, with the last known state, which is then ready.
 	OnNotReady func(dp *v1alpha1.DataPlane)
 }
 
@@ -50,9 +50,9 @@ type Funcs struct {
 // Calls of OnReady and OnNotReady alternate for each object. Handler keeps the last state of each
 // DataPlane, since the tombstone of an unseen deletion may hold only the key.
 //
-// Readiness is evaluated at each event. An option that depends on time, such as
-// [helpers.StableFor], therefore needs an informer with a resync period: OnReady is called
-// at the first event or resync after that time.
+// Readiness is evaluated at each event. The options that depend on time, [helpers.StableFor] and
+// [helpers.HeartbeatWithin], therefore need an informer with a resync period: OnReady or OnNotReady
+// is called at the first event or resync after that time.
 //
 // A DataPlane that was deleted and recreated while the watch was interrupted comes as one update.
 // OnNotReady is then called for the old object if it was ready, before any OnReady for the new
