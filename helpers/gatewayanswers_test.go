@@ -85,24 +85,25 @@ func TestWatchThatBeginsWithAllObjectsIsRefusedWithoutARequest(t *testing.T) {
 	assert.Empty(t, gateway.Requests())
 }
 
-// Reflectors try such a watch again, and list after other errors.
-func TestWatchThatTheGatewayCantServeCanBeTriedAgain(t *testing.T) {
+// Reflectors try a watch again after IsTooManyRequests, and list after other errors.
+func TestErrorOfAWatchDecidesWhetherReflectorsList(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare func(*dataplanetest.Gateway)
 		want    remote.Reachability
+		is      func(error) bool
 	}{
-		"no agent": {func(*dataplanetest.Gateway) {}, remote.ReachabilityNoAgent},
+		"no agent": {func(*dataplanetest.Gateway) {}, remote.ReachabilityNoAgent, apierrors.IsTooManyRequests},
 		"an agent that may not act for the object": {func(gateway *dataplanetest.Gateway) {
 			gateway.Connect("prod", http.HandlerFunc(oneConfigMap))
 			gateway.Refuse(agentDataPlane())
-		}, remote.ReachabilityNoAgent},
+		}, remote.ReachabilityNoAgent, apierrors.IsTooManyRequests},
 		"an agent that does not answer": {func(gateway *dataplanetest.Gateway) {
 			gateway.SetTimeout(time.Millisecond)
 			gateway.Connect("prod", dataplanetest.Hang())
-		}, remote.ReachabilityTimeout},
+		}, remote.ReachabilityTimeout, apierrors.IsTimeout},
 		"an API server that the agent can't reach": {func(gateway *dataplanetest.Gateway) {
 			gateway.Connect("prod", dataplanetest.Agent(&rest.Config{Host: "http://127.0.0.1:1"}))
-		}, remote.ReachabilityNotReady},
+		}, remote.ReachabilityNotReady, apierrors.IsTooManyRequests},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := newGateway(t)
@@ -113,7 +114,7 @@ func TestWatchThatTheGatewayCantServeCanBeTriedAgain(t *testing.T) {
 			client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
 			require.NoError(t, err)
 			_, err = client.CoreV1().ConfigMaps("apps").Watch(t.Context(), metav1.ListOptions{ResourceVersion: "17"})
-			assert.True(t, apierrors.IsTooManyRequests(err), "%v", err)
+			assert.True(t, test.is(err), "%v", err)
 			assert.Equal(t, test.want, remote.Classify(err))
 			assert.Equal(t, test.want, cluster.Status().Reachability)
 		})

@@ -238,9 +238,10 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 	case strings.Contains(r.URL.RawQuery, "watch=true"), r.Header.Get("Upgrade") != "",
 		strings.HasSuffix(path, "/log") && r.URL.Query().Get("follow") == "true":
-		http.Error(w, "streaming is not supported through the HTTP tunnel", http.StatusNotImplemented)
+		http.Error(w, "Streaming operations (watch, logs -f, exec, port-forward) are not yet supported through the HTTP proxy. "+
+			"Use the CQRS API (/api/k8s-resources/) for resource operations, or connect directly to the data plane for streaming operations.", http.StatusNotImplemented)
 	case isBlocked(path):
-		http.Error(w, "Access to path is blocked", http.StatusForbidden)
+		http.Error(w, "Access to path is blocked: "+path, http.StatusForbidden)
 	case agent == nil:
 		http.Error(w, "proxy request failed: no agents found for plane dataplane/"+planeID, http.StatusBadGateway)
 	case refused:

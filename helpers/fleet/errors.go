@@ -27,8 +27,8 @@ var (
 var ErrOverdue = errors.New("run did not return in time")
 
 // PanicError is the error of a run or a ConfigFor that panicked, or of a WrapTransport or Proxy that
-// panicked when a connection was made or its credentials changed. A request that panics does so in
-// the goroutine of its caller.
+// panicked while a Cluster was made or its credentials changed. A panic in a request stays in the
+// goroutine of its caller.
 type PanicError struct {
 	// Value is the value of the panic.
 	Value any

@@ -276,7 +276,7 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f.mu.Lock()
 	refused := false
 	switch {
-	case panicked != nil: // in the user's WrapTransport, for example; the Cluster still has the old credentials
+	case panicked != nil: // in the user's WrapTransport or Proxy; the Cluster still has the old credentials
 		r.cancel(panicked)
 	case errors.Is(err, remote.ErrServerChanged):
 		p.endPause()

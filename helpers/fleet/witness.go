@@ -60,7 +60,7 @@ func (p *plane) dropWitness() {
 
 // compare returns whether dp has other credentials than the DataPlane that was compared last, or
 // another API server than the first. Credentials that can't be used are no change; the next
-// that can be used are. A panic of the user's WrapTransport counts as an error.
+// that can be used are. A panic of the user's functions counts as an error.
 func (w *witness) compare(dp *v1alpha1.DataPlane) change {
 	w.rotated = false
 	made := w.cluster != nil

@@ -63,9 +63,10 @@ func (t *transport) translate(req *http.Request, resp *http.Response) *http.Resp
 		text, _ = io.ReadAll(io.LimitReader(resp.Body, maxText))
 	}
 	status := statusOf(req.Method, resp.StatusCode, strings.TrimSpace(string(text)))
-	if status.Code >= http.StatusBadGateway && requestinfo.Of(req, t.basePath).Lifetime == requestinfo.Watch {
+	if status.Reason == metav1.StatusReasonServiceUnavailable && requestinfo.Of(req, t.basePath).Lifetime == requestinfo.Watch {
 		// With this reason, reflectors try the watch again; with others, they list. After a restart of the
-		// gateway, an agent or an API server, all informers would list at once.
+		// gateway or an API server, all informers would list at once. A watch without an answer in time
+		// keeps its reason: its changes may be too many for one answer, and lists come in pages.
 		status.Reason = metav1.StatusReasonTooManyRequests
 	}
 	changed := *resp
