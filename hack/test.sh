@@ -212,10 +212,11 @@ tmp=$(mktemp -d)
 # Each background job gets a process group, so that a signal reaches all its processes. They ignore
 # SIGINT if this script was started in the background of another script, so they get SIGTERM.
 set -o monitor
-# end ends all jobs, and kills them after ten seconds.
+# end ends all jobs, and kills them after ten seconds. It ends a group even if its first process is
+# gone, as after pkill -f test.sh.
+groups=""
 end() {
-  local groups group running
-  groups=$(jobs -p)
+  local group running
   for group in $groups; do kill -TERM -- "-$group" 2>/dev/null || true; done
   for _ in {1..50}; do
     running=""
@@ -263,7 +264,9 @@ done
 started=$SECONDS
 # A run without parts left takes parts that the other run hasn't begun.
 run ${computing[@]+"${computing[@]}"} ${beside[@]+"${beside[@]}"} </dev/null &
+groups+=" $!"
 run ${beside[@]+"${beside[@]}"} ${computing[@]+"${computing[@]}"} </dev/null &
+groups+=" $!"
 
 # follow PART: prints the output of a part until the part has ended.
 follow() {
