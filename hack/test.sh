@@ -212,11 +212,12 @@ tmp=$(mktemp -d)
 # Each background job gets a process group, so that a signal reaches all its processes. They ignore
 # SIGINT if this script was started in the background of another script, so they get SIGTERM.
 set -o monitor
+groups="" # of the background jobs
 # end ends all jobs, and kills them after ten seconds. It ends a group even if its first process is
 # gone, as after pkill -f test.sh.
-groups=""
 end() {
   local group running
+  groups+=" $(jobs -p)" # one that a signal kept from being added
   for group in $groups; do kill -TERM -- "-$group" 2>/dev/null || true; done
   for _ in {1..50}; do
     running=""

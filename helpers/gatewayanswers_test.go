@@ -104,6 +104,11 @@ func TestErrorOfAWatchDecidesWhetherReflectorsList(t *testing.T) {
 		"an API server that the agent can't reach": {func(gateway *dataplanetest.Gateway) {
 			gateway.Connect("prod", dataplanetest.Agent(&rest.Config{Host: "http://127.0.0.1:1"}))
 		}, remote.ReachabilityNotReady, apierrors.IsTooManyRequests},
+		"an agent whose connection breaks": {func(gateway *dataplanetest.Gateway) {
+			gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "proxy request failed: failed to send HTTP tunnel request: broken pipe", http.StatusBadGateway)
+			}))
+		}, remote.ReachabilityNotReady, apierrors.IsTooManyRequests},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := newGateway(t)

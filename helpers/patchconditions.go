@@ -57,7 +57,8 @@ type PatchConditionsOptions struct {
 // A condition without an observed generation gets the generation of object. PatchConditions
 // keeps a stored condition or status.observedGeneration with a higher generation. While
 // status.observedGeneration of a DataPlane is set and lower than metadata.generation, the
-// conditions count as stale: the owner of this field, or ObserveGeneration, must update it.
+// conditions count as stale: the owner of status.observedGeneration, or ObserveGeneration, must
+// update it.
 //
 // Each patch holds a resourceVersion. After a conflict, PatchConditions gets the object and
 // tries again until ctx ends. If object already has the conditions, PatchConditions gets the

@@ -18,10 +18,10 @@
 // --context, or in a Pod, it works on that cluster until it gets a signal. With --gateway, it
 // reaches data planes of OpenChoreo v1 through the cluster gateway.
 //
-// To make it yours, copy this folder without story.go and the test. Keep apply.go, or with
-// controller-runtime v0.21 apply_v0.21.go, without its line //go:build, and delete the other. To
-// deploy it, write the name of its image into manifest.yaml and release.yaml, or into namespaced.yaml
-// for the DataPlanes of one namespace of OpenChoreo v0.3.
+// To make it yours, copy this folder without story.go and the test. Keep apply.go (with
+// controller-runtime v0.21, apply_v0.21.go), delete its line //go:build, and delete the other file.
+// To deploy it, write the name of its image into manifest.yaml and release.yaml, or into
+// namespaced.yaml for the DataPlanes of one namespace of OpenChoreo v0.3.
 //
 // The controller adds a finalizer to data planes. To remove the controller, scale its Deployment to
 // 0, run the Job of release.yaml, which has the flag --release, and delete the manifest: see

@@ -63,10 +63,11 @@ func (t *transport) translate(req *http.Request, resp *http.Response) *http.Resp
 		text, _ = io.ReadAll(io.LimitReader(resp.Body, maxText))
 	}
 	status := statusOf(req.Method, resp.StatusCode, strings.TrimSpace(string(text)))
-	if status.Reason == metav1.StatusReasonServiceUnavailable && requestinfo.Of(req, t.basePath).Lifetime == requestinfo.Watch {
+	if (status.Code == http.StatusBadGateway || status.Code == http.StatusServiceUnavailable) &&
+		requestinfo.Of(req, t.basePath).Lifetime == requestinfo.Watch {
 		// With this reason, reflectors try the watch again; with others, they list. After a restart of the
 		// gateway or an API server, all informers would list at once. A watch without an answer in time
-		// keeps its reason: its changes may be too many for one answer, and lists come in pages.
+		// keeps its reason: its changes may be too many for one answer, and long lists come in pages.
 		status.Reason = metav1.StatusReasonTooManyRequests
 	}
 	changed := *resp
