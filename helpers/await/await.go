@@ -79,7 +79,8 @@ func For[T helpers.Object](ctx context.Context, client Client[T], name string, u
 // been deleted and created again before the wait begins.
 //
 // ForDeletion sends requests, retries and fails like [For], for example if the kind isn't
-// installed. MinGeneration, AllowMissing and FollowReplacement have no effect.
+// installed. If the kind is removed during a wait without the right to watch, the wait lasts until
+// ctx ends. MinGeneration, AllowMissing and FollowReplacement have no effect.
 func ForDeletion[T helpers.Object](ctx context.Context, client Client[T], name string, opts ...Option) error {
 	w := newWaiter(client, name, Until{want: "deletion"}, opts)
 	w.forDeletion, w.minGeneration, w.allowMissing = true, 0, false
