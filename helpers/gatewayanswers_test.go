@@ -284,8 +284,13 @@ func TestAnswersOfAWrapperCountAsTheGateways(t *testing.T) {
 			return &http.Response{StatusCode: http.StatusServiceUnavailable}, nil
 		})
 	})
-	_, err := clientThrough(t, config, agentDataPlane()).CoreV1().ConfigMaps("apps").List(t.Context(), metav1.ListOptions{})
+	configMaps := clientThrough(t, config, agentDataPlane()).CoreV1().ConfigMaps("apps")
+	_, err := configMaps.List(t.Context(), metav1.ListOptions{})
 	require.ErrorContains(t, err, "the cluster gateway answers 503")
+	assert.False(t, apierrors.IsTooManyRequests(err), "%v", err)
+	_, err = configMaps.Watch(t.Context(), metav1.ListOptions{ResourceVersion: "17"})
+	require.ErrorContains(t, err, "the cluster gateway answers 503")
+	assert.True(t, apierrors.IsTooManyRequests(err), "reflectors try the watch again: %v", err)
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
