@@ -109,6 +109,11 @@ func TestErrorOfAWatchDecidesWhetherReflectorsList(t *testing.T) {
 				http.Error(w, "proxy request failed: failed to send HTTP tunnel request: broken pipe", http.StatusBadGateway)
 			}))
 		}, remote.ReachabilityNotReady, apierrors.IsTooManyRequests},
+		"an agent whose connection accepts no more data": {func(gateway *dataplanetest.Gateway) {
+			gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "proxy request failed: failed to send HTTP tunnel request: i/o timeout", http.StatusBadGateway)
+			}))
+		}, remote.ReachabilityNotReady, apierrors.IsTooManyRequests},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := newGateway(t)

@@ -79,7 +79,7 @@ func For[T helpers.Object](ctx context.Context, client Client[T], name string, u
 // been deleted and created again before the wait begins.
 //
 // ForDeletion sends requests, retries and fails like [For], for example if the kind isn't
-// installed. If the kind is removed during a wait without the right to watch, the wait lasts until
+// installed. If the kind is removed during a wait without the right to watch, the wait can last until
 // ctx ends. MinGeneration, AllowMissing and FollowReplacement have no effect.
 func ForDeletion[T helpers.Object](ctx context.Context, client Client[T], name string, opts ...Option) error {
 	w := newWaiter(client, name, Until{want: "deletion"}, opts)

@@ -101,7 +101,7 @@ func statusOf(method string, code int, text string) metav1.Status {
 	case code == http.StatusBadGateway && strings.Contains(text, "no agents found"),
 		code == http.StatusForbidden && strings.Contains(text, "not authorized"):
 		cause, message = CauseNoAgent, NoAgent+": "+text
-	case code == http.StatusBadGateway && strings.Contains(text, "timeout"):
+	case code == http.StatusBadGateway && strings.Contains(text, "request timeout"):
 		status.Code, status.Reason = http.StatusGatewayTimeout, metav1.StatusReasonTimeout
 		message = "the agent of the data plane did not answer in time"
 		if method != http.MethodGet && method != http.MethodHead {
