@@ -110,7 +110,7 @@ part_integration() { # tests of the SDK on a real API server, under the race det
   integration -race
 }
 
-part_integration-short() { # integration without the race detector and the tests that end API servers
+part_integration-short() { # integration without the race detector and the tests of outages
   integration -short
 }
 

@@ -85,6 +85,7 @@ func TestInformersThroughTheGatewayListInPages(t *testing.T) {
 // While no agent or API server is reached, and after a refused connection, a reflector tries its watch
 // again. It lists again if a watch was cut or not answered in time.
 func TestInformersAreCompleteAfterAnOutage(t *testing.T) {
+	skipIfShort(t)
 	for name, test := range map[string]struct {
 		begin, end func(*view)
 		want       remote.Reachability

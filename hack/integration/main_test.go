@@ -124,11 +124,11 @@ func ownPlane(t *testing.T, crd []byte, opts ...controlplane.Option) *plane {
 	return p
 }
 
-// skipIfShort skips a test that ends API servers or etcd and starts them again.
+// skipIfShort skips a test of an outage.
 func skipIfShort(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("it ends API servers, which takes long")
+		t.Skip("an outage takes long")
 	}
 }
 

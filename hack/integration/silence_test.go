@@ -43,6 +43,7 @@ func behind(t *testing.T, dp *openchoreov1alpha1.DataPlane) (*blackhole.Proxy, *
 }
 
 func TestADataPlaneThatSwallowsPacketsCostsLittle(t *testing.T) {
+	skipIfShort(t)
 	s := shared.space(t)
 	proxy, dp := behind(t, s.dataPlaneOf(t, addUser(t, shared, "root", "system:masters")))
 	var dials, lists, watches atomic.Int64 // a watch that begins with all objects counts as a list

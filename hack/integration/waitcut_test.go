@@ -34,6 +34,7 @@ import (
 // begins. The test chooses that version; by itself, a wait begins from the latest. No watch cache hides
 // the compaction.
 func TestWaitForOutlastsACompaction(t *testing.T) {
+	skipIfShort(t)
 	t.Parallel()
 	p := ownPlane(t, crds.DataPlane(),
 		controlplane.WithAPIServerFlags("--watch-cache=false", "--etcd-compaction-interval=1s"))
