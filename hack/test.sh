@@ -110,7 +110,7 @@ part_integration() { # tests of the SDK on a real API server, under the race det
   integration -race
 }
 
-part_integration-short() { # integration without the race detector and the tests of outages
+part_integration-short() { # integration without the race detector and the longest tests
   integration -short
 }
 

@@ -124,11 +124,11 @@ func ownPlane(t *testing.T, crd []byte, opts ...controlplane.Option) *plane {
 	return p
 }
 
-// skipIfShort skips a test of an outage.
+// skipIfShort skips a test that takes long, such as most tests of outages.
 func skipIfShort(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("an outage takes long")
+		t.Skip("it takes long")
 	}
 }
 
