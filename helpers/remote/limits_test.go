@@ -193,21 +193,25 @@ func TestAnUploadThatIsSentAgainIsNotCutWhileBytesFlow(t *testing.T) {
 }
 
 func TestTheBodyOfAWatchsErrorHasTheLimitOfAUnaryRequest(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	finish := make(chan struct{})
 	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		w.(http.Flusher).Flush()
 		select {
 		case <-r.Context().Done():
-		case <-time.After(200 * time.Millisecond):
+		case <-finish:
 		}
 	})
 	dp := server.DataPlane("prod", "alice")
 	const path = "/api/v1/pods?watch=1"
 	for _, start := range []time.Duration{-1, time.Hour} {
-		_, err := get(t.Context(), newCluster(t, dp, remote.Options{HeaderTimeout: start, StallTimeout: 50 * time.Millisecond}), path)
+		_, err := get(ctx, newCluster(t, dp, remote.Options{HeaderTimeout: start, StallTimeout: 50 * time.Millisecond}), path)
 		requireTimeout(t, err, "request made no progress for 50ms")
 	}
-	_, err := get(t.Context(), newCluster(t, dp, remote.Options{StallTimeout: -1}), path)
+	time.AfterFunc(200*time.Millisecond, func() { close(finish) })
+	_, err := get(ctx, newCluster(t, dp, remote.Options{StallTimeout: -1}), path)
 	require.EqualError(t, err, "status 503", "without a limit")
 }
 
