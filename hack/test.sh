@@ -37,10 +37,10 @@ nested=(examples hack/bench hack/codegen hack/controlplane hack/integration hack
 
 # Every part is a function of its name below.
 parts=(format tidy codegen api vuln compat lint unit bench controlplane integration templates quickstart demos release)
-variants=(vet integration-short templates-short) # short forms of other parts
-# unit comes first, because it compiles for the race detector: vet would compile the same packages
+variants=(vet unit-short integration-short templates-short) # short forms of other parts
+# unit-short comes first, because it compiles for the race detector: vet would compile the same packages
 # at the same time as integration-short, which runs beside it.
-quick=(format unit vet codegen integration-short templates-short quickstart)
+quick=(format unit-short vet codegen integration-short templates-short quickstart)
 waiting=(controlplane integration integration-short templates templates-short quickstart demos release) # wait for API servers more than they compute
 
 readonly not_checked=77 # the status of a part that is "not checked"
@@ -98,8 +98,16 @@ part_vuln() { # the SDK calls no code with a known vulnerability
   return $status
 }
 
-part_unit() { # tests of the SDK without a cluster
-  go test -race -count=1 ./...
+part_unit() { # tests of the SDK without a cluster, under the race detector
+  unit
+}
+
+part_unit-short() { # unit with fewer repetitions of what is random
+  unit -short
+}
+
+unit() {
+  go test -race "$@" -count=1 ./...
 }
 
 part_controlplane() { # tests of the harness that runs real control planes
@@ -123,7 +131,7 @@ part_templates() { # the templates and the packages that examples share, on real
   templates
 }
 
-part_templates-short() { # templates with one API server for all of them
+part_templates-short() { # templates with one API server for all of them, and without outages
   templates -short
 }
 
@@ -254,7 +262,7 @@ run() {
 }
 
 case " ${chosen[*]} " in
-  *" unit "* | *" controlplane "* | *" integration "*) need_c_compiler || true ;;
+  *" unit "* | *" unit-short "* | *" controlplane "* | *" integration "*) need_c_compiler || true ;;
 esac
 
 beside=() computing=()

@@ -19,6 +19,7 @@ import (
 
 // In OpenChoreo v0.3, the conditions are an atomic list: it has one owner, and a type may occur twice.
 func TestAtomicConditions(t *testing.T) {
+	skipIfShort(t)
 	t.Parallel()
 	p := ownPlane(t, variant(t, func(schema map[string]any) {
 		conditions := at(schema, "properties", "status", "properties", "conditions")

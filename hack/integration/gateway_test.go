@@ -55,6 +55,7 @@ func TestInformersThroughTheGatewayResumeWithoutAList(t *testing.T) {
 
 // The agent needs several times the size of an answer.
 func TestInformersThroughTheGatewayListInPages(t *testing.T) {
+	skipIfShort(t)
 	t.Parallel()
 	const objects = 501 // one more than a page of client-go's
 	s := v1Plane(t).space(t)

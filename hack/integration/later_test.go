@@ -23,6 +23,7 @@ import (
 
 // Later releases of OpenChoreo change the shape under the same API version.
 func TestLaterShapes(t *testing.T) {
+	skipIfShort(t)
 	t.Parallel()
 	files, err := filepath.Glob("../../apis/openchoreo/v1alpha1/testdata/later/*.yaml")
 	require.NoError(t, err)

@@ -132,6 +132,7 @@ func (s *space) worker(t *testing.T, name string, more ...rbacv1.PolicyRule) *co
 // A rotation replaces a user by another with other rights, while an informer, a loop of unary
 // requests, a followed log and, over HTTP/1.1, a stream to a container run.
 func TestRotationUnderEverythingThatRuns(t *testing.T) {
+	skipIfShort(t)
 	t.Parallel()
 	for name, p := range map[string]*plane{"shared API server": shared, "another API server": ownPlane(t, crds.DataPlane())} {
 		for protocol, nextProtos := range map[string][]string{"HTTP/2": nil, "HTTP/1.1": {"http/1.1"}} {

@@ -29,7 +29,11 @@ func TestRunsDoNotOverlapUnderFaults(t *testing.T) {
 	// slow is the longest time to an answer. Leader election counts from the answer, not from the
 	// request, so runs may overlap if an answer takes more than 3 s.
 	const slow = time.Second
-	for seed := range uint64(12) {
+	seeds := uint64(12)
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := range seeds {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			bubble(t, 8, 24, func(t *testing.T, p *program) {
 				random := rand.New(rand.NewPCG(seed, 0))

@@ -206,7 +206,9 @@ func ExampleCache_Status() {
 		fmt.Println(err)
 		return
 	}
-	_, _ = cluster.HTTPClient().Get(cluster.Config().Host + "/version")
+	if resp, err := cluster.HTTPClient().Get(cluster.Config().Host + "/version"); err == nil {
+		_ = resp.Body.Close()
+	}
 	for _, plane := range clusters.Status().Planes {
 		fmt.Println(plane.Name, plane.Reachability)
 		fmt.Println(plane.LastError)

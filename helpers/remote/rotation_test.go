@@ -89,6 +89,7 @@ func TestWatchesEndCleanlyAndOthersAtTheEndOfTheGrace(t *testing.T) {
 }
 
 func TestAWatchThatHasNotStartedContinuesWithTheNewCredentials(t *testing.T) {
+	t.Parallel()
 	arrived := make(chan struct{}, 2)
 	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}

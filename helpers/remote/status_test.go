@@ -139,6 +139,7 @@ func TestStatusShowsRotationsAndCertificates(t *testing.T) {
 }
 
 func TestStatusFollowsAWatch(t *testing.T) {
+	t.Parallel()
 	next := make(chan string)
 	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()

@@ -178,6 +178,14 @@ func (t *term) End() {
 	assert.True(t.replica.program.t, t.ended, "Wait comes before")
 }
 
+// times returns how many times to repeat what is random: n times, or a fifth of it in a short run.
+func times(n int) int {
+	if testing.Short() {
+		return n / 5
+	}
+	return n
+}
+
 // bubble calls test with a program of the given number of shards.
 func bubble(t *testing.T, shards int, test func(t *testing.T, p *program)) {
 	t.Helper()

@@ -21,7 +21,7 @@ import (
 // A replica that can't see the others gives up its shards within the LeaseDuration, whether its
 // lists fail or get no answer, and takes none from others.
 func TestAReplicaThatCannotListGivesUpItsShards(t *testing.T) {
-	for range 10 { // rounds begin at random times
+	for range times(10) { // rounds begin at random times
 		for _, fault := range []testleases.Fault{{Err: apierrors.NewInternalError(testleases.ErrCutOff)}, noAnswer} {
 			bubble(t, 8, func(t *testing.T, p *program) {
 				a, b := p.start("a"), p.start("b")
@@ -143,7 +143,7 @@ func TestRequestsThatIgnoreTheirContextDelayNothing(t *testing.T) {
 // A Lease is kept for LeaseDuration after it was seen, not after the request was sent. In client-go,
 // observedTime is the time of the answer too.
 func TestAListThatTakesLongDoesNotShortenALease(t *testing.T) {
-	for range 10 { // rounds begin at random times
+	for range times(10) { // rounds begin at random times
 		bubble(t, 4, func(_ *testing.T, p *program) {
 			a := p.start("a", drains(forever))
 			time.Sleep(moment)

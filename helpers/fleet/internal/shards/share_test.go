@@ -40,7 +40,7 @@ func TestAReplicaThatComesOrGoesMovesFewShards(t *testing.T) {
 		replicas := []*replica{p.start("0")}
 		time.Sleep(moment)
 		random := rand.New(rand.NewPCG(1, 2))
-		for i := range 60 {
+		for i := range times(60) {
 			n, before := len(replicas), leaders(replicas)
 			if n == 1 || n < 7 && random.IntN(2) == 0 {
 				n++
@@ -73,7 +73,7 @@ func TestAReplicaThatComesOrGoesMovesFewShards(t *testing.T) {
 // Users test with client-go's fake clientset, which has no resource versions. A replica doesn't
 // need them: as in leader election, it sees a renewal by the content of a Lease.
 func TestReplicasShareOnAFakeClientset(t *testing.T) {
-	for range 10 { // the requests of a check overtake each other
+	for range times(10) { // the requests of a check overtake each other
 		bubble(t, 4, func(t *testing.T, p *program) {
 			leases := fakeLeases()
 			on := func(r *replica) { r.options.Leases = leases }
@@ -113,7 +113,7 @@ func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 		"shards that are free":     {4, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for range 10 { // rounds begin at random times
+			for range times(10) { // rounds begin at random times
 				bubble(t, 4, func(t *testing.T, p *program) {
 					a := p.start("a", drains(forever))
 					time.Sleep(moment)
@@ -154,7 +154,7 @@ func TestAReplicaThatWasSuspendedGivesUpWhatOthersHaveTaken(t *testing.T) {
 
 // A replica that is resumed stands for no shard while others have another number of shards.
 func TestAReplicaThatIsResumedWaitsForAnotherNumberOfShards(t *testing.T) {
-	for range 20 { // rounds begin at random times
+	for range times(20) { // rounds begin at random times
 		bubble(t, 4, func(t *testing.T, p *program) {
 			c := p.start("c")
 			time.Sleep(moment)
@@ -222,7 +222,7 @@ func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
 			p.stop(replicas...)
 		})
 	}
-	for seed := range uint64(10) {
+	for seed := range uint64(times(10)) {
 		start(t, func(replica int) func(string) testleases.Fault {
 			random := rand.New(rand.NewPCG(seed, uint64(replica)))
 			return func(string) testleases.Fault {
@@ -253,7 +253,7 @@ func TestOfTwoNumbersOfShardsThatStartAtOnceOneWins(t *testing.T) {
 // A replica that can't see the others has ended its runs before replicas with another number of
 // shards begin.
 func TestAReplicaThatCannotListEndsItsRunsBeforeAnotherNumberOfShardsBegins(t *testing.T) {
-	for range 25 { // rounds begin at random times
+	for range times(25) { // rounds begin at random times
 		bubble(t, 4, func(t *testing.T, p *program) {
 			a := p.start("a", drains(leaseDuration))
 			time.Sleep(moment)
@@ -272,7 +272,7 @@ func TestAReplicaThatCannotListEndsItsRunsBeforeAnotherNumberOfShardsBegins(t *t
 // A replica that gives up its member Lease leads no shard afterwards, because replicas with another
 // number of shards may begin.
 func TestAReplicaThatLeavesTakesNoShard(t *testing.T) {
-	for range 10 { // rounds begin at random times
+	for range times(10) { // rounds begin at random times
 		bubble(t, 1, func(t *testing.T, p *program) {
 			hold := func(holder string) { p.leases.Hold("test-1-0", holder, 5*time.Second) }
 			hold("somebody")
