@@ -136,7 +136,7 @@ part_templates-short() { # templates with one API server for all of them, and wi
 }
 
 templates() {
-  go -C examples test "$@" -count=1 -timeout=40m . ./collector ./envtest ./internal/... ./unittest
+  go -C examples test "$@" -count=1 -parallel=4 -timeout=40m . ./collector ./envtest ./internal/... ./unittest
 }
 
 part_quickstart() { # the quickstart

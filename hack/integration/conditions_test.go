@@ -16,6 +16,7 @@ import (
 )
 
 func TestEvaluateReportsWhetherTheConditionIsOfThisGeneration(t *testing.T) {
+	t.Parallel()
 	s := shared.space(t)
 	dp := s.create(t, behaviours.NewDataPlane("prod"))
 	requireReady(t, dp, metav1.ConditionUnknown, helpers.CodeNotReported)

@@ -133,6 +133,7 @@ type agreement struct {
 }
 
 func TestHelpersReportReadyOnlyWhenKubectlWaitSucceeds(t *testing.T) {
+	t.Parallel()
 	ready := func(status metav1.ConditionStatus, observedGeneration int64) []metav1.Condition {
 		condition := behaviours.NewCondition(openchoreov1alpha1.DataPlaneConditionReady, status)
 		condition.ObservedGeneration = observedGeneration

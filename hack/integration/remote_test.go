@@ -217,6 +217,7 @@ func TestControllerRuntimeTakesTheHTTPClient(t *testing.T) {
 }
 
 func TestCloseEndsWatchesOfARealAPIServer(t *testing.T) {
+	t.Parallel()
 	s := shared.space(t)
 	c := s.clusterOf(t, addUser(t, shared, "root", "system:masters"), remote.Options{StallTimeout: time.Second, HeaderTimeout: time.Second})
 	target, err := newClient(c)

@@ -71,6 +71,7 @@ func (s *space) setReady(t *testing.T, status metav1.ConditionStatus, observed i
 }
 
 func TestWaitFor(t *testing.T) {
+	t.Parallel()
 	t.Run("returns at once if the condition is already True", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))
@@ -234,6 +235,7 @@ func TestWaitFor(t *testing.T) {
 }
 
 func TestWaitForAConditionToSettle(t *testing.T) {
+	t.Parallel()
 	s := shared.space(t)
 	s.create(t, behaviours.NewDataPlane("prod"))
 	const d = 2 * time.Second
@@ -264,6 +266,7 @@ func (s *space) as(t *testing.T, verbs ...string) openchoreotyped.DataPlaneInter
 }
 
 func TestWaitForWithFewRights(t *testing.T) {
+	t.Parallel()
 	t.Run("none", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))

@@ -119,6 +119,7 @@ func testWaitForWatchesAnOldObject(t *testing.T, p *plane) {
 
 // While a wait's connection is cut, no watch sends it the changes.
 func TestWaitForNoticesChangesThatNoWatchHasSent(t *testing.T) {
+	t.Parallel()
 	remove := func(t *testing.T, s *space) {
 		t.Helper()
 		require.NoError(t, s.typed.Delete(t.Context(), "prod", metav1.DeleteOptions{}))
