@@ -102,7 +102,7 @@ part_unit() { # tests of the SDK without a cluster, under the race detector
   unit
 }
 
-part_unit-short() { # unit with fewer repetitions of what is random
+part_unit-short() { # unit with fewer repetitions, and without the longest test
   unit -short
 }
 

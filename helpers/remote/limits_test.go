@@ -259,6 +259,9 @@ func TestAWatchBehindAPathWithDotsIsAWatch(t *testing.T) {
 }
 
 func TestInformersThroughTheGatewayOfASlowAPIServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
 	t.Parallel()
 	prod := dataplanetest.ClusterDataPlane("prod").AsDataPlane()
 	t.Run("on a Cluster", func(t *testing.T) {
