@@ -71,7 +71,6 @@ func (s *space) setReady(t *testing.T, status metav1.ConditionStatus, observed i
 }
 
 func TestWaitFor(t *testing.T) {
-	t.Parallel()
 	t.Run("returns at once if the condition is already True", func(t *testing.T) {
 		s := shared.space(t)
 		s.create(t, behaviours.NewDataPlane("prod"))

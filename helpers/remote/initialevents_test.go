@@ -112,7 +112,6 @@ func TestInitialEventsThatMakeNoProgressEnd(t *testing.T) {
 
 // These cases aren't parallel: other tests could take the machine for as long as the limit.
 func TestAWatchHasNoLimitAfterItsInitialEvents(t *testing.T) {
-	t.Parallel()
 	const limit = 3 * time.Second
 	for name, test := range map[string]struct {
 		contentType string

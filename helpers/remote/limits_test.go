@@ -91,7 +91,6 @@ func TestALimitOfAnotherKindOrNoneCutsNothing(t *testing.T) {
 
 // This test isn't parallel: other tests could take the machine for as long as the limit.
 func TestProgressIsNotCut(t *testing.T) {
-	t.Parallel()
 	const limit, pause, pieces = 2 * time.Second, 300 * time.Millisecond, 10 // longer than the limit in all
 	received := make(chan int64, 1)
 	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
@@ -150,7 +149,6 @@ func TestAnUploadThatTheServerDoesNotReadEnds(t *testing.T) {
 
 // net/http sends the body again from GetBody, as after a GOAWAY.
 func TestAnUploadThatIsSentAgainIsNotCutWhileBytesFlow(t *testing.T) {
-	t.Parallel()
 	const limit, pause, pieces = 2 * time.Second, 300 * time.Millisecond, 10 // longer than the limit in all
 	var attempts atomic.Int32
 	received := make(chan string, 1)

@@ -40,7 +40,7 @@ func TestAReplicaThatComesOrGoesMovesFewShards(t *testing.T) {
 		replicas := []*replica{p.start("0")}
 		time.Sleep(moment)
 		random := rand.New(rand.NewPCG(1, 2))
-		for i := range times(60) {
+		for i := range 60 {
 			n, before := len(replicas), leaders(replicas)
 			if n == 1 || n < 7 && random.IntN(2) == 0 {
 				n++
