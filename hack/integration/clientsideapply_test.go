@@ -20,7 +20,6 @@ import (
 	"k8s.io/client-go/util/csaupgrade"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
-	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
 	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
@@ -36,23 +35,16 @@ func leaveClientSideApply(ctx context.Context, dataPlanes openchoreotyped.DataPl
 	if err != nil {
 		return err
 	}
-	if patch == nil { // another manager has written the annotation, if there is one
-		after := dp.DeepCopy()
-		delete(after.Annotations, corev1.LastAppliedConfigAnnotation)
-		if patch, err = helpers.MergePatch(dp, after); err == nil {
-			_, err = dataPlanes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if patch != nil { // nil if another manager has written the annotation, if there is one
+		if dp, err = dataPlanes.Patch(ctx, name, types.JSONPatchType, patch, metav1.PatchOptions{}); err != nil {
+			return err
 		}
-		return err
 	}
-	if dp, err = dataPlanes.Patch(ctx, name, types.JSONPatchType, patch, metav1.PatchOptions{}); err != nil {
-		return err
+	after := dp.DeepCopy()
+	delete(after.Annotations, corev1.LastAppliedConfigAnnotation)
+	if patch, err = helpers.MergePatch(dp, after); err == nil {
+		_, err = dataPlanes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
 	}
-	owned, err := openchoreoapply.ExtractDataPlane(dp, "my-team")
-	if err != nil {
-		return err
-	}
-	delete(owned.Annotations, corev1.LastAppliedConfigAnnotation)
-	_, err = dataPlanes.Apply(ctx, owned, metav1.ApplyOptions{FieldManager: "my-team"})
 	return err
 }
 

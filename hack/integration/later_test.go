@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -42,6 +43,7 @@ func TestLaterShapes(t *testing.T) {
 			t.Run("apply keeps unknown fields", func(t *testing.T) { testLaterApply(t, p.space(t), object) })
 			t.Run("status apply keeps unknown fields", func(t *testing.T) { testLaterApplyStatus(t, p.space(t), object) })
 			t.Run("merge patch keeps unknown fields", func(t *testing.T) { testLaterMergePatch(t, p.space(t), object) })
+			t.Run("a program that leaves client-side apply keeps unknown fields", func(t *testing.T) { testLaterLeave(t, p.space(t), object) })
 			t.Run("update erases unknown fields", func(t *testing.T) {
 				testLaterUpdate(t, p.space(t), object, map[string][]string{"v0.4.yaml": {"agent", "imagePullSecretRefs"}}[filepath.Base(file)])
 			})
@@ -141,6 +143,20 @@ func testLaterApplyStatus(t *testing.T, s *space, object *unstructured.Unstructu
 }
 
 // An update erases fields that the Go types don't have, so doc.go warns of Update.
+func testLaterLeave(t *testing.T, s *space, object *unstructured.Unstructured) {
+	object = object.DeepCopy()
+	object.SetNamespace(s.namespace)
+	delete(object.Object, "status")
+	source, err := object.MarshalJSON()
+	require.NoError(t, err)
+	manifest := filepath.Join(t.TempDir(), "dataplane.json")
+	require.NoError(t, os.WriteFile(manifest, source, 0o600))
+	s.kubectl(t, "apply", "--filename="+manifest)
+	require.NoError(t, leaveClientSideApply(t.Context(), s.typed, "later"))
+	assert.Equal(t, object.Object["spec"], s.stored(t, "later")["spec"])
+	assert.NotContains(t, s.get(t, "later").Annotations, corev1.LastAppliedConfigAnnotation)
+}
+
 func testLaterUpdate(t *testing.T, s *space, object *unstructured.Unstructured, unknown []string) {
 	before := at(s.store(t, object).Object, "spec")
 	_, err := s.typed.Update(t.Context(), s.get(t, "later"), metav1.UpdateOptions{})

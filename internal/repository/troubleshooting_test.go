@@ -109,6 +109,16 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 			dp := dataplanetest.DataPlane("default", "prod", server.As("user"))
 			return get(t, dp, remote.Options{HeaderTimeout: 10 * time.Millisecond}, "/api/v1/pods?watch=1")
 		},
+		"context deadline exceeded": func(t *testing.T) error {
+			server := newServer(t)
+			server.SetHandler(dataplanetest.Hang())
+			cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", server.As("user")), remote.Options{})
+			require.NoError(t, err)
+			t.Cleanup(cluster.Close)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			return cluster.Probe(ctx)
+		},
 		"not tried again for": func(t *testing.T) error {
 			cluster, err := remote.NewCluster(dataplanetest.DataPlane("default", "prod", newServer(t).As("user")), remote.Options{
 				ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
