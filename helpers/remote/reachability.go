@@ -219,8 +219,9 @@ func isTLS(err error) bool {
 }
 
 // cutByPeer reports whether the other side ended a connection or a request without an answer.
-// net/http doesn't export the errors of HTTP/2, so cutByPeer reads the texts of three: a connection
-// that ended right after the TLS handshake, one that the server gave up, and a reset stream.
+// net/http doesn't export the errors of HTTP/2, so cutByPeer reads their texts: a connection
+// that ended right after the TLS handshake, one that the server gave up, one that another request
+// found cut, and a reset stream.
 func cutByPeer(err error) bool {
 	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -229,6 +230,8 @@ func cutByPeer(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "http2: client conn could not be established") ||
 		strings.Contains(text, "http2: server sent GOAWAY") ||
+		strings.Contains(text, "http2: client connection force closed") ||
+		strings.Contains(text, "http2: client conn is closed") ||
 		strings.Contains(text, "stream error: stream ID")
 }
 

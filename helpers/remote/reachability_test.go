@@ -17,6 +17,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -327,4 +329,41 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A request that finds its connection cut fails all others on it.
+func TestRequestsOnOneCutConnectionAreRefused(t *testing.T) {
+	server := testserver.New(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		testserver.WhoAmI(w, r)
+	})
+	c := newCluster(t, server.DataPlane("prod", "alice"), remote.Options{})
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for i := range 12 {
+		running.Add(1)
+		go func() {
+			defer running.Done()
+			for ctx.Err() == nil {
+				var err error
+				switch i % 3 {
+				case 0:
+					err = c.Probe(t.Context())
+				case 1:
+					_, err = get(t.Context(), c, "/api/v1/pods")
+				case 2:
+					_, err = send(c, http.MethodPost, "/api/v1/pods", strings.NewReader(strings.Repeat("x", 200_000)))
+				}
+				if err != nil {
+					assertClassified(t, remote.ReachabilityRefused, err)
+				}
+			}
+		}()
+	}
+	for range 40 {
+		time.Sleep(50 * time.Millisecond)
+		server.CutConnections()
+	}
+	stop()
+	running.Wait()
 }
