@@ -15,7 +15,7 @@ import (
 )
 
 // keyFor returns the key of an Environment's data plane. namespace is the Environment's; kind and
-// name are those of its spec.dataPlaneRef, and empty without a reference. dataPlanes must be synced
+// name come from its spec.dataPlaneRef, and are empty without a reference. dataPlanes must be synced
 // and see the namespace.
 func keyFor(namespace, kind, name string, dataPlanes listers.DataPlaneLister) (types.NamespacedName, error) {
 	if name == "" {
