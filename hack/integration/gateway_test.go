@@ -9,25 +9,32 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	kubeinformers "k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 // Informers see each change when a watch ends, after up to 5 s.
@@ -225,6 +232,73 @@ func TestRenewedGatewayCertificateEndsNothing(t *testing.T) {
 		require.NoError(t, <-answered)
 		assert.Equal(t, len(caches), int(v.lists.Load()), "a watch that was cut is resumed")
 	})
+}
+
+// The resource versions of a cluster that was built anew begin again: an informer that resumes its watch
+// would wait until they have grown.
+func TestClusterThatIsBuiltAnewIsListed(t *testing.T) {
+	skipIfShort(t)
+	t.Parallel()
+	s := v1Plane(t).space(t)
+	next := &space{plane: ownPlane(t, crds.DataPlaneV1()), namespace: s.namespace}
+	_, err := next.kubernetes.CoreV1().Namespaces().Create(t.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	dp := s.createCluster(t)
+	gateway := dataplanetest.NewGateway()
+	t.Cleanup(gateway.Close)
+	gateway.Connect(dp.Spec.PlaneID, dataplanetest.Agent(s.Config()))
+
+	var informer atomic.Pointer[cache.SharedIndexInformer]
+	factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(s.openchoreo, 0,
+		openchoreoinformers.WithTweakListOptions(func(options *metav1.ListOptions) { options.FieldSelector = "metadata.name=" + dp.Name }))
+	clusters := factory.OpenChoreo().V1alpha1().ClusterDataPlanes().Informer()
+	f := fleet.New(func(ctx context.Context, cluster *remote.Cluster) error {
+		client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+		if err != nil {
+			return err
+		}
+		configMaps := kubeinformers.NewSharedInformerFactoryWithOptions(client, 0, kubeinformers.WithNamespace(s.namespace)).
+			Core().V1().ConfigMaps().Informer()
+		informer.Store(&configMaps)
+		configMaps.RunWithContext(ctx)
+		return nil
+	}, fleet.Options{Remote: remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())}}, clusters)
+	runUntilCleanup(t, func(ctx context.Context) {
+		factory.StartWithContext(ctx)
+		assert.NoError(t, f.Run(ctx))
+		factory.Shutdown()
+	})
+	requireSeen := func(want *corev1.ConfigMap) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			if informer.Load() == nil {
+				return false
+			}
+			store := (*informer.Load()).GetStore()
+			object, exists, _ := store.Get(want)
+			return exists && len(store.ListKeys()) == 1 && object.(*corev1.ConfigMap).ResourceVersion == want.ResourceVersion
+		}, eventually, tick, want.Name)
+	}
+	version := func(object *corev1.ConfigMap) int {
+		version, err := strconv.Atoi(object.ResourceVersion)
+		require.NoError(t, err)
+		return version
+	}
+	former, created := s.createConfigMap(t, "former"), next.createConfigMap(t, "next")
+	for version(former) <= version(created)+100 {
+		former.Data = map[string]string{"version": former.ResourceVersion}
+		former, err = s.kubernetes.CoreV1().ConfigMaps(s.namespace).Update(t.Context(), former, metav1.UpdateOptions{})
+		require.NoError(t, err)
+	}
+	requireSeen(former)
+
+	gateway.Disconnect(dp.Spec.PlaneID)
+	gateway.Connect(dp.Spec.PlaneID, dataplanetest.Agent(next.Config()))
+	dp.Spec.ClusterAgent.ClientCA.Value = string(pki.Certificates(pki.New().Cert))
+	_, err = s.openchoreo.OpenChoreoV1alpha1().ClusterDataPlanes().Update(t.Context(), dp, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	requireSeen(created)
 }
 
 // A program in a management cluster with tenants has a Cache for both kinds.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime/debug"
 	"time"
 
@@ -233,8 +234,8 @@ func MarkStarted(ctx context.Context) {
 }
 
 // rotate gives the Cluster of a run the newest credentials, and cancels the run if they are for
-// another API server. After a change of the URL or the plane ID, the run can use the old credentials
-// until it returns; else its requests fail.
+// another API server. After a change of the URL, the plane ID or the agent, the run can use the old
+// credentials until it returns; else its requests fail.
 func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f := p.fleet
 	f.mu.Lock()
@@ -244,8 +245,7 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 		return
 	}
 	var err, panicked error
-	if r.used.Spec.KubernetesCluster.Credentials.APIServerURL != dp.Spec.KubernetesCluster.Credentials.APIServerURL ||
-		r.used.Spec.PlaneID != dp.Spec.PlaneID {
+	if mayChangeServer(r.used, dp) {
 		w := newWitness(f.options.Remote)
 		w.compare(r.used)
 		if w.compare(dp).server {
@@ -291,6 +291,13 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	if refused && f.options.Hooks.OnRotate != nil {
 		f.options.Hooks.OnRotate(p.key, err)
 	}
+}
+
+// mayChangeServer reports whether a field that names the API server differs.
+func mayChangeServer(former, next *v1alpha1.DataPlane) bool {
+	return former.Spec.KubernetesCluster.Credentials.APIServerURL != next.Spec.KubernetesCluster.Credentials.APIServerURL ||
+		former.Spec.PlaneID != next.Spec.PlaneID ||
+		!reflect.DeepEqual(former.Spec.ClusterAgent, next.Spec.ClusterAgent)
 }
 
 // reportRotations calls Hooks.OnRotate from the plane's loop. Requests can rotate credentials too.

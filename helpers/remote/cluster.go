@@ -4,8 +4,10 @@
 package remote
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -18,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -46,7 +49,8 @@ type Cluster struct {
 	dp        *v1alpha1.DataPlane // of the last Update
 	refusedAt time.Time           // when a refused request last asked ConfigFor
 	askErr    error               // the error of asking it then
-	moved     atomic.Bool         // ConfigFor's last result has another API server
+	agentCA   []*x509.Certificate // of the last DataPlane that had one
+	moved     atomic.Bool         // the last DataPlane, or ConfigFor's last result, has another API server
 
 	mu        sync.RWMutex
 	askedAt   time.Time             // when a request last asked ConfigFor without a refusal
@@ -62,10 +66,12 @@ var (
 	// ErrClosed reports that a [Cluster] or a [Cache] is closed. A request that Close cuts fails
 	// with it too.
 	ErrClosed = errors.New("connection to data plane is closed")
-	// ErrServerChanged reports that a DataPlane has another API server than its [Cluster]: another
-	// scheme, host, port or path. Make a new Cluster. Through OpenChoreo's cluster gateway, the path
-	// contains the plane ID, so another plane ID is another server. Another spelling of the same
-	// address, such as a slash at the end, is the same server.
+	// ErrServerChanged reports that a DataPlane has another API server than its [Cluster]. Make a new
+	// Cluster. Another API server has another scheme, host, port or path. Another spelling of the same
+	// address, such as a slash at the end, is the same server. Through OpenChoreo's cluster gateway,
+	// the path contains the plane ID, so another plane ID is another server. So is an agent whose
+	// spec.clusterAgent.clientCA.value has none of the former keys: its cluster may have been built anew,
+	// and have lower resource versions than informers have seen.
 	ErrServerChanged = errors.New("data plane has another API server")
 )
 
@@ -82,7 +88,7 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 		return nil, t.wrap(err)
 	}
 	t.server = server
-	c := &Cluster{target: t, uid: dp.UID, dp: dp, askedAt: time.Now(), sessions: map[*session]struct{}{}}
+	c := &Cluster{target: t, uid: dp.UID, dp: dp, agentCA: agentCA(dp), askedAt: time.Now(), sessions: map[*session]struct{}{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	first, err := newSession(t, config, c.forget)
 	if err != nil {
@@ -177,13 +183,35 @@ func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case *server != *c.server:
+	case *server != *c.server, otherKeys(c.agentCA, agentCA(dp)):
 		c.moved.Store(true)
 		return nil, ErrServerChanged
 	}
 	c.moved.Store(false)
 	c.uid = cmp.Or(c.uid, dp.UID)
+	if ca := agentCA(dp); len(ca) > 0 {
+		c.agentCA = ca
+	}
 	return config, nil
+}
+
+// agentCA returns the certificates of clientCA, if the DataPlane has them and not only the name of
+// their Secret.
+func agentCA(dp *v1alpha1.DataPlane) []*x509.Certificate {
+	if dp.Spec.ClusterAgent == nil {
+		return nil
+	}
+	certificates, _ := certutil.ParseCertsPEM([]byte(dp.Spec.ClusterAgent.ClientCA.Value))
+	return certificates
+}
+
+// otherKeys reports whether two CAs have certificates, and no key in common.
+func otherKeys(former, next []*x509.Certificate) bool {
+	return len(former) > 0 && len(next) > 0 && !slices.ContainsFunc(next, func(n *x509.Certificate) bool {
+		return slices.ContainsFunc(former, func(f *x509.Certificate) bool {
+			return bytes.Equal(f.RawSubjectPublicKeyInfo, n.RawSubjectPublicKeyInfo)
+		})
+	})
 }
 
 // replace makes next the current session, or sets the reason why there is none, and retires the old

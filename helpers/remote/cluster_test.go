@@ -5,6 +5,7 @@ package remote_test
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,6 +41,45 @@ func TestAClusterTakesItsOwnDataPlaneOnly(t *testing.T) {
 	other := dataplanetest.DataPlane("default", "production-dataplane")
 	other.Name = "other"
 	require.EqualError(t, c.Update(other), "data plane default/production-dataplane: got data plane default/other")
+}
+
+// The agent of a cluster that was built anew under the former plane ID has a certificate of another CA.
+func TestAnAgentWithOtherKeysIsAnotherServer(t *testing.T) {
+	pem := func(certificates ...*x509.Certificate) v1alpha1.ValueFrom {
+		return v1alpha1.ValueFrom{Value: string(pki.Certificates(certificates...))}
+	}
+	authority, key := pki.New(), pki.ECDSAKey()
+	a, b, renewed := authority.Issue("agent", key), pki.New().Cert, authority.Issue("agent", key)
+	for name, test := range map[string]struct {
+		clientCA []v1alpha1.ValueFrom
+		want     error // of the last
+	}{
+		"another certificate":          {[]v1alpha1.ValueFrom{pem(a), pem(b)}, remote.ErrServerChanged},
+		"the same with another text":   {[]v1alpha1.ValueFrom{pem(a), {Value: "agent\n" + pem(a).Value}}, nil},
+		"renewed, with the same key":   {[]v1alpha1.ValueFrom{pem(a), pem(renewed)}, nil},
+		"another one added":            {[]v1alpha1.ValueFrom{pem(a), pem(a, b)}, nil},
+		"rotated by way of both":       {[]v1alpha1.ValueFrom{pem(a), pem(a, b), pem(b)}, nil},
+		"moved to a Secret":            {[]v1alpha1.ValueFrom{pem(a), {SecretKeyRef: &v1alpha1.SecretKeyReference{Name: "ca", Key: "ca.crt"}}}, nil},
+		"back from a Secret, the same": {[]v1alpha1.ValueFrom{pem(a), {}, pem(a)}, nil},
+		"back from a Secret, another":  {[]v1alpha1.ValueFrom{pem(a), {}, pem(b)}, remote.ErrServerChanged},
+		"unreadable":                   {[]v1alpha1.ValueFrom{pem(a), {Value: "x"}}, nil},
+		"the former one again":         {[]v1alpha1.ValueFrom{pem(a), pem(b), pem(a)}, nil},
+		"the first one":                {[]v1alpha1.ValueFrom{{}, pem(b)}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gateway := &rest.Config{Host: "https://gateway.example.com:8444"}
+			dp := dataplanetest.DataPlane("default", "a", dataplanetest.V1)
+			dp.Spec.ClusterAgent.ClientCA = test.clientCA[0]
+			c := newCluster(t, dp, remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
+			var err error
+			for _, clientCA := range test.clientCA[1:] {
+				dp = dp.DeepCopy()
+				dp.Spec.ClusterAgent.ClientCA = clientCA
+				err = c.Update(dp)
+			}
+			require.ErrorIs(t, err, test.want)
+		})
+	}
 }
 
 func TestAClusterStartsNothingBeforeItIsUsed(t *testing.T) {
