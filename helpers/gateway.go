@@ -56,7 +56,7 @@ const clusterNamespace = "_cluster"
 // [ErrInvalidCredentials]) is true for it. A gateway without TLS is refused. So is one with a
 // token, a password or a credential plugin, such as a changed rest.InClusterConfig: the gateway
 // would send the token on to the agent of each data plane, which until v1.1 sends it to its API
-// server.
+// server. It accepts Insecure, with which nothing verifies the gateway.
 func GatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Config, error) {
 	if dp == nil {
 		return nil, dataplane.ErrNil

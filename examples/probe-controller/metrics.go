@@ -60,7 +60,7 @@ var (
 	connectedDesc = prometheus.NewDesc("dataplane_connected",
 		"1 if the last probe succeeded, 0 if it failed; absent while it is unknown.", []string{"namespace", "name"}, nil)
 	expiryDesc = prometheus.NewDesc("dataplane_spec_certificate_expiry_timestamp_seconds",
-		"When the certificate in the spec expires, of the client or, from OpenChoreo v1 on, of the agent, in Unix time.", []string{"namespace", "name"}, nil)
+		"When the certificate in the spec expires, of the client or, from OpenChoreo v1 on, the last in clientCA, in Unix time.", []string{"namespace", "name"}, nil)
 )
 
 // Describe implements prometheus.Collector.

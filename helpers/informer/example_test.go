@@ -9,7 +9,6 @@ import (
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
@@ -19,7 +18,7 @@ import (
 )
 
 func ExampleHandler() {
-	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", dataplanetest.Ready))
+	client := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod", dataplanetest.V1))
 	dataPlanes := client.OpenChoreoV1alpha1().DataPlanes("default")
 	factory := openchoreoinformers.NewSharedInformerFactory(client, 0)
 	defer factory.Shutdown()
@@ -30,16 +29,20 @@ func ExampleHandler() {
 	if _, err := factory.OpenChoreo().V1alpha1().DataPlanes().Informer().AddEventHandler(informer.Handler(informer.Funcs{
 		OnReady:    func(dp *v1alpha1.DataPlane) { changes <- dp.Name + " is ready" },
 		OnNotReady: func(dp *v1alpha1.DataPlane) { changes <- dp.Name + " isn't ready" },
-	})); err != nil {
+	}, helpers.Stock())); err != nil { // OpenChoreo itself never reports Ready
 		fmt.Println(err)
 		return
 	}
 	factory.StartWithContext(ctx)
 	fmt.Println(<-changes)
 
-	// A change of the spec makes the condition stale.
-	patch := []byte(`{"spec":{"registry":{"prefix":"ghcr.io/myorg"}}}`)
-	if _, err := dataPlanes.Patch(ctx, "prod", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	prod, err := dataPlanes.Get(ctx, "prod", metav1.GetOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	dataplanetest.AgentAway(prod)
+	if _, err := dataPlanes.UpdateStatus(ctx, prod, metav1.UpdateOptions{}); err != nil {
 		fmt.Println(err)
 		return
 	}

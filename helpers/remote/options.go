@@ -47,10 +47,11 @@ type Options struct {
 	// (sendInitialEvents, with bookmarks) has the same limit until they have arrived. The default
 	// is 40 s, more than the 30 s of OpenChoreo's cluster gateway.
 	StallTimeout time.Duration
-	// HeaderTimeout limits how long a watch or another lasting request may wait for response
-	// headers. Once they, and any initial events, have arrived, there is no limit. It must be more
-	// than 5 s for watches through OpenChoreo's cluster gateway, where headers come with the last
-	// event: an informer would receive nothing. The default is 40 s.
+	// HeaderTimeout limits how long a lasting request may wait for response headers: a watch, exec,
+	// attach, port-forward, a followed log, or a request to a proxied service. Once the headers, and
+	// any initial events, have arrived, there is no limit. It must be more than 5 s for watches through
+	// OpenChoreo's cluster gateway, where headers come with the last event: an informer would receive
+	// nothing. The default is 40 s.
 	HeaderTimeout time.Duration
 	// DialTimeout limits how long connecting by TCP may take, to all addresses of a name together,
 	// even through a Dial of ConfigFor. The default is 10 s. After an attempt to connect took a
