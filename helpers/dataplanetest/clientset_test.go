@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -21,7 +23,9 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
@@ -99,6 +103,11 @@ func TestApplyKeepsTheFieldsOfObjectsPassedToNewClientset(t *testing.T) {
 			dp := both(registry(), ready())
 			assert.Equal(t, "pull", dp.Spec.Registry.SecretRef)
 			assert.Len(t, dp.Status.Conditions, 2)
+			for _, entry := range dp.ManagedFields {
+				fields := entry.FieldsV1.String()
+				assert.Equal(t, entry.Subresource == "", strings.Contains(fields, "f:spec"), "%v", entry)
+				assert.Equal(t, entry.Subresource == "status", strings.Contains(fields, "f:status"), "%v", entry)
+			}
 
 			conflicting := nothing().WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix("other.example.com")))
 			_, err := dataPlanes.Apply(t.Context(), conflicting, mine)
@@ -109,6 +118,51 @@ func TestApplyKeepsTheFieldsOfObjectsPassedToNewClientset(t *testing.T) {
 			assert.Equal(t, seed.Status, dp.Status)
 		})
 	}
+}
+
+// An update of an object without managed fields records no owner.
+func TestApplyKeepsTheFieldsOfObjectsUpdatedSinceNewClientset(t *testing.T) {
+	dataPlanes := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")).OpenChoreoV1alpha1().DataPlanes("default")
+	updated, err := dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"labels": {"a": "b"}}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	require.Empty(t, updated.ManagedFields)
+	err = applyPrefixAfterStatus(t, dataPlanes)
+	assert.True(t, apierrors.IsConflict(err), "%v", err)
+}
+
+func TestApplyKeepsTheStatusOfAnObjectWithoutSpec(t *testing.T) {
+	client := dataplanetest.NewClientset(&unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "openchoreo.dev/v1alpha1", "kind": "ClusterDataPlane",
+		"metadata": map[string]any{"name": "prod"}, "status": map[string]any{"observedGeneration": 1},
+	}})
+	applied, err := client.OpenChoreoV1alpha1().ClusterDataPlanes().Apply(t.Context(),
+		openchoreoapply.ClusterDataPlane("prod").WithLabels(map[string]string{"a": "b"}), metav1.ApplyOptions{FieldManager: "me"})
+	require.NoError(t, err)
+	managers, err := fieldset.Managers(applied.AsDataPlane(), ".status.observedGeneration")
+	require.NoError(t, err)
+	assert.Len(t, managers, 1)
+}
+
+// As on API servers, only the part that is applied first then gets an owner.
+func TestApplyAfterAWriteRemovedTheManagedFields(t *testing.T) {
+	dataPlanes := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")).OpenChoreoV1alpha1().DataPlanes("default")
+	applied, err := dataPlanes.Apply(t.Context(), openchoreoapply.DataPlane("prod", "default"), metav1.ApplyOptions{FieldManager: "me"})
+	require.NoError(t, err)
+	require.NotEmpty(t, applied.ManagedFields)
+	_, err = dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"managedFields": [{}]}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	assert.NoError(t, applyPrefixAfterStatus(t, dataPlanes))
+}
+
+func applyPrefixAfterStatus(t *testing.T, dataPlanes openchoreotyped.DataPlaneInterface) error {
+	t.Helper()
+	mine := metav1.ApplyOptions{FieldManager: "me"}
+	_, err := dataPlanes.ApplyStatus(t.Context(), openchoreoapply.DataPlane("prod", "default").
+		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1)), mine)
+	require.NoError(t, err)
+	_, err = dataPlanes.Apply(t.Context(), openchoreoapply.DataPlane("prod", "default").WithSpec(openchoreoapply.DataPlaneSpec().
+		WithRegistry(openchoreoapply.Registry().WithPrefix("other.example.com"))), mine)
+	return err
 }
 
 func TestClientsetRefusesObjectsThatNobodyCouldGet(t *testing.T) {
