@@ -166,6 +166,9 @@ func applyPrefixAfterStatus(t *testing.T, dataPlanes openchoreotyped.DataPlaneIn
 }
 
 func TestClientsetRefusesObjectsThatNobodyCouldGet(t *testing.T) {
+	assert.PanicsWithValue(t, "DataPlane needs a name", func() {
+		dataplanetest.NewClientset(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "prod-"}})
+	})
 	assert.PanicsWithValue(t, "DataPlane prod needs a namespace", func() {
 		dataplanetest.NewClientset(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: "prod"}})
 	})

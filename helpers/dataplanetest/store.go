@@ -59,6 +59,8 @@ func (s *store) seed(object runtime.Object) {
 		panic(err)
 	}
 	switch name := dataplane.Name(raw.GetNamespace(), raw.GetName()); {
+	case raw.GetName() == "":
+		panic(s.Kind + " needs a name")
 	case s.objects[keyOf(raw)] != nil:
 		panic(fmt.Sprintf("two %ss %s", s.Kind, name))
 	case s.namespaced && raw.GetNamespace() == "":
