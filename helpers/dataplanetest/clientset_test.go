@@ -5,6 +5,7 @@ package dataplanetest_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -163,6 +164,30 @@ func applyPrefixAfterStatus(t *testing.T, dataPlanes openchoreotyped.DataPlaneIn
 	_, err = dataPlanes.Apply(t.Context(), openchoreoapply.DataPlane("prod", "default").WithSpec(openchoreoapply.DataPlaneSpec().
 		WithRegistry(openchoreoapply.Registry().WithPrefix("other.example.com"))), mine)
 	return err
+}
+
+// As on API servers, a patch counts as a change of the owner references that it duplicates; an update doesn't.
+func TestDuplicateOwnerReferencesHaveAManagerAfterAPatch(t *testing.T) {
+	dp := dataplanetest.DataPlane("default", "prod")
+	dp.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "one", UID: "1"}}
+	dataPlanes := dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
+	created, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{FieldManager: "one"})
+	require.NoError(t, err)
+
+	twice := created.DeepCopy()
+	twice.OwnerReferences = append(twice.OwnerReferences, twice.OwnerReferences[0])
+	updated, err := dataPlanes.Update(t.Context(), twice, metav1.UpdateOptions{FieldManager: "two"})
+	require.NoError(t, err)
+	assert.Equal(t, created, updated)
+
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": twice.OwnerReferences}})
+	require.NoError(t, err)
+	patched, err := dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "two"})
+	require.NoError(t, err)
+	assert.Equal(t, created.OwnerReferences, patched.OwnerReferences)
+	managers, err := fieldset.Managers(patched, ".metadata.ownerReferences")
+	require.NoError(t, err)
+	assert.Contains(t, managers, "two")
 }
 
 func TestClientsetRefusesObjectsThatNobodyCouldGet(t *testing.T) {
