@@ -56,8 +56,8 @@ var _ openchoreoclient.Interface = &Clientset{}
 // NewClientset returns a Clientset with copies of objects, which are DataPlanes and
 // ClusterDataPlanes. It stores each as it is, with its status, generation and deletion timestamp,
 // fills in a missing UID, generation or creation time, and sets the resource version. It panics if
-// two objects of a kind have the same name, if an object is of another kind, if a DataPlane has no
-// namespace, or if a ClusterDataPlane has one.
+// two objects of a kind have the same name, if an object is of another kind or has no name, if a
+// DataPlane has no namespace, or if a ClusterDataPlane has one.
 func NewClientset(objects ...runtime.Object) *Clientset {
 	c, stores := &Clientset{}, map[schema.GroupVersionKind]*store{}
 	for _, kind := range kinds {

@@ -5,8 +5,10 @@ package dataplanetest_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -21,7 +24,9 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoapply "github.com/openchoreo/dataplane-sdk-go/applyconfigurations/openchoreo/v1alpha1"
+	openchoreotyped "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/typed/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/fieldset"
 	"github.com/openchoreo/dataplane-sdk-go/internal/behaviours"
 )
 
@@ -99,6 +104,11 @@ func TestApplyKeepsTheFieldsOfObjectsPassedToNewClientset(t *testing.T) {
 			dp := both(registry(), ready())
 			assert.Equal(t, "pull", dp.Spec.Registry.SecretRef)
 			assert.Len(t, dp.Status.Conditions, 2)
+			for _, entry := range dp.ManagedFields {
+				fields := entry.FieldsV1.String()
+				assert.Equal(t, entry.Subresource == "", strings.Contains(fields, "f:spec"), "%v", entry)
+				assert.Equal(t, entry.Subresource == "status", strings.Contains(fields, "f:status"), "%v", entry)
+			}
 
 			conflicting := nothing().WithSpec(openchoreoapply.DataPlaneSpec().WithRegistry(openchoreoapply.Registry().WithPrefix("other.example.com")))
 			_, err := dataPlanes.Apply(t.Context(), conflicting, mine)
@@ -111,7 +121,79 @@ func TestApplyKeepsTheFieldsOfObjectsPassedToNewClientset(t *testing.T) {
 	}
 }
 
+// An update of an object without managed fields records no owner.
+func TestApplyKeepsTheFieldsOfObjectsUpdatedSinceNewClientset(t *testing.T) {
+	dataPlanes := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")).OpenChoreoV1alpha1().DataPlanes("default")
+	updated, err := dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"labels": {"a": "b"}}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	require.Empty(t, updated.ManagedFields)
+	err = applyPrefixAfterStatus(t, dataPlanes)
+	assert.True(t, apierrors.IsConflict(err), "%v", err)
+}
+
+func TestApplyKeepsTheStatusOfAnObjectWithoutSpec(t *testing.T) {
+	client := dataplanetest.NewClientset(&unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "openchoreo.dev/v1alpha1", "kind": "ClusterDataPlane",
+		"metadata": map[string]any{"name": "prod"}, "status": map[string]any{"observedGeneration": 1},
+	}})
+	applied, err := client.OpenChoreoV1alpha1().ClusterDataPlanes().Apply(t.Context(),
+		openchoreoapply.ClusterDataPlane("prod").WithLabels(map[string]string{"a": "b"}), metav1.ApplyOptions{FieldManager: "me"})
+	require.NoError(t, err)
+	managers, err := fieldset.Managers(applied.AsDataPlane(), ".status.observedGeneration")
+	require.NoError(t, err)
+	assert.Len(t, managers, 1)
+}
+
+// As on API servers, only the part that is applied first then gets an owner.
+func TestApplyAfterAWriteRemovedTheManagedFields(t *testing.T) {
+	dataPlanes := dataplanetest.NewClientset(dataplanetest.DataPlane("default", "prod")).OpenChoreoV1alpha1().DataPlanes("default")
+	applied, err := dataPlanes.Apply(t.Context(), openchoreoapply.DataPlane("prod", "default"), metav1.ApplyOptions{FieldManager: "me"})
+	require.NoError(t, err)
+	require.NotEmpty(t, applied.ManagedFields)
+	_, err = dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, []byte(`{"metadata": {"managedFields": [{}]}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	assert.NoError(t, applyPrefixAfterStatus(t, dataPlanes))
+}
+
+func applyPrefixAfterStatus(t *testing.T, dataPlanes openchoreotyped.DataPlaneInterface) error {
+	t.Helper()
+	mine := metav1.ApplyOptions{FieldManager: "me"}
+	_, err := dataPlanes.ApplyStatus(t.Context(), openchoreoapply.DataPlane("prod", "default").
+		WithStatus(openchoreoapply.DataPlaneStatus().WithObservedGeneration(1)), mine)
+	require.NoError(t, err)
+	_, err = dataPlanes.Apply(t.Context(), openchoreoapply.DataPlane("prod", "default").WithSpec(openchoreoapply.DataPlaneSpec().
+		WithRegistry(openchoreoapply.Registry().WithPrefix("other.example.com"))), mine)
+	return err
+}
+
+// As on API servers, a patch counts as a change of the owner references that it duplicates; an update doesn't.
+func TestDuplicateOwnerReferencesHaveAManagerAfterAPatch(t *testing.T) {
+	dp := dataplanetest.DataPlane("default", "prod")
+	dp.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "one", UID: "1"}}
+	dataPlanes := dataplanetest.NewClientset().OpenChoreoV1alpha1().DataPlanes("default")
+	created, err := dataPlanes.Create(t.Context(), dp, metav1.CreateOptions{FieldManager: "one"})
+	require.NoError(t, err)
+
+	twice := created.DeepCopy()
+	twice.OwnerReferences = append(twice.OwnerReferences, twice.OwnerReferences[0])
+	updated, err := dataPlanes.Update(t.Context(), twice, metav1.UpdateOptions{FieldManager: "two"})
+	require.NoError(t, err)
+	assert.Equal(t, created, updated)
+
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": twice.OwnerReferences}})
+	require.NoError(t, err)
+	patched, err := dataPlanes.Patch(t.Context(), "prod", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "two"})
+	require.NoError(t, err)
+	assert.Equal(t, created.OwnerReferences, patched.OwnerReferences)
+	managers, err := fieldset.Managers(patched, ".metadata.ownerReferences")
+	require.NoError(t, err)
+	assert.Contains(t, managers, "two")
+}
+
 func TestClientsetRefusesObjectsThatNobodyCouldGet(t *testing.T) {
+	assert.PanicsWithValue(t, "DataPlane needs a name", func() {
+		dataplanetest.NewClientset(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "prod-"}})
+	})
 	assert.PanicsWithValue(t, "DataPlane prod needs a namespace", func() {
 		dataplanetest.NewClientset(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Name: "prod"}})
 	})

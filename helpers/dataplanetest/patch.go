@@ -132,7 +132,7 @@ func (s *store) apply(action clienttesting.PatchActionImpl) (*unstructured.Unstr
 	switch {
 	case live == nil:
 		current = newRaw(s.GroupVersionKind)
-	case len(live.GetManagedFields()) == 0: // such as an object passed to NewClientset
+	case s.unowned[keyOf(live)]:
 		if current, err = s.managedByOthers(live); err != nil {
 			return nil, err
 		}
@@ -224,15 +224,20 @@ func part(raw *unstructured.Unstructured, subresource string) *unstructured.Unst
 
 // managedByOthers returns a copy of an object without managed fields in which one manager owns all
 // fields. The status has its own entry, as after Create and UpdateStatus. The field manager alone
-// would record an owner only for the part that is applied first.
+// would record an owner only for the part that is applied first, as API servers do after a write
+// removed the managed fields.
 func (s *store) managedByOthers(object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	object = object.DeepCopy()
-	for _, subresource := range []string{"", status} {
-		managed, err := s.managers[subresource].Update(newRaw(s.GroupVersionKind), object, "before-first-apply")
-		if err != nil {
-			return nil, err
-		}
-		object = managed.(*unstructured.Unstructured)
+	const others = "before-first-apply"
+	created := part(object, "")
+	created.SetUID("") // the field manager ignores updates of objects with a UID but no managed fields
+	managed, err := s.managers[""].Update(newRaw(s.GroupVersionKind), created, others)
+	if err != nil {
+		return nil, err
 	}
-	return object, nil
+	created, object = managed.(*unstructured.Unstructured), object.DeepCopy()
+	object.SetManagedFields(created.GetManagedFields())
+	if managed, err = s.managers[status].Update(created, object, others); err != nil {
+		return nil, err
+	}
+	return managed.(*unstructured.Unstructured), nil
 }

@@ -176,6 +176,7 @@ func (s *store) update(action clienttesting.UpdateActionImpl) (*unstructured.Uns
 	if uid := sent.GetUID(); uid != "" && uid != live.GetUID() {
 		return nil, s.conflict(live, "Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, live.GetUID())
 	}
+	withoutDuplicateOwners(sent) // unlike a patch, before managers are recorded
 	r := writeRequest{action.Namespace, sent.GetName(), action.Subresource, options.FieldManager, options.DryRun}
 	return s.replace(live, sent, r)
 }

@@ -36,6 +36,7 @@ type store struct {
 	objects map[types.NamespacedName]*unstructured.Unstructured // replaced, never modified
 	changes []change                                            // the first has resource version 2
 	changed chan struct{}                                       // closed with the next change
+	unowned map[types.NamespacedName]bool                       // seeded objects that never had managed fields
 }
 
 // change is a change of an object: before is nil in a creation, after in a deletion.
@@ -47,6 +48,7 @@ func newStore(kind kind) *store {
 		managers: map[string]*managedfields.FieldManager{"": newFieldManager(kind, ""), status: newFieldManager(kind, status)},
 		objects:  map[types.NamespacedName]*unstructured.Unstructured{},
 		changed:  make(chan struct{}),
+		unowned:  map[types.NamespacedName]bool{},
 	}
 }
 
@@ -57,6 +59,8 @@ func (s *store) seed(object runtime.Object) {
 		panic(err)
 	}
 	switch name := dataplane.Name(raw.GetNamespace(), raw.GetName()); {
+	case raw.GetName() == "":
+		panic(s.Kind + " needs a name")
 	case s.objects[keyOf(raw)] != nil:
 		panic(fmt.Sprintf("two %ss %s", s.Kind, name))
 	case s.namespaced && raw.GetNamespace() == "":
@@ -69,6 +73,7 @@ func (s *store) seed(object runtime.Object) {
 	if created := raw.GetCreationTimestamp(); created.IsZero() {
 		raw.SetCreationTimestamp(now())
 	}
+	s.unowned[keyOf(raw)] = true
 	s.commit(nil, raw)
 }
 
@@ -168,8 +173,12 @@ func (s *store) commit(before, after *unstructured.Unstructured) *unstructured.U
 	if after != nil {
 		after.SetResourceVersion(s.resourceVersion())
 		s.objects[keyOf(after)] = after
+		if len(after.GetManagedFields()) > 0 {
+			delete(s.unowned, keyOf(after))
+		}
 	} else {
 		delete(s.objects, keyOf(before))
+		delete(s.unowned, keyOf(before))
 	}
 	close(s.changed)
 	s.changed = make(chan struct{})

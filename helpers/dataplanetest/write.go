@@ -45,10 +45,10 @@ func (s *store) validateNew(raw *unstructured.Unstructured) error {
 // status.
 func (s *store) replace(live, sent *unstructured.Unstructured, r writeRequest) (*unstructured.Unstructured, error) {
 	after := s.reset(live, sent, r.subresource)
-	withoutDuplicateOwners(after)
 	if after = s.manage(live, after, r.subresource, r.manager); !s.fits(sent) {
 		after.SetManagedFields(nil) // API servers record managers before they check which part may change
 	}
+	withoutDuplicateOwners(after)
 	return s.finish(live, sent, after, r)
 }
 

@@ -163,7 +163,8 @@ func show(sides [2]*side, one, other outcome) string {
 }
 
 // leavesValid reports whether the result of a step on the fake has all fields that the kind's CRD
-// requires. No step makes a required field empty, so an empty one is absent.
+// requires, and one condition of each type. No step makes a required field empty, so an empty one is
+// absent.
 func leavesValid(ctx context.Context, step step, fake *side) (valid bool) {
 	defer func() {
 		if recover() != nil {
@@ -174,10 +175,12 @@ func leavesValid(ctx context.Context, step step, fake *side) (valid bool) {
 	if err != nil {
 		return true
 	}
+	types := map[string]bool{}
 	for _, condition := range dp.Status.Conditions {
-		if condition.Status == "" || condition.Reason == "" || condition.Message == "" || condition.LastTransitionTime.IsZero() {
+		if types[condition.Type] || condition.Status == "" || condition.Reason == "" || condition.Message == "" || condition.LastTransitionTime.IsZero() {
 			return false
 		}
+		types[condition.Type] = true
 	}
 	if agent := dp.Status.AgentConnection; agent != nil && !agent.Connected {
 		return false
