@@ -4,12 +4,15 @@
 package helpers_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -193,6 +196,11 @@ func TestErrorsOfTheGatewaysConfigurationSayWhatToDo(t *testing.T) {
 		"another client certificate": {func(c *rest.Config) {
 			from := other.Config()
 			c.CertData, c.KeyData = from.CertData, from.KeyData
+		}, "cluster-gateway-internal-ca"},
+		"a reset without an alert, on Windows": {func(c *rest.Config) {
+			c.Dial = func(context.Context, string, string) (net.Conn, error) {
+				return nil, os.NewSyscallError("wsarecv", syscall.Errno(10054))
+			}
 		}, "cluster-gateway-internal-ca"},
 		"another CA":   {func(c *rest.Config) { c.CAData = other.Config().CAData }, "cluster-gateway-ca"},
 		"another name": {func(c *rest.Config) { c.ServerName = "gateway.example.com" }, "ServerName"},

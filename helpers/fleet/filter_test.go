@@ -50,6 +50,34 @@ func TestFilterSelectsWhichDataPlanesHaveRuns(t *testing.T) {
 	require.ErrorIs(t, r.cause(t), fleet.ErrNotSelected)
 }
 
+// No run follows, as one would after ErrDataPlaneChanged, until the DataPlane is selected again.
+func TestAChangeThatAlsoDeselectsEndsTheRunAsNotSelected(t *testing.T) {
+	f := newFleetTest(t, false, fleet.Options{
+		Filter: func(dp *v1alpha1.DataPlane, _ bool) bool { return dp.Labels["hidden"] == "" },
+		RestartOn: func(before, after *v1alpha1.DataPlane) bool {
+			return before.Labels["version"] != after.Labels["version"]
+		},
+	})
+	dp := f.add("a")
+	r := f.next()
+	dp = f.modify(dp, label("version", "2", "hidden", "x"))
+	require.ErrorIs(t, r.cause(t), fleet.ErrNotSelected)
+	dp = f.modify(dp, label("version", "2"))
+	f.next().end <- nil
+	f.requireState("a", fleet.StateDone)
+
+	dp = f.modify(dp, label("version", "3", "hidden", "x")) // the change still needs a run
+	f.requireState("a", fleet.StateNotSelected)
+	dp = f.modify(dp, label("version", "3"))
+	r = f.next()
+
+	f.modify(dp, func(dp *v1alpha1.DataPlane) { // which is no longer the run's object
+		dp.UID = "uid-2"
+		label("hidden", "x")(dp)
+	})
+	require.ErrorIs(t, r.cause(t), helpers.ErrReplaced)
+}
+
 // Another object of the same name isn't selected because the previous one was.
 func TestOnlyConnectedDecidesAnewForAnotherObject(t *testing.T) {
 	f := newFleetTest(t, false, fleet.Options{Filter: fleet.OnlyConnected()})

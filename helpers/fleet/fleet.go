@@ -25,7 +25,8 @@ import (
 //
 // Each run has its own [remote.Cluster], which is closed when the run has returned. When the
 // credentials of the DataPlane change, the run continues and its Cluster uses the new ones. If
-// they can't be used, requests fail until the DataPlane is corrected.
+// they can't be used, requests fail until the DataPlane is corrected. A run that stops follows such
+// changes until it has returned.
 //
 // The context of a run ends with a cause that errors.Is finds:
 //

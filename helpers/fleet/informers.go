@@ -141,15 +141,16 @@ func (f *Fleet) refresh(i *informer, name cache.ObjectName) {
 	var before, dp *v1alpha1.DataPlane
 	wasSelected := false
 	f.mu.Lock()
-	t := f.terms[shard]
-	if p := f.planes[key]; p != nil && p.dp != nil && exists {
+	t, p := f.terms[shard], f.planes[key]
+	if p != nil && p.dp != nil && exists {
 		if p.object == obj {
 			dp = p.dp
 		}
 		before, wasSelected = p.dp, p.selected
 	}
+	hasRun := p != nil && p.run != nil
 	f.mu.Unlock()
-	if t == nil {
+	if t == nil && !hasRun {
 		return
 	}
 	if dp == nil && exists {
@@ -163,10 +164,14 @@ func (f *Fleet) refresh(i *informer, name cache.ObjectName) {
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.terms[shard] != t {
+	p = f.planes[key]
+	if t == nil || f.terms[shard] != t { // the term ends, but its runs follow rotations until they return
+		if p != nil && p.run != nil && dp != nil {
+			p.object, p.dp = obj, dp
+			wakeUp(p.wake)
+		}
 		return
 	}
-	p := f.planes[key]
 	if p == nil {
 		if !selected {
 			return

@@ -66,7 +66,7 @@ func (p *plane) update(obj object, dp *v1alpha1.DataPlane, selected, changed boo
 		p.done = false
 		p.endPause()
 	}
-	if cause == nil && !selected {
+	if !selected && !errors.Is(cause, helpers.ErrReplaced) {
 		return ErrNotSelected
 	}
 	return cause

@@ -84,6 +84,103 @@ func TestFleetRunsLastThroughAnotherSpellingOfTheAddress(t *testing.T) {
 	assert.Zero(t, f.status("a").Restarts)
 }
 
+// A run can send requests until it returns, so it follows rotations until then.
+func TestFleetRotatesARunThatStops(t *testing.T) {
+	type edit func(*fleetTest, *v1alpha1.DataPlane) *v1alpha1.DataPlane
+	deselect := func(f *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+		return f.modify(dp, label("hidden", "x"))
+	}
+	restart := func(f *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+		return f.modify(dp, label("restart", "x"))
+	}
+	stop := func(f *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane { f.stop(nil); return dp }
+	remove := func(f *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+		f.source.Delete(dp.DeepCopy())
+		return dp
+	}
+	rotate := func(f *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane { return f.rotate(dp, "second") }
+	replace := func(f *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+		dp = dp.DeepCopy()
+		dp.UID = "uid-2"
+		return f.rotate(dp, "second")
+	}
+	none := func(_ *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane { return dp }
+	for name, test := range map[string]struct {
+		cancel edit
+		cause  error
+		change edit
+		want   string
+	}{
+		"deselected": {deselect, fleet.ErrNotSelected, rotate, "second"},
+		"restarted":  {restart, fleet.ErrDataPlaneChanged, rotate, "second"},
+		"restarted by the rotation": {func(f *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+			dp = dp.DeepCopy()
+			label("restart", "x")(dp)
+			return f.rotate(dp, "second")
+		}, fleet.ErrDataPlaneChanged, none, "second"},
+		"stopped":            {stop, fleet.ErrStopped, rotate, "second"},
+		"back at its server": {(*fleetTest).move, remote.ErrServerChanged, rotate, "second"},
+
+		"moved, then rotated": {(*fleetTest).move, remote.ErrServerChanged, func(f *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+			return f.modify(dp, func(dp *v1alpha1.DataPlane) {
+				creds := f.server.DataPlane("a", "second").Spec.KubernetesCluster.Credentials
+				creds.APIServerURL = dp.Spec.KubernetesCluster.Credentials.APIServerURL
+				dp.Spec.KubernetesCluster.Credentials = creds
+			})
+		}, "user-of-a"},
+		"deselected, then moved": {deselect, fleet.ErrNotSelected, func(f *fleetTest, dp *v1alpha1.DataPlane) *v1alpha1.DataPlane {
+			return f.modify(dp, label("path", "/moved")) // which only ConfigFor knows
+		}, "user-of-a"},
+		"replaced":                  {replace, helpers.ErrReplaced, none, "user-of-a"},
+		"deleted and created again": {remove, helpers.ErrDeleted, replace, "user-of-a"},
+		"stopped, then replaced":    {stop, fleet.ErrStopped, replace, "user-of-a"},
+		"stopped, then deleted":     {stop, fleet.ErrStopped, remove, "user-of-a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rotations := make(chan error, 10)
+			f := newFleetTest(t, true, fleet.Options{
+				Filter: func(dp *v1alpha1.DataPlane, _ bool) bool { return dp.Labels["hidden"] == "" },
+				RestartOn: func(before, after *v1alpha1.DataPlane) bool {
+					return before.Labels["restart"] != after.Labels["restart"]
+				},
+				Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+					config, err := helpers.RESTConfigFor(dp)
+					if err == nil {
+						config.Host += dp.Labels["path"]
+					}
+					return config, err
+				}},
+				Hooks: fleet.Hooks{OnRotate: func(_ types.NamespacedName, err error) { rotations <- err }},
+			})
+			dp := f.add("a")
+			r := f.next()
+			dp = test.cancel(f, dp)
+			require.ErrorIs(t, r.cause(t), test.cause)
+			test.change(f, dp)
+			if test.want == "second" {
+				require.NoError(t, testserver.Receive(t, rotations))
+			} else {
+				time.Sleep(50 * time.Millisecond)
+			}
+			user, err := get(t.Context(), r.cluster, "/")
+			require.NoError(t, err)
+			assert.Equal(t, test.want, user)
+			assert.Equal(t, fleet.StateStopping, f.status("a").State)
+			assert.Empty(t, rotations)
+
+			r.end <- nil
+			f.stop(nil)
+			select {
+			case next := <-f.runs: // it began before the Fleet stopped
+				next.end <- nil
+				err = testserver.Receive(t, f.result)
+			case err = <-f.result:
+			}
+			require.NoError(t, err)
+		})
+	}
+}
+
 // A run begins with the DataPlane of the moment when its turn comes.
 func TestFleetDoesNotRotateARunThatBegins(t *testing.T) {
 	configs, seen := make(chan string, 10), make(chan struct{}, 10)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"runtime/debug"
 	"time"
 
@@ -90,6 +89,8 @@ func (p *plane) supervise(r *run) result {
 	go p.call(r, r.seen)
 	var cluster *remote.Cluster
 	var changes chan struct{} // nil until there is a Cluster, so that changes wait for it
+	canceled := r.ctx.Done()
+	var grace <-chan time.Time // begins when the run is canceled
 	for {
 		var again <-chan time.Time // for a run without requests, which ask ConfigFor again
 		if r.refused != "" {
@@ -106,8 +107,12 @@ func (p *plane) supervise(r *run) result {
 			p.reportRotations(r)
 		case ended := <-r.done:
 			return ended
-		case <-r.ctx.Done():
-			return p.awaitReturn(r)
+		case <-canceled: // but it can send requests until it returns, so the loop continues
+			canceled, grace = nil, time.After(p.fleet.options.StopGrace)
+		case <-grace:
+			return p.abandon(r)
+		case <-p.term.abandoned.Done():
+			return p.abandon(r)
 		}
 	}
 }
@@ -233,21 +238,23 @@ func MarkStarted(ctx context.Context) {
 	}
 }
 
-// rotate gives the Cluster of a run the newest credentials, and cancels the run if they are for
-// another API server. After a change of the URL, the plane ID or the agent, the run can use the old
-// credentials until it returns; else its requests fail.
+// rotate gives the Cluster of a run the newest credentials of the same DataPlane, and cancels the
+// run if they are for another API server. If the URL or the plane ID has changed, or the run was
+// canceled before, it can use the old credentials until it returns. Else its requests fail, including
+// after a change of clientCA: they would go to another cluster.
 func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f := p.fleet
 	f.mu.Lock()
 	dp, canceled := p.dp, r.ctx.Err() != nil
 	f.mu.Unlock()
-	if canceled {
+	if dp == nil || dp.UID != r.seen.UID {
 		return
 	}
 	var err, panicked error
-	if mayChangeServer(r.used, dp) {
+	if canceled || r.used.Spec.KubernetesCluster.Credentials.APIServerURL != dp.Spec.KubernetesCluster.Credentials.APIServerURL ||
+		r.used.Spec.PlaneID != dp.Spec.PlaneID {
 		w := newWitness(f.options.Remote)
-		w.compare(r.used)
+		w.server = cluster.String()
 		if w.compare(dp).server {
 			err = remote.ErrServerChanged
 		}
@@ -293,13 +300,6 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	}
 }
 
-// mayChangeServer reports whether a field that names the API server differs.
-func mayChangeServer(former, next *v1alpha1.DataPlane) bool {
-	return former.Spec.KubernetesCluster.Credentials.APIServerURL != next.Spec.KubernetesCluster.Credentials.APIServerURL ||
-		former.Spec.PlaneID != next.Spec.PlaneID ||
-		!reflect.DeepEqual(former.Spec.ClusterAgent, next.Spec.ClusterAgent)
-}
-
 // reportRotations calls Hooks.OnRotate from the plane's loop. Requests can rotate credentials too.
 func (p *plane) reportRotations(r *run) {
 	f := p.fleet
@@ -317,16 +317,9 @@ func (p *plane) reportRotations(r *run) {
 	}
 }
 
-// awaitReturn waits until a canceled run returns, and abandons it if it doesn't return in time.
-func (p *plane) awaitReturn(r *run) result {
+// abandon gives up a canceled run, unless it has just returned.
+func (p *plane) abandon(r *run) result {
 	f := p.fleet
-	grace, cancel := context.WithTimeout(p.term.abandoned, f.options.StopGrace)
-	defer cancel()
-	select {
-	case ended := <-r.done:
-		return ended
-	case <-grace.Done():
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	select {

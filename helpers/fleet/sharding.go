@@ -43,7 +43,8 @@ import (
 //     has expired. When somebody does this to the Lease of a replica, it ends all its runs, and
 //     joins again.
 //   - When a right to Leases is missing for 10 s, Run ends with an error that names the right.
-//     Other errors are retried, and shown in [ShardingStatus].
+//     After other errors, such as Unauthorized while a token is renewed, it tries again, and
+//     [ShardingStatus] shows them.
 //
 // As with any leader election, two replicas can lead a shard for a moment if clocks run at
 // different speeds, a process was suspended, answers of the API server take seconds, or somebody

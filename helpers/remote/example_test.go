@@ -62,7 +62,8 @@ func ExampleCluster_Update() {
 	fmt.Println(remote.Classify(cluster.Probe(ctx)))
 	server.RotateClients()
 	fmt.Println(remote.Classify(cluster.Probe(ctx)))
-	server.As("alice")(dataPlane) // a new certificate
+	dataPlane = dataPlane.DeepCopy() // the Cluster keeps the former object
+	server.As("alice")(dataPlane)    // a new certificate
 	if err := cluster.Update(dataPlane); err != nil {
 		fmt.Println(err)
 	}

@@ -4,18 +4,14 @@
 package remote
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"net/http"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +19,7 @@ import (
 
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/neterr"
 )
 
 // Reachability says whether an API server can be reached, or why not.
@@ -178,8 +175,6 @@ func classifyConnection(err error) Reachability {
 	var (
 		invalid   x509.CertificateInvalidError
 		operation *net.OpError
-		network   net.Error
-		call      *os.SyscallError
 	)
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -194,11 +189,9 @@ func classifyConnection(err error) Reachability {
 		return ReachabilityTLSFailure
 	case errors.As(err, new(*net.DNSError)):
 		return ReachabilityDNSFailure
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout(), isLost(err):
+	case neterr.IsTimeout(err), isLost(err):
 		return ReachabilityTimeout
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH),
-		errors.Is(err, syscall.ENETUNREACH), cutByPeer(err),
-		errors.As(err, &call) && call.Syscall == "connect": // such as no free port, or a local firewall
+	case neterr.IsRefused(err), cutByPeer(err):
 		return ReachabilityRefused
 	case errors.As(err, &operation) && operation.Op == "socks connect":
 		return ReachabilityProxyRefused
@@ -220,16 +213,10 @@ func isTLS(err error) bool {
 
 // cutByPeer reports whether the other side ended a connection or a request without an answer.
 // net/http doesn't export the errors of HTTP/2, so cutByPeer reads their texts: a connection
-// that ended right after the TLS handshake, one that the server gave up, one that another request
-// found cut, and a reset stream.
+// that the server gave up, one that another request found cut, and a reset stream.
 func cutByPeer(err error) bool {
-	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return true
-	}
 	text := err.Error()
-	return strings.Contains(text, "http2: client conn could not be established") ||
-		strings.Contains(text, "http2: server sent GOAWAY") ||
+	return neterr.IsCut(err) || strings.Contains(text, "http2: server sent GOAWAY") ||
 		strings.Contains(text, "http2: client connection force closed") ||
 		strings.Contains(text, "http2: client conn is closed") ||
 		strings.Contains(text, "stream error: stream ID")

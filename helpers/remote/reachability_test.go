@@ -54,6 +54,7 @@ func TestClassify(t *testing.T) {
 		},
 		remote.ReachabilityTimeout: {
 			context.DeadlineExceeded, apierrors.NewTimeoutError("slow", 1), os.ErrDeadlineExceeded,
+			winsock("connectex", 10060), winsock("wsarecv", 10060),
 		},
 		remote.ReachabilityClosed:     {remote.ErrClosed},
 		remote.ReachabilityRedirected: {&apierrors.StatusError{ErrStatus: metav1.Status{Code: 302}}},
@@ -64,6 +65,9 @@ func TestClassify(t *testing.T) {
 			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)},
 			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)},
 			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EINVAL)},
+			winsock("wsarecv", 10053), winsock("wsarecv", 10054), winsock("wsasend", 10054), // aborted, reset
+			syscall.Errno(10051), syscall.Errno(10061), syscall.Errno(10065), // network unreachable, refused, host unreachable
+			winsock("connectex", 10013), // no access, as syscall.EACCES
 		},
 		remote.ReachabilityDNSFailure: {&net.DNSError{IsTimeout: true}},
 		remote.ReachabilityTLSFailure: {
@@ -73,6 +77,7 @@ func TestClassify(t *testing.T) {
 			context.Canceled, errors.New("else"), remote.ErrRotated,
 			&os.PathError{Op: "open", Path: "token", Err: syscall.EACCES},
 			&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)},
+			winsock("socket", 10024), // too many open sockets
 		},
 	} {
 		for _, err := range errs {
@@ -82,6 +87,11 @@ func TestClassify(t *testing.T) {
 			}
 		}
 	}
+}
+
+// winsock returns an error of a system call on Windows.
+func winsock(call string, number syscall.Errno) error {
+	return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError(call, number)}
 }
 
 func TestTLSErrorsOfThisSideAreTLSFailures(t *testing.T) {

@@ -35,11 +35,12 @@ var mayImport = map[string][]string{
 	"helpers/informer": {"apis/openchoreo/v1alpha1", "helpers", "internal/redact"},
 	"helpers/observer": {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/serverurl", "internal/dataplane"},
 	"helpers/registry": {"apis/openchoreo/v1alpha1", "internal/dataplane"},
-	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/gateway", "helpers/internal/requestinfo", "helpers/internal/serverurl", "internal/dataplane", "internal/redact", "listers/openchoreo/v1alpha1"},
+	"helpers/remote":   {"apis/openchoreo/v1alpha1", "helpers", "helpers/internal/gateway", "helpers/internal/neterr", "helpers/internal/requestinfo", "helpers/internal/serverurl", "internal/dataplane", "internal/redact", "listers/openchoreo/v1alpha1"},
 
 	"helpers/fleet/internal/shards": {},
 
-	"helpers/internal/gateway":     {"helpers/internal/requestinfo"},
+	"helpers/internal/gateway":     {"helpers/internal/neterr", "helpers/internal/requestinfo"},
+	"helpers/internal/neterr":      {},
 	"helpers/internal/requestinfo": {},
 	"helpers/internal/serverurl":   {},
 

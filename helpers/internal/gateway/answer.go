@@ -15,10 +15,10 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"syscall"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/neterr"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
@@ -177,7 +177,7 @@ func explain(err error, reused bool) error {
 		advice = "the cluster gateway does not accept the client certificate; " + setCertificate
 	// net/http often loses the alert if it is writing when the server closes. On a connection that was
 	// used before, the gateway has accepted the certificate.
-	case wasCut(err) && !reused:
+	case neterr.IsCut(err) && !reused:
 		advice = "a cluster gateway that does not accept the client certificate looks like this; " + setCertificate
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		advice = "if it was renewed, restart the cluster gateway, which reads its certificate only when it starts"
@@ -192,8 +192,3 @@ func explain(err error, reused bool) error {
 }
 
 const setCertificate = "set CertFile and KeyFile to a certificate of Issuer cluster-gateway-internal-ca-issuer"
-
-func wasCut(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) ||
-		errors.Is(err, syscall.ECONNRESET) || strings.Contains(err.Error(), "http2: client conn could not be established")
-}

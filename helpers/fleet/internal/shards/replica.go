@@ -159,9 +159,8 @@ func (r *Replica) round(ctx context.Context) {
 		return
 	}
 	r.err = err
-	missing := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
 	switch {
-	case !missing || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+	case !apierrors.IsForbidden(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		r.forbiddenSince = time.Time{}
 	case r.forbiddenSince.IsZero():
 		r.forbiddenSince = began // an API server denies rights for a moment while it starts

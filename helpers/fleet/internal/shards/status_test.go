@@ -30,6 +30,7 @@ func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
 	noSpace := apierrors.NewInternalError(errors.New("etcdserver: mvcc: database space exceeded"))
 	terminating := apierrors.NewForbidden(testleases.Resource, "", errors.New("because it is being terminated"))
 	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	refused := apierrors.NewUnauthorized("the token has expired") // the client may read the next one later
 	noNamespace := apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "system")
 	for name, test := range map[string]struct {
 		fault func(string) testleases.Fault
@@ -38,6 +39,7 @@ func TestStatusSaysWhyAReplicaHasNotJoined(t *testing.T) {
 		"writes fail":           {testleases.Failing(noSpace, "create", "update"), "database space exceeded"},
 		"no namespace":          {testleases.Failing(noNamespace, "create", "update"), `namespaces "system" not found`},
 		"terminating":           {testleases.Failing(terminating, "create"), "being terminated"},
+		"credentials refused":   {testleases.Failing(refused, "get", "list", "create", "update", "delete"), "the token has expired"},
 		"lists fail":            {testleases.Failing(testleases.ErrCutOff, "list"), "cut off"},
 		"all requests fail":     {testleases.CutOff, "cut off"},
 		"no answers to creates": {testleases.On(noAnswer, "create"), "deadline exceeded"},
