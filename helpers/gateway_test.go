@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -216,4 +217,15 @@ func TestErrorsOfTheGatewaysConfigurationSayWhatToDo(t *testing.T) {
 			require.ErrorContains(t, err, test.want)
 		})
 	}
+}
+
+func TestAnAlertThatIsNotAboutCertificatesBlamesNone(t *testing.T) {
+	gateway := newGateway(t, func(s *httptest.Server) {
+		s.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return nil, errors.New("no configuration") // the alert is an internal error
+		}
+	})
+	_, err := clientThrough(t, gateway.Config(), agentDataPlane()).Discovery().ServerVersion()
+	require.ErrorContains(t, err, "tls: internal error")
+	require.NotContains(t, err.Error(), "certificate")
 }

@@ -173,7 +173,7 @@ func explain(err error, reused bool) error {
 	)
 	var advice string
 	switch {
-	case errors.As(err, &alert) && alert.Op == "remote error":
+	case errors.As(err, &alert) && alert.Op == "remote error" && strings.Contains(alert.Err.Error(), "certificate"):
 		advice = "the cluster gateway does not accept the client certificate; " + setCertificate
 	// net/http often loses the alert if it is writing when the server closes. On a connection that was
 	// used before, the gateway has accepted the certificate.
