@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/gateway"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/requestinfo"
 )
 
@@ -182,6 +183,7 @@ func (g gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	})))
 	if err == nil {
 		r.session.endSilence()
+		resp.Header.Del(gateway.Header) // which only the transport of the gateway sets
 	}
 	return resp, err
 }

@@ -42,6 +42,28 @@ func TestAnswersOfTheGatewayAreNoSuccesses(t *testing.T) {
 	}())
 }
 
+// Else a Pod could hide the state of its data plane, or make it look dead.
+func TestAProxiedServiceCannotAnswerForTheGateway(t *testing.T) {
+	pod := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cluster-Gateway-Answered", "ClusterGatewayNoAgent")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	gateway, server := dataplanetest.NewGateway(), testserver.New(t, pod.ServeHTTP)
+	t.Cleanup(gateway.Close)
+	gateway.Connect("prod", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Audit-Id", "1") // from the API server
+		pod(w, r)
+	}))
+	for name, c := range map[string]*remote.Cluster{
+		"direct": newCluster(t, server.DataPlane("prod", "alice"), remote.Options{}),
+		"gateway": newCluster(t, dataplanetest.DataPlane("default", "prod", dataplanetest.V1),
+			remote.Options{ConfigFor: helpers.ConfigFor(gateway.Config())}),
+	} {
+		_, _ = get(t.Context(), c, "/api/v1/namespaces/apps/services/web/proxy/")
+		assert.Equal(t, remote.ReachabilityReachable, c.Status().Reachability, name)
+	}
+}
+
 // The gateway takes bodies of up to 10 MB.
 func TestARequestThatTheGatewayRefusesChangesNoStatus(t *testing.T) {
 	gateway := dataplanetest.NewGateway()
