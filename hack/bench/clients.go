@@ -32,7 +32,6 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
@@ -53,9 +52,11 @@ func clientRows() []row {
 	}
 }
 
-func convert(configFor func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error)) measureFunc {
-	return func(context.Context, *input, func() error) (values, error) {
-		dp := dataplanetest.DataPlane("default", "one")
+type configFunc func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error)
+
+func convert(configFor configFunc) measureFunc {
+	return func(context.Context, *input) (values, error) {
+		dp := newDataPlane(0)
 		return perCall(1, func() error {
 			_, err := configFor(dp)
 			return err
@@ -65,14 +66,12 @@ func convert(configFor func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, err
 
 func clientGetRow(callers int) row {
 	of := func(newSource newSource) measureFunc {
-		return func(context.Context, *input, func() error) (values, error) {
+		return func(context.Context, *input) (values, error) {
 			clients := newSource.start()
 			keys := make([]types.NamespacedName, users)
 			for i := range keys {
-				name := fmt.Sprintf("dp-%04d", i)
-				dp := dataplanetest.DataPlane("default", name)
-				dp.ResourceVersion = "1" // as in an informer
-				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + name + ".example.com:6443"
+				dp := newDataPlane(i)
+				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + dp.Name + ".example.com:6443"
 				keys[i] = ctrlclient.ObjectKeyFromObject(dp)
 				if _, err := clients.add(dp); err != nil {
 					return nil, err
@@ -124,7 +123,7 @@ func prepareUsers(_ context.Context, f *fixture, in *input) (err error) {
 }
 
 func upAndDown(newSource newSource) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		clients := newSource.start()
 		before := takeStock()
 		kept := make([]kubernetes.Interface, len(in.DataPlanes))

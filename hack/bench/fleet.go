@@ -153,7 +153,7 @@ func startInformer(ctx context.Context, all []*openchoreov1alpha1.DataPlane) (ca
 }
 
 func measureFleet(run runPlanes) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
 		informer, err := startInformer(ctx, in.DataPlanes)
@@ -196,10 +196,10 @@ func measureFleet(run runPlanes) measureFunc {
 }
 
 func measureTakeovers(newReplica newReplica) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		var all []*openchoreov1alpha1.DataPlane
 		for i := range takeoverPlanes {
-			all = append(all, dataplanetest.DataPlane(metav1.NamespaceDefault, fmt.Sprintf("dp-%04d", i)))
+			all = append(all, newDataPlane(i))
 		}
 		informer, err := startInformer(ctx, all)
 		if err != nil {
@@ -231,7 +231,7 @@ func (r *replica) work(ctx context.Context, _ string, _ kubernetes.Interface) er
 func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer, name string, newReplica newReplica) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	start := func(identity string) (*replica, error) {
+	start := func(identity string) *replica {
 		r := &replica{}
 		config := in.Server.config()
 		config.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
@@ -242,26 +242,17 @@ func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer
 				return next.RoundTrip(req)
 			})
 		}
-		client, err := kubernetes.NewForConfig(config)
-		if err == nil {
-			go func() { _ = newReplica(client, name, identity)(ctx, informer, r.work) }()
-		}
-		return r, err
+		go func() { _ = newReplica(kubernetes.NewForConfigOrDie(config), name, identity)(ctx, informer, r.work) }()
+		return r
 	}
 	until := func(done func() bool) error {
 		return wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(context.Context) (bool, error) { return done(), nil })
 	}
-	first, err := start("first")
-	if err != nil {
-		return 0, err
-	}
+	first := start("first")
 	if err := until(func() bool { return first.runs.Load() == takeoverPlanes }); err != nil {
 		return 0, fmt.Errorf("start of the first replica: %w", err)
 	}
-	second, err := start("second")
-	if err != nil {
-		return 0, err
-	}
+	second := start("second")
 	time.Sleep(takeoverSettle + rand.N(retryPeriod)) // at any time between two renewals
 	if lost, kept := first.runs.Load(), second.runs.Load(); lost == 0 || lost+kept != takeoverPlanes {
 		return 0, fmt.Errorf("of %d data planes, the first replica runs %d, and the second %d", takeoverPlanes, lost, kept)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +32,8 @@ const (
 	gatewayTime      = time.Minute // over which the changes are spread
 )
 
-// connectFunc connects to the data plane, with a config that edit has changed.
-type connectFunc func(ctx context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error)
+// connectFunc connects to the data plane, until ctx ends.
+type connectFunc func(ctx context.Context, server, gateway *rest.Config) (kubernetes.Interface, error)
 
 // follower calls seen for each object and each change that it receives, until ctx ends. It returns
 // when it has all objects for the first time.
@@ -60,7 +59,7 @@ func gatewayRows() []row {
 
 // prepareGateway puts a gateway and an agent, which run in this process, before the API server.
 func prepareGateway(ctx context.Context, f *fixture, in *input) error {
-	if err := f.createConfigMaps(ctx, gatewayNamespace, gatewayObjects, material); err != nil {
+	if err := f.fillWithConfigMaps(ctx, gatewayNamespace, gatewayObjects, material); err != nil {
 		return err
 	}
 	agent := f.plane.Config()
@@ -68,69 +67,71 @@ func prepareGateway(ctx context.Context, f *fixture, in *input) error {
 	gateway := dataplanetest.NewGateway()
 	context.AfterFunc(ctx, gateway.Close)
 	gateway.Connect("prod", dataplanetest.Agent(agent))
-	in.Gateway = &server{Host: gateway.Config().Host, TLS: gateway.Config().TLSClientConfig}
+	in.Gateway = newServer(gateway.Config())
 	return nil
 }
 
-// changeObjects writes the time of the request into each object that it changes.
-func changeObjects(ctx context.Context, f *fixture) error {
+func changeObjects(ctx context.Context, f *fixture) ([]time.Time, error) {
 	ended := time.Now().Add(gatewayTime)
-	err := spread(gatewayTime, gatewayChanges, func(i int) error {
-		patch := fmt.Appendf(nil, `{"data":{"sent":"%d"}}`, time.Now().UnixNano())
+	sent, err := spread(gatewayTime, gatewayChanges, func(i int) error {
+		patch := fmt.Appendf(nil, `{"data":{"changed":"%d"}}`, time.Now().UnixNano())
 		_, err := f.kubernetes.CoreV1().ConfigMaps(gatewayNamespace).Patch(ctx, objectName(i), types.MergePatchType, patch, metav1.PatchOptions{})
 		return err
 	})
 	time.Sleep(time.Until(ended))
-	return err
+	return sent, err
 }
 
 func measureGateway(connect connectFunc, follow follower) measureFunc {
-	return func(ctx context.Context, in *input, drive func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 		defer cancel()
 		var meter meter
 		var requests atomic.Int64
-		edit := func(config *rest.Config) {
-			config.QPS, config.Dial = -1, meter.dial
+		metered := func(s *server) *rest.Config {
+			config := s.config()
+			config.Dial = meter.dial
 			config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 				return roundTripper(func(req *http.Request) (*http.Response, error) { requests.Add(1); return next.RoundTrip(req) })
 			})
+			return config
 		}
-		client, err := connect(ctx, in, edit)
+		client, err := connect(ctx, metered(in.Server), metered(in.Gateway))
 		if err != nil {
 			return nil, err
 		}
-		begun := time.Now()
 		var mu sync.Mutex
-		took := map[string]float64{}
-		all := make(chan struct{})
+		versions, changed := map[string]string{}, map[string]time.Time{}
+		allChanged, haveAllChanged := context.WithCancel(ctx)
+		defer haveAllChanged()
 		if err := follow(ctx, client, func(object *corev1.ConfigMap) {
-			sent, err := strconv.ParseInt(object.Data["sent"], 10, 64)
 			mu.Lock()
 			defer mu.Unlock()
-			if _, known := took[object.Name]; known || err != nil || time.Unix(0, sent).Before(begun) {
-				return
+			before, known := versions[object.Name]
+			versions[object.Name] = object.ResourceVersion
+			if known && object.ResourceVersion != before {
+				changed[object.Name] = time.Now()
 			}
-			took[object.Name] = time.Since(time.Unix(0, sent)).Seconds()
-			if len(took) == gatewayChanges {
-				close(all)
+			if len(changed) == gatewayChanges {
+				haveAllChanged()
 			}
 		}); err != nil {
 			return nil, err
 		}
 		cpu, received, asked := cpuTime(), meter.received.Load(), requests.Load()
-		if err := drive(); err != nil {
+		sent, err := in.drive()
+		if err != nil {
 			return nil, err
 		}
-		select {
-		case <-all:
-		case <-ctx.Done():
+		<-allChanged.Done()
+		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		v := values{
 			"cpu": cpuTime() - cpu, "received": float64(meter.received.Load() - received), "requests": float64(requests.Load() - asked),
 		}
-		for _, seconds := range took {
+		for i, sent := range sent {
+			seconds := changed[objectName(i)].Sub(sent).Seconds()
 			v["mean"] += seconds / gatewayChanges
 			v["worst"] = max(v["worst"], seconds)
 		}
@@ -138,9 +139,7 @@ func measureGateway(connect connectFunc, follow follower) measureFunc {
 	}
 }
 
-func connectCluster(ctx context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error) {
-	gateway := in.Gateway.config()
-	edit(gateway)
+func connectCluster(ctx context.Context, _, gateway *rest.Config) (kubernetes.Interface, error) {
 	cluster, err := remote.NewCluster(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(gateway)})
 	if err != nil {
 		return nil, err
@@ -149,19 +148,16 @@ func connectCluster(ctx context.Context, in *input, edit func(*rest.Config)) (ku
 	return newClusterClient(cluster)
 }
 
-func connectGateway(_ context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error) {
-	config, err := helpers.GatewayConfigFor(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), in.Gateway.config())
+func connectGateway(_ context.Context, _, gateway *rest.Config) (kubernetes.Interface, error) {
+	config, err := helpers.GatewayConfigFor(dataplanetest.ClusterDataPlane("prod").AsDataPlane(), gateway)
 	if err != nil {
 		return nil, err
 	}
-	edit(config)
 	return kubernetes.NewForConfig(config)
 }
 
-func connectDirectly(_ context.Context, in *input, edit func(*rest.Config)) (kubernetes.Interface, error) {
-	config := in.Server.config()
-	edit(config)
-	return kubernetes.NewForConfig(config)
+func connectDirectly(_ context.Context, server, _ *rest.Config) (kubernetes.Interface, error) {
+	return kubernetes.NewForConfig(server)
 }
 
 func followByInformer(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) error {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -16,6 +15,7 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreoscheme "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/scheme"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/informer"
 	openchoreoinformers "github.com/openchoreo/dataplane-sdk-go/informers/externalversions"
 )
@@ -31,7 +31,7 @@ func informerRows(objects int) []row {
 		title:   fmt.Sprintf("an informer of %d DataPlanes from start to synced, as client-go starts it: with a watch that begins with all objects", objects),
 		metrics: []metric{{Name: "time", Unit: "s"}, {Name: "cpu", Unit: "s"}, {Name: "received", Unit: "B"}, {Name: "peak heap", Unit: "B"}, {Name: "settled heap", Unit: "B"}},
 		plane:   true, rounds: 5,
-		prepare: populate(informerNamespace, objects),
+		prepare: fillWithDataPlanes(informerNamespace, objects),
 		subjects: []subject{
 			{"sdk", "informer of the factory", measureSync(startSDK(nil))},
 			{"controller-runtime", "cache.New with typed objects", measureSync(startControllerRuntime)},
@@ -42,11 +42,7 @@ func informerRows(objects int) []row {
 
 func startSDK(transform cache.TransformFunc) startCache {
 	return func(ctx context.Context, config *rest.Config) (func() bool, error) {
-		client, err := openchoreoclient.NewForConfig(config)
-		if err != nil {
-			return nil, err
-		}
-		factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(client, 0,
+		factory := openchoreoinformers.NewSharedInformerFactoryWithOptions(openchoreoclient.NewForConfigOrDie(config), 0,
 			openchoreoinformers.WithNamespace(informerNamespace), openchoreoinformers.WithTransform(transform))
 		informer := factory.OpenChoreo().V1alpha1().DataPlanes().Informer()
 		factory.Start(ctx.Done())
@@ -55,11 +51,7 @@ func startSDK(transform cache.TransformFunc) startCache {
 }
 
 func startControllerRuntime(ctx context.Context, config *rest.Config) (func() bool, error) {
-	scheme := runtime.NewScheme()
-	if err := openchoreov1alpha1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	c, err := ctrlcache.New(config, ctrlcache.Options{Scheme: scheme, DefaultNamespaces: map[string]ctrlcache.Config{informerNamespace: {}}})
+	c, err := ctrlcache.New(config, ctrlcache.Options{Scheme: openchoreoscheme.Scheme, DefaultNamespaces: map[string]ctrlcache.Config{informerNamespace: {}}})
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +64,7 @@ func startControllerRuntime(ctx context.Context, config *rest.Config) (func() bo
 }
 
 func measureSync(start startCache) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		var m meter
 		config := in.Server.config()
 		config.Dial = m.dial

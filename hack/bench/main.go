@@ -37,7 +37,7 @@ func main() {
 
 type config struct {
 	quick, list, docs bool
-	rows              *regexp.Regexp
+	rows              regexp.Regexp
 	objects           int
 	from, root        string
 }
@@ -49,7 +49,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	flags.BoolVar(&c.quick, "quick", false, "2 rounds of each row; 1 round of slow rows, which run only if --rows names them")
 	flags.BoolVar(&c.list, "list", false, "list the rows and their subjects, and end")
 	flags.BoolVar(&c.docs, "docs", false, "write hack/bench/results.json, docs/bench.svg and the tables of docs/benchmarks.md")
-	pattern := flags.String("rows", "", "run the rows whose names match the `regexp`")
+	flags.TextVar(&c.rows, "rows", regexp.MustCompile(""), "run the rows whose names match the `regexp`")
 	flags.IntVar(&c.objects, "objects", 10_000, "the number of DataPlanes in the row informer")
 	flags.StringVar(&c.from, "from", "", "measure nothing, and read the results from a `file` that --docs has written")
 	flags.StringVar(&c.root, "root", filepath.Join("..", ".."), "`folder` of the SDK")
@@ -59,13 +59,12 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
-	if c.docs && (c.quick || *pattern != "") {
+	if c.docs && (c.quick || c.rows.String() != "") {
 		return nil, errors.New("--docs takes all rows and all rounds")
 	}
-	var err, rootErr error
-	c.rows, err = regexp.Compile(*pattern)
-	c.root, rootErr = filepath.Abs(c.root)
-	return c, errors.Join(err, rootErr)
+	var err error
+	c.root, err = filepath.Abs(c.root)
+	return c, err
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -124,7 +123,7 @@ func measure(ctx context.Context, c *config, selected []row, progress io.Writer)
 		return r, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	f := &fixture{quick: c.quick, root: c.root, dir: dir, objects: c.objects}
+	f := &fixture{input: input{Quick: c.quick, Root: c.root, Dir: dir}}
 	var errs []error
 	for i := range selected {
 		fmt.Fprintf(progress, "%2d/%d %-18s", i+1, len(selected), selected[i].name)

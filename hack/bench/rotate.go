@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -42,8 +40,8 @@ func rotateRows() []row {
 		plane:   true, slow: true, rounds: 3,
 		prepare: prepareRotation,
 		subjects: []subject{
-			{"sdk", "remote.Cluster.Update; informers continue, and resume their watches at random within seconds", rotateAll(connectSDK)},
-			{"client-go", "stop the informer, kubernetes.NewForConfig, and start another informer", rotateAll(connectClientGo)},
+			{"sdk", "remote.Cluster.Update; informers continue, and resume their watches at random within seconds", rotateAll(useSDK)},
+			{"client-go", "stop the informer, kubernetes.NewForConfig, and start another informer", rotateAll(useClientGo)},
 		},
 	}}
 }
@@ -53,146 +51,147 @@ func prepareRotation(ctx context.Context, f *fixture, in *input) error {
 	var errs [3]error
 	in.DataPlanes, errs[0] = addUsers(f, "system:masters")
 	in.Rotated, errs[1] = addUsers(f, "system:masters")
-	errs[2] = f.createConfigMaps(ctx, rotateNamespace, rotateObjects, func() string { return strings.Repeat("0123456789abcdef", 64) })
+	errs[2] = f.fillWithConfigMaps(ctx, rotateNamespace, rotateObjects, func() string { return strings.Repeat("0123456789abcdef", 64) })
 	return errors.Join(errs[:]...)
 }
 
-// rotatedPlane is a connected data plane with an informer.
+// rotatedPlane is a data plane with an informer.
 type rotatedPlane struct {
-	meter       *meter        // of all data planes
-	lists       *atomic.Int64 // of all data planes
-	first, next *openchoreov1alpha1.DataPlane
-	client      atomic.Pointer[kubernetes.Clientset]
-	synced      atomic.Pointer[cache.InformerSynced]
-	watches     atomic.Pointer[openchoreov1alpha1.DataPlane] // the DataPlane of the last watch's credentials
+	meter     *meter        // of all data planes
+	lists     *atomic.Int64 // of all data planes
+	use       useFunc
+	client    kubernetes.Interface
+	hasSynced func() bool
+	watches   atomic.Pointer[openchoreov1alpha1.DataPlane] // the DataPlane of the last watch's credentials
 }
 
-// startFunc connects with the credentials of p.first and starts an informer. rotate changes to the
-// credentials of p.next.
-type startFunc func(ctx context.Context, p *rotatedPlane) (rotate func() error, err error)
+// useFunc connects with the credentials of a DataPlane and starts an informer. A second call changes to
+// other credentials.
+type useFunc func(dp *openchoreov1alpha1.DataPlane) error
 
-func rotateAll(connect startFunc) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+// newUseFunc returns the useFunc of p. Informers end with ctx.
+type newUseFunc func(ctx context.Context, p *rotatedPlane) useFunc
+
+func rotateAll(newUse newUseFunc) measureFunc {
+	return func(ctx context.Context, in *input) (values, error) {
 		ctx, cancel := context.WithTimeout(ctx, 2*rotateLimit)
 		defer cancel()
 		var meter meter
-		var counted atomic.Int64
-		planes := make([]*rotatedPlane, len(in.DataPlanes))
-		rotate := make([]func() error, len(planes))
-		if err := parallel(ctx, rotateAtOnce, len(planes), func(_ context.Context, i int) (err error) {
-			planes[i] = &rotatedPlane{meter: &meter, lists: &counted, first: in.DataPlanes[i], next: in.Rotated[i]}
-			rotate[i], err = connect(ctx, planes[i]) // until the measurement ends
-			return err
-		}); err != nil {
-			return nil, err
+		var lists atomic.Int64
+		planes := make([]*rotatedPlane, users)
+		for i := range planes {
+			planes[i] = &rotatedPlane{meter: &meter, lists: &lists}
+			planes[i].use = newUse(ctx, planes[i])
 		}
-		if err := untilAll(ctx, planes, func(p *rotatedPlane) bool { return p.isUpToDate(p.first) }); err != nil {
+		if _, err := useAll(ctx, planes, in.DataPlanes); err != nil {
 			return nil, fmt.Errorf("connect: %w", err)
 		}
 		time.Sleep(2 * time.Second) // a rotation ends no watch younger than 1.5 s
 
-		cpu, received, lists, started := cpuTime(), meter.received.Load(), counted.Load(), time.Now()
-		first := make([]float64, len(planes))
-		err := parallel(ctx, rotateAtOnce, len(planes), func(ctx context.Context, i int) error {
-			began := time.Now()
-			if err := rotate[i](); err != nil {
-				return err
-			}
-			_, err := planes[i].client.Load().CoreV1().ConfigMaps(rotateNamespace).Get(ctx, objectName(0), metav1.GetOptions{})
-			first[i] = time.Since(began).Seconds()
-			return err
-		})
-		if err == nil {
-			err = untilAll(ctx, planes, func(p *rotatedPlane) bool { return p.isUpToDate(p.next) })
-		}
+		cpu, received, listed, started := cpuTime(), meter.received.Load(), lists.Load(), time.Now()
+		first, err := useAll(ctx, planes, in.Rotated)
 		if err != nil {
 			return nil, fmt.Errorf("rotate: %w", err)
 		}
 		return values{
 			"time": time.Since(started).Seconds(), "first request": median(first), "cpu": cpuTime() - cpu,
-			"received": float64(meter.received.Load() - received), "lists": float64(counted.Load() - lists),
+			"received": float64(meter.received.Load() - received), "lists": float64(lists.Load() - listed),
 		}, nil
 	}
 }
 
-func untilAll(ctx context.Context, planes []*rotatedPlane, done func(p *rotatedPlane) bool) error {
-	return wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, rotateLimit, true, func(context.Context) (bool, error) {
-		return !slices.ContainsFunc(planes, func(p *rotatedPlane) bool { return !done(p) }), nil
+// useAll returns when all data planes watch with their credentials. Its result is the time that each took
+// until the end of a first request.
+func useAll(ctx context.Context, planes []*rotatedPlane, credentials []*openchoreov1alpha1.DataPlane) ([]float64, error) {
+	first := make([]float64, len(planes))
+	if err := parallel(ctx, rotateAtOnce, len(planes), func(ctx context.Context, i int) error {
+		began := time.Now()
+		if err := planes[i].use(credentials[i]); err != nil {
+			return err
+		}
+		_, err := planes[i].client.CoreV1().ConfigMaps(rotateNamespace).Get(ctx, objectName(0), metav1.GetOptions{})
+		first[i] = time.Since(began).Seconds()
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return first, wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, rotateLimit, true, func(context.Context) (bool, error) {
+		for i, p := range planes {
+			if p.watches.Load() != credentials[i] || !p.hasSynced() {
+				return false, nil
+			}
+		}
+		return true, nil
 	})
 }
 
-func (p *rotatedPlane) isUpToDate(dp *openchoreov1alpha1.DataPlane) bool {
-	return p.watches.Load() == dp && (*p.synced.Load())()
-}
-
-func connectSDK(ctx context.Context, p *rotatedPlane) (rotate func() error, err error) {
-	cluster, err := remote.NewCluster(p.first, remote.Options{ConfigFor: func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
-		config, err := verifiedConfig(dp)
-		if err != nil {
-			return nil, err
+func useSDK(ctx context.Context, p *rotatedPlane) useFunc {
+	var cluster *remote.Cluster
+	return func(dp *openchoreov1alpha1.DataPlane) (err error) {
+		if cluster != nil {
+			return cluster.Update(dp)
 		}
-		return p.metered(dp, config), nil
-	}})
-	if err != nil {
-		return nil, err
-	}
-	context.AfterFunc(ctx, cluster.Close)
-	client, err := kubernetes.NewForConfigAndClient(cluster.Config(), cluster.HTTPClient())
-	if err != nil {
-		return nil, err
-	}
-	p.startInformer(ctx, client)
-	return func() error { return cluster.Update(p.next) }, nil
-}
-
-func connectClientGo(ctx context.Context, p *rotatedPlane) (rotate func() error, err error) {
-	start := func(dp *openchoreov1alpha1.DataPlane) (stop func(), err error) {
-		config, err := decodedConfig(dp)
-		if err != nil {
-			return nil, err
+		if cluster, err = remote.NewCluster(dp, remote.Options{ConfigFor: p.metered(verifiedConfig)}); err != nil {
+			return err
 		}
-		client, err := kubernetes.NewForConfig(p.metered(dp, config))
-		if err != nil {
-			return nil, err
+		context.AfterFunc(ctx, cluster.Close)
+		client, err := newClusterClient(cluster)
+		if err == nil {
+			p.startInformer(ctx, client)
 		}
-		running, stop := context.WithCancel(ctx)
-		p.startInformer(running, client)
-		return stop, nil
-	}
-	stop, err := start(p.first)
-	return func() error {
-		stop()
-		_, err := start(p.next)
 		return err
-	}, err
+	}
+}
+
+func useClientGo(ctx context.Context, p *rotatedPlane) useFunc {
+	stop := func() {}
+	return func(dp *openchoreov1alpha1.DataPlane) error {
+		stop()
+		config, err := p.metered(decodedConfig)(dp)
+		if err != nil {
+			return err
+		}
+		client, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return err
+		}
+		var running context.Context
+		running, stop = context.WithCancel(ctx)
+		p.startInformer(running, client)
+		return nil
+	}
 }
 
 // startInformer starts an informer that ends with ctx.
-func (p *rotatedPlane) startInformer(ctx context.Context, client *kubernetes.Clientset) {
+func (p *rotatedPlane) startInformer(ctx context.Context, client kubernetes.Interface) {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(rotateNamespace))
-	synced := cache.InformerSynced(factory.Core().V1().ConfigMaps().Informer().HasSynced)
-	p.client.Store(client)
-	p.synced.Store(&synced)
+	p.client, p.hasSynced = client, factory.Core().V1().ConfigMaps().Informer().HasSynced
 	factory.Start(ctx.Done())
 }
 
-// metered makes a config count received bytes and lists, and record its watches.
-func (p *rotatedPlane) metered(dp *openchoreov1alpha1.DataPlane, config *rest.Config) *rest.Config {
-	config.Dial = p.meter.dial
-	config.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
-			query := req.URL.Query()
-			watch := query.Get("watch") == "true"
-			// A watch that begins with all objects counts as a list.
-			if strings.HasSuffix(req.URL.Path, "/configmaps") && (!watch || query.Get("sendInitialEvents") == "true") {
-				p.lists.Add(1)
-			}
-			resp, err := next.RoundTrip(req)
-			if err == nil && watch && resp.StatusCode == http.StatusOK {
-				p.watches.Store(dp)
-			}
-			return resp, err
-		})
+// metered makes configs count received bytes and lists, and record their watches.
+func (p *rotatedPlane) metered(configFor configFunc) configFunc {
+	return func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
+		config, err := configFor(dp)
+		if err != nil {
+			return nil, err
+		}
+		config.Dial = p.meter.dial
+		config.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(req *http.Request) (*http.Response, error) {
+				query := req.URL.Query()
+				watch := query.Get("watch") == "true"
+				// A watch that begins with all objects counts as a list.
+				if strings.HasSuffix(req.URL.Path, "/configmaps") && (!watch || query.Get("sendInitialEvents") == "true") {
+					p.lists.Add(1)
+				}
+				resp, err := next.RoundTrip(req)
+				if err == nil && watch && resp.StatusCode == http.StatusOK {
+					p.watches.Store(dp)
+				}
+				return resp, err
+			})
+		}
+		return config, nil
 	}
-	return config
 }

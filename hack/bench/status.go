@@ -13,13 +13,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	openchoreoclient "github.com/openchoreo/dataplane-sdk-go/clientset/versioned"
+	openchoreoscheme "github.com/openchoreo/dataplane-sdk-go/clientset/versioned/scheme"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 )
 
@@ -39,7 +39,7 @@ func statusRows() []row {
 		name: "status", title: fmt.Sprintf("a patch of a condition, which keeps the conditions of others, %d at once", statusCallers),
 		metrics: []metric{{Name: "rate", Unit: "/s", More: true}, {Name: "cpu", Unit: "s"}},
 		plane:   true, rounds: 7,
-		prepare: populate(statusNamespace, statusCallers),
+		prepare: fillWithDataPlanes(statusNamespace, statusCallers),
 		subjects: []subject{
 			{"sdk", "helpers.PatchConditions", patchStatuses(statusSDK)},
 			{"controller-runtime", "client.Status().Patch, MergeFromWithOptimisticLock", patchStatuses(statusControllerRuntime)},
@@ -49,7 +49,7 @@ func statusRows() []row {
 }
 
 func patchStatuses(newPatch newPatchFunc) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		duration := 3 * time.Second
 		if in.Quick {
 			duration = time.Second
@@ -88,11 +88,7 @@ func patchStatuses(newPatch newPatchFunc) measureFunc {
 }
 
 func statusSDK(ctx context.Context, in *input, name string) (patchFunc, error) {
-	client, err := openchoreoclient.NewForConfig(in.Server.config())
-	if err != nil {
-		return nil, err
-	}
-	objects := client.OpenChoreoV1alpha1().DataPlanes(statusNamespace)
+	objects := openchoreoclient.NewForConfigOrDie(in.Server.config()).OpenChoreoV1alpha1().DataPlanes(statusNamespace)
 	current, err := objects.Get(ctx, name, metav1.GetOptions{})
 	return func(ctx context.Context, c metav1.Condition) (err error) {
 		current, err = helpers.PatchConditions(ctx, objects, current, []metav1.Condition{c}, helpers.PatchConditionsOptions{})
@@ -101,11 +97,7 @@ func statusSDK(ctx context.Context, in *input, name string) (patchFunc, error) {
 }
 
 func newControllerRuntimeClient(in *input) (ctrlclient.Client, error) {
-	scheme := runtime.NewScheme()
-	if err := openchoreov1alpha1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	return ctrlclient.New(in.Server.config(), ctrlclient.Options{Scheme: scheme})
+	return ctrlclient.New(in.Server.config(), ctrlclient.Options{Scheme: openchoreoscheme.Scheme})
 }
 
 func statusControllerRuntime(ctx context.Context, in *input, name string) (patchFunc, error) {
@@ -124,11 +116,8 @@ func statusControllerRuntime(ctx context.Context, in *input, name string) (patch
 }
 
 func statusDynamic(ctx context.Context, in *input, name string) (patchFunc, error) {
-	client, err := dynamic.NewForConfig(in.Server.config())
-	if err != nil {
-		return nil, err
-	}
-	objects := client.Resource(openchoreov1alpha1.SchemeGroupVersion.WithResource("dataplanes")).Namespace(statusNamespace)
+	resource := openchoreov1alpha1.SchemeGroupVersion.WithResource("dataplanes")
+	objects := dynamic.NewForConfigOrDie(in.Server.config()).Resource(resource).Namespace(statusNamespace)
 	current, err := objects.Get(ctx, name, metav1.GetOptions{})
 	return func(ctx context.Context, want metav1.Condition) error {
 		conditions, _, err := unstructured.NestedSlice(current.Object, "status", "conditions")
