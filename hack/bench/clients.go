@@ -40,15 +40,15 @@ import (
 func clientRows() []row {
 	return []row{
 		{
-			name: "rest-config", title: "from a DataPlane to a rest.Config", metrics: perCallMetrics, rounds: 9,
-			subjects: []subject{
-				{"sdk", "helpers.RESTConfigFor, which verifies that certificates and key are usable", convert(helpers.RESTConfigFor)},
-				{"floor", "base64, x509.ParseCertificate and tls.X509KeyPair: the least code that verifies", convert(checkedConfig)},
-				{"unverified", "base64 only, as OpenChoreo's controller does; faults come with the first request", convert(decodedConfig)},
+			Name: "rest-config", Title: "from a DataPlane to a rest.Config", Metrics: perCallMetrics, rounds: 9,
+			Subjects: []subject{
+				{Name: "sdk", How: "helpers.RESTConfigFor, which verifies that certificates and key are usable", measure: convert(helpers.RESTConfigFor)},
+				{Name: "floor", How: "base64, x509.ParseCertificate and tls.X509KeyPair: the least code that verifies", measure: convert(checkedConfig)},
+				{Name: "unverified", How: "base64 only, as OpenChoreo's controller does; faults come with the first request", measure: convert(decodedConfig)},
 			},
 		},
-		clientGetRow(1),
-		clientGetRow(8),
+		clientGetRow(1, "one caller"),
+		clientGetRow(8, "8 callers at once"),
 	}
 }
 
@@ -64,7 +64,7 @@ func convert(configFor configFunc) measureFunc {
 	}
 }
 
-func clientGetRow(callers int) row {
+func clientGetRow(callers int, by string) row {
 	of := func(newSource newSource) measureFunc {
 		return func(context.Context, *input) (values, error) {
 			clients := newSource.start()
@@ -84,18 +84,14 @@ func clientGetRow(callers int) row {
 			})
 		}
 	}
-	by := "by one caller"
-	if callers > 1 {
-		by = fmt.Sprintf("by %d callers at once", callers)
-	}
 	return row{
-		name:    fmt.Sprintf("client-get-%d", callers),
-		title:   fmt.Sprintf("the lookup of the client of one of %d data planes, %s", users, by),
-		metrics: perCallMetrics, rounds: 9,
-		subjects: []subject{
-			{"sdk", "remote.Cache.Get with a lister", of(sdkSource)},
-			{"mutex and map", "a lister, a mutex and a map by hand, with the same guarantees", of(mapSource)},
-			{"client-go", "a lister, and kubernetes.NewForConfig each time", of(bareSource)},
+		Name:    fmt.Sprintf("client-get-%d", callers),
+		Title:   fmt.Sprintf("the lookup of the client of one of %d data planes, by %s", users, by),
+		Metrics: perCallMetrics, rounds: 9,
+		Subjects: []subject{
+			{Name: "sdk", How: "remote.Cache.Get with a lister", measure: of(sdkSource)},
+			{Name: "mutex and map", How: "a lister, a mutex and a map by hand, with the same guarantees", measure: of(mapSource)},
+			{Name: "client-go", How: "a lister, and kubernetes.NewForConfig each time", measure: of(bareSource)},
 		},
 	}
 }
@@ -103,16 +99,16 @@ func clientGetRow(callers int) row {
 // remoteRows use a thousand users of one control plane in place of a thousand clusters.
 func remoteRows() []row {
 	return []row{{
-		name:  "remotes-up-down",
-		title: fmt.Sprintf("clients of %d data planes are made, send one request each, and are removed", users),
-		metrics: slices.Concat([]metric{{Name: "up", Unit: "s"}, {Name: "down", Unit: "s"}, {Name: "cpu", Unit: "s"}},
+		Name:  "remotes-up-down",
+		Title: fmt.Sprintf("clients of %d data planes are made, send one request each, and are removed", users),
+		Metrics: slices.Concat([]metric{{Name: "up", Unit: "s"}, {Name: "down", Unit: "s"}, {Name: "cpu", Unit: "s"}},
 			stockMetrics(" up"), stockMetrics(" left")),
 		plane: true, rounds: 5,
 		prepare: prepareUsers,
-		subjects: []subject{
-			{"sdk", "remote.Cache with a lister and a handler", upAndDown(sdkSource)},
-			{"mutex and map", "by hand, with the same guarantees", upAndDown(mapSource)},
-			{"client-go", "kubernetes.NewForConfig, unverified; its clients can't be closed", upAndDown(bareSource)},
+		Subjects: []subject{
+			{Name: "sdk", How: "remote.Cache with a lister and a handler", measure: upAndDown(sdkSource)},
+			{Name: "mutex and map", How: "by hand, with the same guarantees", measure: upAndDown(mapSource)},
+			{Name: "client-go", How: "kubernetes.NewForConfig, unverified; its clients can't be closed", measure: upAndDown(bareSource)},
 		},
 	}}
 }

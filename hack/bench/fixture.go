@@ -52,21 +52,7 @@ func (s *server) config() *rest.Config {
 	return &rest.Config{Host: s.Host, TLSClientConfig: s.TLS, QPS: -1}
 }
 
-func (f *fixture) server(ctx context.Context) (*server, error) {
-	if f.plane == nil {
-		if err := f.start(ctx); err != nil {
-			return nil, err
-		}
-	}
-	kubectl, err := f.plane.KubectlCommand(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s := newServer(f.plane.Config())
-	s.Kubectl, s.KubectlEnv = kubectl.Path, kubectl.Env
-	return s, nil
-}
-
+// start starts the control plane.
 func (f *fixture) start(ctx context.Context) (err error) {
 	if f.plane, err = controlplane.Start(ctx); err != nil {
 		return err
@@ -78,6 +64,12 @@ func (f *fixture) start(ctx context.Context) (err error) {
 		return err
 	}
 	f.version = version.GitVersion
+	kubectl, err := f.plane.KubectlCommand(ctx)
+	if err != nil {
+		return err
+	}
+	f.input.Server = newServer(f.plane.Config())
+	f.input.Server.Kubectl, f.input.Server.KubectlEnv = kubectl.Path, kubectl.Env
 	return f.plane.InstallCRDs(ctx, crds.DataPlane())
 }
 

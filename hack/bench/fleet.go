@@ -54,25 +54,25 @@ type newReplica func(leases kubernetes.Interface, name, identity string) runPlan
 func fleetRows() []row {
 	return []row{
 		{
-			name: "fleet",
-			title: fmt.Sprintf("a function for each of %d data planes sends one request, %d at once, and runs until it is stopped; "+
+			Name: "fleet",
+			Title: fmt.Sprintf("a function for each of %d data planes sends one request, %d at once, and runs until it is stopped; "+
 				"start lasts until all have an answer", users, fleetAsking),
-			metrics: append([]metric{{Name: "start", Unit: "s"}, {Name: "stop", Unit: "s"}, {Name: "cpu", Unit: "s"}}, stockMetrics("")...),
+			Metrics: append([]metric{{Name: "start", Unit: "s"}, {Name: "stop", Unit: "s"}, {Name: "cpu", Unit: "s"}}, stockMetrics("")...),
 			plane:   true, rounds: 5,
 			prepare: prepareUsers,
-			subjects: []subject{
-				{"sdk", "fleet.New", measureFleet(runFleet(nil))},
-				{"by hand", "a goroutine for each, which follows no change and never retries", measureFleet(runByHand)},
+			Subjects: []subject{
+				{Name: "sdk", How: "fleet.New", measure: measureFleet(runFleet(nil))},
+				{Name: "by hand", How: "a goroutine for each, which follows no change and never retries", measure: measureFleet(runByHand)},
 			},
 		},
 		{
-			name:    "takeover",
-			title:   fmt.Sprintf("one of two replicas is killed: from then until the other runs all data planes; LeaseDuration is %s", leaseDuration),
-			metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}},
+			Name:    "takeover",
+			Title:   fmt.Sprintf("one of two replicas is killed: from then until the other runs all data planes; LeaseDuration is %s", leaseDuration),
+			Metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}},
 			plane:   true, slow: true, rounds: 3,
-			subjects: []subject{
-				{"sdk", "fleet.Sharding with 8 shards: each replica runs half of the data planes", measureTakeovers(runShards)},
-				{"leaderelection", "client-go's leaderelection: one replica runs all", measureTakeovers(runLeader)},
+			Subjects: []subject{
+				{Name: "sdk", How: "fleet.Sharding with 8 shards: each replica runs half of the data planes", measure: measureTakeovers(runShards)},
+				{Name: "leaderelection", How: "client-go's leaderelection: one replica runs all", measure: measureTakeovers(runLeader)},
 			},
 		},
 	}

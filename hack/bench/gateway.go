@@ -35,24 +35,23 @@ const (
 // connectFunc connects to the data plane, until ctx ends.
 type connectFunc func(ctx context.Context, server, gateway *rest.Config) (kubernetes.Interface, error)
 
-// follower calls seen for each object and each change that it receives, until ctx ends. It returns
-// when it has all objects for the first time.
-type follower func(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) error
+// follower starts to call seen for each object and each change that it receives, until ctx ends.
+type follower func(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap))
 
 func gatewayRows() []row {
 	return []row{{
-		name: "gateway-watch",
-		title: fmt.Sprintf("%d of %d objects of 2 kB of random text change within a minute, behind the cluster gateway; requests, received and cpu are counted until all changes are seen",
+		Name: "gateway-watch",
+		Title: fmt.Sprintf("%d of %d objects of 2 kB of random text change within a minute, behind the cluster gateway; requests, received and cpu are counted until all changes are seen",
 			gatewayChanges, gatewayObjects),
-		metrics: []metric{{Name: "mean", Unit: "s"}, {Name: "worst", Unit: "s"}, {Name: "requests"}, {Name: "received", Unit: "B"}, {Name: "cpu", Unit: "s"}},
+		Metrics: []metric{{Name: "mean", Unit: "s"}, {Name: "worst", Unit: "s"}, {Name: "requests"}, {Name: "received", Unit: "B"}, {Name: "cpu", Unit: "s"}},
 		plane:   true, slow: true, rounds: 2,
 		prepare: prepareGateway,
 		drive:   changeObjects,
-		subjects: []subject{
-			{"sdk", "an informer on a remote.Cluster, by helpers.ConfigFor", measureGateway(connectCluster, followByInformer)},
-			{"list every 10 s", "through the same gateway, without watches", measureGateway(connectGateway, followByLists(10*time.Second))},
-			{"list every minute", "through the same gateway, without watches", measureGateway(connectGateway, followByLists(time.Minute))},
-			{"floor", "an informer that watches the API server itself", measureGateway(connectDirectly, followByInformer)},
+		Subjects: []subject{
+			{Name: "sdk", How: "an informer on a remote.Cluster, by helpers.ConfigFor", measure: measureGateway(connectCluster, followByInformer)},
+			{Name: "list every 10 s", How: "through the same gateway, without watches", measure: measureGateway(connectGateway, followByLists(10*time.Second))},
+			{Name: "list every minute", How: "through the same gateway, without watches", measure: measureGateway(connectGateway, followByLists(time.Minute))},
+			{Name: "floor", How: "an informer that watches the API server itself", measure: measureGateway(connectDirectly, followByInformer)},
 		},
 	}}
 }
@@ -102,22 +101,25 @@ func measureGateway(connect connectFunc, follow follower) measureFunc {
 		}
 		var mu sync.Mutex
 		versions, changed := map[string]string{}, map[string]time.Time{}
+		known, haveKnown := context.WithCancel(ctx)
 		allChanged, haveAllChanged := context.WithCancel(ctx)
 		defer haveAllChanged()
-		if err := follow(ctx, client, func(object *corev1.ConfigMap) {
+		defer haveKnown()
+		follow(ctx, client, func(object *corev1.ConfigMap) {
 			mu.Lock()
 			defer mu.Unlock()
-			before, known := versions[object.Name]
-			versions[object.Name] = object.ResourceVersion
-			if known && object.ResourceVersion != before {
+			if before, again := versions[object.Name]; again && object.ResourceVersion != before {
 				changed[object.Name] = time.Now()
+			}
+			versions[object.Name] = object.ResourceVersion
+			if len(versions) == gatewayObjects {
+				haveKnown()
 			}
 			if len(changed) == gatewayChanges {
 				haveAllChanged()
 			}
-		}); err != nil {
-			return nil, err
-		}
+		})
+		<-known.Done()
 		cpu, received, asked := cpuTime(), meter.received.Load(), requests.Load()
 		sent, err := in.drive()
 		if err != nil {
@@ -160,41 +162,25 @@ func connectDirectly(_ context.Context, server, _ *rest.Config) (kubernetes.Inte
 	return kubernetes.NewForConfig(server)
 }
 
-func followByInformer(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) error {
+func followByInformer(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(gatewayNamespace))
-	informer := factory.Core().V1().ConfigMaps().Informer()
-	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	_, _ = factory.Core().V1().ConfigMaps().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{ // can't fail before the start
 		AddFunc:    func(obj any) { seen(obj.(*corev1.ConfigMap)) },
 		UpdateFunc: func(_, obj any) { seen(obj.(*corev1.ConfigMap)) },
 	})
-	if err != nil {
-		return err
-	}
 	factory.Start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
-		return ctx.Err()
-	}
-	return nil
 }
 
 func followByLists(interval time.Duration) follower {
-	return func(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) error {
-		list := func(ctx context.Context) error {
+	return func(ctx context.Context, client kubernetes.Interface, seen func(*corev1.ConfigMap)) {
+		go wait.NonSlidingUntilWithContext(ctx, func(ctx context.Context) {
 			objects, err := client.CoreV1().ConfigMaps(gatewayNamespace).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 			if err != nil {
-				return err
+				return // the next list has the changes
 			}
 			for i := range objects.Items {
 				seen(&objects.Items[i])
 			}
-			return nil
-		}
-		go func() {
-			_ = wait.PollUntilContextCancel(ctx, interval, false, func(ctx context.Context) (bool, error) {
-				_ = list(ctx) // after an error, the next list has the changes
-				return false, nil
-			})
-		}()
-		return list(ctx)
+		}, interval)
 	}
 }

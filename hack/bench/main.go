@@ -25,7 +25,7 @@ func main() {
 	defer stop()
 	var err error
 	if len(os.Args) > 1 && os.Args[1] == childCommand {
-		err = runChild(ctx, os.Args[2:])
+		err = runChild(ctx)
 	} else {
 		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	}
@@ -74,16 +74,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	// --quick leaves out slow rows, unless --rows names them.
 	selected := slices.DeleteFunc(rows(c.objects), func(r row) bool {
-		return !c.rows.MatchString(r.name) || c.quick && r.slow && c.rows.String() == ""
+		return !c.rows.MatchString(r.Name) || c.quick && r.slow && c.rows.String() == ""
 	})
 	if len(selected) == 0 {
 		return errors.New("no row matches --rows; --list lists them")
 	}
 	if c.list {
 		for _, r := range selected {
-			fmt.Fprintf(stdout, "%s: %s\n", r.name, r.title)
-			for _, s := range r.subjects {
-				fmt.Fprintf(stdout, "  %-20s %s\n", s.name, s.how)
+			fmt.Fprintf(stdout, "%s: %s\n", r.Name, r.Title)
+			for _, s := range r.Subjects {
+				fmt.Fprintf(stdout, "  %-20s %s\n", s.Name, s.How)
 			}
 		}
 		return nil
@@ -126,14 +126,14 @@ func measure(ctx context.Context, c *config, selected []row, progress io.Writer)
 	f := &fixture{input: input{Quick: c.quick, Root: c.root, Dir: dir}}
 	var errs []error
 	for i := range selected {
-		fmt.Fprintf(progress, "%2d/%d %-18s", i+1, len(selected), selected[i].name)
-		result, err := selected[i].run(ctx, f, progress)
-		fmt.Fprintln(progress)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", selected[i].name, err))
-			continue
+		row := &selected[i]
+		fmt.Fprintf(progress, "%2d/%d %-18s", i+1, len(selected), row.Name)
+		if err := row.run(ctx, f, progress); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", row.Name, err))
+		} else {
+			r.Rows = append(r.Rows, row)
 		}
-		r.Rows = append(r.Rows, result)
+		fmt.Fprintln(progress)
 	}
 	r.Environment.Kubernetes = f.version
 	return r, errors.Join(append(errs, f.stop())...)

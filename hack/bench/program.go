@@ -20,12 +20,12 @@ var programs embed.FS
 
 func programRows() []row {
 	return []row{{
-		name: "program", title: "a program that lists DataPlanes", rounds: 1,
-		metrics: []metric{{Name: "binary", Unit: "B"}, {Name: "modules"}, {Name: "modules built in"}},
-		subjects: []subject{
-			{"sdk", "clientset", build("sdk", sdkModule)},
-			{"controller-runtime", "client with a copy of the types", build("controllerruntime", "sigs.k8s.io/controller-runtime")},
-			{"dynamic", "client-go's dynamic client", build("dynamic")},
+		Name: "program", Title: "a program that lists DataPlanes", rounds: 1,
+		Metrics: []metric{{Name: "binary", Unit: "B"}, {Name: "modules"}, {Name: "modules built in"}},
+		Subjects: []subject{
+			{Name: "sdk", How: "clientset", measure: build("sdk", sdkModule)},
+			{Name: "controller-runtime", How: "client with a copy of the types", measure: build("controllerruntime", "sigs.k8s.io/controller-runtime")},
+			{Name: "dynamic", How: "client-go's dynamic client", measure: build("dynamic")},
 		},
 	}}
 }

@@ -26,20 +26,7 @@ import (
 // results are the figures of one run.
 type results struct {
 	Environment environment
-	Rows        []*result
-}
-
-type result struct {
-	Name     string          `json:"name"`
-	Title    string          `json:"title"`
-	Metrics  []metric        `json:"metrics"`
-	Subjects []subjectResult `json:"subjects"`
-}
-
-type subjectResult struct {
-	Name   string               `json:"name"`
-	How    string               `json:"how"`
-	Rounds map[string][]float64 `json:"rounds"` // by metric, in the order of the rounds
+	Rows        []*row
 }
 
 // environment is the versions and the machine, on which figures depend.
@@ -103,7 +90,7 @@ func readResults(file string) (*results, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	err = decoder.Decode(&r.Environment)
 	for err == nil && decoder.More() {
-		row := &result{}
+		row := &row{}
 		err = decoder.Decode(row)
 		r.Rows = append(r.Rows, row)
 	}
@@ -114,7 +101,7 @@ func readResults(file string) (*results, error) {
 }
 
 // sample returns the rounds of a metric.
-func (s *subjectResult) sample(m metric) *benchmath.Sample {
+func (s *subject) sample(m metric) *benchmath.Sample {
 	// Two samples of three rounds without overlap have p = 0.1.
 	return benchmath.NewSample(slices.Clone(s.Rounds[m.Name]), &benchmath.Thresholds{CompareAlpha: 0.101})
 }
@@ -154,7 +141,7 @@ func (r *results) tables() string {
 }
 
 // figure returns one cell of a table.
-func (r *result) figure(m metric, i int) string {
+func (r *row) figure(m metric, i int) string {
 	sample, sdk := r.Subjects[i].sample(m), r.Subjects[0].sample(m)
 	text := format(m, sample.Values...)
 	if i == 0 || median(sdk.Values) <= 0 {
@@ -249,9 +236,9 @@ func (r *results) chart() (string, error) {
 			if row.Name != c.row {
 				continue
 			}
-			of := func(s subjectResult) float64 { return median(s.Rounds[c.metric.Name]) }
-			others := slices.DeleteFunc(slices.Clone(row.Subjects), func(s subjectResult) bool { return s.Name == "floor" || strings.HasPrefix(s.Name, "sdk") })
-			peer := slices.MinFunc(others, func(a, b subjectResult) int { return cmp.Compare(of(a), of(b)) })
+			of := func(s subject) float64 { return median(s.Rounds[c.metric.Name]) }
+			others := slices.DeleteFunc(slices.Clone(row.Subjects), func(s subject) bool { return s.Name == "floor" || strings.HasPrefix(s.Name, "sdk") })
+			peer := slices.MinFunc(others, func(a, b subject) int { return cmp.Compare(of(a), of(b)) })
 			sdk, best := of(row.Subjects[c.subject]), of(peer)
 			draw := func(v float64) bar { return bar{max(2, barWidth*v/max(sdk, best)), format(c.metric, v)} }
 			figures = append(figures, bars{y, c.label, c.detail, peer.Name, draw(sdk), draw(best)})

@@ -33,15 +33,15 @@ const (
 // that no event is lost and no request fails.
 func rotateRows() []row {
 	return []row{{
-		name: "rotate-informers",
-		title: fmt.Sprintf("%d data planes with an informer of %d ConfigMaps each get new credentials at once: "+
+		Name: "rotate-informers",
+		Title: fmt.Sprintf("%d data planes with an informer of %d ConfigMaps each get new credentials at once: "+
 			"time until all watch with them, and the median time of a first request with them", users, rotateObjects),
-		metrics: []metric{{Name: "time", Unit: "s"}, {Name: "first request", Unit: "s"}, {Name: "cpu", Unit: "s"}, {Name: "received", Unit: "B"}, {Name: "lists"}},
+		Metrics: []metric{{Name: "time", Unit: "s"}, {Name: "first request", Unit: "s"}, {Name: "cpu", Unit: "s"}, {Name: "received", Unit: "B"}, {Name: "lists"}},
 		plane:   true, slow: true, rounds: 3,
 		prepare: prepareRotation,
-		subjects: []subject{
-			{"sdk", "remote.Cluster.Update; informers continue, and resume their watches at random within seconds", rotateAll(useSDK)},
-			{"client-go", "stop the informer, kubernetes.NewForConfig, and start another informer", rotateAll(useClientGo)},
+		Subjects: []subject{
+			{Name: "sdk", How: "remote.Cluster.Update; informers continue, and resume their watches at random within seconds", measure: rotateAll(useSDK)},
+			{Name: "client-go", How: "stop the informer, kubernetes.NewForConfig, and start another informer", measure: rotateAll(useClientGo)},
 		},
 	}}
 }

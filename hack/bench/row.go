@@ -22,14 +22,15 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// row compares the SDK with other ways to do the same work.
+// row compares the SDK with other ways to do the same work. JSON holds the exported fields, in results.json.
 type row struct {
-	name, title string
-	metrics     []metric
-	rounds      int       // in a full run
-	slow        bool      // --quick leaves the row out, unless --rows names it
-	plane       bool      // the row needs a control plane
-	subjects    []subject // the SDK is the first
+	Name     string    `json:"name"`
+	Title    string    `json:"title"`
+	Metrics  []metric  `json:"metrics"`
+	Subjects []subject `json:"subjects"` // the SDK is the first
+	rounds   int       // in a full run
+	slow     bool      // --quick leaves the row out, unless --rows names it
+	plane    bool      // the row needs a control plane
 
 	// prepare runs once before the row, in the parent. It may be nil.
 	prepare prepareFunc
@@ -49,8 +50,10 @@ type metric struct {
 
 // subject is one of the ways that a row compares.
 type subject struct {
-	name, how string
-	measure   measureFunc
+	Name    string               `json:"name"`
+	How     string               `json:"how"`
+	Rounds  map[string][]float64 `json:"rounds"` // by metric, in the order of the rounds
+	measure measureFunc
 }
 
 // measureFunc makes one measurement, in a separate process.
@@ -61,6 +64,8 @@ type values map[string]float64
 
 // input is the input of a subject's process, in JSON.
 type input struct {
+	Row             string
+	Subject         int
 	Quick           bool
 	Root            string // of the SDK
 	Dir             string // for files; the parent removes it
@@ -78,17 +83,17 @@ func rows(objects int) []row {
 
 // run measures the row. The subjects take turns, in another order each round, so that changes of the
 // machine affect all subjects.
-func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) (*result, error) {
-	in := f.input
-	if r.plane {
-		var err error
-		if in.Server, err = f.server(ctx); err != nil {
-			return nil, err
+func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) error {
+	if r.plane && f.plane == nil {
+		if err := f.start(ctx); err != nil {
+			return err
 		}
 	}
+	in := f.input
+	in.Row = r.Name
 	if r.prepare != nil {
 		if err := r.prepare(ctx, f, &in); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	driver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -108,24 +113,24 @@ func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) (*result,
 	case in.Quick:
 		rounds = min(rounds, 2)
 	}
-	result := &result{Name: r.name, Title: r.title, Metrics: r.metrics}
-	for _, s := range r.subjects {
-		result.Subjects = append(result.Subjects, subjectResult{Name: s.name, How: s.how, Rounds: map[string][]float64{}})
-	}
 	for round := range rounds {
-		for turn := range r.subjects {
-			i := (turn + round) % len(r.subjects)
-			v, err := measureInProcess(ctx, r.name, r.subjects[i].name, &in)
+		for turn := range r.Subjects {
+			in.Subject = (turn + round) % len(r.Subjects)
+			s := &r.Subjects[in.Subject]
+			v, err := measureInProcess(ctx, &in)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", r.subjects[i].name, err)
+				return fmt.Errorf("%s: %w", s.Name, err)
+			}
+			if s.Rounds == nil {
+				s.Rounds = map[string][]float64{}
 			}
 			for name, value := range v {
-				result.Subjects[i].Rounds[name] = append(result.Subjects[i].Rounds[name], rounded(value))
+				s.Rounds[name] = append(s.Rounds[name], rounded(value))
 			}
 			fmt.Fprint(progress, ".")
 		}
 	}
-	return result, nil
+	return nil
 }
 
 // rounded rounds to four digits.
@@ -140,7 +145,7 @@ func rounded(v float64) float64 {
 // childCommand is the argument that makes this program a child.
 const childCommand = "measure"
 
-func measureInProcess(ctx context.Context, row, subject string, in *input) (values, error) {
+func measureInProcess(ctx context.Context, in *input) (values, error) {
 	executable, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -149,7 +154,7 @@ func measureInProcess(ctx context.Context, row, subject string, in *input) (valu
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, executable, childCommand, row, subject)
+	cmd := exec.CommandContext(ctx, executable, childCommand)
 	cmd.Stdin, cmd.WaitDelay = bytes.NewReader(data), 10*time.Second
 	out, err := output(cmd)
 	if err != nil {
@@ -173,11 +178,7 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 
 // runChild is the main function of a child: it reads the input from stdin, and writes the values to
 // stdout.
-func runChild(ctx context.Context, args []string) error {
-	s, err := findSubject(args)
-	if err != nil {
-		return err
-	}
+func runChild(ctx context.Context) error {
 	testing.Init()
 	if err := flag.Set("test.benchtime", "200ms"); err != nil {
 		return err
@@ -186,22 +187,13 @@ func runChild(ctx context.Context, args []string) error {
 	if err := json.NewDecoder(os.Stdin).Decode(&in); err != nil {
 		return err
 	}
-	v, err := s.measure(ctx, &in)
+	all := rows(0)
+	row := slices.IndexFunc(all, func(r row) bool { return r.Name == in.Row })
+	v, err := all[row].Subjects[in.Subject].measure(ctx, &in)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(v)
-}
-
-func findSubject(args []string) (*subject, error) {
-	for _, r := range rows(0) {
-		for i := range r.subjects {
-			if len(args) == 2 && r.name == args[0] && r.subjects[i].name == args[1] {
-				return &r.subjects[i], nil
-			}
-		}
-	}
-	return nil, fmt.Errorf("no row and subject %q", args)
 }
 
 // drive runs the row's drive in the parent.

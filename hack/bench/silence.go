@@ -35,17 +35,17 @@ const (
 
 func silenceRows() []row {
 	return []row{{
-		name: "dead-clusters",
-		title: fmt.Sprintf("a controller with %d workers visits each of %d data planes every %s, and %d of them don't answer; "+
+		Name: "dead-clusters",
+		Title: fmt.Sprintf("a controller with %d workers visits each of %d data planes every %s, and %d of them don't answer; "+
 			"waiting counts the workers that wait for these; late is how long after its due time a visit of another data plane ends",
 			visitWorkers, visitPlanes, visitEvery, visitDead),
-		metrics: []metric{{Name: "waiting"}, {Name: "most waiting"}, {Name: "late p50", Unit: "s"}, {Name: "late p99", Unit: "s"}},
+		Metrics: []metric{{Name: "waiting"}, {Name: "most waiting"}, {Name: "late p50", Unit: "s"}, {Name: "late p99", Unit: "s"}},
 		slow:    true, rounds: 3,
-		subjects: []subject{
-			{"sdk", "remote.Cache", visitAll(sdkSource, swallowPackets, visitDying)},
-			{"clientset each", "kubernetes.NewForConfig once for each data plane; it dials for 30 s", visitAll(clientsetSource, swallowPackets, 0)},
-			{"sdk, hanging", "remote.Cache; the dead ones accept connections and then say nothing", visitAll(sdkSource, acceptAndHang, visitDying)},
-			{"floor", "remote.Cache, and all data planes answer", visitAll(sdkSource, nil, 0)},
+		Subjects: []subject{
+			{Name: "sdk", How: "remote.Cache", measure: visitAll(sdkSource, swallowPackets, visitDying)},
+			{Name: "clientset each", How: "kubernetes.NewForConfig once for each data plane; it dials for 30 s", measure: visitAll(clientsetSource, swallowPackets, 0)},
+			{Name: "sdk, hanging", How: "remote.Cache; the dead ones accept connections and then say nothing", measure: visitAll(sdkSource, acceptAndHang, visitDying)},
+			{Name: "floor", How: "remote.Cache, and all data planes answer", measure: visitAll(sdkSource, nil, 0)},
 		},
 	}}
 }

@@ -36,14 +36,14 @@ type newPatchFunc func(ctx context.Context, in *input, name string) (patchFunc, 
 
 func statusRows() []row {
 	return []row{{
-		name: "status", title: fmt.Sprintf("a patch of a condition, which keeps the conditions of others, %d at once", statusCallers),
-		metrics: []metric{{Name: "rate", Unit: "/s", More: true}, {Name: "cpu", Unit: "s"}},
+		Name: "status", Title: fmt.Sprintf("a patch of a condition, which keeps the conditions of others, %d at once", statusCallers),
+		Metrics: []metric{{Name: "rate", Unit: "/s", More: true}, {Name: "cpu", Unit: "s"}},
 		plane:   true, rounds: 7,
 		prepare: fillWithDataPlanes(statusNamespace, statusCallers),
-		subjects: []subject{
-			{"sdk", "helpers.PatchConditions", patchStatuses(statusSDK)},
-			{"controller-runtime", "client.Status().Patch, MergeFromWithOptimisticLock", patchStatuses(statusControllerRuntime)},
-			{"dynamic", "merge patch with a resource version", patchStatuses(statusDynamic)},
+		Subjects: []subject{
+			{Name: "sdk", How: "helpers.PatchConditions", measure: patchStatuses(statusSDK)},
+			{Name: "controller-runtime", How: "client.Status().Patch, MergeFromWithOptimisticLock", measure: patchStatuses(statusControllerRuntime)},
+			{Name: "dynamic", How: "merge patch with a resource version", measure: patchStatuses(statusDynamic)},
 		},
 	}}
 }

@@ -50,17 +50,17 @@ type waitClients struct {
 
 func waitRows() []row {
 	return []row{{
-		name:    "wait",
-		title:   fmt.Sprintf("from sending the status Ready=True to the end of a wait for it, %d waits at once", waitCount),
-		metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}, {Name: "cpu", Unit: "s"}},
+		Name:    "wait",
+		Title:   fmt.Sprintf("from sending the status Ready=True to the end of a wait for it, %d waits at once", waitCount),
+		Metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}, {Name: "cpu", Unit: "s"}},
 		plane:   true, rounds: 5,
 		prepare: fillWithDataPlanes(waitNamespace, waitCount),
 		drive:   makeReady,
-		subjects: []subject{
-			{"sdk", "await.For", measureWaits(waitSDK)},
-			{"controller-runtime", fmt.Sprintf("client.Get in wait.PollUntilContextCancel, every %s", waitPoll), measureWaits(waitPolling)},
-			{"kubectl", "kubectl wait --for=condition=Ready, a process for each wait", measureWaits(waitKubectl)},
-			{"floor", "a bare watch that reads only the condition", measureWaits(waitWatching)},
+		Subjects: []subject{
+			{Name: "sdk", How: "await.For", measure: measureWaits(waitSDK)},
+			{Name: "controller-runtime", How: fmt.Sprintf("client.Get in wait.PollUntilContextCancel, every %s", waitPoll), measure: measureWaits(waitPolling)},
+			{Name: "kubectl", How: "kubectl wait --for=condition=Ready, a process for each wait", measure: measureWaits(waitKubectl)},
+			{Name: "floor", How: "a bare watch that reads only the condition", measure: measureWaits(waitWatching)},
 		},
 	}}
 }
