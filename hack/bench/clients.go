@@ -36,7 +36,6 @@ import (
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
-// clientRows need no API server.
 func clientRows() []row {
 	return []row{
 		{
@@ -49,6 +48,19 @@ func clientRows() []row {
 		},
 		clientGetRow(1, "one caller"),
 		clientGetRow(8, "8 callers at once"),
+		{
+			Name:  "remotes-up-down",
+			Title: fmt.Sprintf("clients of %d data planes are made, send one request each, and are removed", users),
+			Metrics: slices.Concat([]metric{{Name: "up", Unit: "s"}, {Name: "down", Unit: "s"}, {Name: "cpu", Unit: "s"}},
+				stockMetrics(" up"), stockMetrics(" left")),
+			plane: true, rounds: 5,
+			prepare: prepareUsers,
+			Subjects: []subject{
+				{Name: "sdk", How: "remote.Cache with a lister and a handler", measure: upAndDown(sdkSource)},
+				{Name: "mutex and map", How: "by hand, with the same guarantees", measure: upAndDown(mapSource)},
+				{Name: "client-go", How: "kubernetes.NewForConfig, unverified; its clients can't be closed", measure: upAndDown(bareSource)},
+			},
+		},
 	}
 }
 
@@ -94,23 +106,6 @@ func clientGetRow(callers int, by string) row {
 			{Name: "client-go", How: "a lister, and kubernetes.NewForConfig each time", measure: of(bareSource)},
 		},
 	}
-}
-
-// remoteRows use a thousand users of one control plane in place of a thousand clusters.
-func remoteRows() []row {
-	return []row{{
-		Name:  "remotes-up-down",
-		Title: fmt.Sprintf("clients of %d data planes are made, send one request each, and are removed", users),
-		Metrics: slices.Concat([]metric{{Name: "up", Unit: "s"}, {Name: "down", Unit: "s"}, {Name: "cpu", Unit: "s"}},
-			stockMetrics(" up"), stockMetrics(" left")),
-		plane: true, rounds: 5,
-		prepare: prepareUsers,
-		Subjects: []subject{
-			{Name: "sdk", How: "remote.Cache with a lister and a handler", measure: upAndDown(sdkSource)},
-			{Name: "mutex and map", How: "by hand, with the same guarantees", measure: upAndDown(mapSource)},
-			{Name: "client-go", How: "kubernetes.NewForConfig, unverified; its clients can't be closed", measure: upAndDown(bareSource)},
-		},
-	}}
 }
 
 func prepareUsers(_ context.Context, f *fixture, in *input) (err error) {

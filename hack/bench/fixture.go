@@ -43,10 +43,6 @@ type server struct {
 	KubectlEnv []string
 }
 
-func newServer(config *rest.Config) *server {
-	return &server{Host: config.Host, TLS: config.TLSClientConfig}
-}
-
 // config returns a config without a rate limit.
 func (s *server) config() *rest.Config {
 	return &rest.Config{Host: s.Host, TLSClientConfig: s.TLS, QPS: -1}
@@ -68,8 +64,8 @@ func (f *fixture) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	f.input.Server = newServer(f.plane.Config())
-	f.input.Server.Kubectl, f.input.Server.KubectlEnv = kubectl.Path, kubectl.Env
+	admin := f.plane.Config()
+	f.input.Server = &server{admin.Host, admin.TLSClientConfig, kubectl.Path, kubectl.Env}
 	return f.plane.InstallCRDs(ctx, crds.DataPlane())
 }
 

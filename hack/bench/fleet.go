@@ -16,7 +16,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/leaderelection"
@@ -154,8 +153,6 @@ func startInformer(ctx context.Context, all []*openchoreov1alpha1.DataPlane) (ca
 
 func measureFleet(run runPlanes) measureFunc {
 	return func(ctx context.Context, in *input) (values, error) {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-		defer cancel()
 		informer, err := startInformer(ctx, in.DataPlanes)
 		if err != nil {
 			return nil, err
@@ -229,8 +226,6 @@ func (r *replica) work(ctx context.Context, _ string, _ kubernetes.Interface) er
 
 // takeOver kills one of two replicas, and returns the seconds until the other has all data planes.
 func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer, name string, newReplica newReplica) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	start := func(identity string) *replica {
 		r := &replica{}
 		config := in.Server.config()
@@ -245,11 +240,8 @@ func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer
 		go func() { _ = newReplica(kubernetes.NewForConfigOrDie(config), name, identity)(ctx, informer, r.work) }()
 		return r
 	}
-	until := func(done func() bool) error {
-		return wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(context.Context) (bool, error) { return done(), nil })
-	}
 	first := start("first")
-	if err := until(func() bool { return first.runs.Load() == takeoverPlanes }); err != nil {
+	if err := until(ctx, 10*time.Millisecond, func() bool { return first.runs.Load() == takeoverPlanes }); err != nil {
 		return 0, fmt.Errorf("start of the first replica: %w", err)
 	}
 	second := start("second")
@@ -259,7 +251,7 @@ func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer
 	}
 	first.dead.Store(true)
 	killed := time.Now()
-	if err := until(func() bool { return second.runs.Load() == takeoverPlanes }); err != nil {
+	if err := until(ctx, 10*time.Millisecond, func() bool { return second.runs.Load() == takeoverPlanes }); err != nil {
 		return 0, fmt.Errorf("takeover: %w", err)
 	}
 	return time.Since(killed).Seconds(), nil

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 var perCallMetrics = []metric{{Name: "time", Unit: "s"}, {Name: "allocs"}, {Name: "allocated", Unit: "B"}}
@@ -44,6 +46,11 @@ func perCall(callers int, f func() error) (values, error) {
 	}
 	// Whole numbers, without the few allocations of the measurement itself.
 	return values{"time": r.T.Seconds() / float64(r.N), "allocs": float64(r.AllocsPerOp()), "allocated": float64(r.AllocedBytesPerOp())}, nil
+}
+
+// until returns when done returns true, which it checks at an interval.
+func until(ctx context.Context, interval time.Duration, done func() bool) error {
+	return wait.PollUntilContextCancel(ctx, interval, true, func(context.Context) (bool, error) { return done(), nil })
 }
 
 // heapSize returns the size of the heap, garbage included.

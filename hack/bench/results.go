@@ -13,7 +13,6 @@ import (
 	"html/template"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -38,13 +37,10 @@ type environment struct {
 }
 
 func newEnvironment() environment {
-	var modules []string
-	for _, module := range []string{"k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/controller-runtime"} {
-		modules = append(modules, path.Base(module)+" "+version(module))
-	}
 	cpu, _ := exec.Command("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1; sysctl -n machdep.cpu.brand_string 2>/dev/null").Output()
 	e := environment{
-		Modules: strings.Join(modules, ", "),
+		Modules: fmt.Sprintf("apimachinery %s, client-go %s, controller-runtime %s",
+			version("k8s.io/apimachinery"), version("k8s.io/client-go"), version("sigs.k8s.io/controller-runtime")),
 		Machine: fmt.Sprintf("%s %s/%s, %d cores, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), bytes.TrimSpace(cpu)),
 	}
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {

@@ -56,7 +56,8 @@ type subject struct {
 	measure measureFunc
 }
 
-// measureFunc makes one measurement, in a separate process.
+// measureFunc makes one measurement, in a separate process. ctx ends when the measurement has ended, or takes
+// too long.
 type measureFunc func(ctx context.Context, in *input) (values, error)
 
 // values are figures by the names of their metrics, in seconds and bytes.
@@ -78,7 +79,7 @@ type input struct {
 // rows returns all rows, in the order of a run. The row informer is last, because it fills the control
 // plane.
 func rows(objects int) []row {
-	return slices.Concat(clientRows(), remoteRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), gatewayRows(), silenceRows(), informerRows(objects))
+	return slices.Concat(clientRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), gatewayRows(), silenceRows(), informerRows(objects))
 }
 
 // run measures the row. The subjects take turns, in another order each round, so that changes of the
@@ -179,6 +180,8 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 // runChild is the main function of a child: it reads the input from stdin, and writes the values to
 // stdout.
 func runChild(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
 	testing.Init()
 	if err := flag.Set("test.benchtime", "200ms"); err != nil {
 		return err

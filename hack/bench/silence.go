@@ -112,8 +112,6 @@ func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measure
 		if in.Quick {
 			settle, window = 6*time.Second, 8*time.Second
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		server := dataplanetest.NewServer(nil)
 		defer server.Close()
 		var deadAddress string
