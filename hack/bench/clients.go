@@ -285,6 +285,20 @@ func bareSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.Reso
 	}, cache.ResourceEventHandlerFuncs{}
 }
 
+// clientsetSource keeps a clientset for each data plane.
+func clientsetSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
+	makeClient, handler := bareSource(lister)
+	var clients sync.Map
+	return func(key types.NamespacedName) (kubernetes.Interface, error) {
+		if client, ok := clients.Load(key); ok {
+			return client.(kubernetes.Interface), nil
+		}
+		client, err := makeClient(key)
+		clients.Store(key, client)
+		return client, err
+	}, handler
+}
+
 // checkedConfig verifies certificates and key with the least effort.
 func checkedConfig(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error) {
 	config, err := decodedConfig(dp)

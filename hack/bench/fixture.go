@@ -11,11 +11,11 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/workqueue"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/crds"
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -67,13 +67,6 @@ func (f *fixture) start(ctx context.Context) (err error) {
 	admin := f.plane.Config()
 	f.input.Server = &server{admin.Host, admin.TLSClientConfig, kubectl.Path, kubectl.Env}
 	return f.plane.InstallCRDs(ctx, crds.DataPlane())
-}
-
-func (f *fixture) stop() error {
-	if f.plane == nil {
-		return nil
-	}
-	return f.plane.Stop()
 }
 
 func objectName(i int) string { return fmt.Sprintf("production-dataplane-%05d", i) }
@@ -140,16 +133,14 @@ func material() string {
 	return base64.StdEncoding.EncodeToString(data)
 }
 
-// parallel calls f for 0 to n-1, by the given number of workers, until the first error.
+// parallel calls f for 0 to n-1, by the given number of workers. The first error ends the ctx of all calls.
 func parallel(ctx context.Context, workers, n int, f func(ctx context.Context, i int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	workqueue.ParallelizeUntil(ctx, workers, n, func(i int) {
-		if err := f(ctx, i); err != nil {
-			cancel(err)
-		}
-	})
-	return context.Cause(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(workers)
+	for i := range n {
+		group.Go(func() error { return f(ctx, i) })
+	}
+	return group.Wait()
 }
 
 // users is the number of data planes in rows about connections. Each is a user of the one control plane.

@@ -101,10 +101,7 @@ func runByHand(ctx context.Context, informer cache.SharedIndexInformer, work wor
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, obj := range informer.GetStore().List() {
-		dp, ok := obj.(*openchoreov1alpha1.DataPlane)
-		if !ok {
-			return fmt.Errorf("the informer has a %T", obj)
-		}
+		dp := obj.(*openchoreov1alpha1.DataPlane)
 		running.Go(func() {
 			client, closeAll, err := newOwnClient(dp)
 			if err != nil {

@@ -100,10 +100,10 @@ func (v values) addStock(suffix string, before values) {
 	}
 }
 
-// meter counts the bytes that its connections receive, TLS included.
+// meter counts the bytes that its connections receive, TLS included, and requests.
 type meter struct {
 	net.Dialer
-	received atomic.Int64
+	received, requests atomic.Int64
 }
 
 func (m *meter) dial(ctx context.Context, network, address string) (net.Conn, error) {

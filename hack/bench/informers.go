@@ -134,8 +134,7 @@ func prepareRotation(ctx context.Context, f *fixture, in *input) error {
 
 // rotatedPlane is a data plane with an informer.
 type rotatedPlane struct {
-	meter     *meter        // of all data planes
-	lists     *atomic.Int64 // of all data planes
+	meter     *meter // of all data planes; its requests are the lists
 	use       useFunc
 	client    kubernetes.Interface
 	hasSynced func() bool
@@ -143,16 +142,15 @@ type rotatedPlane struct {
 }
 
 // useFunc connects with the credentials of a DataPlane and starts an informer. A second call changes to
-// other credentials.
+// the credentials of another DataPlane. Both last until the measurement ends.
 type useFunc func(dp *openchoreov1alpha1.DataPlane) error
 
 func rotateAll(newUse func(ctx context.Context, p *rotatedPlane) useFunc) measureFunc {
 	return func(ctx context.Context, in *input) (values, error) {
 		var meter meter
-		var lists atomic.Int64
 		planes := make([]*rotatedPlane, users)
 		for i := range planes {
-			planes[i] = &rotatedPlane{meter: &meter, lists: &lists}
+			planes[i] = &rotatedPlane{meter: &meter}
 			planes[i].use = newUse(ctx, planes[i])
 		}
 		if _, err := useAll(ctx, planes, in.DataPlanes); err != nil {
@@ -160,14 +158,14 @@ func rotateAll(newUse func(ctx context.Context, p *rotatedPlane) useFunc) measur
 		}
 		time.Sleep(2 * time.Second) // a rotation ends no watch younger than 1.5 s
 
-		cpu, received, listed, started := cpuTime(), meter.received.Load(), lists.Load(), time.Now()
+		cpu, received, lists, started := cpuTime(), meter.received.Load(), meter.requests.Load(), time.Now()
 		first, err := useAll(ctx, planes, in.Rotated)
 		if err != nil {
 			return nil, fmt.Errorf("rotate: %w", err)
 		}
 		return values{
 			"time": time.Since(started).Seconds(), "first request": median(first), "cpu": cpuTime() - cpu,
-			"received": float64(meter.received.Load() - received), "lists": float64(lists.Load() - listed),
+			"received": float64(meter.received.Load() - received), "lists": float64(meter.requests.Load() - lists),
 		}, nil
 	}
 }
@@ -255,7 +253,7 @@ func (p *rotatedPlane) metered(configFor configFunc) configFunc {
 				watch := query.Get("watch") == "true"
 				// A watch that begins with all objects counts as a list.
 				if strings.HasSuffix(req.URL.Path, "/configmaps") && (!watch || query.Get("sendInitialEvents") == "true") {
-					p.lists.Add(1)
+					p.meter.requests.Add(1)
 				}
 				resp, err := next.RoundTrip(req)
 				if err == nil && watch && resp.StatusCode == http.StatusOK {
@@ -325,12 +323,11 @@ func changeObjects(ctx context.Context, f *fixture) ([]time.Time, error) {
 func measureGateway(connect connectFunc, follow follower) measureFunc {
 	return func(ctx context.Context, in *input) (values, error) {
 		var meter meter
-		var requests atomic.Int64
 		metered := func(s *server) *rest.Config {
 			config := s.config()
 			config.Dial = meter.dial
 			config.Wrap(func(next http.RoundTripper) http.RoundTripper {
-				return roundTripper(func(req *http.Request) (*http.Response, error) { requests.Add(1); return next.RoundTrip(req) })
+				return roundTripper(func(req *http.Request) (*http.Response, error) { meter.requests.Add(1); return next.RoundTrip(req) })
 			})
 			return config
 		}
@@ -357,7 +354,7 @@ func measureGateway(connect connectFunc, follow follower) measureFunc {
 			}
 		})
 		<-known.Done()
-		cpu, received, asked := cpuTime(), meter.received.Load(), requests.Load()
+		cpu, received, asked := cpuTime(), meter.received.Load(), meter.requests.Load()
 		sent, err := in.drive()
 		if err != nil {
 			return nil, err
@@ -367,7 +364,7 @@ func measureGateway(connect connectFunc, follow follower) measureFunc {
 			return nil, ctx.Err()
 		}
 		v := values{
-			"cpu": cpuTime() - cpu, "received": float64(meter.received.Load() - received), "requests": float64(requests.Load() - asked),
+			"cpu": cpuTime() - cpu, "received": float64(meter.received.Load() - received), "requests": float64(meter.requests.Load() - asked),
 		}
 		for i, sent := range sent {
 			seconds := changed[objectName(i)].Sub(sent).Seconds()

@@ -88,29 +88,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		return nil
 	}
-	var r *results
-	var failed error
-	if c.from != "" {
-		if r, err = readResults(c.from); err != nil {
-			return err
-		}
-	} else {
-		r, failed = measure(ctx, c, selected, stderr)
+	r, err := measure(ctx, c, selected, stderr)
+	if r == nil {
+		return err
 	}
-	if c.docs && failed == nil {
+	if c.docs && err == nil {
 		var docs map[string]string
-		docs, failed = r.docs(c.root)
+		docs, err = r.docs(c.root)
 		for file, content := range docs {
-			failed = errors.Join(failed, os.WriteFile(file, []byte(content), 0o644))
+			err = errors.Join(err, os.WriteFile(file, []byte(content), 0o644))
 		}
 	}
-	_, err = io.WriteString(stdout, r.tables())
-	return errors.Join(failed, err)
+	_, printErr := io.WriteString(stdout, r.tables())
+	return errors.Join(err, printErr)
 }
 
-// measure returns the results of rows. On error, it still returns the measured rows; the error names
-// the rows that failed.
+// measure returns the results of rows, or of the file that --from names. On error, it still returns the
+// measured rows; the error names the rows that failed.
 func measure(ctx context.Context, c *config, selected []row, progress io.Writer) (*results, error) {
+	if c.from != "" {
+		return readResults(c.from)
+	}
 	r := &results{Environment: newEnvironment()}
 	if busy := r.Environment.busy(); busy != nil {
 		if c.docs {
@@ -136,5 +134,8 @@ func measure(ctx context.Context, c *config, selected []row, progress io.Writer)
 		fmt.Fprintln(progress)
 	}
 	r.Environment.Kubernetes = f.version
-	return r, errors.Join(append(errs, f.stop())...)
+	if f.plane != nil {
+		errs = append(errs, f.plane.Stop())
+	}
+	return r, errors.Join(errs...)
 }

@@ -147,15 +147,11 @@ func rounded(v float64) float64 {
 const childCommand = "measure"
 
 func measureInProcess(ctx context.Context, in *input) (values, error) {
-	executable, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	data, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, executable, childCommand)
+	cmd := exec.CommandContext(ctx, os.Args[0], childCommand)
 	cmd.Stdin, cmd.WaitDelay = bytes.NewReader(data), 10*time.Second
 	out, err := output(cmd)
 	if err != nil {

@@ -15,13 +15,10 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane/blackhole"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
-	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
 const (
@@ -70,20 +67,6 @@ func acceptAndHang(ctx context.Context) (string, error) {
 	}
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	return listener.Addr().String(), nil
-}
-
-// clientsetSource keeps a clientset for each data plane.
-func clientsetSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
-	makeClient, handler := bareSource(lister)
-	var clients sync.Map
-	return func(key types.NamespacedName) (kubernetes.Interface, error) {
-		if client, ok := clients.Load(key); ok {
-			return client.(kubernetes.Interface), nil
-		}
-		client, err := makeClient(key)
-		clients.Store(key, client)
-		return client, err
-	}, handler
 }
 
 // visits is a controller that visits all data planes again and again.
