@@ -32,30 +32,43 @@ import (
 
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
-	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
 	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
-// clientRows need no API server.
 func clientRows() []row {
 	return []row{
 		{
-			name: "rest-config", title: "from a DataPlane to a rest.Config", metrics: perCallMetrics, rounds: 9,
-			subjects: []subject{
-				{"sdk", "helpers.RESTConfigFor, which verifies that certificates and key are usable", convert(helpers.RESTConfigFor)},
-				{"floor", "base64, x509.ParseCertificate and tls.X509KeyPair: the least code that verifies", convert(checkedConfig)},
-				{"unverified", "base64 only, as OpenChoreo's controller does; faults come with the first request", convert(decodedConfig)},
+			Name: "rest-config", Title: "from a DataPlane to a rest.Config", Metrics: perCallMetrics, rounds: 9,
+			Subjects: []subject{
+				{Name: "sdk", How: "helpers.RESTConfigFor, which verifies that certificates and key are usable", measure: convert(helpers.RESTConfigFor)},
+				{Name: "floor", How: "base64, x509.ParseCertificate and tls.X509KeyPair: the least code that verifies", measure: convert(checkedConfig)},
+				{Name: "unverified", How: "base64 only, as OpenChoreo's controller does; faults come with the first request", measure: convert(decodedConfig)},
 			},
 		},
-		clientGetRow(1),
-		clientGetRow(8),
+		clientGetRow(1, "one caller"),
+		clientGetRow(8, "8 callers at once"),
+		{
+			Name:  "remotes-up-down",
+			Title: fmt.Sprintf("clients of %d data planes are made, send one request each, and are removed", users),
+			Metrics: slices.Concat([]metric{{Name: "up", Unit: "s"}, {Name: "down", Unit: "s"}, {Name: "cpu", Unit: "s"}},
+				stockMetrics(" up"), stockMetrics(" left")),
+			plane: true, rounds: 5,
+			prepare: prepareUsers,
+			Subjects: []subject{
+				{Name: "sdk", How: "remote.Cache with a lister and a handler", measure: upAndDown(sdkSource)},
+				{Name: "mutex and map", How: "by hand, with the same guarantees", measure: upAndDown(mapSource)},
+				{Name: "client-go", How: "kubernetes.NewForConfig, unverified; its clients can't be closed", measure: upAndDown(bareSource)},
+			},
+		},
 	}
 }
 
-func convert(configFor func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error)) measureFunc {
-	return func(context.Context, *input, func() error) (values, error) {
-		dp := dataplanetest.DataPlane("default", "one")
+type configFunc func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, error)
+
+func convert(configFor configFunc) measureFunc {
+	return func(context.Context, *input) (values, error) {
+		dp := newDataPlane(0)
 		return perCall(1, func() error {
 			_, err := configFor(dp)
 			return err
@@ -63,16 +76,14 @@ func convert(configFor func(dp *openchoreov1alpha1.DataPlane) (*rest.Config, err
 	}
 }
 
-func clientGetRow(callers int) row {
+func clientGetRow(callers int, by string) row {
 	of := func(newSource newSource) measureFunc {
-		return func(context.Context, *input, func() error) (values, error) {
+		return func(context.Context, *input) (values, error) {
 			clients := newSource.start()
 			keys := make([]types.NamespacedName, users)
 			for i := range keys {
-				name := fmt.Sprintf("dp-%04d", i)
-				dp := dataplanetest.DataPlane("default", name)
-				dp.ResourceVersion = "1" // as in an informer
-				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + name + ".example.com:6443"
+				dp := newDataPlane(i)
+				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + dp.Name + ".example.com:6443"
 				keys[i] = ctrlclient.ObjectKeyFromObject(dp)
 				if _, err := clients.add(dp); err != nil {
 					return nil, err
@@ -85,37 +96,16 @@ func clientGetRow(callers int) row {
 			})
 		}
 	}
-	by := "by one caller"
-	if callers > 1 {
-		by = fmt.Sprintf("by %d callers at once", callers)
-	}
 	return row{
-		name:    fmt.Sprintf("client-get-%d", callers),
-		title:   fmt.Sprintf("the lookup of the client of one of %d data planes, %s", users, by),
-		metrics: perCallMetrics, rounds: 9,
-		subjects: []subject{
-			{"sdk", "remote.Cache.Get with a lister", of(sdkSource)},
-			{"mutex and map", "a lister, a mutex and a map by hand, with the same guarantees", of(mapSource)},
-			{"client-go", "a lister, and kubernetes.NewForConfig each time", of(bareSource)},
+		Name:    fmt.Sprintf("client-get-%d", callers),
+		Title:   fmt.Sprintf("the lookup of the client of one of %d data planes, by %s", users, by),
+		Metrics: perCallMetrics, rounds: 9,
+		Subjects: []subject{
+			{Name: "sdk", How: "remote.Cache.Get with a lister", measure: of(sdkSource)},
+			{Name: "mutex and map", How: "a lister, a mutex and a map by hand, with the same guarantees", measure: of(mapSource)},
+			{Name: "client-go", How: "a lister, and kubernetes.NewForConfig each time", measure: of(bareSource)},
 		},
 	}
-}
-
-// remoteRows use a thousand users of one control plane in place of a thousand clusters.
-func remoteRows() []row {
-	return []row{{
-		name:  "remotes-up-down",
-		title: fmt.Sprintf("clients of %d data planes are made, send one request each, and are removed", users),
-		metrics: slices.Concat([]metric{{Name: "up", Unit: "s"}, {Name: "down", Unit: "s"}, {Name: "cpu", Unit: "s"}},
-			stockMetrics(" up"), stockMetrics(" left")),
-		plane: true, rounds: 5,
-		prepare: prepareUsers,
-		subjects: []subject{
-			{"sdk", "remote.Cache with a lister and a handler", upAndDown(sdkSource)},
-			{"mutex and map", "by hand, with the same guarantees", upAndDown(mapSource)},
-			{"client-go", "kubernetes.NewForConfig, unverified; its clients can't be closed", upAndDown(bareSource)},
-		},
-	}}
 }
 
 func prepareUsers(_ context.Context, f *fixture, in *input) (err error) {
@@ -124,7 +114,7 @@ func prepareUsers(_ context.Context, f *fixture, in *input) (err error) {
 }
 
 func upAndDown(newSource newSource) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		clients := newSource.start()
 		before := takeStock()
 		kept := make([]kubernetes.Interface, len(in.DataPlanes))
@@ -293,6 +283,20 @@ func bareSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.Reso
 		}
 		return kubernetes.NewForConfig(config)
 	}, cache.ResourceEventHandlerFuncs{}
+}
+
+// clientsetSource keeps a clientset for each data plane.
+func clientsetSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
+	makeClient, handler := bareSource(lister)
+	var clients sync.Map
+	return func(key types.NamespacedName) (kubernetes.Interface, error) {
+		if client, ok := clients.Load(key); ok {
+			return client.(kubernetes.Interface), nil
+		}
+		client, err := makeClient(key)
+		clients.Store(key, client)
+		return client, err
+	}, handler
 }
 
 // checkedConfig verifies certificates and key with the least effort.

@@ -16,7 +16,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/leaderelection"
@@ -54,25 +53,25 @@ type newReplica func(leases kubernetes.Interface, name, identity string) runPlan
 func fleetRows() []row {
 	return []row{
 		{
-			name: "fleet",
-			title: fmt.Sprintf("a function for each of %d data planes sends one request, %d at once, and runs until it is stopped; "+
+			Name: "fleet",
+			Title: fmt.Sprintf("a function for each of %d data planes sends one request, %d at once, and runs until it is stopped; "+
 				"start lasts until all have an answer", users, fleetAsking),
-			metrics: append([]metric{{Name: "start", Unit: "s"}, {Name: "stop", Unit: "s"}, {Name: "cpu", Unit: "s"}}, stockMetrics("")...),
+			Metrics: append([]metric{{Name: "start", Unit: "s"}, {Name: "stop", Unit: "s"}, {Name: "cpu", Unit: "s"}}, stockMetrics("")...),
 			plane:   true, rounds: 5,
 			prepare: prepareUsers,
-			subjects: []subject{
-				{"sdk", "fleet.New", measureFleet(runFleet(nil))},
-				{"by hand", "a goroutine for each, which follows no change and never retries", measureFleet(runByHand)},
+			Subjects: []subject{
+				{Name: "sdk", How: "fleet.New", measure: measureFleet(runFleet(nil))},
+				{Name: "by hand", How: "a goroutine for each, which follows no change and never retries", measure: measureFleet(runByHand)},
 			},
 		},
 		{
-			name:    "takeover",
-			title:   fmt.Sprintf("one of two replicas is killed: from then until the other runs all data planes; LeaseDuration is %s", leaseDuration),
-			metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}},
+			Name:    "takeover",
+			Title:   fmt.Sprintf("one of two replicas is killed: from then until the other runs all data planes; LeaseDuration is %s", leaseDuration),
+			Metrics: []metric{{Name: "p50", Unit: "s"}, {Name: "worst", Unit: "s"}},
 			plane:   true, slow: true, rounds: 3,
-			subjects: []subject{
-				{"sdk", "fleet.Sharding with 8 shards: each replica runs half of the data planes", measureTakeovers(runShards)},
-				{"leaderelection", "client-go's leaderelection: one replica runs all", measureTakeovers(runLeader)},
+			Subjects: []subject{
+				{Name: "sdk", How: "fleet.Sharding with 8 shards: each replica runs half of the data planes", measure: measureTakeovers(runShards)},
+				{Name: "leaderelection", How: "client-go's leaderelection: one replica runs all", measure: measureTakeovers(runLeader)},
 			},
 		},
 	}
@@ -102,10 +101,7 @@ func runByHand(ctx context.Context, informer cache.SharedIndexInformer, work wor
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, obj := range informer.GetStore().List() {
-		dp, ok := obj.(*openchoreov1alpha1.DataPlane)
-		if !ok {
-			return fmt.Errorf("the informer has a %T", obj)
-		}
+		dp := obj.(*openchoreov1alpha1.DataPlane)
 		running.Go(func() {
 			client, closeAll, err := newOwnClient(dp)
 			if err != nil {
@@ -153,9 +149,7 @@ func startInformer(ctx context.Context, all []*openchoreov1alpha1.DataPlane) (ca
 }
 
 func measureFleet(run runPlanes) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-		defer cancel()
+	return func(ctx context.Context, in *input) (values, error) {
 		informer, err := startInformer(ctx, in.DataPlanes)
 		if err != nil {
 			return nil, err
@@ -196,10 +190,10 @@ func measureFleet(run runPlanes) measureFunc {
 }
 
 func measureTakeovers(newReplica newReplica) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		var all []*openchoreov1alpha1.DataPlane
 		for i := range takeoverPlanes {
-			all = append(all, dataplanetest.DataPlane(metav1.NamespaceDefault, fmt.Sprintf("dp-%04d", i)))
+			all = append(all, newDataPlane(i))
 		}
 		informer, err := startInformer(ctx, all)
 		if err != nil {
@@ -229,9 +223,7 @@ func (r *replica) work(ctx context.Context, _ string, _ kubernetes.Interface) er
 
 // takeOver kills one of two replicas, and returns the seconds until the other has all data planes.
 func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer, name string, newReplica newReplica) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	start := func(identity string) (*replica, error) {
+	start := func(identity string) *replica {
 		r := &replica{}
 		config := in.Server.config()
 		config.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
@@ -242,33 +234,21 @@ func takeOver(ctx context.Context, in *input, informer cache.SharedIndexInformer
 				return next.RoundTrip(req)
 			})
 		}
-		client, err := kubernetes.NewForConfig(config)
-		if err == nil {
-			go func() { _ = newReplica(client, name, identity)(ctx, informer, r.work) }()
-		}
-		return r, err
+		go func() { _ = newReplica(kubernetes.NewForConfigOrDie(config), name, identity)(ctx, informer, r.work) }()
+		return r
 	}
-	until := func(done func() bool) error {
-		return wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(context.Context) (bool, error) { return done(), nil })
-	}
-	first, err := start("first")
-	if err != nil {
-		return 0, err
-	}
-	if err := until(func() bool { return first.runs.Load() == takeoverPlanes }); err != nil {
+	first := start("first")
+	if err := until(ctx, 10*time.Millisecond, func() bool { return first.runs.Load() == takeoverPlanes }); err != nil {
 		return 0, fmt.Errorf("start of the first replica: %w", err)
 	}
-	second, err := start("second")
-	if err != nil {
-		return 0, err
-	}
+	second := start("second")
 	time.Sleep(takeoverSettle + rand.N(retryPeriod)) // at any time between two renewals
 	if lost, kept := first.runs.Load(), second.runs.Load(); lost == 0 || lost+kept != takeoverPlanes {
 		return 0, fmt.Errorf("of %d data planes, the first replica runs %d, and the second %d", takeoverPlanes, lost, kept)
 	}
 	first.dead.Store(true)
 	killed := time.Now()
-	if err := until(func() bool { return second.runs.Load() == takeoverPlanes }); err != nil {
+	if err := until(ctx, 10*time.Millisecond, func() bool { return second.runs.Load() == takeoverPlanes }); err != nil {
 		return 0, fmt.Errorf("takeover: %w", err)
 	}
 	return time.Since(killed).Seconds(), nil

@@ -10,28 +10,28 @@ import (
 	"os"
 	"runtime"
 	"runtime/metrics"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 var perCallMetrics = []metric{{Name: "time", Unit: "s"}, {Name: "allocs"}, {Name: "allocated", Unit: "B"}}
 
 // perCall returns the cost of one call of f, with the given number of callers at once.
 func perCall(callers int, f func() error) (values, error) {
-	var once sync.Once
-	var failed error
+	var failed atomic.Pointer[error]
 	r := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		b.SetParallelism(max(1, callers/runtime.GOMAXPROCS(0)))
 		call := func(next func() bool) {
 			for next() {
 				if err := f(); err != nil {
-					once.Do(func() { failed = err })
-					b.Fail()
-					return
+					failure := err // on the heap, unlike err: else each call would allocate
+					failed.Store(&failure)
+					return // fails the benchmark
 				}
 			}
 		}
@@ -41,45 +41,31 @@ func perCall(callers int, f func() error) (values, error) {
 		}
 		b.RunParallel(func(pb *testing.PB) { call(pb.Next) })
 	})
-	if failed != nil {
-		return nil, failed
+	if err := failed.Load(); err != nil {
+		return nil, *err
 	}
 	// Whole numbers, without the few allocations of the measurement itself.
 	return values{"time": r.T.Seconds() / float64(r.N), "allocs": float64(r.AllocsPerOp()), "allocated": float64(r.AllocedBytesPerOp())}, nil
 }
 
+// until returns when done returns true, which it checks at an interval.
+func until(ctx context.Context, interval time.Duration, done func() bool) error {
+	return wait.PollUntilContextCancel(ctx, interval, true, func(context.Context) (bool, error) { return done(), nil })
+}
+
+// heapSize returns the size of the heap, garbage included.
+func heapSize() float64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	return float64(sample[0].Value.Uint64())
+}
+
 // liveHeap returns the size of the heap after garbage collections. The second one frees pools.
 func liveHeap() float64 {
-	var stats runtime.MemStats
 	for range 3 {
 		runtime.GC()
 	}
-	runtime.ReadMemStats(&stats)
-	return float64(stats.HeapAlloc)
-}
-
-// watchHeap samples the size of the heap, garbage included. stop returns the highest value.
-func watchHeap() (stop func() float64) {
-	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	var peak uint64
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for ticks := time.Tick(2 * time.Millisecond); ; {
-			metrics.Read(sample)
-			peak = max(peak, sample[0].Value.Uint64())
-			select {
-			case <-done:
-				return
-			case <-ticks:
-			}
-		}
-	}()
-	return func() float64 {
-		close(done)
-		<-ended
-		return float64(peak)
-	}
+	return heapSize()
 }
 
 // cpuTime returns the CPU time of this process and of the children that it has waited for.
@@ -94,33 +80,30 @@ func cpuTime() float64 {
 	return total.Seconds()
 }
 
-// stock is the heap, sockets and goroutines of a process.
-type stock struct{ heap, sockets, goroutines float64 }
-
-func takeStock() stock {
-	heap := liveHeap()
-	descriptors, _ := os.ReadDir("/dev/fd")
-	return stock{heap, float64(len(descriptors)), float64(runtime.NumGoroutine())}
-}
-
 func stockMetrics(suffix string) []metric {
 	return []metric{{Name: "heap" + suffix, Unit: "B"}, {Name: "sockets" + suffix}, {Name: "goroutines" + suffix}}
 }
 
-// addStock waits a second, so that the goroutines of closed connections can end, and adds the
-// process's stock beyond before.
-func (v values) addStock(suffix string, before stock) {
-	time.Sleep(time.Second)
-	now := takeStock()
-	v["heap"+suffix] = now.heap - before.heap
-	v["sockets"+suffix] = now.sockets - before.sockets
-	v["goroutines"+suffix] = now.goroutines - before.goroutines
+// takeStock returns what a process holds now.
+func takeStock() values {
+	heap := liveHeap()
+	descriptors, _ := os.ReadDir("/dev/fd")
+	return values{"heap": heap, "sockets": float64(len(descriptors)), "goroutines": float64(runtime.NumGoroutine())}
 }
 
-// meter counts the bytes that its connections receive, TLS included.
+// addStock waits a second, so that the goroutines of closed connections can end, and adds the
+// process's stock beyond before.
+func (v values) addStock(suffix string, before values) {
+	time.Sleep(time.Second)
+	for name, now := range takeStock() {
+		v[name+suffix] = now - before[name]
+	}
+}
+
+// meter counts the bytes that its connections receive, TLS included, and requests.
 type meter struct {
 	net.Dialer
-	received atomic.Int64
+	received, requests atomic.Int64
 }
 
 func (m *meter) dial(ctx context.Context, network, address string) (net.Conn, error) {

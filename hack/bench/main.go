@@ -25,7 +25,7 @@ func main() {
 	defer stop()
 	var err error
 	if len(os.Args) > 1 && os.Args[1] == childCommand {
-		err = runChild(ctx, os.Args[2:])
+		err = runChild(ctx)
 	} else {
 		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	}
@@ -37,7 +37,7 @@ func main() {
 
 type config struct {
 	quick, list, docs bool
-	rows              *regexp.Regexp
+	rows              regexp.Regexp
 	objects           int
 	from, root        string
 }
@@ -49,7 +49,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	flags.BoolVar(&c.quick, "quick", false, "2 rounds of each row; 1 round of slow rows, which run only if --rows names them")
 	flags.BoolVar(&c.list, "list", false, "list the rows and their subjects, and end")
 	flags.BoolVar(&c.docs, "docs", false, "write hack/bench/results.json, docs/bench.svg and the tables of docs/benchmarks.md")
-	pattern := flags.String("rows", "", "run the rows whose names match the `regexp`")
+	flags.TextVar(&c.rows, "rows", regexp.MustCompile(""), "run the rows whose names match the `regexp`")
 	flags.IntVar(&c.objects, "objects", 10_000, "the number of DataPlanes in the row informer")
 	flags.StringVar(&c.from, "from", "", "measure nothing, and read the results from a `file` that --docs has written")
 	flags.StringVar(&c.root, "root", filepath.Join("..", ".."), "`folder` of the SDK")
@@ -59,13 +59,12 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
-	if c.docs && (c.quick || *pattern != "") {
+	if c.docs && (c.quick || c.rows.String() != "") {
 		return nil, errors.New("--docs takes all rows and all rounds")
 	}
-	var err, rootErr error
-	c.rows, err = regexp.Compile(*pattern)
-	c.root, rootErr = filepath.Abs(c.root)
-	return c, errors.Join(err, rootErr)
+	var err error
+	c.root, err = filepath.Abs(c.root)
+	return c, err
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -75,43 +74,41 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	// --quick leaves out slow rows, unless --rows names them.
 	selected := slices.DeleteFunc(rows(c.objects), func(r row) bool {
-		return !c.rows.MatchString(r.name) || c.quick && r.slow && c.rows.String() == ""
+		return !c.rows.MatchString(r.Name) || c.quick && r.slow && c.rows.String() == ""
 	})
 	if len(selected) == 0 {
 		return errors.New("no row matches --rows; --list lists them")
 	}
 	if c.list {
 		for _, r := range selected {
-			fmt.Fprintf(stdout, "%s: %s\n", r.name, r.title)
-			for _, s := range r.subjects {
-				fmt.Fprintf(stdout, "  %-20s %s\n", s.name, s.how)
+			fmt.Fprintf(stdout, "%s: %s\n", r.Name, r.Title)
+			for _, s := range r.Subjects {
+				fmt.Fprintf(stdout, "  %-20s %s\n", s.Name, s.How)
 			}
 		}
 		return nil
 	}
-	var r *results
-	var failed error
-	if c.from != "" {
-		if r, err = readResults(c.from); err != nil {
-			return err
-		}
-	} else {
-		r, failed = measure(ctx, c, selected, stderr)
+	r, err := measure(ctx, c, selected, stderr)
+	if r == nil {
+		return err
 	}
-	if c.docs && failed == nil {
+	if c.docs && err == nil {
 		var docs map[string]string
-		docs, failed = r.docs(c.root)
+		docs, err = r.docs(c.root)
 		for file, content := range docs {
-			failed = errors.Join(failed, os.WriteFile(file, []byte(content), 0o644))
+			err = errors.Join(err, os.WriteFile(file, []byte(content), 0o644))
 		}
 	}
-	_, err = io.WriteString(stdout, r.tables())
-	return errors.Join(failed, err)
+	_, printErr := io.WriteString(stdout, r.tables())
+	return errors.Join(err, printErr)
 }
 
-// measure returns the results of rows. On error, it still returns the measured rows; the error names
-// the rows that failed.
+// measure returns the results of rows, or of the file that --from names. On error, it still returns the
+// measured rows; the error names the rows that failed.
 func measure(ctx context.Context, c *config, selected []row, progress io.Writer) (*results, error) {
+	if c.from != "" {
+		return readResults(c.from)
+	}
 	r := &results{Environment: newEnvironment()}
 	if busy := r.Environment.busy(); busy != nil {
 		if c.docs {
@@ -124,18 +121,21 @@ func measure(ctx context.Context, c *config, selected []row, progress io.Writer)
 		return r, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	f := &fixture{quick: c.quick, root: c.root, dir: dir, objects: c.objects}
+	f := &fixture{input: input{Quick: c.quick, Root: c.root, Dir: dir}}
 	var errs []error
 	for i := range selected {
-		fmt.Fprintf(progress, "%2d/%d %-18s", i+1, len(selected), selected[i].name)
-		result, err := selected[i].run(ctx, f, progress)
-		fmt.Fprintln(progress)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", selected[i].name, err))
-			continue
+		row := &selected[i]
+		fmt.Fprintf(progress, "%2d/%d %-18s", i+1, len(selected), row.Name)
+		if err := row.run(ctx, f, progress); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", row.Name, err))
+		} else {
+			r.Rows = append(r.Rows, row)
 		}
-		r.Rows = append(r.Rows, result)
+		fmt.Fprintln(progress)
 	}
 	r.Environment.Kubernetes = f.version
-	return r, errors.Join(append(errs, f.stop())...)
+	if f.plane != nil {
+		errs = append(errs, f.plane.Stop())
+	}
+	return r, errors.Join(errs...)
 }

@@ -7,13 +7,10 @@ import (
 	"bytes"
 	"context"
 	"embed"
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 )
 
 // programs print the names of all DataPlanes.
@@ -23,22 +20,37 @@ var programs embed.FS
 
 func programRows() []row {
 	return []row{{
-		name: "program", title: "a program that lists DataPlanes", rounds: 1,
-		metrics: []metric{{Name: "binary", Unit: "B"}, {Name: "modules"}, {Name: "modules built in"}},
-		subjects: []subject{
-			{"sdk", "clientset", build("sdk", sdkModule)},
-			{"controller-runtime", "client with a copy of the types", build("controllerruntime", "sigs.k8s.io/controller-runtime")},
-			{"dynamic", "client-go's dynamic client", build("dynamic")},
+		Name: "program", Title: "a program that lists DataPlanes", rounds: 1,
+		Metrics: []metric{{Name: "binary", Unit: "B"}, {Name: "modules"}, {Name: "modules built in"}},
+		Subjects: []subject{
+			{Name: "sdk", How: "clientset", measure: build("sdk", sdkModule)},
+			{Name: "controller-runtime", How: "client with a copy of the types", measure: build("controllerruntime", "sigs.k8s.io/controller-runtime")},
+			{Name: "dynamic", How: "client-go's dynamic client", measure: build("dynamic")},
 		},
 	}}
 }
 
 const sdkModule = "github.com/openchoreo/dataplane-sdk-go"
 
+// buildScript builds main.go, and lists the modules that it requires and those built in. The first argument is the
+// SDK's folder, the others are edits of go.mod. Types are copied without the redaction, as a user without the SDK would.
+const buildScript = `
+if grep -q example.com/program/v1alpha1 main.go; then
+  cp -R "$1/apis/openchoreo/v1alpha1" .
+  rm v1alpha1/*_test.go v1alpha1/redaction.go
+fi
+shift
+go mod init example.com/program
+go mod edit "$@"
+go mod tidy
+go build -o program
+go list -m all
+go version -m program`
+
 // build measures a program in a module that requires client-go and modules, in the versions of this
 // program.
 func build(program string, modules ...string) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		dir, err := os.MkdirTemp(in.Dir, "program-*")
 		if err != nil {
 			return nil, err
@@ -47,28 +59,18 @@ func build(program string, modules ...string) measureFunc {
 		if err != nil {
 			return nil, err
 		}
-		err = os.WriteFile(filepath.Join(dir, "main.go"), source, 0o600)
-		if bytes.Contains(source, []byte("example.com/program/v1alpha1")) {
-			err = errors.Join(err, copyTypes(filepath.Join(dir, "v1alpha1"), in.Root))
-		}
-		if err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "main.go"), source, 0o600); err != nil {
 			return nil, err
 		}
-		edit := []string{"mod", "edit", "-replace=" + sdkModule + "=" + in.Root}
+		args := []string{"-ec", buildScript, "sh", in.Root, "-replace=" + sdkModule + "=" + in.Root}
 		for _, module := range append(modules, "k8s.io/client-go", "k8s.io/apimachinery") {
-			edit = append(edit, "-require="+module+"@"+version(module))
+			args = append(args, "-require="+module+"@"+version(module))
 		}
-		var out []byte
-		for _, args := range [][]string{{"mod", "init", "example.com/program"}, edit, {"mod", "tidy"}, {"build", "-o", "program"}, {"list", "-m", "all"}, {"version", "-m", "program"}} {
-			cmd := exec.CommandContext(ctx, "go", args...)
-			cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			answer, err := cmd.Output()
-			if err != nil {
-				return nil, fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
-			}
-			out = append(out, answer...)
+		cmd := exec.CommandContext(ctx, "sh", args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
+		out, err := output(cmd)
+		if err != nil {
+			return nil, err
 		}
 		info, err := os.Stat(filepath.Join(dir, "program"))
 		if err != nil {
@@ -81,16 +83,6 @@ func build(program string, modules ...string) measureFunc {
 			"modules built in": float64(bytes.Count(built, []byte("\n\tdep\t"))),
 		}, nil
 	}
-}
-
-// copyTypes copies the types without the redaction, as a user without the SDK would.
-func copyTypes(dir, root string) error {
-	err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "apis", "openchoreo", "v1alpha1")))
-	tests, _ := filepath.Glob(filepath.Join(dir, "*_test.go")) // fails for a bad pattern only
-	for _, file := range append(tests, filepath.Join(dir, "redaction.go")) {
-		err = errors.Join(err, os.Remove(file))
-	}
-	return err
 }
 
 // version returns the version of a module in this program's build.

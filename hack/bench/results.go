@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,6 @@ import (
 	"html/template"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -25,20 +25,7 @@ import (
 // results are the figures of one run.
 type results struct {
 	Environment environment
-	Rows        []*result
-}
-
-type result struct {
-	Name     string          `json:"name"`
-	Title    string          `json:"title"`
-	Metrics  []metric        `json:"metrics"`
-	Subjects []subjectResult `json:"subjects"`
-}
-
-type subjectResult struct {
-	Name   string               `json:"name"`
-	How    string               `json:"how"`
-	Rounds map[string][]float64 `json:"rounds"` // by metric, in the order of the rounds
+	Rows        []*row
 }
 
 // environment is the versions and the machine, on which figures depend.
@@ -50,13 +37,10 @@ type environment struct {
 }
 
 func newEnvironment() environment {
-	var modules []string
-	for _, module := range []string{"k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/controller-runtime"} {
-		modules = append(modules, path.Base(module)+" "+version(module))
-	}
 	cpu, _ := exec.Command("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1; sysctl -n machdep.cpu.brand_string 2>/dev/null").Output()
 	e := environment{
-		Modules: strings.Join(modules, ", "),
+		Modules: fmt.Sprintf("apimachinery %s, client-go %s, controller-runtime %s",
+			version("k8s.io/apimachinery"), version("k8s.io/client-go"), version("sigs.k8s.io/controller-runtime")),
 		Machine: fmt.Sprintf("%s %s/%s, %d cores, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), bytes.TrimSpace(cpu)),
 	}
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
@@ -102,7 +86,7 @@ func readResults(file string) (*results, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	err = decoder.Decode(&r.Environment)
 	for err == nil && decoder.More() {
-		row := &result{}
+		row := &row{}
 		err = decoder.Decode(row)
 		r.Rows = append(r.Rows, row)
 	}
@@ -112,14 +96,10 @@ func readResults(file string) (*results, error) {
 	return r, nil
 }
 
-// sample returns the rounds of a metric, nil if there are none.
-func (s *subjectResult) sample(m metric) *benchmath.Sample {
-	rounds := s.Rounds[m.Name]
-	if len(rounds) == 0 {
-		return nil
-	}
+// sample returns the rounds of a metric.
+func (s *subject) sample(m metric) *benchmath.Sample {
 	// Two samples of three rounds without overlap have p = 0.1.
-	return benchmath.NewSample(slices.Clone(rounds), &benchmath.Thresholds{CompareAlpha: 0.101})
+	return benchmath.NewSample(slices.Clone(s.Rounds[m.Name]), &benchmath.Thresholds{CompareAlpha: 0.101})
 }
 
 func median(data []float64) float64 {
@@ -157,44 +137,33 @@ func (r *results) tables() string {
 }
 
 // figure returns one cell of a table.
-func (r *result) figure(m metric, i int) string {
-	sample := r.Subjects[i].sample(m)
-	if sample == nil {
-		return ""
-	}
-	least, most := sample.Values[0], sample.Values[len(sample.Values)-1]
-	middle := median(sample.Values)
-	text := format(m, middle)
-	if least != most {
-		text = format(m, middle, least, most)
-	}
-	sdk := r.Subjects[0].sample(m)
-	if i == 0 || sdk == nil || median(sdk.Values) <= 0 {
+func (r *row) figure(m metric, i int) string {
+	sample, sdk := r.Subjects[i].sample(m), r.Subjects[0].sample(m)
+	text := format(m, sample.Values...)
+	if i == 0 || median(sdk.Values) <= 0 {
 		return text
 	}
-	text += fmt.Sprintf(", %.2f×", middle/median(sdk.Values))
+	text += fmt.Sprintf(", %.2f×", median(sample.Values)/median(sdk.Values))
 	if c := benchmath.AssumeNothing.Compare(sample, sdk); c.P > c.Alpha && len(sample.Values) > 1 {
 		text += " ~"
 	}
 	return text
 }
 
-// format returns a value with its unit, and with spread the least and the most of its rounds.
-func format(m metric, v float64, spread ...float64) string {
-	if m.Unit == "" {
-		text := fmt.Sprintf("%.5g", v)
-		if len(spread) == 2 {
-			text += fmt.Sprintf(" (%.5g–%.5g)", spread[0], spread[1])
-		}
-		return text
+// format returns the median of data with its unit, and the least and the most if they differ.
+func format(m metric, data ...float64) string {
+	middle, least, most := median(data), slices.Min(data), slices.Max(data)
+	number := func(v float64) string { return fmt.Sprintf("%.5g", v) }
+	var unit string
+	if m.Unit != "" {
+		scale := benchunit.CommonScale([]float64{middle, least, most}, benchunit.Decimal)
+		number = func(v float64) string { return strings.TrimSuffix(scale.Format(v), scale.Prefix) }
+		unit = " " + scale.Prefix + m.Unit
 	}
-	scale := benchunit.CommonScale(append(spread, v), benchunit.Decimal)
-	number := func(v float64) string { return strings.TrimSuffix(scale.Format(v), scale.Prefix) }
-	text := strings.TrimSpace(number(v) + " " + scale.Prefix + m.Unit)
-	if len(spread) == 2 {
-		text += fmt.Sprintf(" (%s–%s)", number(spread[0]), number(spread[1]))
+	if least == most {
+		return number(middle) + unit
 	}
-	return text
+	return fmt.Sprintf("%s%s (%s–%s)", number(middle), unit, number(least), number(most))
 }
 
 // The tables of docs/benchmarks.md are between these marks.
@@ -256,35 +225,29 @@ const barWidth, chartTop, chartHeight = 240, 56, 50
 // chart returns an SVG with pairs of bars, each pair to its own scale. It leaves out rows that weren't
 // measured.
 func (r *results) chart() (string, error) {
-	chart := struct {
-		Height, Bottom int
-		Figures        []bars
-		Environment    []string
-	}{Environment: strings.Split(r.Environment.String(), "; ")}
+	var figures []bars
+	y := chartTop
 	for _, c := range charted {
 		for _, row := range r.Rows {
 			if row.Name != c.row {
 				continue
 			}
-			m, peer, best := c.metric, "", 0.0
-			for i := range row.Subjects {
-				s := &row.Subjects[i]
-				if sample := s.sample(m); sample != nil && s.Name != "floor" && !strings.HasPrefix(s.Name, "sdk") && (peer == "" || median(sample.Values) < best) {
-					peer, best = s.Name, median(sample.Values)
-				}
-			}
-			sdk := median(row.Subjects[c.subject].Rounds[m.Name])
-			of := func(v float64) bar { return bar{max(2, barWidth*v/max(sdk, best)), format(m, v)} }
-			chart.Figures = append(chart.Figures, bars{chartTop + chartHeight*len(chart.Figures), c.label, c.detail, peer, of(sdk), of(best)})
+			of := func(s subject) float64 { return median(s.Rounds[c.metric.Name]) }
+			others := slices.DeleteFunc(slices.Clone(row.Subjects), func(s subject) bool { return s.Name == "floor" || strings.HasPrefix(s.Name, "sdk") })
+			peer := slices.MinFunc(others, func(a, b subject) int { return cmp.Compare(of(a), of(b)) })
+			sdk, best := of(row.Subjects[c.subject]), of(peer)
+			draw := func(v float64) bar { return bar{max(2, barWidth*v/max(sdk, best)), format(c.metric, v)} }
+			figures = append(figures, bars{y, c.label, c.detail, peer.Name, draw(sdk), draw(best)})
+			y += chartHeight
 		}
 	}
-	bottom := chartTop + chartHeight*len(chart.Figures)
-	chart.Bottom, chart.Height = bottom, bottom+40
 	t, err := template.New("chart").Parse(chartTemplate)
 	if err != nil {
 		return "", err
 	}
 	var svg strings.Builder
-	err = t.Execute(&svg, chart)
+	err = t.Execute(&svg, map[string]any{
+		"Figures": figures, "Bottom": y, "Height": y + 40, "Environment": strings.Split(r.Environment.String(), "; "),
+	})
 	return svg.String(), err
 }

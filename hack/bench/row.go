@@ -7,10 +7,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"slices"
@@ -21,20 +22,21 @@ import (
 	openchoreov1alpha1 "github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 )
 
-// row compares the SDK with other ways to do the same work.
+// row compares the SDK with other ways to do the same work. JSON holds the exported fields, in results.json.
 type row struct {
-	name, title string
-	metrics     []metric
-	rounds      int       // in a full run
-	slow        bool      // --quick leaves the row out, unless --rows names it
-	plane       bool      // the row needs a control plane
-	subjects    []subject // the SDK is the first
+	Name     string    `json:"name"`
+	Title    string    `json:"title"`
+	Metrics  []metric  `json:"metrics"`
+	Subjects []subject `json:"subjects"` // the SDK is the first
+	rounds   int       // in a full run
+	slow     bool      // --quick leaves the row out, unless --rows names it
+	plane    bool      // the row needs a control plane
 
 	// prepare runs once before the row, in the parent. It may be nil.
 	prepare prepareFunc
-	// drive runs in the parent whenever the subject's measureFunc calls it, so that its cost isn't
-	// measured. It may be nil.
-	drive func(ctx context.Context, f *fixture) error
+	// drive runs in the parent whenever a measureFunc calls input.drive, so that its cost isn't
+	// measured. It returns when each of its writes was sent. It may be nil.
+	drive func(ctx context.Context, f *fixture) (sent []time.Time, err error)
 }
 
 type prepareFunc func(ctx context.Context, f *fixture, in *input) error
@@ -48,74 +50,88 @@ type metric struct {
 
 // subject is one of the ways that a row compares.
 type subject struct {
-	name, how string
-	measure   measureFunc
+	Name    string               `json:"name"`
+	How     string               `json:"how"`
+	Rounds  map[string][]float64 `json:"rounds"` // by metric, in the order of the rounds
+	measure measureFunc
 }
 
-// measureFunc makes one measurement, in a separate process. drive runs the row's drive in the parent.
-type measureFunc func(ctx context.Context, in *input, drive func() error) (values, error)
+// measureFunc makes one measurement, in a separate process. ctx ends when the measurement has ended, or takes
+// too long.
+type measureFunc func(ctx context.Context, in *input) (values, error)
 
 // values are figures by the names of their metrics, in seconds and bytes.
 type values map[string]float64
 
-// input is the input of a subject's process.
+// input is the input of a subject's process, in JSON.
 type input struct {
-	Quick      bool                            `json:"quick"`
-	Objects    int                             `json:"objects"`
-	Root       string                          `json:"root"`
-	Dir        string                          `json:"dir"` // for files; the parent removes it
-	Server     *server                         `json:"server,omitempty"`
-	Gateway    *server                         `json:"gateway,omitempty"`
-	DataPlanes []*openchoreov1alpha1.DataPlane `json:"dataPlanes,omitempty"`
-	Rotated    []*openchoreov1alpha1.DataPlane `json:"rotated,omitempty"` // the same users with other credentials
+	Row             string
+	Subject         int
+	Quick           bool
+	Root            string // of the SDK
+	Dir             string // for files; the parent removes it
+	Server, Gateway *server
+	DataPlanes      []*openchoreov1alpha1.DataPlane
+	Rotated         []*openchoreov1alpha1.DataPlane // the same users with other credentials
+	Driver          string                          // a URL where the parent runs the row's drive
 }
 
 // rows returns all rows, in the order of a run. The row informer is last, because it fills the control
 // plane.
 func rows(objects int) []row {
-	return slices.Concat(clientRows(), remoteRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), gatewayRows(), silenceRows(), informerRows(objects))
+	return slices.Concat(clientRows(), fleetRows(), rotateRows(), programRows(), statusRows(), waitRows(), gatewayRows(), silenceRows(), informerRows(objects))
 }
 
 // run measures the row. The subjects take turns, in another order each round, so that changes of the
 // machine affect all subjects.
-func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) (*result, error) {
-	in := &input{Quick: f.quick, Objects: f.objects, Root: f.root, Dir: f.dir}
-	if r.plane {
-		var err error
-		if in.Server, err = f.server(ctx); err != nil {
-			return nil, err
+func (r *row) run(ctx context.Context, f *fixture, progress io.Writer) error {
+	if r.plane && f.plane == nil {
+		if err := f.start(ctx); err != nil {
+			return err
 		}
 	}
+	in := f.input
+	in.Row = r.Name
 	if r.prepare != nil {
-		if err := r.prepare(ctx, f, in); err != nil {
-			return nil, err
+		if err := r.prepare(ctx, f, &in); err != nil {
+			return err
 		}
 	}
+	driver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		sent, err := r.drive(req.Context(), f)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(sent) // fails if the child has ended
+	}))
+	defer driver.Close()
+	in.Driver = driver.URL
 	rounds := r.rounds
 	switch {
-	case f.quick && r.slow:
+	case in.Quick && r.slow:
 		rounds = 1
-	case f.quick:
+	case in.Quick:
 		rounds = min(rounds, 2)
 	}
-	result := &result{Name: r.name, Title: r.title, Metrics: r.metrics}
-	for _, s := range r.subjects {
-		result.Subjects = append(result.Subjects, subjectResult{Name: s.name, How: s.how, Rounds: map[string][]float64{}})
-	}
 	for round := range rounds {
-		for turn := range r.subjects {
-			i := (turn + round) % len(r.subjects)
-			v, err := measureInProcess(ctx, r, r.subjects[i].name, in, func() error { return r.drive(ctx, f) })
+		for turn := range r.Subjects {
+			in.Subject = (turn + round) % len(r.Subjects)
+			s := &r.Subjects[in.Subject]
+			v, err := measureInProcess(ctx, &in)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", r.subjects[i].name, err)
+				return fmt.Errorf("%s: %w", s.Name, err)
+			}
+			if s.Rounds == nil {
+				s.Rounds = map[string][]float64{}
 			}
 			for name, value := range v {
-				result.Subjects[i].Rounds[name] = append(result.Subjects[i].Rounds[name], rounded(value))
+				s.Rounds[name] = append(s.Rounds[name], rounded(value))
 			}
 			fmt.Fprint(progress, ".")
 		}
 	}
-	return result, nil
+	return nil
 }
 
 // rounded rounds to four digits.
@@ -125,102 +141,71 @@ func rounded(v float64) float64 {
 }
 
 // Each measurement has a separate process of this program, so that the heap, garbage and cached
-// connections of one subject don't affect another. Parent and child exchange lines of JSON on stdin
-// and stdout.
+// connections of one subject don't affect another.
 
 // childCommand is the argument that makes this program a child.
 const childCommand = "measure"
 
-// message is a line of the child: a request to drive, or the result.
-type message struct {
-	Drive  bool   `json:"drive,omitempty"`
-	Values values `json:"values,omitempty"`
-	Error  string `json:"error,omitempty"`
+func measureInProcess(ctx context.Context, in *input) (values, error) {
+	data, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, os.Args[0], childCommand)
+	cmd.Stdin, cmd.WaitDelay = bytes.NewReader(data), 10*time.Second
+	out, err := output(cmd)
+	if err != nil {
+		return nil, err
+	}
+	var v values
+	err = json.Unmarshal(out, &v)
+	return v, err
 }
 
-// runChild is the main function of a child.
-func runChild(ctx context.Context, args []string) error {
-	s, err := findSubject(args)
+// output runs a command and returns its stdout. An error contains its stderr.
+func output(cmd *exec.Cmd) ([]byte, error) {
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		return err
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
+	return out, err
+}
+
+// runChild is the main function of a child: it reads the input from stdin, and writes the values to
+// stdout.
+func runChild(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
 	testing.Init()
 	if err := flag.Set("test.benchtime", "200ms"); err != nil {
 		return err
 	}
-	decoder, encoder := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	var in input
-	if err := decoder.Decode(&in); err != nil {
+	if err := json.NewDecoder(os.Stdin).Decode(&in); err != nil {
 		return err
 	}
-	v, err := s.measure(ctx, &in, func() error {
-		return errors.Join(encoder.Encode(message{Drive: true}), decoder.Decode(&struct{}{}))
-	})
+	all := rows(0)
+	row := slices.IndexFunc(all, func(r row) bool { return r.Name == in.Row })
+	v, err := all[row].Subjects[in.Subject].measure(ctx, &in)
 	if err != nil {
-		return encoder.Encode(message{Error: err.Error()})
+		return err
 	}
-	return encoder.Encode(message{Values: v})
+	return json.NewEncoder(os.Stdout).Encode(v)
 }
 
-func findSubject(args []string) (*subject, error) {
-	for _, r := range rows(0) {
-		for i := range r.subjects {
-			if len(args) == 2 && r.name == args[0] && r.subjects[i].name == args[1] {
-				return &r.subjects[i], nil
-			}
-		}
-	}
-	return nil, fmt.Errorf("no row and subject %q", args)
-}
-
-func measureInProcess(ctx context.Context, r *row, subject string, in *input, drive func() error) (values, error) {
-	executable, err := os.Executable()
+// drive runs the row's drive in the parent.
+func (in *input) drive() (sent []time.Time, err error) {
+	resp, err := http.Post(in.Driver, "", nil)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, executable, childCommand, r.name, subject)
-	var stderr bytes.Buffer
-	cmd.Stderr, cmd.WaitDelay = &stderr, 10*time.Second
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		message, _ := io.ReadAll(resp.Body)
+		return nil, fmt.Errorf("drive: %s", message)
 	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	v, err := converse(stdin, stdout, in, drive)
-	_ = stdin.Close() // ends a child that waits for drive
-	if waitErr := cmd.Wait(); waitErr != nil {
-		err = fmt.Errorf("%w: %s", errors.Join(err, waitErr), bytes.TrimSpace(stderr.Bytes()))
-	}
-	return v, err
-}
-
-func converse(stdin io.Writer, stdout io.Reader, in *input, drive func() error) (values, error) {
-	decoder, encoder := json.NewDecoder(stdout), json.NewEncoder(stdin)
-	if err := encoder.Encode(in); err != nil {
-		return nil, err
-	}
-	for {
-		var m message
-		if err := decoder.Decode(&m); err != nil {
-			return nil, err
-		}
-		switch {
-		case m.Error != "":
-			return nil, errors.New(m.Error)
-		case !m.Drive:
-			return m.Values, nil
-		}
-		if err := drive(); err != nil {
-			return nil, err
-		}
-		if err := encoder.Encode(struct{}{}); err != nil {
-			return nil, err
-		}
-	}
+	err = json.NewDecoder(resp.Body).Decode(&sent)
+	return sent, err
 }

@@ -15,14 +15,10 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
 	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/openchoreo/dataplane-sdk-go/hack/controlplane/blackhole"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/dataplanetest"
-	openchoreolisters "github.com/openchoreo/dataplane-sdk-go/listers/openchoreo/v1alpha1"
 )
 
 const (
@@ -36,71 +32,65 @@ const (
 
 func silenceRows() []row {
 	return []row{{
-		name: "dead-clusters",
-		title: fmt.Sprintf("a controller with %d workers visits each of %d data planes every %s, and %d of them don't answer; "+
+		Name: "dead-clusters",
+		Title: fmt.Sprintf("a controller with %d workers visits each of %d data planes every %s, and %d of them don't answer; "+
 			"waiting counts the workers that wait for these; late is how long after its due time a visit of another data plane ends",
 			visitWorkers, visitPlanes, visitEvery, visitDead),
-		metrics: []metric{{Name: "waiting"}, {Name: "most waiting"}, {Name: "late p50", Unit: "s"}, {Name: "late p99", Unit: "s"}},
+		Metrics: []metric{{Name: "waiting"}, {Name: "most waiting"}, {Name: "late p50", Unit: "s"}, {Name: "late p99", Unit: "s"}},
 		slow:    true, rounds: 3,
-		subjects: []subject{
-			{"sdk", "remote.Cache", visitAll(sdkSource, swallowPackets, visitDying)},
-			{"clientset each", "kubernetes.NewForConfig once for each data plane; it dials for 30 s", visitAll(clientsetSource, swallowPackets, 0)},
-			{"sdk, hanging", "remote.Cache; the dead ones accept connections and then say nothing", visitAll(sdkSource, acceptAndHang, visitDying)},
-			{"floor", "remote.Cache, and all data planes answer", visitAll(sdkSource, nil, 0)},
+		Subjects: []subject{
+			{Name: "sdk", How: "remote.Cache", measure: visitAll(sdkSource, swallowPackets, visitDying)},
+			{Name: "clientset each", How: "kubernetes.NewForConfig once for each data plane; it dials for 30 s", measure: visitAll(clientsetSource, swallowPackets, 0)},
+			{Name: "sdk, hanging", How: "remote.Cache; the dead ones accept connections and then say nothing", measure: visitAll(sdkSource, acceptAndHang, visitDying)},
+			{Name: "floor", How: "remote.Cache, and all data planes answer", measure: visitAll(sdkSource, nil, 0)},
 		},
 	}}
 }
 
-// listenFunc returns the address of a dead data plane.
-type listenFunc func() (address string, stop func(), err error)
+// listenFunc returns the address of a dead data plane, which exists until ctx ends.
+type listenFunc func(ctx context.Context) (address string, err error)
 
-func swallowPackets() (string, func(), error) {
+func swallowPackets(ctx context.Context) (string, error) {
 	hole, err := blackhole.New("127.0.0.1:1")
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
-	return hole.Addr(), func() { _ = hole.Close() }, hole.Swallow()
+	context.AfterFunc(ctx, func() { _ = hole.Close() })
+	return hole.Addr(), hole.Swallow()
 }
 
 // acceptAndHang lets the kernel accept connections, and answers nothing.
-func acceptAndHang() (string, func(), error) {
+func acceptAndHang(ctx context.Context) (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
-	return listener.Addr().String(), func() { _ = listener.Close() }, nil
-}
-
-// clientsetSource keeps a clientset for each data plane.
-func clientsetSource(lister openchoreolisters.DataPlaneLister) (getClient, cache.ResourceEventHandler) {
-	makeClient, handler := bareSource(lister)
-	var clients sync.Map
-	return func(key types.NamespacedName) (kubernetes.Interface, error) {
-		if client, ok := clients.Load(key); ok {
-			return client.(kubernetes.Interface), nil
-		}
-		client, err := makeClient(key)
-		clients.Store(key, client)
-		return client, err
-	}, handler
+	context.AfterFunc(ctx, func() { _ = listener.Close() })
+	return listener.Addr().String(), nil
 }
 
 // visits is a controller that visits all data planes again and again.
 type visits struct {
 	clients *source
-	dead    map[types.NamespacedName]bool
-	queue   workqueue.TypedDelayingInterface[types.NamespacedName]
-	waiting atomic.Int64
+	queue   chan *visited // has room for all
+	waiting atomic.Int64  // how many workers visit a dead data plane
 
 	mu   sync.Mutex
-	due  map[types.NamespacedName]time.Time
+	all  []*visited
 	late []float64 // how late visits of live data planes ended, in seconds
+}
+
+// visited is a data plane.
+type visited struct {
+	key  types.NamespacedName
+	dead bool
+	due  time.Time // of the visit that is the next, or has begun; guarded by visits.mu
 }
 
 // visitAll measures a controller whose dead data planes died before, as long ago as dying. A nil dead
 // means that all data planes answer.
 func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measureFunc {
-	return func(ctx context.Context, in *input, _ func() error) (values, error) {
+	return func(ctx context.Context, in *input) (values, error) {
 		settle, window := 10*time.Second, 30*time.Second
 		if in.Quick {
 			settle, window = 6*time.Second, 8*time.Second
@@ -109,39 +99,29 @@ func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measure
 		defer server.Close()
 		var deadAddress string
 		if dead != nil {
-			address, stop, err := dead()
-			if err != nil {
+			var err error
+			if deadAddress, err = dead(ctx); err != nil {
 				return nil, err
 			}
-			defer stop()
-			deadAddress = address
 		}
-		v := &visits{
-			clients: newSource.start(), dead: map[types.NamespacedName]bool{}, due: map[types.NamespacedName]time.Time{},
-			queue: workqueue.NewTypedDelayingQueue[types.NamespacedName](),
-		}
-		var keys []types.NamespacedName
+		v := &visits{clients: newSource.start(), queue: make(chan *visited, visitPlanes)}
 		for i := range visitPlanes {
-			dp := dataplanetest.DataPlane("default", fmt.Sprintf("dp-%04d", i), server.As(fmt.Sprintf("user-%d", i)))
-			dp.ResourceVersion = "1"
-			key := ctrlclient.ObjectKeyFromObject(dp)
-			if dead != nil && i%(visitPlanes/visitDead) == 0 {
+			dp := newDataPlane(i, server.As(fmt.Sprintf("user-%d", i)))
+			p := &visited{key: ctrlclient.ObjectKeyFromObject(dp), dead: dead != nil && i%(visitPlanes/visitDead) == 0}
+			if p.dead {
 				dp.Spec.KubernetesCluster.Credentials.APIServerURL = "https://" + deadAddress
-				v.dead[key] = true
 			}
 			if _, err := v.clients.add(dp); err != nil {
 				return nil, err
 			}
-			keys = append(keys, key)
+			v.all = append(v.all, p)
 		}
 		v.die(ctx, dying)
-		ctx, stop := context.WithCancel(ctx)
-		var running sync.WaitGroup
-		for i, key := range keys {
-			v.addAfter(key, visitEvery*time.Duration(i)/visitPlanes)
+		for i, p := range v.all {
+			v.addAfter(p, visitEvery*time.Duration(i)/visitPlanes)
 		}
 		for range visitWorkers {
-			running.Go(func() { v.work(ctx) })
+			go v.work(ctx)
 		}
 		time.Sleep(settle)
 		v.mu.Lock()
@@ -149,13 +129,10 @@ func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measure
 		v.mu.Unlock()
 		mean, most := v.sample(window)
 		late := v.lateness()
-		stop()
-		v.queue.ShutDown()
-		running.Wait()
-		slices.Sort(late)
 		if len(late) == 0 {
 			return nil, errors.New("no visit was due")
 		}
+		slices.Sort(late)
 		p99 := late[int(math.Ceil(0.99*float64(len(late))))-1]
 		return values{"waiting": mean, "most waiting": most, "late p50": median(late), "late p99": p99}, nil
 	}
@@ -166,47 +143,44 @@ func visitAll(newSource newSource, dead listenFunc, dying time.Duration) measure
 func (v *visits) die(ctx context.Context, dying time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, dying)
 	defer cancel()
-	var all sync.WaitGroup
-	for key := range v.dead {
-		all.Go(func() { _ = v.visit(ctx, key) })
+	var running sync.WaitGroup
+	for _, p := range v.all {
+		if p.dead {
+			running.Go(func() { _ = v.visit(ctx, p) })
+		}
 	}
-	all.Wait()
+	running.Wait()
 }
 
-func (v *visits) visit(ctx context.Context, key types.NamespacedName) error {
-	client, err := v.clients.get(key)
+func (v *visits) visit(ctx context.Context, p *visited) error {
+	client, err := v.clients.get(p.key)
 	if err != nil {
 		return err
 	}
 	return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
-func (v *visits) addAfter(key types.NamespacedName, after time.Duration) {
+func (v *visits) addAfter(p *visited, after time.Duration) {
 	v.mu.Lock()
-	v.due[key] = time.Now().Add(after)
+	p.due = time.Now().Add(after)
 	v.mu.Unlock()
-	v.queue.AddAfter(key, after)
+	time.AfterFunc(after, func() { v.queue <- p })
 }
 
 func (v *visits) work(ctx context.Context) {
-	for {
-		key, shutdown := v.queue.Get()
-		if shutdown {
-			return
-		}
-		if v.dead[key] {
+	for p := range v.queue {
+		if p.dead {
 			v.waiting.Add(1)
 		}
-		err := v.visit(ctx, key)
-		if v.dead[key] {
+		err := v.visit(ctx, p)
+		if p.dead {
 			v.waiting.Add(-1)
 		} else if err == nil {
 			v.mu.Lock()
-			v.late = append(v.late, time.Since(v.due[key]).Seconds())
+			v.late = append(v.late, time.Since(p.due).Seconds())
 			v.mu.Unlock()
 		}
-		v.queue.Done(key)
-		v.addAfter(key, visitEvery)
+		v.addAfter(p, visitEvery)
 	}
 }
 
@@ -226,8 +200,8 @@ func (v *visits) lateness() []float64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	late := slices.Clone(v.late)
-	for key, due := range v.due {
-		if overdue := time.Since(due).Seconds(); overdue > 0 && !v.dead[key] {
+	for _, p := range v.all {
+		if overdue := time.Since(p.due).Seconds(); overdue > 0 && !p.dead {
 			late = append(late, overdue)
 		}
 	}
