@@ -108,6 +108,40 @@ func TestCredentialsThatARequestMendsAreARotation(t *testing.T) {
 	})
 }
 
+// A run that fails with the old credentials is retried at once with the new ones, even if it
+// returns while ConfigFor is called for them.
+func TestFleetEndsTheWaitOfARunThatFailedDuringARotation(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
+		var calls atomic.Int32
+		tokens, end := make(chan string, 10), make(chan error)
+		f := fleet.New(func(_ context.Context, c *remote.Cluster) error {
+			tokens <- c.Config().BearerToken
+			return <-end
+		}, fleet.Options{
+			Backoff: fleet.Backoff{Initial: time.Hour},
+			Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+				if calls.Add(1) == 2 {
+					time.Sleep(time.Minute)
+				}
+				return labelConfig(dp)
+			}},
+		}, p.source.informer)
+		stop := runFleet(t, f)
+		require.Equal(t, "token", <-tokens)
+		p.source.Modify(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: "dp-0", UID: "0", Labels: map[string]string{"token": "2"},
+		}})
+		time.Sleep(time.Second)
+		require.EqualValues(t, 2, calls.Load())
+		end <- errors.New("unauthorized") // the Fleet doesn't see it before ConfigFor has returned
+		time.Sleep(2 * time.Minute)
+		require.Len(t, tokens, 1)
+		require.Equal(t, "token2", <-tokens)
+		end <- nil
+		stop()
+	})
+}
+
 // A run whose ConfigFor hangs is abandoned, as one that doesn't return.
 func TestARunWhoseConfigForHangsIsAbandoned(t *testing.T) {
 	bubble(t, 1, 1, func(t *testing.T, p *program) {

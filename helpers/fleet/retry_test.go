@@ -236,35 +236,6 @@ func TestFleetEndsTheWaitForAChangeElsewhere(t *testing.T) {
 	require.NoError(t, f.ended())
 }
 
-// A run that fails with the old credentials is retried at once with the new ones, even if it
-// returns while ConfigFor is called for them.
-func TestFleetEndsTheWaitOfARunThatFailedDuringARotation(t *testing.T) {
-	asked, answer := make(chan struct{}), make(chan struct{})
-	var calls atomic.Int32
-	f := newFleetTest(t, false, fleet.Options{
-		Backoff: fleet.Backoff{Initial: time.Hour},
-		Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-			if calls.Add(1) == 2 {
-				close(asked)
-				<-answer
-			}
-			return helpers.RESTConfigFor(dp)
-		}},
-	})
-	dp := f.add("a")
-	r := f.next()
-	f.rotate(dp, "second")
-	testserver.Receive(t, asked)
-	r.end <- errors.New("unauthorized")
-	// The Fleet hasn't seen the result, since it waits for ConfigFor.
-	time.Sleep(10 * time.Millisecond)
-	close(answer)
-	r = f.next()
-	user, err := get(t.Context(), r.cluster, "/")
-	require.NoError(t, err)
-	assert.Equal(t, "second", user)
-}
-
 // A run that closes its Cluster doesn't use credentials that come before it returns.
 func TestFleetEndsTheWaitOfARunThatClosedItsCluster(t *testing.T) {
 	rotations := make(chan error, 10)
