@@ -215,7 +215,7 @@ func (g *generator) configuration() func(s *side, name string) map[string]any {
 		if conditions {
 			doc["status"] = status
 		}
-		if labels != nil {
+		if len(labels) > 0 { // for empty ones, an API server sometimes stores a new version of the same object
 			meta["labels"] = labels
 		}
 		if finalizers != nil {
