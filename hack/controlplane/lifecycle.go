@@ -74,8 +74,23 @@ func (m *Member) Kill() error {
 }
 
 // Freeze stops the process by SIGSTOP: the kernel accepts its connections, and nothing answers on them.
-// Only Thaw and Kill end that.
-func (m *Member) Freeze() error { return m.signal(syscall.SIGSTOP) }
+// Only Thaw and Kill end that. Freeze returns when all threads have stopped, which takes a moment if
+// the machine is busy, or after a second.
+func (m *Member) Freeze() error {
+	if err := m.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	m.cp.mu.Lock()
+	pid := m.process.cmd.Process.Pid
+	m.cp.mu.Unlock()
+	for began := time.Now(); time.Since(began) < time.Second; time.Sleep(time.Millisecond) {
+		stopped, err := syscall.Wait4(pid, nil, syscall.WUNTRACED|syscall.WNOHANG, nil)
+		if stopped != 0 && !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+	return nil
+}
 
 // Thaw ends Freeze.
 func (m *Member) Thaw() error { return m.signal(syscall.SIGCONT) }
