@@ -247,7 +247,7 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f.mu.Lock()
 	dp, canceled := p.dp, r.ctx.Err() != nil
 	f.mu.Unlock()
-	if dp == nil || dp.UID != r.seen.UID {
+	if dp == nil || dp.UID != r.seen.UID || p.term.abandoned.Err() != nil { // another replica may lead by now
 		return
 	}
 	var err, panicked error
