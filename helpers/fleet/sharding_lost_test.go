@@ -1,6 +1,8 @@
 // Copyright The OpenChoreo Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build go1.25
+
 package fleet_test
 
 import (
