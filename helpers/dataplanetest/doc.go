@@ -35,8 +35,6 @@
 //     of conditions is atomic and has one manager.
 //   - A DataPlane may have fields of both shapes. API servers drop fields that their CRD lacks.
 //   - It has no admission: a namespace need not exist, and every request is authorized.
-//   - Apply with empty labels doesn't change the resource version of an object without labels. On an
-//     API server, it sometimes does.
 //   - It collects no garbage: a deletion with the policy Foreground or Orphan waits until the test
 //     removes the finalizer.
 //   - It lists without pages, and always the current objects: it validates resourceVersion and

@@ -141,10 +141,13 @@ func (s *store) list(namespace string, options metav1.ListOptions) (runtime.Obje
 
 // write stores an object, unless nothing has changed or it is a dry run, and returns it. If the
 // object was deleted and has no finalizers left, write removes it.
+//
+// As on API servers, nothing has changed only if the object equals both what get returns and what is
+// stored. The two differ after an Apply with empty labels, so the same Apply changes the object again.
 func (s *store) write(before, after *unstructured.Unstructured, dryRun []string) *unstructured.Unstructured {
 	after.SetSelfLink("")
-	switch stored := s.objects[keyOf(after)]; {
-	case before != nil && equality.Semantic.DeepEqual(untimed(stored), untimed(after)):
+	switch sent, stored := untimed(after), s.objects[keyOf(after)]; {
+	case before != nil && equality.Semantic.DeepEqual(untimed(before), sent) && equality.Semantic.DeepEqual(untimed(stored), sent):
 		return before
 	case len(dryRun) > 0:
 		return after

@@ -95,6 +95,26 @@ func testApplyRemoves(t *testing.T, s *space) {
 	require.True(t, apierrors.IsBadRequest(err), "without metadata, it removes even the name: %v", err)
 }
 
+func testApplyEmptyMetadata(t *testing.T, s *space) {
+	dp := s.create(t, s.New("prod"))
+	watcher := s.watch(t, metav1.ListOptions{ResourceVersion: dp.ResourceVersion})
+	for _, empty := range []string{`"labels": {}`, `"annotations": {}`, `"finalizers": []`} {
+		patch := fmt.Sprintf(`{"apiVersion": "openchoreo.dev/v1alpha1", "kind": %q, "metadata": {"name": "prod", %s}}`, s.Name, empty)
+		for range 3 {
+			applied, err := s.patch(t.Context(), "prod", types.ApplyPatchType, patch)
+			require.NoError(t, err)
+			require.NotEqual(t, dp.ResourceVersion, applied.ResourceVersion, "%s is stored, but nobody gets it", empty)
+			_, dp = next(t, watcher) // an API server whose cache lacks the last change compares only with what is stored
+			AssertSame(t, applied, dp)
+		}
+	}
+	dp, err := s.patch(t.Context(), "prod", types.MergePatchType, `{}`)
+	require.NoError(t, err)
+	same, err := s.patch(t.Context(), "prod", types.MergePatchType, `{}`)
+	require.NoError(t, err)
+	AssertSame(t, dp, same, "the empty values are gone")
+}
+
 func testApplyTime(t *testing.T, s *space) {
 	spec := s.applySpec("prod")
 	_, err := s.dataPlanes.Apply(t.Context(), spec, ApplyAs("one"))

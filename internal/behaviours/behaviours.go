@@ -91,6 +91,7 @@ func Run(t *testing.T, server Server) {
 		{"apply of another's field conflicts unless forced", testApplyConflict},
 		{"apply of a stale object conflicts", testApplyStale},
 		{"apply removes fields that it no longer names", testApplyRemoves},
+		{"apply of empty labels, annotations or finalizers makes a new version each time", testApplyEmptyMetadata},
 		{"apply records the time of its last change, even of a part that it doesn't write", testApplyTime},
 		{"an update takes fields from those who applied them", testUpdateTakesFields},
 		{"extract returns the fields that a manager applied", testExtract},

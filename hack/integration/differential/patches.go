@@ -27,6 +27,9 @@ func (g *generator) patchOf(name, subresource string, kind types.PatchType, patc
 		write: func(ctx context.Context, s *side, check []string) (*v1alpha1.DataPlane, error) {
 			options := options
 			options.DryRun = either(options.DryRun, check)
+			if kind == types.ApplyPatchType {
+				s.awaitLastWrite(ctx)
+			}
 			subresources := []string{}
 			if subresource != "" {
 				subresources = append(subresources, subresource)
@@ -215,7 +218,7 @@ func (g *generator) configuration() func(s *side, name string) map[string]any {
 		if conditions {
 			doc["status"] = status
 		}
-		if len(labels) > 0 { // for empty ones, an API server sometimes stores a new version of the same object
+		if labels != nil {
 			meta["labels"] = labels
 		}
 		if finalizers != nil {

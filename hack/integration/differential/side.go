@@ -5,6 +5,7 @@ package differential
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,6 +64,17 @@ func (s *side) object(i int) *v1alpha1.DataPlane {
 		return &v1alpha1.DataPlane{}
 	}
 	return s.objects[i%len(s.objects)].DeepCopy()
+}
+
+// awaitLastWrite waits until the cache of an API server has the last write. Before, an Apply with
+// empty metadata might find nothing to change.
+func (s *side) awaitLastWrite(ctx context.Context) {
+	if len(s.objects) == 0 {
+		return
+	}
+	last := s.objects[len(s.objects)-1]
+	client := s.kind.Client(s.Client, last.Namespace)
+	_, _ = client.Get(ctx, last.Name, metav1.GetOptions{ResourceVersion: last.ResourceVersion}) // fails if the object was deleted
 }
 
 // answer returns the outcome of a request that returns an object.
