@@ -163,8 +163,8 @@ func show(sides [2]*side, one, other outcome) string {
 }
 
 // leavesValid reports whether the result of a step on the fake has all fields that the kind's CRD
-// requires, and one condition of each type. No step makes a required field empty, so an empty one is
-// absent.
+// requires, and no two conditions of one type. No step makes a required field empty, so an empty one
+// is absent.
 func leavesValid(ctx context.Context, step step, fake *side) (valid bool) {
 	defer func() {
 		if recover() != nil {
