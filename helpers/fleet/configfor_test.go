@@ -25,6 +25,7 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
+	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 func TestAPanicOfConfigForIsAnError(t *testing.T) {
@@ -106,6 +107,56 @@ func TestCredentialsThatARequestMendsAreARotation(t *testing.T) {
 			require.ErrorIs(t, rotated[i], want)
 		}
 	})
+}
+
+// An event brings another API server while ConfigFor fails. No other event follows.
+func TestARunEndsWhenARequestFindsAnotherServerAfterAFailure(t *testing.T) {
+	clientCA := func(dp *v1alpha1.DataPlane, ca *pki.Authority) {
+		dp.Spec.ClusterAgent = &v1alpha1.ClusterAgentConfig{ClientCA: v1alpha1.ValueFrom{Value: string(pki.Certificates(ca.Cert))}}
+	}
+	a, b := pki.New(), pki.New()
+	for name, move := range map[string]func(*v1alpha1.DataPlane){
+		"clientCA": func(dp *v1alpha1.DataPlane) { clientCA(dp, b) },
+		"host":     func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"host": "moved"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 1, 1, func(t *testing.T, p *program) {
+				dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "dp-0", UID: "0"}}
+				clientCA(dp, a)
+				p.source.Modify(dp)
+				var missing atomic.Bool
+				var client atomic.Pointer[http.Client]
+				causes := make(chan error, 2)
+				f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
+					client.Store(c.HTTPClient())
+					<-ctx.Done()
+					causes <- context.Cause(ctx)
+					return nil
+				}, fleet.Options{
+					Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+						if missing.Load() {
+							return nil, errors.New("no such Secret")
+						}
+						return &rest.Config{Host: "https://127.0.0.1:1/" + dp.Labels["host"]}, nil
+					}},
+				}, p.source.informer)
+				stop := runFleet(t, f)
+				time.Sleep(time.Minute)
+				missing.Store(true)
+				dp = dp.DeepCopy()
+				move(dp)
+				p.source.Modify(dp)
+				time.Sleep(20 * time.Second)
+				missing.Store(false)
+				_, err := client.Load().Get("https://127.0.0.1:1")
+				require.Error(t, err)
+				synctest.Wait()
+				require.Len(t, causes, 1)
+				require.ErrorIs(t, <-causes, remote.ErrServerChanged)
+				stop()
+			})
+		})
+	}
 }
 
 // A run that fails with the old credentials is retried at once with the new ones, even if it

@@ -200,18 +200,19 @@ func (p *plane) connect(r *run, dp *v1alpha1.DataPlane) (*remote.Cluster, error)
 	return cluster, nil
 }
 
-// noticeServer returns a ConfigFor that wakes the loop when the host changes: a request that asks
-// ConfigFor again may find another API server.
+// noticeServer returns a ConfigFor that wakes the loop when a request that asks ConfigFor again may
+// have found another API server: when the host changes, or ConfigFor failed before.
 func (p *plane) noticeServer(configFor func(*v1alpha1.DataPlane) (*rest.Config, error)) func(*v1alpha1.DataPlane) (*rest.Config, error) {
-	host := "" // a Cluster calls ConfigFor once at a time
+	host, failed := "", false // a Cluster calls ConfigFor once at a time
 	return func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 		config, err := configFor(dp)
 		if err == nil && config != nil {
-			if host != "" && config.Host != host {
+			if host != "" && (failed || config.Host != host) {
 				wakeUp(p.wake)
 			}
 			host = config.Host
 		}
+		failed = err != nil
 		return config, err
 	}
 }
