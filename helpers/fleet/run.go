@@ -240,9 +240,9 @@ func MarkStarted(ctx context.Context) {
 }
 
 // rotate gives the Cluster of a run the newest credentials of the same DataPlane, and cancels the
-// run if they are for another API server. If the URL or the plane ID has changed, or the run was
-// canceled before, it can use the old credentials until it returns. Else its requests fail, including
-// after a change of clientCA: they would go to another cluster.
+// run if they are for another API server. If a change of the URL or the plane ID shows that, or the
+// run was canceled before, it can use the old credentials until it returns. Otherwise, as after a
+// change of clientCA, its requests fail: they would go to the other server.
 func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f := p.fleet
 	f.mu.Lock()

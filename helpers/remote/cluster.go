@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
@@ -69,9 +69,11 @@ var (
 	// ErrServerChanged reports that a DataPlane has another API server than its [Cluster]. Make a new
 	// Cluster. Another API server has another scheme, host, port or path. Another spelling of the same
 	// address, such as a slash at the end, is the same server. Through OpenChoreo's cluster gateway,
-	// the path contains the plane ID, so another plane ID is another server. So is an agent whose
-	// spec.clusterAgent.clientCA.value has none of the former keys: its cluster may have been built anew,
-	// and have lower resource versions than informers have seen.
+	// the path contains the plane ID, so another plane ID is another server.
+	//
+	// A DataPlane whose spec.clusterAgent.clientCA.value has certificates, but none with a former key,
+	// has another API server too, whatever Options.ConfigFor returns: its cluster may have been built
+	// anew, and informers would wait for resource versions that it hasn't reached.
 	ErrServerChanged = errors.New("data plane has another API server")
 )
 
@@ -180,28 +182,33 @@ func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 		return nil, helpers.ErrReplaced
 	}
 	config, server, err := c.options.acceptedConfig(dp)
+	ca := agentCA(dp)
 	switch {
 	case err != nil:
 		return nil, err
-	case *server != *c.server, otherKeys(c.agentCA, agentCA(dp)):
+	case *server != *c.server, otherKeys(c.agentCA, ca):
 		c.moved.Store(true)
 		return nil, ErrServerChanged
 	}
 	c.moved.Store(false)
 	c.uid = cmp.Or(c.uid, dp.UID)
-	if ca := agentCA(dp); len(ca) > 0 {
+	if len(ca) > 0 {
 		c.agentCA = ca
 	}
 	return config, nil
 }
 
-// agentCA returns the certificates of clientCA, if the DataPlane has them and not only the name of
-// their Secret.
-func agentCA(dp *v1alpha1.DataPlane) []*x509.Certificate {
+// agentCA returns the certificates of clientCA that can be read, if the DataPlane has them and not
+// only the name of their Secret.
+func agentCA(dp *v1alpha1.DataPlane) (certificates []*x509.Certificate) {
 	if dp.Spec.ClusterAgent == nil {
 		return nil
 	}
-	certificates, _ := certutil.ParseCertsPEM([]byte(dp.Spec.ClusterAgent.ClientCA.Value))
+	for block, rest := pem.Decode([]byte(dp.Spec.ClusterAgent.ClientCA.Value)); block != nil; block, rest = pem.Decode(rest) {
+		if certificate, err := x509.ParseCertificate(block.Bytes); err == nil {
+			certificates = append(certificates, certificate)
+		}
+	}
 	return certificates
 }
 

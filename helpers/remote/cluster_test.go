@@ -48,6 +48,7 @@ func TestAnAgentWithOtherKeysIsAnotherServer(t *testing.T) {
 	pem := func(certificates ...*x509.Certificate) v1alpha1.ValueFrom {
 		return v1alpha1.ValueFrom{Value: string(pki.Certificates(certificates...))}
 	}
+	const junk = "-----BEGIN CERTIFICATE-----\nanVuaw==\n-----END CERTIFICATE-----\n"
 	authority, key := pki.New(), pki.ECDSAKey()
 	a, b, renewed := authority.Issue("agent", key), pki.New().Cert, authority.Issue("agent", key)
 	for name, test := range map[string]struct {
@@ -62,6 +63,8 @@ func TestAnAgentWithOtherKeysIsAnotherServer(t *testing.T) {
 		"moved to a Secret":            {[]v1alpha1.ValueFrom{pem(a), {SecretKeyRef: &v1alpha1.SecretKeyReference{Name: "ca", Key: "ca.crt"}}}, nil},
 		"back from a Secret, the same": {[]v1alpha1.ValueFrom{pem(a), {}, pem(a)}, nil},
 		"back from a Secret, another":  {[]v1alpha1.ValueFrom{pem(a), {}, pem(b)}, remote.ErrServerChanged},
+		"moved behind another":         {[]v1alpha1.ValueFrom{pem(a), {Value: pem(b).Value + junk + pem(a).Value}}, nil},
+		"moved behind an unreadable":   {[]v1alpha1.ValueFrom{pem(a), {Value: junk + pem(b).Value}}, remote.ErrServerChanged},
 		"unreadable":                   {[]v1alpha1.ValueFrom{pem(a), {Value: "x"}}, nil},
 		"the former one again":         {[]v1alpha1.ValueFrom{pem(a), pem(b), pem(a)}, nil},
 		"the first one":                {[]v1alpha1.ValueFrom{{}, pem(b)}, nil},

@@ -61,12 +61,15 @@ func TestClassify(t *testing.T) {
 		remote.ReachabilityRefused: {
 			errors.New("http2: server sent GOAWAY and closed the connection"),
 			errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"),
-			syscall.ECONNREFUSED, syscall.ECONNRESET, io.ErrUnexpectedEOF, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH},
+			syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ENETDOWN, syscall.ENETRESET, io.ErrUnexpectedEOF,
+			&net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH},
 			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)},
 			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)},
 			&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EINVAL)},
-			winsock("wsarecv", 10053), winsock("wsarecv", 10054), winsock("wsasend", 10054), // aborted, reset
-			syscall.Errno(10051), syscall.Errno(10061), syscall.Errno(10065), // network unreachable, refused, host unreachable
+			winsock("wsarecv", 10052), winsock("wsarecv", 10053), // reset by the network, aborted
+			winsock("wsarecv", 10054), winsock("wsasend", 10054), // reset
+			syscall.Errno(10050), syscall.Errno(10051), // network down, unreachable
+			syscall.Errno(10061), syscall.Errno(10065), // refused, host unreachable
 			winsock("connectex", 10013), // no access, as syscall.EACCES
 		},
 		remote.ReachabilityDNSFailure: {&net.DNSError{IsTimeout: true}},

@@ -173,6 +173,7 @@ func explain(err error, reused bool) error {
 	)
 	var advice string
 	switch {
+	// The gateway is a Go program, and package crypto/tls names certificates in all such alerts.
 	case errors.As(err, &alert) && alert.Op == "remote error" && strings.Contains(alert.Err.Error(), "certificate"):
 		advice = "the cluster gateway does not accept the client certificate; " + setCertificate
 	// net/http often loses the alert if it is writing when the server closes. On a connection that was

@@ -19,7 +19,9 @@ import (
 // such as ECONNREFUSED, are Go's own there: no system call returns them. Elsewhere, errors have
 // smaller numbers.
 const (
+	wsaENETDOWN     = syscall.Errno(10050)
 	wsaENETUNREACH  = syscall.Errno(10051)
+	wsaENETRESET    = syscall.Errno(10052)
 	wsaECONNABORTED = syscall.Errno(10053)
 	wsaECONNRESET   = syscall.Errno(10054)
 	wsaETIMEDOUT    = syscall.Errno(10060)
@@ -38,14 +40,16 @@ func IsTimeout(err error) bool {
 // recognizes may also be one of these.
 func IsRefused(err error) bool {
 	var call *os.SyscallError
-	return isOneOf(err, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, wsaECONNREFUSED, wsaEHOSTUNREACH, wsaENETUNREACH) ||
+	return isOneOf(err, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN,
+		wsaECONNREFUSED, wsaEHOSTUNREACH, wsaENETUNREACH, wsaENETDOWN) ||
 		errors.As(err, &call) && (call.Syscall == "connect" || call.Syscall == "connectex") // the latter on Windows
 }
 
 // IsCut reports whether the other side ended a connection. net/http doesn't export the error of an
 // HTTP/2 connection that ended right after the TLS handshake, so IsCut reads its text.
 func IsCut(err error) bool {
-	return isOneOf(err, syscall.ECONNRESET, syscall.EPIPE, wsaECONNRESET, wsaECONNABORTED, io.EOF, io.ErrUnexpectedEOF) ||
+	return isOneOf(err, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.ENETRESET, syscall.EPIPE,
+		wsaECONNRESET, wsaENETRESET, wsaECONNABORTED) ||
 		strings.Contains(err.Error(), "http2: client conn could not be established")
 }
 
