@@ -149,7 +149,7 @@ func TestARunEndsWhenARequestFindsAnotherServerAfterAFailure(t *testing.T) {
 				time.Sleep(20 * time.Second)
 				missing.Store(false)
 				_, err := client.Load().Get("https://127.0.0.1:1")
-				require.Error(t, err)
+				require.ErrorIs(t, err, remote.ErrServerChanged)
 				synctest.Wait()
 				require.Len(t, causes, 1)
 				require.ErrorIs(t, <-causes, remote.ErrServerChanged)

@@ -32,8 +32,8 @@ func isRead(req *http.Request) bool {
 }
 
 // askNowAndThen asks ConfigFor again if no request has done so for askEvery or, after an Update
-// that failed, for askAfterRefusal. It drops the error: the request gets the error of the Update,
-// or the answer of the API server.
+// that failed, for askAfterRefusal. It drops the error: the request gets it after an Update that
+// failed, and otherwise the answer of the API server.
 func (c *Cluster) askNowAndThen() {
 	c.mu.Lock()
 	every := c.options.askEvery
@@ -77,14 +77,17 @@ func (c *Cluster) lockAndAsk(ask func() (rotated bool, err error)) error {
 }
 
 // ask asks ConfigFor for the same DataPlane again. Another result takes effect as in
-// Update. After an error, the connection stays as it was. The caller holds updating.
+// Update. After an error, a connection that can be used stays as it was. The caller holds updating.
 func (c *Cluster) ask() (rotated bool, err error) {
 	if c.ctx.Err() != nil {
 		return false, nil
 	}
 	config, err := c.accept(c.dp)
-	if err != nil {
-		return false, err
+	if err == nil {
+		rotated, err = c.rotateTo(config)
 	}
-	return c.rotateTo(config)
+	if current, _ := c.use(); err != nil && current == nil {
+		err = c.refuse(err)
+	}
+	return rotated, err
 }

@@ -118,6 +118,14 @@ func TestRequestsMendAnUpdateThatFailed(t *testing.T) {
 		assert.Equal(t, "new", c.Config().BearerToken)
 		assert.Equal(t, int32(1), rotations.Load())
 	})
+	t.Run("or say why they can't", func(t *testing.T) {
+		c, secret, _ := fail(t, time.Nanosecond)
+		other := errors.New("the Secret has no token")
+		secret.set("", other)
+		_, err := get(t.Context(), c, "/")
+		require.ErrorIs(t, err, other)
+		require.NotErrorIs(t, err, noSecret)
+	})
 	t.Run("not all the time", func(t *testing.T) {
 		c, secret, _ := fail(t, never)
 		secret.set("new", nil)

@@ -114,8 +114,9 @@ func NewCluster(dp *v1alpha1.DataPlane, options Options) (*Cluster, error) {
 //
 // If Update fails, all requests fail with its error, and call Options.ConfigFor again for dp, at
 // most every 10 s. They work again when it returns credentials that can be used, or when another
-// Update succeeds. The error is [helpers.ErrReplaced] if dp is another object of the same name,
-// [ErrServerChanged] if it has another API server, [ErrClosed] after Close, or one of [NewCluster].
+// Update succeeds; if it returns another error, they fail with that. Update's error is
+// [helpers.ErrReplaced] if dp is another object of the same name, [ErrServerChanged] if it has
+// another API server, [ErrClosed] after Close, or one of [NewCluster].
 func (c *Cluster) Update(dp *v1alpha1.DataPlane) error {
 	return c.report(c.update(dp))
 }
@@ -140,12 +141,18 @@ func (c *Cluster) update(dp *v1alpha1.DataPlane) (rotated bool, err error) {
 		rotated, err = c.rotateTo(config)
 	}
 	if err != nil {
-		err = c.wrap(err)
-		c.replace(nil, err)
-		c.fail(err)
-		return false, err
+		return false, c.refuse(err)
 	}
 	return rotated, nil
+}
+
+// refuse makes all requests fail with err, and returns the error that they get. The caller holds
+// updating.
+func (c *Cluster) refuse(err error) error {
+	err = c.wrap(err)
+	c.replace(nil, err)
+	c.fail(err)
+	return err
 }
 
 // rotateTo replaces the current session with one for config, unless the current session's
