@@ -143,7 +143,8 @@ func (s *store) list(namespace string, options metav1.ListOptions) (runtime.Obje
 // object was deleted and has no finalizers left, write removes it.
 //
 // As on API servers, nothing has changed only if the object equals both what get returns and what is
-// stored. The two differ after an Apply with empty labels, so the same Apply changes the object again.
+// stored. The two differ after an Apply with empty labels, annotations or finalizers, so the same Apply
+// changes the object again.
 func (s *store) write(before, after *unstructured.Unstructured, dryRun []string) *unstructured.Unstructured {
 	after.SetSelfLink("")
 	switch sent, stored := untimed(after), s.objects[keyOf(after)]; {

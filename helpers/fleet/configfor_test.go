@@ -25,7 +25,6 @@ import (
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/fleet"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
-	"github.com/openchoreo/dataplane-sdk-go/internal/pki"
 )
 
 func TestAPanicOfConfigForIsAnError(t *testing.T) {
@@ -109,21 +108,17 @@ func TestCredentialsThatARequestMendsAreARotation(t *testing.T) {
 	})
 }
 
-// An event brings another API server while ConfigFor fails. No other event follows.
+// An event brings another API server while ConfigFor returns nothing that can be used. No other event
+// follows.
 func TestARunEndsWhenARequestFindsAnotherServerAfterAFailure(t *testing.T) {
-	clientCA := func(dp *v1alpha1.DataPlane, ca *pki.Authority) {
-		dp.Spec.ClusterAgent = &v1alpha1.ClusterAgentConfig{ClientCA: v1alpha1.ValueFrom{Value: string(pki.Certificates(ca.Cert))}}
-	}
-	a, b := pki.New(), pki.New()
-	for name, move := range map[string]func(*v1alpha1.DataPlane){
-		"clientCA": func(dp *v1alpha1.DataPlane) { clientCA(dp, b) },
-		"host":     func(dp *v1alpha1.DataPlane) { dp.Labels = map[string]string{"host": "moved"} },
+	for name, failing := range map[string]func(*rest.Config) (*rest.Config, error){
+		"an error":            func(*rest.Config) (*rest.Config, error) { return nil, errors.New("no such Secret") },
+		"no configuration":    func(*rest.Config) (*rest.Config, error) { return nil, nil },
+		"a file that is gone": func(c *rest.Config) (*rest.Config, error) { c.CAFile = "missing/ca.crt"; return c, nil },
+		"a certificate alone": func(c *rest.Config) (*rest.Config, error) { c.CertData = []byte("x"); return c, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, 1, 1, func(t *testing.T, p *program) {
-				dp := &v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "dp-0", UID: "0"}}
-				clientCA(dp, a)
-				p.source.Modify(dp)
 				var missing atomic.Bool
 				var client atomic.Pointer[http.Client]
 				causes := make(chan error, 2)
@@ -134,18 +129,19 @@ func TestARunEndsWhenARequestFindsAnotherServerAfterAFailure(t *testing.T) {
 					return nil
 				}, fleet.Options{
 					Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+						config := &rest.Config{Host: "https://127.0.0.1:1/" + dp.Labels["host"]}
 						if missing.Load() {
-							return nil, errors.New("no such Secret")
+							return failing(config)
 						}
-						return &rest.Config{Host: "https://127.0.0.1:1/" + dp.Labels["host"]}, nil
+						return config, nil
 					}},
 				}, p.source.informer)
 				stop := runFleet(t, f)
 				time.Sleep(time.Minute)
 				missing.Store(true)
-				dp = dp.DeepCopy()
-				move(dp)
-				p.source.Modify(dp)
+				p.source.Modify(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{
+					Namespace: "default", Name: "dp-0", UID: "0", Labels: map[string]string{"host": "moved"},
+				}})
 				time.Sleep(20 * time.Second)
 				missing.Store(false)
 				_, err := client.Load().Get("https://127.0.0.1:1")
@@ -157,6 +153,37 @@ func TestARunEndsWhenARequestFindsAnotherServerAfterAFailure(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An error of ConfigFor while the API server accepts the credentials concerns nobody.
+func TestARunContinuesWhileConfigForFailsNowAndThen(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
+		dialed := errors.New("dialed")
+		var calls, rotations atomic.Int32
+		var client atomic.Pointer[http.Client]
+		f := fleet.New(func(ctx context.Context, c *remote.Cluster) error {
+			client.Store(c.HTTPClient())
+			return untilEnd(ctx, c)
+		}, fleet.Options{
+			Remote: remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+				if calls.Add(1)%2 == 0 {
+					return nil, errors.New("timeout")
+				}
+				dial := func(context.Context, string, string) (net.Conn, error) { return nil, dialed }
+				return &rest.Config{Host: "https://127.0.0.1:1", Dial: dial}, nil
+			}},
+			Hooks: fleet.Hooks{OnRotate: func(types.NamespacedName, error) { rotations.Add(1) }},
+		}, p.source.informer)
+		stop := runFleet(t, f)
+		for range 10 {
+			time.Sleep(31 * time.Second)
+			_, err := client.Load().Get("https://127.0.0.1:1")
+			require.ErrorIs(t, err, dialed)
+		}
+		require.Greater(t, calls.Load(), int32(4))
+		require.Zero(t, rotations.Load())
+		stop()
+	})
 }
 
 // A run that fails with the old credentials is retried at once with the new ones, even if it

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 
 	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -179,8 +178,16 @@ func (p *plane) connect(r *run, dp *v1alpha1.DataPlane) (*remote.Cluster, error)
 		}
 		wakeUp(r.rotated)
 	}
-	if configFor := options.ConfigFor; configFor != nil {
-		options.ConfigFor = p.noticeServer(configFor)
+	options.OnServerChanged = func(key types.NamespacedName) {
+		f.mu.Lock()
+		if p.run == r {
+			p.endPause()
+		}
+		f.mu.Unlock()
+		r.cancel(remote.ErrServerChanged) // until it returns, its connection stays as it is
+		if f.options.Remote.OnServerChanged != nil {
+			f.options.Remote.OnServerChanged(key)
+		}
 	}
 	cluster, err := remote.NewCluster(dp, options)
 	if err != nil {
@@ -198,23 +205,6 @@ func (p *plane) connect(r *run, dp *v1alpha1.DataPlane) (*remote.Cluster, error)
 	}
 	r.ready <- cluster
 	return cluster, nil
-}
-
-// noticeServer returns a ConfigFor that wakes the loop when a request that asks ConfigFor again may
-// have found another API server: when the host changes, or ConfigFor failed before.
-func (p *plane) noticeServer(configFor func(*v1alpha1.DataPlane) (*rest.Config, error)) func(*v1alpha1.DataPlane) (*rest.Config, error) {
-	host, failed := "", false // a Cluster calls ConfigFor once at a time
-	return func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
-		config, err := configFor(dp)
-		if err == nil && config != nil {
-			if host != "" && (failed || config.Host != host) {
-				wakeUp(p.wake)
-			}
-			host = config.Host
-		}
-		failed = err != nil
-		return config, err
-	}
 }
 
 type runKey struct{}

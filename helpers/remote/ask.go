@@ -4,6 +4,7 @@
 package remote
 
 import (
+	"errors"
 	"net/http"
 	"time"
 )
@@ -32,8 +33,8 @@ func isRead(req *http.Request) bool {
 }
 
 // askNowAndThen asks ConfigFor again if no request has done so for askEvery or, after an Update
-// that failed, for askAfterRefusal. It drops the error: the request gets it after an Update that
-// failed, and otherwise the answer of the API server.
+// that failed, for askAfterRefusal. It returns no error: after an Update that failed, requests get it
+// as the new reason, and otherwise it is dropped.
 func (c *Cluster) askNowAndThen() {
 	c.mu.Lock()
 	every := c.options.askEvery
@@ -67,17 +68,22 @@ func (c *Cluster) askBecauseRefused(used *session) error {
 	})
 }
 
-// lockAndAsk calls ask with updating held, and OnRotate without.
+// lockAndAsk calls ask with updating held, and OnRotate or OnServerChanged without.
 func (c *Cluster) lockAndAsk(ask func() (rotated bool, err error)) error {
-	return c.report(func() (bool, error) {
+	err := c.report(func() (bool, error) {
 		c.updating.Lock()
 		defer c.updating.Unlock()
 		return ask()
 	}())
+	if errors.Is(err, ErrServerChanged) && c.options.OnServerChanged != nil {
+		c.options.OnServerChanged(c.key)
+	}
+	return err
 }
 
-// ask asks ConfigFor for the same DataPlane again. Another result takes effect as in
-// Update. After an error, a connection that can be used stays as it was. The caller holds updating.
+// ask asks ConfigFor for the same DataPlane again. Another result takes effect as in Update. After
+// an error, a connection that can be used stays as it was; without one, requests fail with the new
+// error, but don't forget another API server. The caller holds updating.
 func (c *Cluster) ask() (rotated bool, err error) {
 	if c.ctx.Err() != nil {
 		return false, nil
@@ -86,7 +92,7 @@ func (c *Cluster) ask() (rotated bool, err error) {
 	if err == nil {
 		rotated, err = c.rotateTo(config)
 	}
-	if current, _ := c.use(); err != nil && current == nil {
+	if current, reason := c.use(); err != nil && current == nil && !errors.Is(reason, ErrServerChanged) {
 		err = c.refuse(err)
 	}
 	return rotated, err

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/openchoreo/dataplane-sdk-go/apis/openchoreo/v1alpha1"
 	"github.com/openchoreo/dataplane-sdk-go/helpers"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/internal/testserver"
 	"github.com/openchoreo/dataplane-sdk-go/helpers/remote"
@@ -90,6 +91,47 @@ func TestAnErrorOfConfigForIsForgottenWithItsCredentials(t *testing.T) {
 	body, err = get(t.Context(), c, "/")
 	require.ErrorContains(t, err, "401")
 	assert.NotContains(t, body, "no such Secret")
+}
+
+func TestARequestThatFindsAnotherServerReportsIt(t *testing.T) {
+	server := testserver.New(t, testserver.WhoAmI)
+	dp := server.DataPlane("prod", "alice")
+	var path string
+	var fails error
+	var reports atomic.Int32
+	c := newCluster(t, dp, remote.Options{
+		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+			config, err := helpers.RESTConfigFor(dp)
+			if err == nil {
+				config.Host += path
+			}
+			return config, errors.Join(err, fails)
+		},
+		OnServerChanged: func(key types.NamespacedName) {
+			assert.Equal(t, types.NamespacedName{Namespace: dp.Namespace, Name: "prod"}, key)
+			reports.Add(1)
+		},
+	}.WithAsking(time.Nanosecond, time.Nanosecond))
+	_, err := get(t.Context(), c, "/")
+	require.NoError(t, err)
+	require.Zero(t, reports.Load())
+
+	path = "/moved"
+	user, err := get(t.Context(), c, "/")
+	require.NoError(t, err, "the connection stays as it is")
+	require.Equal(t, "alice", user)
+	require.EqualValues(t, 1, reports.Load())
+
+	require.ErrorIs(t, c.Update(dp), remote.ErrServerChanged)
+	require.EqualValues(t, 1, reports.Load())
+	fails = errors.New("no such Secret")
+	for range 2 {
+		_, err = get(t.Context(), c, "/")
+		require.ErrorIs(t, err, remote.ErrServerChanged, "another server isn't forgotten")
+	}
+	path, fails = "", nil
+	_, err = get(t.Context(), c, "/")
+	require.NoError(t, err)
 }
 
 // Nothing else calls Update again where informers have no resync.

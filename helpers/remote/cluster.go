@@ -188,20 +188,24 @@ func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 	case c.uid != "" && dp.UID != "" && c.uid != dp.UID:
 		return nil, helpers.ErrReplaced
 	}
-	config, server, err := c.options.acceptedConfig(dp)
 	ca := agentCA(dp)
+	if otherKeys(c.agentCA, ca) {
+		c.moved.Store(true)
+		return nil, ErrServerChanged
+	}
+	if len(ca) > 0 {
+		c.agentCA = ca
+	}
+	config, server, err := c.options.acceptedConfig(dp)
 	switch {
 	case err != nil:
 		return nil, err
-	case *server != *c.server, otherKeys(c.agentCA, ca):
+	case *server != *c.server:
 		c.moved.Store(true)
 		return nil, ErrServerChanged
 	}
 	c.moved.Store(false)
 	c.uid = cmp.Or(c.uid, dp.UID)
-	if len(ca) > 0 {
-		c.agentCA = ca
-	}
 	return config, nil
 }
 

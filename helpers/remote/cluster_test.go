@@ -6,6 +6,7 @@ package remote_test
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -81,6 +82,38 @@ func TestAnAgentWithOtherKeysIsAnotherServer(t *testing.T) {
 				err = c.Update(dp)
 			}
 			require.ErrorIs(t, err, test.want)
+		})
+	}
+}
+
+func TestKeysOfAnAgentAreComparedEvenIfConfigForFails(t *testing.T) {
+	a, b := pki.New().Cert, pki.New().Cert
+	missing := errors.New("no such Secret")
+	for name, test := range map[string]struct {
+		during []*x509.Certificate // while ConfigFor fails
+		want   error
+		after  error // of an Update to b, when it works again
+	}{
+		"moved":   {[]*x509.Certificate{b}, remote.ErrServerChanged, remote.ErrServerChanged},
+		"renewed": {[]*x509.Certificate{a, b}, missing, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var fails bool
+			with := func(certificates ...*x509.Certificate) *v1alpha1.DataPlane {
+				dp := dataplanetest.DataPlane("default", "a", dataplanetest.V1)
+				dp.Spec.ClusterAgent.ClientCA = v1alpha1.ValueFrom{Value: string(pki.Certificates(certificates...))}
+				return dp
+			}
+			c := newCluster(t, with(a), remote.Options{ConfigFor: func(*v1alpha1.DataPlane) (*rest.Config, error) {
+				if fails {
+					return nil, missing
+				}
+				return &rest.Config{Host: "https://127.0.0.1:1"}, nil
+			}})
+			fails = true
+			require.ErrorIs(t, c.Update(with(test.during...)), test.want)
+			fails = false
+			require.ErrorIs(t, c.Update(with(b)), test.after)
 		})
 	}
 }

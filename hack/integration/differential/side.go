@@ -66,8 +66,8 @@ func (s *side) object(i int) *v1alpha1.DataPlane {
 	return s.objects[i%len(s.objects)].DeepCopy()
 }
 
-// awaitLastWrite waits until the cache of an API server has the last write. Before, an Apply with
-// empty metadata might find nothing to change.
+// awaitLastWrite waits until the cache of an API server has the last write that returned an object.
+// Until then, an Apply with empty metadata may be compared with an older object, and change nothing.
 func (s *side) awaitLastWrite(ctx context.Context) {
 	if len(s.objects) == 0 {
 		return
