@@ -27,7 +27,7 @@ const clusterNamespace = "_cluster"
 //
 // The result is a copy of gateway with another Host:
 // {gateway}/api/proxy/dataplane/{planeID}/{namespace}/{name}/k8s. The plane ID is
-// spec.planeID, or the name of dp if spec.planeID is empty. The namespace is _cluster if dp has
+// spec.planeID, or the name of dp if spec.planeID is empty, as only a DataPlane's may be. The namespace is _cluster if dp has
 // none, as from [v1alpha1.ClusterDataPlane.AsDataPlane]. A path in gateway.Host is kept.
 // QPS defaults to 50 and Burst to 100. All other settings, including TLS, are the same.
 // GatewayConfigFor doesn't modify gateway. Add round trippers by the Wrap method of the result: an
@@ -44,8 +44,8 @@ const clusterNamespace = "_cluster"
 // port-forward.
 //
 // An error of the gateway itself has a cause of the type ClusterGateway, or
-// ClusterGatewayNoAgent if no agent may act for dp; remote.Classify reads the cause. Such an
-// error never satisfies IsNotFound, and IsForbidden only for the few paths that the gateway
+// ClusterGatewayNoAgent if no agent may act for dp, except for logs and requests outside /api/ and
+// /apis/, where client-go reads errors as text; remote.Classify understands both. Such an error never satisfies IsNotFound, and IsForbidden only for the few paths that the gateway
 // blocks. If a watch fails with 502 or 503, the error satisfies IsTooManyRequests: informers try the
 // watch again, as after a refused connection, and don't list. If an agent doesn't answer in time, the
 // error has the code 504 and satisfies IsTimeout: informers list, and a write may have been carried
@@ -115,7 +115,7 @@ func gatewayConfigFor(dp *v1alpha1.DataPlane, gateway *rest.Config) (*rest.Confi
 			return nil, fmt.Errorf("%s: %s", segment.field, strings.Join(invalid, ", "))
 		}
 	}
-	target := server.JoinPath("api/proxy/dataplane", url.PathEscape(planeID), url.PathEscape(namespace), url.PathEscape(dp.Name), "k8s")
+	target := server.JoinPath(gatewaytransport.Path, url.PathEscape(planeID), url.PathEscape(namespace), url.PathEscape(dp.Name), "k8s")
 	path := "/" + strings.TrimPrefix(target.Path, "/") // JoinPath may leave out the first slash
 	config := rest.CopyConfig(gateway)
 	config.Host = target.String()

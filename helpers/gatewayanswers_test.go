@@ -194,7 +194,7 @@ func TestAnswersOfTheGatewayAreNotTakenForAnAPIServers(t *testing.T) {
 		},
 		"a port that serves agents": {
 			prepare: ours, edit: func(config *rest.Config) { config.Host += "/elsewhere" },
-			code: 503, reason: metav1.StatusReasonServiceUnavailable, cause: "ClusterGateway",
+			code: 502, reason: metav1.StatusReasonServiceUnavailable, cause: "ClusterGateway",
 			says: "8444",
 		},
 		"an API server's own 404": {
@@ -244,15 +244,24 @@ func TestAnswersOfTheGatewayAreNotTakenForAnAPIServers(t *testing.T) {
 }
 
 func TestOnlyAWriteMayHaveBeenCarriedOut(t *testing.T) {
-	gateway := newGateway(t)
-	gateway.SetTimeout(time.Millisecond)
-	gateway.Connect("prod", dataplanetest.Hang())
-	configMaps := clientThrough(t, gateway.Config(), agentDataPlane()).CoreV1().ConfigMaps("apps")
-	_, err := configMaps.Create(t.Context(), &corev1.ConfigMap{}, metav1.CreateOptions{})
-	require.ErrorContains(t, err, "the write may have been carried out")
-	_, err = configMaps.List(t.Context(), metav1.ListOptions{})
-	require.Error(t, err)
-	require.NotContains(t, err.Error(), "write")
+	breaksOff := dataplanetest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	t.Cleanup(breaksOff.Close)
+	for name, agent := range map[string]http.Handler{
+		"no answer in time":         dataplanetest.Hang(),
+		"an answer that breaks off": dataplanetest.Agent(breaksOff.Config("agent")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			gateway := newGateway(t)
+			gateway.SetTimeout(100 * time.Millisecond)
+			gateway.Connect("prod", agent)
+			configMaps := clientThrough(t, gateway.Config(), agentDataPlane()).CoreV1().ConfigMaps("apps")
+			_, err := configMaps.Create(t.Context(), &corev1.ConfigMap{}, metav1.CreateOptions{})
+			require.ErrorContains(t, err, "the write may have been carried out")
+			_, err = configMaps.List(t.Context(), metav1.ListOptions{})
+			require.Error(t, err)
+			require.NotContains(t, err.Error(), "write")
+		})
+	}
 }
 
 // The gateway has accepted the client certificate before, so a restart must not look like a wrong one.

@@ -18,8 +18,12 @@ import (
 
 // checkIdentity checks the fields that GatewayConfigFor puts into a path.
 func (f *findings) checkIdentity(dp *v1alpha1.DataPlane) {
-	f.refuseUnlessSet("metadata.name", dp.Name)
-	if dp.Name != "" {
+	switch {
+	case dp.Name == "" && dp.GenerateName != "": // the API server completes it
+		f.refuse(field.ErrorTypeInvalid, "metadata.generateName", validation.IsDNS1123Subdomain(dp.GenerateName+"x")...)
+	case dp.Name == "":
+		f.refuseUnlessSet("metadata.name", dp.Name)
+	default:
 		f.refuse(field.ErrorTypeInvalid, "metadata.name", validation.IsDNS1123Subdomain(dp.Name)...)
 	}
 	if dp.Namespace != "" {

@@ -80,6 +80,12 @@ func TestValidateV1Sound(t *testing.T) {
 	}
 }
 
+func TestValidateAcceptsANameThatTheAPIServerCompletes(t *testing.T) {
+	warnings, errs := helpers.Validate(v1DataPlane(func(dp *v1alpha1.DataPlane) { dp.Name, dp.GenerateName = "", "prod-" }))
+	require.Empty(t, warnings)
+	require.Empty(t, errs)
+}
+
 func TestValidateV1NamesTheFieldAtFault(t *testing.T) {
 	value := func(text string) func(*v1alpha1.DataPlane) { return caValue([]byte(text)) }
 	ca := pki.Certificates(pki.New().Cert)
@@ -90,6 +96,7 @@ func TestValidateV1NamesTheFieldAtFault(t *testing.T) {
 		says  string
 	}{
 		"no name":                         {func(dp *v1alpha1.DataPlane) { dp.Name = "" }, "metadata.name", field.ErrorTypeRequired, "must be set"},
+		"a bad beginning of a name":       {func(dp *v1alpha1.DataPlane) { dp.Name, dp.GenerateName = "", "hunter2/" }, "metadata.generateName", field.ErrorTypeInvalid, ""},
 		"a name with a slash":             {func(dp *v1alpha1.DataPlane) { dp.Name = "hunter2/" }, "metadata.name", field.ErrorTypeInvalid, ""},
 		"a namespace with a dot":          {func(dp *v1alpha1.DataPlane) { dp.Namespace = "hunter2.a" }, "metadata.namespace", field.ErrorTypeInvalid, ""},
 		"a plane ID with capitals":        {planeID("Hunter2"), "spec.planeID", field.ErrorTypeInvalid, ""},

@@ -115,7 +115,7 @@ func (g *Gateway) Config() *rest.Config {
 
 // Connect connects an agent of a plane to the gateway, and replaces the one that is connected.
 // agent answers requests in the place of the data plane's API server: the result of [Agent], or a
-// test's own handler.
+// test's own handler. The gateway doesn't read the clientCA of objects; see Refuse.
 func (g *Gateway) Connect(planeID string, agent http.Handler) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -44,7 +44,6 @@ func ExampleNew_informers() {
 			return err
 		}
 		factory := informers.NewSharedInformerFactory(client, 0)
-		defer factory.Shutdown()
 		_, err = factory.Core().V1().Namespaces().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc: func(obj any) { seen <- fmt.Sprint(cluster.Key(), " has ", obj.(*corev1.Namespace).Name) },
 		})

@@ -53,10 +53,13 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	case err != nil:
 	case answer.ofGateway:
 		err = &reachabilityError{classifyGateway(status, body), errors.New(body)}
+	case status == http.StatusForbidden && strings.Contains(c.server.Path, gateway.Path) && strings.Contains(body, c.server.Path):
+		// The API server behind the gateway sees, and names, only what follows the path.
+		err = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server forbids %s itself, so it is not the cluster gateway", c.server.Path)}
 	case status == http.StatusOK && body == "ok", status == http.StatusForbidden:
 		return nil
 	case status == http.StatusUnauthorized:
-		text := "the API server does not accept the credentials"
+		text := notAccepted
 		if _, asked, found := strings.Cut(body, askedAgain); found {
 			text += askedAgain + asked
 		}
@@ -72,6 +75,8 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	}
 	return err
 }
+
+const notAccepted = "the API server does not accept the credentials"
 
 // probeKey is a key in the context of the requests of a Probe. Its value is where a request stores the
 // session that it was sent on.

@@ -25,6 +25,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -258,6 +259,7 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 	prod := dataplanetest.ClusterDataPlane("prod").AsDataPlane()
 	server := dataplanetest.NewServer(nil)
 	t.Cleanup(server.Close)
+	const oneRequest = "the cluster gateway answers 429" // an error of one request, except of a Probe
 	for name, test := range map[string]struct {
 		prepare func(*dataplanetest.Gateway)
 		edit    func(*rest.Config)
@@ -288,7 +290,7 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 					})
 				})
 			},
-			want: remote.ReachabilityNotReady, says: "the cluster gateway answers 429",
+			want: remote.ReachabilityNotReady, says: oneRequest,
 		},
 		"a wrong port": {edit: func(c *rest.Config) { c.Host += "/elsewhere" }, want: remote.ReachabilityNotReady, says: "8444"},
 		"an API server that forbids": {
@@ -319,10 +321,32 @@ func TestReachabilityThroughTheGateway(t *testing.T) {
 			require.NoError(t, err)
 			_, err = client.CoreV1().Namespaces().Get(t.Context(), "default", metav1.GetOptions{})
 			assert.Equal(t, test.want, remote.Classify(err), "%v", err)
+			byGateway := test.says != "" && !strings.HasPrefix(test.says, "the API server")
+			if byGateway && test.says != oneRequest {
+				assert.Contains(t, cluster.Status().LastError, test.says)
+			}
 			if test.want != remote.ReachabilityReachable { // the server has no namespaces
 				assert.False(t, apierrors.IsNotFound(err))
-				_, err = client.Discovery().ServerVersion()
-				assert.Equal(t, test.want, remote.Classify(err), "%v", err)
+				pods := client.CoreV1().Pods("default")
+				for request, send := range map[string]func() error{
+					"version": func() error { _, err := client.Discovery().ServerVersion(); return err },
+					"groups":  func() error { _, err := client.Discovery().ServerGroups(); return err },
+					"kinds":   func() error { _, err := client.Discovery().ServerResourcesForGroupVersion("apps/v1"); return err },
+					"log": func() error {
+						_, err := pods.GetLogs("app", &corev1.PodLogOptions{}).DoRaw(t.Context())
+						return err
+					},
+					"log as a stream": func() error {
+						_, err := pods.GetLogs("app", &corev1.PodLogOptions{}).Stream(t.Context())
+						return err
+					},
+				} {
+					err := send()
+					assert.Equal(t, test.want, remote.Classify(err), "%s: %v", request, err)
+					if byGateway && test.says != oneRequest && test.want != remote.ReachabilityTimeout { // client-go hides the text of 429 and 504
+						assert.ErrorContains(t, err, test.says, request)
+					}
+				}
 			}
 
 			err = cluster.Probe(t.Context())

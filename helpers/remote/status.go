@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -147,11 +148,13 @@ func (c *Cluster) answeredError(req *http.Request, resp *http.Response) error {
 	reachability := classifyStatus(metav1.Status{Code: int32(resp.StatusCode)}) //nolint:gosec // a code has three digits
 	text := fmt.Sprintf("the API server answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	answered := resp.Header.Get(gateway.Header)
-	if answered != "" {
-		text = fmt.Sprintf("%s%d %s", gateway.Answers, resp.StatusCode, http.StatusText(resp.StatusCode))
-		if answered == string(gateway.CauseNoAgent) {
-			reachability, text = ReachabilityNoAgent, gateway.NoAgent
-		}
+	switch {
+	case strings.HasPrefix(answered, gateway.NoAgent):
+		reachability, text = ReachabilityNoAgent, answered
+	case answered != "":
+		text = answered
+	case reachability == ReachabilityUnauthorized:
+		text = notAccepted
 	}
 	switch {
 	case reachability == ReachabilityReachable, reachability == ReachabilityForbidden,

@@ -45,7 +45,7 @@ func TestAnswersOfTheGatewayAreNoSuccesses(t *testing.T) {
 // Else a Pod could hide the state of its data plane, or make it look dead.
 func TestAProxiedServiceCannotAnswerForTheGateway(t *testing.T) {
 	pod := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Cluster-Gateway-Answered", "ClusterGatewayNoAgent")
+		w.Header().Set("Cluster-Gateway-Answered", "the cluster gateway has no agent that may act for this data plane")
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
 	gateway, server := dataplanetest.NewGateway(), testserver.New(t, pod.ServeHTTP)

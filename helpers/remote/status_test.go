@@ -71,7 +71,7 @@ func TestStatusShowsTheOutcomeOfTheLastRequest(t *testing.T) {
 	}{
 		{200, remote.ReachabilityReachable, ""},
 		{304, remote.ReachabilityReachable, ""},
-		{401, remote.ReachabilityUnauthorized, "the API server answers 401 Unauthorized"},
+		{401, remote.ReachabilityUnauthorized, "the API server does not accept the credentials"},
 		{403, remote.ReachabilityReachable, ""},
 		{503, remote.ReachabilityNotReady, "the API server answers 503 Service Unavailable"},
 		{404, remote.ReachabilityReachable, ""},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +23,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/jsonpath"
@@ -76,6 +79,18 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 			dp := dataplanetest.DataPlane("default", "prod", server.As("user"))
 			server.RotateClients()
 			return probe(t, dp, remote.Options{})
+		},
+		"has asked for the client to provide credentials": func(t *testing.T) error {
+			server := newServer(t)
+			dp := dataplanetest.DataPlane("default", "prod", server.As("user"))
+			server.RotateClients()
+			cluster, err := remote.NewCluster(dp, remote.Options{})
+			require.NoError(t, err)
+			t.Cleanup(cluster.Abort)
+			client, err := discovery.NewDiscoveryClientForConfigAndClient(cluster.Config(), cluster.HTTPClient())
+			require.NoError(t, err)
+			_, err = client.ServerVersion()
+			return err
 		},
 		"connection refused": func(t *testing.T) error {
 			server := newServer(t)
@@ -229,6 +244,15 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 				config.ServerName = "example.com"
 			})
 		},
+		"so it is not the cluster gateway": func(t *testing.T) error {
+			management := newServer(t) // an API server that forbids its users what it doesn't know
+			management.SetHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Audit-Id", "1")
+				w.WriteHeader(http.StatusForbidden)
+				_ = json.NewEncoder(w).Encode(apierrors.NewForbidden(schema.GroupResource{}, "", fmt.Errorf(`User "user" cannot get path %q`, r.URL.Path)).ErrStatus)
+			}))
+			return probe(t, dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(management.Config("user"))})
+		},
 		"the cluster gateway does not accept the client certificate": func(t *testing.T) error {
 			return throughGateway(t, nil, func(_ *dataplanetest.Gateway, config *rest.Config) { config.CertData, config.KeyData = nil, nil },
 				func(s *httptest.Server) { s.EnableHTTP2 = false })
@@ -350,5 +374,5 @@ func TestTroubleshootingQueries(t *testing.T) {
 		require.NoError(t, parsed.Execute(&out, stored))
 		results = append(results, out.String())
 	}
-	require.Equal(t, []string{"pinned", "default/prod cli\nent;"}, results)
+	require.Equal(t, []string{"default/prod pinned;", "default/prod cli\nent;"}, results)
 }

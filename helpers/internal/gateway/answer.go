@@ -28,11 +28,14 @@ const (
 	// CauseNoAgent replaces it if no agent may act for the data plane.
 	CauseNoAgent metav1.CauseType = "ClusterGatewayNoAgent"
 
-	// Header marks an answer that doesn't come from an API server. Its value is the type of the cause
-	// for an answer of the gateway or its agent, else NotSent.
+	// Header marks an answer that doesn't come from an API server. Its value is the text of an answer of
+	// the gateway or its agent, else NotSent.
 	Header = "Cluster-Gateway-Answered"
 	// NotSent is the value of Header if the request was not sent.
 	NotSent = "NotSent"
+
+	// Path leads to the data planes at the gateway.
+	Path = "api/proxy/dataplane"
 
 	// NoAgent begins the text of every answer with CauseNoAgent.
 	NoAgent = "the cluster gateway has no agent that may act for this data plane"
@@ -63,8 +66,8 @@ func (t *transport) translate(req *http.Request, resp *http.Response) *http.Resp
 		text, _ = io.ReadAll(io.LimitReader(resp.Body, maxText))
 	}
 	status := statusOf(req.Method, resp.StatusCode, strings.TrimSpace(string(text)))
-	if (status.Code == http.StatusBadGateway || status.Code == http.StatusServiceUnavailable) &&
-		requestinfo.Of(req, t.basePath).Lifetime == requestinfo.Watch {
+	info := requestinfo.Of(req, t.basePath)
+	if (status.Code == http.StatusBadGateway || status.Code == http.StatusServiceUnavailable) && info.Lifetime == requestinfo.Watch {
 		// With this reason, reflectors try the watch again; with others, they list. After a restart of the
 		// gateway or an API server, all informers would list at once. A watch without an answer in time
 		// keeps its reason: its changes may be too many for one answer, and long lists come in pages.
@@ -73,13 +76,13 @@ func (t *transport) translate(req *http.Request, resp *http.Response) *http.Resp
 	changed := *resp
 	changed.StatusCode = int(status.Code)
 	changed.Status = fmt.Sprintf("%d %s", status.Code, http.StatusText(changed.StatusCode))
-	// client-go reads answers below /api and /apis as objects, and shows others as text.
-	if path := strings.TrimPrefix(req.URL.Path, t.basePath) + "/"; strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/apis/") {
+	// client-go reads the errors of most requests below /api/ and /apis/ as objects, and shows others as text.
+	if path := strings.TrimPrefix(req.URL.Path, t.basePath); !info.Log && (strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/apis/")) {
 		SetStatus(&changed, status)
 	} else {
 		setBody(&changed, "text/plain; charset=utf-8", []byte(status.Message))
 	}
-	changed.Header.Set(Header, string(status.Details.Causes[0].Type))
+	changed.Header.Set(Header, status.Message)
 	return &changed
 }
 
@@ -97,22 +100,22 @@ func statusOf(method string, code int, text string) metav1.Status {
 		Reason: metav1.StatusReasonServiceUnavailable,
 	}
 	cause, message := CauseGateway, fmt.Sprintf("%s%d: %s", Answers, code, text)
+	perhaps := ""
+	if method != http.MethodGet && method != http.MethodHead {
+		perhaps = "; the write may have been carried out"
+	}
 	switch {
 	case code == http.StatusBadGateway && strings.Contains(text, "no agents found"),
 		code == http.StatusForbidden && strings.Contains(text, "not authorized"):
 		cause, message = CauseNoAgent, NoAgent+": "+text
 	case code == http.StatusBadGateway && strings.Contains(text, "request timeout"):
 		status.Code, status.Reason = http.StatusGatewayTimeout, metav1.StatusReasonTimeout
-		message = "the agent of the data plane did not answer in time"
-		if method != http.MethodGet && method != http.MethodHead {
-			message += "; the write may have been carried out"
-		}
-	case code == http.StatusBadGateway && text == "":
-		message = "the agent of the data plane can't reach its API server"
+		message = "the agent of the data plane did not answer in time" + perhaps
+	case code == http.StatusBadGateway && text == "": // the API server may also have begun to answer
+		message = "the agent of the data plane can't reach its API server" + perhaps
 	case code == http.StatusForbidden && strings.Contains(text, "blocked"):
 		status.Code, status.Reason = http.StatusForbidden, metav1.StatusReasonForbidden
 	case code == http.StatusNotFound:
-		status.Code = http.StatusServiceUnavailable
 		message += "; its API is on port 8444; port 8443 is for agents"
 	case code == http.StatusUnauthorized:
 		status.Code, status.Reason = http.StatusUnauthorized, metav1.StatusReasonUnauthorized
@@ -179,7 +182,7 @@ func explain(err error, reused bool) error {
 	// net/http often loses the alert if it is writing when the server closes. On a connection that was
 	// used before, the gateway has accepted the certificate.
 	case neterr.IsCut(err) && !reused:
-		advice = "a cluster gateway that does not accept the client certificate looks like this; " + setCertificate
+		advice = "a cluster gateway that does not accept the client certificate looks like this, and so does one that restarts; " + setCertificate
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		advice = "if it was renewed, restart the cluster gateway, which reads its certificate only when it starts"
 	case errors.As(err, &authority):

@@ -33,6 +33,8 @@ const (
 // Info describes a request.
 type Info struct {
 	Lifetime Lifetime
+	// Log is true for the log of a container, followed or not.
+	Log bool
 	// InitialEvents is true for a watch that begins with all objects.
 	InitialEvents bool
 	// Bookmarks is true for a watch that allows bookmarks. Without them, nothing marks the end of
@@ -43,17 +45,17 @@ type Info struct {
 // Of describes a request to an API server whose URL has the path basePath.
 func Of(req *http.Request, basePath string) Info {
 	resource, subresource := split(strings.TrimPrefix(req.URL.Path, strings.TrimRight(basePath, "/")))
-	query := req.URL.Query()
+	query, log := req.URL.Query(), subresource == "log"
 	switch {
 	case req.Header.Get("Upgrade") != "":
 		return Info{Lifetime: Stream}
 	case subresource == "exec", subresource == "attach", subresource == "portforward", subresource == "proxy",
-		subresource == "log" && isTrue(query, "follow"):
-		return Info{Lifetime: Stream}
+		log && isTrue(query, "follow"):
+		return Info{Lifetime: Stream, Log: log}
 	case req.Method == http.MethodGet && (resource == "watch" || resource != "" && isTrue(query, "watch")):
-		return Info{Watch, isTrue(query, "sendInitialEvents"), isTrue(query, "allowWatchBookmarks")}
+		return Info{Lifetime: Watch, InitialEvents: isTrue(query, "sendInitialEvents"), Bookmarks: isTrue(query, "allowWatchBookmarks")}
 	}
-	return Info{}
+	return Info{Log: log}
 }
 
 // split returns the resource of a path and its subresource, or "". Paths begin with
