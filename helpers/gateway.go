@@ -27,10 +27,10 @@ const clusterNamespace = "_cluster"
 //
 // The result is a copy of gateway with another Host:
 // {gateway}/api/proxy/dataplane/{planeID}/{namespace}/{name}/k8s. The plane ID is
-// spec.planeID, or the name of dp if spec.planeID is empty, as only a DataPlane's may be. The namespace is _cluster if dp has
-// none, as from [v1alpha1.ClusterDataPlane.AsDataPlane]. A path in gateway.Host is kept.
-// QPS defaults to 50 and Burst to 100. All other settings, including TLS, are the same.
-// GatewayConfigFor doesn't modify gateway. Add round trippers by the Wrap method of the result: an
+// spec.planeID, or the name of dp if spec.planeID is empty; only a DataPlane may leave it empty. The
+// namespace is _cluster if dp has none, as from [v1alpha1.ClusterDataPlane.AsDataPlane]. A path in
+// gateway.Host is kept. QPS defaults to 50 and Burst to 100. All other settings, including TLS, are the
+// same. GatewayConfigFor doesn't modify gateway. Add round trippers by the Wrap method of the result: an
 // assignment to WrapTransport would remove the one that makes watches work.
 //
 // Since OpenChoreo v1.2, the gateway requires a client certificate. See
@@ -43,10 +43,10 @@ const clusterNamespace = "_cluster"
 // gateway hold each answer in memory. The gateway answers 501 to log --follow, exec, attach and
 // port-forward.
 //
-// An error of the gateway itself has a cause of the type ClusterGateway, or
-// ClusterGatewayNoAgent if no agent may act for dp, except for logs and requests outside /api/ and
-// /apis/, where client-go reads errors as text; remote.Classify understands both. Such an error never satisfies IsNotFound, and IsForbidden only for the few paths that the gateway
-// blocks. If a watch fails with 502 or 503, the error satisfies IsTooManyRequests: informers try the
+// An error of the gateway itself has a cause of the type ClusterGateway, or ClusterGatewayNoAgent if no
+// agent may act for dp. Logs and requests outside /api/ and /apis/, whose errors client-go reads as
+// text, lack the cause; remote.Classify understands both. Such an error never satisfies IsNotFound, and
+// IsForbidden only for the few paths that the gateway blocks. If a watch fails with 502 or 503, the error satisfies IsTooManyRequests: informers try the
 // watch again, as after a refused connection, and don't list. If an agent doesn't answer in time, the
 // error has the code 504 and satisfies IsTimeout: informers list, and a write may have been carried
 // out.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -20,7 +21,7 @@ import (
 func (f *findings) checkIdentity(dp *v1alpha1.DataPlane) {
 	switch {
 	case dp.Name == "" && dp.GenerateName != "": // the API server completes it
-		f.refuse(field.ErrorTypeInvalid, "metadata.generateName", validation.IsDNS1123Subdomain(dp.GenerateName+"x")...)
+		f.refuse(field.ErrorTypeInvalid, "metadata.generateName", apivalidation.NameIsDNSSubdomain(dp.GenerateName, true)...)
 	case dp.Name == "":
 		f.refuseUnlessSet("metadata.name", dp.Name)
 	default:

@@ -301,6 +301,26 @@ func TestClusterThatIsBuiltAnewIsListed(t *testing.T) {
 	requireSeen(created)
 }
 
+// Whoever passes the management cluster's configuration in place of the gateway's must not believe that
+// the data plane is reached.
+func TestProbeOfAnAPIServerInPlaceOfTheGateway(t *testing.T) {
+	t.Parallel()
+	s := v1Plane(t).space(t)
+	dp := s.createCluster(t).AsDataPlane()
+	for name, groups := range map[string][]string{"nobody": nil, "admin": {"system:masters"}} {
+		t.Run(name, func(t *testing.T) {
+			user, err := s.AddUser("in-place-of-the-gateway-"+name, groups...)
+			require.NoError(t, err)
+			cluster, err := remote.NewCluster(dp, remote.Options{ConfigFor: helpers.ConfigFor(user.Config())})
+			require.NoError(t, err)
+			t.Cleanup(cluster.Close)
+			err = cluster.Probe(t.Context())
+			require.ErrorContains(t, err, "so it is not the cluster gateway")
+			require.Equal(t, remote.ReachabilityNotReady, remote.Classify(err))
+		})
+	}
+}
+
 // A program in a management cluster with tenants has a Cache for both kinds.
 func TestCacheOfBothKindsThroughTheGateway(t *testing.T) {
 	t.Parallel()

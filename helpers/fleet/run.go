@@ -24,6 +24,7 @@ type run struct {
 	ready   chan *remote.Cluster // receives its Cluster, once
 	done    chan result          // receives its result, once
 	rotated chan struct{}        // its Cluster has other credentials
+	moved   chan struct{}        // one of its requests has found another API server
 	release func()               // gives back its place in StartLimit
 
 	// Guarded by Fleet.mu:
@@ -45,6 +46,7 @@ func newRun(ctx context.Context) *run {
 	r := &run{
 		release: func() {},
 		ready:   make(chan *remote.Cluster, 1), done: make(chan result, 1), rotated: make(chan struct{}, 1),
+		moved: make(chan struct{}, 1),
 	}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r
@@ -104,6 +106,8 @@ func (p *plane) supervise(r *run) result {
 			p.rotate(r, cluster)
 		case <-r.rotated:
 			p.reportRotations(r)
+		case <-r.moved:
+			p.endMoved(r)
 		case ended := <-r.done:
 			return ended
 		case <-canceled: // but it can send requests until it returns, so the loop continues
@@ -179,12 +183,7 @@ func (p *plane) connect(r *run, dp *v1alpha1.DataPlane) (*remote.Cluster, error)
 		wakeUp(r.rotated)
 	}
 	options.OnServerChanged = func(key types.NamespacedName) {
-		f.mu.Lock()
-		if p.run == r {
-			p.endPause()
-		}
-		f.mu.Unlock()
-		r.cancel(remote.ErrServerChanged) // until it returns, its connection stays as it is
+		wakeUp(r.moved)
 		if f.options.Remote.OnServerChanged != nil {
 			f.options.Remote.OnServerChanged(key)
 		}
@@ -305,6 +304,16 @@ func (p *plane) reportRotations(r *run) {
 		if f.options.Hooks.OnRotate != nil {
 			f.options.Hooks.OnRotate(p.key, nil)
 		}
+	}
+}
+
+// endMoved cancels a run with another API server, unless it has just returned.
+func (p *plane) endMoved(r *run) {
+	p.fleet.mu.Lock()
+	defer p.fleet.mu.Unlock()
+	if len(r.done) == 0 {
+		p.endPause()
+		r.cancel(remote.ErrServerChanged)
 	}
 }
 

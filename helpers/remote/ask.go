@@ -33,8 +33,7 @@ func isRead(req *http.Request) bool {
 }
 
 // askNowAndThen asks ConfigFor again if no request has done so for askEvery or, after an Update
-// that failed, for askAfterRefusal. It returns no error: after an Update that failed, requests get it
-// as the new reason, and otherwise it is dropped.
+// that failed, for askAfterRefusal. It returns no error: see ask.
 func (c *Cluster) askNowAndThen() {
 	c.mu.Lock()
 	every := c.options.askEvery
@@ -82,8 +81,9 @@ func (c *Cluster) lockAndAsk(ask func() (rotated bool, err error)) error {
 }
 
 // ask asks ConfigFor for the same DataPlane again. Another result takes effect as in Update. After
-// an error, a connection that can be used stays as it was; without one, requests fail with the new
-// error, but don't forget another API server. The caller holds updating.
+// an error, a connection that can be used stays as it was. Without one, requests fail with the new
+// error, except that ErrServerChanged stays until ConfigFor returns the former server. The caller holds
+// updating.
 func (c *Cluster) ask() (rotated bool, err error) {
 	if c.ctx.Err() != nil {
 		return false, nil
@@ -92,7 +92,9 @@ func (c *Cluster) ask() (rotated bool, err error) {
 	if err == nil {
 		rotated, err = c.rotateTo(config)
 	}
-	if current, reason := c.use(); err != nil && current == nil && !errors.Is(reason, ErrServerChanged) {
+	current, _ := c.use()
+	passing := c.moved.Load() && !errors.Is(err, ErrServerChanged) // ErrServerChanged stays the reason
+	if err != nil && current == nil && !passing {
 		err = c.refuse(err)
 	}
 	return rotated, err

@@ -98,12 +98,16 @@ func TestARequestThatFindsAnotherServerReportsIt(t *testing.T) {
 	dp := server.DataPlane("prod", "alice")
 	var path string
 	var fails error
+	var key []byte
 	var reports atomic.Int32
 	c := newCluster(t, dp, remote.Options{
 		ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 			config, err := helpers.RESTConfigFor(dp)
 			if err == nil {
 				config.Host += path
+				if key != nil {
+					config.KeyData = key
+				}
 			}
 			return config, errors.Join(err, fails)
 		},
@@ -129,9 +133,32 @@ func TestARequestThatFindsAnotherServerReportsIt(t *testing.T) {
 		_, err = get(t.Context(), c, "/")
 		require.ErrorIs(t, err, remote.ErrServerChanged, "another server isn't forgotten")
 	}
-	path, fails = "", nil
+	path, fails, key = "", nil, []byte("no key")
+	_, err = get(t.Context(), c, "/")
+	require.ErrorContains(t, err, "TLSClientConfig", "the former server is back")
+	key = nil
 	_, err = get(t.Context(), c, "/")
 	require.NoError(t, err)
+}
+
+func TestAnUpdateForgetsWhatARequestWasTold(t *testing.T) {
+	server := testserver.New(t, unauthorized)
+	dp := server.DataPlane("prod", "alice")
+	secret := errors.New("no such Secret")
+	var fails error
+	c := newCluster(t, dp, remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+		config, err := helpers.RESTConfigFor(dp)
+		return config, errors.Join(err, fails)
+	}}.WithAsking(never, time.Hour))
+	fails = secret
+	body, err := get(t.Context(), c, "/")
+	require.ErrorContains(t, err, "401")
+	require.Contains(t, body, "no such Secret")
+	fails = nil
+	require.NoError(t, c.Update(dp))
+	body, err = get(t.Context(), c, "/")
+	require.ErrorContains(t, err, "401")
+	require.NotContains(t, body, "no such Secret")
 }
 
 // Nothing else calls Update again where informers have no resync.

@@ -162,6 +162,7 @@ func (c *Cluster) rotateTo(config *rest.Config) (rotated bool, err error) {
 	current, last := c.current, c.config // only holders of updating change them
 	c.mu.RUnlock()
 	if current != nil && sameConfig(last, config, c.server) { // without mu: it calls the user's Proxy
+		c.askErr = nil
 		return false, nil
 	}
 	next, err := newSession(c.target, config, c.forget)
@@ -193,16 +194,16 @@ func (c *Cluster) accept(dp *v1alpha1.DataPlane) (*rest.Config, error) {
 		c.moved.Store(true)
 		return nil, ErrServerChanged
 	}
-	if len(ca) > 0 {
-		c.agentCA = ca
-	}
 	config, server, err := c.options.acceptedConfig(dp)
-	switch {
-	case err != nil:
-		return nil, err
-	case *server != *c.server:
+	if err == nil && *server != *c.server {
 		c.moved.Store(true)
 		return nil, ErrServerChanged
+	}
+	if len(ca) > 0 { // even if ConfigFor fails, or a renewal by way of both certificates would be missed
+		c.agentCA = ca
+	}
+	if err != nil {
+		return nil, err
 	}
 	c.moved.Store(false)
 	c.uid = cmp.Or(c.uid, dp.UID)

@@ -29,9 +29,10 @@ type Options struct {
 	// files that its result names, at most once a minute, or every 10 s after the API server
 	// refused the credentials or Update failed. In this way, credentials from elsewhere take
 	// effect, such as certificates that cert-manager renews or a token in a Secret. A read that was
-	// refused is then sent once more; a write isn't. Another API server isn't used, see OnServerChanged. If ConfigFor fails in a request, the connection stays as
-	// it was, and the error of a refused request includes ConfigFor's. It never runs twice at once
-	// for one Cluster. client-go itself reads a BearerTokenFile again.
+	// refused is then sent once more; a write isn't. Another API server isn't used: see
+	// OnServerChanged. If ConfigFor fails in a request, the connection stays as it was, and the error of
+	// a refused request includes ConfigFor's. It never runs twice at once for one Cluster. client-go
+	// itself reads a BearerTokenFile again.
 	//
 	// ConfigFor must be quick, must make no request, and must not call the Cluster or the Cache. It
 	// must return the same configuration until the credentials change: another token at each call
@@ -75,10 +76,11 @@ type Options struct {
 	// OnRotate is called after each rotation, by the goroutine of the Update or of the request that
 	// noticed the new credentials. It may be called several times at once.
 	OnRotate func(key types.NamespacedName)
-	// OnServerChanged is called by the goroutine of a request for which ConfigFor was called again and
-	// returned another API server; Update returns [ErrServerChanged] instead. It may be called several
-	// times, even at once. The connection stays as it is: close the Cluster, and make a new one. A Cache
-	// and a Fleet do so themselves.
+	// OnServerChanged is called by the goroutine of a request that finds [ErrServerChanged] when it
+	// calls ConfigFor again. It may be called several times, even at once. Update returns the error
+	// instead, after which requests fail, and may call OnServerChanged, too. Make a new Cluster, and
+	// close this one from another goroutine: Close waits for the request. A Cache and a Fleet do both
+	// themselves.
 	OnServerChanged func(key types.NamespacedName)
 
 	pingAfter, pingTimeout, handshakeTimeout, initialEvents, askEvery, askAfterRefusal time.Duration // for tests

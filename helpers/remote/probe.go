@@ -22,8 +22,9 @@ import (
 
 const (
 	probeTimeout = 5 * time.Second // how long a Probe may take beyond Options.DialTimeout
-	maxProbeText = 1 << 10         // how much of an answer the error of a Probe shows
 	maxProbeBody = 64 << 10
+	// maxAnswerText limits the bytes of an answer that the error of a Probe and a Status show.
+	maxAnswerText = 1 << 10
 )
 
 // Probe asks the API server whether it is ready, over the connections of all other requests: at
@@ -53,9 +54,8 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	case err != nil:
 	case answer.ofGateway:
 		err = &reachabilityError{classifyGateway(status, body), errors.New(body)}
-	case status == http.StatusForbidden && strings.Contains(c.server.Path, gateway.Path) && strings.Contains(body, c.server.Path):
-		// The API server behind the gateway sees, and names, only what follows the path.
-		err = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server forbids %s itself, so it is not the cluster gateway", c.server.Path)}
+	case isNotGateway(c.server.Path, status, body):
+		err = &reachabilityError{ReachabilityNotReady, fmt.Errorf("the server answers %d: %s, so it is not the cluster gateway", status, body)}
 	case status == http.StatusOK && body == "ok", status == http.StatusForbidden:
 		return nil
 	case status == http.StatusUnauthorized:
@@ -74,6 +74,14 @@ func (c *Cluster) Probe(ctx context.Context) error {
 		c.fail(err)
 	}
 	return err
+}
+
+// isNotGateway reports the answer of an API server in place of the cluster gateway. It takes the
+// gateway's path for that of a resource "dataplane", or of nothing; behind the gateway, an API server
+// serves /readyz or /healthz.
+func isNotGateway(path string, status int, body string) bool {
+	return strings.Contains(path, gateway.Path) &&
+		(status == http.StatusNotFound || status == http.StatusForbidden && strings.Contains(body, `resource "dataplane/`))
 }
 
 const notAccepted = "the API server does not accept the credentials"
@@ -121,8 +129,12 @@ func (c *Cluster) getOnce(ctx context.Context, path string) (answer, error) {
 	if json.Unmarshal(body, &status) == nil && status.Kind == "Status" {
 		text = status.Message
 	}
-	text = strings.ToValidUTF8(text[:min(len(text), maxProbeText)], "")
-	return answer{resp.StatusCode, strings.TrimSpace(text), resp.Header.Get(gateway.Header) != ""}, err
+	return answer{resp.StatusCode, shorten(text), resp.Header.Get(gateway.Header) != ""}, err
+}
+
+// shorten returns as much of an answer as an error shows.
+func shorten(text string) string {
+	return strings.TrimSpace(strings.ToValidUTF8(text[:min(len(text), maxAnswerText)], ""))
 }
 
 // blameCertificate adds to a refusal that the client certificate isn't valid now. Servers express

@@ -150,9 +150,9 @@ func (c *Cluster) answeredError(req *http.Request, resp *http.Response) error {
 	answered := resp.Header.Get(gateway.Header)
 	switch {
 	case strings.HasPrefix(answered, gateway.NoAgent):
-		reachability, text = ReachabilityNoAgent, answered
+		reachability, text = ReachabilityNoAgent, shorten(answered)
 	case answered != "":
-		text = answered
+		text = shorten(answered)
 	case reachability == ReachabilityUnauthorized:
 		text = notAccepted
 	}

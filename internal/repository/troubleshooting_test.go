@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,7 +22,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
@@ -246,10 +244,11 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 		},
 		"so it is not the cluster gateway": func(t *testing.T) error {
 			management := newServer(t) // an API server that forbids its users what it doesn't know
-			management.SetHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			management.SetHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Audit-Id", "1")
 				w.WriteHeader(http.StatusForbidden)
-				_ = json.NewEncoder(w).Encode(apierrors.NewForbidden(schema.GroupResource{}, "", fmt.Errorf(`User "user" cannot get path %q`, r.URL.Path)).ErrStatus)
+				_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Code: http.StatusForbidden,
+					Message: `dataplane "prod" is forbidden: User "user" cannot get resource "dataplane/_cluster" in API group "" at the cluster scope`})
 			}))
 			return probe(t, dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(management.Config("user"))})
 		},
