@@ -247,8 +247,10 @@ func TestTroubleshootingQuotesWhatIsPrinted(t *testing.T) {
 			management.SetHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Audit-Id", "1")
 				w.WriteHeader(http.StatusForbidden)
-				_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Code: http.StatusForbidden,
-					Message: `dataplane "prod" is forbidden: User "user" cannot get resource "dataplane/_cluster" in API group "" at the cluster scope`})
+				_ = json.NewEncoder(w).Encode(metav1.Status{
+					TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Code: http.StatusForbidden,
+					Message: `dataplane "prod" is forbidden: User "user" cannot get resource "dataplane/_cluster" in API group "" at the cluster scope`,
+				})
 			}))
 			return probe(t, dataplanetest.ClusterDataPlane("prod").AsDataPlane(), remote.Options{ConfigFor: helpers.ConfigFor(management.Config("user"))})
 		},
