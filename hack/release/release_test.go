@@ -34,7 +34,7 @@ import (
 const (
 	root    = "../.."
 	sdk     = "github.com/openchoreo/dataplane-sdk-go"
-	maxZip  = 750_000 // bytes of the module's zip
+	maxZip  = 775_000 // bytes of the module's zip
 	maxFile = 100_000 // bytes of one file before compression
 )
 
