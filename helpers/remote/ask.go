@@ -92,9 +92,9 @@ func (c *Cluster) ask() (rotated bool, err error) {
 	if err == nil {
 		rotated, err = c.rotateTo(config)
 	}
-	current, _ := c.use()
-	passing := c.moved.Load() && !errors.Is(err, ErrServerChanged) // ErrServerChanged stays the reason
-	if err != nil && current == nil && !passing {
+	current, reason := c.use()
+	moved := c.moved.Load() && errors.Is(reason, ErrServerChanged)
+	if err != nil && current == nil && !moved {
 		err = c.refuse(err)
 	}
 	return rotated, err
