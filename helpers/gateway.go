@@ -46,10 +46,10 @@ const clusterNamespace = "_cluster"
 // An error of the gateway itself has a cause of the type ClusterGateway, or ClusterGatewayNoAgent if no
 // agent may act for dp. Logs and requests outside /api/ and /apis/, whose errors client-go reads as
 // text, lack the cause; remote.Classify understands both. Such an error never satisfies IsNotFound, and
-// IsForbidden only for the few paths that the gateway blocks. If a watch fails with 502 or 503, the error satisfies IsTooManyRequests: informers try the
-// watch again, as after a refused connection, and don't list. If an agent doesn't answer in time, the
-// error has the code 504 and satisfies IsTimeout: informers list, and a write may have been carried
-// out.
+// IsForbidden only for the few paths that the gateway blocks. If a watch fails with 502 or 503, the
+// error satisfies IsTooManyRequests: informers try the watch again, as after a refused connection, and
+// don't list. If an agent doesn't answer in time, the error has the code 504 and satisfies IsTimeout:
+// informers list, and a write may have been carried out.
 //
 // GatewayConfigFor makes no request and reads no credentials of dp. The error names the
 // field that is missing or can't be part of the URL, and errors.Is(err,

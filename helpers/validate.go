@@ -29,8 +29,7 @@ import (
 //     spec.clusterAgent.clientCA and so refuses every agent, or a name, planeID, port or
 //     observabilityPlaneRef breaks a rule of the CustomResourceDefinition. For a DataPlane
 //     without a namespace, as from [v1alpha1.ClusterDataPlane.AsDataPlane], the rules are those
-//     of ClusterDataPlane. An empty name is accepted if
-//     metadata.generateName is set.
+//     of ClusterDataPlane. An empty name is accepted if metadata.generateName is set.
 //   - With both: either has a fault.
 //
 // Validate doesn't read the Secret of a secretKeyRef, and doesn't look at the status.

@@ -311,12 +311,16 @@ func TestProbeOfAnAPIServerInPlaceOfTheGateway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			user, err := s.AddUser("in-place-of-the-gateway-"+name, groups...)
 			require.NoError(t, err)
-			cluster, err := remote.NewCluster(dp, remote.Options{ConfigFor: helpers.ConfigFor(user.Config())})
-			require.NoError(t, err)
-			t.Cleanup(cluster.Close)
-			err = cluster.Probe(t.Context())
-			require.ErrorContains(t, err, "so it is not the cluster gateway")
-			require.Equal(t, remote.ReachabilityNotReady, remote.Classify(err))
+			for _, path := range []string{"", "/base"} { // a path that a proxy would remove
+				config := user.Config()
+				config.Host += path
+				cluster, err := remote.NewCluster(dp, remote.Options{ConfigFor: helpers.ConfigFor(config)})
+				require.NoError(t, err)
+				t.Cleanup(cluster.Close)
+				err = cluster.Probe(t.Context())
+				require.ErrorContains(t, err, "so it is not the cluster gateway", path)
+				require.Equal(t, remote.ReachabilityNotReady, remote.Classify(err), path)
+			}
 		})
 	}
 }

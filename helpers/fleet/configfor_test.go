@@ -246,6 +246,46 @@ func TestARunWhoseConfigForHangsIsAbandoned(t *testing.T) {
 	})
 }
 
+// A run that returned before the Fleet has canceled it ended for its own reason.
+func TestARunThatReturnedKeepsItsErrorThoughItsServerMoved(t *testing.T) {
+	bubble(t, 1, 1, func(t *testing.T, p *program) {
+		failed := errors.New("no such namespace")
+		var calls atomic.Int32
+		result, ended := make(chan error), make(chan error, 10)
+		f := fleet.New(func(ctx context.Context, _ *remote.Cluster) error {
+			select {
+			case err := <-result:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}, fleet.Options{
+			Backoff: fleet.Backoff{Initial: time.Hour},
+			Remote: remote.Options{ConfigFor: func(dp *v1alpha1.DataPlane) (*rest.Config, error) {
+				if calls.Add(1) == 2 {
+					time.Sleep(time.Minute) // for the change below
+				}
+				return &rest.Config{Host: "https://127.0.0.1:1" + dp.Labels["path"]}, nil
+			}},
+			Hooks: fleet.Hooks{OnEnd: func(_ types.NamespacedName, err error, _, _ time.Duration) { ended <- err }},
+		}, p.source.informer)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- f.Run(ctx) }()
+		time.Sleep(time.Second)
+		p.source.Modify(&v1alpha1.DataPlane{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: "dp-0", UID: "0", Labels: map[string]string{"path": "/moved"},
+		}})
+		time.Sleep(time.Second)
+		result <- failed
+		require.Equal(t, failed, <-ended)
+		time.Sleep(time.Second)
+		require.Equal(t, fleet.StateRunning, f.Status().Planes[0].State, "the next run doesn't wait")
+		stop()
+		require.NoError(t, <-done)
+	})
+}
+
 // ConfigFor is called again at each resync of the informer, even at one that comes during a call.
 func TestAResyncRotates(t *testing.T) {
 	for _, takes := range []time.Duration{0, 49 * time.Hour} {

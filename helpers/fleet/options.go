@@ -75,7 +75,8 @@ type Hooks struct {
 	OnEnd func(key types.NamespacedName, err error, ran, retry time.Duration)
 	// OnRotate is called when the Cluster of a run has new credentials, or, with an error, when the
 	// new credentials can't be used. OnRotate of Remote, if set, is called for the former, too. OnRotate
-	// must return soon: the Fleet can't abandon this run before.
+	// must return soon: until then, the Fleet can neither abandon the run nor end it for another API
+	// server.
 	OnRotate func(key types.NamespacedName, err error)
 	// OnRemove is called when a DataPlane is gone, or another replica takes it over, and its run
 	// has ended. Remove its metrics here. OnRemove isn't called when Run ends.

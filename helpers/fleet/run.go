@@ -273,6 +273,7 @@ func (p *plane) rotate(r *run, cluster *remote.Cluster) {
 	f.mu.Lock()
 	refused := false
 	switch {
+	case len(r.done) > 0: // it has returned, and its own result counts
 	case panicked != nil: // in the user's WrapTransport or Proxy; the Cluster still has the old credentials
 		r.cancel(panicked)
 	case errors.Is(err, remote.ErrServerChanged):

@@ -33,7 +33,7 @@ func isRead(req *http.Request) bool {
 }
 
 // askNowAndThen asks ConfigFor again if no request has done so for askEvery or, after an Update
-// that failed, for askAfterRefusal. It returns no error: see ask.
+// that failed, for askAfterRefusal. It returns no error: if requests must fail with it, ask keeps it.
 func (c *Cluster) askNowAndThen() {
 	c.mu.Lock()
 	every := c.options.askEvery

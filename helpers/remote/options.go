@@ -77,10 +77,10 @@ type Options struct {
 	// noticed the new credentials. It may be called several times at once.
 	OnRotate func(key types.NamespacedName)
 	// OnServerChanged is called by the goroutine of a request that finds [ErrServerChanged] when it
-	// calls ConfigFor again. It may be called several times, even at once. Update returns the error
-	// instead, after which requests fail, and may call OnServerChanged, too. Make a new Cluster, and
-	// close this one from another goroutine: Close waits for the request. A Cache and a Fleet do both
-	// themselves.
+	// calls ConfigFor again. It may be called several times, even at once. Requests continue to go
+	// to the former server. Update doesn't call OnServerChanged, but returns the error; after that,
+	// requests fail, and may call it. Make a new Cluster, and close this one from another goroutine:
+	// Close waits for the request. A Cache, at the next Get, and a Fleet do both themselves.
 	OnServerChanged func(key types.NamespacedName)
 
 	pingAfter, pingTimeout, handshakeTimeout, initialEvents, askEvery, askAfterRefusal time.Duration // for tests

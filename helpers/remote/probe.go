@@ -29,8 +29,9 @@ const (
 
 // Probe asks the API server whether it is ready, over the connections of all other requests: at
 // /readyz, or at /healthz if /readyz is NotFound. It returns nil if the server answers ok or
-// Forbidden. By default, API servers answer ok to everybody, so success doesn't prove that they
-// know the user. [Classify] turns an error into a [Reachability].
+// Forbidden, but an error if an API server answers in place of the cluster gateway. By default, API
+// servers answer ok to everybody, so success doesn't prove that they know the user. [Classify] turns
+// an error into a [Reachability].
 //
 // Probe takes at most Options.DialTimeout, within which all addresses of a name are tried, and 5 s
 // more; with a negative DialTimeout, only ctx and the limits of all requests, such as StallTimeout,
@@ -76,12 +77,17 @@ func (c *Cluster) Probe(ctx context.Context) error {
 	return err
 }
 
-// isNotGateway reports the answer of an API server in place of the cluster gateway. It takes the
-// gateway's path for that of a resource "dataplane", or of nothing; behind the gateway, an API server
-// serves /readyz or /healthz.
+// isNotGateway reports the answer of an API server in place of the cluster gateway. Such a server takes
+// the gateway's path for that of a resource "dataplane" or, if Host has a path, for one that belongs to
+// no API. Behind the gateway, an API server serves /readyz or /healthz, and never sees the gateway's path.
 func isNotGateway(path string, status int, body string) bool {
-	return strings.Contains(path, gateway.Path) &&
-		(status == http.StatusNotFound || status == http.StatusForbidden && strings.Contains(body, `resource "dataplane/`))
+	switch {
+	case !strings.Contains(path, gateway.Path):
+		return false
+	case status == http.StatusForbidden:
+		return strings.Contains(body, `resource "dataplane/`) || strings.Contains(body, gateway.Path)
+	}
+	return status == http.StatusNotFound
 }
 
 const notAccepted = "the API server does not accept the credentials"
