@@ -14,8 +14,8 @@
 // registry, the host names of its gateway, and the service that answers queries for its logs.
 // In v1, an agent connects from the cluster to OpenChoreo's cluster gateway, and the object
 // says how the gateway authenticates the agent. Reading and updating an object with these types
-// keeps either shape. Objects of OpenChoreo v0.4 to v0.17, which is no longer supported, can be
-// read, but an Update with these types erases some of their fields.
+// keeps either shape. Objects of OpenChoreo v0.4 to v0.17 can be read, but an Update with these
+// types erases some of their fields.
 //
 // Since v1, installers create a ClusterDataPlane, which all namespaces use. Functions that take
 // a DataPlane take the result of [ClusterDataPlane.AsDataPlane].
